@@ -1,0 +1,56 @@
+/** @file Files that are whole or absent: written beside and renamed; hashed by content. */
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { mkdir, open, rename, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { FaultError } from './errors.ts';
+
+/** Writes the file beside its place, syncs and renames it, so that a kill leaves the old file or the new one. */
+export async function writeWhole(path: string, content: Uint8Array | string): Promise<void> {
+  await mkdir(dirname(path), { recursive: true });
+  const beside = `${path}.${process.pid}.part`;
+  try {
+    const file = await open(beside, 'w');
+    try {
+      await file.writeFile(content);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(beside, path);
+  } catch (cause) {
+    await rm(beside, { force: true });
+    throw new FaultError({
+      code: 'file.write-failed',
+      subject: `cannot write ${path} (${(cause as NodeJS.ErrnoException).code ?? (cause as Error).message})`,
+      remedy: 'free space or choose another folder and run the same command again, nothing written before is lost',
+      cause,
+    });
+  }
+}
+
+/** sha256 of a file's bytes, hex. */
+export async function hashFile(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
+  return hash.digest('hex');
+}
+
+/** sha256 of parts, each prefixed by its length so that no two lists of parts collide; hex. */
+export function hashParts(...parts: (string | Uint8Array)[]): string {
+  const hash = createHash('sha256');
+  for (const part of parts) {
+    const bytes = typeof part === 'string' ? Buffer.from(part) : part;
+    hash.update(`${bytes.length}:`).update(bytes);
+  }
+  return hash.digest('hex');
+}
+
+/** A value as JSON with its keys sorted, so that equal options give equal text. */
+export function canonicalJson(value: unknown): string {
+  return JSON.stringify(value, (_, v) =>
+    v && typeof v === 'object' && !Array.isArray(v)
+      ? Object.fromEntries(Object.entries(v).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : v,
+  );
+}

@@ -1,0 +1,24 @@
+/** @file How long work tells what it is doing: plain events, drawn by whoever listens. */
+
+export interface Progress {
+  /** What is being done, e.g. `score`, `train`, `evaluate`. */
+  stage: string;
+  /** Units done and in all (pairs, steps, texts); `total` is absent where it is not known. */
+  done: number;
+  total?: number;
+  /** What a unit is, plural: `pairs`, `steps`, `texts`. */
+  unit: string;
+  /** The current training loss, where there is one. */
+  loss?: number;
+  /** A sentence worth keeping (a choice made, a warning); printed on a line of its own. */
+  note?: string;
+}
+
+export type OnProgress = (progress: Progress) => void;
+
+/** What every long function takes. */
+export interface Watch {
+  onProgress?: OnProgress;
+  /** Aborting ends the work at the next safe point with the signal's reason. */
+  signal?: AbortSignal;
+}
