@@ -1,0 +1,149 @@
+/**
+ * @file Loss and gradients of encoders against float64 references.
+ *
+ *   npm run zoo -- ../shared/zoo/*
+ *
+ * Each folder holds model.onnx, case.json (inputs, labels, loss, kind, pooling) and gradients.safetensors. One JSON line
+ * a model; exit code 1 where the loss is off by more than 1e-5 relative or a gradient by more than 1e-4.
+ */
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { differentiate } from '../engine/autodiff/differentiate.ts';
+import { constant, Expr } from '../engine/expressions/expr.ts';
+import { type Pooling, pool } from '../engine/expressions/pooling.ts';
+import { fuse } from '../engine/graph/fuse.ts';
+import type { Graph, Value } from '../engine/graph/ir.ts';
+import { liftConstants, normalize } from '../engine/graph/normalize.ts';
+import { loadGraph } from '../engine/graph/proto.ts';
+import { readSafetensors } from '../engine/graph/safetensors.ts';
+import { castFloat, type Tensor, tensor } from '../engine/graph/tensor.ts';
+import { probe } from '../engine/runtime/probe.ts';
+import { Session } from '../engine/runtime/session.ts';
+
+interface Case {
+  loss: number;
+  kind: string;
+  output: string;
+  pooling?: Pooling | 'last';
+  inputs: Record<string, number[][]>;
+  labels: number[] | null;
+}
+
+export interface ZooResult {
+  name: string;
+  loss: number;
+  reference: number;
+  worst: string;
+  error: number;
+  ok: boolean;
+}
+
+/** Rows 0-2 are queries and 3-5 their documents; a cross-encoder has one label a row. */
+export function caseLoss(graph: Graph, output: Value, mask: Value, zoo: Case): Expr {
+  const out = new Expr(graph, output);
+  if (zoo.labels) {
+    const z = out.reshape(-1);
+    const y = constant(graph, graph.float, [zoo.labels.length], zoo.labels);
+    return z.op('Softplus').sub(z.mul(y)).mean([0]);
+  }
+  const pooling = zoo.pooling === 'last' ? 'lasttoken' : (zoo.pooling ?? 'mean');
+  const e = pool(out, new Expr(graph, mask), pooling).l2Normalize();
+  const scores = e
+    .slice(0, 3, 0)
+    .matmul(e.slice(3, 6, 0).transpose(1, 0))
+    .mul(1 / 0.05);
+  const own = constant(graph, graph.float, [3, 3], [1, 0, 0, 0, 1, 0, 0, 0, 1]);
+  return scores.logSoftmax().mul(own).sum([0, 1]).div(-3);
+}
+
+export async function runCase(folder: string, options: { fuse?: boolean } = {}): Promise<ZooResult> {
+  const zoo: Case = JSON.parse(await readFile(join(folder, 'case.json'), 'utf8'));
+  const references = await readSafetensors(join(folder, 'gradients.safetensors'));
+  const graph = normalize(await loadGraph(join(folder, 'model.onnx')));
+  const parameters = graph.constants.filter((v) => references.has(v.name));
+  if (options.fuse !== false) fuse(graph);
+  const weights = liftConstants(graph, parameters);
+  const output = graph.outputs.find((v) => v.name === zoo.output) ?? graph.outputs[0];
+  const mask = graph.inputs.find((v) => v.name === 'attention_mask') as Value;
+  const loss = caseLoss(graph, output, mask, zoo).value;
+  graph.outputs.splice(0, graph.outputs.length, loss);
+  graph.prune();
+
+  const ids = (rows: number[][], cut: number): Tensor =>
+    tensor(
+      'int64',
+      [rows.length, cut],
+      rows.flatMap((r) => r.slice(0, cut)),
+    );
+  const length = zoo.inputs.input_ids[0].length;
+  const feeds = (cut: number): Record<string, Tensor> =>
+    Object.fromEntries([
+      ...graph.inputs.filter((v) => zoo.inputs[v.name]).map((v) => [v.name, ids(zoo.inputs[v.name], cut)]),
+      ...[...weights].map(([v, t]) => [v.name, castFloat(t, 'float32')]),
+    ]);
+  const shapes = await probe(graph, [feeds(length), feeds(length - 4)]);
+  const gradients = differentiate(graph, loss, parameters, shapes);
+  for (const [p, g] of gradients) if ('dense' in g) graph.output(g.dense, `gradient:${p.name}`);
+  graph.prune();
+  const session = await Session.load(graph, {}, folder);
+  const results = await session.run(feeds(length));
+  await session.release();
+
+  // Some gradients are zero by symmetry (a key's bias shifts all scores of a row alike) and hold rounding alone:
+  // those are measured against the norm of all gradients together, the others against their own.
+  const whole = Math.sqrt([...references.values()].reduce((n, t) => n + norm(t.data as Float64Array) ** 2, 0));
+  let [worst, error] = ['', 0];
+  for (const [name, reference] of references) {
+    const got = results[`gradient:${name}`];
+    const e = relativeError(got?.data as Float32Array | undefined, reference.data as Float64Array, 1e-9 * whole, whole);
+    if (!(e <= error)) [worst, error] = [name, e];
+  }
+  const value = Number(results[loss.name].data[0]);
+  const ok = Math.abs(value - zoo.loss) <= 1e-5 * Math.abs(zoo.loss) && error <= 1e-4;
+  return { name: basename(folder), loss: value, reference: zoo.loss, worst, error, ok };
+}
+
+const norm = (values: ArrayLike<number>): number => {
+  let sum = 0;
+  for (let i = 0; i < values.length; i++) sum += values[i] ** 2;
+  return Math.sqrt(sum);
+};
+
+/** ||g - r|| / ||r||, or over `otherwise` where ||r|| is below `floor`; a gradient that is missing counts as zeros. */
+export function relativeError(
+  got: ArrayLike<number> | undefined,
+  reference: ArrayLike<number>,
+  floor = 0,
+  otherwise = 1,
+): number {
+  const own = norm(reference);
+  const difference = norm(Float64Array.from(reference, (r, i) => (got?.[i] ?? 0) - r));
+  return difference / (own > floor ? own : otherwise);
+}
+
+async function folders(given: readonly string[]): Promise<string[]> {
+  const found: string[] = [];
+  for (const dir of given) {
+    const names = await readdir(dir);
+    if (names.includes('case.json')) found.push(dir);
+    else
+      for (const name of names.sort())
+        if ((await stat(join(dir, name))).isDirectory()) found.push(...(await folders([join(dir, name)])));
+  }
+  return found;
+}
+
+if (import.meta.filename === process.argv[1]) {
+  const dirs = await folders(process.argv.slice(2));
+  for (const dir of dirs) {
+    try {
+      const result = await runCase(dir);
+      console.log(JSON.stringify(result));
+      if (!result.ok) process.exitCode = 1;
+    } catch (error) {
+      console.log(JSON.stringify({ name: basename(dir), error: (error as Error).message }));
+      if (process.env.VERBOSE) console.error(error);
+      process.exitCode = 1;
+    }
+  }
+}

@@ -1,0 +1,44 @@
+/** @file What the walk and the rules know of shapes: each value's dimensions, dynamic ones by name. */
+import type { Expr } from '../expressions/expr.ts';
+import type { Dim, Value } from '../graph/ir.ts';
+import type { DType } from '../graph/tensor.ts';
+
+export interface Shape {
+  dtype: DType;
+  /** A name stands for a dimension that differs from run to run; equal names are equal dimensions. */
+  dims: readonly Dim[];
+}
+
+/** Types and dimensions of every value, as observed (see runtime/probe.ts). */
+export type Shapes = ReadonlyMap<Value, Shape>;
+
+/** The axes along which `from` must be summed so that what was broadcast from `to` has its shape again. */
+export function broadcastAxes(from: readonly Dim[], to: readonly Dim[]): number[] {
+  const lead = from.length - to.length;
+  return from.map((_, i) => i).filter((i) => i < lead || (to[i - lead] === 1 && from[i] !== 1));
+}
+
+/** Undoes broadcasting: sums a gradient of shape `from` down to shape `to`. */
+export function unbroadcast(gradient: Expr, from: readonly Dim[], to: readonly Dim[]): Expr {
+  const axes = broadcastAxes(from, to);
+  if (!axes.length) return gradient;
+  const lead = from.length - to.length;
+  if (axes.length === lead) return gradient.sum(axes);
+  const summed = gradient.sum(axes, true);
+  return lead ? summed.squeeze(...Array.from({ length: lead }, (_, i) => i)) : summed;
+}
+
+/**
+ * Reshapes to `to`, written with constants where they suffice: ONNX's 0 copies a dimension and one -1 is what remains.
+ * Otherwise the shape is read off `like` at run time.
+ */
+export function reshapeLike(x: Expr, from: readonly Dim[], to: readonly Dim[], like: Expr): Expr {
+  const written = to.map((d, i) => (typeof d === 'number' ? d : from[i] === d ? 0 : -1));
+  const unknown = written.filter((d) => d === -1).length;
+  // A static 0-sized dimension would be read as "copy": such shapes take the general way.
+  if (unknown <= 1 && !to.includes(0)) return x.reshape(...written);
+  return x.reshapeTo(like.shape());
+}
+
+/** Last axes as positive numbers. */
+export const positiveAxis = (axis: number, rank: number): number => (axis < 0 ? axis + rank : axis);

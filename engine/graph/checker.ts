@@ -1,0 +1,30 @@
+/** @file What must hold after every change of a graph: one maker a value, nothing read before it is made, links agree. */
+import type { Graph, Value } from './ir.ts';
+
+/** @throws Error (a defect, not a user's mistake) that names the node at which an invariant is broken */
+export function check(graph: Graph): Graph {
+  const made = new Set<Value>(graph.inputs);
+  const names = new Map<string, Value>();
+  const claim = (v: Value): void => {
+    const other = names.get(v.name);
+    if (other && other !== v) throw new Error(`two values are named '${v.name}'`);
+    names.set(v.name, v);
+  };
+  for (const v of graph.inputs) claim(v);
+  for (const node of graph.nodes) {
+    for (const v of node.inputs) {
+      if (!v) continue;
+      if (v.constant) claim(v);
+      else if (!made.has(v)) throw new Error(`${node.title} reads '${v.name}' before it is made`);
+      if (!v.readers.has(node)) throw new Error(`'${v.name}' does not know its reader ${node.title}`);
+    }
+    for (const v of node.outputs) {
+      if (v.producer !== node) throw new Error(`'${v.name}' does not know its maker ${node.title}`);
+      if (v.name) claim(v);
+      if (made.has(v)) throw new Error(`'${v.name}' is made twice, the second time by ${node.title}`);
+      made.add(v);
+    }
+  }
+  for (const v of graph.outputs) if (!made.has(v) && !v.constant) throw new Error(`output '${v.name}' is never made`);
+  return graph;
+}

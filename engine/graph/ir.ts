@@ -1,0 +1,307 @@
+/** @file A graph as linked objects: values know who makes and who reads them; only methods change the links. */
+import { InputError } from '../../common/errors.ts';
+import type { DType, Tensor } from './tensor.ts';
+
+/** A dimension: a number, or the name of one that is only known when the graph runs. */
+export type Dim = number | string;
+
+export type Attribute =
+  | { kind: 'int'; value: number }
+  | { kind: 'float'; value: number }
+  | { kind: 'string'; value: string }
+  | { kind: 'ints'; value: readonly number[] }
+  | { kind: 'floats'; value: readonly number[] }
+  | { kind: 'strings'; value: readonly string[] }
+  | { kind: 'tensor'; value: Tensor };
+
+/** How attributes are given to a builder: whole numbers are ints, text is a string; `float(x)` marks a float. */
+export type AttributeInput = number | string | readonly number[] | Tensor | Attribute;
+
+export const float = (value: number): Attribute => ({ kind: 'float', value });
+
+function attribute(input: AttributeInput): Attribute {
+  if (typeof input === 'number') return { kind: 'int', value: input };
+  if (typeof input === 'string') return { kind: 'string', value: input };
+  if (Array.isArray(input)) return { kind: 'ints', value: input as readonly number[] };
+  if ('kind' in input) return input as Attribute;
+  return { kind: 'tensor', value: input as Tensor };
+}
+
+/** One tensor of the graph: an input, a constant (initializer), or an output of a node. */
+export class Value {
+  name: string;
+  dtype: DType | undefined;
+  dims: readonly Dim[] | undefined;
+  /** The node that makes it; null for inputs and constants. */
+  producer: Node | null = null;
+  /** The stored weights or constant, where it is one. */
+  constant: Tensor | null;
+  /** Its gradient is held at zero: whoever computed it counts as constant (the teacher's side, weights, masks). */
+  stopsGradient = false;
+  /** Who reads it: a node stands here once for each of its inputs that this value is. */
+  readonly readers = new Set<Node>();
+
+  constructor(name: string, type: { dtype?: DType; dims?: readonly Dim[]; constant?: Tensor } = {}) {
+    this.name = name;
+    this.dtype = type.dtype ?? type.constant?.dtype;
+    this.dims = type.dims ?? type.constant?.dims;
+    this.constant = type.constant ?? null;
+  }
+}
+
+/** One operator application. An absent optional input is null. */
+export class Node {
+  readonly op: string;
+  /** '' is ONNX's own domain. */
+  readonly domain: string;
+  name: string;
+  readonly attributes: Map<string, Attribute>;
+  outputs: readonly Value[];
+  private links: (Value | null)[] = [];
+
+  constructor(
+    op: string,
+    inputs: readonly (Value | null)[],
+    outputs: readonly Value[],
+    options: { domain?: string; name?: string; attributes?: Record<string, AttributeInput> } = {},
+  ) {
+    this.op = op;
+    this.domain = options.domain ?? '';
+    this.name = options.name ?? '';
+    this.attributes = new Map(Object.entries(options.attributes ?? {}).map(([k, v]) => [k, attribute(v)]));
+    this.outputs = outputs;
+    for (const output of outputs) output.producer = this;
+    this.setInputs(inputs);
+  }
+
+  get inputs(): readonly (Value | null)[] {
+    return this.links;
+  }
+
+  setInputs(inputs: readonly (Value | null)[]): void {
+    for (const value of this.links) value?.readers.delete(this);
+    this.links = [...inputs];
+    for (const value of this.links) value?.readers.add(this);
+  }
+
+  replaceInput(from: Value, to: Value): void {
+    this.setInputs(this.links.map((v) => (v === from ? to : v)));
+  }
+
+  int(name: string, fallback: number): number {
+    const a = this.attributes.get(name);
+    return a?.kind === 'int' || a?.kind === 'float' ? a.value : fallback;
+  }
+
+  ints(name: string): readonly number[] | undefined {
+    const a = this.attributes.get(name);
+    return a?.kind === 'ints' ? a.value : undefined;
+  }
+
+  float(name: string, fallback: number): number {
+    return this.int(name, fallback);
+  }
+
+  string(name: string, fallback: string): string {
+    const a = this.attributes.get(name);
+    return a?.kind === 'string' ? a.value : fallback;
+  }
+
+  /** How messages name it. */
+  get title(): string {
+    const op = this.domain ? `${this.domain}.${this.op}` : this.op;
+    return this.name ? `${op} ('${this.name}')` : `${op} (making '${this.outputs.find(Boolean)?.name ?? '?'}')`;
+  }
+}
+
+/** A graph whose nodes stand in an order in which each value is made before it is read. */
+export class Graph {
+  readonly inputs: Value[] = [];
+  readonly outputs: Value[] = [];
+  nodes: Node[] = [];
+  /** Domain to version; '' is ONNX's own. */
+  readonly opsets: Map<string, number>;
+  /** The type of float constants that expressions make. */
+  float: 'float32' | 'float64' = 'float32';
+  private readonly names = new Set<string>();
+  private counter = 0;
+
+  constructor(opset: number) {
+    this.opsets = new Map([['', opset]]);
+  }
+
+  get opset(): number {
+    return this.opsets.get('') ?? 0;
+  }
+
+  /** A name no value has yet, near to the one wished for. */
+  freshName(wish: string): string {
+    let name = wish;
+    while (!name || this.names.has(name)) name = `${wish}_${this.counter++}`;
+    this.names.add(name);
+    return name;
+  }
+
+  input(name: string, dtype: DType, dims: readonly Dim[]): Value {
+    const value = new Value(this.freshName(name), { dtype, dims });
+    this.inputs.push(value);
+    return value;
+  }
+
+  constant(constant: Tensor, name = 'constant'): Value {
+    return new Value(this.freshName(name), { constant });
+  }
+
+  /** Appends a node with one output and returns it. */
+  add(
+    op: string,
+    inputs: readonly (Value | null)[],
+    attributes: Record<string, AttributeInput> = {},
+    options: { name?: string; domain?: string } = {},
+  ): Value {
+    return this.addMany(op, inputs, 1, attributes, options)[0];
+  }
+
+  /** Appends a node with several outputs. */
+  addMany(
+    op: string,
+    inputs: readonly (Value | null)[],
+    outputs: number,
+    attributes: Record<string, AttributeInput> = {},
+    options: { name?: string; domain?: string } = {},
+  ): Value[] {
+    const values = Array.from({ length: outputs }, () => new Value(this.freshName(options.name ?? op)));
+    this.nodes.push(new Node(op, inputs, values, { attributes, ...options }));
+    if (options.domain && !this.opsets.has(options.domain)) this.opsets.set(options.domain, 1);
+    return values;
+  }
+
+  /** Gives a node the optional outputs it was written without, e.g. the mean that LayerNormalization also computes. */
+  extendOutputs(node: Node, count: number): readonly Value[] {
+    const added = Array.from({ length: Math.max(0, count - node.outputs.length) }, () => {
+      const value = new Value(this.freshName(`${node.outputs[0].name}_more`));
+      value.producer = node;
+      return value;
+    });
+    const present = node.outputs.map((v) => {
+      if (!v.name) v.name = this.freshName(`${node.outputs[0].name}_more`);
+      return v;
+    });
+    node.outputs = [...present, ...added];
+    return node.outputs;
+  }
+
+  output(value: Value, name?: string): void {
+    if (name && name !== value.name) value.name = this.freshName(name);
+    this.outputs.push(value);
+  }
+
+  /** The constants that some node or output reads, in the order of first use. */
+  get constants(): Value[] {
+    const seen = new Set<Value>();
+    for (const node of this.nodes) for (const v of node.inputs) if (v?.constant) seen.add(v);
+    for (const v of this.outputs) if (v.constant) seen.add(v);
+    return [...seen];
+  }
+
+  /** Every value by name. */
+  values(): Map<string, Value> {
+    const all = new Map<string, Value>();
+    for (const v of this.inputs) all.set(v.name, v);
+    for (const v of this.constants) all.set(v.name, v);
+    for (const node of this.nodes) for (const v of node.outputs) all.set(v.name, v);
+    return all;
+  }
+
+  /** Makes every reader (and the outputs) of one value read another. */
+  replace(from: Value, to: Value): void {
+    for (const node of [...from.readers]) node.replaceInput(from, to);
+    for (let i = 0; i < this.outputs.length; i++) if (this.outputs[i] === from) this.outputs[i] = to;
+  }
+
+  /** Drops nodes that no output needs. @returns whether any was dropped */
+  prune(): boolean {
+    const needed = new Set<Node>();
+    const stack = this.outputs.map((v) => v.producer);
+    for (let node = stack.pop(); node !== undefined; node = stack.pop()) {
+      if (!node || needed.has(node)) continue;
+      needed.add(node);
+      for (const v of node.inputs) if (v?.producer) stack.push(v.producer);
+    }
+    const before = this.nodes.length;
+    for (const node of this.nodes) if (!needed.has(node)) node.setInputs([]);
+    this.nodes = this.nodes.filter((n) => needed.has(n));
+    return this.nodes.length !== before;
+  }
+
+  /** Puts nodes into an order in which makers stand before readers, keeping the present order where it can. */
+  sort(): void {
+    const sorted: Node[] = [];
+    const state = new Map<Node, 'open' | 'done'>();
+    for (const root of this.nodes) {
+      const stack: Node[] = [root];
+      while (stack.length) {
+        const node = stack[stack.length - 1];
+        if (state.get(node) === 'done') stack.pop();
+        else if (state.get(node) === 'open') {
+          state.set(node, 'done');
+          sorted.push(node);
+          stack.pop();
+        } else {
+          state.set(node, 'open');
+          for (let i = node.inputs.length - 1; i >= 0; i--) {
+            const producer = node.inputs[i]?.producer;
+            if (producer && state.get(producer) === 'open')
+              throw new InputError({ code: 'graph.cycle', subject: `the graph has a cycle through ${producer.title}` });
+            if (producer && !state.has(producer)) stack.push(producer);
+          }
+        }
+      }
+    }
+    this.nodes = sorted;
+  }
+
+  /** Copies nodes of another graph into this one. `bind` says what stands for its inputs and constants here. */
+  embed(source: Graph, bind: (value: Value) => Value | undefined, prefix = ''): Map<Value, Value> {
+    const map = new Map<Value, Value>();
+    const here = (v: Value | null): Value | null => {
+      if (!v) return null;
+      let copy = map.get(v);
+      if (!copy) {
+        copy = bind(v);
+        if (!copy && v.constant) copy = this.constant(v.constant, prefix + v.name);
+        if (!copy)
+          throw new InputError({
+            code: 'graph.unbound',
+            subject: `nothing stands for input '${v.name}' of the embedded graph`,
+          });
+        map.set(v, copy);
+      }
+      return copy;
+    };
+    for (const [domain, version] of source.opsets) if (!this.opsets.has(domain)) this.opsets.set(domain, version);
+    for (const node of source.nodes) {
+      const outputs = node.outputs.map((v) => {
+        const copy = new Value(v.name ? this.freshName(prefix + v.name) : '', { dtype: v.dtype, dims: v.dims });
+        copy.stopsGradient = v.stopsGradient;
+        map.set(v, copy);
+        return copy;
+      });
+      const copy = new Node(node.op, node.inputs.map(here), outputs, { domain: node.domain, name: prefix + node.name });
+      for (const [k, a] of node.attributes) copy.attributes.set(k, a);
+      this.nodes.push(copy);
+    }
+    for (const v of source.outputs) here(v);
+    return map;
+  }
+
+  /** A copy that shares nothing but the constants' arrays. */
+  clone(): Graph {
+    const copy = new Graph(this.opset);
+    for (const [domain, version] of this.opsets) copy.opsets.set(domain, version);
+    const inputs = new Map(this.inputs.map((v) => [v, copy.input(v.name, v.dtype ?? 'float32', v.dims ?? [])]));
+    const map = copy.embed(this, (v) => inputs.get(v));
+    for (const v of this.outputs) copy.outputs.push(map.get(v) as Value);
+    return copy;
+  }
+}

@@ -1,0 +1,365 @@
+/** @file Between files and graphs: the only place that knows protobuf. Nothing in a file's header is believed before its bytes. */
+
+import { readFile, realpath, stat } from 'node:fs/promises';
+import { dirname, isAbsolute, join, relative } from 'node:path';
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import {
+  type AttributeProto,
+  AttributeProtoSchema,
+  GraphProtoSchema,
+  AttributeProto_AttributeType as Kind,
+  type ModelProto,
+  ModelProtoSchema,
+  NodeProtoSchema,
+  TensorProto_DataType as Onnx,
+  OperatorSetIdProtoSchema,
+  type TensorProto,
+  TensorProto_DataLocation,
+  TensorProtoSchema,
+  TensorShapeProto_DimensionSchema,
+  TensorShapeProtoSchema,
+  TypeProto_TensorSchema,
+  TypeProtoSchema,
+  type ValueInfoProto,
+  ValueInfoProtoSchema,
+} from 'onnx-buf';
+import { InputError } from '../../common/errors.ts';
+import { type Attribute, type Dim, Graph, Node, Value } from './ir.ts';
+import { arrayTypes, type DType, sizeOf, type Tensor, type TypedArray } from './tensor.ts';
+
+const dtypeOf = new Map<number, DType>([
+  [Onnx.FLOAT, 'float32'],
+  [Onnx.DOUBLE, 'float64'],
+  [Onnx.FLOAT16, 'float16'],
+  [Onnx.BFLOAT16, 'bfloat16'],
+  [Onnx.INT64, 'int64'],
+  [Onnx.INT32, 'int32'],
+  [Onnx.INT16, 'int16'],
+  [Onnx.INT8, 'int8'],
+  [Onnx.UINT64, 'uint64'],
+  [Onnx.UINT32, 'uint32'],
+  [Onnx.UINT16, 'uint16'],
+  [Onnx.UINT8, 'uint8'],
+  [Onnx.BOOL, 'bool'],
+]);
+const codeOf = new Map([...dtypeOf].map(([code, dtype]) => [dtype, code]));
+/** ONNX's number for an element type, as the attribute `to` of Cast wants it. */
+export const onnxType = (dtype: DType): number => codeOf.get(dtype) as number;
+/** The element type that ONNX's number stands for. */
+export const fromOnnxType = (code: number): DType | undefined => dtypeOf.get(code);
+
+/** Bytes of files that hold weights outside the model file, by the name the model gives them. */
+export type ExternalData = ReadonlyMap<string, Uint8Array>;
+
+interface Source {
+  file: string;
+  external: ExternalData;
+}
+
+/**
+ * Reads an ONNX file with its external data.
+ * @throws InputError where the file is missing, cut short, not ONNX, or names data outside its own folder
+ */
+export async function loadGraph(file: string): Promise<Graph> {
+  let bytes: Uint8Array;
+  try {
+    bytes = await readFile(file);
+  } catch (cause) {
+    throw new InputError({
+      code: 'onnx.unreadable',
+      subject: `cannot read the model ${file} (${(cause as NodeJS.ErrnoException).code})`,
+      remedy: 'give the path of an .onnx file or of a folder that holds onnx/model.onnx',
+      cause,
+    });
+  }
+  const model = decode(bytes, file);
+  const external = new Map<string, Uint8Array>();
+  for (const t of tensorsOf(model)) {
+    const location = externalLocation(t);
+    if (location !== undefined && !external.has(location)) external.set(location, await readExternal(file, location));
+  }
+  return toGraph(model, { file, external });
+}
+
+/** Reads a graph from the bytes of an ONNX file. `file` is what messages call it. */
+export function parseGraph(bytes: Uint8Array, file = 'the model', external: ExternalData = new Map()): Graph {
+  return toGraph(decode(bytes, file), { file, external });
+}
+
+/** The graph as the bytes of an ONNX file; the same graph gives the same bytes. */
+export function encodeGraph(graph: Graph, options: { producer?: string; irVersion?: number } = {}): Uint8Array {
+  const model = create(ModelProtoSchema, {
+    irVersion: BigInt(options.irVersion ?? 8),
+    producerName: options.producer ?? 'onnx-distill',
+    opsetImport: [...graph.opsets].map(([domain, version]) =>
+      create(OperatorSetIdProtoSchema, { domain, version: BigInt(version) }),
+    ),
+    graph: create(GraphProtoSchema, {
+      name: 'graph',
+      node: graph.nodes.map((node) =>
+        create(NodeProtoSchema, {
+          opType: node.op,
+          domain: node.domain,
+          name: node.name,
+          input: node.inputs.map((v) => v?.name ?? ''),
+          output: node.outputs.map((v) => v.name),
+          attribute: [...node.attributes].map(([name, a]) => attributeProto(name, a)),
+        }),
+      ),
+      initializer: graph.constants.map((v) => tensorProto(v.constant as Tensor, v.name)),
+      input: graph.inputs.map(valueInfo),
+      output: graph.outputs.map(valueInfo),
+    }),
+  });
+  return toBinary(ModelProtoSchema, model);
+}
+
+function decode(bytes: Uint8Array, file: string): ModelProto {
+  let model: ModelProto | undefined;
+  try {
+    model = fromBinary(ModelProtoSchema, bytes);
+  } catch (cause) {
+    throw new InputError({
+      code: 'onnx.malformed',
+      subject: `${file} is not a whole ONNX file (${(cause as Error).message})`,
+      remedy: 'export or download it again',
+      cause,
+    });
+  }
+  if (!model.graph?.node.length && !model.graph?.output.length)
+    throw new InputError({
+      code: 'onnx.empty',
+      subject: `${file} holds no graph`,
+      remedy: 'export or download the ONNX file again',
+    });
+  return model;
+}
+
+function* tensorsOf(model: ModelProto): Generator<TensorProto> {
+  yield* model.graph?.initializer ?? [];
+  for (const node of model.graph?.node ?? []) for (const a of node.attribute) if (a.t) yield a.t;
+}
+
+const entry = (t: TensorProto, key: string): string | undefined => t.externalData.find((e) => e.key === key)?.value;
+
+const externalLocation = (t: TensorProto): string | undefined =>
+  t.dataLocation === TensorProto_DataLocation.EXTERNAL ? (entry(t, 'location') ?? '') : undefined;
+
+/** A model file may only name data beside or below itself, links resolved. */
+async function readExternal(file: string, location: string): Promise<Uint8Array> {
+  const refuse = (why: string, remedy: string): never => {
+    throw new InputError({
+      code: 'onnx.external-data',
+      subject: `${file} keeps weights in '${location}', ${why}`,
+      remedy,
+    });
+  };
+  const outside = (path: string): boolean =>
+    path === '..' || path.startsWith('../') || path.startsWith('..\\') || isAbsolute(path);
+  const folder = dirname(file);
+  if (!location || outside(location) || outside(relative(folder, join(folder, location))))
+    refuse('which leads outside its folder', 'use a model whose data lies beside it');
+  const path = join(folder, location);
+  try {
+    if (outside(relative(await realpath(folder), await realpath(path))))
+      refuse('which leads outside its folder', 'use a model whose data lies beside it');
+    if (!(await stat(path)).isFile()) refuse('which is not a file', 'put the data file beside the model');
+    return await readFile(path);
+  } catch (cause) {
+    if (cause instanceof InputError) throw cause;
+    return refuse(
+      `which cannot be read (${(cause as NodeJS.ErrnoException).code})`,
+      'put the data file beside the model',
+    );
+  }
+}
+
+function toGraph(model: ModelProto, source: Source): Graph {
+  const proto = model.graph as NonNullable<ModelProto['graph']>;
+  const bad = (what: string, remedy: string): InputError =>
+    new InputError({ code: 'onnx.unsupported', subject: `${source.file}: ${what}`, remedy });
+  if (model.functions.length)
+    throw bad(`has local functions (${model.functions[0].name})`, 'export it with functions inlined');
+  const graph = new Graph(0);
+  graph.opsets.clear();
+  for (const o of model.opsetImport) graph.opsets.set(o.domain === 'ai.onnx' ? '' : o.domain, Number(o.version));
+  if (!graph.opsets.has('')) throw bad('states no version of the ONNX operators', 'export it again');
+
+  const known = new Map<string, Value>();
+  for (const t of proto.initializer)
+    known.set(t.name, graph.constant(tensorOf(t, source, `initializer '${t.name}'`), t.name));
+  for (const info of proto.input) {
+    if (known.has(info.name)) continue;
+    const type = info.type?.value.case === 'tensorType' ? info.type.value.value : undefined;
+    const dtype = type && dtypeOf.get(type.elemType);
+    if (!dtype) throw bad(`input '${info.name}' is no tensor of a known type`, 'export it again');
+    known.set(info.name, graph.input(info.name, dtype, dimsOf(info) ?? []));
+  }
+  const infos = new Map([...proto.valueInfo, ...proto.output].map((info) => [info.name, info]));
+  for (const n of proto.node) {
+    const outputs = n.output.map((name) => {
+      if (!name) return new Value('');
+      if (known.has(name)) throw bad(`makes '${name}' twice`, 'export it again');
+      const info = infos.get(name);
+      const elem = info?.type?.value.case === 'tensorType' ? info.type.value.value.elemType : 0;
+      const value = new Value(graph.freshName(name), { dtype: dtypeOf.get(elem), dims: info && dimsOf(info) });
+      return value;
+    });
+    const inputs = n.input.map((name) => {
+      if (!name) return null;
+      const value = known.get(name);
+      if (!value) throw bad(`node ${n.opType} '${n.name}' reads '${name}' before it is made`, 'export it again');
+      return value;
+    });
+    const node = new Node(n.opType, inputs, outputs, { domain: n.domain === 'ai.onnx' ? '' : n.domain, name: n.name });
+    for (const a of n.attribute) {
+      const value = attributeOf(a, source, n.name || n.opType);
+      if (!value)
+        throw bad(
+          `node ${node.title} has attribute '${a.name}' of a kind (subgraph, reference) that is not read`,
+          'export it without control flow',
+        );
+      node.attributes.set(a.name, value);
+    }
+    for (const [i, name] of n.output.entries()) if (name) known.set(name, outputs[i]);
+    graph.nodes.push(node);
+  }
+  for (const info of proto.output) {
+    const value = known.get(info.name);
+    if (!value) throw bad(`output '${info.name}' is never made`, 'export it again');
+    graph.outputs.push(value);
+  }
+  return graph;
+}
+
+function dimsOf(info: ValueInfoProto): Dim[] | undefined {
+  const shape = info.type?.value.case === 'tensorType' ? info.type.value.value.shape : undefined;
+  return shape?.dim.map((d, i) =>
+    d.value.case === 'dimValue'
+      ? Number(d.value.value)
+      : d.value.case === 'dimParam'
+        ? d.value.value
+        : `${info.name}_${i}`,
+  );
+}
+
+function attributeOf(a: AttributeProto, source: Source, node: string): Attribute | undefined {
+  const text = new TextDecoder();
+  switch (a.type) {
+    case Kind.INT:
+      return { kind: 'int', value: Number(a.i) };
+    case Kind.FLOAT:
+      return { kind: 'float', value: a.f };
+    case Kind.STRING:
+      return { kind: 'string', value: text.decode(a.s) };
+    case Kind.INTS:
+      return { kind: 'ints', value: a.ints.map(Number) };
+    case Kind.FLOATS:
+      return { kind: 'floats', value: a.floats };
+    case Kind.STRINGS:
+      return { kind: 'strings', value: a.strings.map((s) => text.decode(s)) };
+    case Kind.TENSOR:
+      return a.t && { kind: 'tensor', value: tensorOf(a.t, source, `attribute '${a.name}' of '${node}'`) };
+    default:
+      return undefined;
+  }
+}
+
+function tensorOf(t: TensorProto, source: Source, what: string): Tensor {
+  const bad = (why: string): InputError =>
+    new InputError({
+      code: 'onnx.tensor',
+      subject: `${source.file}: ${what} ${why}`,
+      remedy: 'export or download the file again',
+    });
+  const dtype = dtypeOf.get(t.dataType);
+  if (!dtype) throw bad(`has element type ${Onnx[t.dataType] ?? t.dataType}, which is not read`);
+  const dims = t.dims.map(Number);
+  const size = sizeOf(dims);
+  if (dims.some((d) => d < 0) || !Number.isSafeInteger(size)) throw bad(`has the impossible shape [${dims}]`);
+  const Type = arrayTypes[dtype];
+  const bytes = size * Type.BYTES_PER_ELEMENT;
+  let raw = t.rawData;
+  const location = externalLocation(t);
+  if (location !== undefined) {
+    const file = source.external.get(location);
+    const offset = Number(entry(t, 'offset') ?? 0);
+    const length = Number(entry(t, 'length') ?? bytes);
+    if (!file) throw bad(`keeps its data in '${location}', which was not given`);
+    if (!(offset >= 0) || !(length === bytes) || offset + bytes > file.length)
+      throw bad(`claims ${bytes} bytes at ${offset} of '${location}', which has ${file.length}`);
+    raw = file.subarray(offset, offset + bytes) as typeof raw;
+  }
+  if (raw.length || size === 0 || location !== undefined) {
+    if (raw.length !== bytes) throw bad(`of shape [${dims}] needs ${bytes} bytes and has ${raw.length}`);
+    const data = new Type(size) as TypedArray; // a copy: the file's bytes need not be aligned
+    new Uint8Array(data.buffer).set(raw);
+    return { dtype, dims, data };
+  }
+  const listed =
+    dtype === 'float32'
+      ? t.floatData
+      : dtype === 'float64'
+        ? t.doubleData
+        : dtype === 'int64'
+          ? t.int64Data
+          : dtype === 'uint64' || dtype === 'uint32'
+            ? t.uint64Data
+            : t.int32Data;
+  if (listed.length !== size) throw bad(`of shape [${dims}] needs ${size} values and has ${listed.length}`);
+  const data = new Type(size) as TypedArray;
+  const big = dtype === 'int64' || dtype === 'uint64';
+  for (let i = 0; i < size; i++) data[i] = (big ? BigInt(listed[i]) : Number(listed[i])) as never;
+  return { dtype, dims, data };
+}
+
+function tensorProto(t: Tensor, name = ''): TensorProto {
+  return create(TensorProtoSchema, {
+    name,
+    dims: t.dims.map(BigInt),
+    dataType: onnxType(t.dtype),
+    rawData: new Uint8Array(t.data.buffer as ArrayBuffer, t.data.byteOffset, t.data.byteLength),
+  });
+}
+
+const int64 = (value: number): bigint => BigInt.asIntN(64, value >= 2 ** 63 ? 2n ** 63n - 1n : BigInt(value));
+
+function attributeProto(name: string, a: Attribute): AttributeProto {
+  const text = new TextEncoder();
+  switch (a.kind) {
+    case 'int':
+      return create(AttributeProtoSchema, { name, type: Kind.INT, i: int64(a.value) });
+    case 'float':
+      return create(AttributeProtoSchema, { name, type: Kind.FLOAT, f: a.value });
+    case 'string':
+      return create(AttributeProtoSchema, { name, type: Kind.STRING, s: text.encode(a.value) });
+    case 'ints':
+      return create(AttributeProtoSchema, { name, type: Kind.INTS, ints: a.value.map(int64) });
+    case 'floats':
+      return create(AttributeProtoSchema, { name, type: Kind.FLOATS, floats: [...a.value] });
+    case 'strings':
+      return create(AttributeProtoSchema, { name, type: Kind.STRINGS, strings: a.value.map((s) => text.encode(s)) });
+    case 'tensor':
+      return create(AttributeProtoSchema, { name, type: Kind.TENSOR, t: tensorProto(a.value) });
+  }
+}
+
+/** ONNX Runtime infers what a value info leaves out, so an output may have a name alone. */
+function valueInfo(v: Value): ValueInfoProto {
+  if (!v.dtype) return create(ValueInfoProtoSchema, { name: v.name });
+  const shape =
+    v.dims &&
+    create(TensorShapeProtoSchema, {
+      dim: v.dims.map((d) =>
+        create(TensorShapeProto_DimensionSchema, {
+          value: typeof d === 'number' ? { case: 'dimValue', value: BigInt(d) } : { case: 'dimParam', value: d },
+        }),
+      ),
+    });
+  return create(ValueInfoProtoSchema, {
+    name: v.name,
+    type: create(TypeProtoSchema, {
+      value: { case: 'tensorType', value: create(TypeProto_TensorSchema, { elemType: onnxType(v.dtype), shape }) },
+    }),
+  });
+}

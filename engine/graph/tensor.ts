@@ -1,0 +1,95 @@
+/** @file Constant tensors: a type, a shape and a typed array. */
+import { InputError } from '../../common/errors.ts';
+
+/** The element types that ONNX names and this engine holds, with their typed arrays. */
+export interface TypedArrays {
+  float32: Float32Array;
+  float64: Float64Array;
+  float16: Uint16Array;
+  bfloat16: Uint16Array;
+  int64: BigInt64Array;
+  int32: Int32Array;
+  int16: Int16Array;
+  int8: Int8Array;
+  uint64: BigUint64Array;
+  uint32: Uint32Array;
+  uint16: Uint16Array;
+  uint8: Uint8Array;
+  bool: Uint8Array;
+}
+export type DType = keyof TypedArrays;
+export type TypedArray = TypedArrays[DType];
+
+export const arrayTypes: { [T in DType]: { new (n: number): TypedArrays[T]; BYTES_PER_ELEMENT: number } } = {
+  float32: Float32Array,
+  float64: Float64Array,
+  float16: Uint16Array,
+  bfloat16: Uint16Array,
+  int64: BigInt64Array,
+  int32: Int32Array,
+  int16: Int16Array,
+  int8: Int8Array,
+  uint64: BigUint64Array,
+  uint32: Uint32Array,
+  uint16: Uint16Array,
+  uint8: Uint8Array,
+  bool: Uint8Array,
+};
+
+export interface Tensor<T extends DType = DType> {
+  readonly dtype: T;
+  readonly dims: readonly number[];
+  readonly data: TypedArrays[T];
+}
+
+export const sizeOf = (dims: readonly number[]): number => dims.reduce((n, d) => n * d, 1);
+
+/** A tensor from plain numbers; a scalar where `dims` is empty. */
+export function tensor<T extends DType>(
+  dtype: T,
+  dims: readonly number[],
+  values: ArrayLike<number | bigint>,
+): Tensor<T> {
+  const data = new arrayTypes[dtype](values.length) as TypedArray;
+  if (values.length !== sizeOf(dims))
+    throw new InputError({
+      code: 'tensor.size',
+      subject: `tensor of shape [${dims}]`,
+      expected: `${sizeOf(dims)} values`,
+      received: `${values.length}`,
+    });
+  for (let i = 0; i < values.length; i++)
+    data[i] = (
+      data instanceof BigInt64Array || data instanceof BigUint64Array ? BigInt(values[i]) : Number(values[i])
+    ) as never;
+  return { dtype, dims: [...dims], data: data as TypedArrays[T] };
+}
+
+export const isFloat = (dtype: DType | undefined): boolean =>
+  dtype === 'float32' || dtype === 'float64' || dtype === 'float16' || dtype === 'bfloat16';
+
+const scratch = new DataView(new ArrayBuffer(4));
+
+/** The float32 value of a half-precision bit pattern. */
+export function halfToFloat(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >> 10) & 31;
+  const fraction = bits & 1023;
+  if (exponent === 0) return sign * fraction * 2 ** -24;
+  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
+  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+}
+
+/** A constant as float32 or float64, read from any float type. */
+export function castFloat<T extends 'float32' | 'float64'>(source: Tensor, dtype: T): Tensor<T> {
+  if (source.dtype === dtype) return source as unknown as Tensor<T>;
+  const data = new arrayTypes[dtype](source.data.length) as Float32Array | Float64Array;
+  for (let i = 0; i < data.length; i++) {
+    if (source.dtype === 'float16') data[i] = halfToFloat(source.data[i] as number);
+    else if (source.dtype === 'bfloat16') {
+      scratch.setUint32(0, (source.data[i] as number) << 16);
+      data[i] = scratch.getFloat32(0);
+    } else data[i] = Number(source.data[i]);
+  }
+  return { dtype, dims: source.dims, data: data as unknown as TypedArrays[T] };
+}

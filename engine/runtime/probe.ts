@@ -1,0 +1,44 @@
+/** @file Learns shapes by looking: the graph runs at two sizes with every value as an output. What differs is dynamic. */
+import type { Shape, Shapes } from '../autodiff/shapes.ts';
+import type { Dim, Graph, Value } from '../graph/ir.ts';
+import type { Tensor } from '../graph/tensor.ts';
+import { type Feeds, Session } from './session.ts';
+
+/**
+ * Types and dimensions of every value of a graph.
+ *
+ * @param graph its outputs are left as they are
+ * @param samples feeds of two sizes. Dynamic dimensions must differ between them, must not be 1 in either,
+ *   and two dimensions that can differ must not be equal in both.
+ */
+export async function probe(graph: Graph, samples: readonly [Feeds, Feeds]): Promise<Shapes> {
+  const made = graph.nodes.flatMap((n) => n.outputs).filter((v) => v.name);
+  const outputs = [...graph.outputs];
+  const types = made.map((v) => [v.dtype, v.dims] as const);
+  // ONNX Runtime checks what a file says of a value; here it is asked instead.
+  for (const v of made) [v.dtype, v.dims] = [undefined, undefined];
+  graph.outputs.splice(0, graph.outputs.length, ...made);
+  const seen: Record<string, Tensor>[] = [];
+  try {
+    const session = await Session.load(graph, { optimize: 'disabled', threads: 1 });
+    try {
+      for (const feeds of samples) seen.push(await session.run(feeds));
+    } finally {
+      await session.release();
+    }
+  } finally {
+    graph.outputs.splice(0, graph.outputs.length, ...outputs);
+    made.forEach((v, i) => {
+      [v.dtype, v.dims] = types[i];
+    });
+  }
+  const dim = (a: number, b: number): Dim => (a === b ? a : `d${a}_${b}`);
+  const shapes = new Map<Value, Shape>();
+  const note = (v: Value, a: Pick<Tensor, 'dtype' | 'dims'>, b: Pick<Tensor, 'dims'>): void => {
+    shapes.set(v, { dtype: a.dtype, dims: a.dims.map((d, i) => dim(d, b.dims[i])) });
+  };
+  for (const v of made) note(v, seen[0][v.name], seen[1][v.name]);
+  for (const v of graph.inputs) note(v, samples[0][v.name], samples[1][v.name]);
+  for (const v of graph.constants) note(v, v.constant as Tensor, v.constant as Tensor);
+  return shapes;
+}

@@ -1,0 +1,87 @@
+/** @file The only place that talks to ONNX Runtime: graphs in, typed arrays in and out, nothing copied on the way. */
+import * as ort from 'onnxruntime-node';
+import { InputError } from '../../common/errors.ts';
+import type { Graph } from '../graph/ir.ts';
+import { encodeGraph } from '../graph/proto.ts';
+import { arrayTypes, type DType, sizeOf, type Tensor, type TypedArray } from '../graph/tensor.ts';
+
+export type Feeds = Readonly<Record<string, Tensor>>;
+
+export interface SessionOptions {
+  provider?: 'cpu' | 'webgpu' | 'cuda';
+  /** Threads within an operator; by default ONNX Runtime's own choice. */
+  threads?: number;
+  optimize?: 'disabled' | 'basic' | 'extended' | 'all';
+  /** Passed on as they are. */
+  extra?: ort.InferenceSession.SessionOptions;
+}
+
+/** A graph made ready to run. */
+export class Session {
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+  private readonly session: ort.InferenceSession;
+
+  private constructor(session: ort.InferenceSession) {
+    this.session = session;
+    this.inputs = session.inputNames;
+    this.outputs = session.outputNames;
+  }
+
+  /** @throws InputError with ONNX Runtime's own words where it cannot load the model */
+  static async load(model: Graph | Uint8Array, options: SessionOptions = {}, name = 'the model'): Promise<Session> {
+    const bytes = model instanceof Uint8Array ? model : encodeGraph(model);
+    try {
+      return new Session(
+        await ort.InferenceSession.create(bytes, {
+          executionProviders: [options.provider ?? 'cpu'],
+          graphOptimizationLevel: options.optimize ?? 'all',
+          logSeverityLevel: 3,
+          ...(options.threads ? { intraOpNumThreads: options.threads } : {}),
+          ...options.extra,
+        }),
+      );
+    } catch (cause) {
+      throw new InputError({
+        code: 'runtime.load',
+        subject: `ONNX Runtime cannot load ${name} (${(cause as Error).message})`,
+        remedy: 'export the model again or convert it to operators that ONNX Runtime has',
+        cause,
+      });
+    }
+  }
+
+  /**
+   * Runs the graph.
+   * @param feeds a tensor for each input
+   * @param into arrays that outputs are written to in place, by output name
+   * @param only names of the outputs wanted; all by default
+   */
+  async run(feeds: Feeds, into: Feeds = {}, only: readonly string[] = this.outputs): Promise<Record<string, Tensor>> {
+    const inputs = Object.fromEntries(Object.entries(feeds).map(([name, t]) => [name, toOrt(t)]));
+    const fetches = Object.fromEntries(
+      only.map((name) => [name, Object.hasOwn(into, name) ? toOrt(into[name]) : null]),
+    );
+    const results = await this.session.run(inputs, fetches);
+    return Object.fromEntries(
+      only.map((name) => [name, Object.hasOwn(into, name) ? into[name] : fromOrt(results[name] as ort.Tensor)]),
+    );
+  }
+
+  async release(): Promise<void> {
+    await this.session.release();
+  }
+}
+
+function toOrt(t: Tensor): ort.Tensor {
+  return new ort.Tensor(t.dtype as ort.Tensor.Type, t.data as never, t.dims);
+}
+
+function fromOrt(t: ort.Tensor): Tensor {
+  return { dtype: t.type as DType, dims: t.dims, data: t.data as TypedArray } as Tensor;
+}
+
+/** An empty tensor to be written to. */
+export function empty<T extends DType>(dtype: T, dims: readonly number[]): Tensor<T> {
+  return { dtype, dims, data: new arrayTypes[dtype](sizeOf(dims)) as Tensor<T>['data'] };
+}
