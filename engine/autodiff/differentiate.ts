@@ -137,7 +137,12 @@ function gradientDims(node: Node, k: number, shapes: Shapes) {
   const output = dimsOf(shapes, node.outputs[0]);
   if (Object.hasOwn(broadcasting, node.op)) return output;
   if (node.op === 'MatMul')
-    return matmulGradientDims(dimsOf(shapes, input), output, dimsOf(shapes, node.inputs[1 - k] as Value));
+    return matmulGradientDims(
+      k,
+      dimsOf(shapes, node.inputs[0] as Value),
+      dimsOf(shapes, node.inputs[1] as Value),
+      output,
+    );
   if (node.op === 'Gemm' && k === 2) return output;
   return dimsOf(shapes, input);
 }

@@ -195,7 +195,7 @@ export function gelu(c: Context): Gradients {
 /** dA = dY B^T, dB = A^T dY; a matrix on the right is one product over all leading dimensions. */
 export function matmul(c: Context): Gradients {
   const { dy, x: [a, b] } = c; // biome-ignore format: one line reads better
-  const [da, db, dout] = [c.dims(a), c.dims(b), c.dims(c.y[0])];
+  const [da, db] = [c.dims(a), c.dims(b)];
   if (da.length === 1 || db.length === 1) return vectorMatmul(c);
   const swap = (e: Expr, rank: number): Expr =>
     e.transpose(...Array.from({ length: rank - 2 }, (_, i) => i), rank - 1, rank - 2);
@@ -206,7 +206,7 @@ export function matmul(c: Context): Gradients {
     return [ga, c.wants(1) ? a.reshape(-1, k).op('Gemm', [flat], { transA: 1 }) : null];
   }
   if (da.length === 2 && db.length === 2) return [dy.op('Gemm', [b], { transB: 1 }), a.op('Gemm', [dy], { transA: 1 })];
-  return [dy.matmul(swap(b, db.length)), swap(a, da.length).matmul(dout.length >= 2 ? dy : dy.unsqueeze(0))];
+  return [dy.matmul(swap(b, db.length)), swap(a, da.length).matmul(dy)];
 }
 
 /** [k] x [k, n], [m, k] x [k] and [k] x [k], which drop a dimension. */
@@ -218,15 +218,11 @@ function vectorMatmul({ dy, x: [a, b], dims }: Context): Gradients {
   return [dy.unsqueeze(1).mul(b.unsqueeze(0)), a.transpose(1, 0).matmul(dy)];
 }
 
-/** The shape that MatMul's gradient for input i comes in before the walk sums broadcast batch dimensions. */
-export function matmulGradientDims(
-  input: readonly Dim[],
-  output: readonly Dim[],
-  other: readonly Dim[],
-): readonly Dim[] {
-  if (input.length < 2 || other.length < 2 || (other.length === 2 && input.length > 2)) return input;
-  if (input.length === 2 && other.length > 2 && output.length === input.length) return input;
-  return [...output.slice(0, -2), ...input.slice(-2)];
+/** The shape in which MatMul's gradient for input `k` comes, before the walk sums broadcast batch dimensions. */
+export function matmulGradientDims(k: number, a: readonly Dim[], b: readonly Dim[], y: readonly Dim[]): readonly Dim[] {
+  const input = k === 0 ? a : b;
+  if (a.length === 1 || b.length === 1 || b.length === 2) return input;
+  return [...y.slice(0, -2), ...input.slice(-2)];
 }
 
 /** Y = alpha A' B' + beta C. */
