@@ -1,0 +1,38 @@
+/** @file Listwise distillation: the teacher's distribution over a query's candidates. */
+import { defineLoss, type Loss, masked } from './loss.ts';
+
+export interface KLOptions {
+  /** Divides the teacher's logits. */
+  temperature?: number;
+  /** Divides the student's scores; the teacher's temperature by default, 0.05 for cosines. */
+  studentTemperature?: number;
+}
+
+/**
+ * Kullback-Leibler divergence of the student's distribution over the candidates from the teacher's.
+ *
+ *     value_b = T^2 sum_n p_n (log p_n - log q_n),  p = softmax(t / T),  q = softmax(s / T')
+ *
+ * T^2 keeps the gradient's size the same at every temperature.
+ *
+ * @source Hinton et al. 2015 (arXiv 1503.02531)
+ */
+export function kl({ temperature = 1, studentTemperature = temperature }: KLOptions = {}): Loss {
+  return defineLoss({
+    name: 'kl',
+    needs: ['student', 'teacher', 'mask'],
+    perQuery({ student, teacher, mask }) {
+      const logP = masked(teacher.mul(1 / temperature), mask)
+        .logSoftmax()
+        .stopGradient();
+      const logQ = masked(student.mul(1 / studentTemperature), mask).logSoftmax();
+      // Padding has p = 0 and finite logarithms, so it adds nothing.
+      return logP
+        .exp()
+        .mul(logP.sub(logQ))
+        .mul(mask)
+        .sum([1])
+        .mul(temperature ** 2);
+    },
+  });
+}

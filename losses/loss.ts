@@ -1,0 +1,168 @@
+/** @file What a loss is: one definition in the engine's expressions, for training graphs and for plain arrays alike. */
+import { InputError } from '../common/errors.ts';
+import { differentiate } from '../engine/autodiff/differentiate.ts';
+import { Expr } from '../engine/expressions/expr.ts';
+import { Graph, type Value } from '../engine/graph/ir.ts';
+import type { Tensor } from '../engine/graph/tensor.ts';
+import { probe } from '../engine/runtime/probe.ts';
+import { Session } from '../engine/runtime/session.ts';
+
+/**
+ * What a loss may look at. B queries with N candidates each (column 0 is the labelled positive, where there is one);
+ * M documents in the step, all queries' candidates without repeats; D and Dt the student's and the teacher's widths.
+ */
+export interface LossInputs {
+  /** [B, N] student's scores of each query's candidates: dot products, unscaled. */
+  student: Expr;
+  /** [B, N] teacher's raw scores (logits). */
+  teacher: Expr;
+  /** [B, N] 1 for a candidate, 0 for padding. */
+  mask: Expr;
+  /** [B, D] student's query embeddings. */
+  queries: Expr;
+  /** [M, D] student's document embeddings. */
+  documents: Expr;
+  /** [B, M] 1 where a document is the query's labelled positive. */
+  positives: Expr;
+  /** [B, M] 1 where a document may stand against the query's positive: 0 for its other positives and for duplicates. */
+  inBatch: Expr;
+  /** [B, M] 1 at one query a document: which query's value a document's own loss is added to. */
+  owner: Expr;
+  /** [B, Dt] and [M, Dt] the teacher's embeddings. */
+  teacherQueries: Expr;
+  teacherDocuments: Expr;
+  /** [D, Dt] learned map from the student's space to the teacher's, where the widths differ. */
+  projection: Expr;
+}
+export type LossInput = keyof LossInputs;
+
+/** Arrays for `evaluate`: rows of numbers, or a flat array with its shape. */
+export type ArrayInput = readonly (readonly number[])[] | { dims: readonly number[]; data: ArrayLike<number> };
+
+export interface Evaluation {
+  /** [B] the loss of each query. */
+  values: Float64Array;
+  /** Mean over queries of weight x value. */
+  loss: number;
+  /** d loss / d input, flat, for each input on the student's side. */
+  gradients: Partial<Record<LossInput, Float64Array>>;
+}
+
+export interface Loss {
+  readonly name: string;
+  /** The inputs it cannot do without. */
+  readonly needs: readonly LossInput[];
+  /** The inputs it uses where they are given. */
+  readonly uses: readonly LossInput[];
+  /** [B] the loss of each query, not yet weighted or averaged. */
+  perQuery(inputs: LossInputs): Expr;
+  /**
+   * Value and gradients on plain arrays, in float64; no model is needed.
+   * @param arrays the inputs named in `needs`, and any of `uses`
+   * @param weights [B] a factor for each query; 1 by default
+   * @throws InputError where an input is missing or shapes disagree
+   */
+  evaluate(arrays: Partial<Record<LossInput, ArrayInput>>, weights?: ArrayLike<number>): Promise<Evaluation>;
+}
+
+const studentSide: readonly LossInput[] = ['student', 'queries', 'documents', 'projection'];
+
+/** Makes a loss of its definition. */
+export function defineLoss(definition: {
+  name: string;
+  needs: readonly LossInput[];
+  uses?: readonly LossInput[];
+  perQuery(inputs: LossInputs): Expr;
+}): Loss {
+  const uses = definition.uses ?? [];
+  return {
+    ...definition,
+    uses,
+    evaluate: (arrays, weights) => evaluate(definition, [...definition.needs, ...uses], arrays, weights),
+  };
+}
+
+/** mean over queries of weight x value: a weight of 0 is as if the query's loss were 0. */
+export function reduce(values: Expr, weights: Expr): Expr {
+  return values.mul(weights).mean([0]);
+}
+
+async function evaluate(
+  loss: Pick<Loss, 'name' | 'needs' | 'perQuery'>,
+  known: readonly LossInput[],
+  arrays: Partial<Record<LossInput, ArrayInput>>,
+  weights?: ArrayLike<number>,
+): Promise<Evaluation> {
+  const given = new Map<LossInput, Tensor>();
+  for (const [name, input] of Object.entries(arrays) as [LossInput, ArrayInput][])
+    if (known.includes(name)) given.set(name, toTensor(name, input));
+  const scores = given.get('student') ?? given.get('teacher');
+  if (scores && !given.has('mask'))
+    given.set('mask', { dtype: 'float64', dims: scores.dims, data: new Float64Array(scores.data.length).fill(1) });
+  for (const name of loss.needs)
+    if (!given.has(name))
+      throw new InputError({
+        code: 'loss.missing-input',
+        subject: `loss '${loss.name}' has no '${name}'`,
+        expected: loss.needs.join(', '),
+        received: [...given.keys()].join(', ') || 'nothing',
+      });
+  const queries = (given.get(loss.needs[0]) as Tensor).dims[0];
+  const graph = new Graph(20);
+  graph.float = 'float64';
+  const inputs = Object.fromEntries(
+    [...given].map(([name, t]) => [name, new Expr(graph, graph.input(name, 'float64', t.dims))]),
+  ) as unknown as LossInputs;
+  const weight = new Expr(graph, graph.input('weights', 'float64', [queries]));
+  const values = loss.perQuery(inputs);
+  const total = reduce(values, weight);
+  const feeds = Object.fromEntries([
+    ...given,
+    [
+      'weights',
+      { dtype: 'float64', dims: [queries], data: Float64Array.from(weights ?? Array(queries).fill(1)) } as Tensor,
+    ],
+  ]);
+  const parameters = studentSide.filter((n) => given.has(n)).map((n) => inputs[n].value);
+  graph.outputs.push(values.value, total.value);
+  graph.inputs.splice(0, graph.inputs.length, ...graph.inputs.filter((v) => v.readers.size > 0));
+  const used = Object.fromEntries(graph.inputs.map((v) => [v.name, feeds[v.name]]));
+  const shapes = await probe(graph, [used, used]);
+  const gradients = differentiate(graph, total.value, parameters, shapes);
+  const outputs = new Map<LossInput, Value>();
+  for (const [p, g] of gradients)
+    if ('dense' in g) outputs.set(p.name as LossInput, new Expr(graph, g.dense).op('Identity').value);
+  graph.outputs.push(...outputs.values());
+  const session = await Session.load(graph, { threads: 1, optimize: 'basic' }, `loss '${loss.name}'`);
+  try {
+    const results = await session.run(used);
+    const flat = (v: Value): Float64Array => results[v.name].data as Float64Array;
+    return {
+      values: flat(values.value),
+      loss: flat(total.value)[0],
+      gradients: Object.fromEntries(
+        parameters.map((p) => {
+          const v = outputs.get(p.name as LossInput);
+          return [p.name, v ? flat(v) : new Float64Array((given.get(p.name as LossInput) as Tensor).data.length)];
+        }),
+      ),
+    };
+  } finally {
+    await session.release();
+  }
+}
+
+function toTensor(name: string, input: ArrayInput): Tensor<'float64'> {
+  if ('dims' in input) return { dtype: 'float64', dims: input.dims, data: Float64Array.from(input.data) };
+  const width = input[0]?.length ?? 0;
+  if (input.some((row) => row.length !== width))
+    throw new InputError({
+      code: 'loss.ragged',
+      subject: `'${name}' has rows of different lengths`,
+      remedy: 'pad the shorter rows and give a mask',
+    });
+  return { dtype: 'float64', dims: [input.length, width], data: Float64Array.from(input.flat()) };
+}
+
+/** Scores with padding at a very small finite number, so that softmax gives it nothing and no NaN arises. */
+export const masked = (scores: Expr, mask: Expr): Expr => mask.greater(0).where(scores, -1e9);

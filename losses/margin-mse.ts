@@ -1,0 +1,30 @@
+/** @file MarginMSE: the teacher's margins between the positive and each negative. */
+import { defineLoss, type Loss } from './loss.ts';
+
+export interface MarginMSEOptions {
+  /** Multiplies the student's scores: 1 for dot products, about 20 for cosines, whose margins cannot reach logits'. */
+  scale?: number;
+}
+
+/**
+ * Squared error between the student's and the teacher's margin, mean over the query's negatives.
+ *
+ *     value_b = mean_k ( (s_0 - s_k) - (t_0 - t_k) )^2
+ *
+ * A negative margin of the teacher is kept: it is what corrects a wrong label.
+ *
+ * @source Hofstätter et al. 2020 (arXiv 2010.02666)
+ */
+export function marginMSE({ scale = 1 }: MarginMSEOptions = {}): Loss {
+  return defineLoss({
+    name: 'margin-mse',
+    needs: ['student', 'teacher', 'mask'],
+    perQuery({ student, teacher, mask }) {
+      const gap = student.mul(scale).sub(teacher.stopGradient()).mul(mask); // [B, N]
+      const first = gap.slice(0, 1, 1);
+      const valid = mask.mul(mask.slice(0, 1, 1)); // no positive, no margins
+      const error = first.sub(gap).mul(valid).square(); // 0 at the positive itself
+      return error.sum([1]).div(valid.sum([1]).sub(1).max(1));
+    },
+  });
+}
