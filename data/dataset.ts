@@ -1,0 +1,76 @@
+/** @file What a data set is: two tables of texts and the judgements of each split. */
+import { createHash } from 'node:crypto';
+import { InputError } from '../common/errors.ts';
+
+/** Texts with ids, in file order. */
+export interface TextTable {
+  readonly ids: readonly string[];
+  readonly length: number;
+  /** The text at a position: title and text for documents. */
+  text(i: number): string;
+  indexOf(id: string): number | undefined;
+  /** Of all ids and texts. */
+  readonly hash: string;
+}
+
+/** Query id to document id to grade; a grade over 0 is relevant. */
+export type Qrels = ReadonlyMap<string, ReadonlyMap<string, number>>;
+
+export interface Dataset {
+  readonly name: string;
+  readonly documents: TextTable;
+  readonly queries: TextTable;
+  readonly splits: readonly string[];
+  /** @throws InputError where there is no such split */
+  qrels(split: string): Qrels;
+}
+
+/** Keeps texts as one run of UTF-8 bytes with offsets: a million documents cost their bytes and nothing more. */
+export class TextTableBuilder {
+  private readonly ids: string[] = [];
+  private readonly positions = new Map<string, number>();
+  private bytes = Buffer.alloc(1 << 16);
+  private used = 0;
+  private readonly ends: number[] = [];
+  private readonly hash = createHash('sha256');
+
+  has(id: string): boolean {
+    return this.positions.has(id);
+  }
+
+  add(id: string, text: string): void {
+    const size = Buffer.byteLength(text);
+    if (this.used + size > this.bytes.length) {
+      const larger = Buffer.alloc(Math.max(this.bytes.length * 2, this.used + size));
+      this.bytes.copy(larger, 0, 0, this.used);
+      this.bytes = larger;
+    }
+    this.bytes.write(text, this.used);
+    this.used += size;
+    this.positions.set(id, this.ids.length);
+    this.ids.push(id);
+    this.ends.push(this.used);
+    this.hash.update(`${Buffer.byteLength(id)}:${id}${size}:${text}`);
+  }
+
+  build(): TextTable {
+    const { ids, positions, ends } = this;
+    const bytes = this.bytes.subarray(0, this.used);
+    return {
+      ids,
+      length: ids.length,
+      text: (i) => bytes.toString('utf8', i ? ends[i - 1] : 0, ends[i]),
+      indexOf: (id) => positions.get(id),
+      hash: this.hash.digest('hex'),
+    };
+  }
+}
+
+export function unknownSplit(split: string, known: readonly string[], where: string): InputError {
+  return new InputError({
+    code: 'data.unknown-split',
+    subject: `${where} has no split '${split}'`,
+    expected: `one of ${known.join(', ') || '(none found)'}`,
+    remedy: 'name one of these under data.splits or add the file of judgements',
+  });
+}

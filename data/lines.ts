@@ -1,0 +1,78 @@
+/** @file Lines of text files, plain or gzipped, one at a time and bounded. */
+import { createReadStream, existsSync } from 'node:fs';
+import type { Readable } from 'node:stream';
+import { createGunzip } from 'node:zlib';
+import { InputError } from '../common/errors.ts';
+
+/** A line longer than this is no line of a data set. */
+const LONGEST_LINE = 64 * 1024 * 1024;
+/** A file that unpacks to more than this is refused: it may have been made to fill the memory. */
+const LARGEST_FILE = 64 * 1024 ** 3;
+
+export interface Line {
+  text: string;
+  /** From 1. */
+  number: number;
+}
+
+/** The file itself or its gzipped twin, whichever is there. */
+export function findFile(path: string): string | undefined {
+  return [path, `${path}.gz`].find((p) => existsSync(p));
+}
+
+/** @throws InputError where the file cannot be read or unpacked */
+export async function* readLines(file: string): AsyncGenerator<Line> {
+  let stream: Readable = createReadStream(file, { highWaterMark: 1 << 20 });
+  if (file.endsWith('.gz')) {
+    const source = stream;
+    const unpacked = createGunzip();
+    source.on('error', (e) => unpacked.destroy(e));
+    stream = source.pipe(unpacked);
+  }
+  const decoder = new TextDecoder();
+  let rest = '';
+  let number = 0;
+  let size = 0;
+  try {
+    for await (const chunk of stream) {
+      size += (chunk as Buffer).length;
+      if (size > LARGEST_FILE || rest.length > LONGEST_LINE)
+        throw new Error('it unpacks to more than any data set holds');
+      const lines = (rest + decoder.decode(chunk as Buffer, { stream: true })).split('\n');
+      rest = lines.pop() as string;
+      for (const text of lines) yield { text: text.endsWith('\r') ? text.slice(0, -1) : text, number: ++number };
+    }
+    rest += decoder.decode();
+    if (rest) yield { text: rest, number: ++number };
+  } catch (cause) {
+    if (cause instanceof InputError) throw cause;
+    throw new InputError({
+      code: 'data.unreadable',
+      subject: `cannot read ${file} (${(cause as NodeJS.ErrnoException).code ?? (cause as Error).message})`,
+      remedy: 'check that the file is there and whole',
+      cause,
+    });
+  }
+}
+
+/** The JSON object of a line. */
+export function parseObject(line: Line, file: string): Record<string, unknown> {
+  let value: unknown;
+  try {
+    value = JSON.parse(line.text);
+  } catch (cause) {
+    throw new InputError({
+      code: 'data.malformed-line',
+      subject: `${file} line ${line.number} is not valid JSON (${(cause as Error).message})`,
+      remedy: 'mend or remove the line',
+      cause,
+    });
+  }
+  if (!value || typeof value !== 'object' || Array.isArray(value))
+    throw new InputError({
+      code: 'data.malformed-line',
+      subject: `${file} line ${line.number} is not a JSON object`,
+      remedy: 'write one object a line, e.g. {"_id": "d1", "title": "", "text": "..."}',
+    });
+  return value as Record<string, unknown>;
+}
