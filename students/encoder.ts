@@ -1,0 +1,191 @@
+/** @file A dual-encoder at work: texts to vectors, sorted by length, in batches of about as many tokens each. */
+import { InputError } from '../common/errors.ts';
+import { hashFile, hashParts } from '../common/files.ts';
+import type { Watch } from '../common/progress.ts';
+import { lengthBatches, padBatch } from '../data/batches.ts';
+import { TextTokenizer, type Tokens } from '../data/tokenizer.ts';
+import { Expr } from '../engine/expressions/expr.ts';
+import { type Pooling, pool } from '../engine/expressions/pooling.ts';
+import type { Graph } from '../engine/graph/ir.ts';
+import { loadGraph } from '../engine/graph/proto.ts';
+import type { Tensor } from '../engine/graph/tensor.ts';
+import { Session, type SessionOptions } from '../engine/runtime/session.ts';
+import { readModelFolder } from './folder.ts';
+
+/** Texts by position, so that a table need not hold them all at once. */
+export interface Texts {
+  readonly length: number;
+  text(i: number): string;
+}
+
+export interface EncoderOptions {
+  pooling?: Pooling;
+  normalize?: boolean;
+  /** Padded tokens a batch. Measured on two cores: smaller batches stay in the caches, larger ones gain nothing. */
+  batchTokens?: number;
+  session?: SessionOptions;
+}
+
+export interface EncodeOptions extends Watch {
+  /** Tokens a text, special tokens included. */
+  maxLength?: number;
+  /** What progress calls the work. */
+  stage?: string;
+}
+
+const DEFAULT_BATCH_TOKENS = 4096;
+
+export class Encoder {
+  /** Width of the embeddings. */
+  readonly dimensions: number;
+  /** Of the model's bytes, its tokenizer and how vectors are pooled. */
+  readonly key: string;
+  readonly tokenizer: TextTokenizer;
+  readonly maxLength: number;
+  private readonly session: Session;
+  private readonly batchTokens: number;
+
+  private constructor(
+    parts: Pick<Encoder, 'dimensions' | 'key' | 'tokenizer' | 'maxLength'>,
+    session: Session,
+    batchTokens: number,
+  ) {
+    this.dimensions = parts.dimensions;
+    this.key = parts.key;
+    this.tokenizer = parts.tokenizer;
+    this.maxLength = parts.maxLength;
+    this.session = session;
+    this.batchTokens = batchTokens;
+  }
+
+  /**
+   * Opens a model folder as sentence-transformers and transformers.js lay it out.
+   * @throws InputError where files are missing, the graph is no encoder or the tokenizer does not fit its table
+   */
+  static async load(folder: string, options: EncoderOptions = {}): Promise<Encoder> {
+    const files = await readModelFolder(folder);
+    const tokenizer = await TextTokenizer.load(folder);
+    const graph = await loadGraph(files.model);
+    const pooling = options.pooling ?? files.pooling;
+    const unit = options.normalize ?? files.normalize;
+    checkVocabulary(graph, tokenizer, folder);
+    appendPooling(graph, pooling, unit, files.model);
+    const session = await Session.load(graph, options.session, files.model);
+    const key = hashParts(await hashFile(files.model), tokenizer.hash, pooling, String(unit));
+    const maxLength = Math.min(files.maxLength ?? 512, tokenizer.modelMaxLength ?? 512);
+    const encoder = new Encoder(
+      { dimensions: 0, key, tokenizer, maxLength },
+      session,
+      options.batchTokens ?? DEFAULT_BATCH_TOKENS,
+    );
+    const probe = await encoder.run([tokenizer.encode('a', 8)]);
+    return Object.assign(encoder, { dimensions: probe.dims[1] });
+  }
+
+  /** @returns [n, dimensions] row-major, in the order of the texts; equal texts are encoded once */
+  async encode(texts: readonly string[] | Texts, options: EncodeOptions = {}): Promise<Float32Array> {
+    const text = Array.isArray(texts) ? (i: number) => (texts as string[])[i] : (i: number) => (texts as Texts).text(i);
+    const maxLength = options.maxLength ?? this.maxLength;
+    const first = new Map<string, number>();
+    const sameAs = new Int32Array(texts.length);
+    const unique: number[] = [];
+    const tokens: Tokens[] = [];
+    for (let i = 0; i < texts.length; i++) {
+      const t = text(i);
+      let at = first.get(t);
+      if (at === undefined) {
+        at = unique.length;
+        first.set(t, at);
+        unique.push(i);
+        tokens.push(this.tokenizer.encode(t, maxLength));
+      }
+      sameAs[i] = at;
+    }
+    first.clear();
+    const rows = await this.encodeTokens(tokens, options);
+    if (unique.length === texts.length) return rows;
+    const D = this.dimensions;
+    const out = new Float32Array(texts.length * D);
+    for (let i = 0; i < texts.length; i++) out.set(rows.subarray(sameAs[i] * D, (sameAs[i] + 1) * D), i * D);
+    return out;
+  }
+
+  /** As encode, of texts that are tokenized already. */
+  async encodeTokens(tokens: readonly Tokens[], options: EncodeOptions = {}): Promise<Float32Array> {
+    const D = this.dimensions;
+    const out = new Float32Array(tokens.length * D);
+    let done = 0;
+    for (const batch of lengthBatches(
+      tokens.map((t) => t.ids.length),
+      this.batchTokens,
+    )) {
+      options.signal?.throwIfAborted();
+      const vectors = (await this.run(batch.map((i) => tokens[i]))).data as Float32Array;
+      for (const [r, i] of batch.entries()) out.set(vectors.subarray(r * D, (r + 1) * D), i * D);
+      done += batch.length;
+      options.onProgress?.({ stage: options.stage ?? 'encode', done, total: tokens.length, unit: 'texts' });
+    }
+    return out;
+  }
+
+  async dispose(): Promise<void> {
+    await this.session.release();
+  }
+
+  private async run(tokens: readonly Tokens[]): Promise<Tensor> {
+    const b = padBatch(tokens, this.tokenizer.padId);
+    const dims = [b.rows, b.length];
+    const all: Record<string, Tensor> = {
+      input_ids: { dtype: 'int64', dims, data: b.ids },
+      attention_mask: { dtype: 'int64', dims, data: b.mask },
+      token_type_ids: { dtype: 'int64', dims, data: b.typeIds },
+    };
+    const feeds = Object.fromEntries(this.session.inputs.map((name) => [name, all[name]]));
+    const result = await this.session.run(feeds);
+    return result[this.session.outputs[0]];
+  }
+}
+
+/** Pooling and normalisation inside the graph, unless it has a pooled output already. */
+export function appendPooling(graph: Graph, pooling: Pooling, unit: boolean, file: string): void {
+  for (const v of graph.inputs)
+    if (!['input_ids', 'attention_mask', 'token_type_ids'].includes(v.name))
+      throw new InputError({
+        code: 'model.no-encoder',
+        subject: `${file} wants an input '${v.name}'`,
+        expected: 'input_ids, attention_mask and perhaps token_type_ids',
+        remedy: 'export the encoder without it',
+      });
+  const ready = graph.outputs.find((v) => v.name === 'sentence_embedding');
+  const hidden =
+    ready ??
+    graph.outputs.find((v) => v.name === 'last_hidden_state') ??
+    graph.outputs.find((v) => v.name === 'token_embeddings');
+  if (!hidden)
+    throw new InputError({
+      code: 'model.no-encoder',
+      subject: `${file} has the outputs ${graph.outputs.map((v) => v.name).join(', ')}`,
+      expected: 'last_hidden_state or sentence_embedding',
+      remedy: 'give a dual-encoder (a feature-extraction model), not a classifier',
+    });
+  let mask = graph.inputs.find((v) => v.name === 'attention_mask');
+  mask ??= graph.input('attention_mask', 'int64', ['batch', 'sequence']);
+  let out = new Expr(graph, hidden);
+  if (!ready) out = pool(out, new Expr(graph, mask), pooling);
+  if (!ready && unit) out = out.l2Normalize();
+  graph.outputs.splice(0, graph.outputs.length, out.value);
+  graph.prune();
+}
+
+/** @throws InputError where the tokenizer has ids beyond the table that they are looked up in */
+export function checkVocabulary(graph: Graph, tokenizer: TextTokenizer, folder: string): void {
+  const lookup = graph.nodes.find((n) => n.op === 'Gather' && n.inputs[1]?.name === 'input_ids');
+  const rows = lookup?.inputs[0]?.constant?.dims[0];
+  if (rows !== undefined && tokenizer.vocabularySize > rows)
+    throw new InputError({
+      code: 'model.tokenizer-mismatch',
+      subject: `the tokenizer of ${folder} has ids up to ${tokenizer.vocabularySize - 1}`,
+      expected: `ids below ${rows}, the rows of the model's word table`,
+      remedy: 'use the tokenizer that the model was trained with',
+    });
+}

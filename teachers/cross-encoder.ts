@@ -1,0 +1,100 @@
+/** @file An ONNX cross-encoder: reads query and document together and says how well they match. */
+import { InputError } from '../common/errors.ts';
+import { hashFile, hashParts } from '../common/files.ts';
+import type { Watch } from '../common/progress.ts';
+import { lengthBatches, padBatch } from '../data/batches.ts';
+import { type PairLimits, TextTokenizer } from '../data/tokenizer.ts';
+import { loadGraph } from '../engine/graph/proto.ts';
+import type { Tensor } from '../engine/graph/tensor.ts';
+import { Session, type SessionOptions } from '../engine/runtime/session.ts';
+import { checkVocabulary } from '../students/encoder.ts';
+import { readModelFolder } from '../students/folder.ts';
+import type { Pair, Teacher } from './teacher.ts';
+
+export interface CrossEncoderOptions extends PairLimits {
+  name?: string;
+  /** Padded tokens a batch. */
+  batchTokens?: number;
+  session?: SessionOptions;
+}
+
+/** Pairs read at a time: enough to sort by length, few enough to hold. */
+const CHUNK = 4096;
+
+/**
+ * Opens a cross-encoder's folder. A model with one logit gives it as it is; one with two gives their difference, relevant
+ * less irrelevant, which orders documents as the softmax over both does without its flat ends.
+ *
+ * @throws InputError where files are missing or the model has no logits of one or two columns
+ */
+export async function crossEncoder(folder: string, options: CrossEncoderOptions = {}): Promise<Teacher> {
+  const files = await readModelFolder(folder);
+  const tokenizer = await TextTokenizer.load(folder);
+  const graph = await loadGraph(files.model);
+  checkVocabulary(graph, tokenizer, folder);
+  if (!graph.outputs.some((v) => v.name === 'logits'))
+    throw new InputError({
+      code: 'teacher.no-logits',
+      subject: `${files.model} has the outputs ${graph.outputs.map((v) => v.name).join(', ')}`,
+      expected: 'logits',
+      remedy: 'give a cross-encoder (a sequence classification model), or use teacher.kind dual-encoder',
+    });
+  const session = await Session.load(graph, options.session, files.model);
+  const limits: PairLimits = {
+    maxLength: options.maxLength ?? Math.min(files.maxLength ?? 512, tokenizer.modelMaxLength ?? 512),
+    maxQuery: options.maxQuery,
+    maxDocument: options.maxDocument,
+  };
+  const key = hashParts('cross-encoder', await hashFile(files.model), tokenizer.hash, JSON.stringify(limits));
+
+  async function scoreChunk(pairs: readonly Pair[], into: Float32Array, signal?: AbortSignal): Promise<void> {
+    const tokens = pairs.map((p) => tokenizer.encodePair(p.query, p.document, limits));
+    for (const batch of lengthBatches(
+      tokens.map((t) => t.ids.length),
+      options.batchTokens ?? 4096,
+    )) {
+      signal?.throwIfAborted();
+      const b = padBatch(
+        batch.map((i) => tokens[i]),
+        tokenizer.padId,
+      );
+      const dims = [b.rows, b.length];
+      const all: Record<string, Tensor> = {
+        input_ids: { dtype: 'int64', dims, data: b.ids },
+        attention_mask: { dtype: 'int64', dims, data: b.mask },
+        token_type_ids: { dtype: 'int64', dims, data: b.typeIds },
+      };
+      const { logits } = await session.run(Object.fromEntries(session.inputs.map((n) => [n, all[n]])), {}, ['logits']);
+      const columns = logits.data.length / batch.length;
+      if (columns !== 1 && columns !== 2)
+        throw new InputError({
+          code: 'teacher.no-logits',
+          subject: `${files.model} gives ${columns} logits a pair`,
+          expected: 'one or two',
+          remedy: 'give a cross-encoder trained for relevance',
+        });
+      const data = logits.data as Float32Array;
+      for (const [r, i] of batch.entries()) into[i] = columns === 1 ? data[r] : data[2 * r + 1] - data[2 * r];
+    }
+  }
+
+  return {
+    name: options.name ?? folder,
+    kind: 'cross-encoder',
+    key,
+    async score(pairs, watch: Watch = {}) {
+      const scores = new Float32Array(pairs.length);
+      for (let at = 0; at < pairs.length; at += CHUNK) {
+        await scoreChunk(pairs.slice(at, at + CHUNK), scores.subarray(at, at + CHUNK), watch.signal);
+        watch.onProgress?.({
+          stage: 'score',
+          done: Math.min(pairs.length, at + CHUNK),
+          total: pairs.length,
+          unit: 'pairs',
+        });
+      }
+      return scores;
+    },
+    dispose: () => session.release(),
+  };
+}

@@ -1,0 +1,55 @@
+/** @file An ONNX dual-encoder as teacher: scores are dot products, and its embeddings can be matched or inherited. */
+import { hashParts } from '../common/files.ts';
+import { Encoder, type EncoderOptions } from '../students/encoder.ts';
+import type { Teacher } from './teacher.ts';
+
+export interface DualEncoderOptions extends EncoderOptions {
+  name?: string;
+  /** Tokens a query and a document, special tokens included. */
+  queryTokens?: number;
+  documentTokens?: number;
+}
+
+/** @throws InputError as Encoder.load */
+export async function dualEncoder(
+  folder: string,
+  options: DualEncoderOptions = {},
+): Promise<Teacher & Required<Pick<Teacher, 'embed'>>> {
+  const encoder = await Encoder.load(folder, options);
+  const limit = {
+    query: options.queryTokens ?? encoder.maxLength,
+    document: options.documentTokens ?? encoder.maxLength,
+  };
+  const dimensions = encoder.dimensions;
+  return {
+    name: options.name ?? folder,
+    kind: 'dual-encoder',
+    key: hashParts('dual-encoder', encoder.key, JSON.stringify(limit)),
+    async embed(texts, kind, watch = {}) {
+      return {
+        dimensions,
+        data: await encoder.encode(texts, {
+          ...watch,
+          maxLength: limit[kind],
+          stage: `embed ${kind === 'query' ? 'queries' : 'documents'}`,
+        }),
+      };
+    },
+    async score(pairs, watch = {}) {
+      const queries = await encoder.encode(
+        pairs.map((p) => p.query),
+        { ...watch, maxLength: limit.query },
+      );
+      const documents = await encoder.encode(
+        pairs.map((p) => p.document),
+        { ...watch, maxLength: limit.document },
+      );
+      return Float32Array.from(pairs, (_, i) => {
+        let dot = 0;
+        for (let k = i * dimensions; k < (i + 1) * dimensions; k++) dot += queries[k] * documents[k];
+        return dot;
+      });
+    },
+    dispose: () => encoder.dispose(),
+  };
+}

@@ -1,0 +1,27 @@
+/** @file What a teacher is: something that scores pairs of texts, and perhaps embeds texts. */
+import type { Watch } from '../common/progress.ts';
+import type { Texts } from '../students/encoder.ts';
+
+export interface Pair {
+  queryId: string;
+  documentId: string;
+  query: string;
+  document: string;
+}
+
+export interface Embeddings {
+  dimensions: number;
+  /** [n, dimensions] row-major. */
+  data: Float32Array;
+}
+
+export interface Teacher {
+  readonly name: string;
+  readonly kind: string;
+  /** Of the model's bytes, its tokenizer and how texts are cut: equal keys give equal scores. */
+  readonly key: string;
+  /** Raw scores (logits, dot products), one a pair. */
+  score(pairs: readonly Pair[], watch?: Watch): Promise<Float32Array>;
+  embed?(texts: readonly string[] | Texts, kind: 'query' | 'document', watch?: Watch): Promise<Embeddings>;
+  dispose(): Promise<void>;
+}
