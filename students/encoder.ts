@@ -66,18 +66,37 @@ export class Encoder {
     const files = await readModelFolder(folder);
     const tokenizer = await TextTokenizer.load(folder);
     const graph = await loadGraph(files.model);
-    const pooling = options.pooling ?? files.pooling;
-    const unit = options.normalize ?? files.normalize;
     checkVocabulary(graph, tokenizer, folder);
-    appendPooling(graph, pooling, unit, files.model);
-    const session = await Session.load(graph, options.session, files.model);
-    const key = hashParts(await hashFile(files.model), tokenizer.hash, pooling, String(unit));
-    const maxLength = Math.min(files.maxLength ?? 512, tokenizer.modelMaxLength ?? 512);
-    const encoder = new Encoder(
-      { dimensions: 0, key, tokenizer, maxLength },
-      session,
-      options.batchTokens ?? DEFAULT_BATCH_TOKENS,
-    );
+    return Encoder.of(graph, {
+      ...options,
+      tokenizer,
+      pooling: options.pooling ?? files.pooling,
+      normalize: options.normalize ?? files.normalize,
+      maxLength: Math.min(files.maxLength ?? 512, tokenizer.modelMaxLength ?? 512),
+      hash: await hashFile(files.model),
+      name: files.model,
+    });
+  }
+
+  /** An encoder of a graph in hand; the graph is changed: pooling is appended to it. */
+  static async of(
+    graph: Graph,
+    options: EncoderOptions & {
+      tokenizer: TextTokenizer;
+      pooling: Pooling;
+      normalize: boolean;
+      maxLength: number;
+      /** Of the graph's weights. */
+      hash: string;
+      name: string;
+    },
+  ): Promise<Encoder> {
+    const { tokenizer, pooling, maxLength, hash, name } = options;
+    appendPooling(graph, pooling, options.normalize, name);
+    const session = await Session.load(graph, options.session, name);
+    const key = hashParts(hash, tokenizer.hash, pooling, String(options.normalize));
+    const parts = { dimensions: 0, key, tokenizer, maxLength };
+    const encoder = new Encoder(parts, session, options.batchTokens ?? DEFAULT_BATCH_TOKENS);
     const probe = await encoder.run([tokenizer.encode('a', 8)]);
     return Object.assign(encoder, { dimensions: probe.dims[1] });
   }

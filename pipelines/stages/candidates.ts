@@ -1,0 +1,114 @@
+/** @file Which documents stand for a query: the labelled positive first, then what was found. */
+import { InputError } from '../../common/errors.ts';
+import type { Watch } from '../../common/progress.ts';
+import { Random } from '../../common/random.ts';
+import type { Dataset } from '../../data/dataset.ts';
+import { type CandidateLists, candidateLists, readScores } from '../../data/scores.ts';
+import { search } from '../../evaluation/search.ts';
+import { Encoder } from '../../students/encoder.ts';
+import type { Pair, Teacher } from '../../teachers/teacher.ts';
+import type { Config } from '../config.ts';
+
+/** The candidates of a split's queries, relevant ones first; scores are NaN but for given lists. */
+export async function findCandidates(
+  config: Config,
+  dataset: Dataset,
+  split: string,
+  embedder: Teacher | undefined,
+  watch: Watch,
+): Promise<CandidateLists> {
+  if (config.candidates.source === 'given') return given(config, dataset, split);
+  const qrels = dataset.qrels(split);
+  const queries = [...qrels.keys()].map((id) => dataset.queries.indexOf(id) as number).slice(0, config.data.maxQueries);
+  const count = config.candidates.count;
+  const found = await nearest(config, dataset, queries, count, embedder, watch);
+  return candidateLists(
+    queries.map((query, i) => {
+      const grades = [...(qrels.get(dataset.queries.ids[query]) ?? [])];
+      const relevant = grades.filter(([, g]) => g > 0).map(([id]) => dataset.documents.indexOf(id) as number);
+      const [positive] = relevant;
+      const others = found[i].filter((d) => !relevant.includes(d));
+      const documents = positive === undefined ? others : [positive, ...others];
+      return { query, documents: documents.slice(0, count) };
+    }),
+  );
+}
+
+async function given(config: Config, dataset: Dataset, split: string): Promise<CandidateLists> {
+  const name = (['train', 'dev', 'test'] as const).find((s) => config.data.splits[s] === split);
+  const file = config.teacher?.kind === 'scores' && name ? config.teacher.files[name] : undefined;
+  if (!file)
+    throw new InputError({
+      code: 'config.missing-scores',
+      subject: `'teacher.files' names no scores for the split '${split}'`,
+      remedy: 'add the file, or choose another candidates.source',
+    });
+  return readScores(file, dataset.queries, dataset.documents);
+}
+
+/** Documents near each query, best first, more than enough to replace relevant ones. */
+async function nearest(
+  config: Config,
+  dataset: Dataset,
+  queries: readonly number[],
+  count: number,
+  embedder: Teacher | undefined,
+  watch: Watch,
+): Promise<number[][]> {
+  const { documents } = dataset;
+  const texts = { length: queries.length, text: (i: number) => dataset.queries.text(queries[i]) };
+  const { source } = config.candidates;
+  if (source === 'random') {
+    const random = Random.of(config.seed, 'candidates');
+    return queries.map(() => Array.from({ length: count * 2 }, () => random.integer(documents.length)));
+  }
+  let vectors: { queries: Float32Array; documents: Float32Array; dimensions: number };
+  if (source === 'embedder' && embedder?.embed) {
+    const q = await embedder.embed(texts, 'query', watch);
+    const d = await embedder.embed(documents, 'document', watch);
+    vectors = { queries: q.data, documents: d.data, dimensions: q.dimensions };
+  } else if (source === 'student') {
+    const encoder = await Encoder.load(config.student.model);
+    try {
+      vectors = {
+        queries: await encoder.encode(texts, { ...watch, maxLength: config.student.queryTokens }),
+        documents: await encoder.encode(documents, { ...watch, maxLength: config.student.documentTokens }),
+        dimensions: encoder.dimensions,
+      };
+    } finally {
+      await encoder.dispose();
+    }
+  } else
+    throw new InputError({
+      code: 'config.contradiction',
+      subject: `'candidates.source: ${source}' needs an embedder`,
+      remedy: 'add one, or choose another source',
+    });
+  const hits = await search(vectors.queries, vectors.documents, vectors.dimensions, count + 8, watch);
+  return queries.map((_, i) => Array.from(hits.indices.subarray(i * hits.k, (i + 1) * hits.k)));
+}
+
+/** Scores every candidate that has none. */
+export async function scoreCandidates(
+  lists: CandidateLists,
+  dataset: Dataset,
+  teacher: Teacher | undefined,
+  watch: Watch,
+): Promise<CandidateLists> {
+  if (!teacher || lists.scores.every((s) => !Number.isNaN(s))) return lists;
+  const pairs: Pair[] = [];
+  for (let i = 0; i < lists.queries.length; i++) {
+    const q = lists.queries[i];
+    const query = dataset.queries.text(q);
+    for (let at = lists.offsets[i]; at < lists.offsets[i + 1]; at++) {
+      const d = lists.documents[at];
+      pairs.push({
+        queryId: dataset.queries.ids[q],
+        documentId: dataset.documents.ids[d],
+        query,
+        document: dataset.documents.text(d),
+      });
+    }
+  }
+  return { ...lists, scores: await teacher.score(pairs, watch) };
+}

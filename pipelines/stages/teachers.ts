@@ -1,0 +1,53 @@
+/** @file The teachers that a config names, behind the cache. */
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { ScoreCache } from '../../teachers/cache.ts';
+import { crossEncoder } from '../../teachers/cross-encoder.ts';
+import { dualEncoder } from '../../teachers/dual-encoder.ts';
+import type { Teacher } from '../../teachers/teacher.ts';
+import type { Config } from '../config.ts';
+
+export interface Teachers {
+  /** Scores pairs; absent where labels alone teach or where scores come as files. */
+  teacher: Teacher | undefined;
+  embedder: Teacher | undefined;
+  close(): Promise<void>;
+}
+
+export const defaultCache = (): string => join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'onnx-distill');
+
+/** @throws InputError where a model cannot be opened */
+export async function openTeachers(config: Config): Promise<Teachers> {
+  const cache = ScoreCache.open(config.cache ?? defaultCache());
+  const opened: Teacher[] = [];
+  const keep = (t: Teacher): Teacher => {
+    opened.push(t);
+    return cache.wrap(t);
+  };
+  const session = { threads: config.train.threads };
+  const { teacher: t, embedder: e } = config;
+  let teacher: Teacher | undefined;
+  if (t?.kind === 'cross-encoder')
+    teacher = keep(
+      await crossEncoder(t.model, {
+        maxQuery: t.queryTokens,
+        maxDocument: t.documentTokens,
+        maxLength: t.maxLength,
+        session,
+      }),
+    );
+  if (t?.kind === 'dual-encoder')
+    teacher = keep(
+      await dualEncoder(t.model, { queryTokens: t.queryTokens, documentTokens: t.documentTokens, session }),
+    );
+  const embedder =
+    e && keep(await dualEncoder(e.model, { queryTokens: e.queryTokens, documentTokens: e.documentTokens, session }));
+  return {
+    teacher,
+    embedder,
+    async close() {
+      for (const t of opened) await t.dispose();
+      await cache.close();
+    },
+  };
+}

@@ -1,0 +1,118 @@
+/** @file A student as a folder that sentence-transformers, transformers.js and @xenova/transformers load as it is. */
+import { existsSync } from 'node:fs';
+import { copyFile, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { FaultError, InputError } from '../common/errors.ts';
+import type { Pooling } from '../engine/expressions/pooling.ts';
+
+export interface Checkpoint {
+  /** The bytes of onnx/model.onnx. */
+  model: Uint8Array;
+  /** Folder that tokenizer files are copied from. */
+  tokenizerFrom: string;
+  /** config.json. */
+  config: Record<string, unknown>;
+  pooling: Pooling;
+  normalize: boolean;
+  dimensions: number;
+  /** Tokens a text, special tokens included. */
+  maxLength: number;
+  /** distill.json: what made it. */
+  provenance: Record<string, unknown>;
+  /** README.md: the model card. */
+  card: string;
+}
+
+const tokenizerFiles = [
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'vocab.txt',
+  'vocab.json',
+  'merges.txt',
+  'sentencepiece.bpe.model',
+  'added_tokens.json',
+];
+
+/**
+ * Writes the folder beside its place and renames it.
+ * @throws InputError where something else than a checkpoint of this toolkit stands there
+ */
+export async function writeCheckpoint(folder: string, checkpoint: Checkpoint): Promise<void> {
+  if (existsSync(folder) && (await readdir(folder)).length && !existsSync(join(folder, 'distill.json')))
+    throw new InputError({
+      code: 'checkpoint.occupied',
+      subject: `${folder} holds something else`,
+      expected: 'an empty folder or a checkpoint made by distill',
+      remedy: 'choose another output folder',
+    });
+  const beside = `${folder}.${process.pid}.part`;
+  const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
+  try {
+    await rm(beside, { recursive: true, force: true });
+    await mkdir(join(beside, 'onnx'), { recursive: true });
+    await mkdir(join(beside, '1_Pooling'));
+    await writeFile(join(beside, 'onnx', 'model.onnx'), checkpoint.model);
+    for (const name of tokenizerFiles)
+      if (existsSync(join(checkpoint.tokenizerFrom, name)))
+        await copyFile(join(checkpoint.tokenizerFrom, name), join(beside, name));
+    await writeFile(join(beside, 'config.json'), json(checkpoint.config));
+    await writeFile(join(beside, 'modules.json'), json(modules(checkpoint.normalize)));
+    await writeFile(join(beside, '1_Pooling', 'config.json'), json(poolingConfig(checkpoint)));
+    await writeFile(
+      join(beside, 'sentence_bert_config.json'),
+      json({ max_seq_length: checkpoint.maxLength, do_lower_case: false }),
+    );
+    await writeFile(
+      join(beside, 'config_sentence_transformers.json'),
+      json({ similarity_fn_name: checkpoint.normalize ? 'cosine' : 'dot' }),
+    );
+    await writeFile(join(beside, 'README.md'), checkpoint.card);
+    await writeFile(join(beside, 'distill.json'), json(checkpoint.provenance));
+    await mkdir(dirname(folder), { recursive: true });
+    await rm(folder, { recursive: true, force: true });
+    await rename(beside, folder);
+  } catch (cause) {
+    await rm(beside, { recursive: true, force: true });
+    throw new FaultError({
+      code: 'checkpoint.write-failed',
+      subject: `cannot write the checkpoint ${folder} (${(cause as NodeJS.ErrnoException).code ?? (cause as Error).message})`,
+      remedy: 'free space or choose another folder and run the same command again',
+      cause,
+    });
+  }
+}
+
+/** Type names that every version of sentence-transformers knows. */
+function modules(normalize: boolean): unknown[] {
+  const module = (idx: number, path: string, type: string) => ({
+    idx,
+    name: String(idx),
+    path,
+    type: `sentence_transformers.models.${type}`,
+  });
+  return [
+    module(0, '', 'Transformer'),
+    module(1, '1_Pooling', 'Pooling'),
+    ...(normalize ? [module(2, '2_Normalize', 'Normalize')] : []),
+  ];
+}
+
+function poolingConfig({ pooling, dimensions }: Checkpoint): Record<string, unknown> {
+  return {
+    word_embedding_dimension: dimensions,
+    pooling_mode_cls_token: pooling === 'cls',
+    pooling_mode_mean_tokens: pooling === 'mean',
+    pooling_mode_max_tokens: pooling === 'max',
+    pooling_mode_mean_sqrt_len_tokens: false,
+    ...(pooling === 'lasttoken' ? { pooling_mode_lasttoken: true } : {}),
+  };
+}
+
+/** config.json of a student cut to fewer layers; families call the count by different names. */
+export function configWithLayers(config: Record<string, unknown>, layers: number | undefined): Record<string, unknown> {
+  const copy = { ...config };
+  if (layers !== undefined)
+    for (const key of ['num_hidden_layers', 'n_layers', 'num_layers', 'n_layer']) if (key in copy) copy[key] = layers;
+  return copy;
+}

@@ -1,0 +1,40 @@
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { parseConfig } from '../../pipelines/config.ts';
+import { readConfig } from '../../pipelines/config-file.ts';
+
+const minimal = {
+  data: { path: 'd' },
+  teacher: { kind: 'cross-encoder', model: 't' },
+  student: { model: 's' },
+} as const;
+
+test('defaults are filled in', () => {
+  const config = parseConfig(minimal);
+  expect(config.train.learningRate).toBe(2e-4);
+  expect(config.losses.map((l) => l.kind)).toEqual(['info-nce', 'kl']);
+});
+
+test('an unknown key is refused with the nearest known one', () => {
+  expect(() => parseConfig({ ...minimal, train: { learningrate: 1 } }, 'a.yaml')).toThrow(
+    "a.yaml: 'train.learningrate' is no known key; did you mean 'learningRate'?",
+  );
+});
+
+test('a file is named with the line of the mistake', () => {
+  const file = join(mkdtempSync(join(tmpdir(), 'config-')), 'a.yaml');
+  writeFileSync(
+    file,
+    'data: { path: d }\nteacher: { kind: cross-encoder, model: t }\nstudent: { model: s }\ntrain:\n  queries: -3\n',
+  );
+  expect(() => readConfig(file)).toThrow(/a\.yaml line 5: 'train\.queries' .*received -3; mend it/);
+  expect(readConfig(file, ['train.queries=8']).train.queries).toBe(8);
+});
+
+test('contradictions are told before anything runs', () => {
+  expect(() => parseConfig({ ...minimal, student: { model: 's', towers: 'query' } })).toThrow(
+    "the config: 'student.towers: query' needs frozen documents; add an 'embedder' whose documents the query tower searches",
+  );
+});
