@@ -40,6 +40,64 @@ export function program(terminal: Terminal, signal: AbortSignal): Command {
     });
 
   cli
+    .command('evaluate')
+    .description('measure a saved student by exact search, beside its teacher where one is given')
+    .requiredOption('--student <dir>', 'checkpoint of the student')
+    .option('--teacher <dir>', "cross-encoder that re-ranks the student's candidates")
+    .option('--documents <dir>', 'dual-encoder whose document embeddings the student searches')
+    .requiredOption('--data <dir>', 'BEIR folder')
+    .option('--split <name>', 'judgements to evaluate with', 'test')
+    .option('--depth <n>', 'documents a query that the teacher re-ranks', Number, 100)
+    .option('--run <file>', "write the student's TREC run")
+    .option('--json <file>', 'write the figures as JSON')
+    .addHelpText(
+      'after',
+      '\nExample:\n  distill evaluate --student runs/student/checkpoint --data data/debian --split test --json figures.json',
+    )
+    .action(async (options) => {
+      const { evaluate } = await import('../pipelines/evaluate.ts');
+      const { renderSystems } = await import('./report.ts');
+      const onProgress = progressReporter(err);
+      const report = await evaluate(options, { onProgress, signal });
+      onProgress.end();
+      out.write(`${renderSystems(report.systems).join('\n')}\n`);
+      const kept = report.retention?.['ndcg@10'];
+      if (kept !== undefined) out.write(`keeps ${(100 * kept).toFixed(1)} % of the teacher's ndcg@10\n`);
+    });
+
+  cli
+    .command('score')
+    .description("score a split's candidates with the config's teacher and write them to a file")
+    .argument('<file>', 'YAML file with the options')
+    .option('--split <name>', 'judgements whose queries are scored', 'train')
+    .option('--scores <file>', 'file written: query-id, corpus-id, score', 'teacher-scores.tsv')
+    .option('--set <key=value>', 'override an option of the file; may be given again', collect, [])
+    .addHelpText('after', '\nExample:\n  distill score distill.yaml --split train --scores teacher-scores-train.tsv')
+    .action(async (file: string, options: { split: string; scores: string; set: string[] }) => {
+      const { readConfig } = await import('../pipelines/config-file.ts');
+      const { score } = await import('../pipelines/score.ts');
+      const onProgress = progressReporter(err);
+      const report = await score(readConfig(file, options.set), options.split, options.scores, { onProgress, signal });
+      onProgress.end();
+      out.write(`${report.pairs} pairs of ${report.queries} queries scored into ${report.file}\n`);
+    });
+
+  cli
+    .command('check')
+    .description(
+      'say whether a model can be trained here: inputs, outputs, layers, operators without a rule, memory of a step',
+    )
+    .argument('<model>', 'model folder')
+    .option('--json', 'print the findings as JSON')
+    .addHelpText('after', '\nExample:\n  distill check models/minilm-l6')
+    .action(async (folder: string, options: { json?: boolean }) => {
+      const { checkModel } = await import('../students/check.ts');
+      const { renderCheck } = await import('./report.ts');
+      const found = await checkModel(folder);
+      out.write(options.json ? `${JSON.stringify(found)}\n` : renderCheck(found));
+    });
+
+  cli
     .command('schema')
     .description('print the JSON schema of a config, for editors')
     .addHelpText('after', '\nExample:\n  distill schema > distill.schema.json')

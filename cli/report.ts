@@ -1,15 +1,36 @@
 /** @file The table a run ends with. */
 import type { RunReport } from '../pipelines/distill.ts';
+import type { ModelCheck } from '../students/check.ts';
 import { duration } from './progress.ts';
 
-export function renderReport(report: RunReport): string {
-  const metrics = Object.keys(report.systems[0]?.metrics ?? {});
+/** Systems as the lines of a table, columns aligned. */
+export function renderSystems(systems: RunReport['systems']): string[] {
+  const metrics = Object.keys(systems[0]?.metrics ?? {});
   const rows = [
     ['system', ...metrics],
-    ...report.systems.map((s) => [s.name, ...metrics.map((m) => s.metrics[m].toFixed(4))]),
+    ...systems.map((s) => [s.name, ...metrics.map((m) => s.metrics[m].toFixed(4))]),
   ];
   const widths = rows[0].map((_, c) => Math.max(...rows.map((r) => r[c].length)));
-  const table = rows.map((r) => r.map((cell, c) => (c ? cell.padStart(widths[c]) : cell.padEnd(widths[c]))).join('  '));
+  return rows.map((r) => r.map((cell, c) => (c ? cell.padStart(widths[c]) : cell.padEnd(widths[c]))).join('  '));
+}
+
+export function renderCheck(found: ModelCheck): string {
+  const dims = (d: readonly unknown[]): string => `[${d.join(', ')}]`;
+  return [
+    `model       ${found.file}, opset ${found.opset}`,
+    ...found.inputs.map((v) => `input       ${v.name} ${v.dtype} ${dims(v.dims)}`),
+    ...found.outputs.map((v) => `output      ${v.name} ${dims(v.dims)}`),
+    `layers      ${found.layers ?? `none found: ${found.layersProblem}`}`,
+    `parameters  ${(found.parameters / 1e6).toFixed(2)} M`,
+    `rules       ${found.withoutRule.length ? `missing for ${found.withoutRule.join(', ')}` : 'every operator has one'}`,
+    ...(found.stepMegabytes ? [`memory      about ${found.stepMegabytes} MB a step of 32 texts of 64 tokens`] : []),
+    found.trainable ? 'it can be trained here' : 'it cannot be trained here until these operators have a gradient rule',
+    '',
+  ].join('\n');
+}
+
+export function renderReport(report: RunReport): string {
+  const table = renderSystems(report.systems);
   const { student, training, seconds } = report;
   const total = Object.values(seconds).reduce((a, b) => a + b, 0);
   return [

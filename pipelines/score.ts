@@ -1,0 +1,42 @@
+/** @file Scores pairs with a teacher, through the cache, into a file that a run can be given. */
+import { writeWhole } from '../common/files.ts';
+import type { Watch } from '../common/progress.ts';
+import { openBeir } from '../data/beir.ts';
+import { type Config, type ConfigInput, parseConfig } from './config.ts';
+import { findCandidates, scoreCandidates } from './stages/candidates.ts';
+import { openTeachers } from './stages/teachers.ts';
+
+export interface ScoreReport {
+  file: string;
+  pairs: number;
+  queries: number;
+}
+
+/**
+ * Finds a split's candidates, asks the teacher about each and writes `query-id corpus-id score` lines.
+ * @throws InputError for a mistake in the options
+ */
+export async function score(
+  options: ConfigInput,
+  split: string,
+  file: string,
+  watch: Watch = {},
+): Promise<ScoreReport> {
+  const config: Config = parseConfig(options);
+  const dataset = await openBeir(config.data.path as string);
+  const { teacher, embedder, close } = await openTeachers(config);
+  try {
+    const found = await findCandidates(config, dataset, split, embedder, watch);
+    const lists = await scoreCandidates(found, dataset, teacher, watch);
+    const lines = ['query-id\tcorpus-id\tscore'];
+    for (let i = 0; i < lists.queries.length; i++)
+      for (let at = lists.offsets[i]; at < lists.offsets[i + 1]; at++)
+        lines.push(
+          `${dataset.queries.ids[lists.queries[i]]}\t${dataset.documents.ids[lists.documents[at]]}\t${lists.scores[at]}`,
+        );
+    await writeWhole(file, `${lines.join('\n')}\n`);
+    return { file, pairs: lists.documents.length, queries: lists.queries.length };
+  } finally {
+    await close();
+  }
+}
