@@ -1,0 +1,76 @@
+/**
+ * @file Time and memory of one training step: 64 sequences of 64 tokens, minilm-l6, AdamW.
+ *
+ *   npm run bench -- step [sequences] [length] [steps]      prints one JSON line, as ../shared/reference/torch_step.py bench does
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Random } from '../common/random.ts';
+import { loadGraph } from '../engine/graph/proto.ts';
+import { infoNCE } from '../losses/info-nce.ts';
+import { AdamW } from '../training/adamw.ts';
+import { type StepBatch, StepGraph, type TokenBatch } from '../training/step-graph.ts';
+
+export async function benchStep(shared: string, sequences = 64, length = 64, steps = 6): Promise<object> {
+  const graph = await StepGraph.create({
+    encoder: await loadGraph(join(shared, 'models/minilm-l6/onnx/model.onnx')),
+    pooling: 'mean',
+    normalize: true,
+    losses: [{ loss: infoNCE(), weight: 1 }],
+  });
+  const optimizer = new AdamW(graph.parameters);
+  const random = Random.of(0, 'bench');
+  const n = sequences / 2;
+  const half = (): TokenBatch => ({
+    rows: n,
+    length,
+    ids: BigInt64Array.from({ length: n * length }, () => BigInt(1000 + random.integer(19_000))),
+    mask: new BigInt64Array(n * length).fill(1n),
+    typeIds: new BigInt64Array(n * length),
+  });
+  const square = (at: (i: number) => number) =>
+    ({ dtype: 'float32', dims: [n, n], data: Float32Array.from({ length: n * n }, (_, i) => at(i)) }) as const;
+  const batch: StepBatch = {
+    queries: half(),
+    documents: [half()],
+    candidates: { dtype: 'int64', dims: [n, 1], data: BigInt64Array.from({ length: n }, (_, i) => BigInt(i)) },
+    arrays: { positives: square((i) => Number(Math.floor(i / n) === i % n)), inBatch: square(() => 1) },
+    weights: { dtype: 'float32', dims: [n], data: new Float32Array(n).fill(1) },
+  };
+  const times: number[] = [];
+  const optimizing: number[] = [];
+  for (let i = 0; i < steps; i++) {
+    const started = performance.now();
+    await graph.run(batch);
+    const ran = performance.now();
+    optimizer.step(2e-5);
+    optimizing.push((performance.now() - ran) / 1000);
+    times.push((performance.now() - started) / 1000);
+  }
+  await graph.release();
+  return {
+    engine: 'onnx-distill',
+    sequences,
+    length,
+    median_step_s: median(times.slice(1)),
+    median_optimizer_s: median(optimizing.slice(1)),
+    peak_rss_mb: peakMegabytes(),
+  };
+}
+
+export const median = (values: readonly number[]): number =>
+  Math.round(1e4 * ([...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN)) / 1e4;
+
+/** The most memory this process ever held, in MiB. */
+export function peakMegabytes(): number {
+  try {
+    const line = readFileSync('/proc/self/status', 'utf8').match(/VmHWM:\s+(\d+)/);
+    if (line) return Math.floor(Number(line[1]) / 1024);
+  } catch {}
+  return Math.floor(process.resourceUsage().maxRSS / 1024);
+}
+
+if (import.meta.filename === process.argv[1]) {
+  const [sequences, length, steps] = process.argv.slice(2).map(Number);
+  console.log(JSON.stringify(await benchStep(process.env.SHARED ?? '../shared', sequences, length, steps)));
+}
