@@ -1,12 +1,22 @@
 /** @file EmbedDistill's embedding matching: the student's vectors where the teacher's are. */
 import type { Expr } from '../engine/expressions/expr.ts';
-import { defineLoss, type Loss } from './loss.ts';
+import { byOwner, defineLoss, type Loss } from './loss.ts';
+
+export type Distance = 'l2' | 'squared' | 'cosine';
+
+/** Distance along the last axis; the teacher's side is constant. */
+export function distanceBetween(student: Expr, teacher: Expr, distance: Distance): Expr {
+  if (distance === 'cosine') return student.l2Normalize().mul(teacher.stopGradient().l2Normalize()).sum([-1]).from(1);
+  const squared = student.sub(teacher.stopGradient()).square().sum([-1]);
+  // The root's gradient has no limit at 0, where student and teacher agree.
+  return distance === 'l2' ? squared.add(1e-12).sqrt() : squared;
+}
 
 export interface EmbeddingMatchingOptions {
   /** Which embeddings are matched. */
   of?: 'both' | 'queries' | 'documents';
   /** `l2` as in the paper, `squared` its square, `cosine` 1 - cos. */
-  distance?: 'l2' | 'squared' | 'cosine';
+  distance?: Distance;
 }
 
 /**
@@ -29,26 +39,11 @@ export function embeddingMatching({ of = 'both', distance = 'squared' }: Embeddi
     ],
     uses: ['projection'],
     perQuery(inputs) {
-      const away = (student: Expr, teacher: Expr): Expr => {
-        const mapped = inputs.projection ? student.matmul(inputs.projection) : student;
-        if (distance === 'cosine')
-          return mapped.l2Normalize().mul(teacher.stopGradient().l2Normalize()).sum([-1]).from(1);
-        const squared = mapped.sub(teacher.stopGradient()).square().sum([-1]);
-        return distance === 'l2' ? squared.add(1e-12).sqrt() : squared;
-      };
+      const away = (student: Expr, teacher: Expr): Expr =>
+        distanceBetween(inputs.projection ? student.matmul(inputs.projection) : student, teacher, distance);
       const parts: Expr[] = [];
       if (queries) parts.push(away(inputs.queries, inputs.teacherQueries));
-      if (documents) {
-        const { owner } = inputs; // [B, M]
-        const each = away(inputs.documents, inputs.teacherDocuments); // [M]
-        // Each column holds a single 1, so the mean of the rows' sums is M / B.
-        parts.push(
-          owner
-            .mul(each.unsqueeze(0))
-            .sum([1])
-            .div(owner.sum([1]).mean([0], true)),
-        );
-      }
+      if (documents) parts.push(byOwner(away(inputs.documents, inputs.teacherDocuments), inputs.owner));
       return parts.reduce((a, b) => a.add(b));
     },
   });

@@ -18,6 +18,15 @@ export interface LossInputs {
   teacher: Expr;
   /** [B, N] 1 for a candidate, 0 for padding. */
   mask: Expr;
+  /** [B, N] int64, each candidate's place among the documents of the step. */
+  candidates: Expr;
+  /** [B, N] how likely the teacher's label of a candidate is right, from 0 to 1. */
+  reliability: Expr;
+  /** [B, S, N] S draws of Gumbel noise a query, new in each step. */
+  gumbel: Expr;
+  /** [B, N, Dt] what a cross-encoder made of the query, and of the document, when it read the two together. */
+  pairQueries: Expr;
+  pairDocuments: Expr;
   /** [B, D] student's query embeddings. */
   queries: Expr;
   /** [M, D] student's document embeddings. */
@@ -35,6 +44,9 @@ export interface LossInputs {
   projection: Expr;
 }
 export type LossInput = keyof LossInputs;
+
+/** Inputs that hold whole numbers. */
+const integers: readonly LossInput[] = ['candidates'];
 
 /** Arrays for `evaluate`: rows of numbers, or a flat array with its shape. */
 export type ArrayInput = readonly (readonly number[])[] | { dims: readonly number[]; data: ArrayLike<number> };
@@ -107,11 +119,12 @@ async function evaluate(
         expected: loss.needs.join(', '),
         received: [...given.keys()].join(', ') || 'nothing',
       });
-  const queries = (given.get(loss.needs[0]) as Tensor).dims[0];
+  const rows = (['student', 'queries', 'teacher', 'positives', 'owner'] as const).find((n) => given.has(n));
+  const queries = rows ? (given.get(rows) as Tensor).dims[0] : 0;
   const graph = new Graph(20);
   graph.float = 'float64';
   const inputs = Object.fromEntries(
-    [...given].map(([name, t]) => [name, new Expr(graph, graph.input(name, 'float64', t.dims))]),
+    [...given].map(([name, t]) => [name, new Expr(graph, graph.input(name, t.dtype, t.dims))]),
   ) as unknown as LossInputs;
   const weight = new Expr(graph, graph.input('weights', 'float64', [queries]));
   const values = loss.perQuery(inputs);
@@ -152,17 +165,37 @@ async function evaluate(
   }
 }
 
-function toTensor(name: string, input: ArrayInput): Tensor<'float64'> {
-  if ('dims' in input) return { dtype: 'float64', dims: input.dims, data: Float64Array.from(input.data) };
-  const width = input[0]?.length ?? 0;
-  if (input.some((row) => row.length !== width))
+function toTensor(name: LossInput, input: ArrayInput): Tensor {
+  const { dims, data } = 'dims' in input ? input : flatten(name, input);
+  if (integers.includes(name)) return { dtype: 'int64', dims, data: BigInt64Array.from(Array.from(data), BigInt) };
+  return { dtype: 'float64', dims, data: Float64Array.from(data) };
+}
+
+function flatten(name: string, rows: readonly (readonly number[])[]): { dims: readonly number[]; data: number[] } {
+  const width = rows[0]?.length ?? 0;
+  if (rows.some((row) => row.length !== width))
     throw new InputError({
       code: 'loss.ragged',
       subject: `'${name}' has rows of different lengths`,
       remedy: 'pad the shorter rows and give a mask',
     });
-  return { dtype: 'float64', dims: [input.length, width], data: Float64Array.from(input.flat()) };
+  return { dims: [rows.length, width], data: rows.flat() };
 }
 
 /** Scores with padding at a very small finite number, so that softmax gives it nothing and no NaN arises. */
 export const masked = (scores: Expr, mask: Expr): Expr => mask.greater(0).where(scores, -1e9);
+
+/** Each document's own value [M], added to the query that owns it, so that the mean over queries is the mean over documents. */
+export const byOwner = (each: Expr, owner: Expr): Expr =>
+  // Each column of owner [B, M] holds a single 1, so the mean of the rows' sums is M / B.
+  owner
+    .mul(each.unsqueeze(0))
+    .sum([1])
+    .div(owner.sum([1]).mean([0], true));
+
+/** Mean over a query's candidates, padding left out; 0 where there is none. */
+export const meanOver = (values: Expr, mask: Expr): Expr =>
+  values
+    .mul(mask)
+    .sum([1])
+    .div(mask.sum([1]).max(1));

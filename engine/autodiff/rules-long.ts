@@ -280,10 +280,10 @@ export function gather(c: Context): Gradients {
   return [axis === 0 ? scattered : scattered.transpose(...inverse([axis, ...others])), null];
 }
 
-/** [n] indices -> [n, size] rows with a single 1; negative indices count from the end. */
+/** [n] indices -> [n, size] rows with a single 1; negative indices count from the end. By comparison: OneHot has no float64. */
 function oneHot(indices: Expr, size: Expr): Expr {
-  const onOff = constant(indices.graph, indices.graph.float, [2], [0, 1]);
-  return indices.op('OneHot', [size, onOff], { axis: -1 });
+  const places = constantInt(indices, 0).op('Range', [size.squeeze(0), constantInt(indices, 1)]);
+  return indices.cast('int64').add(size).op('Mod', [size]).unsqueeze(-1).equal(places).float();
 }
 
 export function gatherND(c: Context): Gradients {

@@ -1,0 +1,34 @@
+/** @file Embedding matching to a cross-encoder: what it made of the query and of the document while reading both. */
+import { type Distance, distanceBetween } from './embedding-matching.ts';
+import { defineLoss, type Loss, meanOver } from './loss.ts';
+
+export interface PairMatchingOptions {
+  distance?: Distance;
+}
+
+/**
+ * Dual pooling gives a cross-encoder's reading of a pair a query vector and a document vector; the student's own are drawn
+ * towards both, mean over the query's candidates.
+ *
+ *     value_b = mean_n( |e^t_q(q, d_n) - Proj(e^s_q)| + |e^t_d(q, d_n) - Proj(e^s_d)| )
+ *
+ * The targets depend on the pair, so the student can at best reach their mean.
+ *
+ * @source Kim, Rawat, Zaheer et al. 2023 (arXiv 2301.12005)
+ */
+export function pairMatching({ distance = 'l2' }: PairMatchingOptions = {}): Loss {
+  return defineLoss({
+    name: 'pair-matching',
+    needs: ['queries', 'documents', 'candidates', 'mask', 'pairQueries', 'pairDocuments'],
+    uses: ['projection'],
+    perQuery({ queries, documents, candidates, mask, pairQueries, pairDocuments, projection }) {
+      const mapped = (e: typeof queries): typeof queries => (projection ? e.matmul(projection) : e);
+      const query = mapped(queries).unsqueeze(1); // [B, 1, Dt]
+      const document = mapped(documents).gather(candidates); // [B, N, Dt]
+      return meanOver(
+        distanceBetween(query, pairQueries, distance).add(distanceBetween(document, pairDocuments, distance)),
+        mask,
+      );
+    },
+  });
+}

@@ -1,0 +1,53 @@
+/** @file RankDistil: the order of the teacher's top k, everything below as one tail. */
+import type { Expr } from '../engine/expressions/expr.ts';
+import { defineLoss, type Loss } from './loss.ts';
+
+export interface RankDistilOptions {
+  /** How many places of the teacher's order count; all by default. */
+  topK?: number;
+  /** Divides the student's scores: 0.05 for cosines. */
+  temperature?: number;
+}
+
+/**
+ * Negative log-likelihood of the teacher's order under the student's Plackett-Luce model, first k places:
+ *
+ *     value_b = -sum_{i <= k} ( s_pi(i) / T - log sum_{j >= i} exp(s_pi(j) / T) )
+ *
+ * pi is the teacher's order (ListMLE), or, where `gumbel` noise is given, orders drawn from the teacher's own
+ * Plackett-Luce model, over which the mean is taken. Of equal scores the first comes first.
+ *
+ * @source Reddi et al., AISTATS 2021, RankDistil
+ */
+export function rankDistil({ topK = Number.POSITIVE_INFINITY, temperature = 1 }: RankDistilOptions = {}): Loss {
+  return defineLoss({
+    name: 'rank-distil',
+    needs: ['student', 'teacher', 'mask'],
+    uses: ['gumbel'],
+    perQuery({ student, teacher, mask, gumbel }) {
+      const m = mask.unsqueeze(1); // [B, 1, N]
+      const s = m.greater(0).where(student.mul(1 / temperature).unsqueeze(1), -1e9);
+      const noisy = gumbel ? teacher.unsqueeze(1).add(gumbel) : teacher.unsqueeze(1);
+      const t = m.greater(0).where(noisy, -1e9).stopGradient(); // [B, S, N]
+      // after[i, j]: j is not placed before i. Places are compared, so nothing needs to be sorted.
+      const [ti, tj] = [t.unsqueeze(3), t.unsqueeze(2)]; // [B, S, N, 1], [B, S, 1, N]
+      const index = mask
+        .mul(0)
+        .add(1)
+        .op('CumSum', [mask.ints(1).squeeze(0)])
+        .unsqueeze(1); // [B, 1, N]
+      const tie = ti.equal(tj).op('And', [index.unsqueeze(2).op('GreaterOrEqual', [index.unsqueeze(3)])]);
+      const after = tj.less(ti).op('Or', [tie]); // [B, S, N, N]
+      const place = after.float().mul(mask.unsqueeze(1).unsqueeze(2)).sum([3]); // how many are left, itself included
+      const counted = Number.isFinite(topK) ? mask.sum([1], true).unsqueeze(1).sub(place).less(topK).float().mul(m) : m;
+      const rest = logSumExp(after.where(s.unsqueeze(2), -1e9)); // [B, S, N]
+      return rest.sub(s).mul(counted.stopGradient()).mul(m).sum([2]).mean([1]);
+    },
+  });
+}
+
+/** log sum exp along the last axis, safe for scores of any size. */
+function logSumExp(x: Expr): Expr {
+  const most = x.maximum([-1], true).stopGradient();
+  return x.sub(most).exp().sum([-1]).log().add(most.squeeze(-1));
+}

@@ -1,0 +1,89 @@
+/** @file Relative geometry: distances and angles among the embeddings of a step, so that widths and scales may differ. */
+import type { Expr } from '../engine/expressions/expr.ts';
+import { byOwner, defineLoss, type Loss } from './loss.ts';
+
+export interface RelativeGeometryOptions {
+  of?: 'queries' | 'documents';
+  distanceWeight?: number;
+  angleWeight?: number;
+}
+
+/**
+ * Relational knowledge distillation. With psi_ij = ||e_i - e_j|| / mean ||e_i - e_j|| (i != j), each side by its own mean:
+ *
+ *     distance: value_i = mean_{j != i} huber(psi^s_ij - psi^t_ij)
+ *     angle:    value_j = mean_{i, k} huber(cos^s_ijk - cos^t_ijk), the angle at j between e_i and e_k, all three distinct
+ *
+ * Moving, turning or scaling either space changes nothing. Needs three texts or more in a step for angles; angles cost the
+ * cube of their number.
+ *
+ * @source Park, Kim, Lu and Cho, CVPR 2019 (arXiv 1904.05068)
+ */
+export function relativeGeometry({
+  of = 'queries',
+  distanceWeight = 1,
+  angleWeight = 2,
+}: RelativeGeometryOptions = {}): Loss {
+  return defineLoss({
+    name: 'relative-geometry',
+    needs: of === 'queries' ? ['queries', 'teacherQueries'] : ['documents', 'teacherDocuments', 'owner'],
+    perQuery(inputs) {
+      const student = of === 'queries' ? inputs.queries : inputs.documents;
+      const teacher = (of === 'queries' ? inputs.teacherQueries : inputs.teacherDocuments).stopGradient();
+      const other = notSelf(student); // [n, n]
+      const parts: Expr[] = [];
+      if (distanceWeight) {
+        const error = huber(distances(student, other).sub(distances(teacher, other))).mul(other);
+        parts.push(
+          error
+            .sum([1])
+            .div(other.sum([1]))
+            .mul(distanceWeight),
+        );
+      }
+      if (angleWeight) {
+        const triple = other.unsqueeze(2).mul(other.unsqueeze(1)).mul(other.unsqueeze(0)); // [j, i, k]
+        const error = huber(angles(student).sub(angles(teacher))).mul(triple);
+        parts.push(
+          error
+            .sum([1, 2])
+            .div(triple.sum([1, 2]).max(1))
+            .mul(angleWeight),
+        );
+      }
+      const each = parts.reduce((a, b) => a.add(b));
+      return of === 'queries' ? each : byOwner(each, inputs.owner);
+    },
+  });
+}
+
+/** 1 off the diagonal of [n, n]. */
+function notSelf(e: Expr): Expr {
+  const place = e
+    .mul(0)
+    .add(1)
+    .mean([1])
+    .op('CumSum', [e.ints(0).squeeze(0)]); // 1, 2, ..., n
+  return place.unsqueeze(1).equal(place.unsqueeze(0)).not().float().stopGradient();
+}
+
+/** e_j - e_i as [i, j, D]. */
+const differences = (e: Expr): Expr => e.unsqueeze(0).sub(e.unsqueeze(1));
+
+/** [n, n] distances over their mean off the diagonal, where alone they are counted. */
+function distances(e: Expr, other: Expr): Expr {
+  const d = differences(e).square().sum([2]).add(1e-12).sqrt().mul(other);
+  return d.div(d.sum([0, 1], true).div(other.sum([0, 1], true)));
+}
+
+/** [j, i, k] cosines of the angles at j. */
+function angles(e: Expr): Expr {
+  const unit = differences(e).l2Normalize(); // [j, i, D]
+  return unit.matmul(unit.transpose(0, 2, 1));
+}
+
+/** Squared within 1, linear beyond. */
+function huber(x: Expr): Expr {
+  const a = x.abs();
+  return a.less(1).where(x.square().mul(0.5), a.sub(0.5));
+}

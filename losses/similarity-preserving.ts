@@ -1,0 +1,30 @@
+/** @file Similarity preserving: which texts of a step are like which. */
+import type { Expr } from '../engine/expressions/expr.ts';
+import { byOwner, defineLoss, type Loss } from './loss.ts';
+
+export interface SimilarityPreservingOptions {
+  of?: 'queries' | 'documents';
+}
+
+/**
+ * With G the rows of E E^T scaled to unit length:
+ *
+ *     value_i = ||G^t_i - G^s_i||^2 / n
+ *
+ * so that the mean is ||G^t - G^s||^2 / n^2. Turning either space changes nothing.
+ *
+ * @source Tung and Mori, ICCV 2019 (arXiv 1907.09682)
+ */
+export function similarityPreserving({ of = 'queries' }: SimilarityPreservingOptions = {}): Loss {
+  return defineLoss({
+    name: 'similarity-preserving',
+    needs: of === 'queries' ? ['queries', 'teacherQueries'] : ['documents', 'teacherDocuments', 'owner'],
+    perQuery(inputs) {
+      const gram = (e: Expr): Expr => e.matmul(e.transpose(1, 0)).l2Normalize();
+      const student = of === 'queries' ? inputs.queries : inputs.documents;
+      const teacher = of === 'queries' ? inputs.teacherQueries : inputs.teacherDocuments;
+      const each = gram(student).sub(gram(teacher).stopGradient()).square().mean([1]);
+      return of === 'queries' ? each : byOwner(each, inputs.owner);
+    },
+  });
+}

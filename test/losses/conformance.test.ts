@@ -1,0 +1,208 @@
+/** @file What every loss must hold: gradients, padding, weights, order of candidates, scores of any size. */
+import { describe, expect, test } from 'vitest';
+import { Random } from '../../common/random.ts';
+import { type ArrayInput, type Loss, type LossInput, losses, matryoshka, weightedSum } from '../../losses/index.ts';
+
+const [B, N, M, D] = [3, 4, 6, 5];
+type Arrays = Partial<Record<LossInput, { dims: number[]; data: number[] }>>;
+
+/** Random inputs of every kind; query 1 has one candidate fewer. */
+function inputs(seed: number, scale = 1): Arrays {
+  const random = Random.of(seed);
+  const normal = (...dims: number[]) => ({
+    dims,
+    data: Array.from({ length: dims.reduce((a, b) => a * b) }, () => scale * random.normal()),
+  });
+  const mask = { dims: [B, N], data: Array.from({ length: B * N }, (_, i) => Number(i !== 2 * N - 1)) };
+  const positives = { dims: [B, M], data: Array(B * M).fill(0) as number[] };
+  const owner = { dims: [B, M], data: Array(B * M).fill(0) as number[] };
+  for (let m = 0; m < M; m++) owner.data[(m % B) * M + m] = 1;
+  for (let b = 0; b < B; b++) positives.data[b * M + b] = 1;
+  const candidates = {
+    dims: [B, N],
+    data: Array.from({ length: B * N }, (_, i) => (i % N === 0 ? Math.floor(i / N) : (i * 5) % M)),
+  };
+  return {
+    student: normal(B, N),
+    teacher: normal(B, N),
+    mask,
+    candidates,
+    reliability: { dims: [B, N], data: Array.from({ length: B * N }, () => random.uniform()) },
+    gumbel: normal(B, 2, N),
+    queries: normal(B, D),
+    documents: normal(M, D),
+    positives,
+    owner,
+    inBatch: { dims: [B, M], data: Array.from({ length: B * M }, (_, i) => Number(i !== 4)) },
+    teacherQueries: normal(B, D),
+    teacherDocuments: normal(M, D),
+    pairQueries: normal(B, N, D),
+    pairDocuments: normal(B, N, D),
+  };
+}
+
+interface Case {
+  loss: Loss;
+  /** Unchanged when a constant is added to all of a query's student scores. */
+  shiftInvariant?: boolean;
+  /** Why the order of candidates after the first may matter, where it may. */
+  ordered?: string;
+}
+
+const cases: Record<string, Case[]> = {
+  bce: [{ loss: losses.bce() }, { loss: losses.bce({ temperature: 2, scale: 3 }) }],
+  'embedding-matching': (['l2', 'squared', 'cosine'] as const).map((distance) => ({
+    loss: losses['embedding-matching']({ distance }),
+  })),
+  'info-nce': [
+    { loss: losses['info-nce']({ temperature: 1 }) },
+    { loss: losses['info-nce']({ temperature: 1, direction: 'both' }) },
+  ],
+  kl: [
+    { loss: losses.kl(), shiftInvariant: true },
+    { loss: losses.kl({ temperature: 3 }), shiftInvariant: true },
+  ],
+  m3se: [{ loss: losses.m3se(), shiftInvariant: true }],
+  'margin-mse': [{ loss: losses['margin-mse'](), shiftInvariant: true }],
+  mse: [{ loss: losses.mse() }],
+  'pair-matching': [{ loss: losses['pair-matching']() }, { loss: losses['pair-matching']({ distance: 'cosine' }) }],
+  'rank-distil': [
+    { loss: losses['rank-distil'](), shiftInvariant: true, ordered: 'each candidate has noise of its own' },
+    { loss: losses['rank-distil']({ topK: 2 }), shiftInvariant: true, ordered: 'each candidate has noise of its own' },
+  ],
+  'relative-geometry': [
+    { loss: losses['relative-geometry']() },
+    { loss: losses['relative-geometry']({ of: 'documents' }) },
+  ],
+  'similarity-preserving': [
+    { loss: losses['similarity-preserving']() },
+    { loss: losses['similarity-preserving']({ of: 'documents' }) },
+  ],
+  slam: [{ loss: losses.slam() }],
+};
+
+test('every loss of the registry has a case here', () => {
+  expect(Object.keys(cases)).toEqual(Object.keys(losses));
+});
+
+const all: Case[] = [
+  ...Object.values(cases).flat(),
+  { loss: matryoshka(losses.kl(), { dimensions: [5, 2], weights: [1, 0.5] }) },
+  {
+    loss: weightedSum([
+      { loss: losses.kl(), weight: 1 },
+      { loss: losses['info-nce']({ temperature: 1 }), weight: 2 },
+    ]),
+  },
+];
+
+const pick = (loss: Loss, arrays: Arrays): Record<string, ArrayInput> =>
+  Object.fromEntries([...loss.needs, ...loss.uses].flatMap((n) => (arrays[n] ? [[n, arrays[n]]] : [])));
+const studentSide = ['student', 'queries', 'documents'] as const;
+
+describe.each(all.map((c, i) => ({ ...c, title: `${c.loss.name} (${i})` })))(
+  '$title',
+  ({ loss, shiftInvariant, ordered }) => {
+    test('gradients are those of central differences', async () => {
+      const arrays = inputs(1);
+      const weights = [1, 0.5, 2];
+      const { gradients } = await loss.evaluate(pick(loss, arrays), weights);
+      const random = Random.of(2);
+      for (const name of studentSide.filter((n) => loss.needs.includes(n))) {
+        const own = arrays[name] as { dims: number[]; data: number[] };
+        const direction = own.data.map(() => random.normal());
+        const h = 1e-5;
+        const at = async (sign: number): Promise<number> =>
+          (
+            await loss.evaluate(
+              pick(loss, {
+                ...arrays,
+                [name]: { dims: own.dims, data: own.data.map((v, i) => v + sign * h * direction[i]) },
+              }),
+              weights,
+            )
+          ).loss;
+        const slope = ((await at(1)) - (await at(-1))) / (2 * h);
+        const dot = (gradients[name] as Float64Array).reduce((s, g, i) => s + g * direction[i], 0);
+        expect(Math.abs(dot - slope)).toBeLessThan(1e-6 * Math.max(1, Math.abs(slope)));
+      }
+    });
+
+    test('what stands in padding counts for nothing', async () => {
+      if (!loss.needs.includes('mask')) return;
+      const arrays = inputs(3);
+      const garbled = inputs(3);
+      for (const name of ['student', 'teacher', 'reliability'] as const)
+        (garbled[name] as { data: number[] }).data[2 * N - 1] = 77;
+      (garbled.candidates as { data: number[] }).data[2 * N - 1] = 0;
+      const a = await loss.evaluate(pick(loss, arrays));
+      const b = await loss.evaluate(pick(loss, garbled));
+      expect(Array.from(b.values)).toEqual(Array.from(a.values));
+      if (a.gradients.student)
+        expect(Array.from(b.gradients.student as Float64Array)).toEqual(Array.from(a.gradients.student));
+    });
+
+    test('a query of weight 0 gives no gradient and no value', async () => {
+      const arrays = inputs(4);
+      const one = await loss.evaluate(pick(loss, arrays), [1, 0, 1]);
+      expect(one.loss).toBeCloseTo((one.values[0] + one.values[2]) / 3, 10);
+      if (one.gradients.student)
+        expect(Array.from(one.gradients.student.slice(N, 2 * N), Math.abs)).toEqual([0, 0, 0, 0]);
+    });
+
+    test('a query of padding alone gives numbers', async () => {
+      if (!loss.needs.includes('mask')) return;
+      const arrays = inputs(5);
+      (arrays.mask as { data: number[] }).data.fill(0, N, 2 * N);
+      const { values, gradients } = await loss.evaluate(pick(loss, arrays));
+      expect(values[1]).toBeCloseTo(loss.name.includes('info-nce') ? values[1] : 0, 10);
+      expect(Array.from(values).every(Number.isFinite)).toBe(true);
+      for (const g of Object.values(gradients)) expect(Array.from(g).every(Number.isFinite)).toBe(true);
+    });
+
+    test('scores of ten thousand either way give numbers', async () => {
+      const { values, gradients } = await loss.evaluate(pick(loss, inputs(6, 1e4)));
+      expect(Array.from(values).every(Number.isFinite)).toBe(true);
+      for (const g of Object.values(gradients)) expect(Array.from(g).every(Number.isFinite)).toBe(true);
+    });
+
+    test.skipIf(!loss.needs.includes('student') || ordered)(
+      'the order of candidates after the first does not matter',
+      async () => {
+        const arrays = inputs(7);
+        const turned = inputs(7);
+        for (const name of ['student', 'teacher', 'mask', 'reliability', 'candidates'] as const) {
+          const own = turned[name] as { data: number[] };
+          own.data = own.data.map(
+            (_, i) => own.data[i % N === 0 ? i : Math.floor(i / N) * N + 1 + (((i % N) - 1 + 1) % (N - 1))],
+          );
+        }
+        const a = await loss.evaluate(pick(loss, arrays));
+        const b = await loss.evaluate(pick(loss, turned));
+        a.values.forEach((v, i) => {
+          expect(b.values[i]).toBeCloseTo(v, 10);
+        });
+      },
+    );
+
+    test.skipIf(!shiftInvariant)(
+      'a constant added to all student scores changes nothing, so gradients sum to 0',
+      async () => {
+        const arrays = inputs(8);
+        const shifted = {
+          ...arrays,
+          student: { dims: [B, N], data: (arrays.student as { data: number[] }).data.map((v) => v + 3) },
+        };
+        const a = await loss.evaluate(pick(loss, arrays));
+        const b = await loss.evaluate(pick(loss, shifted));
+        a.values.forEach((v, i) => {
+          expect(b.values[i]).toBeCloseTo(v, 9);
+        });
+        for (let q = 0; q < B; q++) {
+          const sum = (a.gradients.student as Float64Array).slice(q * N, (q + 1) * N).reduce((s, g) => s + g, 0);
+          expect(sum).toBeCloseTo(0, 10);
+        }
+      },
+    );
+  },
+);
