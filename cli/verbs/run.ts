@@ -1,0 +1,24 @@
+/** @file `distill run`: the pipeline of a config. */
+import { Command } from 'commander';
+import { progressReporter } from '../progress.ts';
+import { collect, type Verb } from '../verb.ts';
+
+export const run: Verb = ({ out, err, signal }) =>
+  new Command('run')
+    .description('run the pipeline of a config: read, score, select, weigh, train, save, evaluate, report')
+    .argument('<file>', 'YAML file with the options')
+    .option('--set <key=value>', 'override an option of the file; may be given again', collect, [])
+    .option('--output <dir>', 'folder for artefacts, checkpoint and report')
+    .option('--json', 'print the report as JSON')
+    .addHelpText('after', '\nExample:\n  distill run distill.yaml --set train.epochs=2 --output runs/two-epochs')
+    .action(async (file: string, options: { set: string[]; output?: string; json?: boolean }) => {
+      const { readConfig } = await import('../../pipelines/config-file.ts');
+      const { distill } = await import('../../pipelines/distill.ts');
+      const { renderReport } = await import('../report.ts');
+      const sets = options.output ? [...options.set, `output=${JSON.stringify(options.output)}`] : options.set;
+      const config = readConfig(file, sets);
+      const onProgress = progressReporter(err);
+      const report = await distill(config, { onProgress, signal });
+      onProgress.end();
+      out.write(options.json ? `${JSON.stringify(report)}\n` : renderReport(report));
+    });

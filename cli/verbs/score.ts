@@ -1,0 +1,21 @@
+/** @file `distill score`: the teacher's scores of a split's candidates, into a file. */
+import { Command } from 'commander';
+import { progressReporter } from '../progress.ts';
+import { collect, type Verb } from '../verb.ts';
+
+export const score: Verb = ({ out, err, signal }) =>
+  new Command('score')
+    .description("score a split's candidates with the config's teacher and write them to a file")
+    .argument('<file>', 'YAML file with the options')
+    .option('--split <name>', 'judgements whose queries are scored', 'train')
+    .option('--scores <file>', 'file written: query-id, corpus-id, score', 'teacher-scores.tsv')
+    .option('--set <key=value>', 'override an option of the file; may be given again', collect, [])
+    .addHelpText('after', '\nExample:\n  distill score distill.yaml --split train --scores teacher-scores-train.tsv')
+    .action(async (file: string, options: { split: string; scores: string; set: string[] }) => {
+      const { readConfig } = await import('../../pipelines/config-file.ts');
+      const { score } = await import('../../pipelines/score.ts');
+      const onProgress = progressReporter(err);
+      const report = await score(readConfig(file, options.set), options.split, options.scores, { onProgress, signal });
+      onProgress.end();
+      out.write(`${report.pairs} pairs of ${report.queries} queries scored into ${report.file}\n`);
+    });
