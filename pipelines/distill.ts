@@ -17,6 +17,7 @@ import type { BatchSource } from '../training/examples.ts';
 import { StepGraph, type WeightedLoss } from '../training/step-graph.ts';
 import { train } from '../training/trainer.ts';
 import { type Config, type ConfigInput, type LossConfig, parseConfig } from './config.ts';
+import { bm25Run } from './stages/bm25.ts';
 import { findCandidates, scoreCandidates } from './stages/candidates.ts';
 import { judgedQueries, means, rerank, searchSplit, textsAt, toRun } from './stages/evaluate.ts';
 import { makeExamples } from './stages/examples.ts';
@@ -225,6 +226,11 @@ export async function distill(options: ConfigInput, watch: Watch = {}): Promise<
         await before.dispose();
       }
     });
+    if (config.evaluate.bm25)
+      await stage('bm25', async () => {
+        const run = await bm25Run(dataset, splits.test, Math.max(100, depth), watch);
+        systems.push({ name: 'BM25', metrics: means(run, dataset, splits.test, metrics) });
+      });
     const encoder = await Encoder.load(checkpoint);
     await stage('evaluate', () => evaluated('student', encoder));
     const queryMilliseconds = await latency(encoder, dataset, splits.test, setup.queryTokens);

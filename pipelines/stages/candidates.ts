@@ -8,6 +8,7 @@ import { search } from '../../evaluation/search.ts';
 import { Encoder } from '../../students/encoder.ts';
 import type { Pair, Teacher } from '../../teachers/teacher.ts';
 import type { Config } from '../config.ts';
+import { bm25Search } from './bm25.ts';
 
 /** The candidates of a split's queries, relevant ones first; scores are NaN but for given lists. */
 export async function findCandidates(
@@ -62,6 +63,8 @@ async function nearest(
     const random = Random.of(config.seed, 'candidates');
     return queries.map(() => Array.from({ length: count * 2 }, () => random.integer(documents.length)));
   }
+  if (source === 'bm25')
+    return (await bm25Search(dataset, queries, count + 8, watch)).map((found) => Array.from(found.indices));
   let vectors: { queries: Float32Array; documents: Float32Array; dimensions: number };
   if (source === 'embedder' && embedder?.embed) {
     const q = await embedder.embed(texts, 'query', watch);

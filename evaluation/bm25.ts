@@ -1,0 +1,179 @@
+/** @file BM25 as Lucene computes it, exact: every posting of every query term is added up. */
+import { setImmediate } from 'node:timers/promises';
+import snowball from 'snowball-stemmers';
+import { InputError } from '../common/errors.ts';
+import type { Watch } from '../common/progress.ts';
+
+export interface Bm25Options extends Watch {
+  /** How soon repetitions of a word stop counting. */
+  k1?: number;
+  /** How far a document's length counts, 0 to 1. */
+  b?: number;
+  /** A Snowball stemmer's name; null to take words as they are. English stopwords go out with the English stemmer. */
+  language?: string | null;
+}
+
+export interface Bm25 {
+  /** Positions of the best documents that share a word with the query, best first; of equal scores the lower first. */
+  search(query: string, k: number): { indices: Int32Array; scores: Float32Array };
+}
+
+/** Lucene's EnglishAnalyzer's list, which bm25s takes too. */
+const englishStopwords =
+  'a an and are as at be but by for if in into is it no not of on or such that the their then there these they this to was will with';
+/** As scikit-learn's CountVectorizer: runs of at least two letters, digits or underscores. */
+const WORD = /[\p{L}\p{N}_]{2,}/gu;
+/** Documents between two looks at the signal. */
+const YIELD_EVERY = 2048;
+
+/**
+ * Indexes documents.
+ *
+ *     score(q, d) = sum over t in q of ln(1 + (N - df + 0.5) / (df + 0.5)) tf / (tf + k1 (1 - b + b |d| / avg|d|))
+ *
+ * @throws InputError where there is no stemmer of that name
+ * @source Kamphuis et al., "Which BM25 do you mean?", ECIR 2020 (variant "Lucene (accurate)")
+ */
+export async function bm25(
+  documents: { readonly length: number; text(i: number): string },
+  options: Bm25Options = {},
+): Promise<Bm25> {
+  const { k1 = 0.9, b = 0.4, language = 'english' } = options;
+  const analyze = analyzer(language);
+  const N = documents.length;
+
+  // One run of postings in document order; then sorted by term by counting.
+  const terms = new Growing();
+  const counts = new Growing();
+  const ends = new Int32Array(N);
+  const lengths = new Int32Array(N);
+  const frequencies = new Growing();
+  for (let d = 0; d < N; d++) {
+    if (d % YIELD_EVERY === 0) {
+      await setImmediate();
+      options.signal?.throwIfAborted();
+      options.onProgress?.({ stage: 'index', done: d, total: N, unit: 'documents' });
+    }
+    const own = new Map<number, number>();
+    for (const t of analyze(documents.text(d), true)) {
+      own.set(t, (own.get(t) ?? 0) + 1);
+      lengths[d]++;
+    }
+    for (const [t, tf] of own) {
+      terms.push(t);
+      counts.push(tf);
+      frequencies.add(t, 1);
+    }
+    ends[d] = terms.length;
+  }
+  options.onProgress?.({ stage: 'index', done: N, total: N, unit: 'documents' });
+
+  const T = frequencies.length;
+  const offsets = new Int32Array(T + 1);
+  for (let t = 0; t < T; t++) offsets[t + 1] = offsets[t] + frequencies.data[t];
+  const next = offsets.slice(0, T);
+  const postings = new Int32Array(terms.length);
+  const impacts = new Float32Array(terms.length);
+  const averageLength = lengths.reduce((n, l) => n + l, 0) / N || 1;
+  for (let d = 0, at = 0; d < N; d++) {
+    const saturation = k1 * (1 - b + (b * lengths[d]) / averageLength);
+    for (; at < ends[d]; at++) {
+      const t = terms.data[at];
+      const [tf, df] = [counts.data[at], frequencies.data[t]];
+      postings[next[t]] = d;
+      impacts[next[t]++] = (Math.log1p((N - df + 0.5) / (df + 0.5)) * tf) / (tf + saturation);
+    }
+  }
+
+  const scores = new Float64Array(N);
+  return {
+    search(query, k) {
+      const touched: number[] = [];
+      for (const t of analyze(query, false))
+        for (let at = offsets[t]; at < offsets[t + 1]; at++) {
+          const d = postings[at];
+          if (scores[d] === 0) touched.push(d);
+          scores[d] += impacts[at];
+        }
+      const best = largest(touched, scores, k);
+      const found = { indices: best, scores: Float32Array.from(best, (d) => scores[d]) };
+      for (const d of touched) scores[d] = 0;
+      return found;
+    },
+  };
+}
+
+/** The k of the candidates with the largest values, best first; of equal values the lower position first. */
+function largest(candidates: readonly number[], values: Float64Array, k: number): Int32Array {
+  const better = (a: number, b: number): number => values[b] - values[a] || a - b;
+  if (candidates.length <= k) return Int32Array.from(candidates).sort(better);
+  // A heap whose root is the worst kept: most candidates fall at the first comparison.
+  const heap = candidates.slice(0, k).sort((a, b) => better(b, a));
+  for (let i = k; k > 0 && i < candidates.length; i++) {
+    const item = candidates[i];
+    if (better(item, heap[0]) >= 0) continue;
+    let at = 0;
+    for (let child = 1; child < k; child = 2 * at + 1) {
+      if (child + 1 < k && better(heap[child + 1], heap[child]) > 0) child++;
+      if (better(heap[child], item) <= 0) break;
+      heap[at] = heap[child];
+      at = child;
+    }
+    heap[at] = item;
+  }
+  return Int32Array.from(heap).sort(better);
+}
+
+/** Texts to the numbers of their stems. Each word is stemmed once: a corpus repeats few words many times. */
+function analyzer(language: string | null): (text: string, grow: boolean) => number[] {
+  if (language !== null && !snowball.algorithms().includes(language))
+    throw new InputError({
+      code: 'bm25.language',
+      subject: `there is no stemmer for '${language}'`,
+      expected: `one of ${snowball.algorithms().join(', ')}`,
+      remedy: 'name one of these, or null to take words as they are',
+    });
+  const stemmer = language === null ? { stem: (w: string) => w } : snowball.newStemmer(language);
+  const SKIPPED = -1;
+  const words = new Map<string, number>();
+  if (language === 'english') for (const w of englishStopwords.split(' ')) words.set(w, SKIPPED);
+  const stems = new Map<string, number>();
+  return (text, grow) => {
+    const ids: number[] = [];
+    for (const word of text.toLowerCase().match(WORD) ?? []) {
+      let id = words.get(word);
+      if (id === undefined) {
+        const stem = stemmer.stem(word);
+        id = stems.get(stem);
+        if (id === undefined) {
+          if (!grow) continue;
+          id = stems.size;
+          stems.set(stem, id);
+        }
+        if (grow) words.set(word, id);
+      }
+      if (id !== SKIPPED) ids.push(id);
+    }
+    return ids;
+  };
+}
+
+/** An Int32Array that grows. */
+class Growing {
+  data = new Int32Array(1 << 12);
+  length = 0;
+
+  push(value: number): void {
+    this.add(this.length, value);
+  }
+
+  add(at: number, value: number): void {
+    if (at >= this.data.length) {
+      const larger = new Int32Array(Math.max(at + 1, this.data.length * 2));
+      larger.set(this.data);
+      this.data = larger;
+    }
+    this.data[at] += value;
+    this.length = Math.max(this.length, at + 1);
+  }
+}
