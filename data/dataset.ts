@@ -1,6 +1,7 @@
 /** @file What a data set is: two tables of texts and the judgements of each split. */
 import { createHash } from 'node:crypto';
 import { InputError } from '../common/errors.ts';
+import type { CandidateLists } from './scores.ts';
 
 /** Texts with ids, in file order. */
 export interface TextTable {
@@ -23,6 +24,16 @@ export interface Dataset {
   readonly splits: readonly string[];
   /** @throws InputError where there is no such split */
   qrels(split: string): Qrels;
+  /** The documents that the data itself lists for a split's queries, with a teacher's scores where it has them. */
+  candidates?(split: string): CandidateLists;
+  /** What a person should know of how it was read. */
+  readonly notes?: readonly string[];
+}
+
+/** Positions of the queries that no split judges: only a teacher can speak for them. */
+export function unjudgedQueries(dataset: Dataset): number[] {
+  const judged = dataset.splits.map((s) => dataset.qrels(s));
+  return dataset.queries.ids.flatMap((id, i) => (judged.some((qrels) => qrels.has(id)) ? [] : [i]));
 }
 
 /** Keeps texts as one run of UTF-8 bytes with offsets: a million documents cost their bytes and nothing more. */
@@ -36,6 +47,14 @@ export class TextTableBuilder {
 
   has(id: string): boolean {
     return this.positions.has(id);
+  }
+
+  /** The position of an id, added where it is new. */
+  put(id: string, text: string): number {
+    const known = this.positions.get(id);
+    if (known !== undefined) return known;
+    this.add(id, text);
+    return this.ids.length - 1;
   }
 
   add(id: string, text: string): void {

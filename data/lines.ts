@@ -8,6 +8,7 @@ import { InputError } from '../common/errors.ts';
 const LONGEST_LINE = 64 * 1024 * 1024;
 /** A file that unpacks to more than this is refused: it may have been made to fill the memory. */
 const LARGEST_FILE = 64 * 1024 ** 3;
+const TOO_LARGE = 'it unpacks to more than any data set holds';
 
 export interface Line {
   text: string;
@@ -20,8 +21,8 @@ export function findFile(path: string): string | undefined {
   return [path, `${path}.gz`].find((p) => existsSync(p));
 }
 
-/** @throws InputError where the file cannot be read or unpacked */
-export async function* readLines(file: string): AsyncGenerator<Line> {
+/** A file's bytes, unpacked where its name ends in .gz. Errors are plain: see `unreadable`. */
+export async function* readBytes(file: string): AsyncGenerator<Buffer> {
   let stream: Readable = createReadStream(file, { highWaterMark: 1 << 20 });
   if (file.endsWith('.gz')) {
     const source = stream;
@@ -29,30 +30,42 @@ export async function* readLines(file: string): AsyncGenerator<Line> {
     source.on('error', (e) => unpacked.destroy(e));
     stream = source.pipe(unpacked);
   }
+  let size = 0;
+  for await (const chunk of stream) {
+    size += (chunk as Buffer).length;
+    if (size > LARGEST_FILE) throw new Error(TOO_LARGE);
+    yield chunk as Buffer;
+  }
+}
+
+/** @throws InputError where the file cannot be read or unpacked */
+export async function* readLines(file: string): AsyncGenerator<Line> {
   const decoder = new TextDecoder();
   let rest = '';
   let number = 0;
-  let size = 0;
   try {
-    for await (const chunk of stream) {
-      size += (chunk as Buffer).length;
-      if (size > LARGEST_FILE || rest.length > LONGEST_LINE)
-        throw new Error('it unpacks to more than any data set holds');
-      const lines = (rest + decoder.decode(chunk as Buffer, { stream: true })).split('\n');
+    for await (const chunk of readBytes(file)) {
+      if (rest.length > LONGEST_LINE) throw new Error(TOO_LARGE);
+      const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n');
       rest = lines.pop() as string;
       for (const text of lines) yield { text: text.endsWith('\r') ? text.slice(0, -1) : text, number: ++number };
     }
     rest += decoder.decode();
     if (rest) yield { text: rest, number: ++number };
   } catch (cause) {
-    if (cause instanceof InputError) throw cause;
-    throw new InputError({
-      code: 'data.unreadable',
-      subject: `cannot read ${file} (${(cause as NodeJS.ErrnoException).code ?? (cause as Error).message})`,
-      remedy: 'check that the file is there and whole',
-      cause,
-    });
+    throw unreadable(file, cause);
   }
+}
+
+/** What a failure to read becomes; a message made already passes through. */
+export function unreadable(file: string, cause: unknown): InputError {
+  if (cause instanceof InputError) return cause;
+  return new InputError({
+    code: 'data.unreadable',
+    subject: `cannot read ${file} (${(cause as NodeJS.ErrnoException).code ?? (cause as Error).message})`,
+    remedy: 'check that the file is there and whole',
+    cause,
+  });
 }
 
 /** The JSON object of a line. */
