@@ -1,0 +1,27 @@
+/** @file Queries in the direction in which the student's loss rises. */
+import { countOf, dotRows, type Rows } from '../common/numbers.ts';
+import { defineQuerySelection, largest, type QuerySelection } from './selection.ts';
+
+/**
+ * Ranks the pool by how far along the loss's gradient a query lies from a chosen one:
+ *
+ *     value(q) = max_a <e_q - e_a, d L / d e_a>
+ *
+ * `gradients` holds a row for each of `chosen`, in its order; embeddings and gradients are of the student's queries.
+ *
+ * @source after the gradient exploration of Zaheer et al. 2022 (arXiv 2208.06825), which ascends and decodes; selecting real
+ * queries is ours
+ */
+export function gradientGuided(): QuerySelection {
+  return defineQuerySelection('gradient-guided', ['embeddings', 'chosen', 'gradients'], (inputs, pool, budget) => {
+    const rows = inputs.embeddings as Rows;
+    const gradients = inputs.gradients as Rows;
+    const anchors = Array.from(inputs.chosen ?? []).slice(0, countOf(gradients));
+    const base = anchors.map((a, k) => dotRows(rows, a, gradients, k));
+    const values = new Float64Array(inputs.count).fill(Number.NEGATIVE_INFINITY);
+    for (const q of pool)
+      for (let k = 0; k < anchors.length; k++)
+        values[q] = Math.max(values[q], dotRows(rows, q, gradients, k) - base[k]);
+    return { indices: largest(pool, values, budget) };
+  });
+}

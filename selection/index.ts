@@ -1,0 +1,46 @@
+/** @file All selections, by the names that configs use. */
+import { all, positiveAware, topK } from './candidates.ts';
+import { diverse, farthestFirst } from './diversity.ts';
+import { gradientGuided } from './gradient-guided.ts';
+import { iwes } from './iwes.ts';
+import { rad } from './rad.ts';
+import { random } from './random.ts';
+import { tgt } from './tgt.ts';
+import { marginBalanced } from './topics.ts';
+import { entropySampling, leastConfidence, margin } from './uncertainty.ts';
+
+/** Which candidates are trained on. */
+export const candidateSelections = {
+  all,
+  'margin-balanced': marginBalanced,
+  'positive-aware': positiveAware,
+  'top-k': topK,
+} as const;
+
+/** Which queries the teacher is asked about, under a budget. */
+export const querySelections = {
+  diverse,
+  entropy: entropySampling,
+  'farthest-first': farthestFirst,
+  'gradient-guided': gradientGuided,
+  iwes,
+  'least-confidence': leastConfidence,
+  margin,
+  rad,
+  random,
+  tgt,
+} as const;
+
+export { type Clusters, type KMeansOptions, kMeans } from './k-means.ts';
+export { overlapAt, type RefreshSchedule, refreshesAt, refreshNegatives } from './refresh.ts';
+export type {
+  BudgetOptions,
+  CandidateInputs,
+  CandidateSelection,
+  QueryInput,
+  QueryInputs,
+  QuerySelection,
+  Selected,
+  SelectedCandidates,
+} from './selection.ts';
+export { topicBatches } from './topics.ts';

@@ -1,0 +1,10 @@
+/** @file Queries at random: what every other selection has to beat. */
+import { Random } from '../common/random.ts';
+import { defineQuerySelection, type QuerySelection } from './selection.ts';
+
+/** Uniform without replacement. */
+export function random(): QuerySelection {
+  return defineQuerySelection('random', [], (_, pool, budget, seed) => ({
+    indices: Random.of(seed, 'select random').shuffle(pool).slice(0, budget),
+  }));
+}

@@ -1,0 +1,87 @@
+/** @file Negatives found again with the student of the moment. */
+import { Random } from '../common/random.ts';
+
+export interface RefreshSchedule {
+  /** Steps between two refreshes. */
+  every: number;
+  /** Steps before the first: a raw student finds poor negatives. */
+  warmup?: number;
+}
+
+/** Whether negatives are found again before this step (0, 1, ...). */
+export function refreshesAt(step: number, { every, warmup = 0 }: RefreshSchedule): boolean {
+  return step >= warmup && (step - warmup) % every === 0;
+}
+
+export interface RefreshInputs {
+  /** What the student finds now: k documents a query, best first (see evaluation/search). */
+  hits: { k: number; indices: ArrayLike<number> };
+  /** Documents known to be relevant to query i: they never become negatives. */
+  relevant(i: number): ReadonlySet<number>;
+  /** The negatives so far, where some are to be kept beside the new ones: those of query i are documents[offsets[i] ..]. */
+  previous?: { offsets: ArrayLike<number>; documents: ArrayLike<number> };
+}
+
+export interface RefreshOptions {
+  /** Negatives a query. */
+  count?: number;
+  /** How many of the first hits (known positives not counted) they are drawn from; the first `count` where absent. */
+  depth?: number;
+  /** Share of the previous negatives that stay, the first ones. */
+  keep?: number;
+  seed?: number;
+}
+
+/**
+ * New negatives: drawn from the student's best hits less the known positives, none twice.
+ *
+ * @returns the lists, and the mean share of previous negatives found again among the new ones (NaN without previous ones)
+ * @source Xiong et al., ICLR 2021 (arXiv 2007.00808)
+ */
+export function refreshNegatives(
+  { hits, relevant, previous }: RefreshInputs,
+  { count = 8, depth, keep = 0, seed = 0 }: RefreshOptions = {},
+): { offsets: Int32Array; documents: Int32Array; overlap: number } {
+  const n = hits.k ? hits.indices.length / hits.k : 0;
+  const documents: number[] = [];
+  const offsets = new Int32Array(n + 1);
+  let [shared, compared] = [0, 0];
+  for (let i = 0; i < n; i++) {
+    const known = relevant(i);
+    const before = previous
+      ? Array.from(
+          { length: previous.offsets[i + 1] - previous.offsets[i] },
+          (_, k) => previous.documents[previous.offsets[i] + k],
+        )
+      : [];
+    const kept = before.filter((d) => !known.has(d)).slice(0, Math.round(keep * count));
+    const found: number[] = [];
+    for (let k = 0; k < hits.k && found.length < (depth ?? count + kept.length); k++) {
+      const d = hits.indices[i * hits.k + k];
+      if (d >= 0 && !known.has(d) && !kept.includes(d) && !found.includes(d)) found.push(d);
+    }
+    const wanted = count - kept.length;
+    if (depth !== undefined) Random.of(seed, `refresh ${i}`).shuffle(found);
+    const fresh = found.slice(0, wanted);
+    documents.push(...kept, ...fresh);
+    offsets[i + 1] = documents.length;
+    if (before.length) {
+      const now = new Set([...kept, ...fresh]);
+      shared += before.filter((d) => now.has(d)).length / before.length;
+      compared++;
+    }
+  }
+  return { offsets, documents: Int32Array.from(documents), overlap: compared ? shared / compared : Number.NaN };
+}
+
+/** Mean share of the first k found by both searches: near 1 where the student has come to rest. */
+export function overlapAt(a: RefreshInputs['hits'], b: RefreshInputs['hits'], k: number): number {
+  const n = a.indices.length / a.k;
+  const depth = Math.min(k, a.k, b.k);
+  let sum = 0;
+  for (let i = 0; i < n; i++) {
+    const first = new Set(Array.from({ length: depth }, (_, j) => a.indices[i * a.k + j]));
+    for (let j = 0; j < depth; j++) sum += Number(first.has(b.indices[i * b.k + j]));
+  }
+  return n && depth ? sum / (n * depth) : Number.NaN;
+}

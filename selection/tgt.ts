@@ -1,0 +1,72 @@
+/** @file Teacher-guided selection without a generator: real queries near what a perturbed embedding would ask. */
+import { dotRows, quantile, type Rows, squaredDistance } from '../common/numbers.ts';
+import { Random } from '../common/random.ts';
+import { defineQuerySelection, type QuerySelection } from './selection.ts';
+
+export interface TgtOptions {
+  /** Size of the perturbation beside the embedding; the cosine to the start is about 1 / sqrt(1 + sigma^2). */
+  sigma?: number;
+  /** Nearest queries farther away than this share of them are off the known ground and refused. */
+  within?: number;
+}
+
+/** Draws that say how far the nearest real query usually is. */
+const PILOT = 100;
+
+/** e' = normalise(e + sigma ||e|| xi / sqrt(D)), xi standard normal. */
+export function perturb(e: ArrayLike<number>, sigma: number, random: Random): Float64Array {
+  const norm = Math.hypot(...Array.from(e));
+  const moved = Float64Array.from(e, (v) => v + ((sigma * norm) / Math.sqrt(e.length)) * random.normal());
+  const length = Math.hypot(...moved);
+  return length ? moved.map((v) => v / length) : moved;
+}
+
+/**
+ * For perturbed embeddings of the chosen queries, the nearest query of the pool, each taken once.
+ *
+ * The paper decodes perturbed embeddings into new inputs; without a decoder, real unlabelled queries take their place, so
+ * this selects and does not generate. Where too few lie near enough, the nearest of what is left fill the budget and are
+ * flagged.
+ *
+ * @source after Zaheer et al. 2022 (arXiv 2208.06825); this form without a decoder is ours
+ */
+export function tgt({ sigma = 0.5, within = 0.95 }: TgtOptions = {}): QuerySelection {
+  return defineQuerySelection('tgt', ['embeddings', 'chosen'], ({ embeddings, chosen = [] }, pool, budget, seed) => {
+    const rows = embeddings as Rows;
+    const random = Random.of(seed, 'select tgt');
+    const anchors = random.shuffle(Int32Array.from(Array.from(chosen)));
+    if (!anchors.length) return { indices: random.shuffle(pool).slice(0, budget), flagged: pool.slice(0, budget) };
+    const left = new Set(pool);
+    const draw = (k: number): { at: number; distance: number } => {
+      const a = anchors[k % anchors.length] * rows.dimensions;
+      const start = Array.from({ length: rows.dimensions }, (_, i) => rows.data[a + i]);
+      return nearestOf({ dimensions: rows.dimensions, data: perturb(start, sigma, random) }, 0, rows, left);
+    };
+    const pilot = Array.from({ length: PILOT }, (_, k) => draw(k).distance);
+    const limit = quantile(pilot, within);
+    const [taken, far]: number[][] = [[], []];
+    for (let k = PILOT; taken.length < budget && k < PILOT + 4 * budget; k++) {
+      const { at, distance } = draw(k);
+      if (distance > limit) continue;
+      left.delete(at);
+      taken.push(at);
+    }
+    while (taken.length < budget) {
+      const { at } = nearestOf(rows, anchors[taken.length % anchors.length], rows, left);
+      left.delete(at);
+      far.push(at);
+      taken.push(at);
+    }
+    return { indices: Int32Array.from(taken), ...(far.length && { flagged: Int32Array.from(far) }) };
+  });
+}
+
+/** The member of the pool of the largest cosine, the lower position of equals, and its squared distance. */
+function nearestOf(from: Rows, i: number, rows: Rows, pool: Iterable<number>): { at: number; distance: number } {
+  let [at, best] = [-1, Number.NEGATIVE_INFINITY];
+  for (const j of pool) {
+    const cosine = dotRows(from, i, rows, j) / Math.sqrt(dotRows(rows, j, rows, j) || 1);
+    if (cosine > best || (cosine === best && j < at)) [at, best] = [j, cosine];
+  }
+  return { at, distance: at < 0 ? 0 : squaredDistance(from, i, rows, at) };
+}

@@ -1,0 +1,117 @@
+/** @file Topic-aware sampling: batches of queries of one topic, pairs of every margin. */
+import { InputError } from '../common/errors.ts';
+import { Random } from '../common/random.ts';
+import { chooseCandidates } from './candidates.ts';
+import type { CandidateSelection } from './selection.ts';
+
+export interface TopicBatchOptions {
+  /** Queries a batch. */
+  batch: number;
+  /** Topics that a batch is drawn from. */
+  topicsPerBatch?: number;
+  seed?: number;
+}
+
+/**
+ * One epoch of batches, each of queries of `topicsPerBatch` topics, so that the other queries' documents are hard negatives.
+ *
+ * Every query comes once. Batches whose topics run out are filled from what other topics have left, as the last ones.
+ *
+ * @param topics [n] each query's topic (see kMeans)
+ * @returns an order of all n queries and where each batch begins
+ * @source Hofstätter et al., SIGIR 2021 (arXiv 2104.06967)
+ */
+export function topicBatches(
+  topics: ArrayLike<number>,
+  { batch, topicsPerBatch = 1, seed = 0 }: TopicBatchOptions,
+): { indices: Int32Array; offsets: Int32Array } {
+  if (!Number.isInteger(batch) || batch < 1 || topicsPerBatch < 1 || batch % topicsPerBatch)
+    throw new InputError({
+      code: 'selection.topics',
+      subject: `batches of ${batch} from ${topicsPerBatch} topics`,
+      expected: 'whole numbers, the batch a multiple of its topics',
+    });
+  const random = Random.of(seed, 'topic batches');
+  const share = batch / topicsPerBatch;
+  const members = new Map<number, number[]>();
+  for (let i = 0; i < topics.length; i++) members.set(topics[i], [...(members.get(topics[i]) ?? []), i]);
+  const [parts, rest]: [number[][], number[]] = [[], []];
+  for (const [, queries] of [...members].sort(([a], [b]) => a - b)) {
+    random.shuffle(queries);
+    const whole = queries.length - (queries.length % share);
+    for (let at = 0; at < whole; at += share) parts.push(queries.slice(at, at + share));
+    rest.push(...queries.slice(whole));
+  }
+  random.shuffle(parts);
+  const batches = separate(parts, topics, topicsPerBatch);
+  rest.unshift(...batches.filter((b) => b.length < batch).flat());
+  const full = batches.filter((b) => b.length === batch);
+  for (let at = 0; at < rest.length; at += batch) full.push(rest.slice(at, at + batch));
+  const offsets = new Int32Array(full.length + 1);
+  for (const [i, b] of full.entries()) offsets[i + 1] = offsets[i] + b.length;
+  return { indices: Int32Array.from(full.flat()), offsets };
+}
+
+/** Joins parts to batches of parts of different topics, as far as there are such. */
+function separate(parts: number[][], topics: ArrayLike<number>, perBatch: number): number[][] {
+  if (perBatch === 1) return parts;
+  const open: { queries: number[]; topics: Set<number> }[] = [];
+  for (const part of parts) {
+    const topic = topics[part[0]];
+    let to = open.find((b) => b.topics.size < perBatch && !b.topics.has(topic));
+    if (!to) {
+      to = { queries: [], topics: new Set() };
+      open.push(to);
+    }
+    to.queries.push(...part);
+    to.topics.add(topic);
+  }
+  return open.map((b) => b.queries);
+}
+
+export interface MarginBalancedOptions {
+  /** Negatives a query. */
+  count?: number;
+  /** Bins of equal width between a query's smallest and largest margin. */
+  bins?: number;
+}
+
+/**
+ * Which of a query's negatives: a bin of the teacher's margins drawn uniformly among those that hold one, then a negative
+ * drawn uniformly in it.
+ * @param margins t_0 - t_k of the negatives left
+ */
+export function drawBalanced(margins: ArrayLike<number>, bins: number, random: Random): number {
+  let [low, high] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
+  for (let k = 0; k < margins.length; k++) [low, high] = [Math.min(low, margins[k]), Math.max(high, margins[k])];
+  const binned: number[][] = Array.from({ length: bins }, () => []);
+  for (let k = 0; k < margins.length; k++)
+    binned[high > low ? Math.min(bins - 1, Math.floor(((margins[k] - low) / (high - low)) * bins)) : 0].push(k);
+  const held = binned.filter((b) => b.length);
+  const bin = held[random.integer(held.length)];
+  return bin[random.integer(bin.length)];
+}
+
+/**
+ * Negatives of every margin: `count` drawn without repeats by drawBalanced. Lists without a known positive take their first
+ * candidates by the teacher's score and are flagged.
+ *
+ * @source Hofstätter et al., SIGIR 2021 (arXiv 2104.06967); bins of a query's own margins
+ */
+export function marginBalanced({ count = 8, bins = 10 }: MarginBalancedOptions = {}): CandidateSelection {
+  return chooseCandidates('margin-balanced', ({ positive, negatives, scores, random }) => {
+    if (positive === undefined || negatives.some((k) => Number.isNaN(scores[k])))
+      return { chosen: negatives.slice(0, count), fell: true };
+    const left = [...negatives];
+    const chosen: number[] = [];
+    while (left.length && chosen.length < count) {
+      const at = drawBalanced(
+        left.map((k) => scores[positive] - scores[k]),
+        bins,
+        random,
+      );
+      chosen.push(...left.splice(at, 1));
+    }
+    return { chosen };
+  });
+}
