@@ -1,4 +1,5 @@
 /** @file What a run is told: one schema for files, programs, help and editors. */
+import { join } from 'node:path';
 import { z } from 'zod';
 import { InputError, nearest } from '../common/errors.ts';
 import { poolings } from '../engine/expressions/pooling.ts';
@@ -54,9 +55,23 @@ const embedder = z
   })
   .describe('a dual-encoder whose embeddings are matched and whose documents may be inherited');
 
+const fresh = z
+  .strictObject({
+    vocabulary: count.default(8192).describe('most tokens of the WordPiece vocabulary made of the data'),
+    hidden: count.default(128).describe('width'),
+    layers: count.default(2),
+    heads: count.default(4),
+    intermediate: count.optional().describe('width between the two halves of a layer; 4 x hidden by default'),
+    maxLength: count.default(256).describe('positions: the longest text in tokens'),
+  })
+  .describe('a new encoder with random weights, made under the output folder');
+
 const student = z
   .strictObject({
-    model: path.describe('folder of the encoder that the student starts from'),
+    model: path
+      .default('')
+      .describe("folder of the encoder that the student starts from; where 'fresh' is given, the folder it is made in"),
+    fresh: fresh.optional(),
     layers: z.array(z.int().nonnegative()).min(1).optional().describe('layers kept, lowest first; all by default'),
     towers: z
       .enum(['both', 'query'])
@@ -246,6 +261,8 @@ function crossCheck(config: Config, where: string): Config {
   const refuse = (subject: string, remedy: string): never => {
     throw new InputError({ code: 'config.contradiction', subject: `${where}: ${subject}`, remedy });
   };
+  if (config.student.fresh) config.student.model ||= join(config.output, 'fresh');
+  if (!config.student.model) refuse("'student.model' is missing", "name a model folder, or give 'student.fresh'");
   if (!config.data.path) refuse("'data.path' is missing", 'name a BEIR folder');
   if (config.student.towers === 'query' && !config.embedder)
     refuse(

@@ -38,3 +38,12 @@ test('contradictions are told before anything runs', () => {
     "the config: 'student.towers: query' needs frozen documents; add an 'embedder' whose documents the query tower searches",
   );
 });
+
+test('a student is a model folder or a fresh encoder', () => {
+  const { student: _, ...rest } = minimal;
+  const fresh = parseConfig({ ...rest, output: 'o', student: { fresh: { hidden: 64 } } });
+  expect(fresh.student).toMatchObject({ model: 'o/fresh', fresh: { hidden: 64, layers: 2 } });
+  expect(() => parseConfig({ ...rest, student: {} })).toThrow(
+    "the config: 'student.model' is missing; name a model folder, or give 'student.fresh'",
+  );
+});

@@ -1,0 +1,164 @@
+/** @file A small world of things for sale: listings, and searches that say the same in other words. */
+import { Random } from '../../common/random.ts';
+
+export interface WorldOptions {
+  seed?: number;
+  documents?: number;
+  /** Queries of each split. */
+  train?: number;
+  dev?: number;
+  test?: number;
+}
+
+export interface World {
+  documents: { id: string; text: string }[];
+  queries: { id: string; text: string }[];
+  /** Query id to relevant document ids. A training query is labelled with one of them, others with all. */
+  qrels: Record<'train' | 'dev' | 'test', Map<string, string[]>>;
+}
+
+/** What listings say, and what searches also say for it. */
+type Word = readonly [listing: string, ...searches: string[]];
+
+const kinds: readonly Word[] = [
+  ['sofa', 'couch'], ['lamp', 'light'], ['cupboard', 'cabinet'], ['rug', 'carpet'], ['bucket', 'pail'], ['coat', 'jacket'],
+  ['cap', 'hat'], ['bicycle', 'bike'], ['satchel', 'bag'], ['boots', 'shoes'], ['mug', 'cup'], ['curtain', 'drapes'],
+]; // biome-ignore format: a table
+const colours: readonly Word[] = [
+  ['crimson', 'red'], ['azure', 'blue'], ['ivory', 'white'], ['ebony', 'black'], ['amber', 'yellow'], ['jade', 'green'],
+  ['ash', 'grey'], ['rose', 'pink'], ['chestnut', 'brown'], ['violet', 'purple'],
+]; // biome-ignore format: a table
+const parts: readonly Word[] = [
+  ['handle', 'grip'], ['lid', 'cover'], ['strap', 'band'], ['lining', 'inside'], ['border', 'edge'], ['button', 'knob'],
+  ['base', 'bottom'], ['pocket', 'pouch'],
+]; // biome-ignore format: a table
+const weights: readonly Word[] = [
+  ['0.5 kg', '500 g'], ['1 kg', '1000 g'], ['2 kg', '2000 g'], ['3 kg', '3000 g'], ['5 kg', '5000 g'],
+]; // biome-ignore format: a table
+
+interface Thing {
+  kind: number;
+  colour: number;
+  parts: { part: number; colour: number }[];
+  weight: number;
+}
+
+/** What a search asks for; absent parts of it do not matter. */
+interface Wish {
+  kind: number;
+  colour?: number;
+  has: { part: number; colour: number }[];
+  without?: number;
+  weight?: number;
+}
+
+/** Listings and searches of a seed. */
+export function makeWorld({
+  seed = 0,
+  documents = 1200,
+  train = 1500,
+  dev = 150,
+  test = 300,
+}: WorldOptions = {}): World {
+  const random = Random.of(seed, 'world');
+  const things: Thing[] = [];
+  while (things.length < documents) {
+    const thing = randomThing(random);
+    // Near misses: the same words, other bindings.
+    things.push(thing, swapped(thing), recoloured(thing, random));
+  }
+  random.shuffle(things);
+  things.length = documents;
+  const world: World = {
+    documents: things.map((t, i) => ({ id: `d${i}`, text: describe(t) })),
+    queries: [],
+    qrels: { train: new Map(), dev: new Map(), test: new Map() },
+  };
+  const seen = new Set<string>();
+  for (const [split, count] of [
+    ['train', train],
+    ['dev', dev],
+    ['test', test],
+  ] as const)
+    while (world.qrels[split].size < count) {
+      const target = random.integer(things.length);
+      const wish = wishFor(things[target], random);
+      const text = ask(wish, random);
+      const relevant = things.flatMap((t, i) => (fulfils(t, wish) ? [`d${i}`] : []));
+      if (seen.has(text) || relevant.length > 5) continue;
+      seen.add(text);
+      const id = `q${world.queries.length}`;
+      world.queries.push({ id, text });
+      world.qrels[split].set(id, split === 'train' ? [`d${target}`] : relevant);
+    }
+  return world;
+}
+
+const pick = <T>(items: readonly T[], random: Random): T => items[random.integer(items.length)];
+
+function randomThing(random: Random): Thing {
+  const [a, b] = random.shuffle(parts.map((_, i) => i));
+  const colour = (): number => random.integer(colours.length);
+  return {
+    kind: random.integer(kinds.length),
+    colour: colour(),
+    parts: [a, b].map((part) => ({ part, colour: colour() })),
+    weight: random.integer(weights.length),
+  };
+}
+
+/** The colours go round: body to first part, first to second, second to body. */
+const swapped = (t: Thing): Thing => ({
+  ...t,
+  colour: t.parts[1].colour,
+  parts: [
+    { part: t.parts[0].part, colour: t.colour },
+    { part: t.parts[1].part, colour: t.parts[0].colour },
+  ],
+});
+
+const recoloured = (t: Thing, random: Random): Thing => ({
+  ...t,
+  parts: [t.parts[0], { part: t.parts[1].part, colour: random.integer(colours.length) }],
+  weight: random.integer(weights.length),
+});
+
+function describe(t: Thing): string {
+  const [a, b] = t.parts.map((p) => `${colours[p.colour][0]} ${parts[p.part][0]}`);
+  return `${colours[t.colour][0]} ${kinds[t.kind][0]} with ${a} and ${b} , ${weights[t.weight][0]}`;
+}
+
+function wishFor(t: Thing, random: Random): Wish {
+  const absent = parts.map((_, i) => i).filter((i) => !t.parts.some((p) => p.part === i));
+  const some = random.shuffle([...t.parts]);
+  switch (random.integer(4)) {
+    case 0:
+      return { kind: t.kind, colour: t.colour, has: [some[0]] };
+    case 1:
+      return { kind: t.kind, has: some };
+    case 2:
+      return { kind: t.kind, has: [some[0]], weight: t.weight };
+    default:
+      return { kind: t.kind, colour: t.colour, has: [], without: pick(absent, random), weight: t.weight };
+  }
+}
+
+/** A search: each word as listings have it or another one for it. */
+function ask(wish: Wish, random: Random): string {
+  const say = (word: Word): string => pick(word, random);
+  const colour = wish.colour === undefined ? '' : `${say(colours[wish.colour])} `;
+  const has = wish.has.map((p) => `${say(colours[p.colour])} ${say(parts[p.part])}`);
+  return [
+    `${colour}${say(kinds[wish.kind])}`,
+    ...(has.length ? [`with ${has.join(' and ')}`] : []),
+    ...(wish.without === undefined ? [] : [`without ${say(parts[wish.without])}`]),
+    ...(wish.weight === undefined ? [] : [`, ${say(weights[wish.weight])}`]),
+  ].join(' ');
+}
+
+const fulfils = (t: Thing, wish: Wish): boolean =>
+  t.kind === wish.kind &&
+  (wish.colour === undefined || t.colour === wish.colour) &&
+  (wish.weight === undefined || t.weight === wish.weight) &&
+  wish.has.every((w) => t.parts.some((p) => p.part === w.part && p.colour === w.colour)) &&
+  (wish.without === undefined || !t.parts.some((p) => p.part === wish.without));

@@ -1,0 +1,86 @@
+/** @file Batches of pairs for a cross-encoder: queries with their candidates, read together. */
+import { Random } from '../common/random.ts';
+import { padBatch } from '../data/batches.ts';
+import type { Tokens } from '../data/tokenizer.ts';
+import type { Tensor } from '../engine/graph/tensor.ts';
+import { type Examples, stepExamples } from './examples.ts';
+import type { PairBatch } from './pair-graph.ts';
+
+export interface PairSource {
+  /** `scores` are the targets: a label as `labelLogit` has it, or another model's raw score. */
+  examples: Examples;
+  /** Tokens of query i with document j, by position in their tables. */
+  pairTokens(query: number, document: number): Tokens;
+  padId: number;
+}
+
+export interface PairBatchOptions {
+  /** Queries a step. */
+  queries: number;
+  /** Candidates a query: the first and others drawn anew each step. */
+  candidates: number;
+  groups: number;
+  seed: number;
+}
+
+/**
+ * A label as a logit: a teacher that is sure. The softmax over such targets is 1 shared by the relevant candidates, their
+ * sigmoid 1 or 0, so that `kl` is listwise softmax cross-entropy and `bce` is binary cross-entropy with labels.
+ */
+export const labelLogit = (relevant: boolean): number => (relevant ? 20 : -20);
+
+/** The batch of a step; the same step of the same seed is the same batch. */
+export function makePairBatch(source: PairSource, step: number, options: PairBatchOptions): PairBatch {
+  const { examples } = source;
+  const chosen = stepExamples(examples.queries.length, options.queries, step, options.seed);
+  const random = Random.of(options.seed, `pairs ${step}`);
+  const drawn = chosen.map((e) => draw(examples.offsets[e], examples.offsets[e + 1], options.candidates, random));
+  const B = chosen.length;
+  const N = Math.max(...drawn.map((d) => d.length));
+  const pairs = drawn.flatMap((candidates, b) =>
+    candidates.map((at, n) => ({
+      cell: b * N + n,
+      target: examples.scores[at],
+      tokens: source.pairTokens(examples.queries[chosen[b]], examples.documents[at]),
+    })),
+  );
+  pairs.sort((a, b) => a.tokens.ids.length - b.tokens.ids.length || a.cell - b.cell);
+  const float = (...dims: number[]): Tensor<'float32'> => ({
+    dtype: 'float32',
+    dims,
+    data: new Float32Array(dims.reduce((a, b) => a * b, 1)),
+  });
+  const [targets, mask, weights] = [float(B, N), float(B, N), float(B)];
+  const places: Tensor<'int64'> = { dtype: 'int64', dims: [B, N], data: new BigInt64Array(B * N) };
+  for (const [place, { cell, target }] of pairs.entries()) {
+    places.data[cell] = BigInt(place);
+    targets.data[cell] = target;
+    mask.data[cell] = 1;
+  }
+  for (const [b, e] of chosen.entries()) weights.data[b] = examples.weights[e];
+  const groups = Math.min(options.groups, pairs.length);
+  const bound = (g: number): number => Math.floor((g * pairs.length) / groups);
+  return {
+    pairs: Array.from({ length: groups }, (_, g) =>
+      padBatch(
+        pairs.slice(bound(g), bound(g + 1)).map((p) => p.tokens),
+        source.padId,
+      ),
+    ),
+    places,
+    targets,
+    mask,
+    weights,
+  };
+}
+
+/** The first of a stretch of positions and others drawn without replacement. */
+function draw(from: number, to: number, count: number, random: Random): number[] {
+  const rest = Array.from({ length: Math.max(0, to - from - 1) }, (_, i) => from + 1 + i);
+  const wanted = Math.min(count - 1, rest.length);
+  for (let i = 0; i < wanted; i++) {
+    const j = i + random.integer(rest.length - i);
+    [rest[i], rest[j]] = [rest[j], rest[i]];
+  }
+  return [from, ...rest.slice(0, wanted)];
+}
