@@ -287,7 +287,10 @@ export class Graph {
         map.set(v, copy);
         return copy;
       });
-      const copy = new Node(node.op, node.inputs.map(here), outputs, { domain: node.domain, name: node.name && prefix + node.name });
+      const copy = new Node(node.op, node.inputs.map(here), outputs, {
+        domain: node.domain,
+        name: node.name && prefix + node.name,
+      });
       for (const [k, a] of node.attributes) copy.attributes.set(k, a);
       this.nodes.push(copy);
     }
