@@ -35,6 +35,8 @@ export interface Reading {
   query: string;
   positives: string[];
   negatives: string[];
+  /** Whether it is a query and one document, so that its number may be a grade. */
+  pair: boolean;
   /** One number for the pair, or one a document (positives first), or one margin a negative. */
   scores: number[] | undefined;
 }
@@ -100,5 +102,7 @@ export function readRow({ values, where }: Row, roles: Roles): Reading {
     scores = (Array.isArray(value) ? value : [value]).map(Number);
     if (empty || !scores.every(Number.isFinite)) throw bad(roles.score, 'a number');
   }
-  return { query, positives, negatives: roles.negatives(values).flatMap(texts), scores };
+  const columns = roles.negatives(values);
+  const pair = !columns.length && !Array.isArray(values[roles.positive]);
+  return { query, positives, negatives: columns.flatMap(texts), pair, scores };
 }

@@ -110,16 +110,16 @@ function addRow(
   for (const [i, document] of at.entries()) {
     // A margin is the positive's score less the negative's; losses over scores do not see a shift common to both.
     const score = !scores ? Number.NaN : scores.length === at.length ? scores[i] : i === 0 ? 0 : -scores[i - 1];
-    // A lone pair's number may be a grade or a score: that is known when all rows are read.
-    const grade = scores && at.length === 1 ? Number.NaN : i < P ? 1 : 0;
+    // A pair's number may be a grade or a score: that is known when all rows are read.
+    const grade = scores && row.pair ? Number.NaN : i < P ? 1 : 0;
     pairs.add(query, document, grade, score);
   }
 }
 
-/** Numbers of lone pairs that are whole and not negative in every row are grades; otherwise they are a teacher's scores. */
+/** Numbers of pairs that are whole and not negative in every row are grades; otherwise they are a teacher's scores. */
 function settleScores(all: readonly Pairs[]): void {
-  const lone = all.flatMap((p) => p.scores.filter((_, i) => Number.isNaN(p.grades[i])));
-  if (!lone.every((s) => Number.isInteger(s) && s >= 0)) return;
+  const numbers = all.flatMap((p) => p.scores.filter((_, i) => Number.isNaN(p.grades[i])));
+  if (!numbers.every((s) => Number.isInteger(s) && s >= 0)) return;
   for (const p of all)
     for (const [i, g] of p.grades.entries())
       if (Number.isNaN(g)) [p.grades[i], p.scores[i]] = [p.scores[i], Number.NaN];

@@ -4,8 +4,8 @@ import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { canonicalJson, hashParts, writeWhole } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
-import { openBeir } from '../data/beir.ts';
 import type { Dataset } from '../data/dataset.ts';
+import { openDataset } from '../data/open.ts';
 import { readScores } from '../data/scores.ts';
 import type { TextTokenizer, Tokens } from '../data/tokenizer.ts';
 import { evaluateRun, type Run } from '../evaluation/evaluate.ts';
@@ -60,8 +60,9 @@ export async function distill(options: ConfigInput, watch: Watch = {}): Promise<
   await mkdir(out, { recursive: true });
 
   // ---- data
-  const dataset = await stage('data', () => openBeir(config.data.path as string));
+  const dataset = await stage('data', () => openDataset(config.data.path as string, { seed: config.seed }));
   note(`${dataset.documents.length} documents, ${dataset.queries.length} queries, splits ${dataset.splits.join(', ')}`);
+  for (const text of dataset.notes ?? []) note(text);
 
   // ---- teacher: what it says of each candidate
   const student = await loadStudent(config.student.model, config.student);

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { writeWhole } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
-import { openBeir } from '../data/beir.ts';
+import { openDataset } from '../data/open.ts';
 import type { Run } from '../evaluation/evaluate.ts';
 import { Encoder } from '../students/encoder.ts';
 import { readJson } from '../students/folder.ts';
@@ -50,7 +50,7 @@ interface Made {
 /** @throws InputError where a model or the data cannot be read */
 export async function evaluate(options: EvaluateOptions, watch: Watch = {}): Promise<EvaluateReport> {
   const { split = 'test', metrics = ['ndcg@10', 'mrr@10', 'recall@100'], depth = 100 } = options;
-  const dataset = await openBeir(options.data);
+  const dataset = await openDataset(options.data);
   const made = (await readJson(join(options.student, 'distill.json'))) as Made;
   const queryTokens = options.queryTokens ?? made.config?.student?.queryTokens ?? 64;
   const documentTokens = options.documentTokens ?? made.config?.student?.documentTokens ?? 192;
