@@ -1,0 +1,33 @@
+/** @file Weights by the probability that the teacher is right, learned from labelled queries. */
+import { sigmoid } from '../common/numbers.ts';
+import { listFeatures } from './features.ts';
+import { fitLogistic, linear } from './logistic.ts';
+import { knownRight } from './weighted-distillation.ts';
+import { defineWeighting, labelledRight, type Weighting } from './weighting.ts';
+
+export interface ReliabilityOptions {
+  /** Penalty on the regression's coefficients, whose features have variance 1. */
+  ridge?: number;
+  /** w = P(right)^power: 1 weighs by the probability, larger numbers trust the sure ones more. */
+  power?: number;
+}
+
+/**
+ * w = P(pseudo-label right), by logistic regression on what teacher, second teacher and student say of the list (see
+ * listFeatures); labelled queries weigh as certainly right; scaled to mean 1.
+ *
+ * `second` and `student` are used where given. A second teacher of another kind tells most: BM25 beside a dense teacher.
+ * Renewed as the student learns.
+ *
+ * @example reliability().weigh({ teacher, second: bm25Scores, labelled: { queries, relevant } })
+ */
+export const reliability = ({ ridge = 3, power = 1 }: ReliabilityOptions = {}): Weighting =>
+  defineWeighting('reliability', ['labelled'], (inputs) => {
+    const features = listFeatures(inputs);
+    const known = Array.from(inputs.labelled?.queries ?? []);
+    const { width, data } = features;
+    const own = Float64Array.from(known.flatMap((i) => Array.from(data.subarray(i * width, (i + 1) * width))));
+    const w = fitLogistic({ width, data: own }, labelledRight(inputs), ridge);
+    const right = linear(features, w).map(sigmoid);
+    return { weights: knownRight(inputs, right, power), right };
+  });

@@ -1,0 +1,55 @@
+/** @file Small-loss trimming and co-teaching: noise is learned late, so what is learned late is left out. */
+import { InputError } from '../common/errors.ts';
+import { descending } from '../common/numbers.ts';
+import { defineWeighting, type Weighting } from './weighting.ts';
+
+export interface KeepSchedule {
+  /** Estimated share of wrong labels, tau. */
+  noise: number;
+  /** Epochs over which the share kept falls from 1, E_k. */
+  epochs?: number;
+}
+
+/** R(e) = 1 - tau min(e / E_k, 1). */
+export function keepShare(epoch: number, { noise, epochs = 10 }: KeepSchedule): number {
+  if (!(noise >= 0 && noise < 1))
+    throw new InputError({
+      code: 'weighting.noise',
+      subject: 'the share of wrong labels (weighting.noise)',
+      expected: 'a number from 0 to less than 1',
+      received: String(noise),
+    });
+  return 1 - noise * Math.min(epoch / epochs, 1);
+}
+
+/** Positions of the share of smallest losses, the lower position first of equals; one at least. */
+export function smallestLosses(losses: ArrayLike<number>, share: number): Int32Array {
+  const keep = losses.length ? Math.max(1, Math.round(share * losses.length)) : 0;
+  return descending(Float64Array.from(losses, (l) => -l)).subarray(0, keep);
+}
+
+/**
+ * Weight 1 for the share R(e) of smallest losses, 0 for the others. A small loss may mean an easy query as well as a right
+ * label. NaN losses are left out first.
+ *
+ * @source the single-model form of Han et al., NeurIPS 2018 (arXiv 1804.06872)
+ */
+export const smallLoss = (schedule: KeepSchedule = { noise: 0.2 }): Weighting =>
+  defineWeighting('small-loss', ['losses'], ({ losses = [], epoch = 0 }) => {
+    const weights = new Float32Array(losses.length);
+    for (const i of smallestLosses(losses, keepShare(epoch, schedule))) weights[i] = 1;
+    return { weights };
+  });
+
+/**
+ * Co-teaching: two students of other beginnings each choose the batch's smallest losses for the other.
+ * @returns what the first and what the second is updated with
+ * @source Han et al., NeurIPS 2018 (arXiv 1804.06872)
+ */
+export function coTeach(
+  first: ArrayLike<number>,
+  second: ArrayLike<number>,
+  share: number,
+): { first: Int32Array; second: Int32Array } {
+  return { first: smallestLosses(second, share), second: smallestLosses(first, share) };
+}
