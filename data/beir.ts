@@ -76,7 +76,7 @@ async function readTable(folder: string, name: string, what: string): Promise<Te
         subject: `${file} line ${line.number} uses the id '${id}' a second time`,
         remedy: 'give each text an id of its own',
       });
-    table.add(String(id), title ? `${title} ${text}`.trim() : text.trim());
+    table.add(String(id), title ? `${title} ${text}`.trim() : text.trim(), title?.trim());
   }
   const built = table.build();
   if (!built.length)

@@ -9,6 +9,8 @@ export interface TextTable {
   readonly length: number;
   /** The text at a position: title and text for documents. */
   text(i: number): string;
+  /** The title that a text begins with; '' where it has none. */
+  title?(i: number): string;
   indexOf(id: string): number | undefined;
   /** Of all ids and texts. */
   readonly hash: string;
@@ -37,6 +39,7 @@ export class TextTableBuilder {
   private bytes = Buffer.alloc(1 << 16);
   private used = 0;
   private readonly ends: number[] = [];
+  private readonly titleBytes: number[] = [];
   private readonly hash = createHash('sha256');
 
   has(id: string): boolean {
@@ -51,7 +54,8 @@ export class TextTableBuilder {
     return this.ids.length - 1;
   }
 
-  add(id: string, text: string): void {
+  /** @param title what the text begins with, where that is a title */
+  add(id: string, text: string, title = ''): void {
     const size = Buffer.byteLength(text);
     if (this.used + size > this.bytes.length) {
       const larger = Buffer.alloc(Math.max(this.bytes.length * 2, this.used + size));
@@ -63,16 +67,18 @@ export class TextTableBuilder {
     this.positions.set(id, this.ids.length);
     this.ids.push(id);
     this.ends.push(this.used);
+    this.titleBytes.push(Buffer.byteLength(title));
     this.hash.update(`${Buffer.byteLength(id)}:${id}${size}:${text}`);
   }
 
   build(): TextTable {
-    const { ids, positions, ends } = this;
+    const { ids, positions, ends, titleBytes } = this;
     const bytes = this.bytes.subarray(0, this.used);
     return {
       ids,
       length: ids.length,
       text: (i) => bytes.toString('utf8', i ? ends[i - 1] : 0, ends[i]),
+      title: (i) => bytes.toString('utf8', i ? ends[i - 1] : 0, (i ? ends[i - 1] : 0) + titleBytes[i]),
       indexOf: (id) => positions.get(id),
       hash: this.hash.digest('hex'),
     };

@@ -1,8 +1,9 @@
 /** @file What a run is told: one schema for files, programs, help and editors. */
-import { join } from 'node:path';
 import { z } from 'zod';
 import { InputError, nearest } from '../common/errors.ts';
 import { poolings } from '../engine/expressions/pooling.ts';
+import { completed } from './config-check.ts';
+import { lossSchema, matryoshkaSchema } from './config-losses.ts';
 
 const path = z.string().min(1);
 const count = z.int().positive();
@@ -20,6 +21,10 @@ const data = z
       .prefault({})
       .describe('names of the judgement files'),
     maxQueries: count.optional().describe('use only so many training queries'),
+    unlabelled: z
+      .boolean()
+      .default(true)
+      .describe('whether queries without a judgement in any split are trained on: the teacher alone speaks for them'),
   })
   .describe('what is trained on and evaluated with');
 
@@ -75,8 +80,10 @@ const student = z
     layers: z.array(z.int().nonnegative()).min(1).optional().describe('layers kept, lowest first; all by default'),
     towers: z
       .enum(['both', 'query'])
-      .default('both')
-      .describe('query: only queries are encoded, over frozen documents of the embedder'),
+      .optional()
+      .describe(
+        'query: only queries are encoded, over frozen documents of the embedder; as the pipeline says by default',
+      ),
     pooling: z.enum(poolings).optional().describe("as the model's folder says by default"),
     normalize: z.boolean().optional(),
     queryTokens: count.default(64).describe('tokens of a query, special tokens included'),
@@ -112,28 +119,23 @@ const weighting = z
   ])
   .describe("each query's factor in the loss");
 
-const lossWeight = z.number().positive().default(1);
-const loss = z.discriminatedUnion('kind', [
-  z.strictObject({
-    kind: z.literal('embedding-matching'),
-    weight: lossWeight,
-    of: z.enum(['both', 'queries', 'documents']).default('both'),
-    distance: z.enum(['l2', 'squared', 'cosine']).default('squared'),
-  }),
-  z.strictObject({
-    kind: z.literal('info-nce'),
-    weight: lossWeight,
-    temperature: z.number().positive().default(0.05),
-    direction: z.enum(['query-to-document', 'both']).default('query-to-document'),
-  }),
-  z.strictObject({
-    kind: z.literal('kl'),
-    weight: lossWeight,
-    temperature: z.number().positive().default(1),
-    studentTemperature: z.number().positive().default(0.05),
-  }),
-  z.strictObject({ kind: z.literal('margin-mse'), weight: lossWeight, scale: z.number().positive().default(20) }),
-]);
+const generate = z
+  .strictObject({
+    kind: z
+      .enum(['spans', 'titles', 'first-sentences'])
+      .default('spans')
+      .describe('what of a document stands for a query; no generator is needed'),
+    count: count.default(100_000).describe('texts in all; titles and first sentences give at most one a document'),
+    tokens: z
+      .tuple([count, count])
+      .default([5, 13])
+      .describe('tokens of a span, from and to; longer titles and sentences are cut to the second'),
+    score: z
+      .boolean()
+      .default(false)
+      .describe('whether the teacher scores candidates of each, so that every loss without labels sees them too'),
+  })
+  .describe('queries made of the documents, for regions that the training queries leave sparse');
 
 const train = z
   .strictObject({
@@ -154,7 +156,10 @@ const train = z
       .optional()
       .describe('documents that dev queries are searched among, besides their relevant ones; all by default'),
     saveEvery: count.default(100).describe('steps between saved states'),
-    spans: count.nullable().default(null).describe('spans of documents matched a step; needs an embedder'),
+    spans: count
+      .nullable()
+      .default(null)
+      .describe('generated texts (spans of documents) matched to the embedder a step; see generate'),
     provider: z.enum(['auto', 'cpu', 'webgpu', 'cuda']).default('auto'),
     threads: count.optional(),
     onNonFinite: z.enum(['stop', 'skip']).default('stop'),
@@ -171,8 +176,10 @@ const evaluation = z
   })
   .describe('what is measured at the end');
 
+export const pipelineNames = ['cross-to-dual', 'dual-to-dual', 'inherit-documents'] as const;
+
 export const configSchema = z.strictObject({
-  pipeline: z.enum(['cross-to-dual']).default('cross-to-dual'),
+  pipeline: z.enum(pipelineNames).default('cross-to-dual').describe('which job is done'),
   seed: z.int().nonnegative().default(0),
   output: path.default('runs/student').describe('folder for artefacts, checkpoint and report'),
   cache: path.optional().describe('folder of the store of teacher scores; ~/.cache/onnx-distill by default'),
@@ -184,21 +191,27 @@ export const configSchema = z.strictObject({
   selection: selection.default({ kind: 'all' }),
   weighting: weighting.default({ kind: 'uniform' }),
   losses: z
-    .array(loss)
+    .array(lossSchema)
     .min(1)
-    .default([
-      { kind: 'info-nce', weight: 1, temperature: 0.05, direction: 'query-to-document' },
-      { kind: 'kl', weight: 1, temperature: 1, studentTemperature: 0.05 },
-    ]),
+    .optional()
+    .describe(
+      'info-nce and kl by default, where there is a teacher; embedding-matching where there is an embedder alone',
+    ),
+  matryoshka: matryoshkaSchema.optional(),
+  generate: generate.optional(),
   train: train.prefault({}),
   evaluate: evaluation.prefault({}),
 });
 
+type Parsed = z.output<typeof configSchema>;
 /** A run's options with every default filled in. */
-export type Config = z.output<typeof configSchema>;
+export interface Config extends Parsed {
+  losses: NonNullable<Parsed['losses']>;
+  student: Parsed['student'] & { towers: 'both' | 'query' };
+}
 /** A run's options as a person writes them. */
 export type ConfigInput = z.input<typeof configSchema>;
-export type LossConfig = z.output<typeof loss>;
+export type { Parsed as ParsedConfig };
 
 /**
  * Checks options and fills in defaults.
@@ -212,7 +225,7 @@ export function parseConfig(
   lineOf?: (path: readonly PropertyKey[]) => number | undefined,
 ): Config {
   const result = configSchema.safeParse(input);
-  if (result.success) return crossCheck(result.data, where);
+  if (result.success) return completed(result.data, where);
   const issue = result.error.issues[0];
   const keys = issue.code === 'unrecognized_keys' ? [...issue.path, issue.keys[0]] : issue.path;
   const line = lineOf?.(keys);
@@ -254,31 +267,4 @@ function knownKeys(at: readonly PropertyKey[]): string[] {
       .flatMap(open)
       .flatMap((n) => (typeof key === 'number' ? (n.items ? [n.items] : []) : (n.properties?.[String(key)] ?? [])));
   return [...new Set(nodes.flatMap(open).flatMap((n) => Object.keys(n.properties ?? {})))];
-}
-
-/** What the schema alone cannot say. */
-function crossCheck(config: Config, where: string): Config {
-  const refuse = (subject: string, remedy: string): never => {
-    throw new InputError({ code: 'config.contradiction', subject: `${where}: ${subject}`, remedy });
-  };
-  if (config.student.fresh) config.student.model ||= join(config.output, 'fresh');
-  if (!config.student.model) refuse("'student.model' is missing", "name a model folder, or give 'student.fresh'");
-  if (!config.data.path) refuse("'data.path' is missing", 'name a BEIR folder');
-  if (config.student.towers === 'query' && !config.embedder)
-    refuse(
-      "'student.towers: query' needs frozen documents",
-      "add an 'embedder' whose documents the query tower searches",
-    );
-  if (config.losses.some((l) => l.kind === 'embedding-matching') && !config.embedder)
-    refuse("a loss matches embeddings and there is no 'embedder'", 'add one, or remove the loss');
-  if (config.train.spans && !config.embedder) refuse("'train.spans' needs an 'embedder'", 'add one, or remove it');
-  if (config.losses.some((l) => l.kind === 'kl' || l.kind === 'margin-mse') && !config.teacher)
-    refuse(
-      "a loss follows the teacher's scores and there is no 'teacher'",
-      'add one, or train on labels with info-nce alone',
-    );
-  if (config.candidates.source === 'given' && config.teacher?.kind !== 'scores')
-    refuse("'candidates.source: given' needs lists", "use 'teacher.kind: scores'");
-  if (config.train.epochs && config.train.steps) refuse("'train.epochs' and 'train.steps' are both given", 'keep one');
-  return config;
 }

@@ -23,10 +23,18 @@ export async function score(
   watch: Watch = {},
 ): Promise<ScoreReport> {
   const config: Config = parseConfig(options);
-  const dataset = await openDataset(config.data.path as string, { seed: config.seed });
+  const dataset = await openDataset(config.data.path as string);
   const { teacher, embedder, close } = await openTeachers(config);
   try {
-    const found = await findCandidates(config, dataset, split, embedder, watch);
+    const queries = [...dataset.qrels(split).keys()].map((id) => dataset.queries.indexOf(id) as number);
+    const found = await findCandidates(
+      config,
+      dataset,
+      split,
+      queries.slice(0, config.data.maxQueries),
+      embedder,
+      watch,
+    );
     const lists = await scoreCandidates(found, dataset, teacher, watch);
     const lines = ['query-id\tcorpus-id\tscore'];
     for (let i = 0; i < lists.queries.length; i++)

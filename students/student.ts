@@ -1,23 +1,32 @@
 /** @file The student: an encoder cut to chosen layers, whose graph stays as its exporter wrote it. */
-
-import { TextTokenizer } from '../data/tokenizer.ts';
+import { InputError } from '../common/errors.ts';
+import { TextTokenizer, type Tokens } from '../data/tokenizer.ts';
+import { Expr } from '../engine/expressions/expr.ts';
 import type { Pooling } from '../engine/expressions/pooling.ts';
 import type { Graph } from '../engine/graph/ir.ts';
 import { keepLayers } from '../engine/graph/layers.ts';
-import { encodeGraph, loadGraph } from '../engine/graph/proto.ts';
-import { sizeOf, type Tensor } from '../engine/graph/tensor.ts';
+import { loadGraph } from '../engine/graph/proto.ts';
+import { castFloat, sizeOf, type Tensor } from '../engine/graph/tensor.ts';
+import { configWithLayers } from './checkpoint.ts';
 import { checkVocabulary } from './encoder.ts';
 import { type ModelFolder, readModelFolder } from './folder.ts';
 
+export type Weights = ReadonlyMap<string, Tensor>;
+
 export interface Student {
+  /** Folder of what it starts from. */
   folder: ModelFolder;
   tokenizer: TextTokenizer;
-  /** As loaded and cut, before training. */
+  /** What is trained: ids and mask in, token vectors out. */
   graph: Graph;
-  /** Indices kept; all where none were chosen. */
-  layers: readonly number[] | undefined;
   pooling: Pooling;
   normalize: boolean;
+  /** config.json of what is saved. */
+  config: Record<string, unknown>;
+  /** Tokens of a query as training feeds them. @param limit special tokens included */
+  queryTokens(text: string, limit: number): Tokens;
+  /** The graph that is saved and searched with, with weights by their names in `graph`. */
+  serve(weights: Weights): Graph;
 }
 
 export interface StudentOptions {
@@ -33,26 +42,53 @@ export async function loadStudent(folder: string, options: StudentOptions = {}):
   const graph = await loadGraph(files.model);
   checkVocabulary(graph, tokenizer, folder);
   if (options.layers) keepLayers(graph, options.layers);
+  const pooling = options.pooling ?? files.pooling;
   return {
     folder: files,
     tokenizer,
     graph,
-    layers: options.layers,
-    pooling: options.pooling ?? files.pooling,
+    pooling,
     normalize: options.normalize ?? files.normalize,
+    config: configWithLayers(files.config, options.layers?.length),
+    queryTokens: (text, limit) => tokenizer.encode(text, limit),
+    serve: (weights) => served(graph, weights, pooling),
   };
 }
 
-/** The student's graph with other weights, as the bytes of an ONNX file. */
-export function encodeStudent(graph: Graph, weights: ReadonlyMap<string, Tensor>): Uint8Array {
+/**
+ * The graph with other weights in it. A learned projection goes behind the token vectors: pooling by mean, by the first or by
+ * the last token is linear, so this is the projection of what is pooled.
+ *
+ * @throws InputError where a projection meets pooling by maximum
+ */
+function served(graph: Graph, weights: Weights, pooling: Pooling): Graph {
   const copy = graph.clone();
   for (const v of copy.constants) {
     const trained = weights.get(v.name);
     if (trained && v.constant) v.constant = { ...trained, dims: v.constant.dims } as Tensor;
   }
-  return encodeGraph(copy);
+  const projection = weights.get(PROJECTION);
+  if (!projection) return copy;
+  if (pooling === 'max')
+    throw new InputError({
+      code: 'student.projection',
+      subject: 'a student pooled by maximum cannot carry a projection into its token vectors',
+      remedy: 'use student.pooling mean or cls, or an embedder of the same width',
+    });
+  const hidden = copy.outputs.find((v) => v.name === HIDDEN) ?? copy.outputs[0];
+  hidden.name = copy.freshName('before_projection');
+  const matrix = new Expr(copy, copy.constant(castFloat(projection, 'float32'), PROJECTION));
+  const out = new Expr(copy, hidden).matmul(matrix).value;
+  out.name = HIDDEN;
+  copy.outputs.splice(0, copy.outputs.length, out);
+  copy.prune();
+  return copy;
 }
+
+const HIDDEN = 'last_hidden_state';
+/** The name that the training graph gives its map into the teacher's space. */
+const PROJECTION = 'projection';
 
 /** How many weights a graph holds. */
 export const parameterCount = (graph: Graph): number =>
-  graph.constants.reduce((n, v) => n + (v.constant && v.constant.dims.length ? sizeOf(v.constant.dims) : 0), 0);
+  graph.constants.reduce((n, v) => n + (v.constant?.dims.length ? sizeOf(v.constant.dims) : 0), 0);

@@ -16,6 +16,8 @@ import { type Loss, type LossInputs, reduce } from '../losses/loss.ts';
 export interface WeightedLoss {
   loss: Loss;
   weight: number;
+  /** What is asked of texts that only have a teacher's embedding, as if they were queries; its mean is added to the loss's. */
+  extra?: Loss;
 }
 
 export interface StepGraphOptions {
@@ -232,8 +234,10 @@ async function build(options: StepGraphOptions) {
   const searching =
     options.frozenDocuments && projection ? projected(queries.matmul(projection), options.normalize) : queries;
   const scores = searching.matmul(documents.transpose(1, 0)); // [B, M]
-  const student = scores.gatherElements(given('candidates', 'int64', ['queries_rows', 'candidates']), 1); // [B, N]
+  const candidates = given('candidates', 'int64', ['queries_rows', 'candidates']);
+  const student = scores.gatherElements(candidates, 1); // [B, N]
   const arrays = {
+    candidates,
     teacher: given('teacher', 'float32', ['queries_rows', 'candidates']),
     mask: given('mask', 'float32', ['queries_rows', 'candidates']),
     positives: given('positives', 'float32', ['queries_rows', 'documents']),
@@ -253,18 +257,20 @@ async function build(options: StepGraphOptions) {
   const weights = given('weights', 'float32', ['queries_rows']);
   const terms: Expr[] = [];
   let total: Expr | undefined;
-  for (const { loss, weight } of options.losses) {
+  const extraInputs =
+    options.extraTexts && options.losses.some((l) => l.extra)
+      ? {
+          ...inputs,
+          queries:
+            frozenProjected && projection
+              ? projected(encode('extra').matmul(projection), options.normalize)
+              : encode('extra'),
+          teacherQueries: given('teacherExtra', 'float32', ['extra_rows', teacherWidth ?? 1]),
+        }
+      : undefined;
+  for (const { loss, weight, extra } of options.losses) {
     let term = reduce(loss.perQuery(inputs), weights);
-    if (options.extraTexts && loss.name === 'embedding-matching') {
-      const extra = encode('extra');
-      const shown = frozenProjected && projection ? projected(extra.matmul(projection), options.normalize) : extra;
-      const own = loss.perQuery({
-        ...inputs,
-        queries: shown,
-        teacherQueries: given('teacherExtra', 'float32', ['extra_rows', teacherWidth ?? 1]),
-      });
-      term = term.add(own.mean([0]));
-    }
+    if (extra && extraInputs) term = term.add(extra.perQuery(extraInputs).mean([0]));
     terms.push(term);
     total = total ? total.add(term.mul(weight)) : term.mul(weight);
   }

@@ -23,6 +23,8 @@ export interface TrainOptions extends BatchOptions, AdamWOptions {
 }
 
 export interface TrainHooks extends Watch {
+  /** Runs before each step's batch is made, first of all where training goes on from saved state. */
+  beforeStep?(step: number, weights: () => ReadonlyMap<string, Tensor>): Promise<void>;
   /** The dev score of the weights as they are; higher is better. */
   evaluate?(weights: ReadonlyMap<string, Tensor>): Promise<number>;
   /** Where state is kept; nothing is kept where absent. */
@@ -116,6 +118,7 @@ export async function train(
       await state.save(run);
       hooks.signal.throwIfAborted();
     }
+    await hooks.beforeStep?.(run.step, () => snapshot(graph.parameters));
     const started = performance.now();
     const batch = makeBatch(source, run.step, options);
     const { loss, terms } = await graph.run(batch);

@@ -10,17 +10,20 @@ import type { Pair, Teacher } from '../../teachers/teacher.ts';
 import type { Config } from '../config.ts';
 import { bm25Search } from './bm25.ts';
 
-/** The candidates of a split's queries, relevant ones first; scores are NaN but for given lists. */
+/**
+ * The candidates of queries, relevant ones first; scores are NaN but for given lists.
+ * @param split whose judgements say what is relevant
+ */
 export async function findCandidates(
   config: Config,
   dataset: Dataset,
   split: string,
+  queries: readonly number[],
   embedder: Teacher | undefined,
   watch: Watch,
 ): Promise<CandidateLists> {
-  if (config.candidates.source === 'given') return given(config, dataset, split);
+  if (config.candidates.source === 'given') return given(config, dataset, split, new Set(queries));
   const qrels = dataset.qrels(split);
-  const queries = [...qrels.keys()].map((id) => dataset.queries.indexOf(id) as number).slice(0, config.data.maxQueries);
   const count = config.candidates.count;
   const found = await nearest(config, dataset, queries, count, embedder, watch);
   return candidateLists(
@@ -35,16 +38,28 @@ export async function findCandidates(
   );
 }
 
-async function given(config: Config, dataset: Dataset, split: string): Promise<CandidateLists> {
+async function given(
+  config: Config,
+  dataset: Dataset,
+  split: string,
+  wanted: ReadonlySet<number>,
+): Promise<CandidateLists> {
   const name = (['train', 'dev', 'test'] as const).find((s) => config.data.splits[s] === split);
   const file = config.teacher?.kind === 'scores' && name ? config.teacher.files[name] : undefined;
-  if (!file)
+  const lists = file ? await readScores(file, dataset.queries, dataset.documents) : dataset.candidates?.(split);
+  if (!lists)
     throw new InputError({
       code: 'config.missing-scores',
       subject: `'teacher.files' names no scores for the split '${split}'`,
       remedy: 'add the file, or choose another candidates.source',
     });
-  return readScores(file, dataset.queries, dataset.documents);
+  return candidateLists(
+    Array.from(lists.queries, (query, i) => ({
+      query,
+      documents: Array.from(lists.documents.subarray(lists.offsets[i], lists.offsets[i + 1])),
+      scores: Array.from(lists.scores.subarray(lists.offsets[i], lists.offsets[i + 1])),
+    })).filter(({ query }) => wanted.has(query)),
+  );
 }
 
 /** Documents near each query, best first, more than enough to replace relevant ones. */

@@ -1,5 +1,6 @@
 /** @file What a saved student finds: exact search over the corpus, read from the folder that was written. */
 import type { Watch } from '../../common/progress.ts';
+import { Random } from '../../common/random.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { evaluateRun, type Run } from '../../evaluation/evaluate.ts';
 import { type Hits, search } from '../../evaluation/search.ts';
@@ -22,6 +23,8 @@ export interface SearchSetup {
   /** [M, dimensions] where documents are inherited and not encoded by the student. */
   frozen?: Float32Array;
   depth: number;
+  /** Documents searched besides the relevant ones, drawn at random; all by default. */
+  among?: number;
 }
 
 /** The student's best documents for each judged query of a split. */
@@ -38,10 +41,39 @@ export async function searchSplit(
     maxLength: setup.queryTokens,
     stage: 'encode queries',
   });
+  const some = setup.among === undefined ? undefined : sample(dataset, split, setup.among);
+  const D = encoder.dimensions;
+  const frozen =
+    setup.frozen && some
+      ? Float32Array.from(
+          { length: some.length * D },
+          (_, i) => setup.frozen?.[some[Math.floor(i / D)] * D + (i % D)] ?? 0,
+        )
+      : setup.frozen;
+  const texts = some
+    ? { length: some.length, text: (i: number) => dataset.documents.text(some[i]) }
+    : dataset.documents;
   const d =
-    setup.frozen ??
-    (await encoder.encode(dataset.documents, { ...watch, maxLength: setup.documentTokens, stage: 'encode documents' }));
-  return { queries, hits: await search(q, d, encoder.dimensions, setup.depth, watch) };
+    frozen ?? (await encoder.encode(texts, { ...watch, maxLength: setup.documentTokens, stage: 'encode documents' }));
+  const hits = await search(q, d, D, setup.depth, watch);
+  return { queries, hits: some ? { ...hits, indices: hits.indices.map((i) => some[i]) } : hits };
+}
+
+/** A split's relevant documents and others drawn at random, the same each time. */
+function sample(dataset: Dataset, split: string, others: number): Int32Array {
+  const chosen = new Set<number>();
+  for (const grades of dataset.qrels(split).values())
+    for (const [id, grade] of grades) if (grade > 0) chosen.add(dataset.documents.indexOf(id) as number);
+  const order = Random.of(0, 'dev documents').shuffle(
+    Int32Array.from({ length: dataset.documents.length }, (_, i) => i),
+  );
+  let wanted = others;
+  for (const d of order)
+    if (wanted > 0 && !chosen.has(d)) {
+      chosen.add(d);
+      wanted--;
+    }
+  return Int32Array.from(chosen).sort();
 }
 
 /** Search hits as a run by ids. */

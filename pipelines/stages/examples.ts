@@ -21,8 +21,7 @@ export function makeExamples(
   const kept: number[] = [];
   const chosen: number[][] = [];
   const labelled: number[] = [];
-  const count = Math.min(lists.queries.length, config.data.maxQueries ?? Number.POSITIVE_INFINITY);
-  for (let i = 0; i < count; i++) {
+  for (let i = 0; i < lists.queries.length; i++) {
     const all = Array.from({ length: lists.offsets[i + 1] - lists.offsets[i] }, (_, k) => lists.offsets[i] + k);
     if (!all.length) continue;
     const relevant = relevantOf.get(lists.queries[i]) ?? none;
@@ -50,7 +49,7 @@ export function makeExamples(
     relevant: (query) => relevantOf.get(query) ?? none,
   };
   if (config.weighting.kind === 'confidence') examples.weights = confidence(examples, config.weighting.temperature);
-  return { examples, leftOut: count - kept.length };
+  return { examples, leftOut: lists.queries.length - kept.length };
 }
 
 /** All negatives, or the hardest by the teacher that are not probably relevant themselves. */

@@ -40,8 +40,17 @@ export async function openTeachers(config: Config): Promise<Teachers> {
     teacher = keep(
       await dualEncoder(t.model, { queryTokens: t.queryTokens, documentTokens: t.documentTokens, session }),
     );
+  const same =
+    t?.kind === 'dual-encoder' &&
+    e &&
+    t.model === e.model &&
+    t.queryTokens === e.queryTokens &&
+    t.documentTokens === e.documentTokens;
   const embedder =
-    e && keep(await dualEncoder(e.model, { queryTokens: e.queryTokens, documentTokens: e.documentTokens, session }));
+    e &&
+    (same
+      ? teacher
+      : keep(await dualEncoder(e.model, { queryTokens: e.queryTokens, documentTokens: e.documentTokens, session })));
   return {
     teacher,
     embedder,

@@ -2,8 +2,10 @@ import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { losses } from '../../losses/index.ts';
 import { parseConfig } from '../../pipelines/config.ts';
 import { readConfig } from '../../pipelines/config-file.ts';
+import { lossSchema, toLosses } from '../../pipelines/config-losses.ts';
 
 const minimal = {
   data: { path: 'd' },
@@ -34,9 +36,26 @@ test('a file is named with the line of the mistake', () => {
 });
 
 test('contradictions are told before anything runs', () => {
-  expect(() => parseConfig({ ...minimal, student: { model: 's', towers: 'query' } })).toThrow(
-    "the config: 'student.towers: query' needs frozen documents; add an 'embedder' whose documents the query tower searches",
+  expect(() => parseConfig({ ...minimal, pipeline: 'inherit-documents' })).toThrow(
+    "the config: 'pipeline: inherit-documents' needs frozen documents; add an 'embedder' whose documents the query tower searches",
   );
+  expect(() => parseConfig({ ...minimal, student: { model: 's', towers: 'query' } })).toThrow(
+    "the config: 'pipeline: cross-to-dual' trains both towers; use 'pipeline: inherit-documents' for a query tower",
+  );
+  expect(() => parseConfig({ ...minimal, losses: [{ kind: 'embedding-matching' }] })).toThrow(
+    "the config: a loss matches embeddings and there is no 'embedder'; add one, or remove the loss",
+  );
+});
+
+test('a pipeline over frozen documents trains the query tower, and matches queries alone', () => {
+  const config = parseConfig({ ...minimal, pipeline: 'inherit-documents', embedder: { model: 'e' } });
+  expect(config.student.towers).toBe('query');
+  expect(toLosses(config.losses, true).flatMap(({ loss }) => loss.needs)).not.toContain('teacherDocuments');
+});
+
+test('every loss of the registry has options', () => {
+  for (const kind of Object.keys(losses) as (keyof typeof losses)[])
+    expect(lossSchema.parse({ kind })).toMatchObject({ kind, weight: 1 });
 });
 
 test('a student is a model folder or a fresh encoder', () => {

@@ -1,0 +1,80 @@
+/** @file What the schema alone cannot say: defaults that depend on the pipeline, and contradictions. */
+import { join } from 'node:path';
+import { InputError } from '../common/errors.ts';
+import type { Config, ParsedConfig } from './config.ts';
+import { lossSchema, needsOf, toLosses } from './config-losses.ts';
+
+/** @throws InputError for the first contradiction, with what to change */
+export function completed(parsed: ParsedConfig, where: string): Config {
+  const refuse = (subject: string, remedy: string): never => {
+    throw new InputError({ code: 'config.contradiction', subject: `${where}: ${subject}`, remedy });
+  };
+  const { pipeline, data } = parsed;
+  const student = { ...parsed.student };
+  const teacher =
+    parsed.teacher?.kind === 'dual-encoder'
+      ? {
+          ...parsed.teacher,
+          queryTokens: parsed.teacher.queryTokens ?? student.queryTokens,
+          documentTokens: parsed.teacher.documentTokens ?? student.documentTokens,
+        }
+      : parsed.teacher;
+  if (student.fresh) student.model ||= join(parsed.output, 'fresh');
+  if (!data.path) refuse("'data.path' is missing", 'name a BEIR folder');
+
+  const overFrozen = pipeline === 'inherit-documents';
+  const towers = student.towers ?? (overFrozen ? 'query' : 'both');
+  if (overFrozen && towers === 'both')
+    refuse(`'pipeline: ${pipeline}' trains the query tower alone`, "remove 'student.towers: both'");
+  if (pipeline === 'cross-to-dual' && towers === 'query')
+    refuse("'pipeline: cross-to-dual' trains both towers", "use 'pipeline: inherit-documents' for a query tower");
+  // A dual-encoder that scores can also be matched and inherited from.
+  const embedder =
+    parsed.embedder ??
+    (teacher?.kind === 'dual-encoder'
+      ? { model: teacher.model, queryTokens: teacher.queryTokens, documentTokens: teacher.documentTokens }
+      : undefined);
+  if (pipeline === 'dual-to-dual' && !embedder)
+    refuse("'pipeline: dual-to-dual' has no dual-encoder to learn from", "use 'teacher.kind: dual-encoder'");
+  if (!student.model) refuse("'student.model' is missing", "name a model folder, or give 'student.fresh'");
+  if (towers === 'query' && !embedder)
+    refuse(
+      `${overFrozen ? `'pipeline: ${pipeline}'` : "'student.towers: query'"} needs frozen documents`,
+      "add an 'embedder' whose documents the query tower searches",
+    );
+
+  const losses = parsed.losses ?? defaultLosses(parsed, Boolean(embedder));
+  const needs = needsOf(toLosses(losses, towers === 'query', parsed.matryoshka));
+  if ((needs.has('teacherQueries') || needs.has('teacherDocuments')) && !embedder)
+    refuse("a loss matches embeddings and there is no 'embedder'", 'add one, or remove the loss');
+  if (needs.has('teacher') && !teacher)
+    refuse(
+      "a loss follows the teacher's scores and there is no 'teacher'",
+      'add one, or train on labels with info-nce alone',
+    );
+  if (needs.has('pairQueries'))
+    refuse(
+      "the loss 'pair-matching' needs a cross-encoder's token vectors, which a run does not read",
+      'use the loss from a program, or another loss here',
+    );
+  if (parsed.train.spans && !embedder) refuse("'train.spans' needs an 'embedder'", 'add one, or remove it');
+  if (parsed.train.spans && !losses.some((l) => l.kind === 'embedding-matching' && l.of !== 'documents'))
+    refuse("'train.spans' are only seen by the loss 'embedding-matching'", 'add it, or remove them');
+  if (parsed.generate?.score && !teacher) refuse("'generate.score' needs a 'teacher'", 'add one, or remove it');
+  if (parsed.train.epochs && parsed.train.steps) refuse("'train.epochs' and 'train.steps' are both given", 'keep one');
+  return { ...parsed, teacher, student: { ...student, towers }, embedder, losses };
+}
+
+/** What teaches by default: labels and the teacher's scores, or embeddings where that is all there is. */
+function defaultLosses({ teacher }: ParsedConfig, embedder: boolean): Config['losses'] {
+  const labels = { kind: 'info-nce' };
+  const matching = { kind: 'embedding-matching', weight: 2 };
+  const scores = teacher && {
+    kind: 'kl',
+    temperature: teacher.kind === 'dual-encoder' ? COSINE_TEMPERATURE : 1,
+  };
+  return [labels, ...(scores ? [scores] : []), ...(embedder ? [matching] : [])].map((l) => lossSchema.parse(l));
+}
+
+/** Cosines lie within [-1, 1]: without it a dual-encoder's distribution over candidates is flat. Assumption, as in the reference runs. */
+const COSINE_TEMPERATURE = 0.05;

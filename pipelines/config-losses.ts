@@ -1,0 +1,97 @@
+/** @file The options of every loss in the registry, and the losses that a config names. */
+import { z } from 'zod';
+import { type Loss, type LossInput, losses, type MatryoshkaOptions, matryoshka } from '../losses/index.ts';
+import type { WeightedLoss } from '../training/step-graph.ts';
+
+const positive = z.number().positive();
+const distance = z.enum(['l2', 'squared', 'cosine']);
+const side = z.enum(['queries', 'documents']).default('queries');
+
+/** One entry a loss: a loss without one does not compile. */
+const options = {
+  bce: {
+    temperature: positive.default(1).describe("divides the teacher's logits"),
+    scale: positive.default(20).describe("multiplies the student's scores"),
+  },
+  'embedding-matching': {
+    of: z.enum(['both', 'queries', 'documents']).optional().describe('both, or queries where documents are frozen'),
+    distance: distance.default('squared'),
+  },
+  'info-nce': {
+    temperature: positive.default(0.05),
+    direction: z.enum(['query-to-document', 'both']).default('query-to-document'),
+  },
+  kl: {
+    temperature: positive.default(1).describe("divides the teacher's scores: 1 for logits, 0.05 for cosines"),
+    studentTemperature: positive.default(0.05),
+  },
+  m3se: { scale: positive.default(20) },
+  'margin-mse': { scale: positive.default(20) },
+  mse: { scale: positive.default(20) },
+  'pair-matching': { distance: distance.default('l2') },
+  'rank-distil': {
+    topK: z.int().positive().optional().describe("places of the teacher's order that count; all by default"),
+    temperature: positive.default(0.05),
+  },
+  'relative-geometry': {
+    of: side,
+    distanceWeight: z.number().min(0).default(1),
+    angleWeight: z.number().min(0).default(2),
+  },
+  'similarity-preserving': { of: side },
+  slam: { scale: positive.default(20) },
+} satisfies Record<keyof typeof losses, z.ZodRawShape>;
+
+type Options = typeof options;
+type Kind = keyof Options;
+const weight = positive.default(1).describe('its share of the total');
+
+/** The same mapping for types that the next line makes of values. */
+type LossSchemas = {
+  [K in Kind]: z.ZodObject<
+    { kind: z.ZodLiteral<K>; weight: typeof weight } & (Options[K] extends z.ZodRawShape ? Options[K] : never),
+    z.core.$strict
+  >;
+}[Kind];
+
+const schemas = Object.entries(options).map(([kind, shape]) =>
+  z.strictObject({ kind: z.literal(kind), weight, ...shape }),
+) as unknown as [LossSchemas, ...LossSchemas[]];
+
+export const lossSchema = z.discriminatedUnion('kind', schemas);
+export type LossConfig = z.output<typeof lossSchema>;
+
+export const matryoshkaSchema = z
+  .strictObject({
+    dimensions: z.array(z.int().positive()).min(1).describe('widths of the prefixes, the full one among them'),
+    weights: z.array(positive).optional().describe('a factor for each width; 1 by default'),
+    normalize: z.boolean().default(true),
+  })
+  .describe('every loss is summed over prefixes of the embeddings, so that they can be cut when serving');
+
+/**
+ * The losses of a config as the training graph takes them.
+ * @param frozenDocuments whether documents are given, so that only queries can be matched
+ */
+export function toLosses(
+  configs: readonly LossConfig[],
+  frozenDocuments: boolean,
+  nested?: MatryoshkaOptions,
+): WeightedLoss[] {
+  const made = (kind: Kind, given: object): Loss => {
+    const loss = (losses[kind] as (options: object) => Loss)(given);
+    // What is matched has the teacher's full width: a prefix of the student has nothing to be compared with.
+    return nested && !kind.endsWith('-matching') ? matryoshka(loss, nested) : loss;
+  };
+  return configs.map(({ kind, weight: share, ...given }) => {
+    if (kind !== 'embedding-matching') return { loss: made(kind, given), weight: share };
+    const of = ('of' in given && given.of) || (frozenDocuments ? 'queries' : 'both');
+    // Texts without documents of their own (spans, unlabelled queries) are matched as queries are.
+    const extra = of === 'documents' ? undefined : made(kind, { ...given, of: 'queries' });
+    return { loss: made(kind, { ...given, of }), weight: share, extra };
+  });
+}
+
+/** Everything that some loss cannot do without. */
+export const needsOf = (weighted: readonly WeightedLoss[]): Set<LossInput> =>
+  new Set(weighted.flatMap(({ loss }) => loss.needs));

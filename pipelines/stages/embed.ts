@@ -1,0 +1,46 @@
+/** @file The teacher's embeddings that a run matches or inherits. */
+import { FaultError } from '../../common/errors.ts';
+import type { Dataset } from '../../data/dataset.ts';
+import type { Embeddings, Teacher } from '../../teachers/teacher.ts';
+import { needsOf, toLosses } from '../config-losses.ts';
+import { textsAt } from './evaluate.ts';
+import type { Job } from './job.ts';
+
+export interface Targets {
+  /** Of the queries trained on, by position in the query table; other rows are 0. */
+  queries?: Embeddings;
+  /** Of all documents. */
+  documents?: Embeddings;
+}
+
+/** Embeds what the losses match and what is searched, and nothing else. */
+export async function embedTargets(job: Job, dataset: Dataset, queries: Int32Array): Promise<Targets> {
+  const { config, frozenDocuments, watch } = job;
+  const needs = needsOf(toLosses(config.losses, frozenDocuments, config.matryoshka));
+  const targets: Targets = {};
+  if (frozenDocuments || needs.has('teacherDocuments'))
+    targets.documents = await job.stage('embed', () => embed(job.embedder)(dataset.documents, 'document', watch));
+  if (needs.has('teacherQueries'))
+    targets.queries = await job.stage('embed', async () =>
+      spread(
+        await embed(job.embedder)(textsAt(dataset, Array.from(queries)), 'query', watch),
+        queries,
+        dataset.queries.length,
+      ),
+    );
+  return targets;
+}
+
+/** The embedding side of a teacher that a config has been checked to have. */
+export function embed(embedder: Teacher | undefined): NonNullable<Teacher['embed']> {
+  if (!embedder?.embed)
+    throw new FaultError({ code: 'run.no-embedder', subject: 'nothing embeds texts', remedy: "add an 'embedder'" });
+  return embedder.embed;
+}
+
+/** Embeddings of some rows, by position in the whole table. */
+function spread({ dimensions, data }: Embeddings, rows: Int32Array, length: number): Embeddings {
+  const all = new Float32Array(length * dimensions);
+  for (const [i, r] of rows.entries()) all.set(data.subarray(i * dimensions, (i + 1) * dimensions), r * dimensions);
+  return { dimensions, data: all };
+}

@@ -1,0 +1,62 @@
+/** @file What every stage of a run shares: options, data, teachers, and a clock. */
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Watch } from '../../common/progress.ts';
+import type { Dataset } from '../../data/dataset.ts';
+import { openDataset } from '../../data/open.ts';
+import type { Teacher } from '../../teachers/teacher.ts';
+import type { Config } from '../config.ts';
+import { openTeachers } from './teachers.ts';
+
+export interface Job {
+  readonly config: Config;
+  readonly watch: Watch;
+  readonly dataset: Dataset;
+  /** Scores pairs; absent where labels or embeddings alone teach, or where scores come as files. */
+  readonly teacher: Teacher | undefined;
+  readonly embedder: Teacher | undefined;
+  /** Whether documents are the embedder's and are not encoded by the student. */
+  readonly frozenDocuments: boolean;
+  /** Seconds by stage. */
+  readonly seconds: Record<string, number>;
+  /** Does a piece of the work under a name and adds up its time. */
+  stage<T>(name: string, work: () => T | Promise<T>): Promise<T>;
+  /** Says something worth keeping. */
+  note(text: string): void;
+  /** A path under the output folder. */
+  path(...names: string[]): string;
+}
+
+/** Opens data and teachers, does the work and closes them again. */
+export async function withJob<T>(config: Config, watch: Watch, work: (job: Job) => Promise<T>): Promise<T> {
+  const seconds: Record<string, number> = {};
+  const stage: Job['stage'] = async (name, run) => {
+    watch.signal?.throwIfAborted();
+    const started = performance.now();
+    const result = await run();
+    seconds[name] = (seconds[name] ?? 0) + (performance.now() - started) / 1000;
+    return result;
+  };
+  const note = (text: string): void => watch.onProgress?.({ stage: 'run', done: 0, unit: 'stages', note: text });
+  await mkdir(config.output, { recursive: true });
+  const dataset = await stage('data', () => openDataset(config.data.path as string));
+  note(`${dataset.documents.length} documents, ${dataset.queries.length} queries, splits ${dataset.splits.join(', ')}`);
+  for (const text of dataset.notes ?? []) note(text);
+  const { teacher, embedder, close } = await stage('open teachers', () => openTeachers(config));
+  try {
+    return await work({
+      config,
+      watch,
+      dataset,
+      teacher,
+      embedder,
+      frozenDocuments: config.student.towers === 'query',
+      seconds,
+      stage,
+      note,
+      path: (...names) => join(config.output, ...names),
+    });
+  } finally {
+    await close();
+  }
+}

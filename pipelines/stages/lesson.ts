@@ -1,0 +1,107 @@
+/** @file From a data set to what a student is taught: queries, candidates, the teacher's scores, embeddings. */
+import { InputError } from '../../common/errors.ts';
+import type { Dataset } from '../../data/dataset.ts';
+import type { CandidateLists } from '../../data/scores.ts';
+import { freshModel } from '../../students/fresh.ts';
+import { loadStudent, type Student } from '../../students/student.ts';
+import type { BatchSource } from '../../training/examples.ts';
+import { findCandidates, scoreCandidates } from './candidates.ts';
+import { embed, embedTargets } from './embed.ts';
+import { makeExamples } from './examples.ts';
+import type { Job } from './job.ts';
+import { generateTexts, trainingQueries, withQueries } from './queries.ts';
+import type { Lesson } from './train.ts';
+
+/** The encoder to train, made first where the config wants a fresh one. */
+export const openStudent = (job: Job): Promise<Student> =>
+  job.stage('open student', async () => {
+    const { model, fresh } = job.config.student;
+    const { documents, queries } = job.dataset;
+    const texts = {
+      length: documents.length + queries.length,
+      text: (i: number) => (i < documents.length ? documents.text(i) : queries.text(i - documents.length)),
+    };
+    if (fresh) await freshModel(model, texts, { ...fresh, seed: job.config.seed });
+    return loadStudent(model, job.config.student);
+  });
+
+/** Queries to learn from, with their candidates; not yet scored where the teacher has to be asked. */
+export async function gather(job: Job, student: Student): Promise<{ dataset: Dataset; lists: CandidateLists }> {
+  const { config } = job;
+  const { generate, data } = config;
+  const made = generate?.score
+    ? await job.stage('generate', () => generateTexts(job.dataset.documents, generate, student.tokenizer, config.seed))
+    : [];
+  const dataset = withQueries(job.dataset, made);
+  const own = trainingQueries(config, job.dataset);
+  const find = (queries: readonly number[], source = config.candidates.source): Promise<CandidateLists> =>
+    job.stage('candidates', () =>
+      findCandidates(
+        { ...config, candidates: { ...config.candidates, source } },
+        dataset,
+        data.splits.train,
+        queries,
+        job.embedder,
+        job.watch,
+      ),
+    );
+  const lists = await find(own);
+  if (!made.length) return { dataset, lists };
+  job.note(`${made.length} texts made of documents stand beside the queries`);
+  const positions = made.map((_, i) => job.dataset.queries.length + i);
+  const given = config.candidates.source === 'given';
+  return {
+    dataset,
+    lists: joined(lists, await find(positions, given ? (job.embedder ? 'embedder' : 'bm25') : undefined)),
+  };
+}
+
+/** What the teacher says of each candidate. */
+export const score = (job: Job, dataset: Dataset, lists: CandidateLists): Promise<CandidateLists> =>
+  job.stage('score', () => scoreCandidates(lists, dataset, job.teacher, job.watch));
+
+/** Examples, embeddings and texts to match: everything that training reads. */
+export async function prepare(job: Job, student: Student, dataset: Dataset, lists: CandidateLists): Promise<Lesson> {
+  const { config } = job;
+  const { examples, leftOut } = makeExamples(config, dataset, config.data.splits.train, lists);
+  if (leftOut) job.note(`${leftOut} queries have no candidate and are left out`);
+  job.note(`${examples.queries.length} training queries with ${examples.documents.length} candidates`);
+  const targets = await embedTargets(job, dataset, examples.queries);
+  return { student, dataset, examples, targets, extra: await extraTexts(job, student) };
+}
+
+/** Generated texts that are only matched to the embedder. */
+export async function extraTexts(job: Job, student: Student): Promise<BatchSource['extra']> {
+  const { config } = job;
+  if (!config.train.spans) return undefined;
+  const options = config.generate ?? {
+    kind: 'spans' as const,
+    count: DEFAULT_SPANS,
+    tokens: [5, 13] as [number, number],
+  };
+  const texts = await job.stage('generate', () =>
+    generateTexts(job.dataset.documents, options, student.tokenizer, config.seed),
+  );
+  if (!texts.length)
+    throw new InputError({
+      code: 'run.nothing-generated',
+      subject: `no ${options.kind} can be made of the documents`,
+      remedy: "use 'generate.kind: spans', or remove 'train.spans'",
+    });
+  job.note(`${texts.length} ${options.kind} of documents are matched too`);
+  const embeddings = await job.stage('embed', () => embed(job.embedder)(texts, 'query', job.watch));
+  const tokens = texts.map((t) => student.queryTokens(t, config.student.queryTokens));
+  return { count: texts.length, embeddings, tokens: (i) => tokens[i] };
+}
+
+const DEFAULT_SPANS = 100_000;
+
+function joined(a: CandidateLists, b: CandidateLists): CandidateLists {
+  const from = a.documents.length;
+  return {
+    queries: Int32Array.from([...a.queries, ...b.queries]),
+    offsets: Int32Array.from([...a.offsets, ...b.offsets.subarray(1).map((o) => o + from)]),
+    documents: Int32Array.from([...a.documents, ...b.documents]),
+    scores: Float32Array.from([...a.scores, ...b.scores]),
+  };
+}

@@ -1,0 +1,186 @@
+/** @file What a run ends with: systems side by side, measured on the folder that was saved. */
+import { rm } from 'node:fs/promises';
+import { writeWhole } from '../../common/files.ts';
+import { readScores } from '../../data/scores.ts';
+import type { Run } from '../../evaluation/evaluate.ts';
+import { search } from '../../evaluation/search.ts';
+import { Encoder } from '../../students/encoder.ts';
+import type { Student } from '../../students/student.ts';
+import type { Config } from '../config.ts';
+import { bm25Run, bm25Search } from './bm25.ts';
+import { embed, type Targets } from './embed.ts';
+import { judgedQueries, means, rerank, searchSplit, textsAt, toRun } from './evaluate.ts';
+import type { Job } from './job.ts';
+import { type Saved, saveStudent } from './save.ts';
+import { encoderOf, type Trained } from './train.ts';
+
+/** One row of the table that a run ends with. */
+export interface System {
+  name: string;
+  /** Means over the test split. */
+  metrics: Record<string, number>;
+  /** Of its model file. */
+  bytes?: number;
+  /** Median from a query's text to its vector; for a cross-encoder, to the scores of its candidates. */
+  queryMilliseconds?: number;
+}
+
+/** What a run ends with. */
+export interface RunReport {
+  pipeline: Config['pipeline'];
+  checkpoint: string;
+  report: string;
+  /** Means of the metrics on the test split, a row a system. */
+  systems: System[];
+  /** Student over teacher (over the embedder where there is no teacher), a metric. */
+  retention?: Record<string, number>;
+  student: { parameters: number; bytes: number; queryMilliseconds: number };
+  training: { steps: number; secondsAStep: number; loss: number; bestStep: number };
+  /** Queries that the teacher was asked about, where there was a budget. */
+  asked?: number;
+  /** Seconds by stage. */
+  seconds: Record<string, number>;
+  config: Config;
+}
+
+/** Saves the student, measures it from its folder beside its teacher, and writes both down. */
+export async function finish(
+  job: Job,
+  student: Student,
+  trained: Trained,
+  targets: Targets,
+  more: Pick<RunReport, 'asked'> & Record<string, unknown> = {},
+): Promise<RunReport> {
+  const { config } = job;
+  const saved = await saveStudent(job, student, trained);
+  const systems = await measure(job, student, trained, saved, targets);
+  await saveStudent(job, student, trained, systems);
+  const own = systems.find((s) => s.name === 'student') as System;
+  const beside = systems.find((s) => s.name === 'teacher') ?? systems.find((s) => s.name === 'embedder');
+  const summary: RunReport = {
+    pipeline: config.pipeline,
+    checkpoint: saved.folder,
+    report: job.path('report.json'),
+    systems,
+    retention:
+      beside && Object.fromEntries(Object.entries(own.metrics).map(([m, value]) => [m, value / beside.metrics[m]])),
+    student: {
+      parameters: saved.parameters,
+      bytes: saved.bytes,
+      queryMilliseconds: own.queryMilliseconds ?? Number.NaN,
+    },
+    training: {
+      steps: trained.steps,
+      secondsAStep: trained.stepSeconds,
+      loss: trained.log.at(-1)?.loss ?? Number.NaN,
+      bestStep: trained.bestStep,
+    },
+    ...more,
+    seconds: job.seconds,
+    config,
+  };
+  await writeWhole(
+    summary.report,
+    `${JSON.stringify({ ...summary, log: trained.log, evaluations: trained.evaluations }, null, 1)}\n`,
+  );
+  await rm(job.path('training'), { recursive: true, force: true });
+  return summary;
+}
+
+async function measure(
+  job: Job,
+  student: Student,
+  trained: Trained,
+  saved: Saved,
+  targets: Targets,
+): Promise<System[]> {
+  const { config, dataset, watch } = job;
+  const { metrics, depth } = config.evaluate;
+  const { test } = config.data.splits;
+  const { queryTokens, documentTokens } = config.student;
+  const frozen = job.frozenDocuments ? targets.documents?.data : undefined;
+  const found = async (encoder: Encoder): Promise<Run> => {
+    const setup = { encoder, frozen, queryTokens, documentTokens, depth: Math.max(100, depth) };
+    const { queries, hits } = await searchSplit(dataset, test, setup, watch);
+    return toRun(dataset, queries, hits);
+  };
+  const row = (name: string, run: Run, more: Partial<System> = {}): System => ({
+    name,
+    metrics: means(run, dataset, test, metrics),
+    ...more,
+  });
+  const systems: System[] = [];
+  if (config.evaluate.before)
+    await job.stage('evaluate before', async () => {
+      const before = await encoderOf(job, student, trained.initial);
+      systems.push(row('student before training', await found(before)));
+      await before.dispose();
+    });
+  if (config.evaluate.bm25)
+    await job.stage('evaluate bm25', async () => {
+      await bm25Search(dataset, judgedQueries(dataset, test).slice(0, 1), 1, watch); // builds the index
+      const started = performance.now();
+      const found = await bm25Run(dataset, test, Math.max(100, depth), watch);
+      systems.push(row('BM25', found, { queryMilliseconds: (performance.now() - started) / found.size }));
+    });
+  const encoder = await Encoder.load(saved.folder);
+  const run = await job.stage('evaluate', () => found(encoder));
+  const queryMilliseconds = await medianMilliseconds(judgedQueries(dataset, test).slice(0, 60), (q) =>
+    encoder.encode([dataset.queries.text(q)], { maxLength: queryTokens }),
+  );
+  await encoder.dispose();
+  systems.push(row('student', run, { bytes: saved.bytes, queryMilliseconds }));
+  if (!config.evaluate.teacher) return systems;
+
+  const { documents } = targets;
+  if (documents && job.embedder)
+    await job.stage('evaluate embedder', async () => {
+      const queries = judgedQueries(dataset, test);
+      const q = await embed(job.embedder)(textsAt(dataset, queries), 'query', watch);
+      const hits = await search(q.data, documents.data, q.dimensions, Math.max(100, depth), watch);
+      systems.push(row('embedder', toRun(dataset, queries, hits)));
+    });
+  await job.stage('evaluate teacher', async () => {
+    const { teacher } = job;
+    if (config.teacher?.kind === 'scores') {
+      const given = await givenRun(job);
+      if (given) systems.push(row('teacher', given));
+    } else if (teacher && !(teacher === job.embedder && documents))
+      systems.push(row('teacher', await rerank(dataset, cut(run, depth), teacher, watch)));
+  });
+  return systems;
+}
+
+/** Median of single runs, the first ones left out. */
+async function medianMilliseconds<T>(items: readonly T[], work: (item: T) => Promise<unknown>): Promise<number> {
+  const times: number[] = [];
+  for (const item of items) {
+    const started = performance.now();
+    await work(item);
+    times.push(performance.now() - started);
+  }
+  const counted = times.slice(Math.min(10, items.length >> 1)).sort((a, b) => a - b);
+  return counted[counted.length >> 1] ?? Number.NaN;
+}
+
+const cut = (run: Run, depth: number): Run =>
+  new Map(
+    [...run].map(([q, { ids, scores }]) => [
+      q,
+      { ids: ids.slice(0, depth), scores: Array.from(scores).slice(0, depth) },
+    ]),
+  );
+
+/** The teacher's run where its scores come as a file. */
+async function givenRun({ config, dataset }: Job): Promise<Run | undefined> {
+  const file = config.teacher?.kind === 'scores' ? config.teacher.files.test : undefined;
+  if (!file) return undefined;
+  const lists = await readScores(file, dataset.queries, dataset.documents);
+  return new Map(
+    Array.from(lists.queries, (q, i) => {
+      const [from, to] = [lists.offsets[i], lists.offsets[i + 1]];
+      const ids = Array.from(lists.documents.subarray(from, to), (d) => dataset.documents.ids[d]);
+      return [dataset.queries.ids[q], { ids, scores: lists.scores.subarray(from, to) }];
+    }),
+  );
+}

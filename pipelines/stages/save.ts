@@ -1,0 +1,108 @@
+/** @file The trained student as a folder that other tools load, with what made it. */
+import { createHash } from 'node:crypto';
+import { canonicalJson, hashParts } from '../../common/files.ts';
+import type { Dataset } from '../../data/dataset.ts';
+import { encodeGraph } from '../../engine/graph/proto.ts';
+import { writeCheckpoint } from '../../students/checkpoint.ts';
+import { parameterCount, type Student } from '../../students/student.ts';
+import type { Config } from '../config.ts';
+import type { Job } from './job.ts';
+import type { System } from './report.ts';
+import { encoderOf, type Trained } from './train.ts';
+
+export const VERSION = '0.1.0';
+
+export interface Saved {
+  folder: string;
+  bytes: number;
+  parameters: number;
+}
+
+/** Writes OUTPUT/checkpoint. The figures are added once the folder that stands there has been evaluated. */
+export async function saveStudent(
+  job: Job,
+  student: Student,
+  trained: Trained,
+  systems: readonly System[] = [],
+): Promise<Saved> {
+  const { config, dataset, teacher, embedder } = job;
+  const folder = job.path('checkpoint');
+  const graph = student.serve(trained.weights);
+  const parameters = parameterCount(graph);
+  const model = encodeGraph(graph);
+  const encoder = await encoderOf(job, student, trained.weights);
+  const { dimensions } = encoder;
+  await encoder.dispose();
+  await job.stage('save', () =>
+    writeCheckpoint(folder, {
+      model,
+      tokenizerFrom: student.folder.folder,
+      config: student.config,
+      pooling: student.pooling,
+      normalize: student.normalize,
+      dimensions,
+      maxLength: Math.max(config.student.queryTokens, config.student.documentTokens),
+      provenance: {
+        version: VERSION,
+        runtime: { node: process.version, onnxruntime: '1.30.0' },
+        pipeline: config.pipeline,
+        seed: config.seed,
+        config,
+        options: hashParts(canonicalJson({ ...config, output: '' })),
+        data: { documents: dataset.documents.hash, queries: dataset.queries.hash },
+        teacher: teacher?.key,
+        embedder: embedder?.key,
+        model: createHash('sha256').update(model).digest('hex'),
+        training: { steps: trained.steps, bestStep: trained.bestStep, bestScore: trained.bestScore },
+        ...(systems.length ? { systems } : {}),
+      },
+      card: card(config, dataset, systems),
+    }),
+  );
+  return { folder, bytes: model.length, parameters };
+}
+
+function card(config: Config, dataset: Dataset, systems: readonly System[]): string {
+  const { student, teacher, embedder, losses } = config;
+  const layers = student.layers ? `, layers ${student.layers.join(', ')}` : '';
+  const from = student.model ? ` from \`${basename(student.model)}\`${layers}` : '';
+  const by = [
+    teacher && `the teacher \`${'model' in teacher ? basename(teacher.model) : 'scores of a file'}\``,
+    embedder && `the embeddings of \`${basename(embedder.model)}\``,
+  ].filter(Boolean);
+  const metrics = Object.keys(systems[0]?.metrics ?? {});
+  const table = systems.length
+    ? [
+        '',
+        `## Figures (split ${config.data.splits.test})`,
+        '',
+        `| system | ${metrics.join(' | ')} |`,
+        `| --- |${' --- |'.repeat(metrics.length)}`,
+        ...systems.map((s) => `| ${s.name} | ${metrics.map((m) => s.metrics[m].toFixed(4)).join(' | ')} |`),
+        '',
+      ]
+    : [];
+  const searched =
+    student.towers === 'query' && embedder
+      ? [
+          '',
+          `This is a query tower: search it against documents embedded by \`${basename(embedder.model)}\`, ${embedder.documentTokens} tokens each.`,
+        ]
+      : [];
+  return [
+    '---',
+    'library_name: sentence-transformers',
+    'tags: [sentence-similarity, feature-extraction, onnx, transformers.js, knowledge-distillation]',
+    '---',
+    '',
+    `# Student distilled on ${dataset.name}`,
+    '',
+    `A dual-encoder made by onnx-distill ${VERSION} (pipeline ${config.pipeline})${from}${by.length ? ` with ${by.join(' and ')}` : ''}.`,
+    `Losses: ${losses.map((l) => `${l.weight} x ${l.kind}`).join(' + ')}. Seed ${config.seed}. What made it, with hashes, is in distill.json.`,
+    ...searched,
+    ...table,
+    '',
+  ].join('\n');
+}
+
+const basename = (path: string): string => path.split(/[\\/]/).filter(Boolean).at(-1) ?? path;

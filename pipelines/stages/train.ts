@@ -1,0 +1,198 @@
+/** @file From examples and targets to trained weights. */
+import { canonicalJson, hashParts } from '../../common/files.ts';
+import type { Dataset } from '../../data/dataset.ts';
+import type { TextTokenizer, Tokens } from '../../data/tokenizer.ts';
+import { Encoder } from '../../students/encoder.ts';
+import type { Student, Weights } from '../../students/student.ts';
+import type { BatchSource, Examples } from '../../training/examples.ts';
+import { StepGraph } from '../../training/step-graph.ts';
+import { type TrainResult, train } from '../../training/trainer.ts';
+import { toLosses } from '../config-losses.ts';
+import type { Targets } from './embed.ts';
+import { means, searchSplit, toRun } from './evaluate.ts';
+import type { Job } from './job.ts';
+
+export interface Lesson {
+  student: Student;
+  /** The data set, with generated queries behind its own where there are some. */
+  dataset: Dataset;
+  examples: Examples;
+  targets: Targets;
+  /** Texts that only the embedder speaks for. */
+  extra?: BatchSource['extra'];
+}
+
+export interface FitOptions {
+  /** Where training state is kept under the output folder, and a part of its key. */
+  name?: string;
+  /** Weights to begin with, in place of the student's own. */
+  start?: Weights;
+  /** Runs before a step, with the weights as they are: may renew the examples' scores and weights in place. */
+  beforeStep?(step: number, weights: () => Weights): Promise<void>;
+}
+
+export interface Trained extends TrainResult {
+  /** Weights before the first step. */
+  initial: Weights;
+  steps: number;
+}
+
+/** Trains a student on its lesson, going on from saved state where there is some. */
+export async function trainStudent(job: Job, lesson: Lesson, options: FitOptions = {}): Promise<Trained> {
+  const { config, frozenDocuments, dataset, watch } = job;
+  const { student, examples, targets, extra } = lesson;
+  const { train: settings } = config;
+  const graph = await job.stage('differentiate', () =>
+    StepGraph.create({
+      encoder: student.graph,
+      pooling: student.pooling,
+      normalize: student.normalize,
+      losses: toLosses(config.losses, frozenDocuments, config.matryoshka),
+      documentGroups: settings.documentGroups,
+      frozenDocuments: frozenDocuments ? targets.documents?.dimensions : undefined,
+      teacherWidth: targets.documents?.dimensions ?? targets.queries?.dimensions,
+      extraTexts: Boolean(extra),
+      session: { threads: settings.threads },
+    }),
+  );
+  try {
+    for (const p of graph.parameters) {
+      const given = options.start?.get(p.name);
+      if (given) p.data.set(given.data as Float32Array);
+    }
+    const kept = (weights: Weights): Weights =>
+      // Where documents are encoded too, the projection only serves the losses.
+      frozenDocuments ? weights : new Map([...weights].filter(([name]) => name !== 'projection'));
+    const initial: Weights = kept(
+      new Map(graph.parameters.map((p) => [p.name, { dtype: 'float32', dims: p.dims, data: p.data.slice() }])),
+    );
+    const tokens = new TokenTable(lesson, student.tokenizer, job);
+    const source: BatchSource = {
+      examples,
+      queryTokens: (i) => tokens.query(i),
+      documentTokens: (i) => tokens.document(i),
+      padId: student.tokenizer.padId,
+      teacherQueries: targets.queries,
+      teacherDocuments: targets.documents,
+      frozenDocuments,
+      extra,
+    };
+    const n = examples.queries.length;
+    const perStep = Math.min(settings.queries, n);
+    const totalSteps = settings.steps ?? Math.round((settings.epochs ?? 1) * Math.floor(n / perStep));
+    const { dev } = config.data.splits;
+    const evaluates = dev !== null && settings.evaluateEvery !== null;
+    const result = await job.stage('train', () =>
+      train(
+        graph,
+        source,
+        {
+          queries: perStep,
+          candidates: settings.candidates,
+          documentGroups: settings.documentGroups,
+          extraTexts: extra && (settings.spans ?? undefined),
+          seed: config.seed,
+          schedule: {
+            learningRate: settings.learningRate,
+            warmupSteps: settings.warmupSteps,
+            totalSteps,
+            finalShare: settings.finalLearningRate,
+          },
+          weightDecay: settings.weightDecay,
+          decayNormsAndBiases: settings.decayNormsAndBiases,
+          clipNorm: settings.clipNorm ?? undefined,
+          evaluateEvery: evaluates ? (settings.evaluateEvery ?? undefined) : undefined,
+          saveEvery: settings.saveEvery,
+          onNonFinite: settings.onNonFinite,
+        },
+        {
+          ...watch,
+          stateFolder: job.path('training', options.name ?? ''),
+          key: hashParts(
+            canonicalJson({ ...config, output: '', evaluate: null }),
+            options.name ?? '',
+            dataset.documents.hash,
+            dataset.queries.hash,
+            bytesOf(examples.queries),
+            bytesOf(examples.documents),
+          ),
+          beforeStep: options.beforeStep,
+          evaluate: evaluates
+            ? async (weights) => {
+                const encoder = await encoderOf(job, student, kept(weights));
+                try {
+                  return await devScore(job, encoder, dev as string, targets);
+                } finally {
+                  await encoder.dispose();
+                }
+              }
+            : undefined,
+        },
+      ),
+    );
+    return { ...result, weights: kept(result.weights), initial, steps: totalSteps };
+  } finally {
+    await graph.release();
+  }
+}
+
+const bytesOf = (a: Int32Array): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
+
+/** The student with these weights, ready to encode. */
+export function encoderOf(job: Job, student: Student, weights: Weights): Promise<Encoder> {
+  const { queryTokens, documentTokens } = job.config.student;
+  return Encoder.of(student.serve(weights), {
+    tokenizer: student.tokenizer,
+    pooling: student.pooling,
+    normalize: student.normalize,
+    maxLength: Math.max(queryTokens, documentTokens),
+    hash: '',
+    name: 'the student',
+  });
+}
+
+/** nDCG@10 of the dev split; documents beside the relevant ones are as many as the config says. */
+async function devScore(job: Job, encoder: Encoder, dev: string, targets: Targets): Promise<number> {
+  const { queryTokens, documentTokens } = job.config.student;
+  const frozen = job.frozenDocuments ? targets.documents?.data : undefined;
+  const setup = { encoder, frozen, queryTokens, documentTokens, depth: 10, among: job.config.train.devDocuments };
+  const { queries, hits } = await searchSplit(job.dataset, dev, setup, { signal: job.watch.signal });
+  return means(toRun(job.dataset, queries, hits), job.dataset, dev, ['ndcg@10'])['ndcg@10'];
+}
+
+/** Token ids of the lesson's texts, made when first asked for and kept. */
+class TokenTable {
+  private readonly queries = new Map<number, Tokens>();
+  private readonly documents = new Map<number, Tokens>();
+  private readonly lesson: Lesson;
+  private readonly tokenizer: TextTokenizer;
+  private readonly job: Job;
+
+  constructor(lesson: Lesson, tokenizer: TextTokenizer, job: Job) {
+    this.lesson = lesson;
+    this.tokenizer = tokenizer;
+    this.job = job;
+  }
+
+  query(i: number): Tokens {
+    const { dataset, student } = this.lesson;
+    return kept(this.queries, i, () =>
+      student.queryTokens(dataset.queries.text(i), this.job.config.student.queryTokens),
+    );
+  }
+
+  document(i: number): Tokens {
+    const { train: settings, student } = this.job.config;
+    const limit = settings.documentTokens ?? student.documentTokens;
+    return kept(this.documents, i, () => this.tokenizer.encode(this.lesson.dataset.documents.text(i), limit));
+  }
+}
+
+function kept(table: Map<number, Tokens>, i: number, make: () => Tokens): Tokens {
+  let tokens = table.get(i);
+  if (!tokens) {
+    tokens = make();
+    table.set(i, tokens);
+  }
+  return tokens;
+}

@@ -1,0 +1,119 @@
+/** @file Every pipeline from end to end on a tiny world: what is saved is what was measured. */
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { losses } from '../../losses/index.ts';
+import type { ConfigInput } from '../../pipelines/config.ts';
+import { distill, type RunReport } from '../../pipelines/distill.ts';
+import { Encoder } from '../../students/encoder.ts';
+import { makeWorld, type World } from './world.ts';
+
+let world: World;
+beforeAll(async () => {
+  world = await makeWorld();
+});
+
+const options = (name: string, more: Partial<ConfigInput> = {}): ConfigInput => ({
+  output: join(world.folder, 'runs', name),
+  cache: join(world.folder, 'cache'),
+  data: { path: world.data },
+  teacher: { kind: 'cross-encoder', model: world.crossEncoder },
+  embedder: { model: world.dualEncoder },
+  student: { model: world.student },
+  candidates: { source: 'bm25', count: 6 },
+  ...more,
+  train: { steps: 6, queries: 8, candidates: 4, learningRate: 1e-3, warmupSteps: 2, threads: 1, ...more.train },
+});
+
+const names = (report: RunReport): string[] => report.systems.map((s) => s.name);
+const figures = (report: RunReport, name: string): Record<string, number> | undefined =>
+  report.systems.find((s) => s.name === name)?.metrics;
+
+describe('cross-to-dual', () => {
+  test('every loss of the registry can be named, alone and nested', async () => {
+    const kinds = (Object.keys(losses) as (keyof typeof losses)[]).filter(
+      (k) => !['pair-matching', 'slam'].includes(k),
+    );
+    const report = await distill(
+      options('losses', {
+        losses: kinds.map((kind) => ({ kind })),
+        matryoshka: { dimensions: [16, 8] },
+        train: { steps: 2 },
+        evaluate: { teacher: false, before: false },
+      }),
+    );
+    const { log } = JSON.parse(readFileSync(report.report, 'utf8'));
+    expect(log[0].terms).toHaveLength(kinds.length);
+    expect(log.flatMap((l: { terms: number[] }) => l.terms).every(Number.isFinite)).toBe(true);
+  });
+
+  test('the table names every system, and what made the checkpoint stands beside it', async () => {
+    const report = await distill(options('main'));
+    expect(names(report)).toEqual(['student before training', 'BM25', 'student', 'embedder', 'teacher']);
+    expect(report.retention?.['ndcg@10']).toBeCloseTo(
+      (figures(report, 'student')?.['ndcg@10'] ?? 0) / (figures(report, 'teacher')?.['ndcg@10'] ?? 1),
+    );
+    const made = JSON.parse(readFileSync(join(report.checkpoint, 'distill.json'), 'utf8'));
+    expect(made).toMatchObject({ pipeline: 'cross-to-dual', seed: 0 });
+    for (const key of ['teacher', 'embedder', 'model', 'options']) expect(made[key]).toMatch(/^[0-9a-f]{64}$/);
+    expect(made.systems).toEqual(report.systems);
+    expect(readFileSync(join(report.checkpoint, 'README.md'), 'utf8')).toContain('| student |');
+    expect(existsSync(join(report.checkpoint, '..', 'training'))).toBe(false);
+  });
+
+  test('generated texts are scored and learned from like queries', async () => {
+    const notes: string[] = [];
+    await distill(options('generated', { generate: { kind: 'titles', count: 20, score: true }, evaluate: quick }), {
+      onProgress: (p) => p.note && notes.push(p.note),
+    });
+    expect(notes).toContain('20 texts made of documents stand beside the queries');
+    // 80 judged, 10 judged nowhere, 20 made; each with 6 candidates.
+    expect(notes).toContain('110 training queries with 660 candidates');
+  });
+});
+
+const quick = { teacher: false, before: false, bm25: false };
+
+describe('inherit-documents', () => {
+  test('the projection is part of the saved graph', async () => {
+    const report = await distill(
+      options('inherit', { pipeline: 'inherit-documents', train: { spans: 8 }, generate: { count: 60 } }),
+    );
+    const encoder = await Encoder.load(report.checkpoint);
+    expect(encoder.dimensions).toBe(32);
+    const [vector] = [await encoder.encode(['red lamp'])];
+    expect(Math.hypot(...vector)).toBeCloseTo(1, 5);
+    await encoder.dispose();
+    const pooling = JSON.parse(readFileSync(join(report.checkpoint, '1_Pooling', 'config.json'), 'utf8'));
+    expect(pooling.word_embedding_dimension).toBe(32);
+  });
+
+  test('training matches the embedder: the loss falls', async () => {
+    const report = await distill(
+      options('inherit-matching', {
+        pipeline: 'inherit-documents',
+        teacher: undefined,
+        losses: [{ kind: 'embedding-matching' }],
+        train: { steps: 60, learningRate: 5e-3 },
+        evaluate: quick,
+      }),
+    );
+    const { log } = JSON.parse(readFileSync(report.report, 'utf8'));
+    expect(log.at(-1).loss).toBeLessThan(0.5 * log[0].loss);
+  });
+});
+
+describe('dual-to-dual', () => {
+  test('one model gives scores and embeddings', async () => {
+    const report = await distill(
+      options('dual', {
+        pipeline: 'dual-to-dual',
+        teacher: { kind: 'dual-encoder', model: world.dualEncoder },
+        embedder: undefined,
+        evaluate: { before: false, bm25: false },
+      }),
+    );
+    expect(report.config.losses.map((l) => l.kind)).toEqual(['info-nce', 'kl', 'embedding-matching']);
+    expect(names(report)).toEqual(['student', 'embedder']);
+  });
+});
