@@ -45,7 +45,7 @@ export function normalize(graph: Graph, file = 'the model'): Graph {
 }
 
 /** Constant nodes become constants. */
-function inlineConstants(graph: Graph): void {
+export function inlineConstants(graph: Graph): void {
   graph.nodes = graph.nodes.filter((node) => {
     if (node.op !== 'Constant') return true;
     const [[kind, a]] = [...node.attributes];

@@ -1,0 +1,112 @@
+/** @file Half precision: weights stored in it, or the arithmetic done in it too. */
+import { Expr } from '../../engine/expressions/expr.ts';
+import type { Graph, Node, Value } from '../../engine/graph/ir.ts';
+import { fromOnnxType, onnxType } from '../../engine/graph/proto.ts';
+import type { Tensor } from '../../engine/graph/tensor.ts';
+
+const LARGEST = 65504;
+/** What a constant that is not 0 becomes at least: an epsilon that turned 0 would divide by 0. */
+const SMALLEST = 2 ** -24;
+const scratch = new DataView(new ArrayBuffer(4));
+
+/** The half-precision bits nearest to a number, ties to even; beyond the largest half they stay at it. */
+export function floatToHalf(value: number): number {
+  if (Number.isNaN(value)) return 0x7e00;
+  const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0;
+  const size = Math.min(Math.abs(value), LARGEST);
+  if (size < 2 ** -14) return sign | roundEven(size / 2 ** -24);
+  scratch.setFloat32(0, size);
+  const exponent = (scratch.getUint32(0) >>> 23) - 127;
+  // A fraction that rounds up to 1024 carries into the exponent by itself.
+  return sign | (((exponent + 15) << 10) + roundEven((size / 2 ** exponent - 1) * 1024));
+}
+
+function roundEven(x: number): number {
+  const floor = Math.floor(x);
+  const rest = x - floor;
+  return rest > 0.5 || (rest === 0.5 && floor % 2 === 1) ? floor + 1 : floor;
+}
+
+export function toHalf(t: Tensor): Tensor {
+  const data = new Uint16Array(t.data.length);
+  for (let i = 0; i < data.length; i++) {
+    const x = Number(t.data[i]);
+    data[i] = floatToHalf(x !== 0 && Math.abs(x) < SMALLEST ? Math.sign(x) * SMALLEST : x);
+  }
+  return { dtype: 'float16', dims: t.dims, data };
+}
+
+/** Tensors smaller than this are not worth a Cast of their own. */
+const SMALLEST_STORED = 64;
+
+/** Stores weights in half precision and casts them back: half the size, the speed and nearly the values of float32. */
+export function storeHalf(graph: Graph): void {
+  for (const v of graph.constants) {
+    const t = v.constant as Tensor;
+    if (t.dtype !== 'float32' || t.data.length < SMALLEST_STORED || !worthwhile(t)) continue;
+    const stored = new Expr(graph, graph.constant(toHalf(t), `${v.name}_fp16`));
+    graph.replace(v, stored.cast('float32').value);
+  }
+  graph.sort();
+}
+
+/** Halves err by 2^-25 at least: little beside the tensor's largest number, unless that is small itself. */
+const worthwhile = (t: Tensor): boolean => {
+  const largest = (t.data as Float32Array).reduce((m, x) => Math.max(m, Math.abs(x)), 0);
+  return largest >= 2 ** -10 && largest <= LARGEST;
+};
+
+/**
+ * Rewrites the arithmetic between integer inputs and the outputs to half precision; outputs are cast back to float32.
+ * What only leads to integers (buckets of relative positions) stays in float32, where it is exact.
+ */
+export function computeHalf(graph: Graph): void {
+  const integral = leadsToIntegers(graph);
+  const half = (v: Value): boolean => v.dtype === 'float32' || v.dtype === undefined;
+  for (const v of graph.constants) {
+    if (v.constant?.dtype !== 'float32') continue;
+    const readers = [...v.readers];
+    const exact = readers.filter((n) => integral.has(n));
+    if (exact.length < readers.length) {
+      const stored = graph.constant(toHalf(v.constant), exact.length ? `${v.name}_fp16` : v.name);
+      if (!exact.length) stored.name = v.name;
+      for (const n of readers) if (!integral.has(n)) n.replaceInput(v, stored);
+    }
+  }
+  for (const node of graph.nodes) {
+    if (integral.has(node)) continue;
+    for (const [name, a] of node.attributes) {
+      if (a.kind === 'tensor' && a.value.dtype === 'float32')
+        node.attributes.set(name, { kind: 'tensor', value: toHalf(a.value) });
+      if (name === 'to' && a.kind === 'int' && fromOnnxType(a.value) === 'float32')
+        node.attributes.set(name, { kind: 'int', value: onnxType('float16') });
+    }
+    for (const v of node.outputs) if (half(v)) [v.dtype, v.dims] = [undefined, undefined];
+  }
+  for (const [i, v] of graph.outputs.entries()) {
+    const name = v.name;
+    v.name = graph.freshName(`${name}_fp16`);
+    const back = new Expr(graph, v).cast('float32').value;
+    back.name = name;
+    graph.outputs[i] = back;
+  }
+}
+
+/** Nodes all of whose ways on end in a Cast to an integer type or in a comparison. */
+function leadsToIntegers(graph: Graph): Set<Node> {
+  const found = new Set<Node>();
+  const ends = (n: Node): boolean =>
+    (n.op === 'Cast' && !['float32', 'float16'].includes(fromOnnxType(n.int('to', 0)) ?? '')) ||
+    ['Less', 'Greater', 'Equal', 'Shape'].includes(n.op);
+  for (const node of [...graph.nodes].reverse()) {
+    const readers = node.outputs.flatMap((v) => [...v.readers]);
+    if (ends(node)) found.add(node);
+    else if (
+      readers.length &&
+      !node.outputs.some((v) => graph.outputs.includes(v)) &&
+      readers.every((n) => found.has(n))
+    )
+      found.add(node);
+  }
+  return found;
+}

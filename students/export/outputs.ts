@@ -1,0 +1,90 @@
+/** @file What an exported graph gives: token vectors cut to the dimensions wanted, and one vector a text beside them. */
+import { InputError } from '../../common/errors.ts';
+import { constant, Expr } from '../../engine/expressions/expr.ts';
+import { type Pooling, pool } from '../../engine/expressions/pooling.ts';
+import type { Graph, Node, Value } from '../../engine/graph/ir.ts';
+
+export interface Outputs {
+  pooling: Pooling;
+  normalize: boolean;
+  /** Width of the model's own vectors. */
+  width: number;
+  /** How many of them stay, from the first on. */
+  dimensions?: number;
+}
+
+/**
+ * Leaves two outputs: last_hidden_state [batch, sequence, dimensions] and sentence_embedding [batch, dimensions], pooled
+ * and of unit length where the model says so. Loaders that pool the first themselves get the second's values.
+ */
+export function writeOutputs(graph: Graph, options: Outputs): void {
+  const { pooling, normalize, width, dimensions = width } = options;
+  const hidden = graph.outputs.find((v) => v.name === 'last_hidden_state' || v.name === 'token_embeddings');
+  if (!hidden)
+    throw new InputError({
+      code: 'export.no-hidden-state',
+      subject: `the model has the outputs ${graph.outputs.map((v) => v.name).join(', ')}`,
+      expected: 'last_hidden_state',
+      remedy: 'export a dual-encoder whose token vectors are an output',
+    });
+  if (!Number.isInteger(dimensions) || dimensions < 1 || dimensions > width)
+    throw new InputError({
+      code: 'export.dimensions',
+      subject: 'the dimensions of the export',
+      expected: `a whole number from 1 to the model's ${width}`,
+      received: String(dimensions),
+      remedy: 'leave --dimensions out or choose one of the prefixes that the student was trained with',
+    });
+  let out = new Expr(graph, hidden);
+  if (dimensions < width) {
+    hidden.name = graph.freshName('whole_hidden_state');
+    out = out.slice(0, dimensions, -1);
+  }
+  let mask = graph.inputs.find((v) => v.name === 'attention_mask');
+  mask ??= graph.input('attention_mask', 'int64', ['batch_size', 'sequence_length']);
+  let sentence = poolAt(out, new Expr(graph, mask), pooling);
+  if (normalize) sentence = sentence.l2Normalize();
+  if (out.value.name !== 'last_hidden_state') out.value.name = 'last_hidden_state';
+  sentence.value.name = graph.freshName('sentence_embedding');
+  for (const v of graph.inputs) v.dims = ['batch_size', 'sequence_length'];
+  Object.assign(out.value, { dtype: 'float32', dims: ['batch_size', 'sequence_length', dimensions] });
+  Object.assign(sentence.value, { dtype: 'float32', dims: ['batch_size', dimensions] });
+  graph.outputs.splice(0, graph.outputs.length, out.value, sentence.value);
+  graph.prune();
+}
+
+/** As `pool`, also in graphs older than opset 18, where the axes of ReduceMax are an attribute. */
+function poolAt(hidden: Expr, mask: Expr, pooling: Pooling): Expr {
+  if (pooling !== 'max' || hidden.graph.opset >= 18) return pool(hidden, mask, pooling);
+  return mask.float().unsqueeze(-1).greater(0).where(hidden, -1e9).op('ReduceMax', [], { axes: [1], keepdims: 0 });
+}
+
+/** The tables that token ids are looked up in, with the look-ups. */
+export function wordLookups(graph: Graph): Node[] {
+  const ids = new Set<Value>(graph.inputs.filter((v) => v.name === 'input_ids'));
+  return graph.nodes.filter((node) => {
+    const [first, second] = node.inputs;
+    if (first && ids.has(first) && (node.op === 'Cast' || node.op === 'Identity')) ids.add(node.outputs[0]);
+    return node.op === 'Gather' && second && ids.has(second) && first?.constant?.dims.length === 2;
+  });
+}
+
+/**
+ * Puts the closing special token back where a text was cut off without it: transformers.js cuts ids at the model's
+ * longest length and loses it, Hugging Face's tokenizers cut the text and keep it. With this both give the same ids.
+ *
+ * ids'[i] = separator where i is the last position that the mask shows, ids[i] elsewhere.
+ */
+export function sealTexts(graph: Graph, separator: number): void {
+  const lookups = wordLookups(graph);
+  const [ids] = graph.inputs.filter((v) => v.name === 'input_ids');
+  const [mask] = graph.inputs.filter((v) => v.name === 'attention_mask');
+  if (!lookups.length || !ids || !mask) return;
+  const m = new Expr(graph, mask);
+  // Counted from the end, the last token shown is the first that makes the count 1; padding after it counts 0.
+  const fromEnd = m.op('CumSum', [constant(graph, 'int64', [], [1])], { reverse: 1 });
+  const last = fromEnd.mul(m).equal(constant(graph, 'int64', [], [1]));
+  const sealed = last.where(constant(graph, 'int64', [], [separator]), new Expr(graph, ids));
+  for (const node of lookups) node.setInputs([node.inputs[0], sealed.value]);
+  graph.sort();
+}

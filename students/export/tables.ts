@@ -1,0 +1,130 @@
+/** @file The word table with fewer rows, or as a product of two thin ones. */
+import { InputError } from '../../common/errors.ts';
+import { Expr } from '../../engine/expressions/expr.ts';
+import type { Graph } from '../../engine/graph/ir.ts';
+import type { Tensor } from '../../engine/graph/tensor.ts';
+import { wordLookups } from './outputs.ts';
+
+/** Keeps the rows named, in that order. @throws InputError where the model has no word table */
+export function keepRows(graph: Graph, rows: Int32Array): void {
+  const tables = new Set(wordLookups(graph).map((node) => node.inputs[0]));
+  if (!tables.size) throw noTable();
+  for (const v of tables) {
+    const t = v?.constant as Tensor<'float32'>;
+    const width = t.dims[1];
+    const data = new Float32Array(rows.length * width);
+    for (const [to, from] of rows.entries()) data.set(t.data.subarray(from * width, (from + 1) * width), to * width);
+    const cut = graph.constant({ dtype: 'float32', dims: [rows.length, width], data }, v!.name);
+    const { name } = v!;
+    graph.replace(v!, cut);
+    cut.name = name;
+  }
+}
+
+/**
+ * T = A B with A [V, r] and B [r, D], the product of rank r nearest to T in squared error (truncated SVD); the graph looks
+ * up A and multiplies by B, so it can be trained on.
+ * @returns the share of the table's squared length that is kept
+ */
+export function factorise(graph: Graph, rank: number): number {
+  const lookups = wordLookups(graph);
+  const [first] = lookups;
+  if (!first) throw noTable();
+  const table = first.inputs[0]!;
+  const t = table.constant as Tensor<'float32'>;
+  const [V, D] = t.dims;
+  if (!Number.isInteger(rank) || rank < 1 || rank >= D)
+    throw new InputError({
+      code: 'export.table-rank',
+      subject: 'the rank of the word table',
+      expected: `a whole number from 1 to ${D - 1}, under the table's width`,
+      received: String(rank),
+      remedy: 'choose another --table-rank or leave it out',
+    });
+  const gram = new Float64Array(D * D);
+  for (let v = 0; v < V; v++) {
+    const row = t.data.subarray(v * D, (v + 1) * D);
+    for (let i = 0; i < D; i++) {
+      const x = row[i];
+      for (let j = i; j < D; j++) gram[i * D + j] += x * row[j];
+    }
+  }
+  for (let i = 0; i < D; i++) for (let j = 0; j < i; j++) gram[i * D + j] = gram[j * D + i];
+  const { values, vectors } = symmetricEigen(gram, D);
+  const order = Array.from(values.keys()).sort((a, b) => values[b] - values[a]);
+  const basis = new Float32Array(rank * D); // [r, D], orthonormal rows
+  for (let r = 0; r < rank; r++) for (let i = 0; i < D; i++) basis[r * D + i] = vectors[i * D + order[r]];
+  const thin = new Float32Array(V * rank);
+  for (let v = 0; v < V; v++)
+    for (let r = 0; r < rank; r++) {
+      let sum = 0;
+      for (let i = 0; i < D; i++) sum += t.data[v * D + i] * basis[r * D + i];
+      thin[v * rank + r] = sum;
+    }
+  const A = graph.constant({ dtype: 'float32', dims: [V, rank], data: thin }, `${table.name}_rows`);
+  const B = graph.constant({ dtype: 'float32', dims: [rank, D], data: basis }, `${table.name}_basis`);
+  for (const node of lookups) {
+    const [old] = node.outputs;
+    node.setInputs([A, node.inputs[1]]);
+    const readers = [...old.readers];
+    const product = new Expr(graph, old).matmul(new Expr(graph, B)).value;
+    for (const reader of readers) reader.replaceInput(old, product);
+    [old.dtype, old.dims] = [undefined, undefined];
+    for (const [i, v] of graph.outputs.entries())
+      if (v === old) {
+        const { name } = old;
+        old.name = graph.freshName(`${name}_thin`);
+        Object.assign(product, { name });
+        graph.outputs[i] = product;
+      }
+  }
+  graph.sort();
+  const total = values.reduce((a, b) => a + b, 0);
+  return order.slice(0, rank).reduce((s, i) => s + values[i], 0) / total;
+}
+
+const noTable = (): InputError =>
+  new InputError({
+    code: 'export.no-table',
+    subject: "no stored table is looked up with the input 'input_ids'",
+    remedy: 'give an encoder whose token embedding is a Gather',
+  });
+
+/**
+ * Eigenvalues and eigenvectors of a symmetric matrix by Jacobi rotations.
+ * @returns vectors [n, n], the k-th in column k
+ */
+export function symmetricEigen(matrix: Float64Array, n: number): { values: Float64Array; vectors: Float64Array } {
+  const a = matrix.slice();
+  const vectors = new Float64Array(n * n);
+  for (let i = 0; i < n; i++) vectors[i * n + i] = 1;
+  const norm = a.reduce((s, x) => s + x * x, 0);
+  for (let sweep = 0; sweep < 30; sweep++) {
+    let off = 0;
+    for (let p = 0; p < n; p++) for (let q = p + 1; q < n; q++) off += a[p * n + q] ** 2;
+    if (off <= 1e-22 * norm) break;
+    for (let p = 0; p < n; p++)
+      for (let q = p + 1; q < n; q++) {
+        const apq = a[p * n + q];
+        if (apq * apq <= (1e-24 * norm) / (n * n)) continue;
+        const theta = (a[q * n + q] - a[p * n + p]) / (2 * apq);
+        const t = (theta < 0 ? -1 : 1) / (Math.abs(theta) + Math.sqrt(theta * theta + 1));
+        const c = 1 / Math.sqrt(t * t + 1);
+        const s = t * c;
+        for (let k = 0; k < n; k++) {
+          const [x, y] = [a[p * n + k], a[q * n + k]];
+          a[p * n + k] = c * x - s * y;
+          a[q * n + k] = s * x + c * y;
+        }
+        for (let k = 0; k < n; k++) {
+          const [x, y] = [a[k * n + p], a[k * n + q]];
+          a[k * n + p] = c * x - s * y;
+          a[k * n + q] = s * x + c * y;
+          const [u, w] = [vectors[k * n + p], vectors[k * n + q]];
+          vectors[k * n + p] = c * u - s * w;
+          vectors[k * n + q] = s * u + c * w;
+        }
+      }
+  }
+  return { values: Float64Array.from({ length: n }, (_, i) => a[i * n + i]), vectors };
+}
