@@ -68,7 +68,7 @@ export function evaluateRun(
  * document listed twice once, at its higher score.
  */
 export function rank(found: Found, query = ''): { ids: string[]; scores: Float32Array } {
-  const order = found.ids.map((id, i) => ({ id, score: Math.fround(found.scores[i]) }));
+  const order = found.ids.map((id, i) => ({ id, score: Math.fround(found.scores[i]) + 0 }));
   const bad = order.find((o) => Number.isNaN(o.score));
   if (bad)
     throw new InputError({
