@@ -29,6 +29,23 @@ interface Template {
   types: { before: number[]; first: number; between: number[]; second: number; after: number[] };
 }
 
+/** What is asked of a tokenizer; @huggingface/tokenizers' own answers so, others through a few lines. */
+export interface RawTokenizer {
+  encode(
+    text: string,
+    options: { text_pair?: string | null; add_special_tokens?: boolean; return_token_type_ids?: boolean },
+  ): { ids: number[]; token_type_ids?: number[] };
+  token_to_id?(token: string): number | undefined;
+}
+
+export interface TokenizerFacts {
+  /** Of the tokenizer's content. */
+  hash: string;
+  padId: number;
+  vocabularySize: number;
+  modelMaxLength: number | undefined;
+}
+
 /** More characters than this a token are not read at first: texts are cut there and read whole only if too few tokens come. */
 const CHARACTERS_A_TOKEN = 32;
 
@@ -40,20 +57,23 @@ export class TextTokenizer {
   readonly vocabularySize: number;
   /** What the folder says is the longest sequence, where it says so. */
   readonly modelMaxLength: number | undefined;
-  private readonly tokenizer: Tokenizer;
+  private readonly tokenizer: RawTokenizer;
   private readonly single: Template;
   private readonly pair: Template;
 
-  private constructor(tokenizer: Tokenizer, hash: string, modelMaxLength: number | undefined, padToken: string) {
+  private constructor(tokenizer: RawTokenizer, facts: TokenizerFacts) {
     this.tokenizer = tokenizer;
-    this.hash = hash;
-    this.modelMaxLength = modelMaxLength;
-    this.padId = tokenizer.token_to_id(padToken) ?? 0;
-    let highest = -1;
-    for (const id of tokenizer.get_vocab(true).values()) highest = Math.max(highest, id);
-    this.vocabularySize = highest + 1;
+    this.hash = facts.hash;
+    this.padId = facts.padId;
+    this.vocabularySize = facts.vocabularySize;
+    this.modelMaxLength = facts.modelMaxLength;
     this.single = this.template(false);
     this.pair = this.template(true);
+  }
+
+  /** A tokenizer object in hand. @throws Error where its special tokens change the tokens of a text */
+  static of(tokenizer: RawTokenizer, facts: TokenizerFacts): TextTokenizer {
+    return new TextTokenizer(tokenizer, facts);
   }
 
   /**
@@ -76,12 +96,15 @@ export class TextTokenizer {
       const max = config.model_max_length;
       const pad = config.pad_token;
       const padToken = typeof pad === 'string' ? pad : ((pad as { content?: string })?.content ?? '[PAD]');
-      return new TextTokenizer(
-        new Tokenizer(json, config),
-        hashParts(text, configText),
-        typeof max === 'number' && max < 1e6 ? max : undefined,
-        padToken,
-      );
+      const tokenizer = new Tokenizer(json, config);
+      let highest = -1;
+      for (const id of tokenizer.get_vocab(true).values()) highest = Math.max(highest, id);
+      return new TextTokenizer(tokenizer, {
+        hash: hashParts(text, configText),
+        padId: tokenizer.token_to_id(padToken) ?? 0,
+        vocabularySize: highest + 1,
+        modelMaxLength: typeof max === 'number' && max < 1e6 ? max : undefined,
+      });
     } catch (cause) {
       throw new InputError({
         code: 'tokenizer.malformed',
@@ -93,7 +116,7 @@ export class TextTokenizer {
   }
 
   idOf(token: string): number | undefined {
-    return this.tokenizer.token_to_id(token);
+    return this.tokenizer.token_to_id?.(token);
   }
 
   /** Token ids without special tokens. @param limit only the first so many are wanted */
@@ -144,7 +167,8 @@ export class TextTokenizer {
       add_special_tokens: true,
       return_token_type_ids: true,
     });
-    const { ids, token_type_ids: types } = whole;
+    const { ids } = whole;
+    const types = whole.token_type_ids ?? ids.map(() => 0);
     const at = find(ids, a, 0);
     const second = isPair ? find(ids, b, at + a.length) : ids.length;
     const end = isPair ? second + b.length : at + a.length;
