@@ -32,6 +32,12 @@ export interface Dataset {
   readonly notes?: readonly string[];
 }
 
+/** Positions of the queries that no split judges: only a teacher can speak for them. */
+export function unjudgedQueries(dataset: Dataset): number[] {
+  const judged = dataset.splits.map((s) => dataset.qrels(s));
+  return dataset.queries.ids.flatMap((id, i) => (judged.some((qrels) => qrels.has(id)) ? [] : [i]));
+}
+
 /** Keeps texts as one run of UTF-8 bytes with offsets: a million documents cost their bytes and nothing more. */
 export class TextTableBuilder {
   private readonly ids: string[] = [];

@@ -11,7 +11,8 @@ import { type CandidateLists, candidateLists } from './scores.ts';
 export type SplitName = 'train' | 'dev' | 'test';
 
 export interface RowOptions {
-  seed?: number;
+  /** Which queries dev and test take. */
+  splitSeed?: number;
   /** Share of the training queries that each of dev and test takes where no file is there for it. */
   holdOut?: number;
 }
@@ -126,11 +127,11 @@ function settleScores(all: readonly Pairs[]): void {
 }
 
 /** Cuts dev and test from the training queries where no file is there for them. @returns what was done */
-function holdOut(splits: Map<string, Pairs>, { seed = 0, holdOut: share = 0.05 }: RowOptions): string[] {
+function holdOut(splits: Map<string, Pairs>, { splitSeed = 0, holdOut: share = 0.05 }: RowOptions): string[] {
   const train = splits.get('train');
   const missing = (['dev', 'test'] as const).filter((s) => !splits.has(s));
   if (!train || !missing.length) return [];
-  const queries = Random.of(seed, 'splits').shuffle([...new Set(train.queries)]);
+  const queries = Random.of(splitSeed, 'splits').shuffle([...new Set(train.queries)]);
   const count = Math.min(Math.ceil(queries.length * share), Math.floor(queries.length / 4));
   if (!count) return [];
   const goes = new Map<number, Pairs>();
@@ -143,7 +144,9 @@ function holdOut(splits: Map<string, Pairs>, { seed = 0, holdOut: share = 0.05 }
   for (let i = 0; i < train.queries.length; i++)
     (goes.get(train.queries[i]) ?? kept).add(train.queries[i], train.documents[i], train.grades[i], train.scores[i]);
   splits.set('train', kept);
-  return [`no file for ${missing.join(' and ')}: ${count} of ${queries.length} queries each, drawn with seed ${seed}`];
+  return [
+    `no file for ${missing.join(' and ')}: ${count} of ${queries.length} queries each, drawn with seed ${splitSeed}`,
+  ];
 }
 
 /** @param best whether the document scored highest stands in for judgements where a query has none */

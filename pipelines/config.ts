@@ -11,7 +11,18 @@ const share = z.number().min(0).max(1);
 
 const data = z
   .strictObject({
-    path: path.optional().describe('BEIR folder: corpus.jsonl, queries.jsonl, qrels/*.tsv, plain or gzipped'),
+    path: path
+      .optional()
+      .describe(
+        'BEIR folder (corpus.jsonl, queries.jsonl, qrels/*.tsv), file of rows (.jsonl, .csv, .tsv, .parquet), or folder of train, dev and test files of rows',
+      ),
+    holdOut: z
+      .number()
+      .min(0)
+      .max(0.25)
+      .default(0.05)
+      .describe('share of the training queries that dev and test each take where rows come without a file for them'),
+    splitSeed: z.int().nonnegative().default(0).describe('which queries these are'),
     splits: z
       .strictObject({
         train: z.string().default('train'),
@@ -47,7 +58,8 @@ const teacher = z
       kind: z.literal('scores'),
       files: z
         .strictObject({ train: path.optional(), dev: path.optional(), test: path.optional() })
-        .describe('query-id corpus-id score lines by split, plain or gzipped'),
+        .default({})
+        .describe('query-id corpus-id score lines by split, plain or gzipped; without any, the scores of the rows'),
     }),
   ])
   .describe('who says how well a document matches a query');
@@ -96,7 +108,11 @@ const candidates = z
     source: z
       .enum(['bm25', 'embedder', 'given', 'random', 'student'])
       .default('bm25')
-      .describe("given: those of the teacher's score files"),
+      .describe("given: those of the teacher's score files, or those that the rows list"),
+    onEmpty: z
+      .enum(['stop', 'skip'])
+      .default('stop')
+      .describe('given: what happens where a judged query has no candidate'),
     count: count.default(16).describe('candidates a query, the labelled positive included'),
   })
   .describe('which documents the teacher scores for a query');

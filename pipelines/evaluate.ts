@@ -42,6 +42,7 @@ export interface EvaluateReport {
 /** How long texts were in the run that made a checkpoint, as its distill.json says. */
 interface Made {
   config?: {
+    data?: { holdOut?: number; splitSeed?: number };
     student?: { queryTokens?: number; documentTokens?: number; towers?: string };
     embedder?: { model?: string; documentTokens?: number };
   };
@@ -50,8 +51,8 @@ interface Made {
 /** @throws InputError where a model or the data cannot be read */
 export async function evaluate(options: EvaluateOptions, watch: Watch = {}): Promise<EvaluateReport> {
   const { split = 'test', metrics = ['ndcg@10', 'mrr@10', 'recall@100'], depth = 100 } = options;
-  const dataset = await openDataset(options.data);
   const made = (await readJson(join(options.student, 'distill.json'))) as Made;
+  const dataset = await openDataset(options.data, made.config?.data);
   const queryTokens = options.queryTokens ?? made.config?.student?.queryTokens ?? 64;
   const documentTokens = options.documentTokens ?? made.config?.student?.documentTokens ?? 192;
   const inherited =

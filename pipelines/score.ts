@@ -23,8 +23,8 @@ export async function score(
   watch: Watch = {},
 ): Promise<ScoreReport> {
   const config: Config = parseConfig(options);
-  const dataset = await openDataset(config.data.path as string);
-  const { teacher, embedder, close } = await openTeachers(config);
+  const dataset = await openDataset(config.data.path as string, config.data);
+  const { teacher, embedder, close } = await openTeachers(config, dataset);
   try {
     const queries = [...dataset.qrels(split).keys()].map((id) => dataset.queries.indexOf(id) as number);
     const found = await findCandidates(

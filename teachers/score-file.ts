@@ -1,4 +1,4 @@
-/** @file Scores kept in files as teacher: it answers for the pairs that the files hold. */
+/** @file Scores that are there already as teacher: it answers for the pairs that they cover. */
 import { InputError } from '../common/errors.ts';
 import { hashFile, hashParts } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
@@ -7,46 +7,60 @@ import { findFile } from '../data/lines.ts';
 import { type CandidateLists, readScores } from '../data/scores.ts';
 import type { Teacher } from './teacher.ts';
 
-export interface ScoreFileOptions {
+export interface ScoresOptions {
   name?: string;
-  /** What a pair that no file holds gives: an error, or NaN with a note that counts them. */
+  /** What a pair without a score gives: an error, or NaN with a note that counts them. */
   onMissing?: 'stop' | 'skip';
+}
+
+/** Whose ids and positions scores use. */
+export interface Tables {
+  queries: TextTable;
+  documents: TextTable;
 }
 
 /**
  * Opens files of `query-id corpus-id score` lines.
- * @param tables whose ids the files use
  * @throws InputError that names file and line; when asked for a pair beyond the files, that names the pair
  */
 export async function scoreFile(
   files: readonly string[],
-  tables: { queries: TextTable; documents: TextTable },
-  options: ScoreFileOptions = {},
+  tables: Tables,
+  options: ScoresOptions = {},
 ): Promise<Teacher> {
-  const { name = files.join(', '), onMissing = 'stop' } = options;
-  const lists: { list: CandidateLists; places: Map<number, number> }[] = [];
+  const lists: CandidateLists[] = [];
   const hashes: string[] = [];
   for (const file of files) {
-    const list = await readScores(file, tables.queries, tables.documents);
-    lists.push({ list, places: new Map(Array.from(list.queries, (q, i) => [q, i])) });
+    lists.push(await readScores(file, tables.queries, tables.documents));
     hashes.push(await hashFile(findFile(file) as string));
   }
+  return scoreLists(lists, tables, hashParts('scores', ...hashes), { name: files.join(', '), ...options });
+}
+
+/** As scoreFile, of lists in memory: scores that came with the data. @param key stands for their content */
+export function scoreLists(
+  lists: readonly CandidateLists[],
+  tables: Tables,
+  key: string,
+  { name = 'the given scores', onMissing = 'stop' }: ScoresOptions = {},
+): Teacher {
+  const places = lists.map((list) => new Map(Array.from(list.queries, (q, i) => [q, i])));
   const find = (queryId: string, documentId: string): number => {
     const query = tables.queries.indexOf(queryId);
     const document = tables.documents.indexOf(documentId);
     if (query === undefined || document === undefined) return Number.NaN;
-    for (const { list, places } of lists) {
-      const i = places.get(query);
+    for (const [l, { documents, offsets, scores }] of lists.entries()) {
+      const i = places[l].get(query);
       if (i === undefined) continue;
-      const at = list.documents.subarray(list.offsets[i], list.offsets[i + 1]).indexOf(document);
-      if (at >= 0) return list.scores[list.offsets[i] + at];
+      const at = documents.subarray(offsets[i], offsets[i + 1]).indexOf(document);
+      if (at >= 0 && !Number.isNaN(scores[offsets[i] + at])) return scores[offsets[i] + at];
     }
     return Number.NaN;
   };
   return {
     name,
     kind: 'scores',
-    key: hashParts('scores', ...hashes),
+    key,
     async score(pairs, watch: Watch = {}) {
       watch.signal?.throwIfAborted();
       const scores = Float32Array.from(pairs, (p) => find(p.queryId, p.documentId));

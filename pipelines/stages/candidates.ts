@@ -53,6 +53,14 @@ async function given(
       subject: `'teacher.files' names no scores for the split '${split}'`,
       remedy: 'add the file, or choose another candidates.source',
     });
+  const listed = new Set(lists.queries);
+  const bare = [...wanted].filter((q) => !listed.has(q) && dataset.qrels(split).has(dataset.queries.ids[q]));
+  if (bare.length && config.candidates.onEmpty === 'stop')
+    throw new InputError({
+      code: 'candidates.none',
+      subject: `${file ?? config.data.path} lists no candidate for the query '${dataset.queries.ids[bare[0]]}'${bare.length > 1 ? ` nor for ${bare.length - 1} others of the split '${split}'` : ''}`,
+      remedy: "add lines for it, or leave such queries out with 'candidates.onEmpty: skip'",
+    });
   return candidateLists(
     Array.from(lists.queries, (query, i) => ({
       query,

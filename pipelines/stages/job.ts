@@ -1,18 +1,19 @@
 /** @file What every stage of a run shares: options, data, teachers, and a clock. */
-import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Watch } from '../../common/progress.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { openDataset } from '../../data/open.ts';
 import type { Teacher } from '../../teachers/teacher.ts';
 import type { Config } from '../config.ts';
+import { claimOutput } from './output.ts';
 import { openTeachers } from './teachers.ts';
+import { VERSION } from './version.ts';
 
 export interface Job {
   readonly config: Config;
   readonly watch: Watch;
   readonly dataset: Dataset;
-  /** Scores pairs; absent where labels or embeddings alone teach, or where scores come as files. */
+  /** Scores pairs; absent where labels or embeddings alone teach. */
   readonly teacher: Teacher | undefined;
   readonly embedder: Teacher | undefined;
   /** Whether documents are the embedder's and are not encoded by the student. */
@@ -38,11 +39,11 @@ export async function withJob<T>(config: Config, watch: Watch, work: (job: Job) 
     return result;
   };
   const note = (text: string): void => watch.onProgress?.({ stage: 'run', done: 0, unit: 'stages', note: text });
-  await mkdir(config.output, { recursive: true });
-  const dataset = await stage('data', () => openDataset(config.data.path as string));
+  await claimOutput(config, VERSION);
+  const dataset = await stage('data', () => openDataset(config.data.path as string, config.data));
   note(`${dataset.documents.length} documents, ${dataset.queries.length} queries, splits ${dataset.splits.join(', ')}`);
   for (const text of dataset.notes ?? []) note(text);
-  const { teacher, embedder, close } = await stage('open teachers', () => openTeachers(config));
+  const { teacher, embedder, close } = await stage('open teachers', () => openTeachers(config, dataset));
   try {
     return await work({
       config,

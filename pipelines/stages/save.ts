@@ -9,8 +9,7 @@ import type { Config } from '../config.ts';
 import type { Job } from './job.ts';
 import type { System } from './report.ts';
 import { encoderOf, type Trained } from './train.ts';
-
-export const VERSION = '0.1.0';
+import { VERSION } from './version.ts';
 
 export interface Saved {
   folder: string;

@@ -1,14 +1,17 @@
 /** @file The teachers that a config names, behind the cache. */
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { hashParts } from '../../common/files.ts';
+import type { Dataset } from '../../data/dataset.ts';
 import { ScoreCache } from '../../teachers/cache.ts';
 import { crossEncoder } from '../../teachers/cross-encoder.ts';
 import { dualEncoder } from '../../teachers/dual-encoder.ts';
+import { scoreFile, scoreLists } from '../../teachers/score-file.ts';
 import type { Teacher } from '../../teachers/teacher.ts';
 import type { Config } from '../config.ts';
 
 export interface Teachers {
-  /** Scores pairs; absent where labels alone teach or where scores come as files. */
+  /** Scores pairs; absent where labels alone teach. */
   teacher: Teacher | undefined;
   embedder: Teacher | undefined;
   close(): Promise<void>;
@@ -16,8 +19,8 @@ export interface Teachers {
 
 export const defaultCache = (): string => join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'onnx-distill');
 
-/** @throws InputError where a model cannot be opened */
-export async function openTeachers(config: Config): Promise<Teachers> {
+/** @throws InputError where a model or a file of scores cannot be opened */
+export async function openTeachers(config: Config, dataset: Dataset): Promise<Teachers> {
   const cache = ScoreCache.open(config.cache ?? defaultCache());
   const opened: Teacher[] = [];
   const keep = (t: Teacher): Teacher => {
@@ -40,6 +43,15 @@ export async function openTeachers(config: Config): Promise<Teachers> {
     teacher = keep(
       await dualEncoder(t.model, { queryTokens: t.queryTokens, documentTokens: t.documentTokens, session }),
     );
+  if (t?.kind === 'scores') {
+    const files = Object.values(t.files).filter((f) => f !== undefined);
+    const lists = files.length ? [] : dataset.splits.flatMap((s) => dataset.candidates?.(s) ?? []);
+    teacher = files.length
+      ? await scoreFile(files, dataset)
+      : scoreLists(lists, dataset, hashParts('scores of rows', dataset.queries.hash, dataset.documents.hash), {
+          name: 'the data',
+        });
+  }
   const same =
     t?.kind === 'dual-encoder' &&
     e &&

@@ -139,7 +139,7 @@ test('without a known name the order of columns speaks', async () => {
 test('one file: dev and test are a seeded share of the queries, no query in two of them', async () => {
   const rows = Array.from({ length: 100 }, (_, i) => ({ query: `q${i % 50}`, positive: `d${i}` }));
   const dir = folder({ 'pairs.jsonl': jsonl(rows) });
-  const open = (seed: number) => openDataset(join(dir, 'pairs.jsonl'), { seed, holdOut: 0.1 });
+  const open = (splitSeed: number) => openDataset(join(dir, 'pairs.jsonl'), { splitSeed, holdOut: 0.1 });
   const dataset = await open(3);
   const parts = ['train', 'dev', 'test'].map((s) => Object.keys(told(dataset, s)));
   expect(parts.map((p) => p.length)).toEqual([40, 5, 5]);
