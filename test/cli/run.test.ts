@@ -1,0 +1,52 @@
+/** @file The command from end to end, small: over a BEIR folder with a model, over files of rows with their scores. */
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, expect, test } from 'vitest';
+import { distill, documents, jsonl, makeWorld, queries, write } from './world.ts';
+
+let world: string;
+beforeAll(async () => {
+  world = await makeWorld();
+});
+
+const config = (): string => join(world, 'distill.yaml');
+const here = (): string[] => ['--set', `output=${join(world, 'out')}`];
+
+test('run: trains, saves, evaluates the saved folder and says where everything is; again from its output too', async () => {
+  const first = await distill('run', config(), ...here());
+  expect(first.err).not.toMatch(/error/);
+  expect(first.code).toBe(0);
+  for (const system of ['student before training', 'student', 'BM25', 'teacher']) expect(first.out).toContain(system);
+  expect(first.out).toMatch(/checkpoint\s+\S+checkpoint\nreport\s+\S+report\.json\n/);
+  expect(existsSync(join(world, 'out', 'checkpoint', 'onnx', 'model.onnx'))).toBe(true);
+  const again = await distill('run', config(), ...here(), '--json');
+  expect(again.code).toBe(0);
+  const report = JSON.parse(again.out);
+  expect(report.systems.map((s: { name: string }) => s.name)).toContain('BM25');
+  expect(JSON.parse(readFileSync(join(world, 'out', 'run.json'), 'utf8')).config.train.steps).toBe(2);
+});
+
+test('run over rows of query, document and score: the scores teach, without any model of a teacher', async () => {
+  const rows = queries.flatMap((q, i) =>
+    [0, 3, 7].map((k) => ({ query: q.text, document: documents[i + k].text, score: 3.5 - k })),
+  );
+  write(world, { 'rows/pairs.jsonl': jsonl(rows) });
+  const { code, out, err } = await distill(
+    'run',
+    config(),
+    '--set',
+    `output=${join(world, 'out-rows')}`,
+    '--set',
+    `data={path: ${join(world, 'rows')}, holdOut: 0.2}`,
+    '--set',
+    'teacher={kind: scores}',
+    '--set',
+    'candidates={source: given, count: 3}',
+    '--set',
+    'losses=[{kind: kl}]',
+  );
+  expect(err).toContain('pairs.jsonl (train): query = query, positive = document, score = score');
+  expect(err).not.toMatch(/error/);
+  expect(code).toBe(0);
+  expect(out).toContain('student');
+});
