@@ -28,7 +28,9 @@ export function weightedProducts(graph: Graph): Product[] {
     const plain =
       node.op === 'Gemm' && !node.int('transA', 0) && node.float('alpha', 1) === 1 && node.float('beta', 1) === 1;
     if (!plain) return [];
-    return [{ node, input, weight: node.int('transB', 0) ? transposed(t) : t, name: weight.name, bias: bias ?? undefined }];
+    return [
+      { node, input, weight: node.int('transB', 0) ? transposed(t) : t, name: weight.name, bias: bias ?? undefined },
+    ];
   });
 }
 
@@ -151,9 +153,10 @@ export function tablesToInt8(graph: Graph): number {
     }
     const indices = new Expr(graph, node.inputs[1] as Value);
     const scale = parts.scales.gather(indices);
-    const out = parts.rows.gather(indices).cast('float32').mul(
-      parts.scales.value.constant?.dtype === 'float16' ? scale.cast('float32') : scale,
-    );
+    const out = parts.rows
+      .gather(indices)
+      .cast('float32')
+      .mul(parts.scales.value.constant?.dtype === 'float16' ? scale.cast('float32') : scale);
     substitute(graph, node, out);
   }
   graph.sort();

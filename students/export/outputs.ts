@@ -56,7 +56,12 @@ export function writeOutputs(graph: Graph, options: Outputs): void {
 /** As `pool`, also in graphs older than opset 18, where the axes of ReduceMax are an attribute. */
 function poolAt(hidden: Expr, mask: Expr, pooling: Pooling): Expr {
   if (pooling !== 'max' || hidden.graph.opset >= 18) return pool(hidden, mask, pooling);
-  return mask.float().unsqueeze(-1).greater(0).where(hidden, -1e9).op('ReduceMax', [], { axes: [1], keepdims: 0 });
+  return mask
+    .float()
+    .unsqueeze(-1)
+    .greater(0)
+    .where(hidden, -1e9)
+    .op('ReduceMax', [], { axes: [1], keepdims: 0 });
 }
 
 /** The tables that token ids are looked up in, with the look-ups. */

@@ -44,7 +44,12 @@ export interface VocabularyCut {
  * @param padId stays the id that it is: graphs may compare with it
  * @throws InputError where the tokenizer is of a family that cannot be cut
  */
-export function cutVocabulary(json: TokenizerJson, used: ReadonlySet<number>, reserve: number, padId: number): VocabularyCut {
+export function cutVocabulary(
+  json: TokenizerJson,
+  used: ReadonlySet<number>,
+  reserve: number,
+  padId: number,
+): VocabularyCut {
   const model = json.model;
   const type = model.type ?? (Array.isArray(model.vocab) ? 'Unigram' : model.merges ? 'BPE' : 'WordPiece');
   if (!['WordPiece', 'Unigram', 'BPE'].includes(type))
@@ -168,7 +173,13 @@ export function tokenizerConfig(
 /** The same longest text in tokenizer.json, whose own padding to a fixed length would reach the model. */
 export function withLimits(json: TokenizerJson, maxLength: number): TokenizerJson {
   const copy: TokenizerJson = { ...json };
-  copy.truncation = { direction: 'Right', strategy: 'LongestFirst', stride: 0, ...json.truncation, max_length: maxLength };
+  copy.truncation = {
+    direction: 'Right',
+    strategy: 'LongestFirst',
+    stride: 0,
+    ...json.truncation,
+    max_length: maxLength,
+  };
   if (json.padding) copy.padding = { ...json.padding, strategy: 'BatchLongest' } as TokenizerJson['padding'];
   return copy;
 }
