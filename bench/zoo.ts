@@ -38,22 +38,32 @@ export interface ZooResult {
   ok: boolean;
 }
 
-/** Rows 0-2 are queries and 3-5 their documents; a cross-encoder has one label a row. */
+/** Rows 0-2 are queries and 3-5 their documents; a cross-encoder has one label a row, or lists of three rows. */
 export function caseLoss(graph: Graph, output: Value, mask: Value, zoo: Case): Expr {
   const out = new Expr(graph, output);
   if (zoo.labels) {
+    if (zoo.kind.startsWith('listwise')) return listwise(out, zoo.labels);
     const z = out.reshape(-1);
     const y = constant(graph, graph.float, [zoo.labels.length], zoo.labels);
     return z.op('Softplus').sub(z.mul(y)).mean([0]);
   }
   const pooling = zoo.pooling === 'last' ? 'lasttoken' : (zoo.pooling ?? 'mean');
-  const e = pool(out, new Expr(graph, mask), pooling).l2Normalize();
+  const pooled = zoo.output === 'sentence_embedding' ? out : pool(out, new Expr(graph, mask), pooling);
+  const e = pooled.l2Normalize();
   const scores = e
     .slice(0, 3, 0)
     .matmul(e.slice(3, 6, 0).transpose(1, 0))
     .mul(1 / 0.05);
   const own = constant(graph, graph.float, [3, 3], [1, 0, 0, 0, 1, 0, 0, 0, 1]);
   return scores.logSoftmax().mul(own).sum([0, 1]).div(-3);
+}
+
+/** KL(softmax(labels) || softmax(scores)) over lists of three candidates, mean over the lists. */
+function listwise(out: Expr, labels: readonly number[]): Expr {
+  const lists = labels.length / 3;
+  const t = constant(out.graph, out.graph.float, [lists, 3], labels);
+  const gap = t.logSoftmax().sub(out.reshape(lists, 3).logSoftmax());
+  return t.softmax().mul(gap).sum([0, 1]).div(lists);
 }
 
 export async function runCase(folder: string, options: { fuse?: boolean } = {}): Promise<ZooResult> {

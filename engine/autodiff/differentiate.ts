@@ -3,8 +3,9 @@ import { InputError } from '../../common/errors.ts';
 import { constant, Expr } from '../expressions/expr.ts';
 import type { Graph, Node, Value } from '../graph/ir.ts';
 import { isFloat } from '../graph/tensor.ts';
-import { broadcasting, type Context, constantAlmostEverywhere, rules } from './rules.ts';
-import { matmulGradientDims } from './rules-long.ts';
+import type { Context } from './rule.ts';
+import { broadcasting, constantAlmostEverywhere, rules } from './rules.ts';
+import { matmulGradientDims } from './rules-product.ts';
 import { type Shapes, unbroadcast } from './shapes.ts';
 
 /** A gradient as a tensor of the parameter's shape, or, for tables, as rows: row i of `rows` belongs to table row `indices[i]`. */

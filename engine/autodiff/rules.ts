@@ -1,30 +1,11 @@
 /** @file The gradient rules: one line an operator, under its ONNX name. To add an operator, add its line (and its case in the test of this table). */
-import type { Expr } from '../expressions/expr.ts';
-import type { Dim, Node } from '../graph/ir.ts';
+import { type Rule, zeros } from './rule.ts';
+import * as arithmetic from './rules-arithmetic.ts';
+import * as index from './rules-index.ts';
 import * as long from './rules-long.ts';
-
-/** What a rule is given. Gradients are of the loss; `x` are the inputs, `y` the outputs. */
-export interface Context {
-  node: Node;
-  /** Inputs; an absent optional input is undefined. */
-  x: Expr[];
-  /** Outputs. */
-  y: Expr[];
-  /** Gradient of the first output. */
-  dy: Expr;
-  /** Gradients of all outputs, null where none flows. */
-  dys: (Expr | null)[];
-  dims(value: Expr): readonly Dim[];
-  /** Whether input i wants a gradient: rules may skip costly ones nobody reads. */
-  wants(i: number): boolean;
-  /** The input's constant as plain numbers, where it is one. */
-  constant(i: number): number[] | undefined;
-  /** The node with its optional outputs present. */
-  outputs(count: number): Expr[];
-}
-
-/** One gradient an input, in order; null where none flows. */
-export type Rule = (c: Context) => readonly (Expr | null)[];
+import * as product from './rules-product.ts';
+import * as reduction from './rules-reduction.ts';
+import * as shape from './rules-shape.ts';
 
 /**
  * Operators that broadcast: a rule's gradients have the output's shape and the walk sums them down.
@@ -34,9 +15,10 @@ export const broadcasting = {
   Sub: ({ dy }) => [dy, dy.neg()],
   Mul: ({ dy, x: [a, b] }) => [dy.mul(b), dy.mul(a)],
   Div: ({ dy, x: [, b], y: [y] }) => [dy.div(b), dy.mul(y).div(b).neg()],
-  Pow: (c) => long.pow(c),
-  Max: ({ dy, x: [a, b] }) => [dy.mul(long.share(a, b, 'Greater')), b && dy.mul(long.share(b, a, 'Greater'))],
-  Min: ({ dy, x: [a, b] }) => [dy.mul(long.share(a, b, 'Less')), b && dy.mul(long.share(b, a, 'Less'))],
+  Pow: (c) => arithmetic.pow(c),
+  Max: (c) => arithmetic.extreme(c, 'Greater'),
+  Min: (c) => arithmetic.extreme(c, 'Less'),
+  PRelu: ({ dy, x: [x, slope] }) => [x.less(0).where(dy.mul(slope), dy), x.less(0).where(dy.mul(x), 0)],
   Where: ({ dy, x: [c] }) => [null, c.where(dy, 0), c.where(0, dy)],
   Expand: ({ dy }) => [dy, null],
   Sum: ({ dy, x }) => x.map(() => dy),
@@ -46,17 +28,25 @@ export const broadcasting = {
 /** Operators whose rules return gradients of the inputs' own shapes. */
 export const shaped = {
   Abs: ({ dy, x: [x] }) => [dy.mul(x.sign())],
+  Acos: ({ dy, x: [x] }) => [dy.div(x.square().from(1).sqrt()).neg()],
+  Acosh: ({ dy, x: [x] }) => [dy.div(x.square().sub(1).sqrt())],
+  Asin: ({ dy, x: [x] }) => [dy.div(x.square().from(1).sqrt())],
+  Asinh: ({ dy, x: [x] }) => [dy.div(x.square().add(1).sqrt())],
+  Atan: ({ dy, x: [x] }) => [dy.div(x.square().add(1))],
+  Atanh: ({ dy, x: [x] }) => [dy.div(x.square().from(1))],
   Cast: ({ dy, x: [x] }) => [dy.op('CastLike', [x])],
   CastLike: ({ dy, x: [x] }) => [dy.op('CastLike', [x]), null],
-  Clip: (c) => long.clip(c),
-  Concat: (c) => long.concat(c),
+  Celu: ({ dy, x: [x], node }) => [dy.mul(x.min(0).div(node.float('alpha', 1)).exp())],
+  Clip: (c) => arithmetic.clip(c),
+  Concat: (c) => shape.concat(c),
   Cos: ({ dy, x: [x] }) => [dy.mul(x.op('Sin')).neg()],
+  Cosh: ({ dy, x: [x] }) => [dy.mul(x.op('Sinh'))],
   CumSum: ({ dy, x: [, axis], node }) => [
     dy.op('CumSum', [axis], { exclusive: node.int('exclusive', 0), reverse: 1 - node.int('reverse', 0) }),
     null,
   ],
-  Dropout: (c) => long.dropout(c),
-  Einsum: (c) => long.einsum(c),
+  Dropout: (c) => arithmetic.dropout(c),
+  Einsum: (c) => product.einsum(c),
   Elu: ({ dy, x: [x], y: [y], node }) => [x.greater(0).where(dy, dy.mul(y.add(node.float('alpha', 1))))],
   Erf: ({ dy, x: [x] }) => [
     dy.mul(
@@ -68,15 +58,15 @@ export const shaped = {
     ),
   ],
   Exp: ({ dy, y: [y] }) => [dy.mul(y)],
-  Flatten: (c) => [long.reshapeBack(c)],
-  Gather: (c) => long.gather(c),
+  Flatten: (c) => [shape.reshapeBack(c)],
+  Gather: (c) => index.gather(c),
   GatherElements: ({ dy, x: [x, i], node, dims }) => [
-    long.zeros(x, dims(x)).op('ScatterElements', [i, dy], { axis: node.int('axis', 0), reduction: 'add' }),
+    zeros(x, dims(x)).op('ScatterElements', [i, dy], { axis: node.int('axis', 0), reduction: 'add' }),
     null,
   ],
-  GatherND: (c) => long.gatherND(c),
+  GatherND: (c) => index.gatherND(c),
   Gelu: (c) => long.gelu(c),
-  Gemm: (c) => long.gemm(c),
+  Gemm: (c) => product.gemm(c),
   HardSigmoid: ({ dy, x: [x], node }) => {
     const [alpha, beta] = [node.float('alpha', 0.2), node.float('beta', 0.5)];
     const inside = x.mul(alpha).add(beta);
@@ -108,49 +98,60 @@ export const shaped = {
   LeakyRelu: ({ dy, x: [x], node }) => [x.greater(0).where(dy, dy.mul(node.float('alpha', 0.01)))],
   Log: ({ dy, x: [x] }) => [dy.div(x)],
   LogSoftmax: ({ dy, y: [y], node }) => [dy.sub(y.exp().mul(dy.sum([node.int('axis', -1)], true)))],
-  MatMul: (c) => long.matmul(c),
+  MatMul: (c) => product.matmul(c),
   Mish: ({ dy, x: [x] }) => {
     const t = x.op('Softplus').tanh();
     return [dy.mul(t.add(x.mul(t.square().from(1)).mul(x.sigmoid())))];
   },
   Neg: ({ dy }) => [dy.neg()],
-  Pad: (c) => long.pad(c),
+  Pad: (c) => shape.pad(c),
   Reciprocal: ({ dy, y: [y] }) => [dy.mul(y.square()).neg()],
-  ReduceL2: (c) => [long.spread(c, c.dy).mul(c.x[0]).div(long.spread(c, c.y[0])), null],
-  ReduceLogSumExp: (c) => [long.spread(c, c.dy).mul(c.x[0].sub(long.spread(c, c.y[0])).exp()), null],
-  ReduceMax: (c) => long.reduceExtreme(c),
-  ReduceMean: (c) => [long.spread(c, c.dy.div(long.reducedCount(c))), null],
-  ReduceMin: (c) => long.reduceExtreme(c),
-  ReduceSum: (c) => [long.spread(c, c.dy), null],
-  ReduceSumSquare: (c) => [long.spread(c, c.dy).mul(c.x[0]).mul(2), null],
+  ReduceL1: (c) => [reduction.spread(c, c.dy).mul(c.x[0].sign()), null],
+  ReduceL2: (c) => [reduction.spread(c, c.dy).mul(c.x[0]).div(reduction.spread(c, c.y[0])), null],
+  ReduceLogSum: (c) => [reduction.spread(c, c.dy.div(c.y[0].exp())), null],
+  ReduceLogSumExp: (c) => [reduction.spread(c, c.dy).mul(c.x[0].sub(reduction.spread(c, c.y[0])).exp()), null],
+  ReduceMax: (c) => reduction.reduceExtreme(c),
+  ReduceMean: (c) => [reduction.spread(c, c.dy.div(reduction.reducedCount(c))), null],
+  ReduceMin: (c) => reduction.reduceExtreme(c),
+  ReduceProd: (c) => reduction.reduceProd(c),
+  ReduceSum: (c) => [reduction.spread(c, c.dy), null],
+  ReduceSumSquare: (c) => [reduction.spread(c, c.dy).mul(c.x[0]).mul(2), null],
   Relu: ({ dy, y: [y] }) => [dy.mul(y.sign())],
-  Reshape: (c) => [long.reshapeBack(c), null],
+  Reshape: (c) => [shape.reshapeBack(c), null],
+  ScatterElements: (c) => index.scatterElements(c),
+  ScatterND: (c) => index.scatterND(c),
+  Selu: ({ dy, x: [x], y: [y], node }) => {
+    const [alpha, gamma] = [node.float('alpha', 1.6732632423543772), node.float('gamma', 1.0507009873554805)];
+    return [x.greater(0).where(dy.mul(gamma), dy.mul(y.add(alpha * gamma)))];
+  },
   Sigmoid: ({ dy, y: [y] }) => [dy.mul(y).mul(y.from(1))],
   Sin: ({ dy, x: [x] }) => [dy.mul(x.op('Cos'))],
-  Slice: (c) => long.slice(c),
+  Sinh: ({ dy, x: [x] }) => [dy.mul(x.op('Cosh'))],
+  Slice: (c) => shape.slice(c),
   Softmax: (c) => long.softmax(c),
   Softplus: ({ dy, x: [x] }) => [dy.mul(x.sigmoid())],
-  Split: (c) => long.split(c),
+  Softsign: ({ dy, x: [x] }) => [dy.div(x.abs().add(1).square())],
+  Split: (c) => shape.split(c),
   Sqrt: ({ dy, y: [y] }) => [dy.div(y.mul(2))],
-  Squeeze: (c) => [long.reshapeBack(c), null],
+  Squeeze: (c) => [shape.reshapeBack(c), null],
+  Tan: ({ dy, y: [y] }) => [dy.mul(y.square().add(1))],
   Tanh: ({ dy, y: [y] }) => [dy.mul(y.square().from(1))],
-  Tile: (c) => long.tile(c),
+  ThresholdedRelu: ({ dy, x: [x], node }) => [x.greater(node.float('alpha', 1)).where(dy, 0)],
+  Tile: (c) => shape.tile(c),
   TopK: ({ dy, x: [x], y: [, i], node, dims }) => [
-    long.zeros(x, dims(x)).op('ScatterElements', [i, dy], { axis: node.int('axis', -1), reduction: 'add' }),
+    zeros(x, dims(x)).op('ScatterElements', [i, dy], { axis: node.int('axis', -1), reduction: 'add' }),
     null,
   ],
-  Transpose: ({ dy, node, dims, x: [x] }) => [
-    dy.transpose(...long.inverse(node.ints('perm') ?? dims(x).map((_, i, d) => d.length - 1 - i))),
-  ],
+  Transpose: (c) => shape.transpose(c),
   Trilu: ({ dy, x: [, k], node }) => [dy.op('Trilu', [k ?? null], { upper: node.int('upper', 1) }), null],
-  Unsqueeze: (c) => [long.reshapeBack(c), null],
+  Unsqueeze: (c) => [shape.reshapeBack(c), null],
 } satisfies Record<string, Rule>;
 
 /** Operators through which nothing flows: their outputs are whole numbers, truth values or piecewise constant. */
 export const constantAlmostEverywhere: ReadonlySet<string> = new Set(
   (
-    'ArgMax ArgMin And Or Xor Not Equal Greater GreaterOrEqual Less LessOrEqual Floor Ceil Round Sign IsNaN IsInf Shape Size ' +
-    'ConstantOfShape EyeLike NonZero OneHot Range RandomUniform RandomUniformLike RandomNormal RandomNormalLike Bernoulli Mod'
+    'ArgMax ArgMin And Or Xor Not BitwiseAnd BitwiseOr BitwiseXor BitwiseNot BitShift Equal Greater GreaterOrEqual Less LessOrEqual Floor Ceil Round Sign IsNaN IsInf Shape Size ' +
+    'ConstantOfShape EyeLike NonZero OneHot Hardmax Range RandomUniform RandomUniformLike RandomNormal RandomNormalLike Bernoulli Mod'
   ).split(' '),
 );
 

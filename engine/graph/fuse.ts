@@ -19,7 +19,8 @@ export function fuse(graph: Graph): number {
 const scalar = (v: Value | null | undefined): number | undefined =>
   v?.constant && v.constant.data.length === 1 ? Number(v.constant.data[0]) : undefined;
 
-const near = (a: number | undefined, b: number): boolean => a !== undefined && Math.abs(a - b) <= 1e-4 * Math.abs(b);
+/** As near as a constant stored in half precision comes. */
+const near = (a: number | undefined, b: number): boolean => a !== undefined && Math.abs(a - b) <= 1e-3 * Math.abs(b);
 
 /** The one node that reads a value, if it is the wanted operator. */
 function only(v: Value, op: string): Node | undefined {

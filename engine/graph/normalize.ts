@@ -1,6 +1,7 @@
-/** @file One dialect for the rules: graphs of any opset from 11 on are rewritten to opset 20, in float32, without Constant and Dropout nodes. */
+/** @file One dialect for the rules: graphs of any opset from 11 on are rewritten to opset 20, in float32, without Dropout nodes and composite operators. */
 import { InputError } from '../../common/errors.ts';
-import type { Attribute, Graph, Node, Value } from './ir.ts';
+import { expand } from './expand.ts';
+import type { Graph, Node, Value } from './ir.ts';
 import { fromOnnxType, onnxType } from './proto.ts';
 import { castFloat, isFloat, type Tensor, tensor } from './tensor.ts';
 
@@ -36,44 +37,19 @@ export function normalize(graph: Graph, file = 'the model'): Graph {
       remedy: `export the model again with opset 14 or newer`,
     });
   graph.float = 'float32';
-  inlineConstants(graph);
   toFloat32(graph);
   upgrade(graph);
+  expand(graph);
   dropIdentities(graph);
   graph.prune();
   return graph;
 }
 
-/** Constant nodes become constants. */
-export function inlineConstants(graph: Graph): void {
-  graph.nodes = graph.nodes.filter((node) => {
-    if (node.op !== 'Constant') return true;
-    const [[kind, a]] = [...node.attributes];
-    node.outputs[0].producer = null;
-    node.outputs[0].constant = constantOf(kind, a);
-    node.outputs[0].dtype = node.outputs[0].constant.dtype;
-    return false;
-  });
-}
-
-function constantOf(kind: string, a: Attribute): Tensor {
-  if (a.kind === 'tensor') return a.value;
-  if (kind === 'value_float') return tensor('float32', [], [a.value as number]);
-  if (kind === 'value_int') return tensor('int64', [], [a.value as number]);
-  const list = a.value as readonly number[];
-  if (kind === 'value_floats') return tensor('float32', [list.length], list);
-  if (kind === 'value_ints') return tensor('int64', [list.length], list);
-  throw new InputError({
-    code: 'onnx.unsupported',
-    subject: `a Constant node with '${kind}' is not read`,
-    remedy: 'export the model again',
-  });
-}
-
 /** Half precision is read as float32: weights, constants, casts and inputs. */
 function toFloat32(graph: Graph): void {
   const half = (t: Tensor): boolean => t.dtype === 'float16' || t.dtype === 'bfloat16';
-  for (const v of graph.constants) if (v.constant && half(v.constant)) v.constant = castFloat(v.constant, 'float32');
+  for (const v of graph.constants)
+    if (v.constant && half(v.constant)) v.constant = restored(castFloat(v.constant, 'float32'));
   for (const v of graph.values().values()) if (v.dtype === 'float16' || v.dtype === 'bfloat16') v.dtype = 'float32';
   for (const node of graph.nodes)
     for (const [name, a] of node.attributes) {
@@ -83,6 +59,19 @@ function toFloat32(graph: Graph): void {
       if (target && isFloat(target) && target !== 'float64')
         node.attributes.set(name, { kind: 'int', value: onnxType('float32') });
     }
+}
+
+/**
+ * A number of the arithmetic that half precision rounded, as it was: the square root of 2 in GELU, one over the square
+ * root (or the fourth root) of a head's width in attention. A number is only replaced by one that rounds to it.
+ */
+function restored(t: Tensor<'float32'>): Tensor<'float32'> {
+  if (t.data.length !== 1 || !Number.isFinite(t.data[0])) return t;
+  const value = t.data[0];
+  const roots = Array.from({ length: 64 }, (_, i) => 4 * (i + 1)).flatMap((d) => [d ** -0.5, d ** -0.25, d ** 0.5]);
+  const known = [Math.SQRT2, Math.SQRT1_2, Math.sqrt(2 / Math.PI), 0.044715, ...roots];
+  const exact = known.find((k) => Math.abs(k - value) <= 2 ** (Math.floor(Math.log2(Math.abs(value))) - 11));
+  return exact === undefined ? t : tensor('float32', t.dims, [exact]);
 }
 
 function upgrade(graph: Graph): void {

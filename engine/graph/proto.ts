@@ -24,6 +24,7 @@ import {
   ValueInfoProtoSchema,
 } from 'onnx-buf';
 import { InputError } from '../../common/errors.ts';
+import { foldDequantized, inlineConstants } from './constants.ts';
 import { type Attribute, type Dim, Graph, Node, Value } from './ir.ts';
 import { arrayTypes, type DType, sizeOf, type Tensor, type TypedArray } from './tensor.ts';
 
@@ -229,6 +230,8 @@ function toGraph(model: ModelProto, source: Source): Graph {
     if (!value) throw bad(`output '${info.name}' is never made`, 'export it again');
     graph.outputs.push(value);
   }
+  inlineConstants(graph);
+  foldDequantized(graph);
   return graph;
 }
 

@@ -2,8 +2,9 @@
 import { Buffer } from 'node:buffer';
 import { canonicalJson } from '../../common/files.ts';
 import { check } from '../../engine/graph/checker.ts';
+import { inlineConstants } from '../../engine/graph/constants.ts';
 import type { Attribute, Graph, Node, Value } from '../../engine/graph/ir.ts';
-import { inlineConstants, normalize } from '../../engine/graph/normalize.ts';
+import { normalize } from '../../engine/graph/normalize.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
 
 /** Below this opset axes are attributes and several operators differ; such graphs are rewritten to the canonical one. */

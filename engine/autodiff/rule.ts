@@ -1,0 +1,72 @@
+/** @file What a gradient rule is, what it is given, and the helpers that several rules share. */
+import { InputError } from '../../common/errors.ts';
+import { constant, type Expr } from '../expressions/expr.ts';
+import type { Dim, Node } from '../graph/ir.ts';
+
+/** What a rule is given. Gradients are of the loss; `x` are the inputs, `y` the outputs. */
+export interface Context {
+  node: Node;
+  /** Inputs; an absent optional input is undefined. */
+  x: Expr[];
+  /** Outputs. */
+  y: Expr[];
+  /** Gradient of the first output. */
+  dy: Expr;
+  /** Gradients of all outputs, null where none flows. */
+  dys: (Expr | null)[];
+  dims(value: Expr): readonly Dim[];
+  /** Whether input i wants a gradient: rules may skip costly ones nobody reads. */
+  wants(i: number): boolean;
+  /** The input's constant as plain numbers, where it is one. */
+  constant(i: number): number[] | undefined;
+  /** The node with its optional outputs present. */
+  outputs(count: number): Expr[];
+}
+
+/** One gradient an input, in order; null where none flows. */
+export type Rule = (c: Context) => Gradients;
+export type Gradients = readonly (Expr | null)[];
+
+/** Said where an operator is known but this use of it is not: nothing is skipped in silence. */
+export function unsupported(c: Context, what: string): InputError {
+  return new InputError({
+    code: 'autodiff.unsupported-use',
+    subject: `${c.node.title}: ${what}`,
+    remedy: 'extend its rule in engine/autodiff/rules.ts',
+  });
+}
+
+export const last = (dims: readonly Dim[], back = 1): number => {
+  const d = dims[dims.length - back];
+  if (typeof d !== 'number') throw new Error(`expected a static dimension, found ${d}`);
+  return d;
+};
+
+export const inverse = (perm: readonly number[]): number[] => perm.map((_, i) => perm.indexOf(i));
+
+/** Zeros in the shape of x. */
+export function zeros(x: Expr, dims: readonly Dim[]): Expr {
+  if (dims.every((d) => typeof d === 'number'))
+    return constant(
+      x.graph,
+      x.graph.float,
+      dims as number[],
+      new Float32Array(dims.reduce((n: number, d) => n * (d as number), 1)),
+    );
+  return x.shape().op('ConstantOfShape', [], {
+    value: {
+      dtype: x.graph.float,
+      dims: [1],
+      data: x.graph.float === 'float64' ? new Float64Array(1) : new Float32Array(1),
+    } as never,
+  });
+}
+
+/** A scalar int64. */
+export const constantInt = (e: Expr, value: number): Expr => constant(e.graph, 'int64', [], [value]);
+
+/** The size of one dimension, as int64 [1]. */
+export function sizeAt(x: Expr, dims: readonly Dim[], axis: number): Expr {
+  const size = dims[axis];
+  return typeof size === 'number' ? x.ints(size) : x.shape().gather(x.ints(axis));
+}

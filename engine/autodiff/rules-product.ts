@@ -1,0 +1,90 @@
+/** @file Gradient rules of matrix products. */
+import type { Expr } from '../expressions/expr.ts';
+import type { Dim } from '../graph/ir.ts';
+import { type Context, type Gradients, last, unsupported } from './rule.ts';
+import { reshapeLike } from './shapes.ts';
+
+/** dA = dY B^T, dB = A^T dY; a matrix on the right is one product over all leading dimensions. */
+export function matmul(c: Context): Gradients {
+  const { dy, x: [a, b] } = c; // biome-ignore format: one line reads better
+  const [da, db] = [c.dims(a), c.dims(b)];
+  if (da.length === 1 || db.length === 1) return vectorMatmul(c);
+  const swap = (e: Expr, rank: number): Expr =>
+    e.transpose(...Array.from({ length: rank - 2 }, (_, i) => i), rank - 1, rank - 2);
+  if (db.length === 2 && da.length > 2) {
+    const [k, n] = [last(db, 2), last(db)];
+    const flat = dy.reshape(-1, n);
+    const ga = reshapeLike(flat.op('Gemm', [b], { transB: 1 }), [], da, a);
+    return [ga, c.wants(1) ? a.reshape(-1, k).op('Gemm', [flat], { transA: 1 }) : null];
+  }
+  if (da.length === 2 && db.length === 2) return [dy.op('Gemm', [b], { transB: 1 }), a.op('Gemm', [dy], { transA: 1 })];
+  return [dy.matmul(swap(b, db.length)), swap(a, da.length).matmul(dy)];
+}
+
+/** [k] x [k, n], [m, k] x [k] and [k] x [k], which drop a dimension. */
+function vectorMatmul({ dy, x: [a, b], dims }: Context): Gradients {
+  const [ra, rb] = [dims(a).length, dims(b).length];
+  if (ra === 1 && rb === 1) return [dy.mul(b), dy.mul(a)];
+  if (ra > 2 || rb > 2) throw new Error('a vector times a stack of matrices has no rule');
+  if (ra === 1) return [b.matmul(dy), a.unsqueeze(1).mul(dy.unsqueeze(0))];
+  return [dy.unsqueeze(1).mul(b.unsqueeze(0)), a.transpose(1, 0).matmul(dy)];
+}
+
+/** The shape in which MatMul's gradient for input `k` comes, before the walk sums broadcast batch dimensions. */
+export function matmulGradientDims(k: number, a: readonly Dim[], b: readonly Dim[], y: readonly Dim[]): readonly Dim[] {
+  const input = k === 0 ? a : b;
+  if (a.length === 1 || b.length === 1 || b.length === 2) return input;
+  return [...y.slice(0, -2), ...input.slice(-2)];
+}
+
+/** Y = alpha A' B' + beta C. */
+export function gemm(c: Context): Gradients {
+  const { x: [a, b, bias], node } = c; // biome-ignore format: one line reads better
+  const [ta, tb] = [node.int('transA', 0), node.int('transB', 0)];
+  const alpha = node.float('alpha', 1);
+  const beta = node.float('beta', 1);
+  const dy = alpha === 1 ? c.dy : c.dy.mul(alpha);
+  const da = ta ? b.op('Gemm', [dy], { transA: tb, transB: 1 }) : dy.op('Gemm', [b], { transB: 1 - tb });
+  const db = tb ? dy.op('Gemm', [a], { transA: 1, transB: ta }) : a.op('Gemm', [dy], { transA: 1 - ta });
+  const dc = bias ? (beta === 1 ? c.dy : c.dy.mul(beta)) : null;
+  return [da, db, dc];
+}
+
+/**
+ * Each operand's gradient is an einsum of dy with the others; a letter that one operand alone has was summed out of it,
+ * so its gradient is the same all along that axis.
+ */
+export function einsum(c: Context): Gradients {
+  const { terms, output } = parseEquation(c);
+  return terms.map((term, i) => {
+    const others = terms.flatMap((t, j) => (j === i ? [] : [{ term: t, x: c.x[j] }]));
+    const reachable = output + others.map((o) => o.term).join('');
+    const kept = [...term].filter((l) => reachable.includes(l)).join('');
+    const equation = `${[output, ...others.map((o) => o.term)].join(',')}->${kept}`;
+    const gradient = c.dy.op('Einsum', others.map((o) => o.x), { equation }); // biome-ignore format: one line reads better
+    if (kept === term) return gradient;
+    const lost = [...term].flatMap((l, axis) => (kept.includes(l) ? [] : [axis]));
+    return gradient.unsqueeze(...lost).expandTo(c.x[i].shape());
+  });
+}
+
+/** The operands' letters and the output's, an ellipsis written out in capital letters that the equation does not use. */
+function parseEquation(c: Context): { terms: string[]; output: string } {
+  const equation = c.node.string('equation', '').replaceAll(' ', '');
+  const [left, right] = equation.split('->');
+  const ranks = c.x.map((x) => c.dims(x).length);
+  const spare = [...'ZYXWVUTSRQPONMLKJIHGFEDCBA'].filter((l) => !equation.includes(l));
+  const written = left.split(',');
+  const widths = written.map((t, i) => (t.includes('...') ? ranks[i] - (t.length - 3) : 0));
+  const most = Math.max(...widths);
+  const ellipsis = (width: number): string => spare.slice(0, most).reverse().slice(most - width).join(''); // biome-ignore format: one line reads better
+  const terms = written.map((t, i) => t.replace('...', ellipsis(widths[i])));
+  const letters = terms.join('');
+  const implicit = [...new Set(letters)].filter((l) => letters.split(l).length === 2 && !ellipsis(most).includes(l));
+  const output = right === undefined ? ellipsis(most) + implicit.sort().join('') : right.replace('...', ellipsis(most));
+  if (terms.some((t) => new Set(t).size < t.length))
+    throw unsupported(c, `equation '${equation}' repeats an index within one operand`);
+  if (widths.some((w, i) => written[i].includes('...') && w !== most))
+    throw unsupported(c, `equation '${equation}' broadcasts its ellipsis`);
+  return { terms, output };
+}

@@ -1,0 +1,105 @@
+/** @file Gradient rules of operators that move, join and cut tensors without computing anything. */
+import { constant, type Expr } from '../expressions/expr.ts';
+import { type Context, constantInt, type Gradients, inverse, last, sizeAt, unsupported } from './rule.ts';
+import { positiveAxis, reshapeLike } from './shapes.ts';
+
+/** Each input has its stretch of dy. */
+export function concat(c: Context): Gradients {
+  const axis = positiveAxis(c.node.int('axis', 0), c.dims(c.y[0]).length);
+  const sizes = c.x.map((x) => c.dims(x)[axis]);
+  const split = sizes.every((s) => typeof s === 'number')
+    ? constant(c.dy.graph, 'int64', [sizes.length], sizes as number[])
+    : sizeAt(c.x[0], c.dims(c.x[0]), axis).concat(
+        c.x.slice(1).map((x) => sizeAt(x, c.dims(x), axis)),
+        0,
+      );
+  return c.dy.ops('Split', [split], c.x.length, { axis });
+}
+
+/** Outputs that nobody reads count as zeros. */
+export function split(c: Context): Gradients {
+  const parts = c.dys.map((d, i) => d ?? c.y[i].mul(0));
+  return [parts[0].concat(parts.slice(1), c.node.int('axis', 0)), null];
+}
+
+/** Back into the input's shape: Reshape, Flatten, Squeeze and Unsqueeze move nothing. */
+export const reshapeBack = (c: Context): Expr => reshapeLike(c.dy, c.dims(c.y[0]), c.dims(c.x[0]), c.x[0]);
+
+/** Zeros around the slice, one axis after the other: where it begins and ends is read off the same slice of 0, 1, 2, ... */
+export function slice(c: Context): Gradients {
+  const { dy, x: [x, starts, ends] } = c; // biome-ignore format: one line reads better
+  const dims = c.dims(x);
+  const axes = c.x[3] ? c.constant(3) : Array.from({ length: last(c.dims(starts)) }, (_, i) => i);
+  if (!axes) throw unsupported(c, 'its axes are not constant');
+  const steps = c.x[4] ? c.constant(4) : axes.map(() => 1);
+  if (!steps) throw unsupported(c, 'its steps are not constant');
+  const at = (e: Expr, i: number): Expr => (axes.length === 1 ? e : e.gather(dy.ints(i)));
+  let out = dy;
+  axes.forEach((given, i) => {
+    const axis = positiveAxis(given, dims.length);
+    const size = sizeAt(x, dims, axis);
+    const places = constantInt(dy, 0).op('Range', [size.squeeze(0), constantInt(dy, 1)]);
+    const picked = places.op('Slice', [at(starts, i), at(ends, i), dy.ints(0), dy.ints(steps[i])]);
+    if (steps[i] === 1) {
+      const before = picked.gather(dy.ints(0));
+      const after = size.sub(dy.ints(1)).sub(picked.gather(dy.ints(-1)));
+      // Pads of all axes: moving a Transpose over a Pad that names its axes, ONNX Runtime 1.30 forgets them.
+      const rest = Array.from({ length: dims.length - 1 }, () => 0);
+      const pads = [rest.slice(0, axis), before, rest, after, rest.slice(axis)];
+      out = out.op('Pad', [joined(dy, pads)]);
+    } else out = placed(out, picked, size, axis, dims.length);
+  });
+  return [out, ...c.x.slice(1).map(() => null)];
+}
+
+/** Numbers and int64 vectors end to end. */
+function joined(e: Expr, parts: readonly (Expr | number[])[]): Expr {
+  const [first, ...others] = parts.flatMap((p) => (Array.isArray(p) ? (p.length ? [e.ints(...p)] : []) : [p]));
+  return first.concat(others, 0);
+}
+
+/** The slices of `e` along an axis laid at the places given of an axis of `size` zeros. */
+function placed(e: Expr, places: Expr, size: Expr, axis: number, rank: number): Expr {
+  const front = [axis, ...Array.from({ length: rank }, (_, d) => d).filter((d) => d !== axis)];
+  const moved = axis === 0 ? e : e.transpose(...front);
+  const rest = front.slice(1).map((_, d) => d + 1);
+  const shape = rank === 1 ? size : size.concat([moved.shape().gather(e.ints(...rest))], 0);
+  const filled = e
+    .number(0)
+    .expandTo(shape)
+    .op('ScatterND', [places.unsqueeze(-1), moved], { reduction: 'add' });
+  return axis === 0 ? filled : filled.transpose(...inverse(front));
+}
+
+/** The middle of dy. */
+export function pad(c: Context): Gradients {
+  if (c.node.string('mode', 'constant') !== 'constant') throw unsupported(c, 'only constant padding has a rule');
+  const [x, pads] = c.x;
+  const rank = c.dims(x).length;
+  const axes = c.x[3] ? c.constant(3) : Array.from({ length: rank }, (_, i) => i);
+  if (!axes) throw unsupported(c, 'its axes are not constant');
+  const n = axes.length;
+  const begins = pads.slice(0, n, 0);
+  const where = constant(
+    c.dy.graph,
+    'int64',
+    [n],
+    axes.map((a) => positiveAxis(a, rank)),
+  );
+  const ends = begins.add(x.shape().gather(where));
+  return [c.dy.op('Slice', [begins, ends, where]), ...c.x.slice(1).map(() => null)];
+}
+
+/** Repeats are summed: dims [r0, d0, r1, d1, ...]. */
+export function tile({ dy, x: [x, repeats], dims }: Context): Gradients {
+  const folded = repeats
+    .unsqueeze(1)
+    .concat([x.shape().unsqueeze(1)], 1)
+    .reshape(-1);
+  return [dy.reshapeTo(folded).sum(dims(x).map((_, i) => 2 * i)), null];
+}
+
+/** The inverse permutation; by default the axes are reversed. */
+export function transpose({ dy, node, dims, x: [x] }: Context): Gradients {
+  return [dy.transpose(...inverse(node.ints('perm') ?? dims(x).map((_, i, d) => d.length - 1 - i)))];
+}

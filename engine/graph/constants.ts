@@ -1,0 +1,66 @@
+/** @file Constants as files write them (nodes, quantised weights, branches that are settled) as plain constants, when a file is read. */
+import { InputError } from '../../common/errors.ts';
+import type { Attribute, Graph, Node } from './ir.ts';
+import { castFloat, sizeOf, type Tensor, tensor } from './tensor.ts';
+
+/** Constant nodes become constants. */
+export function inlineConstants(graph: Graph): void {
+  graph.nodes = graph.nodes.filter((node) => {
+    if (node.op !== 'Constant') return true;
+    const [[kind, a]] = [...node.attributes];
+    become(node, constantOf(kind, a));
+    return false;
+  });
+}
+
+function constantOf(kind: string, a: Attribute): Tensor {
+  if (a.kind === 'tensor') return a.value;
+  if (kind === 'value_float') return tensor('float32', [], [a.value as number]);
+  if (kind === 'value_int') return tensor('int64', [], [a.value as number]);
+  const list = a.value as readonly number[];
+  if (kind === 'value_floats') return tensor('float32', [list.length], list);
+  if (kind === 'value_ints') return tensor('int64', [list.length], list);
+  throw new InputError({
+    code: 'onnx.unsupported',
+    subject: `a Constant node with '${kind}' is not read`,
+    remedy: 'export the model again',
+  });
+}
+
+/** Makes a node's output a constant. */
+function become(node: Node, constant: Tensor): void {
+  const [value] = node.outputs;
+  node.setInputs([]);
+  value.producer = null;
+  value.constant = constant;
+  value.dtype = constant.dtype;
+  value.dims = constant.dims;
+}
+
+/** Weights stored as integers with a scale become floats: w = (q - zero) scale, by tensor, axis or block. */
+export function foldDequantized(graph: Graph): void {
+  graph.nodes = graph.nodes.filter((node) => {
+    const [q, scale, zero] = node.inputs.map((v) => v?.constant);
+    if (node.op !== 'DequantizeLinear' || !q || !scale || (node.inputs[2] && !zero)) return true;
+    become(node, dequantized(node, q, scale, zero ?? undefined));
+    return false;
+  });
+}
+
+function dequantized(node: Node, q: Tensor, scaleTensor: Tensor, zero: Tensor | undefined): Tensor {
+  const scale = castFloat(scaleTensor, 'float32').data;
+  const data = new Float32Array(q.data.length);
+  const axis = (node.int('axis', 1) + q.dims.length) % Math.max(1, q.dims.length);
+  const block = node.int('block_size', 0);
+  const inner = sizeOf(q.dims.slice(axis + 1));
+  const size = q.dims[axis] ?? 1;
+  const groups = block ? Math.ceil(size / block) : size;
+  for (let i = 0; i < data.length; i++) {
+    const along = Math.floor(i / inner) % size;
+    const outer = Math.floor(i / (inner * size));
+    const at =
+      scale.length === 1 ? 0 : block ? (outer * groups + Math.floor(along / block)) * inner + (i % inner) : along;
+    data[i] = (Number(q.data[i]) - Number(zero?.data[at] ?? 0)) * scale[at];
+  }
+  return { dtype: 'float32', dims: q.dims, data };
+}
