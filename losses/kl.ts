@@ -15,6 +15,10 @@ export interface KLOptions {
  *
  * T^2 keeps the gradient's size the same at every temperature.
  *
+ * @example
+ * import { kl } from 'onnx-distill/losses';
+ * const { loss } = await kl().evaluate({ student: [[3, 2, 0]], teacher: [[4, 2, 1]] });
+ * loss; // 0.064971
  * @source Hinton et al. 2015 (arXiv 1503.02531)
  */
 export function kl({ temperature = 1, studentTemperature = temperature }: KLOptions = {}): Loss {

@@ -17,6 +17,13 @@ export interface RelativeGeometryOptions {
  * Moving, turning or scaling either space changes nothing. Needs three texts or more in a step for angles; angles cost the
  * cube of their number.
  *
+ * @example
+ * import { relativeGeometry } from 'onnx-distill/losses';
+ * const { loss } = await relativeGeometry({ angleWeight: 0 }).evaluate({
+ *   queries: [[0, 0], [1, 0], [0, 1]],
+ *   teacherQueries: [[0, 0], [3, 0], [0, 4]],
+ * });
+ * loss; // 0.005222
  * @source Park, Kim, Lu and Cho, CVPR 2019 (arXiv 1904.05068)
  */
 export function relativeGeometry({
