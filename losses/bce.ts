@@ -13,6 +13,10 @@ export interface BCEOptions {
  *
  *     value_b = mean_n( softplus(s_n) - sigmoid(t_n / T) s_n )
  *
+ * @example
+ * import { bce } from 'onnx-distill/losses';
+ * const { loss } = await bce().evaluate({ student: [[0, 0]], teacher: [[3, -2]] });
+ * loss; // 0.693147
  * @source the pointwise option of score matching, Kim et al. 2023 (arXiv 2301.12005)
  */
 export function bce({ temperature = 1, scale = 1 }: BCEOptions = {}): Loss {

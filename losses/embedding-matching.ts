@@ -26,6 +26,11 @@ export interface EmbeddingMatchingOptions {
  *
  * so that the mean over queries is the mean over queries plus the mean over documents, each document counted once.
  *
+ * @example
+ * import { embeddingMatching } from 'onnx-distill/losses';
+ * const matching = embeddingMatching({ of: 'queries', distance: 'l2' });
+ * const { loss } = await matching.evaluate({ queries: [[0.6, 0.8]], teacherQueries: [[1, 0]] });
+ * loss; // 0.894427
  * @source Kim, Rawat, Zaheer et al. 2023 (arXiv 2301.12005), equations 7 and 8
  */
 export function embeddingMatching({ of = 'both', distance = 'squared' }: EmbeddingMatchingOptions = {}): Loss {

@@ -1,6 +1,8 @@
 /** @file All losses, by the names that configs use. */
 import { bce } from './bce.ts';
 import { embeddingMatching } from './embedding-matching.ts';
+import { gramMatching } from './gram-matching.ts';
+import { inBatchKL } from './in-batch-kl.ts';
 import { infoNCE } from './info-nce.ts';
 import { kl } from './kl.ts';
 import { m3se } from './m3se.ts';
@@ -15,6 +17,8 @@ import { slam } from './slam.ts';
 export const losses = {
   bce,
   'embedding-matching': embeddingMatching,
+  'gram-matching': gramMatching,
+  'in-batch-kl': inBatchKL,
   'info-nce': infoNCE,
   kl,
   m3se,
@@ -29,10 +33,13 @@ export const losses = {
 
 export { type ArrayInput, defineLoss, type Evaluation, type Loss, type LossInput, type LossInputs } from './loss.ts';
 export { type MatryoshkaOptions, matryoshka } from './matryoshka.ts';
+export { loadLoss } from './user-loss.ts';
 export { type WeightedLoss, weightedSum } from './weighted-sum.ts';
 export {
   bce,
   embeddingMatching,
+  gramMatching,
+  inBatchKL,
   infoNCE,
   kl,
   m3se,

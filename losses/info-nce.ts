@@ -1,33 +1,82 @@
 /** @file InfoNCE over all documents of the step. */
 import type { Expr } from '../engine/expressions/expr.ts';
-import { defineLoss, type Loss, masked } from './loss.ts';
+import { defineLoss, type Loss, type LossInput, type LossInputs, masked, scoresInBatch } from './loss.ts';
 
 export interface InfoNCEOptions {
   /** Divides the scores: 0.05 for cosines, 1 for dot products. */
   temperature?: number;
   /** `query-to-document`, or `both` for the mean with the direction from each positive to the queries. */
   direction?: 'query-to-document' | 'both';
+  /**
+   * Documents that the teacher scores above the query's positive less `margin` are probably relevant and do not stand against
+   * it. `by` says which scores: the teacher's `embeddings`' dot products with all documents, its scores of the query's own
+   * `candidates` (column 0 the positive), or `given` for all documents.
+   */
+  falseNegatives?: { by: 'candidates' | 'embeddings' | 'given'; margin: number };
 }
+
+const wanted: Record<string, readonly LossInput[]> = {
+  candidates: ['teacher', 'mask', 'candidates'],
+  embeddings: ['teacherQueries', 'teacherDocuments'],
+  given: ['teacherInBatch'],
+};
 
 /**
  * Contrasts each query's positive with all other documents of the step, hard negatives and other queries' documents alike.
  *
  *     value_b = -log( exp(s_b+ / t) / sum_m exp(s_bm / t) ),  s = Q P^T
  *
- * A query without a positive has the value 0. Known other positives and duplicates are left out by `inBatch`.
+ * A query without a positive has the value 0. Known other positives and duplicates are left out by `inBatch`, probable ones
+ * by `falseNegatives`.
  *
+ * @example
+ * import { infoNCE } from 'onnx-distill/losses';
+ * // Document b is the positive of query b where `positives` is not given; the third is a hard negative.
+ * const { loss } = await infoNCE({ temperature: 1 }).evaluate({
+ *   queries: [[1, 0], [1, 0]],
+ *   documents: [[1, 0], [1, 0], [1, 0]],
+ * });
+ * loss; // 1.098612
  * @source van den Oord et al. 2018 (arXiv 1807.03748); Karpukhin et al. 2020 (arXiv 2004.04906)
  */
-export function infoNCE({ temperature = 0.05, direction = 'query-to-document' }: InfoNCEOptions = {}): Loss {
+export function infoNCE({
+  temperature = 0.05,
+  direction = 'query-to-document',
+  falseNegatives,
+}: InfoNCEOptions = {}): Loss {
   return defineLoss({
     name: 'info-nce',
-    needs: ['queries', 'documents', 'positives', 'inBatch'],
-    perQuery({ queries, documents, positives, inBatch }) {
+    needs: ['queries', 'documents', 'positives', 'inBatch', ...(falseNegatives ? wanted[falseNegatives.by] : [])],
+    perQuery(inputs) {
+      const { queries, documents, positives, inBatch } = inputs;
       const scores = queries.matmul(documents.transpose(1, 0)).mul(1 / temperature); // [B, M]
-      const logits = masked(scores, inBatch.max(positives));
+      const allowed = falseNegatives ? inBatch.mul(trueNegatives(inputs, falseNegatives)) : inBatch;
+      const logits = masked(scores, allowed.max(positives));
       const count = positives.sum([1]).max(1);
       const along = (axis: number): Expr => logits.logSoftmax(axis).mul(positives).sum([1]).div(count).neg();
       return direction === 'both' ? along(1).add(along(0)).mul(0.5) : along(1);
     },
   });
+}
+
+/** [B, M] 0 where the teacher holds a document for about as relevant as the positive, else 1. */
+function trueNegatives(inputs: LossInputs, { by, margin }: NonNullable<InfoNCEOptions['falseNegatives']>): Expr {
+  const { positives, teacher, mask, candidates } = inputs;
+  if (by === 'candidates') {
+    const limit = teacher.slice(0, 1, 1).sub(margin); // [B, 1]
+    const doubtful = teacher.greater(limit).float().mul(mask); // [B, N]
+    const place = positives
+      .mul(0)
+      .add(1)
+      .op('CumSum', [positives.ints(1).squeeze(0)])
+      .sub(1); // [B, M] 0, 1, ...
+    const here = candidates.float().unsqueeze(2).equal(place.unsqueeze(1)).float(); // [B, N, M]
+    return here.mul(doubtful.unsqueeze(2)).maximum([1]).from(1).stopGradient();
+  }
+  const { scores, known } = scoresInBatch(inputs, by);
+  // The lowest of several positives; a query without one is held to nothing.
+  const scored = known ? positives.mul(known) : positives;
+  const lowest = scored.greater(0).where(scores, 1e30).neg().maximum([1], true).neg(); // [B, 1]
+  const doubtful = scores.greater(lowest.sub(margin)).float();
+  return (known ? doubtful.mul(known) : doubtful).from(1).stopGradient();
 }

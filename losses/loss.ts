@@ -37,6 +37,8 @@ export interface LossInputs {
   inBatch: Expr;
   /** [B, M] 1 at one query a document: which query's value a document's own loss is added to. */
   owner: Expr;
+  /** [B, M] the teacher's raw scores of all documents of the step; NaN where it was not asked. */
+  teacherInBatch: Expr;
   /** [B, Dt] and [M, Dt] the teacher's embeddings. */
   teacherQueries: Expr;
   teacherDocuments: Expr;
@@ -87,11 +89,41 @@ export function defineLoss(definition: {
   perQuery(inputs: LossInputs): Expr;
 }): Loss {
   const uses = definition.uses ?? [];
-  return {
+  const made: Loss = {
     ...definition,
+    perQuery: (inputs) => definition.perQuery(prepared(inputs)),
     uses,
-    evaluate: (arrays, weights) => evaluate(definition, [...definition.needs, ...uses], arrays, weights),
+    evaluate: (arrays, weights) => evaluate(made, [...definition.needs, ...uses], arrays, weights),
   };
+  return made;
+}
+
+const padded: readonly LossInput[] = ['student', 'teacher', 'reliability', 'pairQueries', 'pairDocuments'];
+
+/**
+ * What the teacher says is constant; where the mask has padding there are zeros, so that nothing that stands there counts, not
+ * even NaN.
+ */
+function prepared(inputs: LossInputs): LossInputs {
+  const real = inputs.mask?.greater(0); // [B, N]
+  const clean = (name: LossInput, e: Expr): Expr => {
+    if (!real) return e;
+    if (name === 'gumbel') return real.unsqueeze(1).where(e, 0);
+    if (!padded.includes(name)) return e;
+    return (name.startsWith('pair') ? real.unsqueeze(2) : real).where(e, 0);
+  };
+  return Object.fromEntries(
+    (Object.entries(inputs) as [LossInput, Expr | undefined][]).flatMap(([name, e]) =>
+      e
+        ? [
+            [
+              name,
+              studentSide.includes(name) || integers.includes(name) ? clean(name, e) : clean(name, e).stopGradient(),
+            ],
+          ]
+        : [],
+    ),
+  ) as unknown as LossInputs;
 }
 
 /** mean over queries of weight x value: a weight of 0 is as if the query's loss were 0. */
@@ -111,6 +143,7 @@ async function evaluate(
   const scores = given.get('student') ?? given.get('teacher');
   if (scores && !given.has('mask'))
     given.set('mask', { dtype: 'float64', dims: scores.dims, data: new Float64Array(scores.data.length).fill(1) });
+  addDefaults(given, loss.needs);
   for (const name of loss.needs)
     if (!given.has(name))
       throw new InputError({
@@ -165,6 +198,26 @@ async function evaluate(
   }
 }
 
+/**
+ * What plain arrays need not say: without `positives` document b is query b's, without `inBatch` every document may stand
+ * against every query, without `owner` documents belong to the queries in their order.
+ */
+function addDefaults(given: Map<LossInput, Tensor>, needs: readonly LossInput[]): void {
+  const B = given.get('queries')?.dims[0] ?? given.get('teacherInBatch')?.dims[0];
+  const M = given.get('documents')?.dims[0];
+  if (B === undefined || M === undefined) return;
+  const rules: Partial<Record<LossInput, (b: number, m: number) => boolean>> = {
+    positives: (b, m) => b === m,
+    inBatch: () => true,
+    owner: (b, m) => b === Math.floor((m * B) / M),
+  };
+  for (const [name, rule] of Object.entries(rules) as [LossInput, (b: number, m: number) => boolean][])
+    if (needs.includes(name) && !given.has(name)) {
+      const data = Float64Array.from({ length: B * M }, (_, i) => Number(rule(Math.floor(i / M), i % M)));
+      given.set(name, { dtype: 'float64', dims: [B, M], data });
+    }
+}
+
 function toTensor(name: LossInput, input: ArrayInput): Tensor {
   const { dims, data } = 'dims' in input ? input : flatten(name, input);
   if (integers.includes(name)) return { dtype: 'int64', dims, data: BigInt64Array.from(Array.from(data), BigInt) };
@@ -199,3 +252,49 @@ export const meanOver = (values: Expr, mask: Expr): Expr =>
     .mul(mask)
     .sum([1])
     .div(mask.sum([1]).max(1));
+
+/**
+ * [B, M] the teacher's scores of all documents of the step and whether it gave one: as given, or the dot products of its
+ * embeddings.
+ */
+export function scoresInBatch(
+  { teacherInBatch, teacherQueries, teacherDocuments }: LossInputs,
+  from: 'given' | 'embeddings',
+): { scores: Expr; known: Expr | undefined } {
+  if (from === 'embeddings')
+    return { scores: teacherQueries.matmul(teacherDocuments.transpose(1, 0)).stopGradient(), known: undefined };
+  const known = teacherInBatch.equal(teacherInBatch).float(); // NaN equals nothing
+  return { scores: known.greater(0).where(teacherInBatch, 0).stopGradient(), known };
+}
+
+/** T^2 KL(softmax(t / T) || softmax(s / T')) along the last axis, over what the mask leaves. */
+export function divergence(
+  student: Expr,
+  teacher: Expr,
+  mask: Expr,
+  temperature: number,
+  studentTemperature: number,
+): Expr {
+  const logP = masked(teacher.mul(1 / temperature), mask)
+    .logSoftmax()
+    .stopGradient();
+  const logQ = masked(student.mul(1 / studentTemperature), mask).logSoftmax();
+  // Padding has p = 0 and finite logarithms, so it adds nothing.
+  return logP
+    .exp()
+    .mul(logP.sub(logQ))
+    .mul(mask)
+    .sum([-1])
+    .mul(temperature ** 2);
+}
+
+/** 1 off the diagonal of [n, n], n the rows of e. */
+export function notSelf(e: Expr): Expr {
+  const place = e
+    .stopGradient()
+    .mul(0)
+    .add(1)
+    .mean([1])
+    .op('CumSum', [e.ints(0).squeeze(0)]); // 1, 2, ..., n
+  return place.unsqueeze(1).equal(place.unsqueeze(0)).not().float();
+}

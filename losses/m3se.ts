@@ -13,6 +13,10 @@ export interface M3SEOptions {
  *
  * With a single negative this is MarginMSE. A query without a positive or without a negative has the value 0.
  *
+ * @example
+ * import { m3se } from 'onnx-distill/losses';
+ * const { loss } = await m3se().evaluate({ student: [[3, 1, 2.5]], teacher: [[4, 2, 1]] });
+ * loss; // 2.25
  * @source Menon et al., ICML 2022, "In defense of dual-encoders for neural ranking", as third parties implement it
  */
 export function m3se({ scale = 1 }: M3SEOptions = {}): Loss {

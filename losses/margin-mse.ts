@@ -13,6 +13,11 @@ export interface MarginMSEOptions {
  *
  * A negative margin of the teacher is kept: it is what corrects a wrong label.
  *
+ * @example
+ * import { marginMSE } from 'onnx-distill/losses';
+ * const { values, gradients } = await marginMSE().evaluate({ student: [[3, 2, 0]], teacher: [[4, 2, 1]] });
+ * values[0]; // 0.5
+ * gradients.student[1]; // 1
  * @source Hofstätter et al. 2020 (arXiv 2010.02666)
  */
 export function marginMSE({ scale = 1 }: MarginMSEOptions = {}): Loss {

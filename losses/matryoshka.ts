@@ -17,6 +17,15 @@ export interface MatryoshkaOptions {
  * A projection is cut to its first m rows.
  *
  * @throws InputError where no widths are given or the weights are not as many
+ * @example
+ * import { kl, matryoshka } from 'onnx-distill/losses';
+ * const { loss } = await matryoshka(kl(), { dimensions: [2, 1], normalize: false }).evaluate({
+ *   queries: [[1, 0]],
+ *   documents: [[3, 5], [2, 0], [0, 1]],
+ *   candidates: [[0, 1, 2]],
+ *   teacher: [[4, 2, 1]],
+ * });
+ * loss; // 0.129942
  * @source Kusupati et al., NeurIPS 2022 (arXiv 2205.13147)
  */
 export function matryoshka(base: Loss, { dimensions, weights, normalize = true }: MatryoshkaOptions): Loss {

@@ -13,6 +13,10 @@ export interface MSEOptions {
  *
  * Not shift-invariant: the student must learn the teacher's scale too. See margin-mse.
  *
+ * @example
+ * import { mse } from 'onnx-distill/losses';
+ * const { loss } = await mse().evaluate({ student: [[3, 2]], teacher: [[4, 2]] });
+ * loss; // 0.5
  * @source score matching, Kim et al. 2023 (arXiv 2301.12005)
  */
 export function mse({ scale = 1 }: MSEOptions = {}): Loss {

@@ -14,6 +14,17 @@ export interface PairMatchingOptions {
  *
  * The targets depend on the pair, so the student can at best reach their mean.
  *
+ * @example
+ * import { pairMatching } from 'onnx-distill/losses';
+ * const { loss } = await pairMatching().evaluate({
+ *   queries: [[0.6, 0.8]],
+ *   documents: [[1, 0]],
+ *   candidates: [[0]],
+ *   mask: [[1]],
+ *   pairQueries: { dims: [1, 1, 2], data: [1, 0] },
+ *   pairDocuments: { dims: [1, 1, 2], data: [1, 0] },
+ * });
+ * loss; // 0.894428
  * @source Kim, Rawat, Zaheer et al. 2023 (arXiv 2301.12005)
  */
 export function pairMatching({ distance = 'l2' }: PairMatchingOptions = {}): Loss {

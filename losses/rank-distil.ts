@@ -17,6 +17,10 @@ export interface RankDistilOptions {
  * pi is the teacher's order (ListMLE), or, where `gumbel` noise is given, orders drawn from the teacher's own
  * Plackett-Luce model, over which the mean is taken. Of equal scores the first comes first.
  *
+ * @example
+ * import { rankDistil } from 'onnx-distill/losses';
+ * const { loss } = await rankDistil({ topK: 1 }).evaluate({ student: [[0, 0, 0, 0]], teacher: [[1, 9, 2, 3]] });
+ * loss; // 1.386294
  * @source Reddi et al., AISTATS 2021, RankDistil
  */
 export function rankDistil({ topK = Number.POSITIVE_INFINITY, temperature = 1 }: RankDistilOptions = {}): Loss {

@@ -13,6 +13,13 @@ export interface SimilarityPreservingOptions {
  *
  * so that the mean is ||G^t - G^s||^2 / n^2. Turning either space changes nothing.
  *
+ * @example
+ * import { similarityPreserving } from 'onnx-distill/losses';
+ * const { loss } = await similarityPreserving().evaluate({
+ *   queries: [[1, 0], [0, 1]],
+ *   teacherQueries: [[2, 0, 0], [2, 0, 0]],
+ * });
+ * loss; // 0.292893
  * @source Tung and Mori, ICCV 2019 (arXiv 1907.09682)
  */
 export function similarityPreserving({ of = 'queries' }: SimilarityPreservingOptions = {}): Loss {

@@ -14,6 +14,10 @@ export interface SlamOptions {
  * a = 1 is plain cross-entropy with hard labels; a = 1/2 teaches nothing. The binary form is derived from forward
  * correction of label noise.
  *
+ * @example
+ * import { slam } from 'onnx-distill/losses';
+ * const { loss } = await slam().evaluate({ student: [[0.7, -0.2]], teacher: [[1, -1]], reliability: [[0.5, 0.5]] });
+ * loss; // 0.693147
  * @source Kontonis et al., NeurIPS 2023 (arXiv 2302.03806)
  */
 export function slam({ scale = 1 }: SlamOptions = {}): Loss {

@@ -7,7 +7,15 @@ export interface WeightedLoss {
   weight: number;
 }
 
-/** value_b = sum_i weight_i value_b(loss_i). */
+/**
+ * value_b = sum_i weight_i value_b(loss_i).
+ *
+ * @example
+ * import { kl, mse, weightedSum } from 'onnx-distill/losses';
+ * const both = weightedSum([{ loss: kl(), weight: 1 }, { loss: mse(), weight: 0.5 }]);
+ * const { loss } = await both.evaluate({ student: [[1, 1]], teacher: [[1, 1]] });
+ * loss; // 0
+ */
 export function weightedSum(parts: readonly WeightedLoss[]): Loss {
   return defineLoss({
     name: parts.map(({ loss, weight }) => `${weight} ${loss.name}`).join(' + '),

@@ -17,9 +17,26 @@ const options = {
     of: z.enum(['both', 'queries', 'documents']).optional().describe('both, or queries where documents are frozen'),
     distance: distance.default('squared'),
   },
+  'gram-matching': {
+    of: z
+      .array(z.enum(['query-document', 'query-query', 'document-document']))
+      .min(1)
+      .default(['query-document']),
+    temperature: positive.default(0.05).describe("divides the embedder's dot products"),
+    studentTemperature: positive.default(0.05),
+  },
+  'in-batch-kl': {
+    temperature: positive.default(0.05).describe("divides the teacher's scores"),
+    studentTemperature: positive.default(0.05),
+    teacherScores: z.enum(['given', 'embeddings']).default('embeddings'),
+  },
   'info-nce': {
     temperature: positive.default(0.05),
     direction: z.enum(['query-to-document', 'both']).default('query-to-document'),
+    falseNegatives: z
+      .strictObject({ by: z.enum(['candidates', 'embeddings', 'given']), margin: z.number() })
+      .optional()
+      .describe('documents that the teacher scores above the positive less the margin do not stand against the query'),
   },
   kl: {
     temperature: positive.default(1).describe("divides the teacher's scores: 1 for logits, 0.05 for cosines"),

@@ -1,0 +1,50 @@
+/** @file In-batch distillation: the teacher's distribution over all documents of the step. */
+import { defineLoss, divergence, type Loss, scoresInBatch } from './loss.ts';
+
+export interface InBatchKLOptions {
+  /** Divides the teacher's scores: 1 for logits, 0.05 for cosines. */
+  temperature?: number;
+  /** Divides the student's scores; the teacher's temperature by default, 0.05 for cosines. */
+  studentTemperature?: number;
+  /** Where the teacher's scores come from: `given` as an array, or the dot products of its `embeddings`. */
+  teacherScores?: 'given' | 'embeddings';
+}
+
+/**
+ * Kullback-Leibler divergence over every document of the step, for which the teacher must have scored all pairs (a
+ * dual-encoder has them for nothing):
+ *
+ *     value_b = T^2 sum_m p_bm (log p_bm - log q_bm),  p = softmax(t / T),  q = softmax(Q P^T / T')
+ *
+ * With a teacher that puts all on the positive (T towards 0) this is InfoNCE. Documents that the teacher was not asked about
+ * (NaN) are left out on both sides.
+ *
+ * @example
+ * import { inBatchKL } from 'onnx-distill/losses';
+ * const { loss } = await inBatchKL({ temperature: 1 }).evaluate({
+ *   queries: [[1, 0]],
+ *   documents: [[3, 0], [2, 0], [0, 1]],
+ *   teacherInBatch: [[4, 2, 1]],
+ * });
+ * loss; // 0.064971
+ * @source Hinton et al. 2015 (arXiv 1503.02531), over in-batch lists
+ */
+export function inBatchKL({
+  temperature = 0.05,
+  studentTemperature = temperature,
+  teacherScores = 'given',
+}: InBatchKLOptions = {}): Loss {
+  return defineLoss({
+    name: 'in-batch-kl',
+    needs:
+      teacherScores === 'given'
+        ? ['queries', 'documents', 'teacherInBatch']
+        : ['queries', 'documents', 'teacherQueries', 'teacherDocuments'],
+    perQuery(inputs) {
+      const student = inputs.queries.matmul(inputs.documents.transpose(1, 0)); // [B, M]
+      const { scores, known } = scoresInBatch(inputs, teacherScores);
+      const mask = known ?? scores.mul(0).add(1);
+      return divergence(student, scores, mask, temperature, studentTemperature);
+    },
+  });
+}
