@@ -24,7 +24,7 @@ export async function online(job: Job): Promise<RunReport> {
   const unscored = examples.scores.map(() => Number.NaN);
   for (const model of teachers) {
     const teacher = { ...(config.teacher as Extract<Config['teacher'], { model: string }>), model };
-    const earlier = await openTeachers({ ...config, teacher, embedder: undefined });
+    const earlier = await openTeachers({ ...config, teacher, embedder: undefined }, dataset);
     try {
       phases.push(
         (await score({ ...job, teacher: earlier.teacher }, dataset, { ...examples, scores: unscored })).scores,
