@@ -22,7 +22,7 @@ export function completed(parsed: ParsedConfig, where: string): Config {
   if (student.fresh) student.model ||= join(parsed.output, 'fresh');
   if (!data.path) refuse("'data.path' is missing", 'name a BEIR folder');
 
-  const overFrozen = pipeline === 'inherit-documents';
+  const overFrozen = pipeline === 'inherit-documents' || pipeline === 'static-queries';
   const towers = student.towers ?? (overFrozen ? 'query' : 'both');
   if (overFrozen && towers === 'both')
     refuse(`'pipeline: ${pipeline}' trains the query tower alone`, "remove 'student.towers: both'");
@@ -36,14 +36,26 @@ export function completed(parsed: ParsedConfig, where: string): Config {
       : undefined);
   if (pipeline === 'dual-to-dual' && !embedder)
     refuse("'pipeline: dual-to-dual' has no dual-encoder to learn from", "use 'teacher.kind: dual-encoder'");
-  if (!student.model) refuse("'student.model' is missing", "name a model folder, or give 'student.fresh'");
+  if (pipeline === 'static-queries' && !embedder)
+    refuse("'pipeline: static-queries' has no documents to search", "add an 'embedder'");
+  if (pipeline !== 'static-queries' && !student.model)
+    refuse("'student.model' is missing", "name a model folder, or give 'student.fresh'");
   if (towers === 'query' && !embedder)
     refuse(
       `${overFrozen ? `'pipeline: ${pipeline}'` : "'student.towers: query'"} needs frozen documents`,
       "add an 'embedder' whose documents the query tower searches",
     );
 
+  if (student.static && pipeline !== 'static-queries')
+    refuse("'student.static' is a table of tokens", "use 'pipeline: static-queries'");
+  if (pipeline === 'static-queries') {
+    if (student.model || student.fresh)
+      refuse("'pipeline: static-queries' makes its own student", "remove 'student.model'");
+    student.static ??= { order: 'none', width: 64, buckets: 131_072 };
+  }
+
   const losses = parsed.losses ?? defaultLosses(parsed, Boolean(embedder));
+  const train = { ...(pipeline === 'static-queries' ? staticTraining : training), ...defined(parsed.train) };
   const needs = needsOf(toLosses(losses, towers === 'query', parsed.matryoshka));
   if ((needs.has('teacherQueries') || needs.has('teacherDocuments')) && !embedder)
     refuse("a loss matches embeddings and there is no 'embedder'", 'add one, or remove the loss');
@@ -57,18 +69,32 @@ export function completed(parsed: ParsedConfig, where: string): Config {
       "the loss 'pair-matching' needs a cross-encoder's token vectors, which a run does not read",
       'use the loss from a program, or another loss here',
     );
-  if (parsed.train.spans && !embedder) refuse("'train.spans' needs an 'embedder'", 'add one, or remove it');
-  if (parsed.train.spans && !losses.some((l) => l.kind === 'embedding-matching' && l.of !== 'documents'))
+  if (train.spans && !embedder) refuse("'train.spans' needs an 'embedder'", 'add one, or remove it');
+  if (train.spans && !losses.some((l) => l.kind === 'embedding-matching' && l.of !== 'documents'))
     refuse("'train.spans' are only seen by the loss 'embedding-matching'", 'add it, or remove them');
   if (parsed.generate?.score && !teacher) refuse("'generate.score' needs a 'teacher'", 'add one, or remove it');
   if (parsed.train.epochs && parsed.train.steps) refuse("'train.epochs' and 'train.steps' are both given", 'keep one');
-  return { ...parsed, teacher, student: { ...student, towers }, embedder, losses };
+  if (pipeline === 'online' && !parsed.online)
+    refuse("'pipeline: online' has no earlier checkpoints", "name them under 'online.teachers'");
+  if (pipeline === 'online' && teacher?.kind !== 'cross-encoder' && teacher?.kind !== 'dual-encoder')
+    refuse("'pipeline: online' scores with a model", "use 'teacher.kind: cross-encoder' or dual-encoder");
+  return { ...parsed, teacher, student: { ...student, towers }, embedder, losses, train };
 }
 
+const training = { epochs: 1, queries: 32, learningRate: 2e-4, weightDecay: 0.01, warmupSteps: 50, spans: null };
+
+/** Rows move little by little from where the teacher put them: a high rate, no decay. As in the reference runs. */
+const staticTraining = { epochs: 5, queries: 64, learningRate: 3e-3, weightDecay: 0, warmupSteps: 100, spans: 256 };
+
+/** An object without the keys that hold nothing, so that defaults show through. */
+const defined = <T extends object>(o: T): T =>
+  Object.fromEntries(Object.entries(o).filter(([, v]) => v !== undefined)) as T;
+
 /** What teaches by default: labels and the teacher's scores, or embeddings where that is all there is. */
-function defaultLosses({ teacher }: ParsedConfig, embedder: boolean): Config['losses'] {
+function defaultLosses({ pipeline, teacher }: ParsedConfig, embedder: boolean): Config['losses'] {
   const labels = { kind: 'info-nce' };
   const matching = { kind: 'embedding-matching', weight: 2 };
+  if (pipeline === 'static-queries') return [lossSchema.parse(matching)];
   const scores = teacher && {
     kind: 'kl',
     temperature: teacher.kind === 'dual-encoder' ? COSINE_TEMPERATURE : 1,

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { InputError, nearest } from '../common/errors.ts';
 import { poolings } from '../engine/expressions/pooling.ts';
+import { orderNames } from '../students/static-order.ts';
 import { completed } from './config-check.ts';
 import { lossSchema, matryoshkaSchema } from './config-losses.ts';
 
@@ -83,12 +84,22 @@ const fresh = z
   })
   .describe('a new encoder with random weights, made under the output folder');
 
+const staticTower = z
+  .strictObject({
+    order: z.enum(orderNames).default('none').describe('what is known of word order'),
+    width: count.default(64).describe('columns of what word order adds'),
+    buckets: count.default(131_072).describe('rows of the table of hashed bigrams'),
+  })
+  .describe('a table in place of a transformer, for the pipeline static-queries');
+
 const student = z
   .strictObject({
-    model: path
+    model: z
+      .string()
       .default('')
       .describe("folder of the encoder that the student starts from; where 'fresh' is given, the folder it is made in"),
     fresh: fresh.optional(),
+    static: staticTower.optional(),
     layers: z.array(z.int().nonnegative()).min(1).optional().describe('layers kept, lowest first; all by default'),
     towers: z
       .enum(['both', 'query'])
@@ -153,18 +164,35 @@ const generate = z
   })
   .describe('queries made of the documents, for regions that the training queries leave sparse');
 
+const active = z
+  .strictObject({
+    rounds: count.default(4),
+    restart: z.boolean().default(true).describe('whether each round trains from the beginning'),
+  })
+  .describe('rounds of choosing queries, asking the teacher about them and training; the budget stands under queries');
+
+const online = z
+  .strictObject({
+    teachers: z
+      .array(path)
+      .min(1)
+      .describe('earlier checkpoints of the teacher, first to last; the teacher itself ends them'),
+    share: share.default(0.5).describe('of the steps, how many the earlier checkpoints teach in all'),
+  })
+  .describe('a sequence of teacher checkpoints that the student follows');
+
 const train = z
   .strictObject({
     epochs: z.number().positive().optional(),
     steps: count.optional().describe('in place of epochs'),
-    queries: count.default(32).describe('queries a step'),
+    queries: count.optional().describe('queries a step; 32, or 64 of a static tower'),
     candidates: count.default(8).describe('documents a query, the positive and others drawn anew each step'),
     documentTokens: count.optional().describe('tokens of a document in training, where fewer than in evaluation'),
     documentGroups: count.default(2).describe('documents are padded in so many groups of like length'),
-    learningRate: z.number().positive().default(2e-4),
-    weightDecay: z.number().min(0).default(0.01),
+    learningRate: z.number().positive().optional().describe('2e-4, or 3e-3 for a static tower'),
+    weightDecay: z.number().min(0).optional().describe('0.01, or 0 for a static tower'),
     decayNormsAndBiases: z.boolean().default(false),
-    warmupSteps: z.int().nonnegative().default(50),
+    warmupSteps: z.int().nonnegative().optional().describe('50, or 100 for a static tower'),
     finalLearningRate: share.default(0.02).describe('as a share of the learning rate'),
     clipNorm: z.number().positive().nullable().default(1),
     evaluateEvery: count.nullable().default(null).describe('steps between evaluations on the dev split; null for none'),
@@ -174,8 +202,8 @@ const train = z
     saveEvery: count.default(100).describe('steps between saved states'),
     spans: count
       .nullable()
-      .default(null)
-      .describe('generated texts (spans of documents) matched to the embedder a step; see generate'),
+      .optional()
+      .describe('generated texts matched to the embedder a step, see generate; none, or 256 for a static tower'),
     provider: z.enum(['auto', 'cpu', 'webgpu', 'cuda']).default('auto'),
     threads: count.optional(),
     onNonFinite: z.enum(['stop', 'skip']).default('stop'),
@@ -192,7 +220,13 @@ const evaluation = z
   })
   .describe('what is measured at the end');
 
-export const pipelineNames = ['cross-to-dual', 'dual-to-dual', 'inherit-documents'] as const;
+export const pipelineNames = [
+  'online',
+  'static-queries',
+  'cross-to-dual',
+  'dual-to-dual',
+  'inherit-documents',
+] as const;
 
 export const configSchema = z.strictObject({
   pipeline: z.enum(pipelineNames).default('cross-to-dual').describe('which job is done'),
@@ -215,6 +249,8 @@ export const configSchema = z.strictObject({
     ),
   matryoshka: matryoshkaSchema.optional(),
   generate: generate.optional(),
+  active: active.optional(),
+  online: online.optional(),
   train: train.prefault({}),
   evaluate: evaluation.prefault({}),
 });
@@ -224,6 +260,8 @@ type Parsed = z.output<typeof configSchema>;
 export interface Config extends Parsed {
   losses: NonNullable<Parsed['losses']>;
   student: Parsed['student'] & { towers: 'both' | 'query' };
+  train: Parsed['train'] &
+    Required<Pick<Parsed['train'], 'learningRate' | 'queries' | 'spans' | 'warmupSteps' | 'weightDecay'>>;
 }
 /** A run's options as a person writes them. */
 export type ConfigInput = z.input<typeof configSchema>;

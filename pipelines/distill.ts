@@ -4,8 +4,10 @@ import { type Config, type ConfigInput, parseConfig } from './config.ts';
 import { crossToDual } from './cross-to-dual.ts';
 import { dualToDual } from './dual-to-dual.ts';
 import { inheritDocuments } from './inherit-documents.ts';
+import { online } from './online.ts';
 import { type Job, withJob } from './stages/job.ts';
 import type { RunReport } from './stages/report.ts';
+import { staticQueries } from './static-queries.ts';
 
 export type { RunReport, System } from './stages/report.ts';
 
@@ -14,6 +16,8 @@ const pipelines: Record<Config['pipeline'], (job: Job) => Promise<RunReport>> = 
   'cross-to-dual': crossToDual,
   'dual-to-dual': dualToDual,
   'inherit-documents': inheritDocuments,
+  online,
+  'static-queries': staticQueries,
 };
 
 /**

@@ -26,7 +26,7 @@ export interface Student {
   /** Tokens of a query as training feeds them. @param limit special tokens included */
   queryTokens(text: string, limit: number): Tokens;
   /** The graph that is saved and searched with, with weights by their names in `graph`. */
-  serve(weights: Weights): Graph;
+  serve(weights: Weights): Graph | Promise<Graph>;
 }
 
 export interface StudentOptions {

@@ -77,7 +77,7 @@ export class ScoreCache {
   /** The teacher, asked only what it has not said before. */
   wrap(teacher: Teacher): Teacher {
     void this.teachers.put(teacher.key, { name: teacher.name, kind: teacher.kind });
-    const { embed } = teacher;
+    const { embed, embedTokens } = teacher;
     return {
       ...teacher,
       score: async (pairs, watch) => {
@@ -117,6 +117,24 @@ export class ScoreCache {
             },
           );
         },
+      }),
+      ...(embedTokens && {
+        embedTokens: (sequences, watch) =>
+          this.through(
+            sequences.length,
+            (i) => keyOf(teacher.key, 'tokens', sequences[i].join(' ')),
+            0,
+            watch,
+            'embed tokens',
+            'texts',
+            async (missing, inner) => {
+              const { dimensions, data } = await embedTokens(
+                missing.map((i) => sequences[i]),
+                inner,
+              );
+              return missing.map((_, k) => data.subarray(k * dimensions, (k + 1) * dimensions));
+            },
+          ),
       }),
     };
   }

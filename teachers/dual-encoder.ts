@@ -35,6 +35,10 @@ export async function dualEncoder(
         }),
       };
     },
+    async embedTokens(sequences, watch = {}) {
+      const tokens = sequences.map((ids) => encoder.tokenizer.wrap(ids));
+      return { dimensions, data: await encoder.encodeTokens(tokens, { ...watch, stage: 'embed tokens' }) };
+    },
     async score(pairs, watch = {}) {
       const queries = await encoder.encode(
         pairs.map((p) => p.query),

@@ -23,5 +23,7 @@ export interface Teacher {
   /** Raw scores (logits, dot products), one a pair. */
   score(pairs: readonly Pair[], watch?: Watch): Promise<Float32Array>;
   embed?(texts: readonly string[] | Texts, kind: 'query' | 'document', watch?: Watch): Promise<Embeddings>;
+  /** Of token ids without special tokens, which are put around them as around a query. */
+  embedTokens?(sequences: readonly (readonly number[])[], watch?: Watch): Promise<Embeddings>;
   dispose(): Promise<void>;
 }

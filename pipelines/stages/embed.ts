@@ -1,6 +1,8 @@
 /** @file The teacher's embeddings that a run matches or inherits. */
 import { FaultError } from '../../common/errors.ts';
 import type { Dataset } from '../../data/dataset.ts';
+import { TextTokenizer } from '../../data/tokenizer.ts';
+import { specialTokens } from '../../students/static.ts';
 import type { Embeddings, Teacher } from '../../teachers/teacher.ts';
 import { needsOf, toLosses } from '../config-losses.ts';
 import { textsAt } from './evaluate.ts';
@@ -43,4 +45,21 @@ function spread({ dimensions, data }: Embeddings, rows: Int32Array, length: numb
   const all = new Float32Array(length * dimensions);
   for (const [i, r] of rows.entries()) all.set(data.subarray(i * dimensions, (i + 1) * dimensions), r * dimensions);
   return { dimensions, data: all };
+}
+
+/** What the embedder makes of each token of its vocabulary alone, between special tokens; 0 for the special tokens themselves. */
+export async function tokenVectors(job: Job, folder: string): Promise<Embeddings> {
+  const { embedder, watch } = job;
+  if (!embedder?.embedTokens)
+    throw new FaultError({ code: 'run.no-embedder', subject: 'nothing embeds tokens', remedy: "add an 'embedder'" });
+  const tokenizer = await TextTokenizer.load(folder);
+  const special = await specialTokens(folder, tokenizer);
+  const ids = Array.from({ length: tokenizer.vocabularySize }, (_, id) => id).filter((id) => !special.has(id));
+  const found = await job.stage('embed', () =>
+    (embedder.embedTokens as NonNullable<Teacher['embedTokens']>)(
+      ids.map((id) => [id]),
+      watch,
+    ),
+  );
+  return spread(found, Int32Array.from(ids), tokenizer.vocabularySize);
 }

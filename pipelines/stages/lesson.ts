@@ -1,10 +1,11 @@
 /** @file From a data set to what a student is taught: queries, candidates, the teacher's scores, embeddings. */
 import { InputError } from '../../common/errors.ts';
 import type { Dataset } from '../../data/dataset.ts';
-import type { CandidateLists } from '../../data/scores.ts';
+import { type CandidateLists, candidateLists } from '../../data/scores.ts';
 import { freshModel } from '../../students/fresh.ts';
 import { loadStudent, type Student } from '../../students/student.ts';
 import type { BatchSource } from '../../training/examples.ts';
+import { needsOf, toLosses } from '../config-losses.ts';
 import { findCandidates, scoreCandidates } from './candidates.ts';
 import { embed, embedTargets } from './embed.ts';
 import { makeExamples } from './examples.ts';
@@ -34,6 +35,7 @@ export async function gather(job: Job, student: Student): Promise<{ dataset: Dat
     : [];
   const dataset = withQueries(job.dataset, made);
   const own = trainingQueries(config, job.dataset);
+  if (!comparesDocuments(job)) return { dataset, lists: withoutCandidates(job, own) };
   const find = (queries: readonly number[], source = config.candidates.source): Promise<CandidateLists> =>
     job.stage('candidates', () =>
       findCandidates(
@@ -54,6 +56,23 @@ export async function gather(job: Job, student: Student): Promise<{ dataset: Dat
     dataset,
     lists: joined(lists, await find(positions, given ? (job.embedder ? 'embedder' : 'bm25') : undefined)),
   };
+}
+
+/** Whether some loss looks at a query's documents. */
+function comparesDocuments({ config, frozenDocuments }: Job): boolean {
+  const needs = needsOf(toLosses(config.losses, frozenDocuments, config.matryoshka));
+  return (['student', 'teacher', 'documents', 'positives'] as const).some((n) => needs.has(n));
+}
+
+/** Queries with their positive alone (or any document): nothing looks at it. */
+function withoutCandidates({ config, dataset }: Job, queries: readonly number[]): CandidateLists {
+  const qrels = dataset.qrels(config.data.splits.train);
+  return candidateLists(
+    queries.map((query) => {
+      const [relevant] = [...(qrels.get(dataset.queries.ids[query]) ?? [])].filter(([, grade]) => grade > 0);
+      return { query, documents: [relevant ? (dataset.documents.indexOf(relevant[0]) ?? 0) : 0], scores: [0] };
+    }),
+  );
 }
 
 /** What the teacher says of each candidate. */

@@ -26,7 +26,7 @@ export async function saveStudent(
 ): Promise<Saved> {
   const { config, dataset, teacher, embedder } = job;
   const folder = job.path('checkpoint');
-  const graph = student.serve(trained.weights);
+  const graph = await student.serve(trained.weights);
   const parameters = parameterCount(graph);
   const model = encodeGraph(graph);
   const encoder = await encoderOf(job, student, trained.weights);

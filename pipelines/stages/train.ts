@@ -7,6 +7,7 @@ import type { Student, Weights } from '../../students/student.ts';
 import type { BatchSource, Examples } from '../../training/examples.ts';
 import { StepGraph } from '../../training/step-graph.ts';
 import { type TrainResult, train } from '../../training/trainer.ts';
+import type { Config } from '../config.ts';
 import { toLosses } from '../config-losses.ts';
 import type { Targets } from './embed.ts';
 import { means, searchSplit, toRun } from './evaluate.ts';
@@ -79,7 +80,7 @@ export async function trainStudent(job: Job, lesson: Lesson, options: FitOptions
     };
     const n = examples.queries.length;
     const perStep = Math.min(settings.queries, n);
-    const totalSteps = settings.steps ?? Math.round((settings.epochs ?? 1) * Math.floor(n / perStep));
+    const totalSteps = stepsOf(config, n);
     const { dev } = config.data.splits;
     const evaluates = dev !== null && settings.evaluateEvery !== null;
     const result = await job.stage('train', () =>
@@ -136,12 +137,17 @@ export async function trainStudent(job: Job, lesson: Lesson, options: FitOptions
   }
 }
 
+/** Steps that training on n queries takes. */
+export function stepsOf({ train: { steps, epochs, queries } }: Config, n: number): number {
+  return steps ?? Math.round((epochs ?? 1) * Math.floor(n / Math.min(queries, n)));
+}
+
 const bytesOf = (a: Int32Array): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
 
 /** The student with these weights, ready to encode. */
-export function encoderOf(job: Job, student: Student, weights: Weights): Promise<Encoder> {
+export async function encoderOf(job: Job, student: Student, weights: Weights): Promise<Encoder> {
   const { queryTokens, documentTokens } = job.config.student;
-  return Encoder.of(student.serve(weights), {
+  return Encoder.of(await student.serve(weights), {
     tokenizer: student.tokenizer,
     pooling: student.pooling,
     normalize: student.normalize,

@@ -66,3 +66,14 @@ test('a student is a model folder or a fresh encoder', () => {
     "the config: 'student.model' is missing; name a model folder, or give 'student.fresh'",
   );
 });
+
+test('options with their defaults filled in are options again', () => {
+  for (const more of [
+    { pipeline: 'static-queries', student: {}, embedder: { model: 'e' } },
+    { pipeline: 'dual-to-dual', teacher: { kind: 'dual-encoder', model: 't' } },
+    { pipeline: 'inherit-documents', embedder: { model: 'e' } },
+  ] as const) {
+    const config = parseConfig({ ...minimal, ...more });
+    expect(parseConfig(config)).toEqual(config);
+  }
+});

@@ -117,3 +117,31 @@ describe('dual-to-dual', () => {
     expect(names(report)).toEqual(['student', 'embedder']);
   });
 });
+
+describe('static-queries', () => {
+  for (const order of ['none', 'bigrams', 'convolution', 'attention'] as const)
+    test(`with order ${order}, the folded tower is served as it was trained`, async () => {
+      const report = await distill(
+        options(`static-${order}`, {
+          pipeline: 'static-queries',
+          teacher: undefined,
+          student: { static: { order, width: 8, buckets: 97 } },
+          generate: { count: 60 },
+          train: { steps: 80, spans: 16, learningRate: 1e-2 },
+          evaluate: quick,
+        }),
+      );
+      const { log } = JSON.parse(readFileSync(report.report, 'utf8'));
+      expect(log.at(-1).loss).toBeLessThan(0.5 * log[0].loss);
+      const encoder = await Encoder.load(report.checkpoint);
+      const texts = ['red lamp from the garden', 'garden the from lamp red', '', 'lamp'];
+      const vectors = await encoder.encode(texts);
+      const at = (i: number): Float32Array => vectors.subarray(32 * i, 32 * (i + 1));
+      // An empty query is the zero vector: every score is 0.
+      expect(at(2).every((v) => v === 0)).toBe(true);
+      const apart = Math.max(...at(0).map((v, k) => Math.abs(v - at(1)[k])));
+      if (order === 'none') expect(apart).toBeLessThan(1e-6);
+      else expect(apart).toBeGreaterThan(1e-4);
+      await encoder.dispose();
+    });
+});
