@@ -139,6 +139,11 @@ export class TextTokenizer {
     return this.single.before.length + this.single.after.length;
   }
 
+  /** The special tokens that stand around one text. */
+  get around(): { before: readonly number[]; after: readonly number[] } {
+    return this.single;
+  }
+
   /** @param maxLength tokens in all, special tokens included */
   encode(text: string, maxLength = this.modelMaxLength ?? 512): Tokens {
     return this.wrap(this.plain(text, Math.max(0, maxLength - this.specialTokens)));

@@ -1,15 +1,19 @@
 /** @file A student as a folder that sentence-transformers, transformers.js and @xenova/transformers load as it is. */
 import { existsSync } from 'node:fs';
-import { copyFile, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { copyFile, link, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { FaultError, InputError } from '../common/errors.ts';
 import type { Pooling } from '../engine/expressions/pooling.ts';
 
 export interface Checkpoint {
-  /** The bytes of onnx/model.onnx. */
-  model: Uint8Array;
-  /** Folder that tokenizer files are copied from. */
+  /** The bytes of onnx/model.onnx; absent where the only models are among `files`. */
+  model?: Uint8Array;
+  /** Folder that tokenizer files are copied from, as far as `files` has none of the name. */
   tokenizerFrom: string;
+  /** Tokenizer files that are not copied. */
+  withoutTokenizerFiles?: readonly string[];
+  /** Further files by their path in the folder. The same array under two paths is stored once where links can be made. */
+  files?: ReadonlyMap<string, Uint8Array | string>;
   /** config.json. */
   config: Record<string, unknown>;
   pooling: Pooling;
@@ -34,11 +38,8 @@ const tokenizerFiles = [
   'added_tokens.json',
 ];
 
-/**
- * Writes the folder beside its place and renames it.
- * @throws InputError where something else than a checkpoint of this toolkit stands there
- */
-export async function writeCheckpoint(folder: string, checkpoint: Checkpoint): Promise<void> {
+/** @throws InputError where something else than a checkpoint of this toolkit stands there */
+export async function refuseOccupied(folder: string): Promise<void> {
   if (existsSync(folder) && (await readdir(folder)).length && !existsSync(join(folder, 'distill.json')))
     throw new InputError({
       code: 'checkpoint.occupied',
@@ -46,15 +47,23 @@ export async function writeCheckpoint(folder: string, checkpoint: Checkpoint): P
       expected: 'an empty folder or a checkpoint made by distill',
       remedy: 'choose another output folder',
     });
+}
+
+/**
+ * Writes the folder beside its place and renames it.
+ * @throws InputError where something else than a checkpoint of this toolkit stands there
+ */
+export async function writeCheckpoint(folder: string, checkpoint: Checkpoint): Promise<void> {
+  await refuseOccupied(folder);
   const beside = `${folder}.${process.pid}.part`;
   const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
   try {
     await rm(beside, { recursive: true, force: true });
     await mkdir(join(beside, 'onnx'), { recursive: true });
     await mkdir(join(beside, '1_Pooling'));
-    await writeFile(join(beside, 'onnx', 'model.onnx'), checkpoint.model);
+    if (checkpoint.model) await writeFile(join(beside, 'onnx', 'model.onnx'), checkpoint.model);
     for (const name of tokenizerFiles)
-      if (existsSync(join(checkpoint.tokenizerFrom, name)))
+      if (existsSync(join(checkpoint.tokenizerFrom, name)) && !checkpoint.withoutTokenizerFiles?.includes(name))
         await copyFile(join(checkpoint.tokenizerFrom, name), join(beside, name));
     await writeFile(join(beside, 'config.json'), json(checkpoint.config));
     await writeFile(join(beside, 'modules.json'), json(modules(checkpoint.normalize)));
@@ -68,6 +77,7 @@ export async function writeCheckpoint(folder: string, checkpoint: Checkpoint): P
       json({ similarity_fn_name: checkpoint.normalize ? 'cosine' : 'dot' }),
     );
     await writeFile(join(beside, 'README.md'), checkpoint.card);
+    await writeFiles(beside, checkpoint.files ?? new Map());
     await writeFile(join(beside, 'distill.json'), json(checkpoint.provenance));
     await mkdir(dirname(folder), { recursive: true });
     await rm(folder, { recursive: true, force: true });
@@ -80,6 +90,26 @@ export async function writeCheckpoint(folder: string, checkpoint: Checkpoint): P
       remedy: 'free space or choose another folder and run the same command again',
       cause,
     });
+  }
+}
+
+async function writeFiles(folder: string, files: ReadonlyMap<string, Uint8Array | string>): Promise<void> {
+  const first = new Map<Uint8Array, string>();
+  for (const [name, content] of files) {
+    const path = join(folder, name);
+    await mkdir(dirname(path), { recursive: true });
+    const same = typeof content === 'string' ? undefined : first.get(content);
+    const linked =
+      same &&
+      (await link(same, path).then(
+        () => true,
+        () => false,
+      ));
+    if (!linked) {
+      await rm(path, { force: true });
+      await writeFile(path, content);
+    }
+    if (typeof content !== 'string') first.set(content, path);
   }
 }
 

@@ -64,7 +64,7 @@ export class Encoder {
    */
   static async load(folder: string, options: EncoderOptions = {}): Promise<Encoder> {
     const files = await readModelFolder(folder);
-    const tokenizer = await TextTokenizer.load(folder);
+    const tokenizer = await TextTokenizer.load(files.folder);
     const graph = await loadGraph(files.model);
     checkVocabulary(graph, tokenizer, folder);
     return Encoder.of(graph, {

@@ -1,7 +1,7 @@
 /** @file What a model folder of sentence-transformers or transformers.js says: where the graph is, how vectors are pooled. */
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { InputError } from '../common/errors.ts';
 import type { Pooling } from '../engine/expressions/pooling.ts';
 
@@ -16,15 +16,27 @@ export interface ModelFolder {
   maxLength: number | undefined;
 }
 
-/** @throws InputError where the folder or its .onnx file is missing */
-export async function readModelFolder(folder: string): Promise<ModelFolder> {
+/** Where a graph is looked for in a folder: whole first, then what an export may have left alone. */
+const modelFiles = ['model', 'model_quantized', 'model_int8', 'model_fp16', 'model_q4'].flatMap((name) => [
+  `onnx/${name}.onnx`,
+  `${name}.onnx`,
+]);
+
+/**
+ * @param path a model folder, or one .onnx file of it where it has several
+ * @throws InputError where the folder or its .onnx file is missing
+ */
+export async function readModelFolder(path: string): Promise<ModelFolder> {
+  const single = path.endsWith('.onnx') && existsSync(path) ? path : undefined;
+  const beside = dirname(path);
+  const folder = single ? (basename(beside) === 'onnx' ? dirname(beside) : beside) : path;
   if (!existsSync(folder))
     throw new InputError({
       code: 'model.missing',
       subject: `there is no model folder ${folder}`,
       remedy: 'give a folder with onnx/model.onnx, tokenizer.json and config.json',
     });
-  const model = ['onnx/model.onnx', 'model.onnx'].map((f) => join(folder, f)).find(existsSync);
+  const model = single ?? modelFiles.map((f) => join(folder, f)).find(existsSync);
   if (!model)
     throw new InputError({
       code: 'model.missing',

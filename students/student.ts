@@ -38,7 +38,7 @@ export interface StudentOptions {
 /** @throws InputError where files are missing or layers do not exist */
 export async function loadStudent(folder: string, options: StudentOptions = {}): Promise<Student> {
   const files = await readModelFolder(folder);
-  const tokenizer = await TextTokenizer.load(folder);
+  const tokenizer = await TextTokenizer.load(files.folder);
   const graph = await loadGraph(files.model);
   checkVocabulary(graph, tokenizer, folder);
   if (options.layers) keepLayers(graph, options.layers);

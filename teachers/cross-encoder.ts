@@ -29,7 +29,7 @@ const CHUNK = 4096;
  */
 export async function crossEncoder(folder: string, options: CrossEncoderOptions = {}): Promise<Teacher> {
   const files = await readModelFolder(folder);
-  const tokenizer = await TextTokenizer.load(folder);
+  const tokenizer = await TextTokenizer.load(files.folder);
   const graph = await loadGraph(files.model);
   checkVocabulary(graph, tokenizer, folder);
   if (!graph.outputs.some((v) => v.name === 'logits'))

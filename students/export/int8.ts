@@ -3,6 +3,7 @@ import { Expr } from '../../engine/expressions/expr.ts';
 import type { Graph, Node, Value } from '../../engine/graph/ir.ts';
 import { halfToFloat, type Tensor } from '../../engine/graph/tensor.ts';
 import { floatToHalf } from './half.ts';
+import { transposed } from './tidy.ts';
 
 /** The least normal half-precision number: scales from here on are stored as halves without loss that matters. */
 const LEAST_HALF = 2 ** -14;
@@ -32,13 +33,6 @@ export function weightedProducts(graph: Graph): Product[] {
       { node, input, weight: node.int('transB', 0) ? transposed(t) : t, name: weight.name, bias: bias ?? undefined },
     ];
   });
-}
-
-export function transposed(t: Tensor<'float32'>): Tensor<'float32'> {
-  const [rows, columns] = t.dims;
-  const data = new Float32Array(rows * columns);
-  for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++) data[j * rows + i] = t.data[i * columns + j];
-  return { dtype: 'float32', dims: [columns, rows], data };
 }
 
 /** Lets what stands for a node's output take its place. */

@@ -2,7 +2,8 @@
 import { Expr } from '../../engine/expressions/expr.ts';
 import type { Graph, Value } from '../../engine/graph/ir.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
-import { substitute, tableLookups, transposed, weightedProducts } from './int8.ts';
+import { substitute, tableLookups, weightedProducts } from './int8.ts';
+import { transposed } from './tidy.ts';
 
 const DOMAIN = 'com.microsoft';
 const BLOCK = 32;
@@ -42,6 +43,7 @@ const level = (value: number, scale: number): number =>
 function bestScale(values: Float32Array): number {
   let largest = 0;
   for (const v of values) if (Math.abs(v) > Math.abs(largest)) largest = v;
+  if (!largest) return 0;
   let best = 0;
   let least = Number.POSITIVE_INFINITY;
   for (const share of SHARES) {

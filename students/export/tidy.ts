@@ -17,9 +17,28 @@ const OLDEST_KEPT_OPSET = 14;
 export function tidy(graph: Graph, file = 'the model'): Graph {
   if (graph.opset < OLDEST_KEPT_OPSET) normalize(graph, file);
   else inlineConstants(graph);
+  foldTransposes(graph);
   shareEqual(graph);
   graph.prune();
   return check(graph);
+}
+
+/** A stored matrix that is turned before use is stored turned: the passes look for products with stored weights. */
+function foldTransposes(graph: Graph): void {
+  for (const node of graph.nodes) {
+    const [v] = node.inputs;
+    const turns = node.op === 'Transpose' && (node.ints('perm') ?? [1, 0]).join() === '1,0';
+    if (!turns || v?.constant?.dtype !== 'float32' || v.constant.dims.length !== 2) continue;
+    const turned = transposed(v.constant as Tensor<'float32'>);
+    graph.replace(node.outputs[0], graph.constant(turned, `${v.name}_transposed`));
+  }
+}
+
+export function transposed(t: Tensor<'float32'>): Tensor<'float32'> {
+  const [rows, columns] = t.dims;
+  const data = new Float32Array(rows * columns);
+  for (let i = 0; i < rows; i++) for (let j = 0; j < columns; j++) data[j * rows + i] = t.data[i * columns + j];
+  return { dtype: 'float32', dims: [columns, rows], data };
 }
 
 const bytesOf = (t: Tensor): string =>

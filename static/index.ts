@@ -1,0 +1,107 @@
+/**
+ * @file A static query tower at work: text to vector by look-up and sum, without any runtime, in Node and in browsers.
+ *
+ * e = normalise(sum of scale_t * row_t over the text's tokens t)
+ *
+ * @example
+ * const encoder = new StaticEncoder(await readFile('static.safetensors')); // in a browser: await response.arrayBuffer()
+ * const vector = encoder.embed('how do I install a kernel module');
+ */
+
+interface Header {
+  __metadata__: Record<string, string>;
+  rows: { shape: [number, number]; data_offsets: [number, number] };
+  scales: { data_offsets: [number, number] };
+}
+
+const CHINESE = /[\u4e00-\u9fff\u3400-\u4dbf\u{20000}-\u{2a6df}\u{2a700}-\u{2ceaf}\uf900-\ufaff\u{2f800}-\u{2fa1f}]/gu;
+const INVISIBLE = /[^\P{C}\t\n\r]|\ufffd/gu;
+const WORDS = /[^\s\p{P}$+<=>^`|~]+|[\p{P}$+<=>^`|~]/gu;
+const LONGEST_WORD = 100;
+
+export class StaticEncoder {
+  /** Width of the vectors. */
+  readonly dimensions: number;
+  private readonly ids: Map<string, number>;
+  private readonly rows: Int8Array; // [vocabulary, dimensions]
+  private readonly scales: Float32Array; // [vocabulary]
+  private readonly options: { lowercase: boolean; stripAccents: boolean; maxTokens: number; prefix: string };
+  private readonly special: RegExp | undefined;
+  private readonly around: [before: number[], after: number[]];
+  private readonly unknown: number;
+
+  /** @param file the bytes of what `distill export --dtype static-int8` writes: safetensors with rows, scales and pieces */
+  constructor(file: ArrayBuffer | Uint8Array) {
+    const bytes = new Uint8Array(file instanceof Uint8Array ? file.slice() : file); // aligned
+    const body = 8 + Number(new DataView(bytes.buffer).getBigUint64(0, true));
+    const header: Header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, body)));
+    const meta = header.__metadata__;
+    if (meta?.format !== 'onnx-distill-static-1') throw new Error('the file is no static encoder of onnx-distill');
+    const [from, to] = header.rows.data_offsets;
+    this.rows = new Int8Array(bytes.buffer, body + from, to - from);
+    const [start, end] = header.scales.data_offsets;
+    this.scales = new Float32Array(bytes.buffer.slice(body + start, body + end));
+    this.dimensions = header.rows.shape[1];
+    this.ids = new Map(meta.pieces.split('\n').map((piece, id) => [piece, id]));
+    this.unknown = this.ids.get(meta.unknown) ?? 0;
+    const { lowercase, stripAccents, maxTokens, prefix, special, before, after } = JSON.parse(meta.tokenizer);
+    this.options = { lowercase, stripAccents, maxTokens, prefix };
+    this.around = [before, after];
+    const escaped = special.map((s: string) => s.replace(/[^\w]/g, '\\$&'));
+    this.special = escaped.length ? new RegExp(`(${escaped.join('|')})`) : undefined;
+  }
+
+  /** Ids as BERT's tokenizer gives them, special tokens included, cut at the longest text. */
+  tokenize(text: string): number[] {
+    const ids: number[] = [];
+    for (const part of this.special ? text.split(this.special) : [text]) {
+      const known = this.special?.test(part) ? this.ids.get(part) : undefined;
+      if (known !== undefined) ids.push(known);
+      else for (const [word] of this.normalize(part).matchAll(WORDS)) this.pieces(word, ids);
+    }
+    const [before, after] = this.around;
+    return [...before, ...ids.slice(0, Math.max(0, this.options.maxTokens - before.length - after.length)), ...after];
+  }
+
+  /** @param text or its token ids @returns a vector of unit length; all zeros where no token has a row */
+  embed(text: string | ArrayLike<number>): Float32Array {
+    const { rows, scales, dimensions: D } = this;
+    const ids = typeof text === 'string' ? this.tokenize(text) : text;
+    const sum = new Float32Array(D);
+    for (let i = 0; i < ids.length; i++) {
+      const scale = scales[ids[i]];
+      const at = ids[i] * D;
+      if (scale) for (let d = 0; d < D; d++) sum[d] += scale * rows[at + d];
+    }
+    let square = 0;
+    for (let d = 0; d < D; d++) square += sum[d] * sum[d];
+    const factor = square ? 1 / Math.sqrt(square) : 0;
+    for (let d = 0; d < D; d++) sum[d] *= factor;
+    return sum;
+  }
+
+  private normalize(text: string): string {
+    let out = text.replace(INVISIBLE, '').replace(CHINESE, ' $& ');
+    if (this.options.stripAccents) out = out.normalize('NFD').replace(/\p{Mn}/gu, '');
+    return this.options.lowercase ? out.toLowerCase() : out;
+  }
+
+  /** The longest piece first; a word that pieces do not cover is unknown as a whole. */
+  private pieces(word: string, ids: number[]): void {
+    const characters = [...word];
+    const begin = ids.length;
+    for (let at = 0, end = 0; at < characters.length; at = end) {
+      let id: number | undefined;
+      for (end = characters.length; end > at; end--) {
+        id = this.ids.get((at ? this.options.prefix : '') + characters.slice(at, end).join(''));
+        if (id !== undefined) break;
+      }
+      if (id === undefined || characters.length > LONGEST_WORD) {
+        ids.length = begin;
+        ids.push(this.unknown);
+        return;
+      }
+      ids.push(id);
+    }
+  }
+}
