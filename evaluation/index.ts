@@ -1,4 +1,5 @@
 /** @file Metrics, comparison and search, for programs. */
+export { type Bm25, type Bm25Options, bm25 } from './bm25.ts';
 export * from './compare.ts';
 export * from './evaluate.ts';
 export * from './fidelity.ts';

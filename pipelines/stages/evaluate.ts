@@ -2,7 +2,7 @@
 import type { Watch } from '../../common/progress.ts';
 import { Random } from '../../common/random.ts';
 import type { Dataset } from '../../data/dataset.ts';
-import { evaluateRun, type Run } from '../../evaluation/evaluate.ts';
+import { dropIdenticalIds, evaluateRun, isQueryItself, type Run } from '../../evaluation/evaluate.ts';
 import { type Hits, search } from '../../evaluation/search.ts';
 import type { Encoder, Texts } from '../../students/encoder.ts';
 import type { Pair, Teacher } from '../../teachers/teacher.ts';
@@ -76,9 +76,9 @@ function sample(dataset: Dataset, split: string, others: number): Int32Array {
   return Int32Array.from(chosen).sort();
 }
 
-/** Search hits as a run by ids. */
+/** Search hits as a run by ids, without documents that are the query itself. */
 export function toRun(dataset: Dataset, queries: readonly number[], hits: Hits): Run {
-  return new Map(
+  const run: Run = new Map(
     queries.map((q, i) => {
       const at = Array.from(hits.indices.subarray(i * hits.k, (i + 1) * hits.k));
       return [
@@ -87,6 +87,7 @@ export function toRun(dataset: Dataset, queries: readonly number[], hits: Hits):
       ];
     }),
   );
+  return dropIdenticalIds(run, isQueryItself(dataset));
 }
 
 /** The same candidates in the teacher's order. */
