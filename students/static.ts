@@ -148,7 +148,7 @@ async function servedGraph(
     const at = columns.map((_, k) => columns.slice(0, k).reduce((a, b) => a + b, 0));
     const part = (k: number): Expr => all.slice(at[k], at[k] + columns[k], 2);
     const present = all.slice(width - 1, width, 2).mul(mask.float().unsqueeze(-1));
-    const given = order.weights.map((w) => weight(graph, w.name, valueOf(weights, w)));
+    const given = order.weights.map((w) => weight(graph, w.name, tensorOf(weights, w)));
     const parts = order.maps.map((_, k) => part(k + 1));
     const added = order.add(parts, given, { ids, present });
     out = added ? part(0).add(added) : part(0);
@@ -161,7 +161,7 @@ async function servedGraph(
   return graph;
 }
 
-const valueOf = (
+const tensorOf = (
   weights: Weights,
   w: { name: string; dims: readonly number[]; data: Float32Array },
 ): Tensor<'float32'> => (weights.get(w.name) as Tensor<'float32'> | undefined) ?? { dtype: 'float32', ...w };
@@ -173,8 +173,8 @@ async function fold(
   weights: Weights,
 ): Promise<Float32Array[]> {
   const V = data.length / D;
-  const table = valueOf(weights, { name: 'static.embeddings', dims: [V, D], data });
-  const logs = valueOf(weights, { name: 'static.weights', dims: [V, 1], data: new Float32Array(V) });
+  const table = tensorOf(weights, { name: 'static.embeddings', dims: [V, D], data });
+  const logs = tensorOf(weights, { name: 'static.weights', dims: [V, 1], data: new Float32Array(V) });
   const layer = weights.get('static.layer') as Tensor<'float32'> | undefined;
   const graph = new Graph(OPSET);
   const x = new Expr(graph, graph.input('embeddings', 'float32', ['v', D])).mul(
@@ -182,7 +182,7 @@ async function fold(
   );
   const outputs = [
     layer ? x.matmul(constant(graph, 'float32', [D, D], layer.data)) : x,
-    ...maps.map((m) => x.matmul(constant(graph, 'float32', m.dims, valueOf(weights, m).data))),
+    ...maps.map((m) => x.matmul(constant(graph, 'float32', m.dims, tensorOf(weights, m).data))),
   ];
   for (const [i, o] of outputs.entries()) graph.output(o.value, `part${i}`);
   const session = await Session.load(graph, {}, 'the tables');
