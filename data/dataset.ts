@@ -38,6 +38,19 @@ export function unjudgedQueries(dataset: Dataset): number[] {
   return dataset.queries.ids.flatMap((id, i) => (judged.some((qrels) => qrels.has(id)) ? [] : [i]));
 }
 
+/** The documents and the queries of a split as one list: what a vocabulary is learned from. */
+export function learnedTexts(
+  { documents, queries, qrels }: Dataset,
+  split: string,
+): Pick<TextTable, 'length' | 'text'> {
+  const asked = [...qrels(split).keys()];
+  return {
+    length: documents.length + asked.length,
+    text: (i) =>
+      i < documents.length ? documents.text(i) : queries.text(queries.indexOf(asked[i - documents.length]) as number),
+  };
+}
+
 /** Keeps texts as one run of UTF-8 bytes with offsets: a million documents cost their bytes and nothing more. */
 export class TextTableBuilder {
   private readonly ids: string[] = [];

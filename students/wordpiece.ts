@@ -101,8 +101,11 @@ function countWords(
 
 const gcd = (a: number, b: number): number => (b ? gcd(b, a % b) : a);
 
+/** More tokens than any vocabulary has: two ids as one number. */
+const MOST_TOKENS = 2 ** 25;
+
 interface PairEntry {
-  key: string;
+  key: number;
   left: number;
   right: number;
   count: number;
@@ -111,7 +114,9 @@ interface PairEntry {
 
 /** How often each pair of neighbours comes, and in which words. */
 class PairTable {
-  private readonly entries = new Map<string, PairEntry>();
+  private readonly entries = new Map<number, PairEntry>();
+  /** Entries whose count has risen since they were last put on the heap. */
+  private readonly risen = new Set<PairEntry>();
   /** Entries by a count that was true once, a binary heap; those whose count has fallen are put back when met. */
   private heap: { entry: PairEntry; count: number }[] = [];
 
@@ -119,7 +124,7 @@ class PairTable {
     for (let i = 0; i + 1 < ids.length; i++) {
       const [left, right] = [ids[i], ids[i + 1]];
       if (left === 1 || right === 1) continue; // an unknown character
-      const key = `${left} ${right}`;
+      const key = left * MOST_TOKENS + right;
       let entry = this.entries.get(key);
       if (!entry) {
         entry = { key, left, right, count: 0, words: new Set() };
@@ -128,17 +133,19 @@ class PairTable {
       entry.count += count;
       if (count > 0) {
         entry.words.add(word);
-        this.push(entry);
+        this.risen.add(entry);
       }
     }
   }
 
-  drop(key: string): void {
+  drop(key: number): void {
     this.entries.delete(key);
   }
 
   /** The most frequent pair; of equals, the one whose tokens come first in the alphabet. */
   best(tokens: readonly string[]): PairEntry | undefined {
+    for (const entry of this.risen) this.push(entry);
+    this.risen.clear();
     const ties: PairEntry[] = [];
     let count = 0;
     for (let top = this.pop(); top; top = this.pop()) {

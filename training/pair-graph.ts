@@ -192,7 +192,8 @@ function sampleFeeds(
     if (dim === 'queries') return [5, 7][k];
     if (dim === 'candidates') return [3, 4][k];
     const group = Number(/^pairs(\d+)_/.exec(dim)?.[1]);
-    return [13, 17][k] + 8 * group + (dim.endsWith('length') ? 3 : 0);
+    // Short, so that models with few positions can read them.
+    return 2 * group + (dim.endsWith('length') ? [6, 9][k] : [21, 25][k]);
   };
   return Object.fromEntries(
     graph.inputs.map((v) => {

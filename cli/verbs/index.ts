@@ -1,10 +1,12 @@
 /** @file The verbs, in the order that help lists them. */
 import type { Verb } from '../verb.ts';
 import { check } from './check.ts';
+import { demo } from './demo.ts';
 import { evaluate } from './evaluate.ts';
 import { exportVerb } from './export.ts';
 import { run } from './run.ts';
 import { schema } from './schema.ts';
 import { score } from './score.ts';
+import { trainTeacher } from './train-teacher.ts';
 
-export const verbs: readonly Verb[] = [run, evaluate, exportVerb, score, check, schema];
+export const verbs: readonly Verb[] = [run, demo, trainTeacher, evaluate, exportVerb, score, check, schema];

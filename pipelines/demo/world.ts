@@ -23,31 +23,32 @@ type Word = readonly [listing: string, ...searches: string[]];
 const kinds: readonly Word[] = [
   ['sofa', 'couch'], ['lamp', 'light'], ['cupboard', 'cabinet'], ['rug', 'carpet'], ['bucket', 'pail'], ['coat', 'jacket'],
   ['cap', 'hat'], ['bicycle', 'bike'], ['satchel', 'bag'], ['boots', 'shoes'], ['mug', 'cup'], ['curtain', 'drapes'],
-]; // biome-ignore format: a table
-const colours: readonly Word[] = [
-  ['crimson', 'red'], ['azure', 'blue'], ['ivory', 'white'], ['ebony', 'black'], ['amber', 'yellow'], ['jade', 'green'],
-  ['ash', 'grey'], ['rose', 'pink'], ['chestnut', 'brown'], ['violet', 'purple'],
+  ['kettle', 'teapot'], ['stool', 'seat'], ['chest', 'trunk'], ['tent', 'shelter'],
 ]; // biome-ignore format: a table
 const parts: readonly Word[] = [
   ['handle', 'grip'], ['lid', 'cover'], ['strap', 'band'], ['lining', 'inside'], ['border', 'edge'], ['button', 'knob'],
-  ['base', 'bottom'], ['pocket', 'pouch'],
+  ['base', 'bottom'], ['pocket', 'pouch'], ['frame', 'body'], ['hook', 'hanger'], ['label', 'tag'], ['cord', 'string'],
+]; // biome-ignore format: a table
+const looks: readonly Word[] = [
+  ['crimson', 'red'], ['azure', 'blue'], ['ivory', 'white'], ['ebony', 'black'], ['amber', 'yellow'], ['jade', 'green'],
+  ['ash', 'grey'], ['rose', 'pink'], ['chestnut', 'brown'], ['violet', 'purple'], ['oak', 'wooden'], ['brass', 'metal'],
+  ['satin', 'silky'], ['denim', 'cotton'], ['hide', 'leather'], ['dotted', 'spotted'], ['ribbed', 'striped'],
+  ['glossy', 'shiny'], ['faded', 'pale'], ['torn', 'ripped'],
 ]; // biome-ignore format: a table
 const weights: readonly Word[] = [
-  ['0.5 kg', '500 g'], ['1 kg', '1000 g'], ['2 kg', '2000 g'], ['3 kg', '3000 g'], ['5 kg', '5000 g'],
+  ['1 kg', '1000 g'], ['2 kg', '2000 g'], ['3 kg', '3000 g'], ['5 kg', '5000 g'],
 ]; // biome-ignore format: a table
 
 interface Thing {
   kind: number;
-  colour: number;
-  parts: { part: number; colour: number }[];
+  parts: { part: number; look: number }[];
   weight: number;
 }
 
 /** What a search asks for; absent parts of it do not matter. */
 interface Wish {
   kind: number;
-  colour?: number;
-  has: { part: number; colour: number }[];
+  has: { part: number; look: number }[];
   without?: number;
   weight?: number;
 }
@@ -65,7 +66,7 @@ export function makeWorld({
   while (things.length < documents) {
     const thing = randomThing(random);
     // Near misses: the same words, other bindings.
-    things.push(thing, swapped(thing), recoloured(thing, random));
+    things.push(thing, turned(thing), altered(thing, random));
   }
   random.shuffle(things);
   things.length = documents;
@@ -97,60 +98,49 @@ export function makeWorld({
 const pick = <T>(items: readonly T[], random: Random): T => items[random.integer(items.length)];
 
 function randomThing(random: Random): Thing {
-  const [a, b] = random.shuffle(parts.map((_, i) => i));
-  const colour = (): number => random.integer(colours.length);
+  const some = random.shuffle(parts.map((_, i) => i)).slice(0, 4);
   return {
     kind: random.integer(kinds.length),
-    colour: colour(),
-    parts: [a, b].map((part) => ({ part, colour: colour() })),
+    parts: some.map((part) => ({ part, look: random.integer(looks.length) })),
     weight: random.integer(weights.length),
   };
 }
 
-/** The colours go round: body to first part, first to second, second to body. */
-const swapped = (t: Thing): Thing => ({
+/** The same words, each look at the next part. */
+const turned = (t: Thing): Thing => ({
   ...t,
-  colour: t.parts[1].colour,
-  parts: [
-    { part: t.parts[0].part, colour: t.colour },
-    { part: t.parts[1].part, colour: t.parts[0].colour },
-  ],
+  parts: t.parts.map(({ part }, i) => ({ part, look: t.parts[(i + 1) % t.parts.length].look })),
 });
 
-const recoloured = (t: Thing, random: Random): Thing => ({
+/** Two looks and the weight are others. */
+const altered = (t: Thing, random: Random): Thing => ({
   ...t,
-  parts: [t.parts[0], { part: t.parts[1].part, colour: random.integer(colours.length) }],
+  parts: t.parts.map((p, i) => (i % 2 ? p : { ...p, look: random.integer(looks.length) })),
   weight: random.integer(weights.length),
 });
 
-function describe(t: Thing): string {
-  const [a, b] = t.parts.map((p) => `${colours[p.colour][0]} ${parts[p.part][0]}`);
-  return `${colours[t.colour][0]} ${kinds[t.kind][0]} with ${a} and ${b} , ${weights[t.weight][0]}`;
-}
+const describe = (t: Thing): string =>
+  `${kinds[t.kind][0]} with ${t.parts.map((p) => `${looks[p.look][0]} ${parts[p.part][0]}`).join(' , ')} , ${weights[t.weight][0]}`;
 
 function wishFor(t: Thing, random: Random): Wish {
   const absent = parts.map((_, i) => i).filter((i) => !t.parts.some((p) => p.part === i));
-  const some = random.shuffle([...t.parts]);
-  switch (random.integer(4)) {
+  const [a, b] = random.shuffle([...t.parts]);
+  switch (random.integer(3)) {
     case 0:
-      return { kind: t.kind, colour: t.colour, has: [some[0]] };
+      return { kind: t.kind, has: [a, b] };
     case 1:
-      return { kind: t.kind, has: some };
-    case 2:
-      return { kind: t.kind, has: [some[0]], weight: t.weight };
+      return { kind: t.kind, has: [a, b], weight: t.weight };
     default:
-      return { kind: t.kind, colour: t.colour, has: [], without: pick(absent, random), weight: t.weight };
+      return { kind: t.kind, has: [a], without: pick(absent, random), weight: t.weight };
   }
 }
 
 /** A search: each word as listings have it or another one for it. */
 function ask(wish: Wish, random: Random): string {
   const say = (word: Word): string => pick(word, random);
-  const colour = wish.colour === undefined ? '' : `${say(colours[wish.colour])} `;
-  const has = wish.has.map((p) => `${say(colours[p.colour])} ${say(parts[p.part])}`);
   return [
-    `${colour}${say(kinds[wish.kind])}`,
-    ...(has.length ? [`with ${has.join(' and ')}`] : []),
+    say(kinds[wish.kind]),
+    `with ${wish.has.map((p) => `${say(looks[p.look])} ${say(parts[p.part])}`).join(' and ')}`,
     ...(wish.without === undefined ? [] : [`without ${say(parts[wish.without])}`]),
     ...(wish.weight === undefined ? [] : [`, ${say(weights[wish.weight])}`]),
   ].join(' ');
@@ -158,7 +148,6 @@ function ask(wish: Wish, random: Random): string {
 
 const fulfils = (t: Thing, wish: Wish): boolean =>
   t.kind === wish.kind &&
-  (wish.colour === undefined || t.colour === wish.colour) &&
   (wish.weight === undefined || t.weight === wish.weight) &&
-  wish.has.every((w) => t.parts.some((p) => p.part === w.part && p.colour === w.colour)) &&
+  wish.has.every((w) => t.parts.some((p) => p.part === w.part && p.look === w.look)) &&
   (wish.without === undefined || !t.parts.some((p) => p.part === wish.without));

@@ -1,0 +1,38 @@
+/** @file `distill demo`: the main job on a small world made here. */
+import { Command } from 'commander';
+import type { DemoReport } from '../../pipelines/demo/demo.ts';
+import { duration, progressReporter } from '../progress.ts';
+import type { Verb } from '../verb.ts';
+
+export const demo: Verb = ({ out, err, signal }) =>
+  new Command('demo')
+    .description('run the main job on a small world made here: train a teacher, distil it, and say what each finds')
+    .option('--quick', 'a smaller world and shorter training')
+    .option('--folder <dir>', 'where data, teacher, config, checkpoint and reports are left', 'demo')
+    .option('--seed <n>', 'of the world and all that follows', Number, 0)
+    .option('--json', 'print the report as JSON')
+    .addHelpText('after', '\nExample:\n  distill demo\n  distill run demo/distill.yaml --set train.steps=800')
+    .action(async (options: { quick?: boolean; folder: string; seed: number; json?: boolean }) => {
+      const { demo } = await import('../../pipelines/demo/demo.ts');
+      const { renderSystems } = await import('../report.ts');
+      const onProgress = progressReporter(err);
+      const report = await demo(options, { onProgress, signal });
+      onProgress.end();
+      out.write(options.json ? `${JSON.stringify(report)}\n` : renderDemo(report, renderSystems(report.systems)));
+    });
+
+function renderDemo(report: DemoReport, table: readonly string[]): string {
+  const { folder, teacher, distilled, seconds } = report;
+  const size = (parameters: number): string => `${(parameters / 1000).toFixed(0)} k parameters`;
+  return [
+    '',
+    ...table,
+    '',
+    `teacher     ${size(teacher.parameters)}, ${folder}/teacher; re-ranks what the distilled student finds`,
+    `student     ${size(distilled.student.parameters)}, ${distilled.student.queryMilliseconds.toFixed(1)} ms a query, ${distilled.checkpoint}`,
+    `data        ${folder}/data`,
+    `time        ${duration(seconds)}`,
+    `go on       distill run ${folder}/distill.yaml`,
+    '',
+  ].join('\n');
+}

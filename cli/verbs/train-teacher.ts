@@ -1,0 +1,85 @@
+/** @file `distill train-teacher`: a cross-encoder trained on labels. */
+import { Command } from 'commander';
+import { InputError } from '../../common/errors.ts';
+import { duration, progressReporter } from '../progress.ts';
+import { collect, type Verb } from '../verb.ts';
+
+interface Options {
+  data: string;
+  model?: string;
+  fresh?: boolean;
+  output: string;
+  candidates?: string;
+  set: string[];
+  json?: boolean;
+}
+
+export const trainTeacher: Verb = ({ out, err, signal }) =>
+  new Command('train-teacher')
+    .description('train a cross-encoder on judgements, from a model or from nothing: the teacher of a later run')
+    .requiredOption('--data <dir>', 'BEIR folder')
+    .option('--model <dir>', 'cross-encoder to go on from, or an encoder that gets a head')
+    .option('--fresh', 'begin with random weights and a vocabulary of the data')
+    .option('--output <dir>', 'folder of the trained model', 'runs/teacher')
+    .option('--candidates <file>', "'query-id corpus-id score' lines to compare instead of what BM25 finds")
+    .option('--set <key=value>', 'any other option, e.g. train.steps=300; may be given again', collect, [])
+    .option('--json', 'print the report as JSON')
+    .addHelpText(
+      'after',
+      '\nExample:\n  distill train-teacher --data data/debian --model models/minilm-l6 --set train.steps=300 --output runs/teacher',
+    )
+    .action(async ({ set, json, fresh, candidates, ...given }: Options) => {
+      const { trainTeacher } = await import('../../pipelines/train-teacher.ts');
+      const onProgress = progressReporter(err);
+      const options = await withSets(
+        {
+          ...given,
+          ...(fresh ? { fresh: {} } : {}),
+          ...(candidates ? { candidates: { source: 'given', files: { train: candidates } }, dev: null } : {}),
+        },
+        set,
+      );
+      const report = await trainTeacher(options as unknown as Parameters<typeof trainTeacher>[0], {
+        onProgress,
+        signal,
+      });
+      onProgress.end();
+      const best = report.evaluations.find((e) => e.step === report.bestStep);
+      out.write(
+        json
+          ? `${JSON.stringify(report)}\n`
+          : [
+              '',
+              `teacher     ${(report.parameters / 1e6).toFixed(2)} M parameters, ${report.steps} steps, loss ${report.loss.toPrecision(4)}, ${duration(report.seconds)}`,
+              ...(best
+                ? [`dev         ndcg@10 ${best.score.toFixed(4)} over the candidates at step ${best.step}`]
+                : []),
+              `model       ${report.model}`,
+              '',
+            ].join('\n'),
+      );
+    });
+
+/** `a.b=value` texts put into an object; values are read as YAML. */
+async function withSets(options: Record<string, unknown>, sets: readonly string[]): Promise<Record<string, unknown>> {
+  const { parse } = await import('yaml');
+  const all = structuredClone(options);
+  for (const set of sets) {
+    const at = set.indexOf('=');
+    const keys = set.slice(0, at).split('.');
+    if (at < 1 || keys.some((k) => ['__proto__', 'constructor', 'prototype'].includes(k)))
+      throw new InputError({
+        code: 'config.set',
+        subject: `--set '${set}'`,
+        expected: 'key=value',
+        remedy: 'e.g. --set train.steps=300',
+      });
+    let here = all;
+    for (const key of keys.slice(0, -1)) {
+      if (!here[key] || typeof here[key] !== 'object') here[key] = {};
+      here = here[key] as Record<string, unknown>;
+    }
+    here[keys[keys.length - 1]] = parse(set.slice(at + 1));
+  }
+  return all;
+}

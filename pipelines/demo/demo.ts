@@ -1,0 +1,157 @@
+/** @file The embedded default: a small world, a teacher trained on its labels, and the main job over both. */
+import { join } from 'node:path';
+import { stringify } from 'yaml';
+import { InputError } from '../../common/errors.ts';
+import { writeWhole } from '../../common/files.ts';
+import type { Watch } from '../../common/progress.ts';
+import type { ConfigInput } from '../config.ts';
+import { distill, type RunReport } from '../distill.ts';
+import { type TeacherReport, trainTeacher } from '../train-teacher.ts';
+import { makeWorld, type World } from './world.ts';
+
+export interface DemoOptions {
+  /** Where everything is left. */
+  folder?: string;
+  /** A smaller world and shorter training: under 40 seconds on two cores. */
+  quick?: boolean;
+  seed?: number;
+}
+
+export interface DemoReport {
+  folder: string;
+  /** Test figures: BM25, the student trained on labels alone, the distilled student, the teacher. */
+  systems: { name: string; metrics: Record<string, number> }[];
+  teacher: TeacherReport;
+  labels: RunReport;
+  distilled: RunReport;
+  seconds: number;
+}
+
+interface Size {
+  world: { documents: number; train: number; dev: number; test: number };
+  teacherSteps: number;
+  studentSteps: number;
+}
+
+const full: Size = {
+  world: { documents: 1200, train: 1500, dev: 100, test: 300 },
+  teacherSteps: 500,
+  studentSteps: 400,
+};
+const quickSize: Size = {
+  world: { documents: 600, train: 600, dev: 60, test: 150 },
+  teacherSteps: 150,
+  studentSteps: 120,
+};
+
+const METRICS = ['ndcg@10', 'mrr@10', 'recall@100'];
+
+/**
+ * Makes the world, trains the teacher on its labels and distils it, exactly as over a user's data. All of it is left in the
+ * folder, with the config that repeats the distillation.
+ */
+export async function demo(options: DemoOptions = {}, watch: Watch = {}): Promise<DemoReport> {
+  const { folder = 'demo', quick = false, seed = 0 } = options;
+  if (!Number.isInteger(seed) || seed < 0)
+    throw new InputError({ code: 'demo.seed', subject: `seed ${seed}`, expected: 'a whole number from 0 on' });
+  const size = quick ? quickSize : full;
+  const started = performance.now();
+  const note = (text: string): void => watch.onProgress?.({ stage: 'demo', done: 0, unit: 'stages', note: text });
+
+  note(`world: ${size.world.documents} listings, ${size.world.train} searches with one labelled listing each`);
+  await writeWorld(makeWorld({ seed, ...size.world }), join(folder, 'data'));
+
+  note('teacher: a cross-encoder trained on the labels');
+  const teacher = await trainTeacher(teacherOptions(folder, size, seed), watch);
+
+  note('student on labels alone');
+  const labels = await distill(labelsOptions(folder, size, seed), watch);
+
+  note('student distilled from the teacher');
+  const config = distillOptions(folder, size, seed);
+  await writeWhole(join(folder, 'distill.yaml'), distillYaml(config));
+  const distilled = await distill(config, watch);
+
+  const of = (report: RunReport, name: string): Record<string, number> =>
+    report.systems.find((s) => s.name === name)?.metrics ?? {};
+  return {
+    folder,
+    systems: [
+      { name: 'BM25', metrics: of(distilled, 'BM25') },
+      { name: 'student, labels alone', metrics: of(labels, 'student') },
+      { name: 'student, distilled', metrics: of(distilled, 'student') },
+      { name: 'teacher', metrics: of(distilled, 'teacher') },
+    ],
+    teacher,
+    labels,
+    distilled,
+    seconds: (performance.now() - started) / 1000,
+  };
+}
+
+const teacherOptions = (folder: string, size: Size, seed: number): Parameters<typeof trainTeacher>[0] => ({
+  data: join(folder, 'data'),
+  output: join(folder, 'teacher'),
+  seed,
+  fresh: { hidden: 64, layers: 2, heads: 4, intermediate: 128, maxLength: 64, vocabulary: 512 },
+  candidates: { count: 32, random: 8 },
+  train: {
+    steps: size.teacherSteps,
+    queries: 32,
+    candidates: 8,
+    learningRate: 2e-3,
+  },
+});
+
+/** What both students have in common: the model, the candidates, the steps. */
+const common = (folder: string, size: Size, seed: number) =>
+  ({
+    seed,
+    cache: join(folder, 'cache'),
+    data: { path: join(folder, 'data') },
+    student: {
+      fresh: { hidden: 48, layers: 2, heads: 4, intermediate: 96, maxLength: 32, vocabulary: 512 },
+      queryTokens: 32,
+      documentTokens: 32,
+    },
+    candidates: { source: 'bm25', count: 32 },
+    train: {
+      steps: size.studentSteps,
+      queries: 32,
+      candidates: 8,
+      learningRate: 2e-3,
+      evaluateEvery: Math.floor(size.studentSteps / 4),
+    },
+    evaluate: { metrics: METRICS },
+  }) satisfies Partial<ConfigInput>;
+
+const labelsOptions = (folder: string, size: Size, seed: number): ConfigInput => ({
+  ...common(folder, size, seed),
+  output: join(folder, 'labels'),
+  losses: [{ kind: 'info-nce' }],
+});
+
+const distillOptions = (folder: string, size: Size, seed: number): ConfigInput => ({
+  ...common(folder, size, seed),
+  output: join(folder, 'student'),
+  teacher: { kind: 'cross-encoder', model: join(folder, 'teacher') },
+  losses: [{ kind: 'info-nce' }, { kind: 'kl' }],
+});
+
+/** The config as a file: paths that are read are relative to it. */
+function distillYaml(config: ConfigInput): string {
+  const teacher = { kind: 'cross-encoder', model: 'teacher' };
+  const file = { ...config, cache: 'cache', data: { path: 'data' }, teacher };
+  return `# The distillation of \`distill demo\`: distill run FILE repeats it; change what you like.\n${stringify(file)}`;
+}
+
+export async function writeWorld(world: World, folder: string): Promise<void> {
+  const table = (rows: readonly { id: string; text: string }[]): string =>
+    rows.map(({ id, text }) => `${JSON.stringify({ _id: id, text })}\n`).join('');
+  await writeWhole(join(folder, 'corpus.jsonl'), table(world.documents));
+  await writeWhole(join(folder, 'queries.jsonl'), table(world.queries));
+  for (const [split, qrels] of Object.entries(world.qrels)) {
+    const rows = [...qrels].flatMap(([q, documents]) => documents.map((d) => `${q}\t${d}\t1\n`));
+    await writeWhole(join(folder, 'qrels', `${split}.tsv`), `query-id\tcorpus-id\tscore\n${rows.join('')}`);
+  }
+}

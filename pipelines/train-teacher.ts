@@ -1,0 +1,256 @@
+/** @file Trains a cross-encoder on labels, or on another model's scores: the teacher of a later run. */
+import { createHash } from 'node:crypto';
+import { rename, rm } from 'node:fs/promises';
+import { FaultError, InputError } from '../common/errors.ts';
+import type { Watch } from '../common/progress.ts';
+import { Random } from '../common/random.ts';
+import { openBeir } from '../data/beir.ts';
+import { type Dataset, learnedTexts } from '../data/dataset.ts';
+import { TextTokenizer, type Tokens } from '../data/tokenizer.ts';
+import type { Graph } from '../engine/graph/ir.ts';
+import { loadGraph } from '../engine/graph/proto.ts';
+import type { Tensor } from '../engine/graph/tensor.ts';
+import { evaluateRun, type Run } from '../evaluation/evaluate.ts';
+import { losses } from '../losses/index.ts';
+import type { Loss } from '../losses/loss.ts';
+import { appendHead } from '../students/bert.ts';
+import { writeCrossEncoder } from '../students/cross-encoder-folder.ts';
+import { checkVocabulary } from '../students/encoder.ts';
+import { readModelFolder } from '../students/folder.ts';
+import { freshModel } from '../students/fresh.ts';
+import { encodeStudent, parameterCount } from '../students/student.ts';
+import { crossEncoder } from '../teachers/cross-encoder.ts';
+import type { Pair } from '../teachers/teacher.ts';
+import { AdamW } from '../training/adamw.ts';
+import type { Examples } from '../training/examples.ts';
+import { PairGraph } from '../training/pair-graph.ts';
+import { makePairBatch } from '../training/pairs.ts';
+import { learningRateAt } from '../training/schedule.ts';
+import type { WeightedLoss } from '../training/step-graph.ts';
+import { pairExamples } from './stages/pairs.ts';
+import { parseTeacherConfig, type TeacherConfig, type TeacherConfigInput } from './teacher-config.ts';
+
+export interface TeacherReport {
+  /** The model folder. */
+  model: string;
+  parameters: number;
+  steps: number;
+  /** Mean loss of the last steps. */
+  loss: number;
+  /** nDCG@10 of the dev candidates in the model's order, by step; the best one was kept. */
+  evaluations: { step: number; score: number }[];
+  bestStep: number;
+  seconds: number;
+}
+
+/**
+ * Trains a cross-encoder and saves it as a model folder.
+ *
+ * @throws InputError for a mistake in what was given, FaultError where a loss or gradient is not finite
+ */
+export async function trainTeacher(options: TeacherConfigInput, watch: Watch = {}): Promise<TeacherReport> {
+  const config = parseTeacherConfig(options);
+  const started = performance.now();
+  const dataset = await openBeir(config.data);
+  const start = config.model ?? `${config.output}.fresh`;
+  try {
+    if (config.fresh)
+      await freshModel(start, learnedTexts(dataset, config.split), {
+        ...config.fresh,
+        kind: 'cross-encoder',
+        seed: config.seed,
+      });
+    return await trainFrom(start, config, dataset, started, watch);
+  } finally {
+    if (config.fresh) await rm(start, { recursive: true, force: true });
+  }
+}
+
+async function trainFrom(
+  start: string,
+  config: TeacherConfig,
+  dataset: Dataset,
+  started: number,
+  watch: Watch,
+): Promise<TeacherReport> {
+  const folder = await readModelFolder(start);
+  const tokenizer = await TextTokenizer.load(start);
+  const model = await loadGraph(folder.model);
+  checkVocabulary(model, tokenizer, start);
+  if (!model.outputs.some((v) => v.name === 'logits')) addHead(model, folder.config, start, config.seed);
+  const limits = {
+    maxQuery: config.queryTokens,
+    maxDocument: config.documentTokens,
+    maxLength: config.maxLength ?? Math.min(folder.maxLength ?? 512, tokenizer.modelMaxLength ?? 512),
+  };
+  const train = await pairExamples(config, dataset, config.split, 'train');
+  const dev = config.dev === null ? undefined : await pairExamples(config, dataset, config.dev, 'dev');
+
+  const { queries, candidates, groups, learningRate, warmupSteps, finalLearningRate, evaluateEvery } = config.train;
+  const graph = await PairGraph.create({
+    model,
+    losses: weightedLosses(config.losses),
+    groups,
+    session: { threads: config.train.threads },
+  });
+  const optimizer = new AdamW(graph.parameters, {
+    weightDecay: config.train.weightDecay,
+    clipNorm: config.train.clipNorm ?? undefined,
+  });
+  const perStep = Math.min(queries, train.queries.length);
+  const totalSteps =
+    config.train.steps ?? Math.ceil((config.train.epochs ?? 1) * Math.floor(train.queries.length / perStep));
+  const pairTokens = (q: number, d: number): Tokens =>
+    tokenizer.encodePair(dataset.queries.text(q), dataset.documents.text(d), limits);
+  const source = { examples: train, pairTokens, padId: tokenizer.padId };
+  const report: TeacherReport = {
+    model: config.output,
+    parameters: parameterCount(model),
+    steps: totalSteps,
+    loss: Number.NaN,
+    evaluations: [],
+    bestStep: 0,
+    seconds: 0,
+  };
+
+  /** Saves the weights as they are where they are the best so far: what is measured is what was saved. */
+  const keepIfBest = async (step: number): Promise<void> => {
+    const candidate = dev ? `${config.output}.candidate` : config.output;
+    const weights = new Map<string, Tensor>(
+      graph.parameters.map((p) => [p.name, { dtype: 'float32', dims: p.dims, data: p.data }]),
+    );
+    const bytes = encodeStudent(model, weights);
+    await writeCrossEncoder(candidate, {
+      model: bytes,
+      tokenizerFrom: start,
+      config: folder.config,
+      provenance: {
+        config,
+        data: { documents: dataset.documents.hash, queries: dataset.queries.hash },
+        model: createHash('sha256').update(bytes).digest('hex'),
+        step,
+      },
+    });
+    if (dev) {
+      const score = await rankingScore(candidate, dev, config, dataset, limits, watch);
+      const best = report.evaluations.every((e) => score > e.score);
+      report.evaluations.push({ step, score });
+      watch.onProgress?.({
+        stage: 'train teacher',
+        done: step,
+        total: totalSteps,
+        unit: 'steps',
+        note: `step ${step}: dev ndcg@10 ${score.toFixed(4)} over the candidates`,
+      });
+      if (best) {
+        await rm(config.output, { recursive: true, force: true });
+        await rename(candidate, config.output);
+        report.bestStep = step;
+      } else await rm(candidate, { recursive: true, force: true });
+    } else report.bestStep = step;
+  };
+
+  try {
+    const recent: number[] = [];
+    for (let step = 0; step < totalSteps; step++) {
+      watch.signal?.throwIfAborted();
+      const batch = makePairBatch(source, step, { queries: perStep, candidates, groups, seed: config.seed });
+      const { loss } = await graph.run(batch);
+      const schedule = { learningRate, warmupSteps, totalSteps, finalShare: finalLearningRate };
+      const norm = Number.isFinite(loss) ? optimizer.step(learningRateAt(step, schedule)) : Number.NaN;
+      if (!Number.isFinite(norm))
+        throw new FaultError({
+          code: 'train.not-finite',
+          subject: `training stopped at step ${step + 1}: the loss is ${loss} and the gradient's norm ${norm}`,
+          remedy: 'lower train.learningRate; the best model so far is kept',
+        });
+      recent.push(loss);
+      if (recent.length > 20) recent.shift();
+      report.loss = recent.reduce((a, b) => a + b, 0) / recent.length;
+      watch.onProgress?.({
+        stage: 'train teacher',
+        done: step + 1,
+        total: totalSteps,
+        unit: 'steps',
+        loss: report.loss,
+      });
+      const last = step + 1 === totalSteps;
+      if (last || (evaluateEvery && (step + 1) % evaluateEvery === 0)) await keepIfBest(step + 1);
+    }
+  } finally {
+    await graph.release();
+    await rm(`${config.output}.candidate`, { recursive: true, force: true });
+  }
+  report.seconds = (performance.now() - started) / 1000;
+  return report;
+}
+
+/** Makes an encoder a cross-encoder: its first token's vector through a dense layer and tanh to one logit. */
+function addHead(model: Graph, config: Record<string, unknown>, name: string, seed: number): void {
+  const last = model.outputs.find((v) => v.name === 'last_hidden_state') ?? model.outputs[0];
+  const stated = last?.dims?.at(-1);
+  const width = typeof stated === 'number' ? stated : Number(config.hidden_size ?? config.dim);
+  if (!last || !(width > 0))
+    throw new InputError({
+      code: 'teacher.width',
+      subject: `${name} says nowhere how wide its token vectors are`,
+      expected: 'hidden_size in config.json',
+      remedy: 'add it, or start from a cross-encoder',
+    });
+  appendHead(model, width, Random.of(seed, 'head'));
+}
+
+/** Losses that need nothing but scores. */
+function weightedLosses(factors: Readonly<Record<string, number>>): WeightedLoss[] {
+  const known = Object.entries(losses).flatMap(([name, make]) => {
+    const loss = (make as () => Loss)();
+    return loss.needs.every((n) => ['student', 'teacher', 'mask'].includes(n)) ? [[name, loss] as const] : [];
+  });
+  return Object.entries(factors).map(([name, weight]) => {
+    const loss = known.find(([n]) => n === name)?.[1];
+    if (!loss)
+      throw new InputError({
+        code: 'train.unknown-loss',
+        subject: `'${name}' is no loss for a cross-encoder`,
+        expected: `one of ${known.map(([n]) => n).join(', ')}`,
+        remedy: 'name one of these under losses',
+      });
+    return { loss, weight };
+  });
+}
+
+/** nDCG@10 of the dev candidates in the saved model's order. */
+async function rankingScore(
+  folder: string,
+  dev: Examples,
+  config: TeacherConfig,
+  dataset: Dataset,
+  limits: { maxQuery?: number; maxDocument?: number; maxLength: number },
+  watch: Watch,
+): Promise<number> {
+  const teacher = await crossEncoder(folder, { ...limits, session: { threads: config.train.threads } });
+  try {
+    const count = Math.min(dev.queries.length, config.train.devQueries);
+    const pairs: Pair[] = [];
+    for (let e = 0; e < count; e++)
+      for (let at = dev.offsets[e]; at < dev.offsets[e + 1]; at++)
+        pairs.push({
+          queryId: dataset.queries.ids[dev.queries[e]],
+          documentId: dataset.documents.ids[dev.documents[at]],
+          query: dataset.queries.text(dev.queries[e]),
+          document: dataset.documents.text(dev.documents[at]),
+        });
+    const scores = await teacher.score(pairs, { signal: watch.signal });
+    const run = new Map<string, { ids: string[]; scores: number[] }>();
+    for (const [i, p] of pairs.entries()) {
+      const list = run.get(p.queryId) ?? { ids: [], scores: [] };
+      list.ids.push(p.documentId);
+      list.scores.push(scores[i]);
+      run.set(p.queryId, list);
+    }
+    const qrels = new Map([...dataset.qrels(config.dev ?? '')].filter(([q]) => run.has(q)));
+    return evaluateRun(run as Run, qrels, ['ndcg@10']).means['ndcg@10'];
+  } finally {
+    await teacher.dispose();
+  }
+}
