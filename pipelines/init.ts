@@ -10,6 +10,7 @@ import { findLayers } from '../engine/graph/layers.ts';
 import { loadGraph } from '../engine/graph/proto.ts';
 import { readModelFolder } from '../students/folder.ts';
 import { readConfig } from './config-file.ts';
+import { MARK } from './stages/output.ts';
 
 interface FoundModel {
   folder: string;
@@ -71,7 +72,7 @@ export async function look(folder: string): Promise<Findings> {
   const scores: Record<string, string> = {};
   const notes: string[] = [];
   const visit = async (dir: string, depth: number): Promise<void> => {
-    if (existsSync(join(dir, 'run.json'))) return;
+    if (existsSync(join(dir, MARK))) return;
     const isModel = ['onnx/model.onnx', 'model.onnx'].some((f) => existsSync(join(dir, f)));
     if (isModel) {
       const model = await recognise(dir);
