@@ -17,6 +17,7 @@ export function progressReporter(screen: Screen, now: () => number = Date.now): 
   let first = 0;
   let last = 0;
   let drawn = false;
+  let finishedAt = -1;
   const clear = (): void => {
     if (drawn) screen.write('\r\x1b[K');
     drawn = false;
@@ -28,8 +29,11 @@ export function progressReporter(screen: Screen, now: () => number = Date.now): 
       screen.write(`${p.note}\n`);
       return;
     }
-    if (p.stage !== stage) [stage, started, first, last] = [p.stage, time, p.done, 0];
+    if (p.stage !== stage) [stage, started, first, last, finishedAt] = [p.stage, time, p.done, 0, -1];
     const finished = p.total !== undefined && p.done >= p.total;
+    // A stage within another may report the end a second time.
+    if (finished && p.done === finishedAt) return;
+    if (finished) finishedAt = p.done;
     if (time - last < (screen.isTTY ? DRAW_EVERY : PLAIN_EVERY) && !finished) return;
     last = time;
     const line = progressLine(p, (time - started) / 1000, p.done - first);

@@ -3,12 +3,25 @@ import type { RunReport } from '../pipelines/distill.ts';
 import type { ModelCheck } from '../students/check.ts';
 import { duration } from './progress.ts';
 
+type Row = RunReport['systems'][number];
+
+/** Columns besides the metrics, shown where some system has them. */
+const extraColumns: readonly { title: string; of(row: Row): string | undefined }[] = [
+  { title: 'MB', of: ({ bytes }) => (bytes === undefined ? undefined : (bytes / 1e6).toFixed(1)) },
+  { title: 'ms a query', of: ({ queryMilliseconds }) => queryMilliseconds?.toFixed(1) },
+];
+
 /** Systems as the lines of a table, columns aligned. */
-export function renderSystems(systems: RunReport['systems']): string[] {
+export function renderSystems(systems: readonly Row[]): string[] {
   const metrics = Object.keys(systems[0]?.metrics ?? {});
+  const extras = extraColumns.filter((c) => systems.some((s) => c.of(s)));
   const rows = [
-    ['system', ...metrics],
-    ...systems.map((s) => [s.name, ...metrics.map((m) => s.metrics[m].toFixed(4))]),
+    ['system', ...metrics, ...extras.map((c) => c.title)],
+    ...systems.map((s) => [
+      s.name,
+      ...metrics.map((m) => s.metrics[m]?.toFixed(4) ?? '-'),
+      ...extras.map((c) => c.of(s) ?? '-'),
+    ]),
   ];
   const widths = rows[0].map((_, c) => Math.max(...rows.map((r) => r[c].length)));
   return rows.map((r) => r.map((cell, c) => (c ? cell.padStart(widths[c]) : cell.padEnd(widths[c]))).join('  '));
@@ -31,12 +44,15 @@ export function renderCheck(found: ModelCheck): string {
 
 export function renderReport(report: RunReport): string {
   const table = renderSystems(report.systems);
-  const { student, training, seconds } = report;
+  const { student, training, seconds, retention = {} } = report;
   const total = Object.values(seconds).reduce((a, b) => a + b, 0);
   return [
     '',
     ...table,
     '',
+    ...Object.entries(retention)
+      .slice(0, 1)
+      .map(([metric, kept]) => `retention   ${(100 * kept).toFixed(1)} % of the teacher's ${metric}`),
     `student     ${(student.parameters / 1e6).toFixed(1)} M parameters, ${(student.bytes / 1e6).toFixed(1)} MB, ${student.queryMilliseconds.toFixed(1)} ms a query`,
     `training    ${training.steps} steps, ${training.secondsAStep.toFixed(3)} s a step, ${duration(seconds.train ?? 0)}; the whole run ${duration(total)}`,
     `checkpoint  ${report.checkpoint}`,

@@ -55,7 +55,8 @@ export function completed(parsed: ParsedConfig, where: string): Config {
   }
 
   const losses = parsed.losses ?? defaultLosses(parsed, Boolean(embedder));
-  const train = { ...(pipeline === 'static-queries' ? staticTraining : training), ...defined(parsed.train) };
+  const { epochs, ...defaults } = pipeline === 'static-queries' ? staticTraining : training;
+  const train = { ...defaults, ...(parsed.train.steps ? {} : { epochs }), ...defined(parsed.train) };
   const needs = needsOf(toLosses(losses, towers === 'query', parsed.matryoshka));
   if ((needs.has('teacherQueries') || needs.has('teacherDocuments')) && !embedder)
     refuse("a loss matches embeddings and there is no 'embedder'", 'add one, or remove the loss');

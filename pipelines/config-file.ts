@@ -9,7 +9,7 @@ import { type Config, parseConfig } from './config.ts';
 /** A file that unfolds to more aliases than this was made to fill the memory. */
 const MOST_ALIASES = 100;
 
-/** Keys whose values are paths. */
+/** Keys whose values are paths; * stands for a position in a list. */
 const pathKeys = new Set([
   'output',
   'cache',
@@ -20,6 +20,7 @@ const pathKeys = new Set([
   'teacher.files.train',
   'teacher.files.dev',
   'teacher.files.test',
+  'online.teachers.*',
 ]);
 
 /**
@@ -62,7 +63,7 @@ export function readConfig(file: string, sets: readonly string[] = []): Config {
     const expanded = value.replace(/\$\{(\w+)(?::-([^}]*))?\}/g, (_, name: string, otherwise?: string) =>
       environment(name, otherwise, key, file),
     );
-    if (!pathKeys.has(key)) return expanded;
+    if (!pathKeys.has(key.replace(/\.\d+/g, '.*'))) return expanded;
     const home = expanded.startsWith('~/') ? homedir() + expanded.slice(1) : expanded;
     // What is written goes where the command runs; what is read lies where the file says.
     return isAbsolute(home) || key === 'output' ? home : resolve(dirname(file), home);

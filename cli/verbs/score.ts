@@ -10,12 +10,14 @@ export const score: Verb = ({ out, err, signal }) =>
     .option('--split <name>', 'judgements whose queries are scored', 'train')
     .option('--scores <file>', 'file written: query-id, corpus-id, score', 'teacher-scores.tsv')
     .option('--set <key=value>', 'override an option of the file; may be given again', collect, [])
+    .option('--json', 'print the counts as JSON')
     .addHelpText('after', '\nExample:\n  distill score distill.yaml --split train --scores teacher-scores-train.tsv')
-    .action(async (file: string, options: { split: string; scores: string; set: string[] }) => {
+    .action(async (file: string, options: { split: string; scores: string; set: string[]; json?: boolean }) => {
       const { readConfig } = await import('../../pipelines/config-file.ts');
       const { score } = await import('../../pipelines/score.ts');
       const onProgress = progressReporter(err);
       const report = await score(readConfig(file, options.set), options.split, options.scores, { onProgress, signal });
       onProgress.end();
-      out.write(`${report.pairs} pairs of ${report.queries} queries scored into ${report.file}\n`);
+      const said = `${report.pairs} pairs of ${report.queries} queries scored into ${report.file}`;
+      out.write(`${options.json ? JSON.stringify(report) : said}\n`);
     });

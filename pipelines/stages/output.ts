@@ -5,8 +5,8 @@ import { InputError } from '../../common/errors.ts';
 import { writeWhole } from '../../common/files.ts';
 import type { Config } from '../config.ts';
 
-/** Written first: it says that the folder is a run's, and with which options in full. */
-const MARK = 'run.json';
+/** Written first: it says that the folder is a run's. */
+export const MARK = 'onnx-distill.json';
 
 /** @throws InputError where the folder holds something else than a run; FaultError where it cannot be written */
 export async function claimOutput(config: Config, version: string): Promise<void> {
@@ -28,5 +28,5 @@ export async function claimOutput(config: Config, version: string): Promise<void
   const checkpoint = join(output, 'checkpoint');
   if (existsSync(checkpoint) && readdirSync(checkpoint).length && !existsSync(join(checkpoint, 'distill.json')))
     refuse(`'output': ${checkpoint} holds something else than a checkpoint of onnx-distill`);
-  await writeWhole(join(output, MARK), `${JSON.stringify({ version, config }, null, 1)}\n`);
+  if (!existsSync(join(output, MARK))) await writeWhole(join(output, MARK), `${JSON.stringify({ version })}\n`);
 }

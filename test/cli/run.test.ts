@@ -1,5 +1,5 @@
 /** @file The command from end to end, small: over a BEIR folder with a model, over files of rows with their scores. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import { distill, documents, jsonl, makeWorld, queries, write } from './world.ts';
@@ -23,7 +23,6 @@ test('run: trains, saves, evaluates the saved folder and says where everything i
   expect(again.code).toBe(0);
   const report = JSON.parse(again.out);
   expect(report.systems.map((s: { name: string }) => s.name)).toContain('BM25');
-  expect(JSON.parse(readFileSync(join(world, 'out', 'run.json'), 'utf8')).config.train.steps).toBe(2);
 });
 
 test('run over rows of query, document and score: the scores teach, without any model of a teacher', async () => {

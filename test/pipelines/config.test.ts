@@ -77,3 +77,11 @@ test('options with their defaults filled in are options again', () => {
     expect(parseConfig(config)).toEqual(config);
   }
 });
+
+test.each([minimal, { ...minimal, train: { steps: 7 } }])(
+  'a config that is filled in already stays as it is: %j',
+  (c) => {
+    const once = parseConfig(c);
+    expect(parseConfig(once)).toEqual(once);
+  },
+);

@@ -1,0 +1,17 @@
+/** @file `distill init`: a config for what a folder holds. */
+import { join } from 'node:path';
+import { Command } from 'commander';
+import type { Verb } from '../verb.ts';
+
+export const init: Verb = ({ out }) =>
+  new Command('init')
+    .description('look at a folder with data and models, and write a commented config that runs as it is')
+    .argument('[folder]', 'folder with data (BEIR layout or files of rows), model folders, files of scores', '.')
+    .option('--file <file>', 'config written; FOLDER/distill.yaml by default')
+    .addHelpText('after', '\nExample:\n  distill init my-data && distill run my-data/distill.yaml')
+    .action(async (folder: string, options: { file?: string }) => {
+      const { init } = await import('../../pipelines/init.ts');
+      const file = options.file ?? join(folder, 'distill.yaml');
+      const chosen = await init(folder, file);
+      out.write(`${chosen.join('\n')}\nwrote ${file}; next: distill run ${file}\n`);
+    });

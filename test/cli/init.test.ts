@@ -1,0 +1,106 @@
+/** @file `distill init`: what is in a folder decides what is written, and what is written runs. */
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { beforeAll, expect, test } from 'vitest';
+import { parse } from 'yaml';
+import { readConfig } from '../../pipelines/config-file.ts';
+import { distill, jsonl, makeWorld, write } from './world.ts';
+
+let world: string;
+beforeAll(async () => {
+  world = await makeWorld();
+  rmSync(join(world, 'distill.yaml'));
+});
+
+/** A folder with some of the world's parts. */
+function folderOf(...parts: string[]): string {
+  const folder = mkdtempSync(join(tmpdir(), 'init-'));
+  for (const part of parts) cpSync(join(world, part), join(folder, part), { recursive: true });
+  return folder;
+}
+
+const written = (folder: string) => parse(readFileSync(join(folder, 'distill.yaml'), 'utf8'));
+
+test.each([
+  [
+    ['data', 'cross', 'dual'],
+    {
+      teacher: { kind: 'cross-encoder', model: 'cross' },
+      student: { model: 'dual' },
+      candidates: { source: 'bm25', count: 16 },
+    },
+  ],
+  [
+    ['data', 'cross', 'dual', 'teacher-scores-train.tsv'],
+    { teacher: { kind: 'scores', files: { train: 'teacher-scores-train.tsv' } }, candidates: { source: 'given' } },
+  ],
+  [
+    ['data', 'dual'],
+    { pipeline: 'dual-to-dual', teacher: { kind: 'dual-encoder', model: 'dual' }, student: { model: 'dual' } },
+  ],
+  [['data', 'cross'], { teacher: { kind: 'cross-encoder' }, student: { fresh: { hidden: 128 } } }],
+])('%j', async (parts, choice) => {
+  const folder = folderOf(...parts);
+  const { code, out } = await distill('init', folder);
+  expect(code).toBe(0);
+  expect(out).toContain(`wrote ${join(folder, 'distill.yaml')}`);
+  expect(written(folder)).toMatchObject({
+    ...choice,
+    data: { path: 'data', splits: { train: 'train', dev: 'dev', test: 'test' } },
+  });
+  const config = readConfig(join(folder, 'distill.yaml'));
+  expect(config.data.path).toBe(join(folder, 'data'));
+});
+
+test('a dual-encoder by that name beside another one is the embedder', async () => {
+  const folder = folderOf('data', 'cross', 'dual');
+  cpSync(join(world, 'dual'), join(folder, 'small'), { recursive: true });
+  await distill('init', folder);
+  expect(written(folder)).toMatchObject({ embedder: { model: 'dual' }, student: { model: 'small' } });
+});
+
+test('rows with scores teach by themselves', async () => {
+  const folder = folderOf();
+  const rows = Array.from({ length: 30 }, (_, i) => ({ query: `q ${i % 10}`, document: `d ${i}`, score: i + 0.5 }));
+  write(folder, { 'train.jsonl': jsonl(rows) });
+  await distill('init', folder);
+  expect(written(folder)).toMatchObject({
+    data: { path: '.' },
+    teacher: { kind: 'scores' },
+    candidates: { source: 'given' },
+  });
+});
+
+test('what it writes runs as it is', async () => {
+  const folder = folderOf('data', 'cross', 'dual');
+  await distill('init', folder);
+  const { code, err, out } = await distill(
+    'run',
+    join(folder, 'distill.yaml'),
+    '--output',
+    join(folder, 'out'),
+    '--set',
+    `cache=${join(folder, 'cache')}`,
+  );
+  expect(err).not.toMatch(/error/);
+  expect(code).toBe(0);
+  expect(out).toContain('checkpoint');
+});
+
+test('a config that is there stays; a folder without data is refused', async () => {
+  const folder = folderOf('data');
+  write(folder, { 'distill.yaml': 'mine' });
+  const { code, err } = await distill('init', folder);
+  expect(code).toBe(2);
+  expect(err).toBe(
+    `\nerror: ${join(folder, 'distill.yaml')} is there already; remove it, or give another name with --file\n`,
+  );
+  expect(readFileSync(join(folder, 'distill.yaml'), 'utf8')).toBe('mine');
+  const bare = folderOf('dual');
+  expect(await distill('init', bare)).toMatchObject({
+    code: 2,
+    err: expect.stringMatching(/holds no data: expected corpus/),
+  });
+  expect(existsSync(join(bare, 'distill.yaml'))).toBe(false);
+});
