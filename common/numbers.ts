@@ -86,14 +86,6 @@ export function mean(x: ArrayLike<number>): number {
   return x.length ? sum / x.length : Number.NaN;
 }
 
-/** The value below which a share q of the values lies, linear between them. */
-export function quantile(x: ArrayLike<number>, q: number): number {
-  const sorted = Float64Array.from(x).sort();
-  const at = q * (sorted.length - 1);
-  const low = Math.floor(at);
-  return sorted[low] + (at - low) * (sorted[Math.min(sorted.length - 1, low + 1)] - sorted[low]);
-}
-
 /** <a_i, b_j> of rows. */
 export function dotRows(a: Rows, i: number, b: Rows, j: number): number {
   const D = a.dimensions;

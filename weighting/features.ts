@@ -1,5 +1,5 @@
 /** @file What a list of candidates shows about whether the teacher's best one is right. */
-import { descending, listOf, mean, topTwo } from '../common/numbers.ts';
+import { descending, listOf, mean, softmax, topTwo } from '../common/numbers.ts';
 import { agreementOf } from './agreement.ts';
 import type { Features } from './logistic.ts';
 import { standardise } from './simple.ts';
@@ -72,25 +72,36 @@ export function listFeatures(inputs: WeightingInputs): Features & { names: strin
 }
 
 /**
- * A row a candidate. By each source: its score less the list's mean in the scores' own spread, the same standardised in the
- * list, whether it is the best, and the logarithm of its rank; and whether all sources have it best.
+ * A row a candidate. By each source: its score less the list's mean, in units of the fitted temperature; its share of the
+ * softmax; its lead over the best of the others; its standardised score; whether it is the best; the logarithm of its rank.
+ * And whether all sources have it best.
  */
 export function candidateFeatures(inputs: WeightingInputs): Features & { names: string[] } {
   const { offsets } = inputs.teacher;
   const sources = sourcesOf(inputs);
   const temperatures = sources.map((scores) => fittedTemperature(inputs, scores));
   const labels = ['teacher', inputs.second && 'second', inputs.student && 'student'].filter(Boolean);
-  const names = labels.flatMap((l) => [`${l} score`, `${l} deviation`, `${l} best`, `${l} rank`]);
+  const names = labels.flatMap((l) => [
+    `${l} score`,
+    `${l} share`,
+    `${l} lead`,
+    `${l} deviation`,
+    `${l} best`,
+    `${l} rank`,
+  ]);
   if (sources.length > 1) names.push('best of all');
   const rows: number[][] = [];
   for (let i = 0; i + 1 < offsets.length; i++) {
     const lists = sources.map((scores) => listOf({ offsets, scores }, i));
     const deviations = lists.map(standardise);
     const places = lists.map(ranks);
+    const shares = lists.map((l, s) => softmax(l, temperatures[s]));
     const centres = lists.map((l) => mean(l));
     for (let k = 0; k < lists[0].length; k++) {
       const row = lists.flatMap((l, s) => [
         (l[k] - centres[s]) / temperatures[s],
+        shares[s][k],
+        Math.max(-10, Math.min(10, lead(l, k) / temperatures[s])),
         deviations[s][k],
         Number(places[s][k] === 0),
         Math.log2(1 + places[s][k]),
