@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { InputError } from '../common/errors.ts';
+import type { Watch } from '../common/progress.ts';
 import type { Pooling } from '../engine/expressions/pooling.ts';
 
 export interface ModelFolder {
@@ -16,6 +17,9 @@ export interface ModelFolder {
   maxLength: number | undefined;
 }
 
+/** Whether a name that is no path looks like `org/name`, perhaps with `@revision`. */
+export const isHubName = (name: string): boolean => /^[\w-][\w.-]*\/[\w-][\w.-]*(@[\w./-]+)?$/.test(name);
+
 /** Where a graph is looked for in a folder: whole first, then what an export may have left alone. */
 const modelFiles = ['model', 'model_quantized', 'model_int8', 'model_fp16', 'model_q4'].flatMap((name) => [
   `onnx/${name}.onnx`,
@@ -23,10 +27,14 @@ const modelFiles = ['model', 'model_quantized', 'model_int8', 'model_fp16', 'mod
 ]);
 
 /**
- * @param path a model folder, or one .onnx file of it where it has several
+ * @param path a model folder, one .onnx file of it where it has several, or a model's name on the Hugging Face hub
  * @throws InputError where the folder or its .onnx file is missing
  */
-export async function readModelFolder(path: string): Promise<ModelFolder> {
+export async function readModelFolder(path: string, watch: Watch = {}): Promise<ModelFolder> {
+  if (!existsSync(path) && isHubName(path)) {
+    const { hubModel } = await import('./hub.ts');
+    return readModelFolder(await hubModel(path, modelFiles, watch));
+  }
   const single = path.endsWith('.onnx') && existsSync(path) ? path : undefined;
   const beside = dirname(path);
   const folder = single ? (basename(beside) === 'onnx' ? dirname(beside) : beside) : path;
@@ -34,7 +42,7 @@ export async function readModelFolder(path: string): Promise<ModelFolder> {
     throw new InputError({
       code: 'model.missing',
       subject: `there is no model folder ${folder}`,
-      remedy: 'give a folder with onnx/model.onnx, tokenizer.json and config.json',
+      remedy: 'give a folder with onnx/model.onnx, tokenizer.json and config.json, or a name on the hub (org/name)',
     });
   const model = single ?? modelFiles.map((f) => join(folder, f)).find(existsSync);
   if (!model)

@@ -5,9 +5,10 @@ import { demo } from './demo.ts';
 import { evaluate } from './evaluate.ts';
 import { exportVerb } from './export.ts';
 import { init } from './init.ts';
+import { push } from './push.ts';
 import { run } from './run.ts';
 import { schema } from './schema.ts';
 import { score } from './score.ts';
 import { trainTeacher } from './train-teacher.ts';
 
-export const verbs: readonly Verb[] = [demo, init, run, trainTeacher, evaluate, exportVerb, score, check, schema];
+export const verbs: readonly Verb[] = [demo, init, run, trainTeacher, evaluate, exportVerb, push, score, check, schema];
