@@ -10,11 +10,11 @@ import type { Figures, SystemFigures } from '../evaluation/report/figures.ts';
 import { formatRun, readRun } from '../evaluation/run-file.ts';
 import { search } from '../evaluation/search.ts';
 import { ScoreCache } from '../teachers/cache.ts';
-import { compare, differences, type Measured, prefix, rerankByVectors } from './stages/against.ts';
+import { compare, differences, type Measured, rerankByVectors } from './stages/against.ts';
 import { type CostJob, measureCost } from './stages/cost.ts';
 import { rerank, toRun } from './stages/evaluate.ts';
 import { candidateRun, isScoreFile, openTeacher, scoresAsRun } from './stages/references.ts';
-import { dtypeFiles, encodeStudentSplit, madeWith, type Vectors } from './stages/student-vectors.ts';
+import { dtypeFiles, encodeStudentSplit, madeWith, prefix, type Vectors } from './stages/student-vectors.ts';
 import { defaultCache } from './stages/teachers.ts';
 
 export interface EvaluateOptions {
@@ -70,9 +70,9 @@ export async function evaluate(options: EvaluateOptions, watch: Watch = {}): Pro
   const cuts = metrics.map((m) => parseMetric(m).k).filter(Number.isFinite);
   const reach = Math.max(100, depth, ...cuts);
   const resampling = { seed, samples: options.samples };
-  const dataset = await openDataset(options.data);
-  const qrels = dataset.qrels(split);
   const made = await madeWith(options.student, options);
+  const dataset = await openDataset(options.data, made.data);
+  const qrels = dataset.qrels(split);
   const [first, ...otherFiles] = await dtypeFiles(options.student, options.dtype);
   const cache = ScoreCache.open(options.cache ?? defaultCache());
   const note = (text: string): void => {

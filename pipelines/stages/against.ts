@@ -65,16 +65,3 @@ export function rerankByVectors(candidates: Run, dataset: Dataset, vectors: Vect
   }
   return out;
 }
-
-/** The first n dimensions of each row, L2-normalised again. */
-export function prefix(vectors: Float32Array, dimensions: number, n: number): Float32Array {
-  const rows = vectors.length / dimensions;
-  const out = new Float32Array(rows * n);
-  for (let r = 0; r < rows; r++) {
-    let square = 0;
-    for (let k = 0; k < n; k++) square += vectors[r * dimensions + k] ** 2;
-    const norm = Math.sqrt(square) || 1;
-    for (let k = 0; k < n; k++) out[r * n + k] = vectors[r * dimensions + k] / norm;
-  }
-  return out;
-}

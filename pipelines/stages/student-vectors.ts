@@ -18,6 +18,8 @@ export interface Made {
   documents?: string;
   documentsTokens?: number;
   teacher: { queryTokens?: number; documentTokens?: number };
+  /** How rows without splits were split. */
+  data?: { holdOut?: number; splitSeed?: number };
 }
 
 /** What options say, else what the checkpoint's distill.json says. */
@@ -27,6 +29,7 @@ export async function madeWith(
 ): Promise<Made> {
   const { config } = (await readJson(join(student, 'distill.json'))) as {
     config?: {
+      data?: Made['data'];
       student?: { queryTokens?: number; documentTokens?: number; towers?: string };
       embedder?: { model?: string; documentTokens?: number };
       teacher?: { queryTokens?: number; documentTokens?: number };
@@ -39,6 +42,7 @@ export async function madeWith(
     documents: options.documents ?? (config?.student?.towers === 'query' ? config.embedder?.model : undefined),
     documentsTokens: config?.embedder?.documentTokens ?? documentTokens,
     teacher: { queryTokens: config?.teacher?.queryTokens, documentTokens: config?.teacher?.documentTokens },
+    data: config?.data,
   };
 }
 
@@ -122,11 +126,14 @@ export async function encodeStudentSplit(
     const other = await dualEncoder(made.documents, { documentTokens: made.documentsTokens, queryTokens });
     try {
       const embedded = await cache.wrap(other).embed?.(dataset.documents, 'document', watch);
+      // A student exported with fewer dimensions searches the same prefix of the documents.
+      if (embedded && embedded.dimensions > dimensions)
+        return { positions, dimensions, queries, documents: prefix(embedded.data, embedded.dimensions, dimensions) };
       if (embedded?.dimensions !== dimensions)
         throw new InputError({
           code: 'evaluate.dimensions',
           subject: `the documents of ${made.documents} have ${embedded?.dimensions} dimensions`,
-          expected: `${dimensions}, as the queries of ${folder}`,
+          expected: `at least ${dimensions}, as the queries of ${folder}`,
           remedy: 'name the dual-encoder whose documents the student was trained on under --documents',
         });
       return { positions, dimensions, queries, documents: embedded.data };
@@ -136,4 +143,17 @@ export async function encodeStudentSplit(
   } finally {
     await encoder.dispose();
   }
+}
+
+/** The first n dimensions of each row, L2-normalised again. */
+export function prefix(vectors: Float32Array, dimensions: number, n: number): Float32Array {
+  const rows = vectors.length / dimensions;
+  const out = new Float32Array(rows * n);
+  for (let r = 0; r < rows; r++) {
+    let square = 0;
+    for (let k = 0; k < n; k++) square += vectors[r * dimensions + k] ** 2;
+    const norm = Math.sqrt(square) || 1;
+    for (let k = 0; k < n; k++) out[r * n + k] = vectors[r * dimensions + k] / norm;
+  }
+  return out;
 }
