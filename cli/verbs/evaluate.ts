@@ -1,30 +1,37 @@
-/** @file `distill evaluate`: what a saved student finds, beside its teacher. */
+/** @file `distill evaluate`: what a saved student finds, beside its teacher and other systems, and what it costs. */
 import { Command } from 'commander';
+import type { EvaluateOptions } from '../../pipelines/evaluate.ts';
 import { progressReporter } from '../progress.ts';
 import type { Verb } from '../verb.ts';
 
 export const evaluate: Verb = ({ out, err, signal }) =>
   new Command('evaluate')
-    .description('measure a saved student by exact search, beside its teacher where one is given')
+    .description('measure a saved student by exact search, beside its teacher and other systems, and what it costs')
     .requiredOption('--student <dir>', 'checkpoint of the student')
-    .option('--teacher <dir>', "cross-encoder that re-ranks the student's candidates")
+    .option('--teacher <path>', 'cross-encoder that re-ranks candidates, dual-encoder, or file of scores')
     .option('--documents <dir>', 'dual-encoder whose document embeddings the student searches')
-    .requiredOption('--data <dir>', 'BEIR folder')
+    .requiredOption('--data <path>', 'BEIR folder or file of rows')
     .option('--split <name>', 'judgements to evaluate with', 'test')
+    .option('--metrics <names>', 'metrics separated by commas, e.g. ndcg@10,recall@100', (names) => names.split(','))
+    .option('--candidates <source>', "what the teacher re-ranks: 'student', 'bm25' or a run file", 'student')
     .option('--depth <n>', 'documents a query that the teacher re-ranks', Number, 100)
+    .option('--dtype <names>', 'model files to evaluate, the first as the student: fp32, fp16, int8, q4, or all')
+    .option('--baseline <run>', "another system's run file to compare with")
+    .option('--index <kind>', "measure an approximate index beside exact search: 'usearch'")
+    .option('--no-cost', 'leave out timing')
+    .option('--seed <n>', 'for resampling', Number, 0)
     .option('--run <file>', "write the student's TREC run")
     .option('--json <file>', 'write the figures as JSON')
+    .option('--html <file>', 'write a report to look at')
     .addHelpText(
       'after',
-      '\nExample:\n  distill evaluate --student runs/student/checkpoint --data data/debian --split test --json figures.json',
+      '\nExample:\n  distill evaluate --student runs/student/checkpoint --data data/debian --split test --json figures.json --html report.html',
     )
-    .action(async (options) => {
+    .action(async (options: EvaluateOptions) => {
       const { evaluate } = await import('../../pipelines/evaluate.ts');
-      const { renderSystems } = await import('../report.ts');
+      const { renderEvaluation } = await import('../figures.ts');
       const onProgress = progressReporter(err);
       const report = await evaluate(options, { onProgress, signal });
       onProgress.end();
-      out.write(`${renderSystems(report.systems).join('\n')}\n`);
-      const kept = report.retention?.['ndcg@10'];
-      if (kept !== undefined) out.write(`keeps ${(100 * kept).toFixed(1)} % of the teacher's ndcg@10\n`);
+      out.write(renderEvaluation(report));
     });

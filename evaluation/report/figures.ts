@@ -1,0 +1,135 @@
+/** @file What a report is drawn from: plain data that JSON holds, every part but the systems optional. */
+import type { MetricComparison } from '../compare.ts';
+import type { Fidelity } from '../fidelity.ts';
+
+/** One row of the ladder. */
+export interface SystemFigures {
+  name: string;
+  role: 'student' | 'teacher' | 'baseline' | 'other';
+  /** Means over the split's judged queries. */
+  metrics: Record<string, number>;
+  /** Of its model file. */
+  bytes?: number;
+  /** Median of what it takes to answer a query: to embed it, or to score its candidates. */
+  queryMilliseconds?: number;
+}
+
+/** One system beside another over the same queries. */
+export interface Comparison {
+  a: string;
+  b: string;
+  /** E.g. `the same candidates`. */
+  on: string;
+  rows: MetricComparison[];
+}
+
+/** What it takes to run a model, measured in a process of its own where there can be one. */
+export interface CostFigures {
+  name: string;
+  role: 'student' | 'teacher';
+  /** Size of the .onnx file, and weights in it. */
+  bytes: number;
+  parameters: number;
+  /** One query at a time: an encoder embeds its text, a cross-encoder scores its candidates. */
+  p50: number;
+  p95: number;
+  /** How many single queries were timed after warm-up. */
+  timed: number;
+  /** Pairs a query that a cross-encoder scores. */
+  pairs?: number;
+  /** In batches; absent for a cross-encoder, whose batches are its queries' candidates. */
+  textsPerSecond?: number;
+  loadMilliseconds: number;
+  /** Highest resident memory of a process that does this alone; absent where it had no process of its own. */
+  peakBytes?: number;
+  /** Mean of the first metric where the file was evaluated as a student of its own. */
+  quality?: number;
+}
+
+/** A query where two systems disagree, with what each put first. */
+export interface Example {
+  queryId: string;
+  query: string;
+  a: number;
+  b: number;
+  /** What each ranked highest. */
+  topA: ExampleDocument[];
+  topB: ExampleDocument[];
+}
+
+export interface ExampleDocument {
+  id: string;
+  text: string;
+  grade: number;
+}
+
+export interface Differences {
+  metric: string;
+  a: string;
+  b: string;
+  better: Example[];
+  worse: Example[];
+}
+
+export interface IndexFigures {
+  name: string;
+  documents: number;
+  dimensions: number;
+  k: number;
+  /** Share of the exact k nearest that the index found. */
+  recall: number;
+  buildSeconds: number;
+  /** Medians, one query at a time. */
+  queryMilliseconds: number;
+  exactMilliseconds: number;
+}
+
+/** Whether scores, made probabilities by Platt scaling on half of the queries, are right on the other half. */
+export interface CalibrationFigures {
+  /** Expected calibration error over bins of equal width. */
+  student: { ece: number; brier: number };
+  teacher?: { ece: number; brier: number };
+  /** Slope of the student's log-odds on the teacher's: over 1, the student exaggerates the teacher's confidence. */
+  slope?: number;
+  pairs: number;
+}
+
+export interface GeometryFigures {
+  /** exp of the entropy of the normalised singular values; at most the dimensions. */
+  effectiveRank: number;
+  /** log of the mean of exp(-2 distance^2) over pairs of documents; lower is more even. */
+  uniformity: number;
+  /** Mean squared distance of a query to its relevant documents. */
+  alignment?: number;
+  sampled: number;
+  dimensions: number;
+}
+
+export interface TrainingFigures {
+  log: readonly { step: number; loss: number; gradientNorm?: number; learningRate?: number }[];
+  evaluations: readonly { step: number; score: number }[];
+}
+
+/** Everything that a report shows. */
+export interface Figures {
+  title: string;
+  /** Pairs of label and value under the title: data, split, depth. */
+  facts: [string, string][];
+  /** Choices and limits that a reader must know. */
+  notes: string[];
+  systems: SystemFigures[];
+  comparisons?: Comparison[];
+  fidelity?: Fidelity;
+  differences?: Differences;
+  calibration?: CalibrationFigures;
+  geometry?: GeometryFigures;
+  cost?: CostFigures[];
+  /** How many times the teacher's re-ranking outlasts the student's embedding of the query. */
+  speedFactor?: number;
+  index?: IndexFigures;
+  training?: TrainingFigures;
+  /** Quality of the first n dimensions, cut and re-normalised. */
+  matryoshka?: { dimensions: number; value: number }[];
+  /** One value a query, in the order of `queryIds`, by system and metric. */
+  perQuery?: { queryIds: string[]; systems: Record<string, Record<string, number[]>> };
+}
