@@ -299,6 +299,7 @@ export function parseConfig(
     subject: `${subject} ${issue.message
       .replace(/^Invalid input: /, '')
       .replace(/^Invalid/, 'is invalid')
+      .replace(/^expected (.*), received undefined$/, 'is missing: $1 is expected')
       .replace(/^expected (.*), received (.*)$/, 'is $2 where $1 is expected')}`,
     received: received === undefined ? undefined : JSON.stringify(received)?.slice(0, 80),
     remedy: 'mend it; `distill schema` prints what is possible',

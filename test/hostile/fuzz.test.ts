@@ -1,0 +1,207 @@
+/**
+ * @file Files come from strangers: whatever is done to a file's bytes, a reader ends in our error or in a result, soon and
+ * within bounded memory. FUZZ_CASES sets how many damaged files each reader meets (100000 overnight).
+ */
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import fc from 'fast-check';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { InputError } from '../../common/errors.ts';
+import { openBeir } from '../../data/beir.ts';
+import { readRows } from '../../data/rows.ts';
+import { readScores } from '../../data/scores.ts';
+import { TextTokenizer } from '../../data/tokenizer.ts';
+import { parseGraph } from '../../engine/graph/proto.ts';
+import { encodeSafetensors, parseSafetensors } from '../../engine/graph/safetensors.ts';
+import { type Tensor, tensor } from '../../engine/graph/tensor.ts';
+import { readConfig } from '../../pipelines/config-file.ts';
+import { readModelFolder } from '../../students/folder.ts';
+import { jsonl, makeWorld, write } from '../cli/world.ts';
+
+const CASES = Number(process.env.FUZZ_CASES ?? 60);
+const SEED = Number(process.env.FUZZ_SEED ?? 1);
+/** One read: seconds, and megabytes that the process may grow by while a reader meets all its cases. */
+const LONGEST = 5;
+const LARGEST_GROWTH = 600;
+
+let folder: string;
+let world: string;
+
+/** A reader with a whole file that it takes. */
+interface Reader {
+  sample(): Uint8Array;
+  read(bytes: Uint8Array): Promise<unknown> | unknown;
+}
+
+/** Reads through a file of that name in a folder of its own. */
+const throughFile = (name: string, read: (file: string) => Promise<unknown> | unknown) => (bytes: Uint8Array) => {
+  const file = join(folder, name);
+  writeFileSync(file, bytes);
+  return read(file);
+};
+
+const allRows = async (file: string): Promise<number> => {
+  let n = 0;
+  for await (const row of readRows(file)) n += Object.keys(row.values).length;
+  return n;
+};
+
+const rows = Array.from({ length: 20 }, (_, i) => ({ query: `what is thing ${i}`, positive: `a thing, "${i}"`, n: i }));
+const csv = ['query,positive', ...rows.map((r) => `${r.query},"${r.positive.replaceAll('"', '""')}"`)].join('\n');
+
+/** A BEIR folder in which one file is the damaged one. */
+const inBeir = (name: string) => (bytes: Uint8Array) => {
+  const data = mkdtempSync(join(folder, 'beir-'));
+  write(data, {
+    'corpus.jsonl': jsonl([
+      { _id: 'd1', title: 'a', text: 'b c' },
+      { _id: 'd2', text: 'd e' },
+    ]),
+    'queries.jsonl': jsonl([{ _id: 'q1', text: 'b' }]),
+    'qrels/test.tsv': 'query-id\tcorpus-id\tscore\nq1\td1\t1\n',
+    [name]: bytes,
+  });
+  return openBeir(data);
+};
+
+const inModel = (name: string) => (bytes: Uint8Array) => {
+  const model = mkdtempSync(join(folder, 'model-'));
+  write(model, { 'model.onnx': '', 'config.json': '{}', [name]: bytes });
+  return readModelFolder(model);
+};
+
+const readers: Record<string, Reader> = {
+  'ONNX file': { sample: () => readFileSync(join(world, 'dual/onnx/model.onnx')), read: (b) => parseGraph(b) },
+  safetensors: {
+    sample: () =>
+      encodeSafetensors(
+        new Map<string, Tensor>([
+          ['a', tensor('float32', [3, 4], new Float32Array(12))],
+          ['b', tensor('int64', [2], [1, 2])],
+        ]),
+        { key: 'value' },
+      ),
+    read: (b) => parseSafetensors(b),
+  },
+  'tokenizer.json': {
+    sample: () => readFileSync(join(world, 'dual/tokenizer.json')),
+    async read(bytes) {
+      const model = mkdtempSync(join(folder, 'tokenizer-'));
+      write(model, { 'tokenizer.json': bytes, 'tokenizer_config.json': '{}' });
+      const tokenizer = await TextTokenizer.load(model);
+      return tokenizer.encode('open the file \ud83d\ude00');
+    },
+  },
+  'config.json': {
+    sample: () => Buffer.from('{"model_type":"bert","hidden_size":16,"max_position_embeddings":64}'),
+    read: inModel('config.json'),
+  },
+  'modules.json': {
+    sample: () => Buffer.from('[{"idx":0,"path":"","type":"sentence_transformers.models.Transformer"}]'),
+    read: inModel('modules.json'),
+  },
+  '1_Pooling/config.json': {
+    sample: () => Buffer.from('{"word_embedding_dimension":16,"pooling_mode_cls_token":true}'),
+    read: inModel('1_Pooling/config.json'),
+  },
+  Parquet: { sample: () => readFileSync('test/fixtures/rows.parquet'), read: throughFile('a.parquet', allRows) },
+  CSV: { sample: () => Buffer.from(csv), read: throughFile('a.csv', allRows) },
+  TSV: {
+    sample: () => Buffer.from(['query\tpositive', ...rows.map((r) => `${r.query}\t${r.positive}`)].join('\n')),
+    read: throughFile('a.tsv', allRows),
+  },
+  JSONL: { sample: () => Buffer.from(jsonl(rows)), read: throughFile('a.jsonl', allRows) },
+  'gzipped JSONL': { sample: () => gzipSync(jsonl(rows)), read: throughFile('a.jsonl.gz', allRows) },
+  'corpus.jsonl': {
+    sample: () => Buffer.from(jsonl(rows.map((r) => ({ _id: `d${r.n}`, text: r.positive })))),
+    read: inBeir('corpus.jsonl'),
+  },
+  qrels: {
+    sample: () => Buffer.from('query-id\tcorpus-id\tscore\nq1\td1\t1\nq1\td2\t0\n'),
+    read: inBeir('qrels/test.tsv'),
+  },
+  'teacher scores': {
+    sample: () => Buffer.from('query-id\tcorpus-id\tscore\nq1\td1\t1.5\nq1\td2\t-3\n'),
+    async read(bytes) {
+      const data = await inBeir('extra')(new Uint8Array());
+      return throughFile('scores.tsv', (f) => readScores(f, data.queries, data.documents))(bytes);
+    },
+  },
+  'YAML config': {
+    sample: () => readFileSync(join(world, 'distill.yaml')),
+    read: throughFile('a.yaml', (f) => readConfig(f)),
+  },
+};
+
+/** What is done to a file: bits flipped, bytes cut out, repeated, overwritten by extreme ones, the end cut off. */
+const damage = (size: number): fc.Arbitrary<(bytes: Uint8Array) => Uint8Array> => {
+  const at = fc.nat(Math.max(0, size - 1));
+  return fc.oneof(
+    at.map((n) => (b: Uint8Array) => b.slice(0, n)),
+    fc.array(fc.tuple(at, fc.nat(7)), { minLength: 1, maxLength: 8 }).map((flips) => (b: Uint8Array) => {
+      const out = b.slice();
+      for (const [i, bit] of flips) if (i < out.length) out[i] ^= 1 << bit;
+      return out;
+    }),
+    fc.tuple(at, fc.nat(64)).map(
+      ([i, n]) =>
+        (b: Uint8Array) =>
+          Buffer.concat([b.subarray(0, i), b.subarray(i + n)]),
+    ),
+    fc.tuple(at, fc.nat(64), fc.integer({ min: 2, max: 200 })).map(
+      ([i, n, times]) =>
+        (b: Uint8Array) =>
+          Buffer.concat([b.subarray(0, i), ...Array<Uint8Array>(times).fill(b.subarray(i, i + n)), b.subarray(i)]),
+    ),
+    fc
+      .tuple(at, fc.constantFrom(0, 0x7f, 0x80, 0xff), fc.integer({ min: 1, max: 10 }))
+      .map(([i, v, n]) => (b: Uint8Array) => {
+        const out = b.slice();
+        out.fill(v, i, i + n);
+        return out;
+      }),
+    fc
+      .tuple(
+        at,
+        fc.constantFrom('{', '[[[[', '"', '\\u0000', '__proto__', '-1', '1e999', 'null', '&a *a', '\ud800', '\n'),
+      )
+      .map(
+        ([i, text]) =>
+          (b: Uint8Array) =>
+            Buffer.concat([b.subarray(0, i), Buffer.from(text), b.subarray(i)]),
+      ),
+    fc.uint8Array({ maxLength: 300 }).map((b) => () => b),
+  );
+};
+
+beforeAll(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'fuzz-'));
+  world = await makeWorld();
+});
+
+describe('a damaged file ends in a message of ours or in a result', () => {
+  test.each(Object.keys(readers))('%s', { timeout: 60_000 + CASES * 100 }, async (name) => {
+    const { sample, read } = readers[name];
+    const whole = new Uint8Array(sample());
+    await read(whole);
+    const before = process.memoryUsage().rss;
+    await fc.assert(
+      fc.asyncProperty(damage(whole.length), async (change) => {
+        const started = performance.now();
+        try {
+          await read(change(whole));
+        } catch (error) {
+          if (!(error instanceof InputError)) throw error;
+          // What a library says of its trouble stands in brackets; the rest are our words.
+          expect(error.message.replace(/\(.*\)/s, '')).not.toMatch(/undefined|\[object/);
+        }
+        expect(performance.now() - started).toBeLessThan(LONGEST * 1000);
+        expect(({} as { polluted?: unknown }).polluted).toBeUndefined();
+      }),
+      { numRuns: CASES, seed: SEED },
+    );
+    expect((process.memoryUsage().rss - before) / 2 ** 20).toBeLessThan(LARGEST_GROWTH);
+  });
+});
