@@ -8,7 +8,7 @@ import { openBeir } from '../data/beir.ts';
 import { type Dataset, learnedTexts } from '../data/dataset.ts';
 import { TextTokenizer, type Tokens } from '../data/tokenizer.ts';
 import type { Graph } from '../engine/graph/ir.ts';
-import { loadGraph } from '../engine/graph/proto.ts';
+import { encodeGraph, loadGraph } from '../engine/graph/proto.ts';
 import type { Tensor } from '../engine/graph/tensor.ts';
 import { evaluateRun, type Run } from '../evaluation/evaluate.ts';
 import { losses } from '../losses/index.ts';
@@ -18,7 +18,7 @@ import { writeCrossEncoder } from '../students/cross-encoder-folder.ts';
 import { checkVocabulary } from '../students/encoder.ts';
 import { readModelFolder } from '../students/folder.ts';
 import { freshModel } from '../students/fresh.ts';
-import { encodeStudent, parameterCount } from '../students/student.ts';
+import { parameterCount, withWeights } from '../students/student.ts';
 import { crossEncoder } from '../teachers/cross-encoder.ts';
 import type { Pair } from '../teachers/teacher.ts';
 import { AdamW } from '../training/adamw.ts';
@@ -119,7 +119,7 @@ async function trainFrom(
     const weights = new Map<string, Tensor>(
       graph.parameters.map((p) => [p.name, { dtype: 'float32', dims: p.dims, data: p.data }]),
     );
-    const bytes = encodeStudent(model, weights);
+    const bytes = encodeGraph(withWeights(model, weights));
     await writeCrossEncoder(candidate, {
       model: bytes,
       tokenizerFrom: start,

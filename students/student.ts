@@ -62,11 +62,7 @@ export async function loadStudent(folder: string, options: StudentOptions = {}):
  * @throws InputError where a projection meets pooling by maximum
  */
 function served(graph: Graph, weights: Weights, pooling: Pooling): Graph {
-  const copy = graph.clone();
-  for (const v of copy.constants) {
-    const trained = weights.get(v.name);
-    if (trained && v.constant) v.constant = { ...trained, dims: v.constant.dims } as Tensor;
-  }
+  const copy = withWeights(graph, weights);
   const projection = weights.get(PROJECTION);
   if (!projection) return copy;
   if (pooling === 'max')
@@ -82,6 +78,16 @@ function served(graph: Graph, weights: Weights, pooling: Pooling): Graph {
   out.name = HIDDEN;
   copy.outputs.splice(0, copy.outputs.length, out);
   copy.prune();
+  return copy;
+}
+
+/** A copy of a graph with other weights, by the names of its constants. */
+export function withWeights(graph: Graph, weights: Weights): Graph {
+  const copy = graph.clone();
+  for (const v of copy.constants) {
+    const trained = weights.get(v.name);
+    if (trained && v.constant) v.constant = { ...trained, dims: v.constant.dims } as Tensor;
+  }
   return copy;
 }
 
