@@ -1,5 +1,6 @@
 /** @file AdamW over plain arrays: decoupled decay, global norm clipping, rows of tables gathered before the step. */
-import type { Parameter } from './step-graph.ts';
+import { adamWKernel, CHUNK } from './adamw-kernel.ts';
+import type { Parameter } from './plan.ts';
 
 export interface AdamWOptions {
   betas?: readonly [number, number];
@@ -17,16 +18,24 @@ export interface Moments {
   second: Float32Array;
 }
 
+/** Where a parameter's gradient is read from: as a whole, or from rows added up by table row. */
+interface Source {
+  /** Numbers of the gradient that may differ from 0. */
+  values: Float32Array;
+  /** For tables: which row of `values` a table row is, or -1. */
+  slots?: Int32Array;
+}
+
 /**
- * Adam with decoupled weight decay: p <- p - lr (decay p + m^ / (sqrt v^ + eps)).
+ * Adam with decoupled weight decay: p <- p - lr (decay p + m^ / (sqrt v^ + eps)), in float32.
  * @source Loshchilov and Hutter 2019 (arXiv 1711.05101); figures equal torch.optim.AdamW's
  */
 export class AdamW {
   readonly moments: ReadonlyMap<string, Moments>;
   private readonly parameters: readonly Parameter[];
   private readonly options: Required<Omit<AdamWOptions, 'clipNorm'>> & Pick<AdamWOptions, 'clipNorm'>;
-  /** Whole gradients of the tables that come as rows; only touched rows are ever not zero. */
-  private readonly tables = new Map<Parameter, { gradient: Float32Array; touched: Int32Array; count: number }>();
+  private readonly kernel = adamWKernel();
+  private readonly slots = new Map<Parameter, Int32Array>();
   /** Updates made so far. */
   steps = 0;
 
@@ -49,114 +58,88 @@ export class AdamW {
 
   /** Applies the gradients that the parameters hold. @returns their global norm before clipping */
   step(learningRate: number): number {
-    const gradients = this.parameters.map((p) => this.gather(p));
-    let sum = 0;
-    for (const [i, p] of this.parameters.entries()) sum += squaredNorm(gradients[i], this.tables.get(p), p.dims);
-    const norm = Math.sqrt(sum);
+    const sources = this.parameters.map((p) => this.source(p));
+    const norm = Math.sqrt(sources.reduce((n, { values }) => n + squaredNorm(values), 0));
+    for (const p of this.parameters) p.rows = undefined;
     // A norm that is not finite must not reach the weights: the caller decides what to do.
-    if (!Number.isFinite(norm)) {
-      this.clear();
-      return norm;
-    }
+    if (!Number.isFinite(norm)) return norm;
     const { betas, eps, weightDecay, decayNormsAndBiases, clipNorm } = this.options;
     const scale = clipNorm !== undefined && norm > clipNorm ? clipNorm / (norm + 1e-6) : 1;
     this.steps++;
-    const correction1 = 1 - betas[0] ** this.steps;
-    const correction2 = Math.sqrt(1 - betas[1] ** this.steps);
+    const rate = learningRate / (1 - betas[0] ** this.steps);
+    const correction = Math.sqrt(1 - betas[1] ** this.steps);
     for (const [i, p] of this.parameters.entries()) {
-      const { first, second } = this.moments.get(p.name) as Moments;
       const decay = p.dims.length > 1 || decayNormsAndBiases ? 1 - learningRate * weightDecay : 1;
-      update(
-        p.data,
-        gradients[i],
-        first,
-        second,
-        scale,
-        betas[0],
-        betas[1],
-        learningRate / correction1,
-        correction2,
-        eps,
-        decay,
-      );
+      const [b1, b2] = betas;
+      this.update(p, sources[i], [scale, b1, 1 - b1, b2, 1 - b2, rate, correction, eps, decay]);
     }
-    this.clear();
     return norm;
   }
 
-  /** The whole gradient; rows are added into a table that is zero elsewhere. */
-  private gather(p: Parameter): Float32Array {
-    if (p.gradient && !p.rows) return p.gradient;
-    let table = this.tables.get(p);
-    if (!table) {
-      table = { gradient: new Float32Array(p.data.length), touched: new Int32Array(p.dims[0]), count: 0 };
-      this.tables.set(p, table);
+  private update(p: Parameter, source: Source, factors: readonly number[]): void {
+    const { first, second } = this.moments.get(p.name) as Moments;
+    const { kernel } = this;
+    for (let from = 0; from < p.data.length; from += CHUNK) {
+      const to = Math.min(p.data.length, from + CHUNK);
+      kernel.parameter.set(p.data.subarray(from, to));
+      kernel.first.set(first.subarray(from, to));
+      kernel.second.set(second.subarray(from, to));
+      if (source.slots) copyRows(source.values, source.slots, p.dims[1], from, to, kernel.gradient);
+      else kernel.gradient.set(source.values.subarray(from, to));
+      kernel.run(to - from, factors);
+      p.data.set(kernel.parameter.subarray(0, to - from), from);
+      first.set(kernel.first.subarray(0, to - from), from);
+      second.set(kernel.second.subarray(0, to - from), from);
     }
-    const width = p.dims[1];
-    const seen = new Uint8Array(p.dims[0]);
-    for (const { indices, rows } of p.rows ?? [])
-      for (let i = 0; i < indices.length; i++) {
-        let index = Number(indices[i]);
-        if (index < 0) index += p.dims[0];
-        if (!seen[index]) {
-          seen[index] = 1;
-          table.touched[table.count++] = index;
-        }
-        const from = i * width;
-        const to = index * width;
-        for (let k = 0; k < width; k++) table.gradient[to + k] += rows[from + k];
-      }
-    return table.gradient;
   }
 
-  private clear(): void {
-    for (const [p, table] of this.tables) {
-      const width = p.dims[1];
-      for (let i = 0; i < table.count; i++)
-        table.gradient.fill(0, table.touched[i] * width, (table.touched[i] + 1) * width);
-      table.count = 0;
-      p.rows = undefined;
+  /** Rows of the same table row are added up. */
+  private source(p: Parameter): Source {
+    if (p.gradient && !p.rows) return { values: p.gradient };
+    const [count, width] = p.dims;
+    let slots = this.slots.get(p);
+    if (!slots) {
+      slots = new Int32Array(count);
+      this.slots.set(p, slots);
     }
+    slots.fill(-1);
+    let used = 0;
+    const place = (index: bigint): number => (index < 0n ? Number(index) + count : Number(index));
+    for (const { indices } of p.rows ?? [])
+      for (const index of indices) {
+        const row = place(index);
+        if (slots[row] < 0) slots[row] = used++;
+      }
+    const values = new Float32Array(used * width);
+    for (const { indices, rows } of p.rows ?? [])
+      for (let i = 0; i < indices.length; i++) {
+        const [from, to] = [i * width, slots[place(indices[i])] * width];
+        for (let k = 0; k < width; k++) values[to + k] += rows[from + k];
+      }
+    return { values, slots };
   }
 }
 
-function squaredNorm(
-  gradient: Float32Array,
-  table: { touched: Int32Array; count: number } | undefined,
-  dims: readonly number[],
-): number {
+function squaredNorm(values: Float32Array): number {
   let sum = 0;
-  if (!table) {
-    for (let i = 0; i < gradient.length; i++) sum += gradient[i] * gradient[i];
-    return sum;
-  }
-  const width = dims[1];
-  for (let r = 0; r < table.count; r++) {
-    const from = table.touched[r] * width;
-    for (let i = from; i < from + width; i++) sum += gradient[i] * gradient[i];
-  }
+  for (let i = 0; i < values.length; i++) sum += values[i] * values[i];
   return sum;
 }
 
-function update(
-  p: Float32Array,
-  g: Float32Array,
-  m: Float32Array,
-  v: Float32Array,
-  scale: number,
-  beta1: number,
-  beta2: number,
-  rate: number,
-  correction2: number,
-  eps: number,
-  decay: number,
+/** The numbers from..to of a table whose rows are in `values` where they are not 0. */
+function copyRows(
+  values: Float32Array,
+  slots: Int32Array,
+  width: number,
+  from: number,
+  to: number,
+  into: Float32Array,
 ): void {
-  for (let i = 0; i < p.length; i++) {
-    const gradient = g[i] * scale;
-    const first = m[i] * beta1 + gradient * (1 - beta1);
-    const second = v[i] * beta2 + gradient * gradient * (1 - beta2);
-    m[i] = first;
-    v[i] = second;
-    p[i] = p[i] * decay - (rate * first) / (Math.sqrt(second) / correction2 + eps);
+  into.fill(0, 0, to - from);
+  for (let row = Math.floor(from / width); row * width < to; row++) {
+    if (slots[row] < 0) continue;
+    const [begin, end] = [Math.max(from, row * width), Math.min(to, (row + 1) * width)];
+    const shift = (slots[row] - row) * width;
+    into.set(values.subarray(begin + shift, end + shift), begin - from);
   }
 }

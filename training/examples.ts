@@ -132,6 +132,7 @@ export function makeBatch(
   const groups = source.frozenDocuments ? [] : split(unique, options.documentGroups);
   return {
     exampleIds: chosen,
+    padId: source.padId,
     queries: padBatch(
       queryRows.map((q) => source.queryTokens(q)),
       source.padId,

@@ -7,10 +7,11 @@ import { canonicalJson, hashParts, writeWhole } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
 import { encodeSafetensors, parseSafetensors } from '../engine/graph/safetensors.ts';
 import type { Tensor } from '../engine/graph/tensor.ts';
+import { GradientSum } from './accumulate.ts';
 import { AdamW, type AdamWOptions, type Moments } from './adamw.ts';
 import { type BatchOptions, type BatchSource, makeBatch } from './examples.ts';
 import { learningRateAt, type Schedule } from './schedule.ts';
-import type { Parameter, StepGraph } from './step-graph.ts';
+import type { Parameter, StepGraph, StepResult } from './step-graph.ts';
 
 export interface TrainOptions extends BatchOptions, AdamWOptions {
   schedule: Schedule;
@@ -18,6 +19,8 @@ export interface TrainOptions extends BatchOptions, AdamWOptions {
   evaluateEvery?: number;
   /** Steps between two saved states. */
   saveEvery?: number;
+  /** Batches of `queries` queries whose gradients make one step together; 1 by default. */
+  accumulate?: number;
   /** What to do where a loss or gradient is not finite. */
   onNonFinite?: 'stop' | 'skip';
 }
@@ -86,6 +89,7 @@ export async function train(
     skipped: 0,
   };
   let best = await state.loadBest();
+  const sums = (options.accumulate ?? 1) > 1 ? new GradientSum(graph.parameters) : undefined;
   const { totalSteps } = options.schedule;
   if (run.step)
     hooks.onProgress?.({
@@ -120,12 +124,11 @@ export async function train(
     }
     await hooks.beforeStep?.(run.step, () => snapshot(graph.parameters));
     const started = performance.now();
-    const batch = makeBatch(source, run.step, options);
-    const { loss, terms } = await graph.run(batch);
+    const { loss, terms, exampleIds } = await stepGradients(graph, source, run.step, options, sums);
     const learningRate = learningRateAt(run.step, options.schedule);
     const gradientNorm = Number.isFinite(loss) ? optimizer.step(learningRate) : Number.NaN;
     if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
-      if (options.onNonFinite !== 'skip') throw notFinite(run.step, loss, terms, graph, batch.exampleIds, source);
+      if (options.onNonFinite !== 'skip') throw notFinite(run.step, loss, terms, graph, exampleIds, source);
       run.skipped++;
     }
     run.step++;
@@ -152,6 +155,28 @@ export async function train(
     skipped: run.skipped,
     stepSeconds: times[Math.floor(times.length / 2)] ?? 0,
   };
+}
+
+/** Loss and gradients of a step: of one batch, or the mean over several. */
+async function stepGradients(
+  graph: StepGraph,
+  source: BatchSource,
+  step: number,
+  options: TrainOptions,
+  sums: GradientSum | undefined,
+): Promise<StepResult & { exampleIds: number[] }> {
+  const batches = sums ? (options.accumulate ?? 1) : 1;
+  const whole: StepResult & { exampleIds: number[] } = { loss: 0, terms: [], exampleIds: [] };
+  for (let k = step * batches; k < (step + 1) * batches; k++) {
+    const batch = makeBatch(source, k, options);
+    const { loss, terms } = await graph.run(batch, k);
+    sums?.add(1 / batches);
+    whole.loss += loss / batches;
+    whole.terms = terms.map((t, i) => (whole.terms[i] ?? 0) + t / batches);
+    whole.exampleIds.push(...batch.exampleIds);
+  }
+  sums?.finish();
+  return whole;
 }
 
 const snapshot = (parameters: readonly Parameter[]): Map<string, Tensor> =>

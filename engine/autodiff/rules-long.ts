@@ -1,5 +1,5 @@
 /** @file Gradient rules of softmax, normalisation and GELU, the ones that a step spends its time in; the derivative stands above each. */
-import type { Expr } from '../expressions/expr.ts';
+import { constant, type Expr } from '../expressions/expr.ts';
 import type { Context, Gradients } from './rule.ts';
 import { positiveAxis } from './shapes.ts';
 
@@ -10,26 +10,39 @@ export function softmax(c: Context): Gradients {
   return [y.mul(dy.sub(y.mul(dy).sum([axis], true)))];
 }
 
-/** With n = (x - mean) / std and g = dy scale: (g - mean(g) - n mean(n g)) / std; sum(dy n) and sum(dy) for scale and bias. */
+/**
+ * With n = (x - mean) / std and g = dy scale: (g - mean(g) - n mean(n g)) / std; sum(dy n) and sum(dy) for scale and bias.
+ * n is made again by the operator itself, in one pass, and mean(n g) by a product with the scale.
+ */
 export function layerNormalization(c: Context): Gradients {
-  const { dy, x: [x, scale, bias] } = c; // biome-ignore format: one line reads better
+  const { dy, x: [x, scale, bias], node } = c; // biome-ignore format: one line reads better
   const rank = c.dims(x).length;
-  const axis = positiveAxis(c.node.int('axis', -1), rank);
+  const axis = positiveAxis(node.int('axis', -1), rank);
   const normed = Array.from({ length: rank - axis }, (_, i) => axis + i);
   const outer = Array.from({ length: axis }, (_, i) => i);
   const [, mean, inverseStd] = c.outputs(3);
-  const n = x.sub(mean).mul(inverseStd);
-  const dyn = dy.mul(n);
+  const width = c.dims(x)[rank - 1];
   const g = dy.mul(scale);
-  const dx = g
-    .sub(g.mean(normed, true))
-    .sub(n.mul(dyn.mul(scale).mean(normed, true)))
-    .mul(inverseStd);
   const down = (e: Expr): Expr => (outer.length ? e.sum(outer) : e);
+  if (normed.length > 1 || typeof width !== 'number' || c.dims(scale).length !== 1) {
+    const n = x.sub(mean).mul(inverseStd);
+    const dyn = dy.mul(n);
+    const along = n.mul(dyn.mul(scale).mean(normed, true));
+    return [g.sub(g.mean(normed, true)).sub(along).mul(inverseStd), down(dyn), bias ? down(dy) : null];
+  }
+  const fill = (value: number): Expr => constant(x.graph, x.graph.float, [width], new Float32Array(width).fill(value));
+  const epsilon = { kind: 'float', value: node.float('epsilon', 1e-5) } as const;
+  const n = x.op('LayerNormalization', [fill(1), fill(0)], { axis: -1, epsilon });
+  const dyn = dy.mul(n);
+  const meanOfProduct = dyn.matmul(scale.mul(1 / width).unsqueeze(-1)); // [.., 1]
+  const dx = g.sub(g.mean(normed, true)).sub(n.mul(meanOfProduct)).mul(inverseStd);
   return [dx, down(dyn), bias ? down(dy) : null];
 }
 
-/** erf: Phi(x) + x phi(x). tanh: with u = sqrt(2/pi)(x + 0.044715 x^3), (1 + tanh u)/2 + x (1 - tanh^2 u) u'/2. */
+/**
+ * erf: Phi(x) + x phi(x); with s = x / sqrt 2 these are (1 + erf s) / 2 and s exp(-s^2) / sqrt pi.
+ * tanh: with u = sqrt(2/pi)(x + 0.044715 x^3), (1 + tanh u)/2 + x (1 - tanh^2 u) u'/2.
+ */
 export function gelu(c: Context): Gradients {
   const { dy, x: [x], node } = c; // biome-ignore format: one line reads better
   if (node.string('approximate', 'none') === 'tanh') {
@@ -49,11 +62,17 @@ export function gelu(c: Context): Gradients {
       ),
     ];
   }
-  const cumulative = x.mul(Math.SQRT1_2).op('Erf').mul(0.5).add(0.5);
-  const density = x
+  const s = x.mul(Math.SQRT1_2);
+  const density = s
     .square()
-    .mul(-0.5)
-    .exp()
-    .mul(1 / Math.sqrt(2 * Math.PI));
-  return [dy.mul(cumulative.add(x.mul(density)))];
+    .from(-0.5 * Math.log(Math.PI))
+    .exp();
+  return [dy.mul(halfOfOnePlus(s.op('Erf')).add(s.mul(density)))];
+}
+
+/** (1 + x) / 2 for x from -1 to 1. HardSigmoid is that line, cut where x never is, in one pass; it has no float64. */
+function halfOfOnePlus(x: Expr): Expr {
+  if (x.graph.float === 'float64') return x.mul(0.5).add(0.5);
+  const half = { kind: 'float', value: 0.5 } as const;
+  return x.op('HardSigmoid', [], { alpha: half, beta: half });
 }

@@ -37,6 +37,8 @@ export class Session {
           executionProviders: [options.provider ?? 'cpu'],
           graphOptimizationLevel: options.optimize ?? 'all',
           logSeverityLevel: 3,
+          // Patterns are kept for shapes seen before; texts differ in length, and a pattern holds its peak a second time.
+          enableMemPattern: false,
           ...(options.threads ? { intraOpNumThreads: options.threads } : {}),
           ...options.extra,
         }),

@@ -1,0 +1,162 @@
+/** @file A step as one session run: the encoder once a group, the losses over all, and the way back. */
+
+import { Expr } from '../engine/expressions/expr.ts';
+import { Graph, type Node, type Value } from '../engine/graph/ir.ts';
+import type { Tensor } from '../engine/graph/tensor.ts';
+import { Session, type SessionOptions } from '../engine/runtime/session.ts';
+import type { EncoderGraph } from './encoder-graph.ts';
+import type { LossGraph } from './loss-graph.ts';
+import type { TokenBatch } from './pack.ts';
+import { type PackedBatch, type Parameter, type Plan, wantedFeeds } from './plan.ts';
+
+export async function wholePlan(
+  encoder: EncoderGraph,
+  losses: LossGraph,
+  parameters: readonly Parameter[],
+  groups: number,
+  session?: SessionOptions,
+): Promise<Plan> {
+  const built = assemble(encoder, losses, groups);
+  const running = await Session.load(built.graph, session, 'the training graph');
+  const weights: Record<string, Tensor> = {};
+  const into: Record<string, Tensor> = {};
+  for (const p of parameters) {
+    weights[p.name] = { dtype: 'float32', dims: p.dims, data: p.data };
+    const output = built.wholes.get(p.name);
+    if (output && p.gradient) into[output] = { dtype: 'float32', dims: p.dims, data: p.gradient };
+  }
+  return {
+    graph: built.graph,
+    async run(batch: PackedBatch) {
+      const texts = Object.assign({}, ...batch.groups.map((b, g) => tokenFeeds(`group${g}.`, b)));
+      const masks: Record<string, Tensor> = batch.dropout ? { dropout_table: batch.dropout.table } : {};
+      for (const [g, t] of (batch.dropout?.places ?? []).entries()) masks[`group${g}.dropout_places`] = t;
+      const feeds = wantedFeeds(running.inputs, weights, texts, batch.losses, masks);
+      const results = await running.run(feeds, into);
+      for (const p of parameters) {
+        const rows = built.rows.get(p.name);
+        if (rows)
+          p.rows = rows.map((r) => ({
+            indices: results[r.indices].data as BigInt64Array,
+            rows: results[r.rows].data as Float32Array,
+          }));
+      }
+      const number = (name: string): number => Number(results[name].data[0]);
+      return { loss: number(built.total), terms: built.terms.map(number) };
+    },
+    release: () => running.release(),
+  };
+}
+
+export function tokenFeeds(prefix: string, { rows, length, ids, mask, typeIds }: TokenBatch): Record<string, Tensor> {
+  const dims = [rows, length];
+  return {
+    [`${prefix}input_ids`]: { dtype: 'int64', dims, data: ids },
+    [`${prefix}attention_mask`]: { dtype: 'int64', dims, data: mask },
+    [`${prefix}token_type_ids`]: { dtype: 'int64', dims, data: typeIds },
+  };
+}
+
+function assemble(encoder: EncoderGraph, losses: LossGraph, groups: number) {
+  const graph = new Graph(encoder.graph.opset);
+  const bound = new Map<Value, Value>();
+  const input = (v: Value, name = v.name): Value =>
+    graph.input(name, v.dtype ?? 'float32', name === v.name ? (v.dims ?? []) : dimsOf(v, name));
+  for (const w of encoder.weights) bound.set(w.value, input(w.value));
+  for (const v of losses.graph.inputs) if (v !== losses.texts) bound.set(v, input(v));
+  if (encoder.dropout) bound.set(encoder.dropout.table, input(encoder.dropout.table));
+
+  // Forward, group by group; then the losses; then back, group by group.
+  const copies = Array.from({ length: groups }, (_, g) => {
+    const own = new Map(bound);
+    for (const [name, v] of encoder.tokens) own.set(v, input(v, `group${g}.${name}`));
+    if (encoder.dropout) own.set(encoder.dropout.places, input(encoder.dropout.places, `group${g}.dropout_places`));
+    const made = graph.embed(part(encoder, encoder.forward), (v) => own.get(v), `group${g}/`);
+    for (const [v, copy] of made) own.set(v, copy);
+    return own;
+  });
+  const embeddings = copies.map((own) => new Expr(graph, own.get(encoder.embedding) as Value));
+  const texts = groups > 1 ? embeddings[0].concat(embeddings.slice(1), 0) : embeddings[0];
+  const loss = graph.embed(losses.graph, (v) => (v === losses.texts ? texts.value : bound.get(v)), 'loss/');
+  const upstream = new Expr(graph, loss.get(losses.upstream) as Value);
+  const rows = embeddings.map((e) => e.op('Shape', [], { start: 0, end: 1 }));
+  const shares =
+    groups > 1 ? upstream.ops('Split', [rows[0].concat(rows.slice(1), 0)], groups, { axis: 0 }) : [upstream];
+  for (const [g, own] of copies.entries()) {
+    own.set(encoder.upstream, shares[g].value);
+    const made = graph.embed(part(encoder, encoder.backward), (v) => own.get(v), `group${g}/`);
+    for (const [v, copy] of made) own.set(v, copy);
+  }
+
+  const wholes = new Map<string, string>();
+  const tables = new Map<string, { indices: string; rows: string }[]>();
+  const leaves: Value[] = [];
+  const emit = (v: Value, name: string): string => {
+    // A value that others read too, or that is an output already, keeps its name; the output is a copy.
+    const own = v.producer && !v.readers.size && !leaves.includes(v) ? v : new Expr(graph, v).op('Identity').value;
+    own.name = graph.freshName(name);
+    leaves.push(own);
+    return own.name;
+  };
+  for (const [name, gradient] of encoder.gradients) {
+    if ('dense' in gradient) wholes.set(name, emit(sumOver(graph, copies, gradient), `gradient:${name}`));
+    else
+      tables.set(
+        name,
+        copies.flatMap((own, g) =>
+          gradient.rows.map((r, i) => ({
+            indices: emit(own.get(r.indices) as Value, `indices${g}_${i}:${name}`),
+            rows: emit(own.get(r.rows) as Value, `rows${g}_${i}:${name}`),
+          })),
+        ),
+      );
+  }
+  if (losses.projection)
+    wholes.set('projection', emit(loss.get(losses.projection.gradient) as Value, 'gradient:projection'));
+  const total = (loss.get(losses.total) as Value).name;
+  const terms = losses.terms.map((t) => (loss.get(t) as Value).name);
+  graph.outputs.push(loss.get(losses.total) as Value, ...losses.terms.map((t) => loss.get(t) as Value), ...leaves);
+  graph.prune();
+  graph.inputs.splice(0, graph.inputs.length, ...graph.inputs.filter((v) => v.readers.size));
+  orderForMemory(graph, leaves);
+  return { graph, wholes, rows: tables, total, terms };
+}
+
+/** An encoder's nodes of one direction, as a graph to embed. */
+function part(encoder: EncoderGraph, nodes: readonly Node[]): Graph {
+  const view = new Graph(encoder.graph.opset);
+  for (const [domain, version] of encoder.graph.opsets) view.opsets.set(domain, version);
+  view.nodes = [...nodes];
+  return view;
+}
+
+const dimsOf = (v: Value, name: string): (number | string)[] =>
+  (v.dims ?? []).map((d) => (typeof d === 'number' ? d : `${name}.${d}`));
+
+/** The sum of a gradient over groups. A product takes what came before as its third input and adds it on the way. */
+function sumOver(graph: Graph, copies: readonly ReadonlyMap<Value, Value>[], gradient: { dense: Value }): Value {
+  const parts = copies.map((own) => own.get(gradient.dense) as Value);
+  return parts.reduce((sum, own) => {
+    const node = own.producer;
+    if (node?.op === 'Gemm' && node.inputs.length === 2 && !own.readers.size) {
+      node.setInputs([...node.inputs, sum]);
+      return own;
+    }
+    return new Expr(graph, sum).add(new Expr(graph, own)).value;
+  });
+}
+
+/**
+ * ONNX Runtime orders nodes itself: depth first from the nodes that nobody reads, the last of them first. So the gradients
+ * stand at the end, those of the last layer last: each is made as soon as it can be, and what it alone needed is freed.
+ */
+function orderForMemory(graph: Graph, leaves: readonly Value[]): void {
+  graph.sort();
+  const ends = new Set(leaves.map((v) => v.producer as Node));
+  const place = new Map(graph.nodes.map((n, i) => [n, i]));
+  const at = (n: Node): number => place.get(n) as number;
+  graph.nodes = [
+    ...graph.nodes.filter((n) => !ends.has(n)),
+    ...[...ends].filter((n) => n.outputs.every((v) => !v.readers.size)).sort((a, b) => at(b) - at(a)),
+  ];
+}
