@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { InputError } from '../common/errors.ts';
 import type { Config, ParsedConfig } from './config.ts';
+import { toQuerySelection, toWeighting } from './config-choices.ts';
 import { lossSchema, needsOf, toLosses } from './config-losses.ts';
 
 /** @throws InputError for the first contradiction, with what to change */
@@ -79,7 +80,17 @@ export function completed(parsed: ParsedConfig, where: string): Config {
     refuse("'pipeline: online' has no earlier checkpoints", "name them under 'online.teachers'");
   if (pipeline === 'online' && teacher?.kind !== 'cross-encoder' && teacher?.kind !== 'dual-encoder')
     refuse("'pipeline: online' scores with a model", "use 'teacher.kind: cross-encoder' or dual-encoder");
-  return { ...parsed, teacher, student: { ...student, towers }, embedder, losses, train };
+  if (pipeline === 'active' && !teacher) refuse("'pipeline: active' has no one to ask", "add a 'teacher'");
+  if (pipeline === 'active' && !parsed.queries)
+    refuse("'pipeline: active' has no budget", "say under 'queries' how many are asked about and how they are chosen");
+  if (toWeighting(parsed.weighting).needs.includes('ensemble') && !parsed.weighting.teachers)
+    refuse("'weighting.kind: ensemble' has no further teachers", "name them under 'weighting.teachers'");
+  const active = pipeline === 'active' ? (parsed.active ?? { rounds: 4, restart: true }) : parsed.active;
+  const more =
+    parsed.queries && toQuerySelection(parsed.queries).needs.find((n) => n === 'second' || n === 'teacherErrors');
+  if (more)
+    refuse(`'queries.kind: ${parsed.queries?.kind}' needs '${more}', which a run does not have`, 'choose another kind');
+  return { ...parsed, active, teacher, student: { ...student, towers }, embedder, losses, train };
 }
 
 const training = { epochs: 1, queries: 32, learningRate: 2e-4, weightDecay: 0.01, warmupSteps: 50, spans: null };

@@ -4,6 +4,7 @@ import { InputError, nearest } from '../common/errors.ts';
 import { poolings } from '../engine/expressions/pooling.ts';
 import { orderNames } from '../students/static-order.ts';
 import { completed } from './config-check.ts';
+import { queriesSchema, selectionSchema, weightingSchema } from './config-choices.ts';
 import { lossSchema, matryoshkaSchema } from './config-losses.ts';
 
 const path = z.string().min(1);
@@ -33,6 +34,9 @@ const data = z
       .prefault({})
       .describe('names of the judgement files'),
     maxQueries: count.optional().describe('use only so many training queries'),
+    labelled: count
+      .optional()
+      .describe('only the first so many training queries keep their labels; the teacher alone speaks for the others'),
     unlabelled: z
       .boolean()
       .default(true)
@@ -128,24 +132,6 @@ const candidates = z
   })
   .describe('which documents the teacher scores for a query');
 
-const selection = z
-  .discriminatedUnion('kind', [
-    z.strictObject({ kind: z.literal('all') }),
-    z.strictObject({
-      kind: z.literal('hardest'),
-      count: count.default(8).describe('negatives kept a query'),
-      margin: z.number().optional().describe('drop candidates that the teacher scores above the positive less this'),
-    }),
-  ])
-  .describe('which of the scored candidates are trained on');
-
-const weighting = z
-  .discriminatedUnion('kind', [
-    z.strictObject({ kind: z.literal('uniform') }),
-    z.strictObject({ kind: z.literal('confidence'), temperature: z.number().positive().default(1) }),
-  ])
-  .describe("each query's factor in the loss");
-
 const generate = z
   .strictObject({
     kind: z
@@ -206,6 +192,10 @@ const train = z
       .describe('generated texts matched to the embedder a step, see generate; none, or 256 for a static tower'),
     provider: z.enum(['auto', 'cpu', 'webgpu', 'cuda']).default('auto'),
     threads: count.optional(),
+    pseudoLabels: z
+      .boolean()
+      .default(false)
+      .describe("whether a query without a label takes the teacher's best candidate for its positive"),
     onNonFinite: z.enum(['stop', 'skip']).default('stop'),
   })
   .describe('the optimizer, its schedule and the batches');
@@ -221,6 +211,7 @@ const evaluation = z
   .describe('what is measured at the end');
 
 export const pipelineNames = [
+  'active',
   'online',
   'static-queries',
   'cross-to-dual',
@@ -238,8 +229,9 @@ export const configSchema = z.strictObject({
   embedder: embedder.optional(),
   student,
   candidates: candidates.prefault({}),
-  selection: selection.default({ kind: 'all' }),
-  weighting: weighting.default({ kind: 'uniform' }),
+  queries: queriesSchema.optional(),
+  selection: selectionSchema.prefault({ kind: 'all' }),
+  weighting: weightingSchema.prefault({ kind: 'uniform' }),
   losses: z
     .array(lossSchema)
     .min(1)

@@ -1,5 +1,6 @@
 /** @file Distils a teacher into a student by the pipeline that the options name. */
 import type { Watch } from '../common/progress.ts';
+import { active } from './active.ts';
 import { type Config, type ConfigInput, parseConfig } from './config.ts';
 import { crossToDual } from './cross-to-dual.ts';
 import { dualToDual } from './dual-to-dual.ts';
@@ -13,6 +14,7 @@ export type { RunReport, System } from './stages/report.ts';
 
 /** Every pipeline, by the name that configs use. */
 const pipelines: Record<Config['pipeline'], (job: Job) => Promise<RunReport>> = {
+  active,
   'cross-to-dual': crossToDual,
   'dual-to-dual': dualToDual,
   'inherit-documents': inheritDocuments,

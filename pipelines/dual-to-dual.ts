@@ -3,7 +3,7 @@
  * @source Kim, Rawat, Zaheer et al. 2023 (arXiv 2301.12005)
  */
 import type { Job } from './stages/job.ts';
-import { gather, openStudent, prepare, score } from './stages/lesson.ts';
+import { ask, gather, openStudent, prepare } from './stages/lesson.ts';
 import { finish, type RunReport } from './stages/report.ts';
 import { trainStudent } from './stages/train.ts';
 
@@ -12,8 +12,8 @@ export async function dualToDual(job: Job): Promise<RunReport> {
   const { dataset, lists } = await gather(job, student);
 
   // The teacher's scores are dot products of its embeddings: both come out of one model and one cache.
-  const scored = await score(job, dataset, lists);
-  const lesson = await prepare(job, student, dataset, scored);
+  const { scored, weights, asked } = await ask(job, student, dataset, lists);
+  const lesson = await prepare(job, student, dataset, scored, { weights });
   const trained = await trainStudent(job, lesson);
-  return finish(job, student, trained, lesson.targets);
+  return finish(job, student, trained, lesson.targets, { asked });
 }

@@ -5,7 +5,7 @@
  */
 import type { Config } from './config.ts';
 import type { Job } from './stages/job.ts';
-import { gather, openStudent, prepare, score } from './stages/lesson.ts';
+import { ask, gather, openStudent, prepare, score } from './stages/lesson.ts';
 import { finish, type RunReport } from './stages/report.ts';
 import { openTeachers } from './stages/teachers.ts';
 import { stepsOf, trainStudent } from './stages/train.ts';
@@ -15,8 +15,8 @@ export async function online(job: Job): Promise<RunReport> {
   const { teachers, share } = config.online as NonNullable<Config['online']>;
   const student = await openStudent(job);
   const { dataset, lists } = await gather(job, student);
-  const scored = await score(job, dataset, lists);
-  const lesson = await prepare(job, student, dataset, scored);
+  const { scored, weights, asked } = await ask(job, student, dataset, lists);
+  const lesson = await prepare(job, student, dataset, scored, { weights });
   const { examples } = lesson;
 
   // What each earlier checkpoint says of the very pairs that are trained on.
@@ -42,5 +42,5 @@ export async function online(job: Job): Promise<RunReport> {
       examples.scores.set(step < steps ? phases[Math.floor((step / steps) * phases.length)] : last);
     },
   });
-  return finish(job, student, trained, lesson.targets);
+  return finish(job, student, trained, lesson.targets, { asked });
 }

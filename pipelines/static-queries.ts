@@ -5,7 +5,7 @@
 import { staticStudent } from '../students/static.ts';
 import { tokenVectors } from './stages/embed.ts';
 import type { Job } from './stages/job.ts';
-import { gather, prepare, score } from './stages/lesson.ts';
+import { ask, gather, prepare } from './stages/lesson.ts';
 import { finish, type RunReport } from './stages/report.ts';
 import { trainStudent } from './stages/train.ts';
 
@@ -18,10 +18,10 @@ export async function staticQueries(job: Job): Promise<RunReport> {
   const student = await staticStudent(folder, table, { ...options.static, seed });
 
   const { dataset, lists } = await gather(job, student);
-  const scored = await score(job, dataset, lists);
-  const lesson = await prepare(job, student, dataset, scored);
+  const { scored, weights, asked } = await ask(job, student, dataset, lists);
+  const lesson = await prepare(job, student, dataset, scored, { weights });
   const trained = await trainStudent(job, lesson);
 
   // What is saved is folded: tables and, with word order, a little arithmetic.
-  return finish(job, student, trained, lesson.targets);
+  return finish(job, student, trained, lesson.targets, { asked });
 }

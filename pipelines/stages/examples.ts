@@ -1,83 +1,75 @@
-/** @file From scored candidates to what is trained on: selection and weights. */
+/** @file From scored candidates to what is trained on. */
 import type { Dataset } from '../../data/dataset.ts';
 import type { CandidateLists } from '../../data/scores.ts';
 import type { Examples } from '../../training/examples.ts';
 import type { Config } from '../config.ts';
+import { toSelection } from '../config-choices.ts';
 
-/** Examples of a split; queries without any candidate are left out and counted. */
+const none: ReadonlySet<number> = new Set();
+
+/** Relevant documents by query, as positions; of the first so many queries where the config keeps no more labels. */
+export function labelsOf(config: Config, dataset: Dataset, split: string): Map<number, ReadonlySet<number>> {
+  const labels = new Map<number, ReadonlySet<number>>();
+  for (const [query, grades] of dataset.qrels(split)) {
+    if (labels.size >= (config.data.labelled ?? Number.POSITIVE_INFINITY)) break;
+    const relevant = [...grades].filter(([, g]) => g > 0).map(([id]) => dataset.documents.indexOf(id) as number);
+    labels.set(dataset.queries.indexOf(query) as number, new Set(relevant));
+  }
+  return labels;
+}
+
+/**
+ * Examples of a split: known positives first, then the negatives that the selection keeps. Queries without any candidate are
+ * left out and counted.
+ * @param weights a factor for each list, as the choice of queries may hand on
+ */
 export function makeExamples(
   config: Config,
   dataset: Dataset,
   split: string,
   lists: CandidateLists,
+  weights?: Float32Array,
 ): { examples: Examples; leftOut: number } {
-  const qrels = dataset.qrels(split);
-  const relevantOf = new Map<number, Set<number>>();
-  const none: ReadonlySet<number> = new Set();
-  for (const [query, grades] of qrels) {
-    const relevant = [...grades].filter(([, g]) => g > 0).map(([id]) => dataset.documents.indexOf(id) as number);
-    relevantOf.set(dataset.queries.indexOf(query) as number, new Set(relevant));
+  const labels = labelsOf(config, dataset, split);
+  const positives = Uint8Array.from(lists.documents, () => 0);
+  for (const [i, query] of lists.queries.entries()) {
+    const relevant = labels.get(query) ?? none;
+    for (let at = lists.offsets[i]; at < lists.offsets[i + 1]; at++)
+      if (relevant.has(lists.documents[at])) positives[at] = 1;
   }
+  const { indices, offsets } = toSelection(config.selection).select(
+    { offsets: lists.offsets, scores: lists.scores, positives },
+    { seed: config.seed },
+  );
   const kept: number[] = [];
   const chosen: number[][] = [];
   const labelled: number[] = [];
   for (let i = 0; i < lists.queries.length; i++) {
-    const all = Array.from({ length: lists.offsets[i + 1] - lists.offsets[i] }, (_, k) => lists.offsets[i] + k);
-    if (!all.length) continue;
-    const relevant = relevantOf.get(lists.queries[i]) ?? none;
-    const positive = all.find((at) => relevant.has(lists.documents[at]));
-    const negatives = select(
-      config,
-      lists,
-      all.filter((at) => at !== positive),
-      positive,
-    );
+    const own = Array.from(indices.subarray(offsets[i], offsets[i + 1]));
+    if (!own.length) continue;
+    const known = positives[own[0]] === 1;
+    // The teacher's best candidate stands where a label would.
+    if (!known && config.train.pseudoLabels) own.unshift(...own.splice(bestOf(lists.scores, own), 1));
     kept.push(i);
-    labelled.push(positive === undefined ? 0 : 1);
-    chosen.push(positive === undefined ? negatives : [positive, ...negatives]);
+    labelled.push(known || config.train.pseudoLabels ? 1 : 0);
+    chosen.push(own);
   }
-  const offsets = new Int32Array(kept.length + 1);
-  for (const [k, list] of chosen.entries()) offsets[k + 1] = offsets[k] + list.length;
+  const ends = new Int32Array(kept.length + 1);
+  for (const [k, list] of chosen.entries()) ends[k + 1] = ends[k] + list.length;
   const flat = chosen.flat();
   const examples: Examples = {
     queries: Int32Array.from(kept, (i) => lists.queries[i]),
-    offsets,
+    offsets: ends,
     documents: Int32Array.from(flat, (at) => lists.documents[at]),
     scores: Float32Array.from(flat, (at) => lists.scores[at]),
     labelled: Uint8Array.from(labelled),
-    weights: new Float32Array(kept.length).fill(1),
-    relevant: (query) => relevantOf.get(query) ?? none,
+    weights: Float32Array.from(kept, (i) => weights?.[i] ?? 1),
+    relevant: (query) => labels.get(query) ?? none,
   };
-  if (config.weighting.kind === 'confidence') examples.weights = confidence(examples, config.weighting.temperature);
   return { examples, leftOut: lists.queries.length - kept.length };
 }
 
-/** All negatives, or the hardest by the teacher that are not probably relevant themselves. */
-function select(config: Config, lists: CandidateLists, negatives: number[], positive: number | undefined): number[] {
-  const { selection } = config;
-  if (selection.kind === 'all') return negatives;
-  const limit =
-    positive === undefined || selection.margin === undefined
-      ? Number.POSITIVE_INFINITY
-      : lists.scores[positive] - selection.margin;
-  const safe = negatives.filter((at) => lists.scores[at] < limit || Number.isNaN(lists.scores[at]));
-  return safe.sort((a, b) => lists.scores[b] - lists.scores[a]).slice(0, selection.count);
-}
-
-/** 1 - H(softmax(t / T)) / log N, scaled to mean 1: a teacher that cannot tell the candidates apart teaches little. */
-function confidence(examples: Examples, temperature: number): Float32Array {
-  const weights = Float32Array.from(examples.queries, (_, e) => {
-    const scores = Array.from(
-      examples.scores.subarray(examples.offsets[e], examples.offsets[e + 1]),
-      (s) => s / temperature,
-    );
-    if (scores.length < 2 || scores.some(Number.isNaN)) return 1;
-    const max = Math.max(...scores);
-    const exps = scores.map((s) => Math.exp(s - max));
-    const total = exps.reduce((a, b) => a + b, 0);
-    const entropy = exps.reduce((h, x) => (x ? h - (x / total) * Math.log(x / total) : h), 0);
-    return 1 - entropy / Math.log(scores.length);
-  });
-  const mean = weights.reduce((a, b) => a + b, 0) / weights.length || 1;
-  return weights.map((w) => w / mean);
+/** Where the largest score stands, the first of equals. */
+function bestOf(scores: Float32Array, at: readonly number[]): number {
+  return at.reduce((best, a, k) => (scores[a] > scores[at[best]] ? k : best), 0);
 }

@@ -6,8 +6,9 @@ import { freshModel } from '../../students/fresh.ts';
 import { loadStudent, type Student } from '../../students/student.ts';
 import type { BatchSource } from '../../training/examples.ts';
 import { needsOf, toLosses } from '../config-losses.ts';
+import { chooseQueries, listsAt } from './ask.ts';
 import { findCandidates, scoreCandidates } from './candidates.ts';
-import { embed, embedTargets } from './embed.ts';
+import { embed, embedTargets, type Targets } from './embed.ts';
 import { makeExamples } from './examples.ts';
 import type { Job } from './job.ts';
 import { generateTexts, trainingQueries, withQueries } from './queries.ts';
@@ -79,14 +80,44 @@ function withoutCandidates({ config, dataset }: Job, queries: readonly number[])
 export const score = (job: Job, dataset: Dataset, lists: CandidateLists): Promise<CandidateLists> =>
   job.stage('score', () => scoreCandidates(lists, dataset, job.teacher, job.watch));
 
-/** Examples, embeddings and texts to match: everything that training reads. */
-export async function prepare(job: Job, student: Student, dataset: Dataset, lists: CandidateLists): Promise<Lesson> {
+/** What the teacher says under the budget of the config, where there is one; of everything otherwise. */
+export async function ask(
+  job: Job,
+  student: Student,
+  dataset: Dataset,
+  lists: CandidateLists,
+): Promise<{ scored: CandidateLists; weights?: Float32Array; asked?: number }> {
+  const { queries } = job.config;
+  if (!queries) return { scored: await score(job, dataset, lists) };
+  const frozen = job.frozenDocuments ? (await embedTargets(job, dataset, lists.queries)).documents : undefined;
+  const chosen = await chooseQueries(job, { student, dataset, lists, frozen }, new Map(), queries.budget);
+  const { indices, weights } = chosen;
+  return { scored: await score(job, dataset, listsAt(lists, indices)), weights, asked: indices.length };
+}
+
+/**
+ * Examples, embeddings and texts to match: everything that training reads.
+ * @param known what is made already
+ */
+export async function prepare(
+  job: Job,
+  student: Student,
+  dataset: Dataset,
+  lists: CandidateLists,
+  known: { weights?: Float32Array; targets?: Targets; extra?: BatchSource['extra'] } = {},
+): Promise<Lesson> {
   const { config } = job;
-  const { examples, leftOut } = makeExamples(config, dataset, config.data.splits.train, lists);
+  const { examples, leftOut } = makeExamples(config, dataset, config.data.splits.train, lists, known.weights);
   if (leftOut) job.note(`${leftOut} queries have no candidate and are left out`);
+  if (!examples.queries.length)
+    throw new InputError({
+      code: 'run.nothing-to-learn',
+      subject: `no query of the split '${config.data.splits.train}' has a candidate`,
+      remedy: 'choose another candidates.source or add queries',
+    });
   job.note(`${examples.queries.length} training queries with ${examples.documents.length} candidates`);
-  const targets = await embedTargets(job, dataset, examples.queries);
-  return { student, dataset, examples, targets, extra: await extraTexts(job, student) };
+  const targets = known.targets ?? (await embedTargets(job, dataset, examples.queries));
+  return { student, dataset, examples, targets, extra: known.extra ?? (await extraTexts(job, student)) };
 }
 
 /** Generated texts that are only matched to the embedder. */

@@ -12,7 +12,8 @@ import { embed, type Targets } from './embed.ts';
 import { judgedQueries, means, rerank, searchSplit, textsAt, toRun } from './evaluate.ts';
 import type { Job } from './job.ts';
 import { type Saved, saveStudent } from './save.ts';
-import { encoderOf, type Trained } from './train.ts';
+import { encoderOf } from './student-scores.ts';
+import type { Trained } from './train.ts';
 
 /** One row of the table that a run ends with. */
 export interface System {

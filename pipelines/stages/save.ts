@@ -8,7 +8,8 @@ import { parameterCount, type Student } from '../../students/student.ts';
 import type { Config } from '../config.ts';
 import type { Job } from './job.ts';
 import type { System } from './report.ts';
-import { encoderOf, type Trained } from './train.ts';
+import { encoderOf } from './student-scores.ts';
+import type { Trained } from './train.ts';
 import { VERSION } from './version.ts';
 
 export interface Saved {

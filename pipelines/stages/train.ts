@@ -2,7 +2,7 @@
 import { canonicalJson, hashParts } from '../../common/files.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import type { TextTokenizer, Tokens } from '../../data/tokenizer.ts';
-import { Encoder } from '../../students/encoder.ts';
+import type { Encoder } from '../../students/encoder.ts';
 import type { Student, Weights } from '../../students/student.ts';
 import type { BatchSource, Examples } from '../../training/examples.ts';
 import { StepGraph } from '../../training/step-graph.ts';
@@ -12,6 +12,8 @@ import { toLosses } from '../config-losses.ts';
 import type { Targets } from './embed.ts';
 import { means, searchSplit, toRun } from './evaluate.ts';
 import type { Job } from './job.ts';
+import { encoderOf } from './student-scores.ts';
+import { weigher } from './weigh.ts';
 
 export interface Lesson {
   student: Student;
@@ -81,6 +83,7 @@ export async function trainStudent(job: Job, lesson: Lesson, options: FitOptions
     const n = examples.queries.length;
     const perStep = Math.min(settings.queries, n);
     const totalSteps = stepsOf(config, n);
+    const weigh = await weigher(job, lesson, Math.max(1, Math.floor(n / perStep)), options.name);
     const { dev } = config.data.splits;
     const evaluates = dev !== null && settings.evaluateEvery !== null;
     const result = await job.stage('train', () =>
@@ -117,7 +120,10 @@ export async function trainStudent(job: Job, lesson: Lesson, options: FitOptions
             bytesOf(examples.queries),
             bytesOf(examples.documents),
           ),
-          beforeStep: options.beforeStep,
+          async beforeStep(step, weights) {
+            await options.beforeStep?.(step, weights);
+            await weigh?.(step, weights);
+          },
           evaluate: evaluates
             ? async (weights) => {
                 const encoder = await encoderOf(job, student, kept(weights));
@@ -143,19 +149,6 @@ export function stepsOf({ train: { steps, epochs, queries } }: Config, n: number
 }
 
 const bytesOf = (a: Int32Array): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
-
-/** The student with these weights, ready to encode. */
-export async function encoderOf(job: Job, student: Student, weights: Weights): Promise<Encoder> {
-  const { queryTokens, documentTokens } = job.config.student;
-  return Encoder.of(await student.serve(weights), {
-    tokenizer: student.tokenizer,
-    pooling: student.pooling,
-    normalize: student.normalize,
-    maxLength: Math.max(queryTokens, documentTokens),
-    hash: '',
-    name: 'the student',
-  });
-}
 
 /** nDCG@10 of the dev split; documents beside the relevant ones are as many as the config says. */
 async function devScore(job: Job, encoder: Encoder, dev: string, targets: Targets): Promise<number> {

@@ -14,6 +14,7 @@ export interface World {
   data: string;
   dualEncoder: string;
   crossEncoder: string;
+  earlierCrossEncoder: string;
   /** Narrower than the dual-encoder. */
   student: string;
 }
@@ -57,6 +58,7 @@ export async function makeWorld(): Promise<World> {
     data,
     dualEncoder: await model('dual-encoder', { hidden: 32 }),
     crossEncoder: await model('cross-encoder', { hidden: 32, kind: 'cross-encoder', seed: 1 }),
+    earlierCrossEncoder: await model('earlier-cross-encoder', { hidden: 32, kind: 'cross-encoder', seed: 3 }),
     student: await model('student', { hidden: 16, seed: 2 }),
   };
 }

@@ -1,0 +1,146 @@
+/** @file Each query's factor in the loss: set before the first step, renewed with the student of the moment. */
+import { readFile } from 'node:fs/promises';
+import { writeWhole } from '../../common/files.ts';
+import { softmax } from '../../common/numbers.ts';
+import type { Dataset } from '../../data/dataset.ts';
+import { bm25 } from '../../evaluation/bm25.ts';
+import type { Weights } from '../../students/student.ts';
+import type { Examples } from '../../training/examples.ts';
+import type { WeightingInputs } from '../../weighting/index.ts';
+import type { Config } from '../config.ts';
+import { toWeighting } from '../config-choices.ts';
+import { scoreCandidates } from './candidates.ts';
+import { labelsOf } from './examples.ts';
+import type { Job } from './job.ts';
+import { studentScores } from './student-scores.ts';
+import { openTeachers } from './teachers.ts';
+import type { Lesson } from './train.ts';
+
+/** Cosines are sharpened by this where the student's own loss of a query is asked for. Assumption, as info-nce's default. */
+const STUDENT_TEMPERATURE = 0.05;
+
+/**
+ * What runs before each step to keep the examples' weights (and soft labels, where the weighting makes some) up to date.
+ *
+ * Weights depend on the student at the last renewal, so each renewal is written down beside the training state and read again
+ * where training goes on from between two of them.
+ *
+ * @param steps in an epoch, for weightings that change with time
+ * @param name of this training, where a run has several
+ */
+export async function weigher(
+  job: Job,
+  lesson: Lesson,
+  steps: number,
+  name = '',
+): Promise<((step: number, weights: () => Weights) => Promise<void>) | undefined> {
+  const { config } = job;
+  const { kind, renew } = config.weighting;
+  if (kind === 'uniform') return undefined;
+  const { examples } = lesson;
+  const weighting = toWeighting(config.weighting);
+  const handedOn = examples.weights.slice();
+  const fixed: WeightingInputs = {
+    teacher: { offsets: examples.offsets, scores: examples.scores.slice() },
+    ...(weighting.needs.includes('labelled') && { labelled: labelled(config, lesson) }),
+    ...(config.weighting.second === 'bm25' &&
+      USES_SECOND.has(kind) && { second: await bm25Scores(job, lesson.dataset, examples) }),
+    ...(config.weighting.teachers && { ensemble: await ensemble(job, lesson, config.weighting.teachers) }),
+  };
+  const looksAtStudent = renew !== null || weighting.needs.includes('student') || weighting.needs.includes('losses');
+  const file = (step: number): string => job.path('training', name, `weights-${step}.bin`);
+  let current = -1;
+
+  return async (step, weights) => {
+    const last = renew === null ? 0 : step - (step % renew);
+    if (last === current) return;
+    current = last;
+    if (last < step) {
+      const kept = await readFile(file(last)).catch(() => undefined);
+      if (kept && apply(examples, kept)) return;
+    }
+    const student = looksAtStudent
+      ? (await studentScores(job, lesson.student, weights(), lesson.dataset, examples, frozenOf(job, lesson))).scores
+      : undefined;
+    const found = weighting.weigh({
+      ...fixed,
+      ...(student && { student, losses: studentLosses(examples, student) }),
+      epoch: Math.floor(step / steps),
+    });
+    const array = Float32Array.from([
+      ...found.weights.map((w, i) => w * handedOn[i]),
+      ...(found.targets ?? (fixed.teacher.scores as Float32Array)),
+    ]);
+    const bytes = Buffer.from(array.buffer);
+    apply(examples, bytes);
+    if (renew !== null) await writeWhole(file(last), bytes);
+  };
+}
+
+/** Weightings that read a second teacher where there is one. */
+const USES_SECOND = new Set(['calibrated-posterior', 'reliability']);
+
+const frozenOf = (job: Job, lesson: Lesson) => (job.frozenDocuments ? lesson.targets.documents : undefined);
+
+/** Puts weights and scores, as written down, into the examples. @returns whether they fit */
+function apply(examples: Examples, bytes: Buffer): boolean {
+  const n = examples.weights.length;
+  if (bytes.length !== 4 * (n + examples.scores.length)) return false;
+  const numbers = new Float32Array(bytes.length / 4);
+  Buffer.from(numbers.buffer).set(bytes);
+  examples.weights.set(numbers.subarray(0, n));
+  examples.scores.set(numbers.subarray(n));
+  return true;
+}
+
+/** The queries whose labels are known, with what is relevant. */
+function labelled(config: Config, { examples, dataset }: Lesson): NonNullable<WeightingInputs['labelled']> {
+  const labels = labelsOf(config, dataset, config.data.splits.train);
+  const relevant = new Uint8Array(examples.documents.length);
+  const queries: number[] = [];
+  for (const [i, query] of examples.queries.entries()) {
+    const known = labels.get(query);
+    if (!known) continue;
+    queries.push(i);
+    for (let at = examples.offsets[i]; at < examples.offsets[i + 1]; at++)
+      if (known.has(examples.documents[at])) relevant[at] = 1;
+  }
+  return { queries, relevant };
+}
+
+async function bm25Scores(job: Job, dataset: Dataset, examples: Examples): Promise<Float32Array> {
+  const index = await job.stage('bm25', () => bm25(dataset.documents, job.watch));
+  const scores = new Float32Array(examples.documents.length);
+  for (const [i, query] of examples.queries.entries()) {
+    const found = index.search(dataset.queries.text(query), dataset.documents.length);
+    const of = new Map(Array.from(found.indices, (d, k) => [d, found.scores[k]]));
+    // A document that shares no word with the query is not found and scores 0.
+    for (let at = examples.offsets[i]; at < examples.offsets[i + 1]; at++)
+      scores[at] = of.get(examples.documents[at]) ?? 0;
+  }
+  return scores;
+}
+
+/** What further cross-encoders say of the same candidates. */
+async function ensemble(job: Job, { dataset, examples }: Lesson, models: readonly string[]): Promise<Float32Array[]> {
+  const unscored = { ...examples, scores: examples.scores.map(() => Number.NaN) };
+  const all: Float32Array[] = [];
+  for (const model of models) {
+    const config = { ...job.config, teacher: { kind: 'cross-encoder' as const, model }, embedder: undefined };
+    const { teacher, close } = await openTeachers(config, dataset);
+    try {
+      all.push((await job.stage('score', () => scoreCandidates(unscored, dataset, teacher, job.watch))).scores);
+    } finally {
+      await close();
+    }
+  }
+  return all;
+}
+
+/** -log softmax of the first candidate (the label or pseudo-label) under the student. */
+function studentLosses(examples: Examples, student: Float32Array): Float64Array {
+  return Float64Array.from(examples.queries, (_, i) => {
+    const list = Float64Array.from(student.subarray(examples.offsets[i], examples.offsets[i + 1]));
+    return -Math.log(Math.max(softmax(list, STUDENT_TEMPERATURE)[0], 1e-12));
+  });
+}
