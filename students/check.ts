@@ -3,13 +3,14 @@
 import { InputError } from '../common/errors.ts';
 import { withoutRule } from '../engine/autodiff/differentiate.ts';
 import { fuse } from '../engine/graph/fuse.ts';
-import type { Dim, Value } from '../engine/graph/ir.ts';
+import type { Dim, Graph, Value } from '../engine/graph/ir.ts';
 import { findLayers } from '../engine/graph/layers.ts';
 import { normalize } from '../engine/graph/normalize.ts';
 import { trainableConstants } from '../engine/graph/parameters.ts';
 import { loadGraph } from '../engine/graph/proto.ts';
 import { isFloat, sizeOf, type Tensor, tensor } from '../engine/graph/tensor.ts';
 import { probe } from '../engine/runtime/probe.ts';
+import { encoderOutput } from './encoder.ts';
 import { readModelFolder } from './folder.ts';
 
 export interface ModelCheck {
@@ -78,6 +79,26 @@ export async function checkModel(folder: string): Promise<ModelCheck> {
     stepMegabytes: forward === undefined ? undefined : Math.round((forward + 16 * parameters) / 1e6),
     trainable: missing.length === 0,
   };
+}
+
+/**
+ * Told before anything is paid for: whether every operator between an encoder's weights and its vectors has a gradient rule.
+ * @throws InputError that names the operator and its node
+ */
+export function checkTrainable(graph: Graph, file: string): void {
+  const copy = graph.clone();
+  const kept = copy.outputs.find((v) => v.name === encoderOutput(graph, file).name) as Value;
+  copy.outputs.splice(0, copy.outputs.length, kept);
+  copy.prune();
+  const weights = trainableConstants(copy);
+  normalize(copy, file);
+  const [node] = withoutRule(copy, weights);
+  if (node)
+    throw new InputError({
+      code: 'autodiff.no-rule',
+      subject: `${file}: the operator ${node.title} has no gradient rule`,
+      remedy: 'export the model without it; `distill check` lists all such operators of a model',
+    });
 }
 
 function bytesOf(v: Value, shape: { dtype: string; dims: readonly Dim[] } | undefined): number {

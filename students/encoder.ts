@@ -6,7 +6,7 @@ import { lengthBatches, padBatch } from '../data/batches.ts';
 import { TextTokenizer, type Tokens } from '../data/tokenizer.ts';
 import { Expr } from '../engine/expressions/expr.ts';
 import { type Pooling, pool } from '../engine/expressions/pooling.ts';
-import type { Graph } from '../engine/graph/ir.ts';
+import type { Graph, Value } from '../engine/graph/ir.ts';
 import { loadGraph } from '../engine/graph/proto.ts';
 import type { Tensor } from '../engine/graph/tensor.ts';
 import { Session, type SessionOptions } from '../engine/runtime/session.ts';
@@ -165,8 +165,11 @@ export class Encoder {
   }
 }
 
-/** Pooling and normalisation inside the graph, unless it has a pooled output already. */
-export function appendPooling(graph: Graph, pooling: Pooling, unit: boolean, file: string): void {
+/**
+ * The output that an encoder's vectors are read from.
+ * @throws InputError where the graph has none, or wants inputs that no tokenizer gives
+ */
+export function encoderOutput(graph: Graph, file: string): Value {
   for (const v of graph.inputs)
     if (!['input_ids', 'attention_mask', 'token_type_ids'].includes(v.name))
       throw new InputError({
@@ -175,18 +178,22 @@ export function appendPooling(graph: Graph, pooling: Pooling, unit: boolean, fil
         expected: 'input_ids, attention_mask and perhaps token_type_ids',
         remedy: 'export the encoder without it',
       });
-  const ready = graph.outputs.find((v) => v.name === 'sentence_embedding');
-  const hidden =
-    ready ??
-    graph.outputs.find((v) => v.name === 'last_hidden_state') ??
-    graph.outputs.find((v) => v.name === 'token_embeddings');
-  if (!hidden)
-    throw new InputError({
-      code: 'model.no-encoder',
-      subject: `${file} has the outputs ${graph.outputs.map((v) => v.name).join(', ')}`,
-      expected: 'last_hidden_state or sentence_embedding',
-      remedy: 'give a dual-encoder (a feature-extraction model), not a classifier',
-    });
+  const found = ['sentence_embedding', 'last_hidden_state', 'token_embeddings'].flatMap((name) =>
+    graph.outputs.filter((v) => v.name === name),
+  )[0];
+  if (found) return found;
+  throw new InputError({
+    code: 'model.no-encoder',
+    subject: `${file} has the outputs ${graph.outputs.map((v) => v.name).join(', ')}`,
+    expected: 'last_hidden_state or sentence_embedding',
+    remedy: 'give a dual-encoder (a feature-extraction model), not a classifier',
+  });
+}
+
+/** Pooling and normalisation inside the graph, unless it has a pooled output already. */
+export function appendPooling(graph: Graph, pooling: Pooling, unit: boolean, file: string): void {
+  const hidden = encoderOutput(graph, file);
+  const ready = hidden.name === 'sentence_embedding';
   let mask = graph.inputs.find((v) => v.name === 'attention_mask');
   mask ??= graph.input('attention_mask', 'int64', ['batch', 'sequence']);
   let out = new Expr(graph, hidden);

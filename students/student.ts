@@ -7,6 +7,7 @@ import type { Graph } from '../engine/graph/ir.ts';
 import { keepLayers } from '../engine/graph/layers.ts';
 import { loadGraph } from '../engine/graph/proto.ts';
 import { castFloat, sizeOf, type Tensor } from '../engine/graph/tensor.ts';
+import { checkTrainable } from './check.ts';
 import { configWithLayers } from './checkpoint.ts';
 import { checkVocabulary } from './encoder.ts';
 import { type ModelFolder, readModelFolder } from './folder.ts';
@@ -41,6 +42,7 @@ export async function loadStudent(folder: string, options: StudentOptions = {}):
   const tokenizer = await TextTokenizer.load(files.folder);
   const graph = await loadGraph(files.model);
   checkVocabulary(graph, tokenizer, folder);
+  checkTrainable(graph, files.model);
   if (options.layers) keepLayers(graph, options.layers);
   const pooling = options.pooling ?? files.pooling;
   return {
