@@ -30,7 +30,8 @@ function ranks(values: ArrayLike<number>): Float64Array {
   return out;
 }
 
-function pearson(x: ArrayLike<number>, y: ArrayLike<number>): number {
+/** Pearson's correlation; NaN where a list is constant. */
+export function pearson(x: ArrayLike<number>, y: ArrayLike<number>): number {
   const { covariance, varianceX, varianceY } = moments(x, y);
   return covariance / Math.sqrt(varianceX * varianceY);
 }
