@@ -1,6 +1,6 @@
 /** @file What `distill evaluate` and `distill compare` print. */
 import type { Comparison, Figures } from '../evaluation/report/figures.ts';
-import { renderSystems } from './report.ts';
+import { metricTable } from '../evaluation/report/tables.ts';
 
 const percent = (x: number): string => `${(100 * x).toFixed(1)} %`;
 
@@ -8,6 +8,11 @@ const percent = (x: number): string => `${(100 * x).toFixed(1)} %`;
 export function table(rows: readonly (readonly string[])[]): string[] {
   const widths = rows[0].map((_, c) => Math.max(...rows.map((r) => r[c].length)));
   return rows.map((r) => r.map((cell, c) => (c ? cell.padStart(widths[c]) : cell.padEnd(widths[c]))).join('  '));
+}
+
+function systems(figures: Figures): string[] {
+  const { head, rows } = metricTable(figures.systems);
+  return table([head, ...rows]);
 }
 
 export function renderComparison({ a, b, on, rows }: Comparison): string[] {
@@ -33,7 +38,7 @@ export function renderEvaluation(report: Figures & { sentences: readonly string[
   const cost = report.cost ?? [];
   return [
     '',
-    ...renderSystems(report.systems),
+    ...systems(report),
     '',
     ...report.sentences,
     ...(report.sentences.length ? [''] : []),
@@ -79,3 +84,8 @@ export function renderEvaluation(report: Figures & { sentences: readonly string[
     '',
   ].join('\n');
 }
+
+export const renderCompared = (figures: Figures): string =>
+  ['', ...systems(figures), '', ...(figures.comparisons ?? []).flatMap(renderComparison), ...figures.notes, ''].join(
+    '\n',
+  );

@@ -12,6 +12,7 @@ import { search } from '../evaluation/search.ts';
 import { ScoreCache } from '../teachers/cache.ts';
 import { compare, differences, type Measured, rerankByVectors } from './stages/against.ts';
 import { type CostJob, measureCost } from './stages/cost.ts';
+import { diagnose } from './stages/diagnose.ts';
 import { rerank, toRun } from './stages/evaluate.ts';
 import { candidateRun, isScoreFile, openTeacher, scoresAsRun } from './stages/references.ts';
 import { dtypeFiles, encodeStudentSplit, madeWith, prefix, type Vectors } from './stages/student-vectors.ts';
@@ -132,7 +133,7 @@ export async function evaluate(options: EvaluateOptions, watch: Watch = {}): Pro
           const full = add('teacher', measured('teacher', cutRun(toRun(dataset, vectors.positions, hits), reach)));
           comparisons.push(compare(student, full, 'full retrieval', resampling));
         }
-        const name = given ? `re-ranking ${all.at(1)?.name}` : "re-ranking the student's candidates";
+        const name = given ? `on ${all.at(1)?.name}'s candidates` : "on the student's candidates";
         same = {
           teacher: add('teacher', measured(`teacher ${name}`, await rerank(dataset, pool, teacher, watch))),
           student: given ? add('student', measured(`student ${name}`, onCandidates(pool))) : measured('student', pool),
@@ -220,8 +221,7 @@ export async function evaluate(options: EvaluateOptions, watch: Watch = {}): Pro
       const { measureIndex } = await import('../evaluation/ann.ts');
       index = await measureIndex(vectors.queries, vectors.documents, vectors.dimensions, { ...watch, k: 10 });
     }
-    const { diagnose } = await import('./stages/diagnose.ts');
-    const diagnosed = await diagnose({
+    const diagnosed = diagnose({
       dataset,
       qrels,
       vectors,

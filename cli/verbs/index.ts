@@ -1,6 +1,7 @@
 /** @file The verbs, in the order that help lists them. */
 import type { Verb } from '../verb.ts';
 import { check } from './check.ts';
+import { compare } from './compare.ts';
 import { demo } from './demo.ts';
 import { evaluate } from './evaluate.ts';
 import { exportVerb } from './export.ts';
@@ -11,4 +12,16 @@ import { schema } from './schema.ts';
 import { score } from './score.ts';
 import { trainTeacher } from './train-teacher.ts';
 
-export const verbs: readonly Verb[] = [demo, init, run, trainTeacher, evaluate, exportVerb, push, score, check, schema];
+export const verbs: readonly Verb[] = [
+  demo,
+  init,
+  run,
+  trainTeacher,
+  evaluate,
+  compare,
+  exportVerb,
+  push,
+  score,
+  check,
+  schema,
+];

@@ -4,7 +4,7 @@ import { GridComponent, LegendComponent, MarkLineComponent } from 'echarts/compo
 import { type EChartsCoreOption, init, use } from 'echarts/core';
 import { SVGRenderer } from 'echarts/renderers';
 import type { Figures, SystemFigures } from './figures.ts';
-import { html, Markup } from './markup.ts';
+import { html, Markup, printable } from './markup.ts';
 
 use([BarChart, CustomChart, LineChart, ScatterChart, GridComponent, LegendComponent, MarkLineComponent, SVGRenderer]);
 
@@ -34,7 +34,7 @@ export function chart(label: string, draw: Draw): Markup {
     const { height, option } = draw(width);
     const instance = init(null, null, { renderer: 'svg', ssr: true, width, height });
     instance.setOption({ animation: false, textStyle: { fontFamily: 'inherit', color: colors.text }, ...option });
-    let text = instance.renderToSVGString();
+    let text = printable(instance.renderToSVGString());
     instance.dispose();
     for (const [name, stand] of Object.entries(colors)) text = text.replaceAll(stand, `var(--${name})`);
     return new Markup(text.replace(/<rect width="\d+" height="\d+" x="0" y="0"[^>]*fill="none"[^>]*><\/rect>/, ''));
@@ -68,7 +68,7 @@ export function ladder(systems: readonly SystemFigures[], metric: string): Marku
         type: 'category',
         data: rows.map((s) => s.name),
         splitLine: { show: false },
-        axisLabel: { show: width >= 500, color: colors.text, fontSize: 13, formatter: (n: string) => cut(n, 44) },
+        axisLabel: { show: width >= 500, color: colors.text, fontSize: 13, formatter: (n: string) => cut(n, 40) },
       }),
       series: [
         {
@@ -94,7 +94,14 @@ export function ladder(systems: readonly SystemFigures[], metric: string): Marku
                   const [x, y] = api.coord([0, api.value(1)]);
                   return {
                     type: 'text',
-                    style: { text: cut(rows[api.value(1)].name, 44), x, y: y - 22, fontSize: 12, fill: colors.text },
+                    style: {
+                      text: cut(rows[api.value(1)].name, 44),
+                      fontFamily: 'inherit',
+                      x,
+                      y: y - 22,
+                      fontSize: 12,
+                      fill: colors.text,
+                    },
                   };
                 },
               },

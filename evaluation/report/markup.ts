@@ -11,11 +11,11 @@ export class Markup {
 const entities: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;', "'": '&#39;' };
 
 /** A text as it stands in HTML and in a quoted attribute; control characters, which HTML forbids, become U+FFFD. */
-export const escapeText = (text: string): string =>
-  text
-    .replace(/[&<>"']/g, (c) => entities[c])
-    // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
-    .replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]/g, '\ufffd');
+export const escapeText = (text: string): string => printable(text.replace(/[&<>"']/g, (c) => entities[c]));
+
+export const printable = (text: string): string =>
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is looked for
+  text.replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]/g, '\ufffd');
 
 type Part = string | number | Markup | undefined | false | readonly Part[];
 

@@ -3,6 +3,7 @@ import { rm } from 'node:fs/promises';
 import { writeWhole } from '../../common/files.ts';
 import { readScores } from '../../data/scores.ts';
 import type { Run } from '../../evaluation/evaluate.ts';
+import { renderHtml } from '../../evaluation/report/html.ts';
 import { search } from '../../evaluation/search.ts';
 import { Encoder } from '../../students/encoder.ts';
 import type { Student } from '../../students/student.ts';
@@ -11,6 +12,7 @@ import { bm25Run, bm25Search } from './bm25.ts';
 import { embed, type Targets } from './embed.ts';
 import { judgedQueries, means, rerank, searchSplit, textsAt, toRun } from './evaluate.ts';
 import type { Job } from './job.ts';
+import { runFigures } from './run-figures.ts';
 import { type Saved, saveStudent } from './save.ts';
 import { encoderOf } from './student-scores.ts';
 import type { Trained } from './train.ts';
@@ -54,7 +56,7 @@ export async function finish(
 ): Promise<RunReport> {
   const { config } = job;
   const saved = await saveStudent(job, student, trained);
-  const systems = await measure(job, student, trained, saved, targets);
+  const { systems, runs } = await measure(job, student, trained, saved, targets);
   await saveStudent(job, student, trained, systems);
   const own = systems.find((s) => s.name === 'student') as System;
   const beside = systems.find((s) => s.name === 'teacher') ?? systems.find((s) => s.name === 'embedder');
@@ -80,10 +82,13 @@ export async function finish(
     seconds: job.seconds,
     config,
   };
+  const { log, evaluations } = trained;
+  const figures = runFigures(job, systems, runs, { log, evaluations });
   await writeWhole(
     summary.report,
-    `${JSON.stringify({ ...summary, log: trained.log, evaluations: trained.evaluations }, null, 1)}\n`,
+    `${JSON.stringify({ ...figures, ...summary, systems: figures.systems, log, evaluations }, null, 1)}\n`,
   );
+  await writeWhole(job.path('report.html'), renderHtml(figures));
   await rm(job.path('training'), { recursive: true, force: true });
   return summary;
 }
@@ -94,7 +99,7 @@ async function measure(
   trained: Trained,
   saved: Saved,
   targets: Targets,
-): Promise<System[]> {
+): Promise<{ systems: System[]; runs: Map<string, Run> }> {
   const { config, dataset, watch } = job;
   const { metrics, depth } = config.evaluate;
   const { test } = config.data.splits;
@@ -105,11 +110,11 @@ async function measure(
     const { queries, hits } = await searchSplit(dataset, test, setup, watch);
     return toRun(dataset, queries, hits);
   };
-  const row = (name: string, run: Run, more: Partial<System> = {}): System => ({
-    name,
-    metrics: means(run, dataset, test, metrics),
-    ...more,
-  });
+  const runs = new Map<string, Run>();
+  const row = (name: string, run: Run, more: Partial<System> = {}): System => {
+    runs.set(name, run);
+    return { name, metrics: means(run, dataset, test, metrics), ...more };
+  };
   const systems: System[] = [];
   if (config.evaluate.before)
     await job.stage('evaluate before', async () => {
@@ -131,7 +136,7 @@ async function measure(
   );
   await encoder.dispose();
   systems.push(row('student', run, { bytes: saved.bytes, queryMilliseconds }));
-  if (!config.evaluate.teacher) return systems;
+  if (!config.evaluate.teacher) return { systems, runs };
 
   const { documents } = targets;
   if (documents && job.embedder)
@@ -149,7 +154,7 @@ async function measure(
     } else if (teacher && !(teacher === job.embedder && documents))
       systems.push(row('teacher', await rerank(dataset, cut(run, depth), teacher, watch)));
   });
-  return systems;
+  return { systems, runs };
 }
 
 /** Median of single runs, the first ones left out. */

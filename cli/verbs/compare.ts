@@ -1,0 +1,17 @@
+/** @file `distill compare`: several runs side by side. */
+import { Command } from 'commander';
+import type { Verb } from '../verb.ts';
+
+export const compare: Verb = ({ out }) =>
+  new Command('compare')
+    .description('put runs side by side; the others are compared with the first, query by query')
+    .argument('<runs...>', 'output folders of finished runs, or files that evaluate --json wrote')
+    .option('--html <file>', 'write a report to look at')
+    .option('--json <file>', 'write the figures as JSON')
+    .option('--seed <n>', 'for resampling', Number, 0)
+    .addHelpText('after', '\nExample:\n  distill compare runs/a runs/b --html compare.html')
+    .action(async (runs: string[], options: { html?: string; json?: string; seed: number }) => {
+      const { compareRuns } = await import('../../pipelines/compare.ts');
+      const { renderCompared } = await import('../figures.ts');
+      out.write(renderCompared(await compareRuns({ runs, ...options })));
+    });

@@ -1,0 +1,139 @@
+/** @file Several runs side by side: their students, what else they measured, and how sure the differences are. */
+import { existsSync, statSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
+import { InputError } from '../common/errors.ts';
+import { writeWhole } from '../common/files.ts';
+import { compareEvaluations } from '../evaluation/compare.ts';
+import type { RunEvaluation } from '../evaluation/evaluate.ts';
+import type { Comparison, Figures, SystemFigures } from '../evaluation/report/figures.ts';
+import { readJson } from '../students/folder.ts';
+import { roleOf } from './stages/run-figures.ts';
+
+export interface CompareOptions {
+  /** Folders with a report.json, or files that `distill evaluate --json` wrote; the first is what others are compared with. */
+  runs: readonly string[];
+  /** File written. */
+  html?: string;
+  json?: string;
+  seed?: number;
+  samples?: number;
+}
+
+/** A report read back, under the name that tells it from the others. */
+interface Loaded {
+  name: string;
+  figures: Figures;
+}
+
+/** @throws InputError where a run has no report, or fewer than two are given */
+export async function compareRuns(options: CompareOptions): Promise<Figures> {
+  if (options.runs.length < 2)
+    throw new InputError({
+      code: 'compare.few',
+      subject: 'runs are compared with each other',
+      expected: 'at least two folders or files',
+      received: String(options.runs.length),
+      remedy: 'name another run',
+    });
+  const loaded: Loaded[] = [];
+  const names = shortNames(options.runs);
+  for (const [i, path] of options.runs.entries()) loaded.push({ name: names[i], figures: await load(path) });
+  const notes: string[] = [];
+  const systems: SystemFigures[] = [];
+  for (const { name, figures } of loaded)
+    for (const s of figures.systems) {
+      const own = s.role === 'student';
+      // What several runs measured alike (BM25, the same teacher) stands once.
+      if (!own && systems.some((t) => t.name === s.name && same(t.metrics, s.metrics))) continue;
+      const taken = systems.some((t) => t.name === s.name);
+      systems.push({ ...s, name: own ? `${name}: ${s.name}` : taken ? `${name}: ${s.name}` : s.name });
+    }
+  const first = loaded[0];
+  const comparisons: Comparison[] = [];
+  const perQuery: NonNullable<Figures['perQuery']> = { queryIds: evaluationOf(first)?.queryIds ?? [], systems: {} };
+  for (const other of loaded) {
+    const [a, b] = [evaluationOf(other), evaluationOf(first)];
+    if (a && sameQueries(a.queryIds, perQuery.queryIds))
+      perQuery.systems[`${other.name}: student`] = Object.fromEntries(
+        Object.entries(a.perQuery).map(([m, v]) => [m, Array.from(v)]),
+      );
+    if (other === first) continue;
+    if (!a || !b || !sameQueries(a.queryIds, b.queryIds)) {
+      notes.push(
+        `${other.name} and ${first.name} were not measured on the same queries with values a query: no test of their difference`,
+      );
+      continue;
+    }
+    const shared = Object.keys(a.perQuery).filter((m) => m in b.perQuery);
+    comparisons.push({
+      a: `${other.name}: student`,
+      b: `${first.name}: student`,
+      on: 'the same queries',
+      rows: compareEvaluations(a, b, shared, options),
+    });
+  }
+  const figures: Figures = {
+    title: `${loaded.length} runs`,
+    facts: loaded.map(({ name, figures: f }) => [name, f.facts.map(([k, v]) => `${k} ${v}`).join('; ')]),
+    notes,
+    systems,
+    comparisons,
+    perQuery,
+  };
+  if (options.json) await writeWhole(options.json, `${JSON.stringify(figures)}\n`);
+  if (options.html) {
+    const { renderHtml } = await import('../evaluation/report/html.ts');
+    await writeWhole(options.html, renderHtml(figures));
+  }
+  return figures;
+}
+
+async function load(path: string): Promise<Figures> {
+  const file = existsSync(path) && statSync(path).isDirectory() ? join(path, 'report.json') : path;
+  const value = existsSync(file) ? ((await readJson(file)) as Partial<Figures>) : undefined;
+  if (!value || !Array.isArray(value.systems))
+    throw new InputError({
+      code: 'compare.no-report',
+      subject: `${file} ${value ? 'holds no systems' : 'is not there'}`,
+      expected: "a run's report.json, or what distill evaluate --json writes",
+      remedy: 'name the output folder of a finished run, or such a file',
+    });
+  return {
+    ...value,
+    title: value.title ?? path,
+    facts: value.facts ?? [],
+    notes: value.notes ?? [],
+    systems: value.systems.map((s) => ({ ...s, role: s.role ?? roleOf(s.name) })),
+  };
+}
+
+function evaluationOf({ figures }: Loaded): RunEvaluation | undefined {
+  const values = figures.perQuery?.systems.student;
+  const means = figures.systems.find((s) => s.name === 'student')?.metrics;
+  return values && means && figures.perQuery
+    ? {
+        queryIds: figures.perQuery.queryIds,
+        perQuery: Object.fromEntries(Object.entries(values).map(([m, v]) => [m, Float64Array.from(v)])),
+        means,
+      }
+    : undefined;
+}
+
+const sameQueries = (a: readonly string[], b: readonly string[]): boolean =>
+  a.length === b.length && a.every((q, i) => q === b[i]);
+const same = (a: Record<string, number>, b: Record<string, number>): boolean =>
+  Object.keys(a).every((m) => Math.abs(a[m] - b[m]) < 1e-9);
+
+/** The last part of each path; with its parent, or whole, where that is not enough to tell them apart. */
+function shortNames(paths: readonly string[]): string[] {
+  const choices = [
+    (p: string) => basename(resolve(p)),
+    (p: string) => join(basename(dirname(resolve(p))), basename(resolve(p))),
+    (p: string) => resolve(p),
+  ];
+  for (const name of choices) {
+    const names = paths.map(name);
+    if (new Set(names).size === names.length) return names;
+  }
+  return paths.map((p, i) => `${i + 1} ${basename(resolve(p))}`);
+}

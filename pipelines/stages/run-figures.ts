@@ -1,0 +1,66 @@
+/** @file What a run's report shows besides its table: intervals, fidelity, differences and training curves. */
+import { evaluateRun, type Run } from '../../evaluation/evaluate.ts';
+import { fidelity } from '../../evaluation/fidelity.ts';
+import type { Figures, SystemFigures } from '../../evaluation/report/figures.ts';
+import { compare, differences, type Measured } from './against.ts';
+import type { Job } from './job.ts';
+
+/** The role that a system of a run has by its name. */
+export const roleOf = (name: string): SystemFigures['role'] =>
+  name.startsWith('student') ? 'student' : name === 'teacher' ? 'teacher' : name === 'embedder' ? 'baseline' : 'other';
+
+/**
+ * @param systems rows of the table, with what each found under its name in `runs`
+ * @param training the log of the run
+ */
+export function runFigures(
+  { config, dataset }: Pick<Job, 'config' | 'dataset'>,
+  systems: readonly Omit<SystemFigures, 'role'>[],
+  runs: ReadonlyMap<string, Run>,
+  training: Figures['training'],
+): Figures {
+  const { metrics, depth } = config.evaluate;
+  const qrels = dataset.qrels(config.data.splits.test);
+  const measured = new Map<string, Measured>(
+    [...runs].map(([name, run]) => [name, { name, run, evaluation: evaluateRun(run, qrels, metrics) }]),
+  );
+  const student = measured.get('student');
+  const teacher = measured.get('teacher') ?? measured.get('embedder');
+  const on =
+    config.teacher?.kind === 'scores'
+      ? "the teacher's lists beside full retrieval"
+      : `full retrieval, the teacher re-ranking ${depth}`;
+  return {
+    title: `Distilled on ${dataset.name}`,
+    facts: [
+      ['pipeline', config.pipeline],
+      [
+        'student',
+        `${config.student.model}${config.student.layers ? `, layers ${config.student.layers.join(', ')}` : ''}`,
+      ],
+      ['losses', config.losses.map((l) => `${l.weight} x ${l.kind}`).join(' + ')],
+      ['data', `${dataset.name}, split ${config.data.splits.test}`],
+      ['documents', dataset.documents.length.toLocaleString('en')],
+    ],
+    notes: [],
+    systems: systems.map((s) => ({ ...s, role: roleOf(s.name) })),
+    comparisons:
+      student && teacher
+        ? [compare(student, teacher, teacher.name === 'teacher' ? on : 'full retrieval', { seed: config.seed })]
+        : undefined,
+    fidelity: student && teacher && fidelity(student.run, teacher.run),
+    differences: student && teacher && differences(student, teacher, dataset, qrels, metrics[0]),
+    training,
+    perQuery: {
+      queryIds: student?.evaluation.queryIds ?? [],
+      systems: Object.fromEntries(
+        [...measured.values()].map((m) => [
+          m.name,
+          Object.fromEntries(
+            metrics.map((k) => [k, Array.from(m.evaluation.perQuery[k], (v) => Number(v.toFixed(6)))]),
+          ),
+        ]),
+      ),
+    },
+  };
+}
