@@ -11,8 +11,10 @@ import { basename, join } from 'node:path';
 import { differentiate } from '../engine/autodiff/differentiate.ts';
 import { constant, Expr } from '../engine/expressions/expr.ts';
 import { type Pooling, pool } from '../engine/expressions/pooling.ts';
+import { toDouble } from '../engine/graph/double.ts';
 import { fuse } from '../engine/graph/fuse.ts';
 import type { Graph, Value } from '../engine/graph/ir.ts';
+import { keepLayers } from '../engine/graph/layers.ts';
 import { liftConstants, normalize } from '../engine/graph/normalize.ts';
 import { loadGraph } from '../engine/graph/proto.ts';
 import { readSafetensors } from '../engine/graph/safetensors.ts';
@@ -27,6 +29,8 @@ interface Case {
   pooling?: Pooling | 'last';
   inputs: Record<string, number[][]>;
   labels: number[] | null;
+  /** Outputs of the model with only some of its layers: the rows of the first text. */
+  cuts?: { layers: number[]; output: number[] | number[][] | number[][][] }[];
 }
 
 export interface ZooResult {
@@ -35,6 +39,10 @@ export interface ZooResult {
   reference: number;
   worst: string;
   error: number;
+  /** The greatest difference of an output from the reference where layers were cut. */
+  cut?: number;
+  /** The same in float64 with the operators as exported, or why that cannot be run. */
+  float64?: { loss: number; worst: string; error: number } | { notRun: string };
   ok: boolean;
 }
 
@@ -66,17 +74,59 @@ function listwise(out: Expr, labels: readonly number[]): Expr {
   return t.softmax().mul(gap).sum([0, 1]).div(lists);
 }
 
-export async function runCase(folder: string, options: { fuse?: boolean } = {}): Promise<ZooResult> {
+export async function runCase(folder: string, options: { fuse?: boolean; float64?: boolean } = {}): Promise<ZooResult> {
   const zoo: Case = JSON.parse(await readFile(join(folder, 'case.json'), 'utf8'));
   const references = await readSafetensors(join(folder, 'gradients.safetensors'));
+  const single = await compare(folder, zoo, references, { fuse: options.fuse !== false, double: false });
+  const cut = await cutError(folder, zoo);
+  let float64: ZooResult['float64'];
+  if (options.float64) {
+    try {
+      float64 = await compare(folder, zoo, references, { fuse: false, double: true });
+    } catch (error) {
+      // ONNX Runtime's CPU kernels of some operators are float32 alone.
+      float64 = { notRun: (error as Error).message };
+    }
+  }
+  const { loss, worst, error } = single;
+  const ok = Math.abs(loss - zoo.loss) <= 1e-5 * Math.abs(zoo.loss) && error <= 1e-4 && !((cut ?? 0) > 1e-4);
+  return {
+    name: basename(folder),
+    loss,
+    reference: zoo.loss,
+    worst,
+    error,
+    ...(cut !== undefined && { cut }),
+    ...(float64 && { float64 }),
+    ok,
+  };
+}
+
+interface Comparison {
+  loss: number;
+  worst: string;
+  error: number;
+}
+
+/** Loss and gradients in float32 or float64 beside the file's. */
+async function compare(
+  folder: string,
+  zoo: Case,
+  references: ReadonlyMap<string, Tensor>,
+  options: { fuse: boolean; double: boolean },
+): Promise<Comparison> {
+  const float = options.double ? 'float64' : 'float32';
   const graph = normalize(await loadGraph(join(folder, 'model.onnx')));
   const parameters = graph.constants.filter((v) => references.has(v.name));
-  if (options.fuse !== false) fuse(graph);
+  if (options.fuse) fuse(graph);
   const weights = liftConstants(graph, parameters);
+  if (options.double) toDouble(graph);
   const output = graph.outputs.find((v) => v.name === zoo.output) ?? graph.outputs[0];
   const mask = graph.inputs.find((v) => v.name === 'attention_mask') as Value;
+  graph.float = float;
   const loss = caseLoss(graph, output, mask, zoo).value;
   graph.outputs.splice(0, graph.outputs.length, loss);
+  if (options.double) toDouble(graph); // the operators of the loss
   graph.prune();
 
   const ids = (rows: number[][], cut: number): Tensor =>
@@ -89,13 +139,17 @@ export async function runCase(folder: string, options: { fuse?: boolean } = {}):
   const feeds = (cut: number): Record<string, Tensor> =>
     Object.fromEntries([
       ...graph.inputs.filter((v) => zoo.inputs[v.name]).map((v) => [v.name, ids(zoo.inputs[v.name], cut)]),
-      ...[...weights].map(([v, t]) => [v.name, castFloat(t, 'float32')]),
+      ...[...weights].map(([v, t]) => [v.name, castFloat(t, float)]),
     ]);
   const shapes = await probe(graph, [feeds(length), feeds(length - 4)]);
   const gradients = differentiate(graph, loss, parameters, shapes);
   for (const [p, g] of gradients) if ('dense' in g) graph.output(g.dense, `gradient:${p.name}`);
   graph.prune();
-  const session = await Session.load(graph, {}, folder);
+  const session = await Session.load(
+    options.double ? toDouble(graph) : graph,
+    { optimize: options.double ? 'disabled' : 'all', threads: 1 },
+    folder,
+  );
   const results = await session.run(feeds(length));
   await session.release();
 
@@ -108,9 +162,23 @@ export async function runCase(folder: string, options: { fuse?: boolean } = {}):
     const e = relativeError(got?.data as Float32Array | undefined, reference.data as Float64Array, 1e-9 * whole, whole);
     if (!(e <= error)) [worst, error] = [name, e];
   }
-  const value = Number(results[loss.name].data[0]);
-  const ok = Math.abs(value - zoo.loss) <= 1e-5 * Math.abs(zoo.loss) && error <= 1e-4;
-  return { name: basename(folder), loss: value, reference: zoo.loss, worst, error, ok };
+  return { loss: Number(results[loss.name].data[0]), worst, error };
+}
+
+/** How far the outputs of the case's cut models are from the file's. */
+async function cutError(folder: string, zoo: Case): Promise<number | undefined> {
+  let worst: number | undefined;
+  for (const { layers, output } of zoo.cuts ?? []) {
+    const graph = keepLayers(await loadGraph(join(folder, 'model.onnx')), layers);
+    const session = await Session.load(graph, {}, folder);
+    const inputs = Object.entries(zoo.inputs).filter(([name]) => session.inputs.includes(name));
+    const feeds = inputs.map(([name, rows]) => [name, tensor('int64', [rows.length, rows[0].length], rows.flat())]);
+    const result = (await session.run(Object.fromEntries(feeds)))[zoo.output].data as Float32Array;
+    await session.release();
+    const expected = (output as number[][][]).flat(3) as unknown as number[];
+    worst = Math.max(worst ?? 0, ...expected.map((r, i) => Math.abs(result[i] - r)));
+  }
+  return worst;
 }
 
 const norm = (values: ArrayLike<number>): number => {
@@ -147,7 +215,7 @@ if (import.meta.filename === process.argv[1]) {
   const dirs = await folders(process.argv.slice(2));
   for (const dir of dirs) {
     try {
-      const result = await runCase(dir);
+      const result = await runCase(dir, { float64: true });
       console.log(JSON.stringify(result));
       if (!result.ok) process.exitCode = 1;
     } catch (error) {

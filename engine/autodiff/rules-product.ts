@@ -21,13 +21,13 @@ export function matmul(c: Context): Gradients {
   return [dy.matmul(swap(b, db.length)), swap(a, da.length).matmul(dy)];
 }
 
-/** [k] x [k, n], [m, k] x [k] and [k] x [k], which drop a dimension. */
+/** A vector on either side, whose dimension the product drops: written as products summed, over any stack of matrices. */
 function vectorMatmul({ dy, x: [a, b], dims }: Context): Gradients {
   const [ra, rb] = [dims(a).length, dims(b).length];
+  const others = (rank: number, kept: number): number[] => Array.from({ length: rank }, (_, i) => i).filter((i) => i !== kept); // biome-ignore format: one line reads better
   if (ra === 1 && rb === 1) return [dy.mul(b), dy.mul(a)];
-  if (ra > 2 || rb > 2) throw new Error('a vector times a stack of matrices has no rule');
-  if (ra === 1) return [b.matmul(dy), a.unsqueeze(1).mul(dy.unsqueeze(0))];
-  return [dy.unsqueeze(1).mul(b.unsqueeze(0)), a.transpose(1, 0).matmul(dy)];
+  if (rb === 1) return [dy.unsqueeze(-1).mul(b), a.mul(dy.unsqueeze(-1)).sum(others(ra, ra - 1))];
+  return [b.mul(dy.unsqueeze(-2)).sum(others(rb, rb - 2)), a.unsqueeze(1).mul(dy.unsqueeze(-2))];
 }
 
 /** The shape in which MatMul's gradient for input `k` comes, before the walk sums broadcast batch dimensions. */

@@ -71,23 +71,11 @@ function placed(e: Expr, places: Expr, size: Expr, axis: number, rank: number): 
   return axis === 0 ? filled : filled.transpose(...inverse(front));
 }
 
-/** The middle of dy. */
+/** The middle of dy: negative pads cut what positive ones added. */
 export function pad(c: Context): Gradients {
   if (c.node.string('mode', 'constant') !== 'constant') throw unsupported(c, 'only constant padding has a rule');
-  const [x, pads] = c.x;
-  const rank = c.dims(x).length;
-  const axes = c.x[3] ? c.constant(3) : Array.from({ length: rank }, (_, i) => i);
-  if (!axes) throw unsupported(c, 'its axes are not constant');
-  const n = axes.length;
-  const begins = pads.slice(0, n, 0);
-  const where = constant(
-    c.dy.graph,
-    'int64',
-    [n],
-    axes.map((a) => positiveAxis(a, rank)),
-  );
-  const ends = begins.add(x.shape().gather(where));
-  return [c.dy.op('Slice', [begins, ends, where]), ...c.x.slice(1).map(() => null)];
+  const [, pads, , axes] = c.x;
+  return [c.dy.op('Pad', [pads.neg(), null, axes ?? null]), ...c.x.slice(1).map(() => null)];
 }
 
 /** Repeats are summed: dims [r0, d0, r1, d1, ...]. */

@@ -28,19 +28,11 @@ export const broadcasting = {
 /** Operators whose rules return gradients of the inputs' own shapes. */
 export const shaped = {
   Abs: ({ dy, x: [x] }) => [dy.mul(x.sign())],
-  Acos: ({ dy, x: [x] }) => [dy.div(x.square().from(1).sqrt()).neg()],
-  Acosh: ({ dy, x: [x] }) => [dy.div(x.square().sub(1).sqrt())],
-  Asin: ({ dy, x: [x] }) => [dy.div(x.square().from(1).sqrt())],
-  Asinh: ({ dy, x: [x] }) => [dy.div(x.square().add(1).sqrt())],
-  Atan: ({ dy, x: [x] }) => [dy.div(x.square().add(1))],
-  Atanh: ({ dy, x: [x] }) => [dy.div(x.square().from(1))],
   Cast: ({ dy, x: [x] }) => [dy.op('CastLike', [x])],
   CastLike: ({ dy, x: [x] }) => [dy.op('CastLike', [x]), null],
-  Celu: ({ dy, x: [x], node }) => [dy.mul(x.min(0).div(node.float('alpha', 1)).exp())],
   Clip: (c) => arithmetic.clip(c),
   Concat: (c) => shape.concat(c),
   Cos: ({ dy, x: [x] }) => [dy.mul(x.op('Sin')).neg()],
-  Cosh: ({ dy, x: [x] }) => [dy.mul(x.op('Sinh'))],
   CumSum: ({ dy, x: [, axis], node }) => [
     dy.op('CumSum', [axis], { exclusive: node.int('exclusive', 0), reverse: 1 - node.int('reverse', 0) }),
     null,
@@ -81,7 +73,7 @@ export const shaped = {
     dy
       .mul(
         x
-          .mul(1 / 3)
+          .mul(1 / 6)
           .add(0.5)
           .max(0)
           .min(1),
@@ -120,13 +112,8 @@ export const shaped = {
   Reshape: (c) => [shape.reshapeBack(c), null],
   ScatterElements: (c) => index.scatterElements(c),
   ScatterND: (c) => index.scatterND(c),
-  Selu: ({ dy, x: [x], y: [y], node }) => {
-    const [alpha, gamma] = [node.float('alpha', 1.6732632423543772), node.float('gamma', 1.0507009873554805)];
-    return [x.greater(0).where(dy.mul(gamma), dy.mul(y.add(alpha * gamma)))];
-  },
   Sigmoid: ({ dy, y: [y] }) => [dy.mul(y).mul(y.from(1))],
   Sin: ({ dy, x: [x] }) => [dy.mul(x.op('Cos'))],
-  Sinh: ({ dy, x: [x] }) => [dy.mul(x.op('Cosh'))],
   Slice: (c) => shape.slice(c),
   Softmax: (c) => long.softmax(c),
   Softplus: ({ dy, x: [x] }) => [dy.mul(x.sigmoid())],
@@ -134,9 +121,7 @@ export const shaped = {
   Split: (c) => shape.split(c),
   Sqrt: ({ dy, y: [y] }) => [dy.div(y.mul(2))],
   Squeeze: (c) => [shape.reshapeBack(c), null],
-  Tan: ({ dy, y: [y] }) => [dy.mul(y.square().add(1))],
   Tanh: ({ dy, y: [y] }) => [dy.mul(y.square().from(1))],
-  ThresholdedRelu: ({ dy, x: [x], node }) => [x.greater(node.float('alpha', 1)).where(dy, 0)],
   Tile: (c) => shape.tile(c),
   TopK: ({ dy, x: [x], y: [, i], node, dims }) => [
     zeros(x, dims(x)).op('ScatterElements', [i, dy], { axis: node.int('axis', -1), reduction: 'add' }),

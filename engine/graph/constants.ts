@@ -9,6 +9,7 @@ export function inlineConstants(graph: Graph): void {
     if (node.op !== 'Constant') return true;
     const [[kind, a]] = [...node.attributes];
     become(node, constantOf(kind, a));
+    node.outputs[0].inline = true;
     return false;
   });
 }

@@ -36,6 +36,8 @@ export class Value {
   producer: Node | null = null;
   /** The stored weights or constant, where it is one. */
   constant: Tensor | null;
+  /** Written in its file as a Constant node, where exporters put the arithmetic's numbers, and not as an initializer. */
+  inline = false;
   /** Its gradient is held at zero: whoever computed it counts as constant (the teacher's side, weights, masks). */
   stopsGradient = false;
   /** Who reads it: a node stands here once for each of its inputs that this value is. */

@@ -85,6 +85,8 @@ export function keepLayers(graph: Graph, keep: readonly number[]): Graph {
 
 /** What the token ids are looked up as. */
 function tokenEmbedding(graph: Graph): Value {
+  const fused = graph.nodes.find((n) => n.op === 'EmbedLayerNormalization');
+  if (fused) return fused.outputs[0];
   const ids = new Set(graph.inputs.filter((v) => v.name === 'input_ids'));
   for (const node of graph.nodes) {
     const [table, indices] = node.inputs;
