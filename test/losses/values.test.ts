@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { Random } from '../../common/random.ts';
 import { embeddingMatching, infoNCE, kl, losses, marginMSE, matryoshka } from '../../losses/index.ts';
 
 const scores = { student: [[3, 2, 0]], teacher: [[4, 2, 1]] };
@@ -152,4 +153,159 @@ test('Matryoshka with the full width alone is the loss itself', async () => {
   const whole = await matryoshka(kl(), { dimensions: [2] }).evaluate(arrays);
   const plain = await kl().evaluate({ student, teacher: arrays.teacher });
   expect(whole.loss).toBeCloseTo(plain.loss, 10);
+});
+
+test('KL and the entropy of the target make the cross-entropy of the worked example', async () => {
+  const { loss } = await kl().evaluate(scores);
+  const p = [0.843795, 0.114195, 0.04201];
+  expect(loss - p.reduce((s, v) => s + v * Math.log(v), 0)).toBeCloseTo(0.589238, 5);
+});
+
+test('KL at a large temperature is half the mean square of the centred difference, and MarginMSE / 8 for two candidates', async () => {
+  const at = async (student: number[], teacher: number[]) =>
+    (await kl({ temperature: 3000 }).evaluate({ student: [student], teacher: [teacher] })).loss;
+  // z = (0, -1/3, 1/3) after centring both: sum of squares 0.666667, over 2 N = 6.
+  expect(await at([3, 2, 0], [4, 2, 1])).toBeCloseTo(0.666667 / 6, 4);
+  expect(await at([1.5, -0.3], [0.2, 2.1])).toBeCloseTo((-1.9 - 1.8) ** 2 / 8, 2);
+});
+
+test('losses of margins and distributions do not see a constant added to the teacher', async () => {
+  for (const loss of [kl(), marginMSE(), losses.m3se(), losses['rank-distil']()]) {
+    const moved = await loss.evaluate({ ...scores, teacher: [[9, 7, 6]] });
+    expect(moved.loss).toBeCloseTo((await loss.evaluate(scores)).loss, 9);
+  }
+});
+
+test('M3SE is 0 where the margin is matched and no negative is above the hardest', async () => {
+  const { loss } = await losses.m3se().evaluate({ student: [[7, 5, 4.9]], teacher: [[4, 2, 1]] });
+  expect(loss).toBeCloseTo(0, 12);
+});
+
+test('RankDistil of the first place, over many orders, is cross-entropy with the teacher', async () => {
+  const random = Random.of(17);
+  const draws = 20_000;
+  const gumbel = {
+    dims: [1, draws, 3],
+    data: Array.from({ length: 3 * draws }, () => -Math.log(-Math.log(random.uniform()))),
+  };
+  const { loss } = await losses['rank-distil']({ topK: 1 }).evaluate({ ...scores, gumbel });
+  expect(Math.abs(loss - 0.589238)).toBeLessThan(0.02);
+});
+
+test('InfoNCE of a clear case, and of a temperature towards 0', async () => {
+  const arrays = { queries: [[1]], documents: [[0.9], [0.1], [0]] };
+  expect((await infoNCE().evaluate(arrays)).loss).toBeCloseTo(1.28e-7, 9);
+  expect((await infoNCE({ temperature: 1e-3 }).evaluate(arrays)).loss).toBeCloseTo(0, 12);
+});
+
+test('in-batch KL to a teacher that is sure of the positive is InfoNCE; from embeddings it is Gram matching', async () => {
+  const random = Random.of(18);
+  const matrix = (n: number, d: number) =>
+    Array.from({ length: n }, () => Array.from({ length: d }, () => random.normal()));
+  const [queries, documents] = [matrix(3, 4), matrix(5, 4)];
+  const teacherInBatch = [0, 1, 2].map((b) => [0, 1, 2, 3, 4].map((m) => (m === b ? 100 : 0)));
+  const a = await losses['in-batch-kl']({ temperature: 1 }).evaluate({ queries, documents, teacherInBatch });
+  const b = await infoNCE({ temperature: 1 }).evaluate({ queries, documents });
+  expect(a.loss).toBeCloseTo(b.loss, 9);
+  const teacher = { teacherQueries: matrix(3, 2), teacherDocuments: matrix(5, 2) };
+  const c = await losses['in-batch-kl']({ temperature: 2, teacherScores: 'embeddings' }).evaluate({
+    queries,
+    documents,
+    ...teacher,
+  });
+  const d = await losses['gram-matching']({ temperature: 2 }).evaluate({ queries, documents, ...teacher });
+  expect(c.loss).toBeCloseTo(d.loss, 12);
+  // A document that the teacher was not asked about counts on neither side.
+  const holes = teacherInBatch.map((row) => [...row.slice(0, 4), Number.NaN]);
+  const e = await losses['in-batch-kl']({ temperature: 1 }).evaluate({ queries, documents, teacherInBatch: holes });
+  const f = await infoNCE({ temperature: 1 }).evaluate({ queries, documents: documents.slice(0, 4) });
+  expect(e.loss).toBeCloseTo(f.loss, 9);
+});
+
+test.each(['given', 'embeddings', 'candidates'] as const)(
+  'probable false negatives by %s do not stand in InfoNCE',
+  async (by) => {
+    // Scores of documents 0, 1, 2: the teacher gives 5, 4.5 and 1; within 1 of the positive is doubtful.
+    const arrays = {
+      queries: [[1]],
+      documents: [[1], [1], [1]],
+      teacherInBatch: [[5, 4.5, 1]],
+      teacherQueries: [[1]],
+      teacherDocuments: [[5], [4.5], [1]],
+      teacher: [[5, 4.5, 1]],
+      candidates: [[0, 1, 2]],
+      mask: [[1, 1, 1]],
+    };
+    expect((await infoNCE({ falseNegatives: { by, margin: 1 } }).evaluate(arrays)).loss).toBeCloseTo(Math.log(2), 12);
+    expect((await infoNCE({ falseNegatives: { by, margin: 0 } }).evaluate(arrays)).loss).toBeCloseTo(Math.log(3), 12);
+    expect((await infoNCE({ falseNegatives: { by, margin: 10 } }).evaluate(arrays)).loss).toBeCloseTo(0, 12);
+  },
+);
+
+test('where student and teacher embed alike, matching and score losses are at their least', async () => {
+  const [queries, documents] = [
+    [
+      [0.6, 0.8],
+      [1, 0],
+    ],
+    [
+      [0, 1],
+      [0.8, 0.6],
+      [1, 0],
+    ],
+  ];
+  const dots = queries.map((q) => documents.map((d) => q[0] * d[0] + q[1] * d[1]));
+  const same = { queries, documents, teacherQueries: queries, teacherDocuments: documents };
+  expect((await embeddingMatching({ distance: 'l2' }).evaluate(same)).loss).toBeLessThan(3e-6);
+  expect((await kl().evaluate({ student: dots, teacher: dots })).loss).toBeCloseTo(0, 12);
+  const projection = [
+    [1, 0],
+    [0, 1],
+  ];
+  const other = { ...same, teacherQueries: [queries[1], queries[0]] };
+  expect((await embeddingMatching().evaluate({ ...other, projection })).loss).toBeCloseTo(
+    (await embeddingMatching().evaluate(other)).loss,
+    12,
+  );
+});
+
+test('turning the student changes embedding matching and nothing that looks at scores', async () => {
+  const turn = (rows: number[][]) => rows.map(([x, y]) => [0.6 * x - 0.8 * y, 0.8 * x + 0.6 * y]);
+  const arrays = {
+    queries: [
+      [0.3, 0.9],
+      [1, -0.2],
+    ],
+    documents: [
+      [0.5, 0.5],
+      [-0.1, 1],
+    ],
+    teacherQueries: [
+      [1, 0],
+      [0, 1],
+    ],
+    teacherDocuments: [
+      [0.6, 0.8],
+      [0, 1],
+    ],
+  };
+  const turned = { ...arrays, queries: turn(arrays.queries), documents: turn(arrays.documents) };
+  for (const loss of [infoNCE(), losses['in-batch-kl']({ teacherScores: 'embeddings' }), losses['gram-matching']()])
+    expect((await loss.evaluate(turned)).loss).toBeCloseTo((await loss.evaluate(arrays)).loss, 9);
+  const [a, b] = [await embeddingMatching().evaluate(turned), await embeddingMatching().evaluate(arrays)];
+  expect(Math.abs(a.loss - b.loss)).toBeGreaterThan(0.01);
+});
+
+test('Matryoshka over two widths is the sum of the losses of each', async () => {
+  const arrays = {
+    queries: [[0.3, 0.9, -0.4, 0.1]],
+    documents: [
+      [0.5, 0.5, 0.1, 1],
+      [-0.1, 1, 0.7, 0.2],
+    ],
+    candidates: [[0, 1]],
+    teacher: [[2, 1]],
+  };
+  const of = async (dimensions: number[]) => (await matryoshka(kl(), { dimensions }).evaluate(arrays)).loss;
+  expect(await of([4, 2])).toBeCloseTo((await of([4])) + (await of([2])), 12);
 });
