@@ -1,5 +1,6 @@
 /** @file A step as one session run: the encoder once a group, the losses over all, and the way back. */
 
+import type { Gradient } from '../engine/autodiff/differentiate.ts';
 import { Expr } from '../engine/expressions/expr.ts';
 import { Graph, type Node, type Value } from '../engine/graph/ir.ts';
 import type { Tensor } from '../engine/graph/tensor.ts';
@@ -17,24 +18,22 @@ export async function wholePlan(
   session?: SessionOptions,
 ): Promise<Plan> {
   const built = assemble(encoder, losses, groups);
+  const { wholes, rows: tables } = emitGradients(built.graph, built.gradients);
   const running = await Session.load(built.graph, session, 'the training graph');
   const weights: Record<string, Tensor> = {};
   const into: Record<string, Tensor> = {};
   for (const p of parameters) {
     weights[p.name] = { dtype: 'float32', dims: p.dims, data: p.data };
-    const output = built.wholes.get(p.name);
+    const output = wholes.get(p.name);
     if (output && p.gradient) into[output] = { dtype: 'float32', dims: p.dims, data: p.gradient };
   }
   return {
     graph: built.graph,
     async run(batch: PackedBatch) {
-      const texts = Object.assign({}, ...batch.groups.map((b, g) => tokenFeeds(`group${g}.`, b)));
-      const masks: Record<string, Tensor> = batch.dropout ? { dropout_table: batch.dropout.table } : {};
-      for (const [g, t] of (batch.dropout?.places ?? []).entries()) masks[`group${g}.dropout_places`] = t;
-      const feeds = wantedFeeds(running.inputs, weights, texts, batch.losses, masks);
+      const feeds = wantedFeeds(running.inputs, weights, batch.losses, groupFeeds(batch));
       const results = await running.run(feeds, into);
       for (const p of parameters) {
-        const rows = built.rows.get(p.name);
+        const rows = tables.get(p.name);
         if (rows)
           p.rows = rows.map((r) => ({
             indices: results[r.indices].data as BigInt64Array,
@@ -48,6 +47,14 @@ export async function wholePlan(
   };
 }
 
+/** Tokens of each group, and where its dropout reads. */
+export function groupFeeds({ groups, dropout }: PackedBatch): Record<string, Tensor> {
+  const feeds: Record<string, Tensor> = Object.assign({}, ...groups.map((b, g) => tokenFeeds(`group${g}.`, b)));
+  if (dropout) feeds.dropout_table = dropout.table;
+  for (const [g, t] of (dropout?.places ?? []).entries()) feeds[`group${g}.dropout_places`] = t;
+  return feeds;
+}
+
 export function tokenFeeds(prefix: string, { rows, length, ids, mask, typeIds }: TokenBatch): Record<string, Tensor> {
   const dims = [rows, length];
   return {
@@ -57,7 +64,8 @@ export function tokenFeeds(prefix: string, { rows, length, ids, mask, typeIds }:
   };
 }
 
-function assemble(encoder: EncoderGraph, losses: LossGraph, groups: number) {
+/** The graph of a whole step: losses as outputs, and the gradient of each weight as a value. */
+export function assemble(encoder: EncoderGraph, losses: LossGraph, groups: number) {
   const graph = new Graph(encoder.graph.opset);
   const bound = new Map<Value, Value>();
   const input = (v: Value, name = v.name): Value =>
@@ -88,6 +96,26 @@ function assemble(encoder: EncoderGraph, losses: LossGraph, groups: number) {
     for (const [v, copy] of made) own.set(v, copy);
   }
 
+  // What the encoder's copies say of a weight, summed; rows stand side by side.
+  const gradients = new Map<string, Gradient>();
+  for (const [name, gradient] of encoder.gradients) {
+    if ('dense' in gradient) gradients.set(name, { dense: sumOver(graph, copies, gradient) });
+    else
+      gradients.set(name, {
+        rows: copies.flatMap((own) =>
+          gradient.rows.map((r) => ({ indices: own.get(r.indices) as Value, rows: own.get(r.rows) as Value })),
+        ),
+      });
+  }
+  if (losses.projection) gradients.set('projection', { dense: loss.get(losses.projection.gradient) as Value });
+  const total = loss.get(losses.total) as Value;
+  const terms = losses.terms.map((t) => loss.get(t) as Value);
+  graph.outputs.push(total, ...terms);
+  return { graph, gradients, total: total.name, terms: terms.map((t) => t.name) };
+}
+
+/** Names the gradients as outputs, and orders nodes so that each is made early. */
+function emitGradients(graph: Graph, gradients: ReadonlyMap<string, Gradient>) {
   const wholes = new Map<string, string>();
   const tables = new Map<string, { indices: string; rows: string }[]>();
   const leaves: Value[] = [];
@@ -98,28 +126,27 @@ function assemble(encoder: EncoderGraph, losses: LossGraph, groups: number) {
     leaves.push(own);
     return own.name;
   };
-  for (const [name, gradient] of encoder.gradients) {
-    if ('dense' in gradient) wholes.set(name, emit(sumOver(graph, copies, gradient), `gradient:${name}`));
+  for (const [name, gradient] of gradients) {
+    if ('dense' in gradient) wholes.set(name, emit(gradient.dense, `gradient:${name}`));
     else
       tables.set(
         name,
-        copies.flatMap((own, g) =>
-          gradient.rows.map((r, i) => ({
-            indices: emit(own.get(r.indices) as Value, `indices${g}_${i}:${name}`),
-            rows: emit(own.get(r.rows) as Value, `rows${g}_${i}:${name}`),
-          })),
-        ),
+        gradient.rows.map((r, i) => ({
+          indices: emit(r.indices, `indices${i}:${name}`),
+          rows: emit(r.rows, `rows${i}:${name}`),
+        })),
       );
   }
-  if (losses.projection)
-    wholes.set('projection', emit(loss.get(losses.projection.gradient) as Value, 'gradient:projection'));
-  const total = (loss.get(losses.total) as Value).name;
-  const terms = losses.terms.map((t) => (loss.get(t) as Value).name);
-  graph.outputs.push(loss.get(losses.total) as Value, ...losses.terms.map((t) => loss.get(t) as Value), ...leaves);
+  graph.outputs.push(...leaves);
+  tidy(graph);
+  orderForMemory(graph, leaves);
+  return { wholes, rows: tables };
+}
+
+/** Drops what nothing reads. */
+export function tidy(graph: Graph): void {
   graph.prune();
   graph.inputs.splice(0, graph.inputs.length, ...graph.inputs.filter((v) => v.readers.size));
-  orderForMemory(graph, leaves);
-  return { graph, wholes, rows: tables, total, terms };
 }
 
 /** An encoder's nodes of one direction, as a graph to embed. */

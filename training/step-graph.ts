@@ -7,7 +7,7 @@ import { dropoutPlaces, dropoutTable } from './dropout.ts';
 import { type EncoderGraphOptions, encoderGraph } from './encoder-graph.ts';
 import { type LossGraphOptions, lossGraph } from './loss-graph.ts';
 import { packChunks, packGroups, type TokenBatch } from './pack.ts';
-import type { Parameter, Plan, StepResult } from './plan.ts';
+import type { PackedBatch, Parameter, Plan, StepResult } from './plan.ts';
 import { cachedPlan } from './plan-cached.ts';
 import { wholePlan } from './plan-whole.ts';
 
@@ -106,27 +106,37 @@ export class StepGraph {
    */
   async run(batch: StepBatch, step = this.steps): Promise<StepResult> {
     this.steps = step + 1;
-    const { frozenDocuments, groups, gradCacheChunk, seed, extraTexts } = this.options;
-    const documents = frozenDocuments ? [] : batch.documents;
-    const extra = extraTexts && batch.extra ? [batch.extra.texts] : [];
-    const all = [batch.queries, ...documents, ...extra];
-    const padId = batch.padId ?? paddingOf(all);
-    const packed = gradCacheChunk
-      ? packChunks(all, gradCacheChunk, padId)
-      : packGroups(all, groups ?? DEFAULT_GROUPS, padId);
-    const { table, sites } = this;
-    return this.plan.run({
-      groups: packed.groups,
-      losses: lossFeeds(batch, packed.places, documents.length),
-      ...(table && {
-        dropout: { table, places: packed.groups.map((_, g) => dropoutPlaces(sites, seed ?? 0, step, g)) },
-      }),
-    });
+    return this.plan.run(packStep(batch, this.options, this.table, this.sites, step));
   }
 
   async release(): Promise<void> {
     await this.plan.release();
   }
+}
+
+/** A batch as plans take it: texts in groups of like length, and where each of them went. */
+export function packStep(
+  batch: StepBatch,
+  options: Omit<StepGraphOptions, 'encoder'>,
+  table: Tensor | undefined,
+  sites: number,
+  step: number,
+): PackedBatch {
+  const { frozenDocuments, groups, gradCacheChunk, seed, extraTexts } = options;
+  const documents = frozenDocuments ? [] : batch.documents;
+  const extra = extraTexts && batch.extra ? [batch.extra.texts] : [];
+  const all = [batch.queries, ...documents, ...extra];
+  const padId = batch.padId ?? paddingOf(all);
+  const packed = gradCacheChunk
+    ? packChunks(all, gradCacheChunk, padId)
+    : packGroups(all, groups ?? DEFAULT_GROUPS, padId);
+  return {
+    groups: packed.groups,
+    losses: lossFeeds(batch, packed.places, documents.length),
+    ...(table && {
+      dropout: { table, places: packed.groups.map((_, g) => dropoutPlaces(sites, seed ?? 0, step, g)) },
+    }),
+  };
 }
 
 function lossFeeds(

@@ -7,13 +7,11 @@ import { canonicalJson, hashParts, writeWhole } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
 import { encodeSafetensors, parseSafetensors } from '../engine/graph/safetensors.ts';
 import type { Tensor } from '../engine/graph/tensor.ts';
-import { GradientSum } from './accumulate.ts';
-import { AdamW, type AdamWOptions, type Moments } from './adamw.ts';
 import { type BatchOptions, type BatchSource, makeBatch } from './examples.ts';
+import type { Learner } from './learner.ts';
 import { learningRateAt, type Schedule } from './schedule.ts';
-import type { Parameter, StepGraph, StepResult } from './step-graph.ts';
 
-export interface TrainOptions extends BatchOptions, AdamWOptions {
+export interface TrainOptions extends BatchOptions {
   schedule: Schedule;
   /** Steps between two evaluations on the dev split; none where absent. */
   evaluateEvery?: number;
@@ -27,7 +25,7 @@ export interface TrainOptions extends BatchOptions, AdamWOptions {
 
 export interface TrainHooks extends Watch {
   /** Runs before each step's batch is made, first of all where training goes on from saved state. */
-  beforeStep?(step: number, weights: () => ReadonlyMap<string, Tensor>): Promise<void>;
+  beforeStep?(step: number, weights: () => Promise<ReadonlyMap<string, Tensor>>): Promise<void>;
   /** The dev score of the weights as they are; higher is better. */
   evaluate?(weights: ReadonlyMap<string, Tensor>): Promise<number>;
   /** Where state is kept; nothing is kept where absent. */
@@ -73,13 +71,12 @@ interface SavedState {
  * @throws FaultError where a loss or gradient is not finite; the last good state is on disk
  */
 export async function train(
-  graph: StepGraph,
+  learner: Learner,
   source: BatchSource,
   options: TrainOptions,
   hooks: TrainHooks = {},
 ): Promise<TrainResult> {
-  const optimizer = new AdamW(graph.parameters, options);
-  const state = new StateFile(hooks, graph.parameters, optimizer);
+  const state = new StateFile(hooks, learner);
   const run = (await state.load()) ?? {
     step: 0,
     bestStep: 0,
@@ -89,7 +86,7 @@ export async function train(
     skipped: 0,
   };
   let best = await state.loadBest();
-  const sums = (options.accumulate ?? 1) > 1 ? new GradientSum(graph.parameters) : undefined;
+  const batches = options.accumulate ?? 1;
   const { totalSteps } = options.schedule;
   if (run.step)
     hooks.onProgress?.({
@@ -102,7 +99,8 @@ export async function train(
 
   const evaluate = async (): Promise<void> => {
     if (!hooks.evaluate) return;
-    const score = await hooks.evaluate(snapshot(graph.parameters));
+    const weights = await learner.weights();
+    const score = await hooks.evaluate(weights);
     run.evaluations.push({ step: run.step, score });
     hooks.onProgress?.({
       stage: 'train',
@@ -113,7 +111,7 @@ export async function train(
     });
     if (run.bestScore !== undefined && score <= run.bestScore) return;
     [run.bestScore, run.bestStep] = [score, run.step];
-    best = copyOf(snapshot(graph.parameters));
+    best = weights;
     await state.saveBest(best);
   };
 
@@ -122,13 +120,14 @@ export async function train(
       await state.save(run);
       hooks.signal.throwIfAborted();
     }
-    await hooks.beforeStep?.(run.step, () => snapshot(graph.parameters));
+    await hooks.beforeStep?.(run.step, () => learner.weights());
     const started = performance.now();
-    const { loss, terms, exampleIds } = await stepGradients(graph, source, run.step, options, sums);
+    const drawn = Array.from({ length: batches }, (_, k) => makeBatch(source, run.step * batches + k, options));
     const learningRate = learningRateAt(run.step, options.schedule);
-    const gradientNorm = Number.isFinite(loss) ? optimizer.step(learningRate) : Number.NaN;
+    const { loss, terms, gradientNorm } = await learner.step(drawn, run.step * batches, learningRate);
     if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
-      if (options.onNonFinite !== 'skip') throw notFinite(run.step, loss, terms, graph, exampleIds, source);
+      const ids = drawn.flatMap((b) => b.exampleIds);
+      if (options.onNonFinite !== 'skip') throw notFinite(run.step, loss, terms, learner, ids, source);
       run.skipped++;
     }
     run.step++;
@@ -147,7 +146,7 @@ export async function train(
   }
   const times = run.log.map((e) => e.seconds).sort((a, b) => a - b);
   return {
-    weights: best ?? copyOf(snapshot(graph.parameters)),
+    weights: best ?? (await learner.weights()),
     bestStep: best ? run.bestStep : run.step,
     bestScore: run.bestScore,
     log: run.log,
@@ -156,34 +155,6 @@ export async function train(
     stepSeconds: times[Math.floor(times.length / 2)] ?? 0,
   };
 }
-
-/** Loss and gradients of a step: of one batch, or the mean over several. */
-async function stepGradients(
-  graph: StepGraph,
-  source: BatchSource,
-  step: number,
-  options: TrainOptions,
-  sums: GradientSum | undefined,
-): Promise<StepResult & { exampleIds: number[] }> {
-  const batches = sums ? (options.accumulate ?? 1) : 1;
-  const whole: StepResult & { exampleIds: number[] } = { loss: 0, terms: [], exampleIds: [] };
-  for (let k = step * batches; k < (step + 1) * batches; k++) {
-    const batch = makeBatch(source, k, options);
-    const { loss, terms } = await graph.run(batch, k);
-    sums?.add(1 / batches);
-    whole.loss += loss / batches;
-    whole.terms = terms.map((t, i) => (whole.terms[i] ?? 0) + t / batches);
-    whole.exampleIds.push(...batch.exampleIds);
-  }
-  sums?.finish();
-  return whole;
-}
-
-const snapshot = (parameters: readonly Parameter[]): Map<string, Tensor> =>
-  new Map(parameters.map((p) => [p.name, { dtype: 'float32', dims: p.dims, data: p.data }]));
-
-const copyOf = (weights: ReadonlyMap<string, Tensor>): Map<string, Tensor> =>
-  new Map([...weights].map(([name, t]) => [name, { ...t, data: t.data.slice() } as Tensor]));
 
 /** The mean loss of the last steps, so that the figure on the screen does not jump. */
 function smoothed(log: readonly TrainingLogEntry[]): number {
@@ -195,17 +166,17 @@ function notFinite(
   step: number,
   loss: number,
   terms: readonly number[],
-  graph: StepGraph,
+  learner: Learner,
   ids: readonly number[],
   source: BatchSource,
 ): FaultError {
-  const bad = graph.parameters.find((p) => p.gradient?.some((g) => !Number.isFinite(g)));
+  const bad = learner.notFinite();
   const term = terms.findIndex((t) => !Number.isFinite(t));
   const where =
     term >= 0
       ? `loss term ${term} is ${terms[term]}`
       : bad
-        ? `the gradient of '${bad.name}' is not finite`
+        ? `the gradient of '${bad}' is not finite`
         : `the loss is ${loss}`;
   const queries = ids.slice(0, 8).map((e) => source.examples.queries[e]);
   return new FaultError({
@@ -218,13 +189,11 @@ function notFinite(
 /** Training state on disk: arrays as safetensors, the rest as JSON that is written last and names the arrays' hash. */
 class StateFile {
   private readonly hooks: TrainHooks;
-  private readonly parameters: readonly Parameter[];
-  private readonly optimizer: AdamW;
+  private readonly learner: Learner;
 
-  constructor(hooks: TrainHooks, parameters: readonly Parameter[], optimizer: AdamW) {
+  constructor(hooks: TrainHooks, learner: Learner) {
     this.hooks = hooks;
-    this.parameters = parameters;
-    this.optimizer = optimizer;
+    this.learner = learner;
   }
 
   private path(name: string): string | undefined {
@@ -236,17 +205,7 @@ class StateFile {
     const json = this.path('state.json');
     if (!file || !json) return;
     const before = existsSync(json) ? (JSON.parse(await readFile(json, 'utf8')) as SavedState).step : undefined;
-    const tensors = new Map<string, Tensor>();
-    for (const p of this.parameters) {
-      const { first, second } = this.optimizer.moments.get(p.name) as Moments;
-      for (const [kind, data] of [
-        ['weight', p.data],
-        ['first', first],
-        ['second', second],
-      ] as const)
-        tensors.set(`${kind}:${p.name}`, { dtype: 'float32', dims: p.dims, data });
-    }
-    const bytes = encodeSafetensors(tensors, { updates: String(this.optimizer.steps) });
+    const bytes = encodeSafetensors(await this.learner.state(), { updates: String(this.learner.updates) });
     await writeWhole(file, bytes);
     await writeWhole(json, canonicalJson({ ...run, key: this.hooks.key ?? '', hash: hashParts(bytes) }));
     if (before !== undefined && before !== run.step)
@@ -262,14 +221,7 @@ class StateFile {
       if (saved.key !== (this.hooks.key ?? '')) return undefined;
       const bytes = await readFile(this.path(`state-${saved.step}.safetensors`) as string);
       if (hashParts(bytes) !== saved.hash) throw new Error('its checksum does not hold');
-      const tensors = parseSafetensors(bytes);
-      for (const p of this.parameters) {
-        const { first, second } = this.optimizer.moments.get(p.name) as Moments;
-        p.data.set(tensors.get(`weight:${p.name}`)?.data as Float32Array);
-        first.set(tensors.get(`first:${p.name}`)?.data as Float32Array);
-        second.set(tensors.get(`second:${p.name}`)?.data as Float32Array);
-      }
-      this.optimizer.steps = saved.step - saved.skipped;
+      await this.learner.restore(parseSafetensors(bytes), saved.step - saved.skipped);
       return saved;
     } catch (error) {
       this.hooks.onProgress?.({

@@ -5,13 +5,13 @@ import type { TextTokenizer, Tokens } from '../../data/tokenizer.ts';
 import type { Encoder } from '../../students/encoder.ts';
 import type { Student, Weights } from '../../students/student.ts';
 import type { BatchSource, Examples } from '../../training/examples.ts';
-import { StepGraph } from '../../training/step-graph.ts';
 import { type TrainResult, train } from '../../training/trainer.ts';
 import type { Config } from '../config.ts';
 import { toLosses } from '../config-losses.ts';
 import type { Targets } from './embed.ts';
 import { means, searchSplit, toRun } from './evaluate.ts';
 import type { Job } from './job.ts';
+import { openLearner } from './learner.ts';
 import { encoderOf } from './student-scores.ts';
 import { weigher } from './weigh.ts';
 
@@ -31,7 +31,7 @@ export interface FitOptions {
   /** Weights to begin with, in place of the student's own. */
   start?: Weights;
   /** Runs before a step, with the weights as they are: may renew the examples' scores and weights in place. */
-  beforeStep?(step: number, weights: () => Weights): Promise<void>;
+  beforeStep?(step: number, weights: () => Promise<Weights>): Promise<void>;
 }
 
 export interface Trained extends TrainResult {
@@ -45,30 +45,33 @@ export async function trainStudent(job: Job, lesson: Lesson, options: FitOptions
   const { config, frozenDocuments, dataset, watch } = job;
   const { student, examples, targets, extra } = lesson;
   const { train: settings } = config;
-  const graph = await job.stage('differentiate', () =>
-    StepGraph.create({
-      encoder: student.graph,
-      pooling: student.pooling,
-      normalize: student.normalize,
-      losses: toLosses(config.losses, frozenDocuments, config.matryoshka),
-      documentGroups: settings.documentGroups,
-      frozenDocuments: frozenDocuments ? targets.documents?.dimensions : undefined,
-      teacherWidth: targets.documents?.dimensions ?? targets.queries?.dimensions,
-      extraTexts: Boolean(extra),
-      session: { threads: settings.threads },
-    }),
+  const learner = await job.stage('differentiate', () =>
+    openLearner(
+      job,
+      {
+        encoder: student.graph,
+        pooling: student.pooling,
+        normalize: student.normalize,
+        losses: toLosses(config.losses, frozenDocuments, config.matryoshka),
+        documentGroups: settings.documentGroups,
+        frozenDocuments: frozenDocuments ? targets.documents?.dimensions : undefined,
+        teacherWidth: targets.documents?.dimensions ?? targets.queries?.dimensions,
+        extraTexts: Boolean(extra),
+        seed: config.seed,
+      },
+      {
+        weightDecay: settings.weightDecay,
+        decayNormsAndBiases: settings.decayNormsAndBiases,
+        clipNorm: settings.clipNorm ?? undefined,
+      },
+    ),
   );
   try {
-    for (const p of graph.parameters) {
-      const given = options.start?.get(p.name);
-      if (given) p.data.set(given.data as Float32Array);
-    }
+    if (options.start) await learner.setWeights(options.start);
     const kept = (weights: Weights): Weights =>
       // Where documents are encoded too, the projection only serves the losses.
       frozenDocuments ? weights : new Map([...weights].filter(([name]) => name !== 'projection'));
-    const initial: Weights = kept(
-      new Map(graph.parameters.map((p) => [p.name, { dtype: 'float32', dims: p.dims, data: p.data.slice() }])),
-    );
+    const initial: Weights = kept(await learner.weights());
     const tokens = new TokenTable(lesson, student.tokenizer, job);
     const source: BatchSource = {
       examples,
@@ -88,7 +91,7 @@ export async function trainStudent(job: Job, lesson: Lesson, options: FitOptions
     const evaluates = dev !== null && settings.evaluateEvery !== null;
     const result = await job.stage('train', () =>
       train(
-        graph,
+        learner,
         source,
         {
           queries: perStep,
@@ -102,9 +105,6 @@ export async function trainStudent(job: Job, lesson: Lesson, options: FitOptions
             totalSteps,
             finalShare: settings.finalLearningRate,
           },
-          weightDecay: settings.weightDecay,
-          decayNormsAndBiases: settings.decayNormsAndBiases,
-          clipNorm: settings.clipNorm ?? undefined,
           evaluateEvery: evaluates ? (settings.evaluateEvery ?? undefined) : undefined,
           saveEvery: settings.saveEvery,
           onNonFinite: settings.onNonFinite,
@@ -139,7 +139,7 @@ export async function trainStudent(job: Job, lesson: Lesson, options: FitOptions
     );
     return { ...result, weights: kept(result.weights), initial, steps: totalSteps };
   } finally {
-    await graph.release();
+    await learner.release();
   }
 }
 

@@ -33,7 +33,7 @@ export async function weigher(
   lesson: Lesson,
   steps: number,
   name = '',
-): Promise<((step: number, weights: () => Weights) => Promise<void>) | undefined> {
+): Promise<((step: number, weights: () => Promise<Weights>) => Promise<void>) | undefined> {
   const { config } = job;
   const { kind, renew } = config.weighting;
   if (kind === 'uniform') return undefined;
@@ -60,7 +60,8 @@ export async function weigher(
       if (kept && apply(examples, kept)) return;
     }
     const student = looksAtStudent
-      ? (await studentScores(job, lesson.student, weights(), lesson.dataset, examples, frozenOf(job, lesson))).scores
+      ? (await studentScores(job, lesson.student, await weights(), lesson.dataset, examples, frozenOf(job, lesson)))
+          .scores
       : undefined;
     const found = weighting.weigh({
       ...fixed,

@@ -1,0 +1,145 @@
+/** @file Training on a device: weights and moments stay there, token ids go in, losses come out. */
+import { gemmToMatMul } from '../engine/graph/gemm.ts';
+import { sizeOf, type Tensor } from '../engine/graph/tensor.ts';
+import { ResidentSession } from '../engine/runtime/resident.ts';
+import type { AdamWOptions } from './adamw.ts';
+import { dropoutTable } from './dropout.ts';
+import { encoderGraph } from './encoder-graph.ts';
+import { appendAdamW, FIRST, type GraphAdamW, RATES, SECOND, WEIGHTS } from './graph-adamw.ts';
+import type { Learner, LearnerState, LearnerStep } from './learner.ts';
+import { lossGraph } from './loss-graph.ts';
+import { wantedFeeds } from './plan.ts';
+import { assemble, groupFeeds, tidy } from './plan-whole.ts';
+import { packStep, type StepBatch, type StepGraphOptions } from './step-graph.ts';
+
+/** Each group is a few hundred dispatches more; a device pads cheaper than it is told what to do. */
+const DEVICE_GROUPS = 2;
+
+const kinds = { weight: WEIGHTS, first: FIRST, second: SECOND } as const;
+
+export class DeviceLearner implements Learner {
+  readonly parameters: Learner['parameters'];
+  updates = 0;
+  private readonly session: ResidentSession;
+  private readonly update: GraphAdamW;
+  private readonly names: { total: string; terms: readonly string[] };
+  private readonly options: Omit<StepGraphOptions, 'encoder'>;
+  private readonly adamw: AdamWOptions;
+  private readonly sites: number;
+  private readonly table: Tensor | undefined;
+
+  private constructor(
+    session: ResidentSession,
+    update: GraphAdamW,
+    names: { total: string; terms: readonly string[] },
+    options: Omit<StepGraphOptions, 'encoder'>,
+    adamw: AdamWOptions,
+    sites: number,
+  ) {
+    this.session = session;
+    this.update = update;
+    this.parameters = update.stretches;
+    this.names = names;
+    this.options = options;
+    this.adamw = adamw;
+    this.sites = sites;
+    this.table = options.dropout ? dropoutTable(options.dropout, options.seed ?? 0) : undefined;
+  }
+
+  /**
+   * @param options `session.provider` says where; GradCache is not to be had here
+   * @throws InputError where an operator has no gradient rule or the provider is not there
+   */
+  static async create(options: StepGraphOptions, adamw: AdamWOptions = {}): Promise<DeviceLearner> {
+    const { encoder: _, ...rest } = { ...options, groups: options.groups ?? DEVICE_GROUPS };
+    const encoder = await encoderGraph(options);
+    const losses = await lossGraph(options, encoder.width, encoder.graph.opset);
+    const built = assemble(encoder, losses, rest.groups);
+    const start = new Map(encoder.weights.map((w) => [w.name, w.tensor]));
+    if (losses.projection) start.set('projection', losses.projection.tensor);
+    const parameters = built.graph.inputs.flatMap((value) => {
+      const tensor = start.get(value.name);
+      return tensor && built.gradients.has(value.name) ? [{ name: value.name, dims: tensor.dims, value }] : [];
+    });
+    const update = appendAdamW(built.graph, parameters, built.gradients, adamw);
+    tidy(built.graph);
+    built.graph.sort();
+    // Measured on an H100: WebGPU's Gemm reaches about half the rate of its MatMul.
+    if (options.session?.provider === 'webgpu' && !process.env.KEEP_GEMM) gemmToMatMul(built.graph);
+    const session = await ResidentSession.load(built.graph, update.carried, options.session);
+    const learner = new DeviceLearner(session, update, built, rest, adamw, encoder.dropout?.sites ?? 0);
+    const zeros = (): Tensor<'float32'> => ({
+      dtype: 'float32',
+      dims: [update.length],
+      data: new Float32Array(update.length),
+    });
+    for (const name of Object.values(kinds)) session.set(name, zeros());
+    await learner.put('weight', start);
+    return learner;
+  }
+
+  async step(batches: readonly StepBatch[], first: number, learningRate: number): Promise<LearnerStep> {
+    if (batches.length !== 1) throw new Error('a device takes one batch a step');
+    const { betas = [0.9, 0.999], weightDecay = 0.01 } = this.adamw;
+    const t = this.updates + 1;
+    const rates = [learningRate / (1 - betas[0] ** t), Math.sqrt(1 - betas[1] ** t), learningRate * weightDecay];
+    const packed = packStep(batches[0], this.options, this.table, this.sites, first);
+    const feeds = wantedFeeds(this.session.inputs, packed.losses, groupFeeds(packed), {
+      [RATES]: { dtype: 'float32', dims: [3], data: Float32Array.from(rates) },
+    });
+    const results = await this.session.run(feeds);
+    const number = (name: string): number => Number(results[name].data[0]);
+    const gradientNorm = number(this.update.norm);
+    if (Number.isFinite(gradientNorm)) this.updates = t;
+    return { loss: number(this.names.total), terms: this.names.terms.map(number), gradientNorm };
+  }
+
+  async weights(): Promise<Map<string, Tensor>> {
+    return this.read('weight', '');
+  }
+
+  async setWeights(weights: ReadonlyMap<string, Tensor>): Promise<void> {
+    await this.put('weight', weights);
+  }
+
+  async state(): Promise<LearnerState> {
+    const parts = await Promise.all((['weight', 'first', 'second'] as const).map((k) => this.read(k, `${k}:`)));
+    return new Map(parts.flatMap((m) => [...m]));
+  }
+
+  async restore(state: LearnerState, updates: number): Promise<void> {
+    for (const kind of ['weight', 'first', 'second'] as const) {
+      const own = this.update.stretches.map(({ name }) => [name, state.get(`${kind}:${name}`) as Tensor] as const);
+      await this.put(kind, new Map(own));
+    }
+    this.updates = updates;
+  }
+
+  /** Gradients do not leave the device. */
+  notFinite(): undefined {
+    return undefined;
+  }
+
+  release(): Promise<void> {
+    return this.session.release();
+  }
+
+  private async read(kind: keyof typeof kinds, prefix: string): Promise<Map<string, Tensor>> {
+    const { data } = await this.session.get(kinds[kind]);
+    return new Map(
+      this.update.stretches.map(({ name, dims, offset }) => [
+        `${prefix}${name}`,
+        { dtype: 'float32', dims, data: data.slice(offset, offset + sizeOf(dims)) } as Tensor,
+      ]),
+    );
+  }
+
+  private async put(kind: keyof typeof kinds, values: ReadonlyMap<string, Tensor>): Promise<void> {
+    const whole = await this.session.get(kinds[kind]);
+    for (const { name, offset } of this.update.stretches) {
+      const given = values.get(name);
+      if (given) whole.data.set(given.data as Float32Array, offset);
+    }
+    this.session.set(kinds[kind], whole);
+  }
+}

@@ -1,0 +1,103 @@
+/** @file What the training loop trains with: gradients and the optimizer, on the host or on a device. */
+import type { Tensor } from '../engine/graph/tensor.ts';
+import { GradientSum } from './accumulate.ts';
+import { AdamW, type AdamWOptions, type Moments } from './adamw.ts';
+import type { Parameter, StepBatch, StepGraph, StepResult } from './step-graph.ts';
+
+export interface LearnerStep extends StepResult {
+  /** Global norm before clipping; where it is not finite, no weight has changed. */
+  gradientNorm: number;
+}
+
+/** Weights and both moments by name: `weight:NAME`, `first:NAME`, `second:NAME`. */
+export type LearnerState = ReadonlyMap<string, Tensor>;
+
+export interface Learner {
+  readonly parameters: readonly Pick<Parameter, 'name' | 'dims'>[];
+  /** Updates made so far. */
+  updates: number;
+  /**
+   * One update by the mean gradient of some batches.
+   * @param first number of the first batch: decides dropout's masks
+   */
+  step(batches: readonly StepBatch[], first: number, learningRate: number): Promise<LearnerStep>;
+  weights(): Promise<Map<string, Tensor>>;
+  /** Puts weights in place of those that have their names. */
+  setWeights(weights: ReadonlyMap<string, Tensor>): Promise<void>;
+  state(): Promise<LearnerState>;
+  restore(state: LearnerState, updates: number): Promise<void>;
+  /** The first weight whose gradient was not finite in the last step, where that is known. */
+  notFinite(): string | undefined;
+  release(): Promise<void>;
+}
+
+/** Gradients by one session run, AdamW over plain arrays. */
+export class HostLearner implements Learner {
+  readonly parameters: readonly Parameter[];
+  private readonly graph: StepGraph;
+  private readonly optimizer: AdamW;
+  private sums: GradientSum | undefined;
+
+  constructor(graph: StepGraph, options: AdamWOptions = {}) {
+    this.graph = graph;
+    this.parameters = graph.parameters;
+    this.optimizer = new AdamW(graph.parameters, options);
+  }
+
+  get updates(): number {
+    return this.optimizer.steps;
+  }
+
+  async step(batches: readonly StepBatch[], first: number, learningRate: number): Promise<LearnerStep> {
+    if (batches.length > 1) this.sums ??= new GradientSum(this.parameters);
+    const sums = batches.length > 1 ? this.sums : undefined;
+    const share = 1 / batches.length;
+    const whole: StepResult = { loss: 0, terms: [] };
+    for (const [i, batch] of batches.entries()) {
+      const { loss, terms } = await this.graph.run(batch, first + i);
+      sums?.add(share);
+      whole.loss += share * loss;
+      whole.terms = terms.map((t, k) => (whole.terms[k] ?? 0) + share * t);
+    }
+    sums?.finish();
+    return { ...whole, gradientNorm: Number.isFinite(whole.loss) ? this.optimizer.step(learningRate) : Number.NaN };
+  }
+
+  async weights(): Promise<Map<string, Tensor>> {
+    return new Map(this.parameters.map((p) => [p.name, { dtype: 'float32', dims: p.dims, data: p.data.slice() }]));
+  }
+
+  async setWeights(weights: ReadonlyMap<string, Tensor>): Promise<void> {
+    for (const p of this.parameters) {
+      const given = weights.get(p.name);
+      if (given) p.data.set(given.data as Float32Array);
+    }
+  }
+
+  async state(): Promise<LearnerState> {
+    const tensors = new Map<string, Tensor>();
+    for (const p of this.parameters)
+      for (const [kind, data] of Object.entries(this.arrays(p)))
+        tensors.set(`${kind}:${p.name}`, { dtype: 'float32', dims: p.dims, data });
+    return tensors;
+  }
+
+  async restore(state: LearnerState, updates: number): Promise<void> {
+    for (const p of this.parameters)
+      for (const [kind, data] of Object.entries(this.arrays(p)))
+        data.set(state.get(`${kind}:${p.name}`)?.data as Float32Array);
+    this.optimizer.steps = updates;
+  }
+
+  private arrays(p: Parameter): { weight: Float32Array } & Moments {
+    return { weight: p.data, ...(this.optimizer.moments.get(p.name) as Moments) };
+  }
+
+  notFinite(): string | undefined {
+    return this.parameters.find((p) => p.gradient?.some((g) => !Number.isFinite(g)))?.name;
+  }
+
+  async release(): Promise<void> {
+    await this.graph.release();
+  }
+}
