@@ -4,7 +4,7 @@
  *   npm run trajectory -- ../shared/reference/minilm-debian-10-steps.json
  *
  * The case's folders are relative to $SHARED (by default ../shared). Exit code 1 where a loss differs by more than 1e-4
- * relative or a gradient norm by more than 1e-3.
+ * relative or a gradient norm by more than 1e-3. PROVIDER=webgpu trains on a GPU, where the loss may differ by 1e-3.
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -13,8 +13,9 @@ import { openBeir } from '../data/beir.ts';
 import { TextTokenizer } from '../data/tokenizer.ts';
 import { loadGraph } from '../engine/graph/proto.ts';
 import { infoNCE } from '../losses/info-nce.ts';
-import { AdamW } from '../training/adamw.ts';
-import { type StepBatch, StepGraph } from '../training/step-graph.ts';
+import { DeviceLearner } from '../training/device-learner.ts';
+import { HostLearner } from '../training/learner.ts';
+import { type StepBatch, StepGraph, type StepGraphOptions } from '../training/step-graph.ts';
 
 interface Trajectory {
   model: string;
@@ -36,7 +37,11 @@ export interface TrajectoryStep {
   ok: boolean;
 }
 
-export async function* trajectory(file: string, shared: string): AsyncGenerator<TrajectoryStep> {
+export async function* trajectory(
+  file: string,
+  shared: string,
+  provider: 'cpu' | 'webgpu' | 'cuda' = 'cpu',
+): AsyncGenerator<TrajectoryStep> {
   const c: Trajectory = JSON.parse(await readFile(file, 'utf8'));
   const model = join(shared, c.model);
   const data = await openBeir(join(shared, c.data));
@@ -44,14 +49,19 @@ export async function* trajectory(file: string, shared: string): AsyncGenerator<
   const rows = [...data.qrels('train')]
     .flatMap(([q, docs]) => [...docs.keys()].map((d) => [q, d] as const))
     .slice(c.first_row);
-  const step = await StepGraph.create({
+  const { lr, betas, eps, weight_decay } = c.optimizer;
+  const adamw = { betas, eps, weightDecay: weight_decay, decayNormsAndBiases: true };
+  const options: StepGraphOptions = {
     encoder: await loadGraph(join(model, 'onnx/model.onnx')),
     pooling: 'mean',
     normalize: true,
     losses: [{ loss: infoNCE({ temperature: c.temperature }), weight: 1 }],
-  });
-  const { lr, betas, eps, weight_decay } = c.optimizer;
-  const optimizer = new AdamW(step.parameters, { betas, eps, weightDecay: weight_decay, decayNormsAndBiases: true });
+  };
+  const learner =
+    provider === 'cpu'
+      ? new HostLearner(await StepGraph.create(options), adamw)
+      : await DeviceLearner.create({ ...options, session: { provider } }, adamw);
+  const tolerance = provider === 'cpu' ? 1e-4 : 1e-3;
   const n = c.batch;
   const eye = Float32Array.from({ length: n * n }, (_, i) => Number(Math.floor(i / n) === i % n));
   try {
@@ -75,8 +85,7 @@ export async function* trajectory(file: string, shared: string): AsyncGenerator<
         arrays: { positives: { dtype: 'float32', dims: [n, n], data: eye }, inBatch: ones },
         weights: { dtype: 'float32', dims: [n], data: new Float32Array(n).fill(1) },
       };
-      const { loss } = await step.run(stepBatch);
-      const gradientNorm = optimizer.step(lr);
+      const { loss, gradientNorm } = await learner.step([stepBatch], k, lr);
       const off = (a: number, b: number): number => Math.abs(a - b) / Math.abs(b);
       yield {
         step: k,
@@ -84,16 +93,17 @@ export async function* trajectory(file: string, shared: string): AsyncGenerator<
         reference: reference.loss,
         gradientNorm,
         referenceNorm: reference.gradient_norm,
-        ok: off(loss, reference.loss) <= 1e-4 && off(gradientNorm, reference.gradient_norm) <= 1e-3,
+        ok: off(loss, reference.loss) <= tolerance && off(gradientNorm, reference.gradient_norm) <= 1e-3,
       };
     }
   } finally {
-    await step.release();
+    await learner.release();
   }
 }
 
 if (import.meta.filename === process.argv[1]) {
-  for await (const step of trajectory(process.argv[2], process.env.SHARED ?? '../shared')) {
+  const provider = process.env.PROVIDER as 'cpu' | 'webgpu' | 'cuda' | undefined;
+  for await (const step of trajectory(process.argv[2], process.env.SHARED ?? '../shared', provider)) {
     console.log(JSON.stringify(step));
     if (!step.ok) process.exitCode = 1;
   }

@@ -174,6 +174,12 @@ const train = z
     queries: count.optional().describe('queries a step; 32, or 64 of a static tower'),
     candidates: count.default(8).describe('documents a query, the positive and others drawn anew each step'),
     documentTokens: count.optional().describe('tokens of a document in training, where fewer than in evaluation'),
+    groups: count.optional().describe('texts of a step are encoded in so many groups of like length; 4 by default'),
+    accumulate: count.default(1).describe('batches whose gradients make one step together'),
+    gradCacheChunk: count
+      .optional()
+      .describe('texts encoded at a time, twice (GradCache), so that memory does not grow with the batch'),
+    dropout: z.number().min(0).max(0.9).default(0).describe('share of activations dropped in training'),
     documentGroups: count.default(2).describe('documents are padded in so many groups of like length'),
     learningRate: z.number().positive().optional().describe('2e-4, or 3e-3 for a static tower'),
     weightDecay: z.number().min(0).optional().describe('0.01, or 0 for a static tower'),

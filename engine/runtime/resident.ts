@@ -1,4 +1,7 @@
 /** @file A graph with state: outputs that are its next run's inputs stay where the provider computes. */
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
 import * as ort from 'onnxruntime-node';
 import { InputError } from '../../common/errors.ts';
 import { constant, Expr } from '../expressions/expr.ts';
@@ -148,13 +151,25 @@ async function speed(provider: 'cpu' | 'webgpu' | 'cuda'): Promise<number | unde
   }
 }
 
-/** The provider that multiplies fastest of those that this machine has. */
-export async function fastestProvider(): Promise<'cpu' | 'webgpu' | 'cuda'> {
-  let best: 'cpu' | 'webgpu' | 'cuda' = 'cpu';
-  let least = Number.POSITIVE_INFINITY;
-  for (const provider of ['cuda', 'webgpu', 'cpu'] as const) {
-    const took = await speed(provider);
-    if (took !== undefined && took < least) [best, least] = [provider, took];
-  }
-  return best;
+let fastest: Promise<'cpu' | 'webgpu' | 'cuda'> | undefined;
+
+/** The provider that multiplies fastest of those that this machine has; found out once. */
+export function fastestProvider(): Promise<'cpu' | 'webgpu' | 'cuda'> {
+  fastest ??= (async () => {
+    let best: 'cpu' | 'webgpu' | 'cuda' = 'cpu';
+    let least = Number.POSITIVE_INFINITY;
+    for (const provider of [...(hasCuda() ? (['cuda'] as const) : []), 'webgpu', 'cpu'] as const) {
+      const took = await speed(provider);
+      if (took !== undefined && took < least) [best, least] = [provider, took];
+    }
+    return best;
+  })();
+  return fastest;
+}
+
+/** The runtime complains aloud when it is asked for CUDA without its library, which comes separately. */
+function hasCuda(): boolean {
+  const runtime = dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'));
+  const place = join(runtime, 'bin/napi-v6', process.platform, process.arch);
+  return existsSync(join(place, 'libonnxruntime_providers_cuda.so'));
 }

@@ -1,4 +1,5 @@
 /** @file Where training computes: on the host, or on a device that is there and faster. */
+import { InputError } from '../../common/errors.ts';
 import { fastestProvider } from '../../engine/runtime/resident.ts';
 import type { AdamWOptions } from '../../training/adamw.ts';
 import { DeviceLearner } from '../../training/device-learner.ts';
@@ -12,8 +13,16 @@ export async function openLearner(
   options: Omit<StepGraphOptions, 'session'>,
   adamw: AdamWOptions,
 ): Promise<Learner> {
-  const { provider: wanted, threads } = config.train;
-  const provider = wanted === 'auto' ? await fastestProvider() : wanted;
+  const { provider: wanted, threads, accumulate } = config.train;
+  // These two need the gradients themselves, which a device keeps to itself.
+  const needsGradients = accumulate > 1 ? 'accumulate' : options.gradCacheChunk ? 'gradCacheChunk' : undefined;
+  if (needsGradients && wanted !== 'auto' && wanted !== 'cpu')
+    throw new InputError({
+      code: 'config.contradiction',
+      subject: `'train.${needsGradients}' is not to be had with 'train.provider: ${wanted}'`,
+      remedy: 'remove one of them',
+    });
+  const provider = needsGradients ? 'cpu' : wanted === 'auto' ? await fastestProvider() : wanted;
   if (wanted === 'auto' && provider !== 'cpu')
     note(`training on ${provider}, which multiplies faster here than the processor`);
   if (provider === 'cpu') return new HostLearner(await StepGraph.create({ ...options, session: { threads } }), adamw);

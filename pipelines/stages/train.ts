@@ -57,6 +57,9 @@ export async function trainStudent(job: Job, lesson: Lesson, options: FitOptions
         frozenDocuments: frozenDocuments ? targets.documents?.dimensions : undefined,
         teacherWidth: targets.documents?.dimensions ?? targets.queries?.dimensions,
         extraTexts: Boolean(extra),
+        groups: settings.groups,
+        gradCacheChunk: settings.gradCacheChunk,
+        dropout: settings.dropout,
         seed: config.seed,
       },
       {
@@ -107,6 +110,7 @@ export async function trainStudent(job: Job, lesson: Lesson, options: FitOptions
           },
           evaluateEvery: evaluates ? (settings.evaluateEvery ?? undefined) : undefined,
           saveEvery: settings.saveEvery,
+          accumulate: settings.accumulate,
           onNonFinite: settings.onNonFinite,
         },
         {
@@ -144,8 +148,9 @@ export async function trainStudent(job: Job, lesson: Lesson, options: FitOptions
 }
 
 /** Steps that training on n queries takes. */
-export function stepsOf({ train: { steps, epochs, queries } }: Config, n: number): number {
-  return steps ?? Math.round((epochs ?? 1) * Math.floor(n / Math.min(queries, n)));
+export function stepsOf({ train: { steps, epochs, queries, accumulate } }: Config, n: number): number {
+  const batches = Math.floor(n / Math.min(queries, n));
+  return steps ?? Math.max(1, Math.round(((epochs ?? 1) * batches) / accumulate));
 }
 
 const bytesOf = (a: Int32Array): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
