@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import { type Database, open, type RootDatabase } from 'lmdb';
-import { InputError } from '../common/errors.ts';
+import { FaultError, InputError } from '../common/errors.ts';
 import type { Watch } from '../common/progress.ts';
 import type { Texts } from '../students/encoder.ts';
 import type { Embeddings, Pair, Teacher } from './teacher.ts';
@@ -14,11 +14,13 @@ const CHUNK = 4096;
 
 /** A store of scores and embeddings: key = hash of teacher, kind and text; value = float32 numbers behind their CRC-32. */
 export class ScoreCache {
+  private readonly path: string;
   private readonly root: RootDatabase;
   private readonly values: Database<Buffer, Buffer>;
   private readonly teachers: Database<{ name: string; kind: string }, string>;
 
   private constructor(path: string) {
+    this.path = path;
     this.root = open({ path, maxDbs: 4, compression: false });
     const meta = this.root.openDB<number, string>({ name: 'meta' });
     const version = meta.get('version');
@@ -63,20 +65,34 @@ export class ScoreCache {
 
   /** Writes all or nothing, on disk when it returns. */
   async put(entries: readonly { key: Buffer; numbers: Float32Array }[]): Promise<void> {
-    await this.values.transaction(() => {
-      for (const { key, numbers } of entries) {
-        const value = Buffer.alloc(4 + numbers.byteLength);
-        value.set(new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength), 4);
-        value.writeUInt32LE(crc32(value.subarray(4)), 0);
-        this.values.put(key, value);
-      }
-    });
-    await this.root.flushed;
+    try {
+      // lmdb's own queue of writes never settles once one failed for want of space; a transaction in this thread throws.
+      this.values.transactionSync(() => {
+        for (const { key, numbers } of entries) {
+          const value = Buffer.alloc(4 + numbers.byteLength);
+          value.set(new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength), 4);
+          value.writeUInt32LE(crc32(value.subarray(4)), 0);
+          this.values.putSync(key, value);
+        }
+      });
+      await this.root.flushed;
+    } catch (cause) {
+      throw new FaultError({
+        code: 'cache.write-failed',
+        subject: `cannot write the cache ${this.path} (${(cause as Error).message})`,
+        remedy: "free space or choose another folder under 'cache' and run the same command again, what was kept stays",
+        cause,
+      });
+    }
   }
 
   /** The teacher, asked only what it has not said before. */
   wrap(teacher: Teacher): Teacher {
-    void this.teachers.put(teacher.key, { name: teacher.name, kind: teacher.kind });
+    // For people who look into the store. A full disk is told where scores are written.
+    try {
+      if (!this.teachers.get(teacher.key))
+        this.teachers.putSync(teacher.key, { name: teacher.name, kind: teacher.kind });
+    } catch {}
     const { embed, embedTokens } = teacher;
     return {
       ...teacher,

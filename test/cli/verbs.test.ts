@@ -13,7 +13,8 @@ describe.each(verbs.map((v) => [v.name(), v] as const))('%s', (name, verb) => {
     const { code, out } = await distill(name, '--help');
     expect(code).toBe(0);
     expect(out).toMatch(new RegExp(`\\nExample:\\n  distill ${name}\\b`));
-    const used = out.slice(out.indexOf('Example:')).match(/--[a-z-]+/g) ?? [];
+    const calls = out.slice(out.indexOf('Example:')).match(new RegExp(`distill ${name}\\b[^&\n]*`, 'g')) ?? [];
+    const used = calls.flatMap((call) => call.match(/--[a-z-]+/g) ?? []);
     const known = verb.options.map((o) => o.long);
     for (const option of used) expect(known).toContain(option);
   });
