@@ -34,7 +34,11 @@ export function topicBatches(
   const random = Random.of(seed, 'topic batches');
   const share = batch / topicsPerBatch;
   const members = new Map<number, number[]>();
-  for (let i = 0; i < topics.length; i++) members.set(topics[i], [...(members.get(topics[i]) ?? []), i]);
+  for (let i = 0; i < topics.length; i++) {
+    const own = members.get(topics[i]);
+    if (own) own.push(i);
+    else members.set(topics[i], [i]);
+  }
   const [parts, rest]: [number[][], number[]] = [[], []];
   for (const [, queries] of [...members].sort(([a], [b]) => a - b)) {
     random.shuffle(queries);

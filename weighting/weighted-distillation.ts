@@ -63,12 +63,19 @@ function neighbourEstimates(inputs: WeightingInputs, neighbours?: number): Estim
     }),
   );
   const k = Math.min(known.length, neighbours ?? Math.ceil(Math.sqrt(known.length)));
-  const nearest = (i: number): number[] =>
-    known
-      .map((v, at) => ({ at, d: (x[v] - x[i]) ** 2 + (y[v] - y[i]) ** 2 }))
-      .sort((a, b) => a.d - b.d || a.at - b.at)
-      .slice(0, k)
-      .map(({ at }) => at);
+  const nearest = (i: number): number[] => {
+    const [found, far]: number[][] = [[], []];
+    for (let at = 0; at < known.length; at++) {
+      const d = (x[known[at]] - x[i]) ** 2 + (y[known[at]] - y[i]) ** 2;
+      if (found.length === k && d >= far[k - 1]) continue;
+      let place = found.length;
+      while (place > 0 && far[place - 1] > d) place--;
+      found.splice(place, 0, at);
+      far.splice(place, 0, d);
+      if (found.length > k) [found.length, far.length] = [k, k];
+    }
+    return found;
+  };
   const n = teacher.offsets.length - 1;
   const [error, distortion] = [new Float64Array(n), new Float64Array(n)];
   for (let i = 0; i < n; i++)
