@@ -1,0 +1,138 @@
+/**
+ * @file Runs the comparisons of bench/experiments.yaml, several at a time, each as a process of its own; what is done is not
+ * done again.
+ *
+ *   npm run experiments -- [--only GROUP,...] [--parallel N] [--threads N] [--seconds N]
+ *   npm run experiments -- --table
+ */
+import { spawn } from 'node:child_process';
+import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { cpus } from 'node:os';
+import { dirname, join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { parse } from 'yaml';
+
+interface Group {
+  about: string;
+  config: string;
+  always?: string[];
+  variants: Record<string, string[]>;
+}
+interface Experiments {
+  seeds: number[];
+  always: string[];
+  groups: Record<string, Group>;
+}
+/** One finished run. */
+export interface Outcome {
+  group: string;
+  variant: string;
+  seed: number;
+  metrics: Record<string, number>;
+  seconds: number;
+  trainSeconds: number;
+}
+
+const FOLDER = 'runs/experiments';
+const RESULTS = join(FOLDER, 'results.jsonl');
+const { values: options } = parseArgs({
+  options: {
+    only: { type: 'string' },
+    parallel: { type: 'string', default: '1' },
+    threads: { type: 'string', default: String(cpus().length) },
+    seconds: { type: 'string', default: '86400' },
+    table: { type: 'boolean', default: false },
+  },
+});
+
+const experiments: Experiments = parse(readFileSync('bench/experiments.yaml', 'utf8'));
+const outcomes = (): Outcome[] =>
+  existsSync(RESULTS)
+    ? readFileSync(RESULTS, 'utf8')
+        .split('\n')
+        .filter(Boolean)
+        .map((l) => JSON.parse(l))
+    : [];
+
+if (options.table) table(outcomes());
+else await runAll();
+
+async function runAll(): Promise<void> {
+  mkdirSync(FOLDER, { recursive: true });
+  const done = new Set(outcomes().map((o) => `${o.group}/${o.variant}/${o.seed}`));
+  const wanted = options.only?.split(',') ?? Object.keys(experiments.groups);
+  const jobs = experiments.seeds.flatMap((seed) =>
+    wanted.flatMap((group) =>
+      Object.entries(experiments.groups[group].variants).map(([variant, sets]) => ({ group, variant, sets, seed })),
+    ),
+  );
+  const queue = jobs.filter((j) => !done.has(`${j.group}/${j.variant}/${j.seed}`));
+  console.log(`${queue.length} runs of ${jobs.length} are to be made`);
+  const until = Date.now() + 1000 * Number(options.seconds);
+  await Promise.all(
+    Array.from({ length: Number(options.parallel) }, async () => {
+      for (let job = queue.shift(); job && Date.now() < until; job = queue.shift()) await runOne(job);
+    }),
+  );
+}
+
+async function runOne(job: { group: string; variant: string; sets: string[]; seed: number }): Promise<void> {
+  const { group, variant, seed } = job;
+  const { config, always = [] } = experiments.groups[group];
+  const output = join(FOLDER, group, `${variant.replace(/[^a-z0-9]+/gi, '-')}-${seed}`);
+  const sets = [...experiments.always, ...always, ...job.sets, `seed=${seed}`, `train.threads=${options.threads}`];
+  const cli = join(dirname(import.meta.filename), '../cli/main.js');
+  const args = [
+    'run',
+    `bench/configs/${config}.yaml`,
+    ...sets.flatMap((s) => ['--set', s]),
+    '--output',
+    output,
+    '--json',
+  ];
+  const started = Date.now();
+  const child = spawn(process.execPath, [cli, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  let [out, err] = ['', ''];
+  child.stdout.on('data', (d) => (out += d));
+  child.stderr.on('data', (d) => (err = (err + d).slice(-3000)));
+  const code = await new Promise((resolve) => child.on('close', resolve));
+  const name = `${group} / ${variant} / seed ${seed}`;
+  if (code !== 0) return console.log(`${name}: exit ${code}: ${err.trim().split('\n').slice(-3).join(' | ')}`);
+  const report = JSON.parse(out.trim().split('\n').at(-1) as string);
+  const student = report.systems.findLast((s: { name: string }) => /student/.test(s.name));
+  const outcome: Outcome = {
+    group,
+    variant,
+    seed,
+    metrics: student.metrics,
+    seconds: (Date.now() - started) / 1000,
+    trainSeconds: report.seconds.train,
+  };
+  appendFileSync(RESULTS, `${JSON.stringify(outcome)}\n`);
+  console.log(`${name}: ndcg@10 ${student.metrics['ndcg@10'].toFixed(4)} in ${outcome.seconds.toFixed(0)} s`);
+}
+
+/** Mean over seeds with half the width of its 95 % interval (Student's t). */
+function table(all: readonly Outcome[]): void {
+  const t95 = [Number.NaN, 12.706, 4.303, 3.182, 2.776];
+  for (const [group, { about, variants }] of Object.entries(experiments.groups)) {
+    console.log(
+      `\n### ${group}\n\n${about}\n\n| variant | nDCG@10 | MRR@10 | Recall@100 | seeds | training |\n| --- | --- | --- | --- | --- | --- |`,
+    );
+    for (const variant of Object.keys(variants)) {
+      const own = all.filter((o) => o.group === group && o.variant === variant);
+      if (!own.length) continue;
+      const mean = (f: (o: Outcome) => number): number => own.reduce((s, o) => s + f(o), 0) / own.length;
+      const cell = (m: string): string => {
+        const mid = mean((o) => o.metrics[m]);
+        const sd = Math.sqrt(own.reduce((s, o) => s + (o.metrics[m] - mid) ** 2, 0) / Math.max(1, own.length - 1));
+        const half = own.length > 1 ? ` ± ${((t95[own.length - 1] * sd) / Math.sqrt(own.length)).toFixed(4)}` : '';
+        return `${mid.toFixed(4)}${half}`;
+      };
+      const seconds = Math.round(mean((o) => o.trainSeconds));
+      console.log(
+        `| ${variant} | ${cell('ndcg@10')} | ${cell('mrr@10')} | ${cell('recall@100')} | ${own.length} | ${seconds} s |`,
+      );
+    }
+  }
+}
