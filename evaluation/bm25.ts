@@ -16,6 +16,8 @@ export interface Bm25Options extends Watch {
 export interface Bm25 {
   /** Positions of the best documents that share a word with the query, best first; of equal scores the lower first. */
   search(query: string, k: number): { indices: Int32Array; scores: Float32Array };
+  /** Scores of given documents; 0 where one shares no word with the query. */
+  scores(query: string, documents: ArrayLike<number> & Iterable<number>): Float32Array;
 }
 
 /** Lucene's EnglishAnalyzer's list, which bm25s takes too. */
@@ -86,20 +88,26 @@ export async function bm25(
   }
 
   const scores = new Float64Array(N);
+  /** Runs with the scores of the documents that share a word with the query, and clears them. */
+  const scored = <R>(query: string, read: (touched: readonly number[]) => R): R => {
+    const touched: number[] = [];
+    for (const t of analyze(query, false))
+      for (let at = offsets[t]; at < offsets[t + 1]; at++) {
+        const d = postings[at];
+        if (scores[d] === 0) touched.push(d);
+        scores[d] += impacts[at];
+      }
+    const result = read(touched);
+    for (const d of touched) scores[d] = 0;
+    return result;
+  };
   return {
-    search(query, k) {
-      const touched: number[] = [];
-      for (const t of analyze(query, false))
-        for (let at = offsets[t]; at < offsets[t + 1]; at++) {
-          const d = postings[at];
-          if (scores[d] === 0) touched.push(d);
-          scores[d] += impacts[at];
-        }
-      const best = largest(touched, scores, k);
-      const found = { indices: best, scores: Float32Array.from(best, (d) => scores[d]) };
-      for (const d of touched) scores[d] = 0;
-      return found;
-    },
+    search: (query, k) =>
+      scored(query, (touched) => {
+        const best = largest(touched, scores, k);
+        return { indices: best, scores: Float32Array.from(best, (d) => scores[d]) };
+      }),
+    scores: (query, wanted) => scored(query, () => Float32Array.from(wanted, (d) => scores[d])),
   };
 }
 

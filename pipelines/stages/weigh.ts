@@ -113,11 +113,8 @@ async function bm25Scores(job: Job, dataset: Dataset, examples: Examples): Promi
   const index = await job.stage('bm25', () => bm25(dataset.documents, job.watch));
   const scores = new Float32Array(examples.documents.length);
   for (const [i, query] of examples.queries.entries()) {
-    const found = index.search(dataset.queries.text(query), dataset.documents.length);
-    const of = new Map(Array.from(found.indices, (d, k) => [d, found.scores[k]]));
-    // A document that shares no word with the query is not found and scores 0.
-    for (let at = examples.offsets[i]; at < examples.offsets[i + 1]; at++)
-      scores[at] = of.get(examples.documents[at]) ?? 0;
+    const [from, to] = [examples.offsets[i], examples.offsets[i + 1]];
+    scores.set(index.scores(dataset.queries.text(query), examples.documents.subarray(from, to)), from);
   }
   return scores;
 }
