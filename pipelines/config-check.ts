@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { InputError } from '../common/errors.ts';
 import type { Config, ParsedConfig } from './config.ts';
 import { toQuerySelection, toWeighting } from './config-choices.ts';
-import { lossSchema, needsOf, toLosses } from './config-losses.ts';
+import { lossSchema, needsOf, registered, toLosses } from './config-losses.ts';
 
 /** @throws InputError for the first contradiction, with what to change */
 export function completed(parsed: ParsedConfig, where: string): Config {
@@ -58,7 +58,7 @@ export function completed(parsed: ParsedConfig, where: string): Config {
   const losses = parsed.losses ?? defaultLosses(parsed, Boolean(embedder));
   const { epochs, ...defaults } = pipeline === 'static-queries' ? staticTraining : training;
   const train = { ...defaults, ...(parsed.train.steps ? {} : { epochs }), ...defined(parsed.train) };
-  const needs = needsOf(toLosses(losses, towers === 'query', parsed.matryoshka));
+  const needs = needsOf(toLosses(registered(losses), towers === 'query', parsed.matryoshka));
   if ((needs.has('teacherQueries') || needs.has('teacherDocuments')) && !embedder)
     refuse("a loss matches embeddings and there is no 'embedder'", 'add one, or remove the loss');
   if (needs.has('teacher') && !teacher)
@@ -70,6 +70,16 @@ export function completed(parsed: ParsedConfig, where: string): Config {
     refuse(
       "the loss 'pair-matching' needs a cross-encoder's token vectors, which a run does not read",
       'use the loss from a program, or another loss here',
+    );
+  if (needs.has('teacherInBatch'))
+    refuse(
+      "a loss asks for the teacher's score of every document of a step, which a run does not have",
+      "use its form by 'embeddings', or by 'candidates'",
+    );
+  if (needs.has('reliability') && parsed.weighting.kind === 'uniform')
+    refuse(
+      "the loss 'slam' needs an estimate of how likely the teacher is right",
+      "use 'weighting.kind: reliability' or another that estimates it",
     );
   if (train.spans && !embedder) refuse("'train.spans' needs an 'embedder'", 'add one, or remove it');
   if (train.spans && !losses.some((l) => l.kind === 'embedding-matching' && l.of !== 'documents'))

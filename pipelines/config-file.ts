@@ -13,6 +13,7 @@ const MOST_ALIASES = 100;
 const pathKeys = new Set([
   'output',
   'cache',
+  'folder',
   'data.path',
   'teacher.model',
   'embedder.model',
@@ -68,6 +69,8 @@ export function readConfig(file: string, sets: readonly string[] = []): Config {
     // What is written goes where the command runs; what is read lies where the file says.
     return isAbsolute(home) || key === 'output' ? home : resolve(dirname(file), home);
   });
+  if (options && typeof options === 'object' && !Array.isArray(options))
+    options = { folder: dirname(resolve(file)), ...options };
   return parseConfig(options, file, (path) => {
     const node = document.getIn([...path], true);
     const at = isNode(node) ? node.range?.[0] : undefined;

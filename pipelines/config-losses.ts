@@ -1,6 +1,7 @@
 /** @file The options of every loss in the registry, and the losses that a config names. */
 import { z } from 'zod';
 import { type Loss, type LossInput, losses, type MatryoshkaOptions, matryoshka } from '../losses/index.ts';
+import { loadLoss } from '../losses/user-loss.ts';
 import type { WeightedLoss } from '../training/step-graph.ts';
 
 const positive = z.number().positive();
@@ -49,6 +50,11 @@ const options = {
   'rank-distil': {
     topK: z.int().positive().optional().describe("places of the teacher's order that count; all by default"),
     temperature: positive.default(0.05),
+    draws: z
+      .int()
+      .nonnegative()
+      .default(0)
+      .describe("orders drawn a step from the teacher's own model (Gumbel noise); 0 for its order alone"),
   },
   'relative-geometry': {
     of: side,
@@ -75,8 +81,20 @@ const schemas = Object.entries(options).map(([kind, shape]) =>
   z.strictObject({ kind: z.literal(kind), weight, ...shape }),
 ) as unknown as [LossSchemas, ...LossSchemas[]];
 
-export const lossSchema = z.discriminatedUnion('kind', schemas);
+const module = z.strictObject({
+  kind: z.literal('module'),
+  weight,
+  module: z
+    .string()
+    .min(1)
+    .describe('a file beside the config (./name.mjs) or an installed package that exports a loss; it runs as code'),
+  export: z.string().min(1).default('default').describe('which export'),
+  options: z.record(z.string(), z.unknown()).default({}).describe('handed to the export where it is a function'),
+});
+
+export const lossSchema = z.discriminatedUnion('kind', [...schemas, module]);
 export type LossConfig = z.output<typeof lossSchema>;
+type Registered = Exclude<LossConfig, { kind: 'module' }>;
 
 export const matryoshkaSchema = z
   .strictObject({
@@ -86,12 +104,36 @@ export const matryoshkaSchema = z
   })
   .describe('every loss is summed over prefixes of the embeddings, so that they can be cut when serving');
 
+/** The losses of the registry among those of a config. */
+export const registered = (configs: readonly LossConfig[]): Registered[] =>
+  configs.filter((l): l is Registered => l.kind !== 'module');
+
 /**
- * The losses of a config as the training graph takes them.
+ * The losses of a config as the training graph takes them, a user's own behind those of the registry.
+ * @param folder where modules beside the config lie
+ * @throws InputError where a module cannot be loaded or is no loss
+ */
+export async function loadLosses(
+  configs: readonly LossConfig[],
+  frozenDocuments: boolean,
+  nested?: MatryoshkaOptions,
+  folder?: string,
+): Promise<WeightedLoss[]> {
+  const all = toLosses(registered(configs), frozenDocuments, nested);
+  for (const l of configs) {
+    if (l.kind !== 'module') continue;
+    const loss = await loadLoss(l.module, l.export, { options: l.options, folder });
+    all.push({ loss: nested ? matryoshka(loss, nested) : loss, weight: l.weight });
+  }
+  return all;
+}
+
+/**
+ * The losses of the registry as the training graph takes them.
  * @param frozenDocuments whether documents are given, so that only queries can be matched
  */
 export function toLosses(
-  configs: readonly LossConfig[],
+  configs: readonly Registered[],
   frozenDocuments: boolean,
   nested?: MatryoshkaOptions,
 ): WeightedLoss[] {

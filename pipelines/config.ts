@@ -227,6 +227,7 @@ export const pipelineNames = [
 
 export const configSchema = z.strictObject({
   pipeline: z.enum(pipelineNames).default('cross-to-dual').describe('which job is done'),
+  folder: path.optional().describe('where modules named as ./name.mjs lie; the folder of the file by default'),
   seed: z.int().nonnegative().default(0),
   output: path.default('runs/student').describe('folder for artefacts, checkpoint and report'),
   cache: path.optional().describe('folder of the store of teacher scores; ~/.cache/onnx-distill by default'),

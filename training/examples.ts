@@ -18,6 +18,8 @@ export interface Examples {
   labelled: Uint8Array;
   /** [n] a factor for each query's loss. */
   weights: Float32Array;
+  /** [n] how likely the teacher's word on a query is right, where it is estimated. */
+  reliability?: Float32Array;
   /** Documents known to be relevant to a query: they never stand against it. */
   relevant(query: number): ReadonlySet<number>;
 }
@@ -49,6 +51,8 @@ export interface BatchOptions {
   candidates: number;
   documentGroups: number;
   extraTexts?: number;
+  /** Draws of Gumbel noise a query, for losses that sample the teacher's orders. */
+  draws?: number;
   seed: number;
 }
 
@@ -153,6 +157,8 @@ export function makeBatch(
       positives,
       inBatch,
       owner,
+      ...(examples.reliability && { reliability: broadcast(examples.reliability, chosen, float(B, N)) }),
+      ...(options.draws && { gumbel: gumbel(float(B, options.draws, N), options.seed, step) }),
       ...(source.teacherQueries && { teacherQueries: gather(source.teacherQueries, queryRows) }),
       ...(source.teacherDocuments && { teacherDocuments: gather(source.teacherDocuments, unique) }),
     },
@@ -161,6 +167,20 @@ export function makeBatch(
       ? { extra: drawExtra(source, source.extra, options.extraTexts, step, options.seed, gather) }
       : {}),
   };
+}
+
+/** The same number for each of a query's candidates. */
+function broadcast(values: Float32Array, examples: readonly number[], into: Tensor<'float32'>): Tensor {
+  const N = into.dims[1];
+  for (const [b, e] of examples.entries()) into.data.fill(values[e], b * N, (b + 1) * N);
+  return into;
+}
+
+/** -log(-log U), new in each step. */
+function gumbel(into: Tensor<'float32'>, seed: number, step: number): Tensor {
+  const random = Random.of(seed, `gumbel ${step}`);
+  for (let i = 0; i < into.data.length; i++) into.data[i] = -Math.log(-Math.log(random.uniform() || Number.MIN_VALUE));
+  return into;
 }
 
 function drawExtra(

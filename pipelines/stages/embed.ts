@@ -4,7 +4,6 @@ import type { Dataset } from '../../data/dataset.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
 import { specialTokens } from '../../students/static.ts';
 import type { Embeddings, Teacher } from '../../teachers/teacher.ts';
-import { needsOf, toLosses } from '../config-losses.ts';
 import { textsAt } from './evaluate.ts';
 import type { Job } from './job.ts';
 
@@ -17,8 +16,7 @@ export interface Targets {
 
 /** Embeds what the losses match and what is searched, and nothing else. */
 export async function embedTargets(job: Job, dataset: Dataset, queries: Int32Array): Promise<Targets> {
-  const { config, frozenDocuments, watch } = job;
-  const needs = needsOf(toLosses(config.losses, frozenDocuments, config.matryoshka));
+  const { frozenDocuments, needs, watch } = job;
   const targets: Targets = {};
   if (frozenDocuments || needs.has('teacherDocuments'))
     targets.documents = await job.stage('embed', () => embed(job.embedder)(dataset.documents, 'document', watch));

@@ -3,8 +3,11 @@ import { join } from 'node:path';
 import type { Watch } from '../../common/progress.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { openDataset } from '../../data/open.ts';
+import type { LossInput } from '../../losses/index.ts';
 import type { Teacher } from '../../teachers/teacher.ts';
+import type { WeightedLoss } from '../../training/step-graph.ts';
 import type { Config } from '../config.ts';
+import { loadLosses, needsOf } from '../config-losses.ts';
 import { claimOutput } from './output.ts';
 import { openTeachers } from './teachers.ts';
 import { VERSION } from './version.ts';
@@ -18,6 +21,9 @@ export interface Job {
   readonly embedder: Teacher | undefined;
   /** Whether documents are the embedder's and are not encoded by the student. */
   readonly frozenDocuments: boolean;
+  readonly losses: readonly WeightedLoss[];
+  /** Everything that some loss cannot do without. */
+  readonly needs: ReadonlySet<LossInput>;
   /** Seconds by stage. */
   readonly seconds: Record<string, number>;
   /** Does a piece of the work under a name and adds up its time. */
@@ -39,6 +45,8 @@ export async function withJob<T>(config: Config, watch: Watch, work: (job: Job) 
     return result;
   };
   const note = (text: string): void => watch.onProgress?.({ stage: 'run', done: 0, unit: 'stages', note: text });
+  const frozenDocuments = config.student.towers === 'query';
+  const losses = await loadLosses(config.losses, frozenDocuments, config.matryoshka, config.folder);
   await claimOutput(config, VERSION);
   const dataset = await stage('data', () => openDataset(config.data.path as string, config.data));
   note(`${dataset.documents.length} documents, ${dataset.queries.length} queries, splits ${dataset.splits.join(', ')}`);
@@ -51,7 +59,9 @@ export async function withJob<T>(config: Config, watch: Watch, work: (job: Job) 
       dataset,
       teacher,
       embedder,
-      frozenDocuments: config.student.towers === 'query',
+      frozenDocuments,
+      losses,
+      needs: needsOf(losses),
       seconds,
       stage,
       note,

@@ -5,7 +5,6 @@ import { type CandidateLists, candidateLists } from '../../data/scores.ts';
 import { freshModel } from '../../students/fresh.ts';
 import { loadStudent, type Student } from '../../students/student.ts';
 import type { BatchSource } from '../../training/examples.ts';
-import { needsOf, toLosses } from '../config-losses.ts';
 import { chooseQueries, listsAt } from './ask.ts';
 import { findCandidates, scoreCandidates } from './candidates.ts';
 import { embed, embedTargets, type Targets } from './embed.ts';
@@ -60,8 +59,7 @@ export async function gather(job: Job, student: Student): Promise<{ dataset: Dat
 }
 
 /** Whether some loss looks at a query's documents. */
-function comparesDocuments({ config, frozenDocuments }: Job): boolean {
-  const needs = needsOf(toLosses(config.losses, frozenDocuments, config.matryoshka));
+function comparesDocuments({ needs }: Job): boolean {
   return (['student', 'teacher', 'documents', 'positives'] as const).some((n) => needs.has(n));
 }
 

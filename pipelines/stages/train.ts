@@ -7,7 +7,6 @@ import type { Student, Weights } from '../../students/student.ts';
 import type { BatchSource, Examples } from '../../training/examples.ts';
 import { type TrainResult, train } from '../../training/trainer.ts';
 import type { Config } from '../config.ts';
-import { toLosses } from '../config-losses.ts';
 import type { Targets } from './embed.ts';
 import { means, searchSplit, toRun } from './evaluate.ts';
 import type { Job } from './job.ts';
@@ -45,6 +44,8 @@ export async function trainStudent(job: Job, lesson: Lesson, options: FitOptions
   const { config, frozenDocuments, dataset, watch } = job;
   const { student, examples, targets, extra } = lesson;
   const { train: settings } = config;
+  const reliability = job.needs.has('reliability');
+  const draws = Math.max(0, ...config.losses.map((l) => (l.kind === 'rank-distil' ? l.draws : 0)));
   const learner = await job.stage('differentiate', () =>
     openLearner(
       job,
@@ -52,7 +53,8 @@ export async function trainStudent(job: Job, lesson: Lesson, options: FitOptions
         encoder: student.graph,
         pooling: student.pooling,
         normalize: student.normalize,
-        losses: toLosses(config.losses, frozenDocuments, config.matryoshka),
+        losses: job.losses,
+        given: [...(reliability ? ['reliability' as const] : []), ...(draws ? ['gumbel' as const] : [])],
         documentGroups: settings.documentGroups,
         frozenDocuments: frozenDocuments ? targets.documents?.dimensions : undefined,
         teacherWidth: targets.documents?.dimensions ?? targets.queries?.dimensions,
@@ -100,6 +102,7 @@ export async function trainStudent(job: Job, lesson: Lesson, options: FitOptions
           queries: perStep,
           candidates: settings.candidates,
           documentGroups: settings.documentGroups,
+          draws,
           extraTexts: extra && (settings.spans ?? undefined),
           seed: config.seed,
           schedule: {

@@ -39,6 +39,8 @@ export async function weigher(
   if (kind === 'uniform') return undefined;
   const { examples } = lesson;
   const weighting = toWeighting(config.weighting);
+  // Where nothing estimates it, the teacher is taken to be right.
+  if (job.needs.has('reliability')) examples.reliability = new Float32Array(examples.weights.length).fill(1);
   const handedOn = examples.weights.slice();
   const fixed: WeightingInputs = {
     teacher: { offsets: examples.offsets, scores: examples.scores.slice() },
@@ -71,6 +73,7 @@ export async function weigher(
     const array = Float32Array.from([
       ...found.weights.map((w, i) => w * handedOn[i]),
       ...(found.targets ?? (fixed.teacher.scores as Float32Array)),
+      ...(examples.reliability ? (found.right ?? examples.reliability) : []),
     ]);
     const bytes = Buffer.from(array.buffer);
     apply(examples, bytes);
@@ -86,11 +89,13 @@ const frozenOf = (job: Job, lesson: Lesson) => (job.frozenDocuments ? lesson.tar
 /** Puts weights and scores, as written down, into the examples. @returns whether they fit */
 function apply(examples: Examples, bytes: Buffer): boolean {
   const n = examples.weights.length;
-  if (bytes.length !== 4 * (n + examples.scores.length)) return false;
+  const m = n + examples.scores.length;
+  if (bytes.length !== 4 * (m + (examples.reliability?.length ?? 0))) return false;
   const numbers = new Float32Array(bytes.length / 4);
   Buffer.from(numbers.buffer).set(bytes);
   examples.weights.set(numbers.subarray(0, n));
-  examples.scores.set(numbers.subarray(n));
+  examples.scores.set(numbers.subarray(n, m));
+  examples.reliability?.set(numbers.subarray(m));
   return true;
 }
 

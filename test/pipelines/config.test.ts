@@ -5,7 +5,7 @@ import { expect, test } from 'vitest';
 import { losses } from '../../losses/index.ts';
 import { parseConfig } from '../../pipelines/config.ts';
 import { readConfig } from '../../pipelines/config-file.ts';
-import { lossSchema, toLosses } from '../../pipelines/config-losses.ts';
+import { lossSchema, registered, toLosses } from '../../pipelines/config-losses.ts';
 
 const minimal = {
   data: { path: 'd' },
@@ -50,7 +50,7 @@ test('contradictions are told before anything runs', () => {
 test('a pipeline over frozen documents trains the query tower, and matches queries alone', () => {
   const config = parseConfig({ ...minimal, pipeline: 'inherit-documents', embedder: { model: 'e' } });
   expect(config.student.towers).toBe('query');
-  expect(toLosses(config.losses, true).flatMap(({ loss }) => loss.needs)).not.toContain('teacherDocuments');
+  expect(toLosses(registered(config.losses), true).flatMap(({ loss }) => loss.needs)).not.toContain('teacherDocuments');
 });
 
 test('every loss of the registry has options', () => {
