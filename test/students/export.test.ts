@@ -21,9 +21,11 @@ import { factorise, symmetricEigen } from '../../students/export/tables.ts';
 import { transposed } from '../../students/export/tidy.ts';
 import { cutVocabulary, type TokenizerJson } from '../../students/export/vocabulary.ts';
 import { freshModel } from '../../students/fresh.ts';
-import { python, texts } from '../loads/tools.ts';
+import { texts } from '../loads/tools.ts';
+import { pythonWith } from '../python.ts';
 import { shared } from '../shared.ts';
 
+const python = pythonWith('onnx');
 const folder = mkdtempSync(join(tmpdir(), 'export-'));
 const source = join(folder, 'source');
 
