@@ -53,7 +53,7 @@ const axis = (more: object = {}): object => ({
   ...more,
 });
 const cut = (text: string, length: number): string => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
-const short = (x: number): string => String(Number(x.toPrecision(3)));
+const short = (x: number): string => String(Number(x.toPrecision(4)));
 const color = (s: SystemFigures): string => colors[s.role];
 
 /** Systems by one metric, the best on top. */
@@ -119,7 +119,8 @@ export function tradeOff(
   key: 'bytes' | 'queryMilliseconds',
 ): Markup | undefined {
   const points = systems.filter((s) => (s[key] ?? 0) > 0);
-  if (points.length < 2) return undefined;
+  // Points above each other would say nothing of cost.
+  if (new Set(points.map((s) => s[key])).size < 2) return undefined;
   const unit = key === 'bytes' ? 'megabytes on disk' : 'milliseconds a query';
   const at = (s: SystemFigures): number => (key === 'bytes' ? (s.bytes ?? 0) / 1e6 : (s.queryMilliseconds ?? 0));
   return chart(`${metric} against ${unit}`, (width) => ({
@@ -162,9 +163,10 @@ export function tradeOff(
   }));
 }
 
+/** The middle, as a logarithm, of an axis from the power of ten below all values to the one above. */
 function middle(values: readonly number[]): number {
   const logs = values.map(Math.log10);
-  return (Math.min(...logs) + Math.max(...logs)) / 2;
+  return (Math.floor(Math.min(...logs)) + Math.ceil(Math.max(...logs))) / 2;
 }
 
 /** What one system gains or loses a query, sorted. */
