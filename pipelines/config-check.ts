@@ -86,6 +86,12 @@ export function completed(parsed: ParsedConfig, where: string): Config {
     refuse("'train.spans' are only seen by the loss 'embedding-matching'", 'add it, or remove them');
   if (parsed.generate?.score && !teacher) refuse("'generate.score' needs a 'teacher'", 'add one, or remove it');
   if (parsed.train.epochs && parsed.train.steps) refuse("'train.epochs' and 'train.steps' are both given", 'keep one');
+  const { refresh } = parsed.candidates;
+  if (refresh && needs.has('teacher') && teacher?.kind === 'scores')
+    refuse("'candidates.refresh' finds pairs that no file of scores holds", "use a teacher's model, or labels alone");
+  if (refresh && (parsed.weighting.kind !== 'uniform' || pipeline === 'online'))
+    refuse("'candidates.refresh' changes the lists that weights and checkpoints are held for", 'use one of them');
+  if (train.topics && !embedder) refuse("'train.topics' clusters embeddings and there is no 'embedder'", 'add one');
   if (pipeline === 'online' && !parsed.online)
     refuse("'pipeline: online' has no earlier checkpoints", "name them under 'online.teachers'");
   if (pipeline === 'online' && teacher?.kind !== 'cross-encoder' && teacher?.kind !== 'dual-encoder')

@@ -129,13 +129,22 @@ const candidates = z
       .default('stop')
       .describe('given: what happens where a judged query has no candidate'),
     count: count.default(16).describe('candidates a query, the labelled positive included'),
+    refresh: z
+      .strictObject({
+        every: count.describe('steps between two searches'),
+        warmup: z.int().nonnegative().default(0).describe('steps before the first: a raw student finds poor negatives'),
+        depth: count.default(100).describe('first hits that negatives are drawn from'),
+        keep: share.default(0).describe('share of the negatives before that stay'),
+      })
+      .optional()
+      .describe('negatives are found again with the student of the moment'),
   })
   .describe('which documents the teacher scores for a query');
 
 const generate = z
   .strictObject({
     kind: z
-      .enum(['spans', 'titles', 'first-sentences'])
+      .enum(['spans', 'sentences', 'mixed', 'titles', 'first-sentences'])
       .default('spans')
       .describe('what of a document stands for a query; no generator is needed'),
     count: count.default(100_000).describe('texts in all; titles and first sentences give at most one a document'),
@@ -172,6 +181,13 @@ const train = z
     epochs: z.number().positive().optional(),
     steps: count.optional().describe('in place of epochs'),
     queries: count.optional().describe('queries a step; 32, or 64 of a static tower'),
+    topics: z
+      .strictObject({
+        clusters: count.describe('of the training queries, by the embedder'),
+        perBatch: count.default(1).describe('topics that a batch is drawn from; queries a step are a multiple of it'),
+      })
+      .optional()
+      .describe('batches of like queries, so that the other queries documents are hard negatives'),
     candidates: count.default(8).describe('documents a query, the positive and others drawn anew each step'),
     documentTokens: count.optional().describe('tokens of a document in training, where fewer than in evaluation'),
     groups: count.optional().describe('texts of a step are encoded in so many groups of like length; 4 by default'),

@@ -40,6 +40,8 @@ export interface BatchSource {
   teacherDocuments?: EmbeddingTable;
   /** Whether documents are given as embeddings and not encoded. */
   frozenDocuments?: boolean;
+  /** The order in which an epoch takes the examples; a new random one each by default. */
+  order?(epoch: number): Int32Array;
   /** Texts that only have a teacher's embedding. */
   extra?: { tokens(i: number): Tokens; embeddings: EmbeddingTable; count: number };
 }
@@ -57,20 +59,30 @@ export interface BatchOptions {
 }
 
 /** Which examples a step takes: each epoch is a new order of all of them. */
-export function stepExamples(n: number, perStep: number, step: number, seed: number): number[] {
+export function stepExamples(
+  n: number,
+  perStep: number,
+  step: number,
+  seed: number,
+  ordered?: (epoch: number) => Int32Array,
+): number[] {
   const stepsAnEpoch = Math.max(1, Math.floor(n / perStep));
   const epoch = Math.floor(step / stepsAnEpoch);
-  const order = epochOrder(n, epoch, seed);
+  const order = epochOrder(n, epoch, seed, ordered);
   const from = (step % stepsAnEpoch) * perStep;
   return Array.from(order.subarray(from, Math.min(n, from + perStep)));
 }
 
-let lastOrder: { key: string; order: Int32Array } | undefined;
+let lastOrder: { key: string; by?: (epoch: number) => Int32Array; order: Int32Array } | undefined;
 
-function epochOrder(n: number, epoch: number, seed: number): Int32Array {
+function epochOrder(n: number, epoch: number, seed: number, ordered?: (epoch: number) => Int32Array): Int32Array {
   const key = `${n} ${epoch} ${seed}`;
-  if (lastOrder?.key !== key)
-    lastOrder = { key, order: Random.of(seed, `epoch ${epoch}`).shuffle(Int32Array.from({ length: n }, (_, i) => i)) };
+  if (lastOrder?.key !== key || lastOrder.by !== ordered)
+    lastOrder = {
+      key,
+      by: ordered,
+      order: ordered?.(epoch) ?? Random.of(seed, `epoch ${epoch}`).shuffle(Int32Array.from({ length: n }, (_, i) => i)),
+    };
   return lastOrder.order;
 }
 
@@ -81,7 +93,7 @@ export function makeBatch(
   options: BatchOptions,
 ): StepBatch & { exampleIds: number[] } {
   const { examples } = source;
-  const chosen = stepExamples(examples.queries.length, options.queries, step, options.seed);
+  const chosen = stepExamples(examples.queries.length, options.queries, step, options.seed, source.order);
   const random = Random.of(options.seed, `candidates ${step}`);
   const drawn = chosen.map((e) => drawCandidates(examples, e, options.candidates, random));
   const N = Math.max(...drawn.map((d) => d.length));

@@ -17,8 +17,9 @@ type Generate = NonNullable<Config['generate']>;
 /**
  * Texts that stand for queries near documents, without a generator.
  *
- * Spans begin at a random word of a random document and end where enough tokens have come; titles and first sentences are
- * one a document, in random order. The same seed gives the same texts.
+ * Spans begin at a random word of a random document and end where enough tokens have come; sentences begin where one of the
+ * document's sentences does; mixed takes the two in turn. Titles and first sentences are one a document, in random order. The
+ * same seed gives the same texts.
  *
  * @param tokenizer counts tokens, special tokens aside
  */
@@ -35,13 +36,16 @@ export function generateTexts(
     return words.slice(from, to).join(' ');
   };
   const out = new Set<string>();
-  if (kind === 'spans') {
-    // Equal spans count once; a small corpus has fewer of them than are asked for.
+  if (kind === 'spans' || kind === 'sentences' || kind === 'mixed') {
+    // Equal texts count once; a small corpus has fewer of them than are asked for.
     for (let tries = 0; out.size < count && tries < 4 * count; tries++) {
-      const words = wordsOf(documents.text(random.integer(documents.length)));
+      const text = documents.text(random.integer(documents.length));
+      const whole = kind === 'sentences' || (kind === 'mixed' && tries % 2 === 1);
+      const words = wordsOf(whole ? anySentence(text, random) : text);
       if (!words.length) continue;
       const wanted = least + random.integer(most - least + 1);
-      out.add(take(words, random.integer(Math.max(1, words.length - Math.ceil(least / 2))), wanted));
+      const from = whole ? 0 : random.integer(Math.max(1, words.length - Math.ceil(least / 2)));
+      out.add(take(words, from, wanted));
     }
     return [...out];
   }
@@ -60,6 +64,12 @@ const wordsOf = (text: string): string[] => text.split(/\s+/).filter(Boolean);
 export function firstSentence(text: string): string {
   const line = text.split('\n').find((l) => l.trim()) ?? '';
   return /^.*?[.!?](?=\s|$)/s.exec(line)?.[0] ?? line;
+}
+
+/** One of a text's sentences. */
+function anySentence(text: string, random: Random): string {
+  const all = text.split(/(?<=[.!?])\s+|\n\s*\n/).filter((t) => t.trim());
+  return all[random.integer(all.length)] ?? '';
 }
 
 /** The data set with more queries behind its own, which no split judges. */

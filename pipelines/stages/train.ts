@@ -11,7 +11,9 @@ import type { Targets } from './embed.ts';
 import { means, searchSplit, toRun } from './evaluate.ts';
 import type { Job } from './job.ts';
 import { openLearner } from './learner.ts';
+import { refresher } from './refresh.ts';
 import { encoderOf } from './student-scores.ts';
+import { topicOrder } from './topics.ts';
 import { weigher } from './weigh.ts';
 
 export interface Lesson {
@@ -87,11 +89,13 @@ export async function trainStudent(job: Job, lesson: Lesson, options: FitOptions
       teacherDocuments: targets.documents,
       frozenDocuments,
       extra,
+      order: await topicOrder(job, lesson),
     };
     const n = examples.queries.length;
     const perStep = Math.min(settings.queries, n);
     const totalSteps = stepsOf(config, n);
     const weigh = await weigher(job, lesson, Math.max(1, Math.floor(n / perStep)), options.name);
+    const refresh = refresher(job, lesson, options.name);
     const { dev } = config.data.splits;
     const evaluates = dev !== null && settings.evaluateEvery !== null;
     const result = await job.stage('train', () =>
@@ -129,6 +133,7 @@ export async function trainStudent(job: Job, lesson: Lesson, options: FitOptions
           ),
           async beforeStep(step, weights) {
             await options.beforeStep?.(step, weights);
+            await refresh?.(step, weights);
             await weigh?.(step, weights);
           },
           evaluate: evaluates

@@ -257,3 +257,32 @@ describe('weights', () => {
     ).toBe(true);
   });
 });
+
+describe('batches', () => {
+  test("negatives found again are the student's own, and training goes on from between two searches", async () => {
+    const notes: string[] = [];
+    const run = (name: string, stopAt?: number): Promise<RunReport> => {
+      const stop = new AbortController();
+      return distill(
+        options(name, {
+          candidates: { source: 'random', count: 6, refresh: { every: 4, warmup: 1, depth: 10 } },
+          train: { steps: 8, saveEvery: 3, topics: { clusters: 5 } },
+          evaluate: quick,
+        }),
+        {
+          signal: stop.signal,
+          onProgress: (p) => {
+            if (p.note) notes.push(p.note);
+            if (p.stage === 'train' && p.done === stopAt) stop.abort(new Error('stopped'));
+          },
+        },
+      );
+    };
+    const whole = await run('refresh');
+    expect(notes.filter((n) => n.includes('found again')).map((n) => n.split(':')[0])).toEqual(['step 1', 'step 5']);
+    await expect(run('refresh-stopped', 7)).rejects.toThrow('stopped');
+    const resumed = await run('refresh-stopped');
+    const model = (r: RunReport): Buffer => readFileSync(join(r.checkpoint, 'onnx', 'model.onnx'));
+    expect(model(resumed).equals(model(whole))).toBe(true);
+  });
+});
