@@ -9,7 +9,7 @@ import type { WeightedLoss } from '../../training/step-graph.ts';
 import type { Config } from '../config.ts';
 import { loadLosses, needsOf } from '../config-losses.ts';
 import { claimOutput } from './output.ts';
-import { openTeachers } from './teachers.ts';
+import { openTeachers, type Teachers } from './teachers.ts';
 import { VERSION } from './version.ts';
 
 export interface Job {
@@ -19,6 +19,8 @@ export interface Job {
   /** Scores pairs; absent where labels or embeddings alone teach. */
   readonly teacher: Teacher | undefined;
   readonly embedder: Teacher | undefined;
+  /** Both without the cache, to be timed. */
+  readonly uncached: Teachers['uncached'];
   /** Whether documents are the embedder's and are not encoded by the student. */
   readonly frozenDocuments: boolean;
   readonly losses: readonly WeightedLoss[];
@@ -51,7 +53,7 @@ export async function withJob<T>(config: Config, watch: Watch, work: (job: Job) 
   const dataset = await stage('data', () => openDataset(config.data.path as string, config.data));
   note(`${dataset.documents.length} documents, ${dataset.queries.length} queries, splits ${dataset.splits.join(', ')}`);
   for (const text of dataset.notes ?? []) note(text);
-  const { teacher, embedder, close } = await stage('open teachers', () => openTeachers(config, dataset));
+  const { teacher, embedder, uncached, close } = await stage('open teachers', () => openTeachers(config, dataset));
   try {
     return await work({
       config,
@@ -59,6 +61,7 @@ export async function withJob<T>(config: Config, watch: Watch, work: (job: Job) 
       dataset,
       teacher,
       embedder,
+      uncached,
       frozenDocuments,
       losses,
       needs: needsOf(losses),

@@ -1,11 +1,12 @@
 /** @file What a run ends with: systems side by side, measured on the folder that was saved. */
-import { rm } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { writeWhole } from '../../common/files.ts';
 import { readScores } from '../../data/scores.ts';
 import type { Run } from '../../evaluation/evaluate.ts';
 import { renderHtml } from '../../evaluation/report/html.ts';
 import { search } from '../../evaluation/search.ts';
 import { Encoder } from '../../students/encoder.ts';
+import { readModelFolder } from '../../students/folder.ts';
 import type { Student } from '../../students/student.ts';
 import type { Config } from '../config.ts';
 import { bm25Run, bm25Search } from './bm25.ts';
@@ -144,18 +145,38 @@ async function measure(
       const queries = judgedQueries(dataset, test);
       const q = await embed(job.embedder)(textsAt(dataset, queries), 'query', watch);
       const hits = await search(q.data, documents.data, q.dimensions, Math.max(100, depth), watch);
-      systems.push(row('embedder', toRun(dataset, queries, hits)));
+      const { uncached } = job;
+      const milliseconds = await medianMilliseconds(queries.slice(0, 60), (q) =>
+        embed(uncached.embedder ?? job.embedder)([dataset.queries.text(q)], 'query'),
+      );
+      const more = { bytes: await modelBytes(config.embedder?.model), queryMilliseconds: milliseconds };
+      systems.push(row('embedder', toRun(dataset, queries, hits), more));
     });
   await job.stage('evaluate teacher', async () => {
     const { teacher } = job;
     if (config.teacher?.kind === 'scores') {
       const given = await givenRun(job);
       if (given) systems.push(row('teacher', given));
-    } else if (teacher && !(teacher === job.embedder && documents))
-      systems.push(row('teacher', await rerank(dataset, cut(run, depth), teacher, watch)));
+    } else if (teacher && !(teacher === job.embedder && documents)) {
+      const top = cut(run, depth);
+      const reranked = await rerank(dataset, top, teacher, watch);
+      const { teacher: model } = job.uncached;
+      const timed = [...top].slice(0, TIMED_RERANKINGS);
+      const queryMilliseconds =
+        model && (await medianMilliseconds(timed, (one) => rerank(dataset, new Map([one]), model, {})));
+      const bytes = await modelBytes(config.teacher?.model);
+      systems.push(row('teacher', reranked, { bytes, queryMilliseconds }));
+    }
   });
   return { systems, runs };
 }
+
+/** Queries whose candidates a cross-encoder scores to be timed: seconds each. */
+const TIMED_RERANKINGS = 3;
+
+/** Size of a model folder's graph. */
+const modelBytes = async (folder: string | undefined): Promise<number | undefined> =>
+  folder === undefined ? undefined : (await stat((await readModelFolder(folder)).model)).size;
 
 /** Median of single runs, the first ones left out. */
 async function medianMilliseconds<T>(items: readonly T[], work: (item: T) => Promise<unknown>): Promise<number> {

@@ -89,6 +89,12 @@ function card(config: Config, dataset: Dataset, systems: readonly System[]): str
           `This is a query tower: search it against documents embedded by \`${basename(embedder.model)}\`, ${embedder.documentTokens} tokens each.`,
         ]
       : [];
+  const tableNote = student.static
+    ? [
+        '',
+        'It is a table of token vectors. A text without a known token is the zero vector: it scores 0 against everything, and loaders that divide by the length without a guard give NaN for it.',
+      ]
+    : [];
   return [
     '---',
     'library_name: sentence-transformers',
@@ -100,6 +106,7 @@ function card(config: Config, dataset: Dataset, systems: readonly System[]): str
     `A dual-encoder made by onnx-distill ${VERSION} (pipeline ${config.pipeline})${from}${by.length ? ` with ${by.join(' and ')}` : ''}.`,
     `Losses: ${losses.map((l) => `${l.weight} x ${l.kind}`).join(' + ')}. Seed ${config.seed}. What made it, with hashes, is in distill.json.`,
     ...searched,
+    ...tableNote,
     ...table,
     '',
   ].join('\n');

@@ -14,6 +14,8 @@ export interface Teachers {
   /** Scores pairs; absent where labels alone teach. */
   teacher: Teacher | undefined;
   embedder: Teacher | undefined;
+  /** The same without the cache, to be timed. */
+  uncached: { teacher: Teacher | undefined; embedder: Teacher | undefined };
   close(): Promise<void>;
 }
 
@@ -23,9 +25,12 @@ export const defaultCache = (): string => join(process.env.XDG_CACHE_HOME ?? joi
 export async function openTeachers(config: Config, dataset: Dataset): Promise<Teachers> {
   const cache = ScoreCache.open(config.cache ?? defaultCache());
   const opened: Teacher[] = [];
+  const behind = new Map<Teacher | undefined, Teacher>();
   const keep = (t: Teacher): Teacher => {
     opened.push(t);
-    return cache.wrap(t);
+    const wrapped = cache.wrap(t);
+    behind.set(wrapped, t);
+    return wrapped;
   };
   const session = { threads: config.train.threads };
   const { teacher: t, embedder: e } = config;
@@ -66,6 +71,7 @@ export async function openTeachers(config: Config, dataset: Dataset): Promise<Te
   return {
     teacher,
     embedder,
+    uncached: { teacher: behind.get(teacher), embedder: behind.get(embedder) },
     async close() {
       for (const t of opened) await t.dispose();
       await cache.close();

@@ -1,4 +1,4 @@
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -85,3 +85,11 @@ test.each([minimal, { ...minimal, train: { steps: 7 } }])(
     expect(parseConfig(once)).toEqual(once);
   },
 );
+
+test('the configs of the benchmarks are valid', () => {
+  const folder = 'bench/configs';
+  const files = readdirSync(folder).filter((f) => f.endsWith('.yaml'));
+  expect(files.length).toBeGreaterThan(3);
+  for (const file of files)
+    expect(readConfig(join(folder, file)).output, file).toBe(`runs/${file.replace('.yaml', '')}`);
+});

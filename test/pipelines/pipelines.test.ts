@@ -1,6 +1,7 @@
 /** @file Every pipeline from end to end on a tiny world: what is saved is what was measured. */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { env, pipeline } from '@huggingface/transformers';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { losses } from '../../losses/index.ts';
 import type { ConfigInput } from '../../pipelines/config.ts';
@@ -66,6 +67,11 @@ describe('cross-to-dual', () => {
     expect(report.retention?.['ndcg@10']).toBeCloseTo(
       (figures(report, 'student')?.['ndcg@10'] ?? 0) / (figures(report, 'teacher')?.['ndcg@10'] ?? 1),
     );
+    for (const name of ['student', 'embedder', 'teacher'])
+      expect(report.systems.find((s) => s.name === name)).toMatchObject({
+        bytes: expect.any(Number),
+        queryMilliseconds: expect.any(Number),
+      });
     const made = JSON.parse(readFileSync(join(report.checkpoint, 'distill.json'), 'utf8'));
     expect(made).toMatchObject({ pipeline: 'cross-to-dual', seed: 0 });
     for (const key of ['teacher', 'embedder', 'model', 'options']) expect(made[key]).toMatch(/^[0-9a-f]{64}$/);
@@ -156,6 +162,14 @@ describe('static-queries', () => {
       if (order === 'none') expect(apart).toBeLessThan(1e-6);
       else expect(apart).toBeGreaterThan(1e-5);
       await encoder.dispose();
+
+      // The same vectors in transformers.js, padding and all.
+      env.allowRemoteModels = false;
+      const extract = await pipeline('feature-extraction', report.checkpoint, { dtype: 'fp32' });
+      const theirs = await extract([texts[0], texts[3]], { pooling: 'mean', normalize: true });
+      for (const [row, i] of [0, 3].entries())
+        for (let k = 0; k < 32; k++) expect(theirs.data[32 * row + k]).toBeCloseTo(at(i)[k], 5);
+      await extract.dispose();
     });
 });
 
