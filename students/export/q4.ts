@@ -1,5 +1,5 @@
-/** @file Four bits by blocks: MatMulNBits and GatherBlockQuantized of ONNX Runtime's own domain. */
-import { Expr } from '../../engine/expressions/expr.ts';
+/** @file Four bits by blocks: MatMulNBits of ONNX Runtime's own domain, and tables that plain operators unpack. */
+import { constant, Expr } from '../../engine/expressions/expr.ts';
 import type { Graph, Value } from '../../engine/graph/ir.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
 import { substitute, tableLookups, weightedProducts } from './int8.ts';
@@ -75,27 +75,47 @@ export function productsToQ4(graph: Graph): number {
   return products.length;
 }
 
-/** Every table becomes GatherBlockQuantized; tables whose width is no multiple of the block stay as they are. */
+/**
+ * Every table whose width is a multiple of the block: rows of bytes are looked up and unpacked by plain operators, since
+ * GatherBlockQuantized is missing from ONNX Runtime's builds for browsers. A byte holds a value of a block's first half
+ * (low) and one of its second.
+ */
 export function tablesToQ4(graph: Graph): number {
   const lookups = tableLookups(graph).filter(({ table }) => Number(table.constant?.dims[1]) % BLOCK === 0);
-  const made = new Map<Value, [Value, Value]>();
+  const made = new Map<Value, { bytes: Expr; scales: Expr }>();
   for (const { node, table } of lookups) {
     let parts = made.get(table);
     if (!parts) {
-      const [rows, width] = (table.constant as Tensor).dims;
+      const rows = (table.constant as Tensor).dims[0];
       const { packed, scales, blocks } = quantizeBlocks(table.constant as Tensor<'float32'>);
-      parts = [
-        graph.constant({ dtype: 'uint8', dims: [rows, width / 2], data: packed }, `${table.name}_q4`),
-        graph.constant({ dtype: 'float32', dims: [rows, blocks], data: scales }, `${table.name}_scale`),
-      ];
+      const bytes: Tensor = { dtype: 'uint8', dims: [rows, blocks, BLOCK / 2], data: halvesApart(packed) };
+      const scale: Tensor = { dtype: 'float32', dims: [rows, blocks, 1], data: scales };
+      parts = {
+        bytes: new Expr(graph, graph.constant(bytes, `${table.name}_q4`)),
+        scales: new Expr(graph, graph.constant(scale, `${table.name}_scale`)),
+      };
       made.set(table, parts);
     }
-    const [packed, scales] = parts;
-    const attributes = { bits: 4, block_size: BLOCK, gather_axis: 0, quantize_axis: 1 };
-    const inputs = [packed, node.inputs[1], scales];
-    const name = 'GatherBlockQuantized';
-    substitute(graph, node, new Expr(graph, graph.add(name, inputs, attributes, { domain: DOMAIN, name })));
+    const indices = new Expr(graph, node.inputs[1] as Value);
+    const bytes = parts.bytes.gather(indices).cast('float32'); // [..., blocks, 16]
+    const high = bytes.mul(1 / 16).op('Floor');
+    const low = bytes.sub(high.mul(16));
+    const values = low.concat([high], -1).sub(MIDDLE).mul(parts.scales.gather(indices)); // [..., blocks, 32]
+    const shape = indices.shape().concat([constant(graph, 'int64', [1], [-1])], 0);
+    substitute(graph, node, values.reshapeTo(shape));
   }
   graph.sort();
   return lookups.length;
+}
+
+/** Neighbours in a byte become values half a block apart. */
+function halvesApart(packed: Uint8Array): Uint8Array<ArrayBuffer> {
+  const out = new Uint8Array(packed.length);
+  const half = BLOCK / 2;
+  const value = (i: number): number => (i % 2 ? packed[i >> 1] >> 4 : packed[i >> 1] & 15);
+  for (let k = 0; k < packed.length; k++) {
+    const first = Math.floor(k / half) * BLOCK + (k % half);
+    out[k] = value(first) | (value(first + half) << 4);
+  }
+  return out;
 }

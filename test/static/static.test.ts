@@ -9,12 +9,12 @@ import { Expr } from '../../engine/expressions/expr.ts';
 import { Graph } from '../../engine/graph/ir.ts';
 import { encodeGraph } from '../../engine/graph/proto.ts';
 import { StaticEncoder } from '../../static/index.ts';
-import { writeCheckpoint } from '../../students/checkpoint.ts';
 import { Encoder } from '../../students/encoder.ts';
 import { exportFolder } from '../../students/export/folder.ts';
 import { freshModel } from '../../students/fresh.ts';
 import { texts } from '../loads/tools.ts';
 import { shared } from '../shared.ts';
+import { staticTower } from './tower.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'static-'));
 const [source, out] = [join(folder, 'source'), join(folder, 'out')];
@@ -29,35 +29,9 @@ const odd = [
   '𠀀漢 emoji 🎉 end',
 ];
 
-/** A static tower: last_hidden_state = Gather(table, input_ids), rows of special tokens 0. */
-async function staticTower(to: string, tokenizerFrom: string): Promise<void> {
-  const tokenizer = await TextTokenizer.load(tokenizerFrom);
-  const random = Random.of(3, 'table');
-  const V = tokenizer.vocabularySize;
-  const data = Float32Array.from({ length: V * WIDTH }, () => random.normal());
-  for (const special of ['[PAD]', '[CLS]', '[SEP]', '[MASK]', '[UNK]'])
-    data.fill(0, (tokenizer.idOf(special) ?? 0) * WIDTH, ((tokenizer.idOf(special) ?? 0) + 1) * WIDTH);
-  const graph = new Graph(14);
-  const ids = new Expr(graph, graph.input('input_ids', 'int64', ['batch', 'sequence']));
-  graph.input('attention_mask', 'int64', ['batch', 'sequence']);
-  const table = new Expr(graph, graph.constant({ dtype: 'float32', dims: [V, WIDTH], data }, 'table'));
-  graph.output(table.gather(ids).value, 'last_hidden_state');
-  await writeCheckpoint(to, {
-    model: encodeGraph(graph),
-    tokenizerFrom,
-    config: { model_type: 'bert', hidden_size: WIDTH, vocab_size: V },
-    pooling: 'mean',
-    normalize: true,
-    dimensions: WIDTH,
-    maxLength: 40,
-    provenance: {},
-    card: '# static\n',
-  });
-}
-
 beforeAll(async () => {
   await freshModel(join(folder, 'fresh'), { length: odd.length, text: (i) => odd[i] }, { vocabulary: 400, hidden: 16 });
-  await staticTower(source, join(folder, 'fresh'));
+  await staticTower(source, join(folder, 'fresh'), WIDTH);
   await exportFolder(source, out, { dtypes: ['static-int8', 'int8'] });
 });
 
@@ -74,7 +48,7 @@ test.skipIf(!shared)('also with the vocabulary of a real model over real texts',
   const model = join(shared ?? '', 'models/minilm-l6');
   const [from, to] = [join(folder, 'real'), join(folder, 'real-out')];
   mkdirSync(from, { recursive: true });
-  await staticTower(from, model);
+  await staticTower(from, model, WIDTH);
   await exportFolder(from, to, { dtypes: ['static-int8'] });
   const encoder = new StaticEncoder(readFileSync(join(to, 'static.safetensors')));
   const tokenizer = await TextTokenizer.load(to);
@@ -109,7 +83,7 @@ test('vectors are those of the ONNX file, and a text without tokens is all zeros
 
 test('special tokens with rows of their own take part, as in the ONNX file', async () => {
   const [from, to] = [join(folder, 'special'), join(folder, 'special-out')];
-  await staticTower(from, join(folder, 'fresh'));
+  await staticTower(from, join(folder, 'fresh'), WIDTH);
   const graph = new Graph(14);
   const ids = new Expr(graph, graph.input('input_ids', 'int64', ['batch', 'sequence']));
   graph.input('attention_mask', 'int64', ['batch', 'sequence']);
