@@ -1,5 +1,4 @@
 /** @file Training on a device: weights and moments stay there, token ids go in, losses come out. */
-import { gemmToMatMul } from '../engine/graph/gemm.ts';
 import { sizeOf, type Tensor } from '../engine/graph/tensor.ts';
 import { ResidentSession } from '../engine/runtime/resident.ts';
 import type { AdamWOptions } from './adamw.ts';
@@ -10,6 +9,7 @@ import type { Learner, LearnerState, LearnerStep } from './learner.ts';
 import { lossGraph } from './loss-graph.ts';
 import { wantedFeeds } from './plan.ts';
 import { assemble, groupFeeds, tidy } from './plan-whole.ts';
+import { CHUNK, rowChunks } from './row-chunks.ts';
 import { packStep, type StepBatch, type StepGraphOptions } from './step-graph.ts';
 
 /** Each group is a few hundred dispatches more; a device pads cheaper than it is told what to do. */
@@ -64,8 +64,6 @@ export class DeviceLearner implements Learner {
     const update = appendAdamW(built.graph, parameters, built.gradients, adamw);
     tidy(built.graph);
     built.graph.sort();
-    // Measured on an H100: WebGPU's Gemm reaches about half the rate of its MatMul.
-    if (options.session?.provider === 'webgpu' && !process.env.KEEP_GEMM) gemmToMatMul(built.graph);
     const session = await ResidentSession.load(built.graph, update.carried, options.session);
     const learner = new DeviceLearner(session, update, built, rest, adamw, encoder.dropout?.sites ?? 0);
     const zeros = (): Tensor<'float32'> => ({
@@ -84,7 +82,8 @@ export class DeviceLearner implements Learner {
     const t = this.updates + 1;
     const rates = [learningRate / (1 - betas[0] ** t), Math.sqrt(1 - betas[1] ** t), learningRate * weightDecay];
     const packed = packStep(batches[0], this.options, this.table, this.sites, first);
-    const feeds = wantedFeeds(this.session.inputs, packed.losses, groupFeeds(packed), {
+    const texts = groupFeeds(packed);
+    const feeds = wantedFeeds(this.session.inputs, packed.losses, texts, this.chunkFeeds(texts), {
       [RATES]: { dtype: 'float32', dims: [3], data: Float32Array.from(rates) },
     });
     const results = await this.session.run(feeds);
@@ -92,6 +91,16 @@ export class DeviceLearner implements Learner {
     const gradientNorm = number(this.update.norm);
     if (Number.isFinite(gradientNorm)) this.updates = t;
     return { loss: number(this.names.total), terms: this.names.terms.map(number), gradientNorm };
+  }
+
+  private chunkFeeds(texts: Record<string, Tensor>): Record<string, Tensor> {
+    const feeds: Record<string, Tensor> = {};
+    for (const { ids, places, tokens } of this.update.tables) {
+      const found = rowChunks(texts[ids].data as BigInt64Array);
+      feeds[places] = { dtype: 'int64', dims: [found.chunks, CHUNK], data: found.places };
+      feeds[tokens] = { dtype: 'int64', dims: [found.chunks], data: found.tokens };
+    }
+    return feeds;
   }
 
   async weights(): Promise<Map<string, Tensor>> {

@@ -4,6 +4,7 @@ import { constant, Expr } from '../engine/expressions/expr.ts';
 import type { Graph, Value } from '../engine/graph/ir.ts';
 import { sizeOf } from '../engine/graph/tensor.ts';
 import type { AdamWOptions } from './adamw.ts';
+import { CHUNK } from './row-chunks.ts';
 
 /** A parameter's stretch of the flat vectors. */
 export interface Stretch {
@@ -20,6 +21,14 @@ export interface GraphAdamW {
   carried: ReadonlyMap<string, string>;
   /** Output: the gradients' global norm before clipping. */
   norm: string;
+  /** Tables whose rows belong to a group's token ids: that input, and those that take the ids' chunks (see rowChunks). */
+  tables: readonly RowInputs[];
+}
+
+export interface RowInputs {
+  ids: string;
+  places: string;
+  tokens: string;
 }
 
 export const WEIGHTS = 'adamw.weights';
@@ -58,9 +67,10 @@ export function appendAdamW(
   const rates = new Expr(graph, graph.input(RATES, 'float32', [3]));
 
   const parts: Expr[] = [];
+  const tables: RowInputs[] = [];
   for (const [i, p] of ordered.entries()) {
     const { offset, dims } = stretches[i];
-    parts.push(flatGradient(graph, gradients.get(p.name), dims));
+    parts.push(flatGradient(graph, gradients.get(p.name), dims, tables));
     const view = weights.slice(offset, offset + sizeOf(dims), 0).reshape(...dims);
     graph.replace(p.value, view.value);
     graph.inputs.splice(graph.inputs.indexOf(p.value), 1);
@@ -90,19 +100,46 @@ export function appendAdamW(
       [SECOND, out(finite.where(v, second), `${SECOND}.next`)],
     ]),
     norm: out(norm, 'adamw.norm'),
+    tables,
   };
 }
 
 /** A gradient as a vector; rows are added into a table of zeros, one group of texts after the other. */
-function flatGradient(graph: Graph, gradient: Gradient | undefined, dims: readonly number[]): Expr {
+function flatGradient(
+  graph: Graph,
+  gradient: Gradient | undefined,
+  dims: readonly number[],
+  tables: RowInputs[],
+): Expr {
   if (!gradient) return zeros(graph, sizeOf(dims));
   if ('dense' in gradient) return new Expr(graph, gradient.dense).reshape(-1);
   let table = zeros(graph, sizeOf(dims)).reshape(...dims);
-  for (const { indices, rows } of gradient.rows)
-    table = table.op('ScatterND', [new Expr(graph, indices).unsqueeze(-1), new Expr(graph, rows)], {
-      reduction: 'add',
-    });
+  for (const part of gradient.rows) {
+    const { indices, rows } = gathered(graph, part, dims[1], tables);
+    table = table.op('ScatterND', [indices.unsqueeze(-1), rows], { reduction: 'add' });
+  }
   return table.reshape(-1);
+}
+
+/** Rows of a group's tokens, equal ones summed by chunks: adding a row for each occurrence of a frequent word takes long. */
+function gathered(
+  graph: Graph,
+  part: { indices: Value; rows: Value },
+  width: number,
+  tables: RowInputs[],
+): { indices: Expr; rows: Expr } {
+  const rows = new Expr(graph, part.rows);
+  const source = part.indices.producer?.op === 'Reshape' ? part.indices.producer.inputs[0] : part.indices;
+  if (!source?.name.endsWith('.input_ids') || !graph.inputs.includes(source))
+    return { indices: new Expr(graph, part.indices), rows };
+  const names = { ids: source.name, places: `${source.name}.places`, tokens: `${source.name}.tokens` };
+  const input = (name: string, dims: (number | string)[]): Expr =>
+    new Expr(graph, graph.inputs.find((v) => v.name === name) ?? graph.input(name, 'int64', dims));
+  const tokens = input(names.tokens, [`${source.name}.chunks`]);
+  const places = input(names.places, [`${source.name}.chunks`, CHUNK]);
+  if (!tables.some((t) => t.ids === names.ids)) tables.push(names);
+  const padded = rows.concat([zeros(graph, width).reshape(1, width)], 0);
+  return { indices: tokens, rows: padded.gather(places).sum([1]) };
 }
 
 const zeros = (graph: Graph, size: number): Expr => spread(constant(graph, 'float32', [1], [0]), size);

@@ -72,7 +72,7 @@ export class ResidentSession {
     if (held.location === 'cpu')
       return { dtype: 'float32', dims: held.dims, data: (held.data as Float32Array).slice() };
     this.download ??= await downloader(this.options);
-    const { out } = await this.download.run({ in: held.reshape([held.size]) });
+    const { out } = await this.download.run({ in: held });
     return { dtype: 'float32', dims: held.dims, data: out.data as Float32Array };
   }
 
