@@ -6,7 +6,8 @@ import { encodeSafetensors } from '../../engine/graph/safetensors.ts';
 import { writeCheckpoint } from '../checkpoint.ts';
 import { readJson } from '../folder.ts';
 import { loadStudent, type Student } from '../student.ts';
-import { compact, type ExportDType, fileNames } from './compact.ts';
+import { compact } from './compact.ts';
+import { type DTypeName, type ExportDType, fileNames } from './dtypes.ts';
 import { huggingFaceWeights } from './names.ts';
 import { STATIC_FILE, staticFile, staticTable } from './static-file.ts';
 import { factorise, keepRows } from './tables.ts';
@@ -18,8 +19,6 @@ import {
   vocabTxt,
   withLimits,
 } from './vocabulary.ts';
-
-export type DTypeName = ExportDType | 'static-int8';
 
 export interface ExportFolderOptions {
   dtypes: readonly DTypeName[];
@@ -94,7 +93,7 @@ export async function exportFolder(
       made.push({ dtype, file: STATIC_FILE, bytes: bytes.length });
       continue;
     }
-    const bytes = compact(graph, {
+    const bytes = await compact(graph, {
       dtype,
       tables: options.tables,
       half: options.half,

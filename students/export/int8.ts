@@ -10,6 +10,9 @@ const LEAST_HALF = 2 ** -14;
 /** Smaller tables stay as they are. */
 const SMALLEST_TABLE = 1024;
 
+/** How a constant is called whose products stay in float. */
+export const OUTLIERS = '_outliers';
+
 /** A product with a weight on its right, as [K, N]. */
 export interface Product {
   node: Node;
@@ -24,6 +27,7 @@ export function weightedProducts(graph: Graph): Product[] {
   return graph.nodes.flatMap((node): Product[] => {
     const [input, weight, bias] = node.inputs;
     if (!input || !weight || weight.constant?.dtype !== 'float32' || weight.constant.dims.length !== 2) return [];
+    if (weight.name.endsWith(OUTLIERS)) return [];
     const t = weight.constant as Tensor<'float32'>;
     if (node.op === 'MatMul') return [{ node, input, weight: t, name: weight.name }];
     const plain =
@@ -107,19 +111,34 @@ export function productsToInt8(graph: Graph): number {
   return products.length;
 }
 
-/** A table [V, D] as int8 rows and a scale each; where they fit, scales are halves. */
-export function quantizeRows(table: Tensor<'float32'>): { rows: Tensor<'int8'>; scales: Tensor } {
-  const [rows, width] = table.dims;
+/** Tables from here on have a scale of 256 a row, one byte each, in place of one of their own. */
+const MANY_ROWS = 2048;
+
+/**
+ * A table [V, D] as int8 rows with a scale each, or for large ones with the nearest larger of 256 scales, spread evenly in
+ * the logarithm between the least and the largest.
+ */
+export function quantizeRows(table: Tensor<'float32'>): {
+  rows: Tensor<'int8'>;
+  scales: Float32Array;
+  levels?: { of: Uint8Array; scales: Float32Array };
+} {
+  const [V, width] = table.dims;
   const rowOf = (i: number): number => Math.floor(i / width);
-  const exact = quantize(table.data, rows, rowOf);
-  const fits = exact.scales.every((s) => s === 0 || s >= LEAST_HALF);
-  const { data, scales } = fits ? quantize(table.data, rows, rowOf, halfRounded) : exact;
-  return {
-    rows: { dtype: 'int8', dims: table.dims, data },
-    scales: fits
-      ? { dtype: 'float16', dims: [rows, 1], data: Uint16Array.from(scales, floatToHalf) }
-      : { dtype: 'float32', dims: [rows, 1], data: scales },
-  };
+  if (V < MANY_ROWS) {
+    const { data, scales } = quantize(table.data, V, rowOf, roundedToHalf);
+    return { rows: { dtype: 'int8', dims: table.dims, data }, scales };
+  }
+  const exact = quantize(table.data, V, rowOf).scales.filter((s) => s > 0);
+  const least = exact.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
+  const largest = exact.reduce((a, b) => Math.max(a, b), 0);
+  const step = Math.log(largest / least) / 255 || 1;
+  const levels = Float32Array.from({ length: 256 }, (_, k) => (k === 255 ? largest : least * Math.exp(k * step)));
+  const levelOf = (scale: number): number =>
+    scale > 0 ? Math.min(255, Math.max(0, Math.ceil(Math.log(scale / least) / step - 1e-6))) : 0;
+  const { data, scales } = quantize(table.data, V, rowOf, (s) => levels[levelOf(s)]);
+  const of = Uint8Array.from(scales, (s) => levels.indexOf(s));
+  return { rows: { dtype: 'int8', dims: table.dims, data }, scales, levels: { of, scales: levels } };
 }
 
 /** The look-ups of rows in float tables, with their tables. */
@@ -131,27 +150,27 @@ export function tableLookups(graph: Graph): { node: Node; table: Value }[] {
   });
 }
 
-/** Gather(T, i) = Cast(Gather(T_q, i)) * Gather(s, i) for every table. */
+/** Gather(T, i) = Cast(Gather(T_q, i)) * Gather(s, i) for every table; what leads to s is folded when the file is loaded. */
 export function tablesToInt8(graph: Graph): number {
   const lookups = tableLookups(graph);
   const made = new Map<Value, { rows: Expr; scales: Expr }>();
   for (const { node, table } of lookups) {
     let parts = made.get(table);
     if (!parts) {
-      const { rows, scales } = quantizeRows(table.constant as Tensor<'float32'>);
-      parts = {
-        rows: new Expr(graph, graph.constant(rows, `${table.name}_quantized`)),
-        scales: new Expr(graph, graph.constant(scales, `${table.name}_scale`)),
-      };
+      const { rows, scales, levels } = quantizeRows(table.constant as Tensor<'float32'>);
+      const constant = (t: Tensor, suffix: string): Expr =>
+        new Expr(graph, graph.constant(t, `${table.name}_${suffix}`));
+      const V = scales.length;
+      const scale = levels
+        ? constant({ dtype: 'float32', dims: [256], data: levels.scales }, 'scale').gather(
+            constant({ dtype: 'uint8', dims: [V, 1], data: levels.of }, 'level').cast('int32'),
+          )
+        : constant({ dtype: 'float32', dims: [V, 1], data: scales }, 'scale');
+      parts = { rows: constant(rows, 'quantized'), scales: scale };
       made.set(table, parts);
     }
     const indices = new Expr(graph, node.inputs[1] as Value);
-    const scale = parts.scales.gather(indices);
-    const out = parts.rows
-      .gather(indices)
-      .cast('float32')
-      .mul(parts.scales.value.constant?.dtype === 'float16' ? scale.cast('float32') : scale);
-    substitute(graph, node, out);
+    substitute(graph, node, parts.rows.gather(indices).cast('float32').mul(parts.scales.gather(indices)));
   }
   graph.sort();
   return lookups.length;

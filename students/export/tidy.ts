@@ -79,18 +79,20 @@ function shareEqual(graph: Graph): void {
   }
 }
 
-/** Drops nodes' names and numbers the values between them: a small quantised model is a tenth names. */
+/** Drops nodes' names and numbers the values and constants: of a small quantised model a good part is names. */
 export function shortNames(graph: Graph): Graph {
   const kept = new Set([...graph.inputs, ...graph.outputs]);
-  const taken = new Set([...kept, ...graph.constants].map((v) => v.name));
+  const taken = new Set([...kept].map((v) => v.name));
   let n = 0;
+  const rename = (v: Value): void => {
+    if (!v.name || kept.has(v)) return;
+    do v.name = `v${n++}`;
+    while (taken.has(v.name));
+  };
+  for (const v of graph.constants) rename(v);
   for (const node of graph.nodes) {
     node.name = '';
-    for (const v of node.outputs) {
-      if (!v.name || kept.has(v)) continue;
-      do v.name = `v${n++}`;
-      while (taken.has(v.name));
-    }
+    for (const v of node.outputs) rename(v);
   }
   return graph;
 }

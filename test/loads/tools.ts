@@ -6,7 +6,7 @@ import { TextTokenizer } from '../../data/tokenizer.ts';
 import { encodeGraph } from '../../engine/graph/proto.ts';
 import { writeCheckpoint } from '../../students/checkpoint.ts';
 import { Encoder } from '../../students/encoder.ts';
-import { exportDTypes } from '../../students/export/compact.ts';
+import { exportDTypes } from '../../students/export/dtypes.ts';
 import { exportFolder } from '../../students/export/folder.ts';
 import { freshModel } from '../../students/fresh.ts';
 import { loadStudent } from '../../students/student.ts';

@@ -4,15 +4,17 @@ import { mkdtempSync, readFileSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { writeWhole } from '../../common/files.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
 import { constant, Expr } from '../../engine/expressions/expr.ts';
 import { Graph } from '../../engine/graph/ir.ts';
-import { loadGraph } from '../../engine/graph/proto.ts';
+import { encodeGraph, loadGraph } from '../../engine/graph/proto.ts';
 import { readSafetensors } from '../../engine/graph/safetensors.ts';
 import { halfToFloat, type Tensor, tensor } from '../../engine/graph/tensor.ts';
 import { Session } from '../../engine/runtime/session.ts';
 import { Encoder } from '../../students/encoder.ts';
-import { compact, type ExportDType, exportDTypes } from '../../students/export/compact.ts';
+import { compact } from '../../students/export/compact.ts';
+import { type ExportDType, exportDTypes } from '../../students/export/dtypes.ts';
 import { exportFolder } from '../../students/export/folder.ts';
 import { floatToHalf } from '../../students/export/half.ts';
 import { huggingFaceWeights } from '../../students/export/names.ts';
@@ -21,6 +23,7 @@ import { factorise, symmetricEigen } from '../../students/export/tables.ts';
 import { transposed } from '../../students/export/tidy.ts';
 import { cutVocabulary, type TokenizerJson } from '../../students/export/vocabulary.ts';
 import { freshModel } from '../../students/fresh.ts';
+import { loadStudent } from '../../students/student.ts';
 import { texts } from '../loads/tools.ts';
 import { pythonWith } from '../python.ts';
 import { shared } from '../shared.ts';
@@ -122,7 +125,7 @@ describe('files', () => {
     for (const dtype of exportDTypes) {
       const options = { dtype, pooling: 'mean', normalize: true, width: 64, separator: 3 } as const;
       const hash = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
-      expect(hash(compact(graph, options))).toBe(hash(compact(graph, options)));
+      expect(hash(await compact(graph, options))).toBe(hash(await compact(graph, options)));
     }
   });
 
@@ -150,13 +153,49 @@ describe('files', () => {
   });
 });
 
+const quantizer = pythonWith('onnxruntime.quantization', 'onnx');
+
+test.skipIf(!quantizer || !shared)(
+  'int8 beside quantize_dynamic: no larger, and nearer to the checkpoint',
+  async () => {
+    const from = join(folder, 'two-layers');
+    const student = await loadStudent(join(shared ?? '', 'models/minilm-l6'), { layers: [0, 5] });
+    await writeWhole(join(from, 'source.onnx'), encodeGraph(student.graph));
+    const options = { dtype: 'int8', pooling: 'mean', normalize: true, width: 384, separator: 102 } as const;
+    await writeWhole(join(from, 'ours.onnx'), await compact(student.graph, options));
+    const script = `from onnxruntime.quantization import quantize_dynamic, QuantType
+import sys
+for name, channels in (('tensor', False), ('channel', True)):
+    quantize_dynamic(sys.argv[1] + '/source.onnx', f'{sys.argv[1]}/{name}.onnx', weight_type=QuantType.QInt8, per_channel=channels)`;
+    execFileSync(quantizer as string, ['-c', script, from], { stdio: 'pipe' });
+    const cosine = async (name: string): Promise<number> => {
+      const read = async (file: string): Promise<Float32Array> => {
+        const { tokenizer, pooling, normalize } = student;
+        const own = { tokenizer, pooling, normalize, maxLength: 64, hash: file, name: file };
+        const encoder = await Encoder.of(await loadGraph(join(from, file)), own);
+        const vectors = await encoder.encode(texts);
+        await encoder.dispose();
+        return vectors;
+      };
+      const all = cosines(await read('source.onnx'), await read(name), 384);
+      return all.reduce((a, b) => a + b) / all.length;
+    };
+    const ours = await cosine('ours.onnx');
+    expect(ours).toBeGreaterThan(0.995);
+    for (const name of ['tensor.onnx', 'channel.onnx']) {
+      expect(statSync(join(from, 'ours.onnx')).size, name).toBeLessThanOrEqual(statSync(join(from, name)).size);
+      expect(ours, name).toBeGreaterThan(await cosine(name));
+    }
+  },
+);
+
 const fileOf = (d: ExportDType): string =>
   ({ fp32: 'model.onnx', fp16: 'model_fp16.onnx', int8: 'model_quantized.onnx', q4: 'model_q4.onnx' })[d];
 
 test('text cut off without its last special token gets it back, and padding stays padding', async () => {
   const graph = await loadGraph(join(source, 'onnx', 'model.onnx'));
   const options = { dtype: 'fp32', pooling: 'mean', normalize: true, width: 64, separator: 3 } as const;
-  const session = await Session.load(compact(graph, options));
+  const session = await Session.load(await compact(graph, options));
   const run = async (ids: number[][], mask: number[][]): Promise<Float32Array> => {
     const dims = [ids.length, ids[0].length];
     const result = await session.run({
@@ -282,7 +321,7 @@ describe.skipIf(!shared)('families of the zoo', () => {
       ['int8', 0.98],
       ['q4', 0.9],
     ] as const) {
-      const session = await Session.load(compact(graph, { dtype, pooling: 'mean', normalize: true, width: 32 }));
+      const session = await Session.load(await compact(graph, { dtype, pooling: 'mean', normalize: true, width: 32 }));
       const { sentence_embedding: e } = await session.run(feeds);
       first ??= e.data as Float32Array;
       expect(Math.min(...cosines(first, e.data as Float32Array, 32)), `${name} ${dtype}`).toBeGreaterThan(least);
