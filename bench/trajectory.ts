@@ -8,11 +8,16 @@
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { InputError } from '../common/errors.ts';
 import { padBatch } from '../data/batches.ts';
 import { openBeir } from '../data/beir.ts';
+import { findFile, readLines } from '../data/lines.ts';
 import { TextTokenizer } from '../data/tokenizer.ts';
+import type { Pooling } from '../engine/expressions/pooling.ts';
+import { keepLayers } from '../engine/graph/layers.ts';
 import { loadGraph } from '../engine/graph/proto.ts';
 import { infoNCE } from '../losses/info-nce.ts';
+import { readModelFolder } from '../students/folder.ts';
 import { DeviceLearner } from '../training/device-learner.ts';
 import { HostLearner } from '../training/learner.ts';
 import { type StepBatch, StepGraph, type StepGraphOptions } from '../training/step-graph.ts';
@@ -24,7 +29,11 @@ interface Trajectory {
   batch: number;
   max_length: number;
   temperature: number;
-  optimizer: { lr: number; betas: [number, number]; eps: number; weight_decay: number };
+  /** By default what the model folder says. */
+  pooling?: Pooling;
+  /** Layers kept before training; all by default. */
+  layers?: number[];
+  optimizer: { name?: string; lr: number; betas?: [number, number]; eps?: number; weight_decay?: number };
   steps: { loss: number; gradient_norm: number }[];
 }
 
@@ -43,17 +52,22 @@ export async function* trajectory(
   provider: 'cpu' | 'webgpu' | 'cuda' = 'cpu',
 ): AsyncGenerator<TrajectoryStep> {
   const c: Trajectory = JSON.parse(await readFile(file, 'utf8'));
-  const model = join(shared, c.model);
+  const { folder, model, pooling } = await readModelFolder(join(shared, c.model));
   const data = await openBeir(join(shared, c.data));
-  const tokenizer = await TextTokenizer.load(model);
-  const rows = [...data.qrels('train')]
-    .flatMap(([q, docs]) => [...docs.keys()].map((d) => [q, d] as const))
-    .slice(c.first_row);
-  const { lr, betas, eps, weight_decay } = c.optimizer;
+  const tokenizer = await TextTokenizer.load(folder);
+  const rows = (await judgedRows(join(shared, c.data, 'qrels/train.tsv'))).slice(c.first_row ?? 0);
+  const { name = 'adamw', lr, betas, eps, weight_decay } = c.optimizer;
+  if (!/^adamw$/i.test(name))
+    throw new InputError({
+      code: 'trajectory.optimizer',
+      subject: `${file}: optimizer '${name}'`,
+      expected: 'adamw',
+      remedy: 'make the case with torch.optim.AdamW',
+    });
   const adamw = { betas, eps, weightDecay: weight_decay, decayNormsAndBiases: true };
   const options: StepGraphOptions = {
-    encoder: await loadGraph(join(model, 'onnx/model.onnx')),
-    pooling: 'mean',
+    encoder: c.layers ? keepLayers(await loadGraph(model), c.layers) : await loadGraph(model),
+    pooling: c.pooling ?? pooling,
     normalize: true,
     losses: [{ loss: infoNCE({ temperature: c.temperature }), weight: 1 }],
   };
@@ -62,11 +76,17 @@ export async function* trajectory(
       ? new HostLearner(await StepGraph.create(options), adamw)
       : await DeviceLearner.create({ ...options, session: { provider } }, adamw);
   const tolerance = provider === 'cpu' ? 1e-4 : 1e-3;
-  const n = c.batch;
-  const eye = Float32Array.from({ length: n * n }, (_, i) => Number(Math.floor(i / n) === i % n));
   try {
     for (const [k, reference] of c.steps.entries()) {
-      const batch = rows.slice(k * n, (k + 1) * n);
+      const batch = rows.slice(k * c.batch, (k + 1) * c.batch);
+      const n = batch.length;
+      if (!n)
+        throw new InputError({
+          code: 'trajectory.rows',
+          subject: `${file}: step ${k} begins after the last of ${rows.length} rows`,
+          remedy: 'name fewer steps or an earlier first_row',
+        });
+      const eye = Float32Array.from({ length: n * n }, (_, i) => Number(Math.floor(i / n) === i % n));
       const encode = (text: string) => tokenizer.encode(text, c.max_length);
       const text = (table: typeof data.queries, id: string): string => table.text(table.indexOf(id) as number);
       const ones = { dtype: 'float32', dims: [n, n], data: new Float32Array(n * n).fill(1) } as const;
@@ -99,6 +119,16 @@ export async function* trajectory(
   } finally {
     await learner.release();
   }
+}
+
+/** Query and document of each line, in the file's order: that is the order of the case's rows. */
+async function judgedRows(file: string): Promise<[query: string, document: string][]> {
+  const rows: [string, string][] = [];
+  for await (const { text, number } of readLines(findFile(file) ?? file)) {
+    const [query, document] = text.split('\t');
+    if (number > 1 && query && document) rows.push([query, document]);
+  }
+  return rows;
 }
 
 if (import.meta.filename === process.argv[1]) {

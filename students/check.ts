@@ -49,8 +49,15 @@ export async function checkModel(folder: string): Promise<ModelCheck> {
   }
   const weights = trainableConstants(graph);
   const parameters = weights.reduce((n, v) => n + sizeOf((v.constant as Tensor).dims), 0);
-  normalize(graph, file);
-  const missing = [...new Set(withoutRule(graph, weights).map((n) => n.title))];
+  let missing: string[];
+  try {
+    normalize(graph, file);
+    missing = [...new Set(withoutRule(graph, weights).map((n) => n.title))];
+  } catch (error) {
+    // A fused operator used in a way that has no rule.
+    if (!(error instanceof InputError) || error.code !== 'onnx.fused') throw error;
+    missing = [error.message];
+  }
   fuse(graph);
   let forward: number | undefined;
   try {
@@ -63,7 +70,7 @@ export async function checkModel(folder: string): Promise<ModelCheck> {
       );
     const shapes = await probe(graph, [sample(2, 5), sample(3, 7)]);
     forward = 0;
-    for (const node of graph.nodes) for (const v of node.outputs) forward += bytesOf(v, shapes.get(v));
+    for (const node of graph.nodes) for (const v of node.outputs) if (isKept(v)) forward += bytesOf(v, shapes.get(v));
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
   }
@@ -100,6 +107,20 @@ export function checkTrainable(graph: Graph, file: string): void {
       remedy: 'export the model without it; `distill check` lists all such operators of a model',
     });
 }
+
+/** Operators whose gradient reads none of their inputs, and those whose gradient reads their output. */
+const linear = new Set(
+  'Add Sub Neg Sum Concat Split Slice Pad Reshape Flatten Squeeze Unsqueeze Transpose Expand Identity Cast Where ReduceSum ReduceMean Gather Shape'.split(
+    ' ',
+  ),
+);
+const readsOutput = new Set(
+  'Softmax LogSoftmax Tanh Sigmoid Exp Relu Sqrt Reciprocal ReduceL2 LayerNormalization'.split(' '),
+);
+
+/** Whether the way back reads a forward value, which must be held until then. */
+const isKept = (v: Value): boolean =>
+  readsOutput.has(v.producer?.op ?? '') || [...v.readers].some((n) => !linear.has(n.op));
 
 function bytesOf(v: Value, shape: { dtype: string; dims: readonly Dim[] } | undefined): number {
   if (!v.name || !shape || !isFloat(shape.dtype as 'float32')) return 0;

@@ -1,6 +1,6 @@
 /** @file Constants as files write them (nodes, quantised weights, branches that are settled) as plain constants, when a file is read. */
 import { InputError } from '../../common/errors.ts';
-import type { Attribute, Graph, Node } from './ir.ts';
+import type { Attribute, Graph, Node, Value } from './ir.ts';
 import { castFloat, sizeOf, type Tensor, tensor } from './tensor.ts';
 
 /** Constant nodes become constants. */
@@ -64,4 +64,37 @@ function dequantized(node: Node, q: Tensor, scaleTensor: Tensor, zero: Tensor | 
     data[i] = (Number(q.data[i]) - Number(zero?.data[at] ?? 0)) * scale[at];
   }
   return { dtype: 'float32', dims: q.dims, data };
+}
+
+const comparisons: Readonly<Record<string, ((a: number, b: number) => boolean) | undefined>> = {
+  And: (a, b) => Boolean(a && b),
+  Equal: (a, b) => a === b,
+  Greater: (a, b) => a > b,
+  Less: (a, b) => a < b,
+  Or: (a, b) => Boolean(a || b),
+};
+
+/** The numbers of a value that hangs on constants and on dimensions the file states; undefined where it does not. */
+export function settle(v: Value): number[] | undefined {
+  if (v.constant) return Array.from(v.constant.data as ArrayLike<number | bigint>, Number);
+  const node = v.producer;
+  if (!node) return undefined;
+  if (node.op === 'Constant') {
+    const [[kind, a]] = [...node.attributes];
+    return Array.from(constantOf(kind, a).data as ArrayLike<number | bigint>, Number);
+  }
+  const [first, second] = node.inputs;
+  if (node.op === 'Gather' && first?.producer?.op === 'Shape' && second) {
+    const dims = first.producer.inputs[0]?.dims;
+    const at = settle(second)?.[0];
+    const dim = at === undefined ? undefined : dims?.at(at);
+    return typeof dim === 'number' ? [dim] : undefined;
+  }
+  const a = first ? settle(first) : undefined;
+  if (!a) return undefined;
+  if (['Cast', 'Identity', 'Squeeze', 'Unsqueeze'].includes(node.op)) return a;
+  if (node.op === 'Not') return a.map((x) => Number(!x));
+  const compare = comparisons[node.op];
+  const b = second ? settle(second) : undefined;
+  return compare && b ? a.map((x, i) => Number(compare(x, b[b.length === 1 ? 0 : i]))) : undefined;
 }

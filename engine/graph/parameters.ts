@@ -9,9 +9,7 @@ import { isFloat, sizeOf, type Tensor } from './tensor.ts';
  */
 export function trainableConstants(graph: Graph): Value[] {
   const constants = graph.constants.filter((v) => v.constant && isFloat(v.constant.dtype));
-  const tables = constants.filter(
-    (v) => v.constant?.dims.length && sizeOf(v.constant.dims) > 1 && withinOne(v.constant),
-  );
+  const tables = constants.filter((v) => (v.constant?.dims.length ?? 0) >= 2 && withinOne(v.constant as Tensor));
   return constants.filter((v) => {
     const { dims, data } = v.constant as Tensor;
     if (sizeOf(dims) === 1) return dims.length === 1 && biasOfOne(v);
@@ -36,7 +34,7 @@ function biasOfOne(v: Value): boolean {
 const withinOne = (t: Tensor): boolean =>
   t.dtype === 'float32' && (t.data as Float32Array).every((x) => Math.abs(x) <= 1);
 
-/** Whether two tables are the sines and cosines of the same angles: a^2 + b^2 = 1 everywhere. */
+/** Whether two tables (not vectors: a scale of ones and a shift of zeros are no angles) are the sines and cosines of the same angles: a^2 + b^2 = 1 everywhere. */
 function onOneCircle(v: Value, other: Value): boolean {
   const [a, b] = [v.constant as Tensor, other.constant as Tensor];
   if (v === other || a.dtype !== 'float32' || String(a.dims) !== String(b.dims)) return false;

@@ -1,7 +1,6 @@
 /** @file Between files and graphs: the only place that knows protobuf. Nothing in a file's header is believed before its bytes. */
 
-import { readFile, realpath, stat } from 'node:fs/promises';
-import { dirname, isAbsolute, join, relative } from 'node:path';
+import { readFile } from 'node:fs/promises';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import {
   type AttributeProto,
@@ -10,12 +9,10 @@ import {
   AttributeProto_AttributeType as Kind,
   type ModelProto,
   ModelProtoSchema,
+  type NodeProto,
   NodeProtoSchema,
-  TensorProto_DataType as Onnx,
   OperatorSetIdProtoSchema,
   type TensorProto,
-  TensorProto_DataLocation,
-  TensorProtoSchema,
   TensorShapeProto_DimensionSchema,
   TensorShapeProtoSchema,
   TypeProto_TensorSchema,
@@ -24,38 +21,21 @@ import {
   ValueInfoProtoSchema,
 } from 'onnx-buf';
 import { InputError } from '../../common/errors.ts';
-import { foldDequantized, inlineConstants } from './constants.ts';
+import { foldDequantized, inlineConstants, settle } from './constants.ts';
 import { type Attribute, type Dim, Graph, Node, Value } from './ir.ts';
-import { arrayTypes, type DType, sizeOf, type Tensor, type TypedArray } from './tensor.ts';
+import {
+  dtypeOf,
+  type ExternalData,
+  externalLocation,
+  onnxType,
+  readExternal,
+  type Source,
+  tensorOf,
+  tensorProto,
+} from './stored.ts';
+import type { Tensor } from './tensor.ts';
 
-const dtypeOf = new Map<number, DType>([
-  [Onnx.FLOAT, 'float32'],
-  [Onnx.DOUBLE, 'float64'],
-  [Onnx.FLOAT16, 'float16'],
-  [Onnx.BFLOAT16, 'bfloat16'],
-  [Onnx.INT64, 'int64'],
-  [Onnx.INT32, 'int32'],
-  [Onnx.INT16, 'int16'],
-  [Onnx.INT8, 'int8'],
-  [Onnx.UINT64, 'uint64'],
-  [Onnx.UINT32, 'uint32'],
-  [Onnx.UINT16, 'uint16'],
-  [Onnx.UINT8, 'uint8'],
-  [Onnx.BOOL, 'bool'],
-]);
-const codeOf = new Map([...dtypeOf].map(([code, dtype]) => [dtype, code]));
-/** ONNX's number for an element type, as the attribute `to` of Cast wants it. */
-export const onnxType = (dtype: DType): number => codeOf.get(dtype) as number;
-/** The element type that ONNX's number stands for. */
-export const fromOnnxType = (code: number): DType | undefined => dtypeOf.get(code);
-
-/** Bytes of files that hold weights outside the model file, by the name the model gives them. */
-export type ExternalData = ReadonlyMap<string, Uint8Array>;
-
-interface Source {
-  file: string;
-  external: ExternalData;
-}
+export { type ExternalData, fromOnnxType, onnxType } from './stored.ts';
 
 /**
  * Reads an ONNX file with its external data.
@@ -141,40 +121,6 @@ function* tensorsOf(model: ModelProto): Generator<TensorProto> {
   for (const node of model.graph?.node ?? []) for (const a of node.attribute) if (a.t) yield a.t;
 }
 
-const entry = (t: TensorProto, key: string): string | undefined => t.externalData.find((e) => e.key === key)?.value;
-
-const externalLocation = (t: TensorProto): string | undefined =>
-  t.dataLocation === TensorProto_DataLocation.EXTERNAL ? (entry(t, 'location') ?? '') : undefined;
-
-/** A model file may only name data beside or below itself, links resolved. */
-async function readExternal(file: string, location: string): Promise<Uint8Array> {
-  const refuse = (why: string, remedy: string): never => {
-    throw new InputError({
-      code: 'onnx.external-data',
-      subject: `${file} keeps weights in '${location}', ${why}`,
-      remedy,
-    });
-  };
-  const outside = (path: string): boolean =>
-    path === '..' || path.startsWith('../') || path.startsWith('..\\') || isAbsolute(path);
-  const folder = dirname(file);
-  if (!location || outside(location) || outside(relative(folder, join(folder, location))))
-    refuse('which leads outside its folder', 'use a model whose data lies beside it');
-  const path = join(folder, location);
-  try {
-    if (outside(relative(await realpath(folder), await realpath(path))))
-      refuse('which leads outside its folder', 'use a model whose data lies beside it');
-    if (!(await stat(path)).isFile()) refuse('which is not a file', 'put the data file beside the model');
-    return await readFile(path);
-  } catch (cause) {
-    if (cause instanceof InputError) throw cause;
-    return refuse(
-      `which cannot be read (${(cause as NodeJS.ErrnoException).code})`,
-      'put the data file beside the model',
-    );
-  }
-}
-
 function toGraph(model: ModelProto, source: Source): Graph {
   const proto = model.graph as NonNullable<ModelProto['graph']>;
   const bad = (what: string, remedy: string): InputError =>
@@ -197,7 +143,32 @@ function toGraph(model: ModelProto, source: Source): Graph {
     known.set(info.name, graph.input(info.name, dtype, dimsOf(info) ?? []));
   }
   const infos = new Map([...proto.valueInfo, ...proto.output].map((info) => [info.name, info]));
-  for (const n of proto.node) {
+  readNodes(proto.node, { graph, known, infos, source, bad });
+  for (const info of proto.output) {
+    const value = known.get(info.name);
+    if (!value) throw bad(`output '${info.name}' is never made`, 'export it again');
+    graph.outputs.push(value);
+  }
+  inlineConstants(graph);
+  foldDequantized(graph);
+  return graph;
+}
+
+interface Scope {
+  graph: Graph;
+  known: Map<string, Value>;
+  infos: ReadonlyMap<string, ValueInfoProto>;
+  source: Source;
+  bad: (what: string, remedy: string) => InputError;
+}
+
+function readNodes(nodes: readonly NodeProto[], scope: Scope): void {
+  const { graph, known, infos, source, bad } = scope;
+  for (const n of nodes) {
+    if (n.opType === 'If') {
+      takeBranch(n, scope);
+      continue;
+    }
     const outputs = n.output.map((name) => {
       if (!name) return new Value('');
       if (known.has(name)) throw bad(`makes '${name}' twice`, 'export it again');
@@ -225,14 +196,31 @@ function toGraph(model: ModelProto, source: Source): Graph {
     for (const [i, name] of n.output.entries()) if (name) known.set(name, outputs[i]);
     graph.nodes.push(node);
   }
-  for (const info of proto.output) {
-    const value = known.get(info.name);
-    if (!value) throw bad(`output '${info.name}' is never made`, 'export it again');
-    graph.outputs.push(value);
+}
+
+/** An If whose condition is settled is its branch: exporters write one where they could not tell a dimension of 1. */
+function takeBranch(n: NodeProto, scope: Scope): void {
+  const condition = scope.known.get(n.input[0] ?? '');
+  const settled = condition && settle(condition);
+  if (!settled)
+    throw scope.bad(
+      `node If ('${n.name}') branches on a condition that is only known when the graph runs`,
+      'export it without control flow',
+    );
+  const branch = n.attribute.find((a) => a.name === (settled[0] ? 'then_branch' : 'else_branch'))?.g;
+  if (!branch) throw scope.bad(`node If ('${n.name}') lacks a branch`, 'export it again');
+  const { graph, known, source } = scope;
+  for (const t of branch.initializer)
+    known.set(t.name, graph.constant(tensorOf(t, source, `initializer '${t.name}'`), t.name));
+  const infos = new Map([...scope.infos, ...[...branch.valueInfo, ...branch.output].map((i) => [i.name, i] as const)]);
+  readNodes(branch.node, { ...scope, infos });
+  for (const [i, name] of n.output.entries()) {
+    const inner = known.get(branch.output[i]?.name ?? '');
+    if (!inner) throw scope.bad(`node If ('${n.name}') never makes '${name}'`, 'export it again');
+    const value = new Value(graph.freshName(name), { dtype: inner.dtype, dims: inner.dims });
+    graph.nodes.push(new Node('Identity', [inner], [value], { name: n.name }));
+    known.set(name, value);
   }
-  inlineConstants(graph);
-  foldDequantized(graph);
-  return graph;
 }
 
 function dimsOf(info: ValueInfoProto): Dim[] | undefined {
@@ -266,63 +254,6 @@ function attributeOf(a: AttributeProto, source: Source, node: string): Attribute
     default:
       return undefined;
   }
-}
-
-function tensorOf(t: TensorProto, source: Source, what: string): Tensor {
-  const bad = (why: string): InputError =>
-    new InputError({
-      code: 'onnx.tensor',
-      subject: `${source.file}: ${what} ${why}`,
-      remedy: 'export or download the file again',
-    });
-  const dtype = dtypeOf.get(t.dataType);
-  if (!dtype) throw bad(`has element type ${Onnx[t.dataType] ?? t.dataType}, which is not read`);
-  const dims = t.dims.map(Number);
-  const size = sizeOf(dims);
-  if (dims.some((d) => d < 0) || !Number.isSafeInteger(size)) throw bad(`has the impossible shape [${dims}]`);
-  const Type = arrayTypes[dtype];
-  const bytes = size * Type.BYTES_PER_ELEMENT;
-  let raw = t.rawData;
-  const location = externalLocation(t);
-  if (location !== undefined) {
-    const file = source.external.get(location);
-    const offset = Number(entry(t, 'offset') ?? 0);
-    const length = Number(entry(t, 'length') ?? bytes);
-    if (!file) throw bad(`keeps its data in '${location}', which was not given`);
-    if (!(offset >= 0) || !(length === bytes) || offset + bytes > file.length)
-      throw bad(`claims ${bytes} bytes at ${offset} of '${location}', which has ${file.length}`);
-    raw = file.subarray(offset, offset + bytes) as typeof raw;
-  }
-  if (raw.length || size === 0 || location !== undefined) {
-    if (raw.length !== bytes) throw bad(`of shape [${dims}] needs ${bytes} bytes and has ${raw.length}`);
-    const data = new Type(size) as TypedArray; // a copy: the file's bytes need not be aligned
-    new Uint8Array(data.buffer).set(raw);
-    return { dtype, dims, data };
-  }
-  const listed =
-    dtype === 'float32'
-      ? t.floatData
-      : dtype === 'float64'
-        ? t.doubleData
-        : dtype === 'int64'
-          ? t.int64Data
-          : dtype === 'uint64' || dtype === 'uint32'
-            ? t.uint64Data
-            : t.int32Data;
-  if (listed.length !== size) throw bad(`of shape [${dims}] needs ${size} values and has ${listed.length}`);
-  const data = new Type(size) as TypedArray;
-  const big = dtype === 'int64' || dtype === 'uint64';
-  for (let i = 0; i < size; i++) data[i] = (big ? BigInt(listed[i]) : Number(listed[i])) as never;
-  return { dtype, dims, data };
-}
-
-function tensorProto(t: Tensor, name = ''): TensorProto {
-  return create(TensorProtoSchema, {
-    name,
-    dims: t.dims.map(BigInt),
-    dataType: onnxType(t.dtype),
-    rawData: new Uint8Array(t.data.buffer as ArrayBuffer, t.data.byteOffset, t.data.byteLength),
-  });
 }
 
 const int64 = (value: number): bigint => BigInt.asIntN(64, value >= 2 ** 63 ? 2n ** 63n - 1n : BigInt(value));
