@@ -1,7 +1,7 @@
 /**
  * @file Time and memory of one training step: 64 sequences of 64 tokens, minilm-l6, AdamW.
  *
- *   npm run bench -- step [sequences] [length] [steps]      prints one JSON line, as ../shared/reference/torch_step.py bench does
+ *   npm run bench -- step [sequences] [length] [steps]      beside ../shared/reference/torch_step.py bench, one JSON line a run
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -9,14 +9,22 @@ import { Random } from '../common/random.ts';
 import { loadGraph } from '../engine/graph/proto.ts';
 import { infoNCE } from '../losses/info-nce.ts';
 import { AdamW } from '../training/adamw.ts';
-import { type StepBatch, StepGraph, type TokenBatch } from '../training/step-graph.ts';
+import { type StepBatch, StepGraph, type StepGraphOptions, type TokenBatch } from '../training/step-graph.ts';
+import { compare, type Measured, median, ours, python, round, SHARED } from './peers.ts';
 
-export async function benchStep(shared: string, sequences = 64, length = 64, steps = 6): Promise<object> {
+export async function benchStep(
+  shared: string,
+  sequences = 64,
+  length = 64,
+  steps = 6,
+  options: Partial<StepGraphOptions> = {},
+): Promise<Measured> {
   const graph = await StepGraph.create({
     encoder: await loadGraph(join(shared, 'models/minilm-l6/onnx/model.onnx')),
     pooling: 'mean',
     normalize: true,
     losses: [{ loss: infoNCE(), weight: 1 }],
+    ...options,
   });
   const optimizer = new AdamW(graph.parameters);
   const random = Random.of(0, 'bench');
@@ -52,14 +60,11 @@ export async function benchStep(shared: string, sequences = 64, length = 64, ste
     engine: 'onnx-distill',
     sequences,
     length,
-    median_step_s: median(times.slice(1)),
-    median_optimizer_s: median(optimizing.slice(1)),
+    median_step_s: round(median(times.slice(1))),
+    median_optimizer_s: round(median(optimizing.slice(1))),
     peak_rss_mb: peakMegabytes(),
   };
 }
-
-export const median = (values: readonly number[]): number =>
-  Math.round(1e4 * ([...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN)) / 1e4;
 
 /** The most memory this process ever held, in MiB. */
 export function peakMegabytes(): number {
@@ -71,6 +76,15 @@ export function peakMegabytes(): number {
 }
 
 if (import.meta.filename === process.argv[1]) {
-  const [sequences, length, steps] = process.argv.slice(2).map(Number);
-  console.log(JSON.stringify(await benchStep(process.env.SHARED ?? '../shared', sequences, length, steps)));
+  const [who, ...rest] = process.argv.slice(2);
+  const [sequences = 64, length = 64, steps = 6] = (who === 'ours' ? rest : process.argv.slice(2)).map(Number);
+  if (who === 'ours') console.log(JSON.stringify(await benchStep(SHARED, sequences, length, steps)));
+  else
+    await compare(
+      [
+        ours(import.meta.filename, sequences, length, steps),
+        python('torch', join(SHARED, 'reference/torch_step.py'), 'bench', sequences, length, steps),
+      ],
+      ['median_step_s', 'peak_rss_mb'],
+    );
 }

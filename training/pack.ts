@@ -23,8 +23,8 @@ interface Row {
 }
 
 /**
- * Gathers the texts of several batches, equal ones once, sorts them by length and parts them into groups of about as many
- * tokens, each padded to its own longest.
+ * Gathers the texts of several batches, equal ones once, sorts them by length and parts them into groups, each padded to
+ * its own longest, so that little is padding and groups are of like size.
  *
  * @param groups how many groups come out: no more and no fewer, so that one graph serves every step. A group without a
  *   text is one token that nobody reads.
@@ -33,16 +33,52 @@ interface Row {
 export function packGroups(batches: readonly TokenBatch[], groups: number, padId: number): Packed {
   const { rows, rowOf } = uniqueRows(batches);
   const order = rows.map((_, i) => i).sort((a, b) => rows[a].length - rows[b].length || a - b);
-  const total = rows.reduce((n, r) => n + r.length, 0);
-  const parts: number[][] = Array.from({ length: groups }, () => []);
-  let tokens = 0;
-  for (const i of order) {
-    // A text belongs to the group in which its middle token falls.
-    const middle = tokens + rows[i].length / 2;
-    parts[Math.min(groups - 1, Math.floor((groups * middle) / total))].push(i);
-    tokens += rows[i].length;
-  }
+  const bounds = bestBounds(
+    order.map((i) => rows[i].length),
+    groups,
+  );
+  const parts = Array.from({ length: groups }, (_, g) => order.slice(bounds[g], bounds[g + 1]));
   return assemble(rows, rowOf, parts, padId);
+}
+
+/** What a group's size costs beside its padded tokens: enough to part equal texts evenly, too little to pad for it. */
+const BALANCE = 0.05;
+/** Places where a group may end: of more texts, every second and so on. */
+const MOST_ENDS = 256;
+
+/**
+ * Where to part sorted lengths so that sum(t + BALANCE t^2 / mean t) is least, t a group's rows times its longest.
+ * @returns groups + 1 positions from 0 to the end, by dynamic programming over the places where a group may end
+ */
+function bestBounds(lengths: readonly number[], groups: number): number[] {
+  const n = lengths.length;
+  const stride = Math.ceil(n / MOST_ENDS);
+  const ends = Array.from({ length: Math.ceil(n / stride) + 1 }, (_, k) => Math.min(n, k * stride));
+  const mean = lengths.reduce((a, b) => a + b, 0) / groups;
+  const cost = (from: number, to: number): number => {
+    const tokens = from === to ? 0 : (to - from) * lengths[to - 1];
+    return tokens + (BALANCE * tokens * tokens) / mean;
+  };
+  let best = ends.map((end) => cost(0, end));
+  const came: Int32Array[] = [];
+  for (let g = 1; g < groups; g++) {
+    const from = new Int32Array(ends.length);
+    best = ends.map((end, e) => {
+      let least = Number.POSITIVE_INFINITY;
+      for (let k = 0; k <= e; k++) {
+        const sum = best[k] + cost(ends[k], end);
+        if (sum < least) [least, from[e]] = [sum, k];
+      }
+      return least;
+    });
+    came.push(from);
+  }
+  const bounds = [n];
+  for (let g = groups - 1, e = ends.length - 1; g > 0; g--) {
+    e = came[g - 1][e];
+    bounds.unshift(ends[e]);
+  }
+  return [0, ...bounds];
 }
 
 /** As packGroups, in as many groups as it takes for each to hold at most so many texts. */

@@ -20,11 +20,11 @@ export function layerNormalization(c: Context): Gradients {
   const axis = positiveAxis(node.int('axis', -1), rank);
   const normed = Array.from({ length: rank - axis }, (_, i) => axis + i);
   const outer = Array.from({ length: axis }, (_, i) => i);
-  const [, mean, inverseStd] = c.outputs(3);
   const width = c.dims(x)[rank - 1];
   const g = dy.mul(scale);
   const down = (e: Expr): Expr => (outer.length ? e.sum(outer) : e);
   if (normed.length > 1 || typeof width !== 'number' || c.dims(scale).length !== 1) {
+    const [, mean, inverseStd] = c.outputs(3);
     const n = x.sub(mean).mul(inverseStd);
     const dyn = dy.mul(n);
     const along = n.mul(dyn.mul(scale).mean(normed, true));
@@ -32,7 +32,7 @@ export function layerNormalization(c: Context): Gradients {
   }
   const fill = (value: number): Expr => constant(x.graph, x.graph.float, [width], new Float32Array(width).fill(value));
   const epsilon = { kind: 'float', value: node.float('epsilon', 1e-5) } as const;
-  const n = x.op('LayerNormalization', [fill(1), fill(0)], { axis: -1, epsilon });
+  const [n, , inverseStd] = x.ops('LayerNormalization', [fill(1), fill(0)], 3, { axis: -1, epsilon });
   const dyn = dy.mul(n);
   const meanOfProduct = dyn.matmul(scale.mul(1 / width).unsqueeze(-1)); // [.., 1]
   const dx = g.sub(g.mean(normed, true)).sub(n.mul(meanOfProduct)).mul(inverseStd);

@@ -1,0 +1,70 @@
+/**
+ * @file Texts a second over documents of data/debian, beside transformers.js and sentence-transformers.
+ *
+ *   npm run bench -- encode [texts] [model]      2,000 documents and minilm-l6 by default; 0 for all documents
+ *
+ * Texts are cut at 192 tokens. transformers.js gets batches of 32 in the order of the file, as its users write them;
+ * sentence-transformers sorts by length itself.
+ */
+import { join } from 'node:path';
+import { openBeir } from '../data/beir.ts';
+import { Encoder } from '../students/encoder.ts';
+import { compare, type Measured, ours, python, round, SHARED } from './peers.ts';
+import { peakMegabytes } from './step.ts';
+
+const MAX_LENGTH = 192;
+
+async function documents(count: number): Promise<string[]> {
+  const { documents } = await openBeir(join(SHARED, 'data/debian'));
+  return Array.from({ length: Math.min(count || documents.length, documents.length) }, (_, i) => documents.text(i));
+}
+
+async function measure(engine: string, name: string, count: number): Promise<Measured> {
+  const texts = await documents(count);
+  const folder = join(SHARED, 'models', name);
+  const encode = engine === 'transformers.js' ? await transformersJs(folder) : await own(folder);
+  await encode(texts.slice(0, 64));
+  const started = performance.now();
+  await encode(texts);
+  const seconds = (performance.now() - started) / 1000;
+  return {
+    engine,
+    model: name,
+    texts: texts.length,
+    ms_a_text: round((1000 * seconds) / texts.length, 3),
+    texts_a_second: round(texts.length / seconds, 1),
+    peak_rss_mb: peakMegabytes(),
+  };
+}
+
+async function own(folder: string): Promise<(texts: string[]) => Promise<unknown>> {
+  const encoder = await Encoder.load(folder);
+  return (texts) => encoder.encode(texts, { maxLength: MAX_LENGTH });
+}
+
+async function transformersJs(folder: string): Promise<(texts: string[]) => Promise<unknown>> {
+  const { env, pipeline } = await import('@huggingface/transformers');
+  Object.assign(env, { allowRemoteModels: false, localModelPath: '' });
+  const extract = await pipeline('feature-extraction', folder, { dtype: 'fp32', device: 'cpu' });
+  Object.assign(extract.tokenizer, { model_max_length: MAX_LENGTH });
+  return async (texts) => {
+    const all: unknown[] = [];
+    for (let i = 0; i < texts.length; i += 32)
+      all.push(await extract(texts.slice(i, i + 32), { pooling: 'mean', normalize: true }));
+    return all;
+  };
+}
+
+if (import.meta.filename === process.argv[1]) {
+  const args = process.argv.slice(2);
+  if (args[0] === 'ours') console.log(JSON.stringify(await measure('onnx-distill', args[2], Number(args[1]))));
+  else if (args[0] === 'theirs')
+    console.log(JSON.stringify(await measure('transformers.js', args[2], Number(args[1]))));
+  else {
+    const [count = 2000, model = 'minilm-l6'] = [args[0] === undefined ? undefined : Number(args[0]), args[1]];
+    const all = count || 27_912;
+    const own = ours(import.meta.filename, all, model);
+    const theirs = { ...own, name: 'transformers.js', args: [import.meta.filename, 'theirs', String(all), model] };
+    await compare([own, theirs, python('sentence-transformers', 'encode.py', model, all)], ['ms_a_text']);
+  }
+}

@@ -1,0 +1,92 @@
+/** @file Runs a benchmark beside its peers: a fresh process each, in turn, the median of several rounds, and the ratio. */
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { FaultError } from '../common/errors.ts';
+
+/** What a run prints as its last line. */
+export type Measured = Readonly<Record<string, number | string>>;
+
+export interface Contender {
+  name: string;
+  command: string;
+  args: readonly string[];
+}
+
+/** Python with torch, transformers and sentence-transformers. */
+const PYTHON = process.env.PYTHON ?? 'python3';
+export const SHARED = process.env.SHARED ?? '../shared';
+
+/** A benchmark's own half: the same file, told to measure and print. */
+export const ours = (file: string, ...args: (string | number)[]): Contender => ({
+  name: 'onnx-distill',
+  command: process.execPath,
+  args: [file, 'ours', ...args.map(String)],
+});
+
+/** A script beside this file's source. */
+export const python = (name: string, script: string, ...args: (string | number)[]): Contender => ({
+  name,
+  command: PYTHON,
+  args: [script.includes('/') ? script : join(import.meta.dirname, '../../bench', script), ...args.map(String)],
+});
+
+/**
+ * Runs every contender once a round, prints the line of each, then the medians and ours over each peer's.
+ *
+ * @param figures names of numbers to compare: less is better
+ * @param rounds runs of each; $ROUNDS or 3
+ */
+export async function compare(
+  contenders: readonly Contender[],
+  figures: readonly string[],
+  rounds = Number(process.env.ROUNDS ?? 3),
+): Promise<void> {
+  const seen = new Map<string, Measured[]>(contenders.map((c) => [c.name, []]));
+  for (let round = 0; round < rounds; round++)
+    for (const c of round % 2 ? [...contenders].reverse() : contenders) {
+      const measured = await run(c);
+      console.log(JSON.stringify(measured));
+      seen.get(c.name)?.push(measured);
+    }
+  const medians = (name: string, figure: string): number =>
+    median((seen.get(name) ?? []).map((m) => Number(m[figure])));
+  const [own, ...peers] = contenders;
+  for (const figure of figures)
+    for (const peer of peers) {
+      const [a, b] = [medians(own.name, figure), medians(peer.name, figure)];
+      console.log(JSON.stringify({ figure, [own.name]: a, [peer.name]: b, ratio: Math.round((1e3 * a) / b) / 1e3 }));
+    }
+}
+
+export const median = (values: readonly number[]): number => {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+};
+
+export const round = (x: number, digits = 4): number => Math.round(x * 10 ** digits) / 10 ** digits;
+
+function run({ name, command, args }: Contender): Promise<Measured> {
+  return new Promise((resolve, reject) => {
+    const fail = (what: string, cause?: unknown): void =>
+      reject(
+        new FaultError({
+          code: 'bench.peer-failed',
+          subject: `${name}: ${what}`,
+          remedy: 'set PYTHON to a Python with torch, onnx, transformers, sentence-transformers and datasets',
+          cause,
+        }),
+      );
+    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, SHARED } });
+    let out = '';
+    child.stdout.on('data', (chunk) => {
+      out += chunk;
+    });
+    child.on('error', (cause) => fail(`cannot run ${command}`, cause));
+    child.on('close', (code) => {
+      const last = out.trim().split('\n').at(-1) ?? '';
+      if (code || !last.startsWith('{')) fail(`ended with status ${code} and printed '${last}'`);
+      else resolve(JSON.parse(last));
+    });
+  });
+}
