@@ -2,7 +2,7 @@
 import { type Rule, zeros } from './rule.ts';
 import * as arithmetic from './rules-arithmetic.ts';
 import * as index from './rules-index.ts';
-import * as long from './rules-long.ts';
+import * as normalization from './rules-normalization.ts';
 import * as product from './rules-product.ts';
 import * as reduction from './rules-reduction.ts';
 import * as shape from './rules-shape.ts';
@@ -57,7 +57,7 @@ export const shaped = {
     null,
   ],
   GatherND: (c) => index.gatherND(c),
-  Gelu: (c) => long.gelu(c),
+  Gelu: (c) => normalization.gelu(c),
   Gemm: (c) => product.gemm(c),
   HardSigmoid: ({ dy, x: [x], node }) => {
     const [alpha, beta] = [node.float('alpha', 0.2), node.float('beta', 0.5)];
@@ -86,7 +86,7 @@ export const shaped = {
       ),
   ],
   Identity: ({ dy }) => [dy],
-  LayerNormalization: (c) => long.layerNormalization(c),
+  LayerNormalization: (c) => normalization.layerNormalization(c),
   LeakyRelu: ({ dy, x: [x], node }) => [x.greater(0).where(dy, dy.mul(node.float('alpha', 0.01)))],
   Log: ({ dy, x: [x] }) => [dy.div(x)],
   LogSoftmax: ({ dy, y: [y], node }) => [dy.sub(y.exp().mul(dy.sum([node.int('axis', -1)], true)))],
@@ -115,7 +115,7 @@ export const shaped = {
   Sigmoid: ({ dy, y: [y] }) => [dy.mul(y).mul(y.from(1))],
   Sin: ({ dy, x: [x] }) => [dy.mul(x.op('Cos'))],
   Slice: (c) => shape.slice(c),
-  Softmax: (c) => long.softmax(c),
+  Softmax: (c) => normalization.softmax(c),
   Softplus: ({ dy, x: [x] }) => [dy.mul(x.sigmoid())],
   Softsign: ({ dy, x: [x] }) => [dy.div(x.abs().add(1).square())],
   Split: (c) => shape.split(c),
