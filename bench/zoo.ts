@@ -17,6 +17,7 @@ import { fuse } from '../engine/graph/fuse.ts';
 import type { Graph, Value } from '../engine/graph/ir.ts';
 import { keepLayers } from '../engine/graph/layers.ts';
 import { liftConstants, normalize } from '../engine/graph/normalize.ts';
+import { trainableConstants } from '../engine/graph/parameters.ts';
 import { loadGraph } from '../engine/graph/proto.ts';
 import { readSafetensors } from '../engine/graph/safetensors.ts';
 import { castFloat, type Tensor, tensor } from '../engine/graph/tensor.ts';
@@ -108,8 +109,8 @@ interface Comparison {
   loss: number;
   worst: string;
   error: number;
-  /** What keeps float64 from 1e-9: the file's numbers are halves, or PyTorch takes the angles of positions in float32. */
-  rounded?: 'float16' | 'angles';
+  /** What may keep float64 from 1e-9: numbers stored as halves or folded by ONNX Runtime, or angles that PyTorch takes in float32. */
+  rounded?: 'float16' | 'angles' | 'folded';
 }
 
 /** Loss and gradients in float32 or float64 beside the file's. */
@@ -122,12 +123,14 @@ async function compare(
   const float = options.double ? 'float64' : 'float32';
   const loaded = await loadGraph(join(folder, 'model.onnx'));
   const half = loaded.constants.some((v) => v.dtype === 'float16' || v.dtype === 'bfloat16');
+  const folded = loaded.nodes.some((n) => n.domain === 'com.microsoft');
+  const trainable = new Set(trainableConstants(loaded));
   const graph = normalize(loaded);
   const angles = graph.nodes.some((n) => n.op === 'Sin' || n.op === 'Cos');
   const parameters = graph.constants.filter((v) => references.has(v.name));
   if (options.fuse) fuse(graph);
   const weights = liftConstants(graph, parameters);
-  if (options.double) toDouble(graph);
+  if (options.double) toDouble(graph, trainable);
   const output = graph.outputs.find((v) => v.name === zoo.output) ?? graph.outputs[0];
   const mask = graph.inputs.find((v) => v.name === 'attention_mask') as Value;
   graph.float = float;
@@ -169,7 +172,7 @@ async function compare(
     const e = relativeError(got?.data as Float32Array | undefined, reference.data as Float64Array, 1e-9 * whole, whole);
     if (!(e <= error)) [worst, error] = [name, e];
   }
-  const rounded = half ? 'float16' : angles ? 'angles' : undefined;
+  const rounded = half ? 'float16' : angles ? 'angles' : folded ? 'folded' : undefined;
   return { loss: Number(results[loss.name].data[0]), worst, error, ...(options.double && rounded && { rounded }) };
 }
 

@@ -85,12 +85,15 @@ const written: Readonly<Record<string, (w: Write, x: Value, node: Node) => Value
 /**
  * Makes every float32 of a graph a float64, in place. Numbers of the arithmetic that float32 rounded (the square root of
  * 2, 1e-12) are taken for what they were rounded from.
+ *
+ * @param weights constants that are as they are, e.g. a bias of one number
  */
-export function toDouble(graph: Graph): Graph {
+export function toDouble(graph: Graph, weights: ReadonlySet<Value> = new Set()): Graph {
   for (const v of graph.constants)
     if (v.constant?.dtype === 'float32') {
       const wide = castFloat(v.constant, 'float64');
-      v.constant = wide.data.length === 1 ? tensor('float64', wide.dims, [unrounded(wide.data[0])]) : wide;
+      v.constant =
+        wide.data.length === 1 && !weights.has(v) ? tensor('float64', wide.dims, [unrounded(wide.data[0])]) : wide;
       v.dtype = 'float64';
     }
   for (const v of graph.values().values()) if (v.dtype === 'float32') v.dtype = 'float64';
