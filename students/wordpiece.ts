@@ -48,10 +48,10 @@ export function trainWordPiece(texts: Texts, options: WordPieceOptions): string[
   for (const [c] of alphabet.slice(0, Math.max(0, size - tokens.length))) add(c);
   const pieces = split.map((parts) => parts.map((c) => idOf.get(c) ?? 1));
 
-  const pairs = new PairTable();
+  const pairs = new PairTable(tokens);
   for (const [w, ids] of pieces.entries()) pairs.addWord(w, ids, counts[w]);
   while (tokens.length < size) {
-    const best = pairs.best(tokens);
+    const best = pairs.best();
     if (!best || best.count < minFrequency) break;
     const merged = add(tokens[best.left] + tokens[best.right].slice(PREFIX.length));
     for (const w of best.words) {
@@ -108,17 +108,33 @@ interface PairEntry {
   key: number;
   left: number;
   right: number;
+  /** Both tokens, by which equals are ordered. */
+  text: string;
   count: number;
   words: Set<number>;
 }
 
+/** An entry with the count it had when it was put on the heap. */
+interface Held {
+  entry: PairEntry;
+  count: number;
+}
+
+const before = (a: Held, b: Held): boolean =>
+  a.count !== b.count ? a.count > b.count : order(a.entry.text, b.entry.text) <= 0;
+
 /** How often each pair of neighbours comes, and in which words. */
 class PairTable {
+  private readonly tokens: readonly string[];
   private readonly entries = new Map<number, PairEntry>();
   /** Entries whose count has risen since they were last put on the heap. */
   private readonly risen = new Set<PairEntry>();
   /** Entries by a count that was true once, a binary heap; those whose count has fallen are put back when met. */
-  private heap: { entry: PairEntry; count: number }[] = [];
+  private readonly heap: Held[] = [];
+
+  constructor(tokens: readonly string[]) {
+    this.tokens = tokens;
+  }
 
   addWord(word: number, ids: readonly number[], count: number): void {
     for (let i = 0; i + 1 < ids.length; i++) {
@@ -127,7 +143,8 @@ class PairTable {
       const key = left * MOST_TOKENS + right;
       let entry = this.entries.get(key);
       if (!entry) {
-        entry = { key, left, right, count: 0, words: new Set() };
+        const text = `${this.tokens[left]} ${this.tokens[right]}`;
+        entry = { key, left, right, text, count: 0, words: new Set() };
         this.entries.set(key, entry);
       }
       entry.count += count;
@@ -143,28 +160,16 @@ class PairTable {
   }
 
   /** The most frequent pair; of equals, the one whose tokens come first in the alphabet. */
-  best(tokens: readonly string[]): PairEntry | undefined {
+  best(): PairEntry | undefined {
     for (const entry of this.risen) this.push(entry);
     this.risen.clear();
-    const ties: PairEntry[] = [];
-    let count = 0;
     for (let top = this.pop(); top; top = this.pop()) {
-      if (this.entries.get(top.entry.key) !== top.entry || top.entry.count <= 0 || ties.includes(top.entry)) continue;
-      if (top.count !== top.entry.count) {
-        if (top.entry.count < top.count) this.push(top.entry);
-        continue;
-      }
-      if (ties.length && top.count < count) {
-        this.push(top.entry);
-        break;
-      }
-      count = top.count;
-      ties.push(top.entry);
+      const { entry } = top;
+      if (this.entries.get(entry.key) !== entry || entry.count <= 0) continue;
+      if (top.count === entry.count) return entry;
+      if (entry.count < top.count) this.push(entry); // it has fallen since
     }
-    const text = (e: PairEntry): string => `${tokens[e.left]} ${tokens[e.right]}`;
-    ties.sort((a, b) => order(text(a), text(b)));
-    for (const entry of ties.slice(1)) this.push(entry);
-    return ties[0];
+    return undefined;
   }
 
   private push(entry: PairEntry): void {
@@ -172,13 +177,13 @@ class PairTable {
     let i = heap.push({ entry, count: entry.count }) - 1;
     while (i > 0) {
       const parent = (i - 1) >> 1;
-      if (heap[parent].count >= heap[i].count) break;
+      if (before(heap[parent], heap[i])) break;
       [heap[parent], heap[i]] = [heap[i], heap[parent]];
       i = parent;
     }
   }
 
-  private pop(): { entry: PairEntry; count: number } | undefined {
+  private pop(): Held | undefined {
     const { heap } = this;
     const [top] = heap;
     const last = heap.pop();
@@ -186,8 +191,8 @@ class PairTable {
     heap[0] = last;
     for (let i = 0; ; ) {
       let child = 2 * i + 1;
-      if (child + 1 < heap.length && heap[child + 1].count > heap[child].count) child++;
-      if (child >= heap.length || heap[child].count <= heap[i].count) break;
+      if (child + 1 < heap.length && before(heap[child + 1], heap[child])) child++;
+      if (child >= heap.length || before(heap[i], heap[child])) break;
       [heap[child], heap[i]] = [heap[i], heap[child]];
       i = child;
     }

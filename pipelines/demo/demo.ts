@@ -34,8 +34,8 @@ interface Size {
 }
 
 const full: Size = {
-  world: { documents: 1200, train: 1500, dev: 100, test: 300 },
-  teacherSteps: 500,
+  world: { documents: 1200, train: 3000, dev: 100, test: 300 },
+  teacherSteps: 600,
   studentSteps: 400,
 };
 const quickSize: Size = {
@@ -59,7 +59,7 @@ export async function demo(options: DemoOptions = {}, watch: Watch = {}): Promis
   const note = (text: string): void => watch.onProgress?.({ stage: 'demo', done: 0, unit: 'stages', note: text });
 
   note(`world: ${size.world.documents} listings, ${size.world.train} searches with one labelled listing each`);
-  await writeWorld(makeWorld({ seed, ...size.world }), join(folder, 'data'));
+  await writeWorld(await makeWorld({ seed, ...size.world }), join(folder, 'data'));
 
   note('teacher: a cross-encoder trained on the labels');
   const teacher = await trainTeacher(teacherOptions(folder, size, seed), watch);
@@ -94,7 +94,8 @@ const teacherOptions = (folder: string, size: Size, seed: number): Parameters<ty
   output: join(folder, 'teacher'),
   seed,
   fresh: { hidden: 64, layers: 2, heads: 4, intermediate: 128, maxLength: 64, vocabulary: 512 },
-  candidates: { count: 32, random: 8 },
+  candidates: { count: 32, random: 16 },
+  losses: { kl: 1 },
   train: {
     steps: size.teacherSteps,
     queries: 32,
@@ -110,16 +111,17 @@ const common = (folder: string, size: Size, seed: number) =>
     cache: join(folder, 'cache'),
     data: { path: join(folder, 'data') },
     student: {
-      fresh: { hidden: 48, layers: 2, heads: 4, intermediate: 96, maxLength: 32, vocabulary: 512 },
+      fresh: { hidden: 32, layers: 1, heads: 4, intermediate: 64, maxLength: 32, vocabulary: 512 },
       queryTokens: 32,
       documentTokens: 32,
     },
-    candidates: { source: 'bm25', count: 32 },
+    candidates: { source: 'bm25', count: 24 },
     train: {
       steps: size.studentSteps,
       queries: 32,
       candidates: 8,
       learningRate: 2e-3,
+      provider: 'cpu',
       evaluateEvery: Math.floor(size.studentSteps / 4),
     },
     evaluate: { metrics: METRICS },
@@ -135,7 +137,7 @@ const distillOptions = (folder: string, size: Size, seed: number): ConfigInput =
   ...common(folder, size, seed),
   output: join(folder, 'student'),
   teacher: { kind: 'cross-encoder', model: join(folder, 'teacher') },
-  losses: [{ kind: 'info-nce' }, { kind: 'kl' }],
+  losses: [{ kind: 'info-nce', weight: 0.3 }, { kind: 'kl' }],
 });
 
 /** The config as a file: paths that are read are relative to it. */

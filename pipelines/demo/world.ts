@@ -1,5 +1,6 @@
 /** @file A small world of things for sale: listings, and searches that say the same in other words. */
 import { Random } from '../../common/random.ts';
+import { bm25 } from '../../evaluation/bm25.ts';
 
 export interface WorldOptions {
   seed?: number;
@@ -13,7 +14,10 @@ export interface WorldOptions {
 export interface World {
   documents: { id: string; text: string }[];
   queries: { id: string; text: string }[];
-  /** Query id to relevant document ids. A training query is labelled with one of them, others with all. */
+  /**
+   * Query id to relevant document ids. Dev and test searches are labelled with all of them, a training search with the one
+   * listing that somebody chose, now and then a wrong one among those that word search shows first.
+   */
   qrels: Record<'train' | 'dev' | 'test', Map<string, string[]>>;
 }
 
@@ -39,6 +43,11 @@ const weights: readonly Word[] = [
   ['1 kg', '1000 g'], ['2 kg', '2000 g'], ['3 kg', '3000 g'], ['5 kg', '5000 g'],
 ]; // biome-ignore format: a table
 
+/** The share of training labels that are wrong, as labels taken from clicks are: people choose among what is shown. */
+const MISTAKEN = 0.3;
+/** How many listings word search shows. */
+const SHOWN = 8;
+
 interface Thing {
   kind: number;
   parts: { part: number; look: number }[];
@@ -54,13 +63,13 @@ interface Wish {
 }
 
 /** Listings and searches of a seed. */
-export function makeWorld({
+export async function makeWorld({
   seed = 0,
   documents = 1200,
-  train = 1500,
-  dev = 150,
+  train = 3000,
+  dev = 100,
   test = 300,
-}: WorldOptions = {}): World {
+}: WorldOptions = {}): Promise<World> {
   const random = Random.of(seed, 'world');
   const things: Thing[] = [];
   while (things.length < documents) {
@@ -74,6 +83,13 @@ export function makeWorld({
     documents: things.map((t, i) => ({ id: `d${i}`, text: describe(t) })),
     queries: [],
     qrels: { train: new Map(), dev: new Map(), test: new Map() },
+  };
+  const index = await bm25({ length: documents, text: (i) => world.documents[i].text });
+  /** The listing that a search was made for, or a wrong one. */
+  const chosen = (target: number, wish: Wish, text: string): number => {
+    if (random.uniform() >= MISTAKEN) return target;
+    const shown = [...index.search(text, SHOWN).indices].filter((i) => !fulfils(things[i], wish));
+    return shown.length ? pick(shown, random) : target;
   };
   const seen = new Set<string>();
   for (const [split, count] of [
@@ -90,7 +106,7 @@ export function makeWorld({
       seen.add(text);
       const id = `q${world.queries.length}`;
       world.queries.push({ id, text });
-      world.qrels[split].set(id, split === 'train' ? [`d${target}`] : relevant);
+      world.qrels[split].set(id, split === 'train' ? [`d${chosen(target, wish, text)}`] : relevant);
     }
   return world;
 }
@@ -146,8 +162,11 @@ function ask(wish: Wish, random: Random): string {
   ].join(' ');
 }
 
+type Part = Thing['parts'][number];
+const same = (a: Part, b: Part): boolean => a.part === b.part && a.look === b.look;
+
 const fulfils = (t: Thing, wish: Wish): boolean =>
   t.kind === wish.kind &&
   (wish.weight === undefined || t.weight === wish.weight) &&
-  wish.has.every((w) => t.parts.some((p) => p.part === w.part && p.look === w.look)) &&
+  wish.has.every((w) => t.parts.some((p) => same(p, w))) &&
   (wish.without === undefined || !t.parts.some((p) => p.part === wish.without));

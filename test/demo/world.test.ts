@@ -3,13 +3,14 @@ import { makeWorld } from '../../pipelines/demo/world.ts';
 
 const size = { documents: 300, train: 100, dev: 20, test: 60 };
 
-test('a seed makes one world', () => {
-  expect(makeWorld({ seed: 4, ...size })).toEqual(makeWorld({ seed: 4, ...size }));
-  expect(makeWorld({ seed: 5, ...size }).documents).not.toEqual(makeWorld({ seed: 4, ...size }).documents);
+test('a seed makes one world', async () => {
+  const four = await makeWorld({ seed: 4, ...size });
+  expect(await makeWorld({ seed: 4, ...size })).toEqual(four);
+  expect((await makeWorld({ seed: 5, ...size })).documents).not.toEqual(four.documents);
 });
 
-test('every search has a listing that fulfils it and none is asked twice', () => {
-  const world = makeWorld({ seed: 1, ...size });
+test('every search has a listing that fulfils it and none is asked twice', async () => {
+  const world = await makeWorld({ seed: 1, ...size });
   const { train, dev, test } = world.qrels;
   expect([train.size, dev.size, test.size]).toEqual([100, 20, 60]);
   for (const qrels of [train, dev, test])
@@ -18,8 +19,8 @@ test('every search has a listing that fulfils it and none is asked twice', () =>
   expect(new Set(world.queries.map((q) => q.text)).size).toBe(180);
 });
 
-test('some listings hold the same words and only some of them answer a search', () => {
-  const world = makeWorld({ seed: 1, ...size });
+test('some listings hold the same words and only some of them answer a search', async () => {
+  const world = await makeWorld({ seed: 1, ...size });
   const bag = (text: string): string => text.split(/[ ,]+/).sort().join(' ');
   const twins = new Map<string, string[]>();
   for (const { id, text } of world.documents) twins.set(bag(text), [...(twins.get(bag(text)) ?? []), id]);
