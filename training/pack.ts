@@ -121,6 +121,7 @@ function assemble(
   rowOf: readonly Int32Array[],
   parts: readonly number[][],
   padId: number,
+  quantum = { rows: 1, length: 1 },
 ): Packed {
   const place = new Int32Array(rows.length);
   let next = 0;
@@ -135,8 +136,9 @@ function assemble(
         typeIds: new BigInt64Array(1),
       };
     }
-    const length = rows[part[part.length - 1]].length;
-    const size = part.length * length;
+    const length = upTo(rows[part[part.length - 1]].length, quantum.length);
+    const count = upTo(part.length, quantum.rows);
+    const size = count * length;
     const ids = new BigInt64Array(size).fill(BigInt(padId));
     const [mask, typeIds] = [new BigInt64Array(size), new BigInt64Array(size)];
     for (const [r, i] of part.entries()) {
@@ -147,7 +149,23 @@ function assemble(
       typeIds.set(batch.typeIds.subarray(from, from + own), r * length);
       place[i] = next++;
     }
-    return { rows: part.length, length, ids, mask, typeIds };
+    // Rows that fill up are one token each, which nobody reads.
+    for (let r = part.length; r < count; r++, next++) mask[r * length] = 1n;
+    return { rows: count, length, ids, mask, typeIds };
   });
   return { groups, places: rowOf.map((of) => BigInt64Array.from(of, (i) => BigInt(place[i]))) };
+}
+
+const upTo = (n: number, multiple: number): number => Math.ceil(n / multiple) * multiple;
+
+/** Groups come in few shapes: a device keeps its memory for a shape it has seen, and asks for new memory slowly. */
+const DEVICE_QUANTUM = { rows: 32, length: 32 };
+
+/** As packGroups, in groups of equally many texts whose rows and lengths are filled up to multiples of 32. */
+export function packForDevice(batches: readonly TokenBatch[], groups: number, padId: number): Packed {
+  const { rows, rowOf } = uniqueRows(batches);
+  const order = rows.map((_, i) => i).sort((a, b) => rows[a].length - rows[b].length || a - b);
+  const bound = (g: number): number => Math.round((g * order.length) / groups);
+  const parts = Array.from({ length: groups }, (_, g) => order.slice(bound(g), bound(g + 1)));
+  return assemble(rows, rowOf, parts, padId, DEVICE_QUANTUM);
 }

@@ -6,7 +6,7 @@ import type { LossInputs } from '../losses/loss.ts';
 import { dropoutPlaces, dropoutTable } from './dropout.ts';
 import { type EncoderGraphOptions, encoderGraph } from './encoder-graph.ts';
 import { type LossGraphOptions, lossGraph } from './loss-graph.ts';
-import { packChunks, packGroups, type TokenBatch } from './pack.ts';
+import { packChunks, packForDevice, packGroups, type TokenBatch } from './pack.ts';
 import type { PackedBatch, Parameter, Plan, StepResult } from './plan.ts';
 import { cachedPlan } from './plan-cached.ts';
 import { wholePlan } from './plan-whole.ts';
@@ -127,9 +127,10 @@ export function packStep(
   const extra = extraTexts && batch.extra ? [batch.extra.texts] : [];
   const all = [batch.queries, ...documents, ...extra];
   const padId = batch.padId ?? paddingOf(all);
+  const { provider = 'cpu' } = options.session ?? {};
   const packed = gradCacheChunk
     ? packChunks(all, gradCacheChunk, padId)
-    : packGroups(all, groups ?? DEFAULT_GROUPS, padId);
+    : (provider === 'cpu' ? packGroups : packForDevice)(all, groups ?? DEFAULT_GROUPS, padId);
   return {
     groups: packed.groups,
     losses: lossFeeds(batch, packed.places, documents.length),
