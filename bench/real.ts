@@ -10,7 +10,7 @@ import { readScores } from '../data/scores.ts';
 import { TextTokenizer, type Tokens } from '../data/tokenizer.ts';
 import { loadGraph } from '../engine/graph/proto.ts';
 import { infoNCE } from '../losses/info-nce.ts';
-import type { Examples } from '../training/examples.ts';
+import { type Examples, makeBatch } from '../training/examples.ts';
 import { HostLearner } from '../training/learner.ts';
 import { StepGraph } from '../training/step-graph.ts';
 import { train } from '../training/trainer.ts';
@@ -55,19 +55,17 @@ async function measure(steps: number): Promise<Measured> {
   });
   const loaded = performance.now();
   const learner = new HostLearner(graph, { clipNorm: 1 });
+  const source = {
+    examples,
+    queryTokens: kept((i) => queries.text(i)),
+    documentTokens: kept((i) => documents.text(i)),
+    padId: tokenizer.padId,
+  };
+  const batchOptions = { queries: QUERIES, candidates: CANDIDATES, documentGroups: 1, seed: 0 };
   const result = await train(
     learner,
+    { draw: (number) => makeBatch(source, number, batchOptions) },
     {
-      examples,
-      queryTokens: kept((i) => queries.text(i)),
-      documentTokens: kept((i) => documents.text(i)),
-      padId: tokenizer.padId,
-    },
-    {
-      queries: QUERIES,
-      candidates: CANDIDATES,
-      documentGroups: 1,
-      seed: 0,
       schedule: { learningRate: 5e-5, warmupSteps: 10, totalSteps: steps, finalShare: 0 },
     },
   );

@@ -2,7 +2,7 @@
 import type { Tensor } from '../engine/graph/tensor.ts';
 import { GradientSum } from './accumulate.ts';
 import { AdamW, type AdamWOptions, type Moments } from './adamw.ts';
-import type { Parameter, StepBatch, StepGraph, StepResult } from './step-graph.ts';
+import type { Parameter, StepBatch, StepResult } from './step-graph.ts';
 
 export interface LearnerStep extends StepResult {
   /** Global norm before clipping; where it is not finite, no weight has changed. */
@@ -12,7 +12,7 @@ export interface LearnerStep extends StepResult {
 /** Weights and both moments by name: `weight:NAME`, `first:NAME`, `second:NAME`. */
 export type LearnerState = ReadonlyMap<string, Tensor>;
 
-export interface Learner {
+export interface Learner<B = StepBatch> {
   readonly parameters: readonly Pick<Parameter, 'name' | 'dims'>[];
   /** Updates made so far. */
   updates: number;
@@ -20,7 +20,7 @@ export interface Learner {
    * One update by the mean gradient of some batches.
    * @param first number of the first batch: decides dropout's masks
    */
-  step(batches: readonly StepBatch[], first: number, learningRate: number): Promise<LearnerStep>;
+  step(batches: readonly B[], first: number, learningRate: number): Promise<LearnerStep>;
   weights(): Promise<Map<string, Tensor>>;
   /** Puts weights in place of those that have their names. */
   setWeights(weights: ReadonlyMap<string, Tensor>): Promise<void>;
@@ -31,14 +31,21 @@ export interface Learner {
   release(): Promise<void>;
 }
 
-/** Gradients by one session run, AdamW over plain arrays. */
-export class HostLearner implements Learner {
+/** What gives gradients: a step graph, or a graph of pairs. */
+export interface GradientGraph<B> {
   readonly parameters: readonly Parameter[];
-  private readonly graph: StepGraph;
+  run(batch: B, step?: number): Promise<StepResult>;
+  release(): Promise<void>;
+}
+
+/** Gradients by one session run, AdamW over plain arrays. */
+export class HostLearner<B = StepBatch> implements Learner<B> {
+  readonly parameters: readonly Parameter[];
+  private readonly graph: GradientGraph<B>;
   private readonly optimizer: AdamW;
   private sums: GradientSum | undefined;
 
-  constructor(graph: StepGraph, options: AdamWOptions = {}) {
+  constructor(graph: GradientGraph<B>, options: AdamWOptions = {}) {
     this.graph = graph;
     this.parameters = graph.parameters;
     this.optimizer = new AdamW(graph.parameters, options);
@@ -48,7 +55,7 @@ export class HostLearner implements Learner {
     return this.optimizer.steps;
   }
 
-  async step(batches: readonly StepBatch[], first: number, learningRate: number): Promise<LearnerStep> {
+  async step(batches: readonly B[], first: number, learningRate: number): Promise<LearnerStep> {
     if (batches.length > 1) this.sums ??= new GradientSum(this.parameters);
     const sums = batches.length > 1 ? this.sums : undefined;
     const share = 1 / batches.length;

@@ -1,46 +1,50 @@
 /** @file The training loop: batch, one session run, one optimizer step; best weights kept by dev score; state saved now and then. */
-import { existsSync } from 'node:fs';
-import { readFile, rm } from 'node:fs/promises';
-import { join } from 'node:path';
 import { FaultError } from '../common/errors.ts';
-import { canonicalJson, hashParts, writeWhole } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
-import { encodeSafetensors, parseSafetensors } from '../engine/graph/safetensors.ts';
 import type { Tensor } from '../engine/graph/tensor.ts';
-import { type BatchOptions, type BatchSource, makeBatch } from './examples.ts';
 import type { Learner } from './learner.ts';
 import { learningRateAt, type Schedule } from './schedule.ts';
+import { type KeptArrays, type RunState, StateFolder, type StateKey, type TrainingLogEntry } from './state.ts';
+import type { StepBatch } from './step-graph.ts';
 
-export interface TrainOptions extends BatchOptions {
+export type { TrainingLogEntry } from './state.ts';
+
+/** Batches by number: the same number is the same batch, whatever was drawn before. */
+export interface Batches<B> {
+  draw(number: number): B;
+  /** Ids of what a batch holds, for the message of a step that went wrong. */
+  ids?(batch: B): readonly string[];
+  /** Arrays that a batch hands to the losses, by name: looked at where a step went wrong. */
+  arrays?(batch: B): Iterable<readonly [string, ArrayLike<number>]>;
+}
+
+export interface TrainOptions {
   schedule: Schedule;
   /** Steps between two evaluations on the dev split; none where absent. */
   evaluateEvery?: number;
   /** Steps between two saved states. */
   saveEvery?: number;
-  /** Batches of `queries` queries whose gradients make one step together; 1 by default. */
+  /** Batches whose gradients make one step together; 1 by default. */
   accumulate?: number;
   /** What to do where a loss or gradient is not finite. */
   onNonFinite?: 'stop' | 'skip';
+  /** Names of the loss terms, for messages. */
+  terms?: readonly string[];
 }
 
 export interface TrainHooks extends Watch {
   /** Runs before each step's batch is made, first of all where training goes on from saved state. */
   beforeStep?(step: number, weights: () => Promise<ReadonlyMap<string, Tensor>>): Promise<void>;
   /** The dev score of the weights as they are; higher is better. */
-  evaluate?(weights: ReadonlyMap<string, Tensor>): Promise<number>;
+  evaluate?(weights: ReadonlyMap<string, Tensor>, step: number): Promise<number>;
   /** Where state is kept; nothing is kept where absent. */
   stateFolder?: string;
   /** What the state belongs to: state of another key is not resumed. */
-  key?: string;
-}
-
-export interface TrainingLogEntry {
-  step: number;
-  loss: number;
-  terms: number[];
-  gradientNorm: number;
-  learningRate: number;
-  seconds: number;
+  key?: StateKey;
+  /** Arrays that `beforeStep` changes in place: saved and restored with the state. */
+  kept?: KeptArrays;
+  /** What progress calls the work; `train` by default. */
+  stage?: string;
 }
 
 export interface TrainResult {
@@ -55,29 +59,28 @@ export interface TrainResult {
   stepSeconds: number;
 }
 
-interface SavedState {
-  key: string;
-  step: number;
-  bestStep: number;
-  bestScore: number | undefined;
-  log: TrainingLogEntry[];
-  evaluations: { step: number; score: number }[];
-  skipped: number;
-  hash: string;
-}
-
 /**
- * Trains to the schedule's end, going on from saved state where there is some.
- * @throws FaultError where a loss or gradient is not finite; the last good state is on disk
+ * Trains to the schedule's end, going on from saved state where there is some. Stopped at any moment, it ends with the same
+ * bytes as if it had not been: every random draw follows from the step's number, everything else is in the state.
+ *
+ * @throws FaultError where a loss or gradient is not finite; the state before that step is on disk
  */
-export async function train(
-  learner: Learner,
-  source: BatchSource,
+export async function train<B = StepBatch>(
+  learner: Learner<B>,
+  batches: Batches<B>,
   options: TrainOptions,
   hooks: TrainHooks = {},
 ): Promise<TrainResult> {
-  const state = new StateFile(hooks, learner);
-  const run = (await state.load()) ?? {
+  const { totalSteps } = options.schedule;
+  const accumulate = options.accumulate ?? 1;
+  const tell = (step: number, more: { note?: string; loss?: number }): void =>
+    hooks.onProgress?.({ stage: hooks.stage ?? 'train', done: step, total: totalSteps, unit: 'steps', ...more });
+  const state =
+    hooks.stateFolder === undefined
+      ? undefined
+      : new StateFolder(hooks.stateFolder, hooks.key ?? {}, learner, hooks.kept, (note) => tell(0, { note }));
+  const found = await state?.load();
+  const run: RunState = found?.run ?? {
     step: 0,
     bestStep: 0,
     bestScore: undefined,
@@ -85,64 +88,58 @@ export async function train(
     evaluations: [],
     skipped: 0,
   };
-  let best = await state.loadBest();
-  const batches = options.accumulate ?? 1;
-  const { totalSteps } = options.schedule;
-  if (run.step)
-    hooks.onProgress?.({
-      stage: 'train',
-      done: run.step,
-      total: totalSteps,
-      unit: 'steps',
-      note: `going on from step ${run.step}`,
-    });
+  let best: ReadonlyMap<string, Tensor> | undefined = found?.best;
+  if (run.step) tell(run.step, { note: `going on from step ${run.step}` });
 
-  const evaluate = async (): Promise<void> => {
-    if (!hooks.evaluate) return;
+  const evaluate = async (measure: NonNullable<TrainHooks['evaluate']>): Promise<void> => {
     const weights = await learner.weights();
-    const score = await hooks.evaluate(weights);
+    const score = await measure(weights, run.step);
+    const better = run.bestScore === undefined || score > run.bestScore;
+    if (better) await state?.saveBest(run.step, weights);
     run.evaluations.push({ step: run.step, score });
-    hooks.onProgress?.({
-      stage: 'train',
-      done: run.step,
-      total: totalSteps,
-      unit: 'steps',
-      note: `step ${run.step}: dev score ${score.toFixed(4)}`,
-    });
-    if (run.bestScore !== undefined && score <= run.bestScore) return;
-    [run.bestScore, run.bestStep] = [score, run.step];
-    best = weights;
-    await state.saveBest(best);
+    tell(run.step, { note: `step ${run.step}: dev score ${score.toFixed(4)}` });
+    if (better) [best, run.bestScore, run.bestStep] = [weights, score, run.step];
   };
+  const due = (every: number | undefined): boolean =>
+    run.step > 0 && every !== undefined && (run.step === totalSteps || run.step % every === 0);
 
-  while (run.step < totalSteps) {
-    if (hooks.signal?.aborted) {
+  let between = true;
+  try {
+    for (;;) {
+      const measured = run.evaluations.at(-1)?.step === run.step;
+      if (hooks.evaluate && due(options.evaluateEvery) && !measured) await evaluate(hooks.evaluate);
+      // A training shorter than that is sooner done again than saved.
+      if (due(options.saveEvery) && run.step >= (options.saveEvery ?? 0)) await state?.save(run);
+      if (run.step >= totalSteps) break;
+      hooks.signal?.throwIfAborted();
+      between = false;
+      await hooks.beforeStep?.(run.step, () => learner.weights());
+      between = true;
+      const started = performance.now();
+      const drawn = Array.from({ length: accumulate }, (_, k) => batches.draw(run.step * accumulate + k));
+      const learningRate = learningRateAt(run.step, options.schedule);
+      const { loss, terms, gradientNorm } = await learner.step(drawn, run.step * accumulate, learningRate);
+      if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
+        const error = await notFinite(run.step, { loss, terms, drawn }, learner, batches, options);
+        if (options.onNonFinite !== 'skip') {
+          await state?.save(run);
+          throw error;
+        }
+        run.skipped++;
+        tell(run.step, { note: `step ${run.step + 1} is left out, the ${run.skipped}. so far: ${error.what}` });
+      }
+      run.step++;
+      const seconds = (performance.now() - started) / 1000;
+      run.log.push({ step: run.step, loss, terms, gradientNorm, learningRate, seconds });
+      tell(run.step, { loss: smoothed(run.log) });
+    }
+  } catch (error) {
+    // What runs before a step may have changed half of what it keeps: the state saved before it stands then.
+    if (hooks.signal?.aborted && state && run.step > 0 && between) {
       await state.save(run);
-      hooks.signal.throwIfAborted();
+      tell(run.step, { note: `stopped, state saved at step ${run.step} of ${totalSteps}` });
     }
-    await hooks.beforeStep?.(run.step, () => learner.weights());
-    const started = performance.now();
-    const drawn = Array.from({ length: batches }, (_, k) => makeBatch(source, run.step * batches + k, options));
-    const learningRate = learningRateAt(run.step, options.schedule);
-    const { loss, terms, gradientNorm } = await learner.step(drawn, run.step * batches, learningRate);
-    if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
-      const ids = drawn.flatMap((b) => b.exampleIds);
-      if (options.onNonFinite !== 'skip') throw notFinite(run.step, loss, terms, learner, ids, source);
-      run.skipped++;
-    }
-    run.step++;
-    run.log.push({
-      step: run.step,
-      loss,
-      terms,
-      gradientNorm,
-      learningRate,
-      seconds: (performance.now() - started) / 1000,
-    });
-    hooks.onProgress?.({ stage: 'train', done: run.step, total: totalSteps, unit: 'steps', loss: smoothed(run.log) });
-    const last = run.step === totalSteps;
-    if (options.evaluateEvery && (last || run.step % options.evaluateEvery === 0)) await evaluate();
-    if (!last && options.saveEvery && run.step % options.saveEvery === 0) await state.save(run);
+    throw error;
   }
   const times = run.log.map((e) => e.seconds).sort((a, b) => a - b);
   return {
@@ -158,90 +155,49 @@ export async function train(
 
 /** The mean loss of the last steps, so that the figure on the screen does not jump. */
 function smoothed(log: readonly TrainingLogEntry[]): number {
-  const recent = log.slice(-20);
+  const recent = log.slice(-20).filter((e) => Number.isFinite(e.loss));
   return recent.reduce((s, e) => s + e.loss, 0) / recent.length;
 }
 
-function notFinite(
+/** A step whose loss or gradient is not finite: what was seen first, and in which batch. */
+class NotFinite extends FaultError {
+  readonly what: string;
+  constructor(step: number, what: string) {
+    super({
+      code: 'train.not-finite',
+      subject: `training stopped at step ${step + 1}: ${what}`,
+      remedy:
+        'lower train.learningRate or set train.onNonFinite to skip, with which the same command goes on; the state before this step is kept',
+    });
+    this.what = what;
+  }
+}
+
+async function notFinite<B>(
   step: number,
-  loss: number,
-  terms: readonly number[],
-  learner: Learner,
-  ids: readonly number[],
-  source: BatchSource,
-): FaultError {
-  const bad = learner.notFinite();
+  { loss, terms, drawn }: { loss: number; terms: readonly number[]; drawn: readonly B[] },
+  learner: Learner<B>,
+  batches: Batches<B>,
+  options: TrainOptions,
+): Promise<NotFinite> {
+  const bad = (data: ArrayLike<number>): boolean => !Array.prototype.every.call(data, Number.isFinite);
+  const input = drawn.flatMap((b) => [...(batches.arrays?.(b) ?? [])]).find(([, data]) => bad(data))?.[0];
+  const weight = [...(await learner.weights())].find(([, t]) => bad(t.data as Float32Array))?.[0];
+  const gradient = learner.notFinite();
   const term = terms.findIndex((t) => !Number.isFinite(t));
   const where =
     term >= 0
-      ? `loss term ${term} is ${terms[term]}`
-      : bad
-        ? `the gradient of '${bad}' is not finite`
+      ? `the loss term ${options.terms?.[term] ?? term} is ${terms[term]}`
+      : Number.isFinite(loss)
+        ? 'a gradient is not finite'
         : `the loss is ${loss}`;
-  const queries = ids.slice(0, 8).map((e) => source.examples.queries[e]);
-  return new FaultError({
-    code: 'train.not-finite',
-    subject: `training stopped at step ${step + 1}: ${where} (queries at positions ${queries.join(', ')}${ids.length > 8 ? ', ...' : ''})`,
-    remedy: 'lower train.learningRate or set train.onNonFinite to skip; the last good state is kept',
-  });
-}
-
-/** Training state on disk: arrays as safetensors, the rest as JSON that is written last and names the arrays' hash. */
-class StateFile {
-  private readonly hooks: TrainHooks;
-  private readonly learner: Learner;
-
-  constructor(hooks: TrainHooks, learner: Learner) {
-    this.hooks = hooks;
-    this.learner = learner;
-  }
-
-  private path(name: string): string | undefined {
-    return this.hooks.stateFolder && join(this.hooks.stateFolder, name);
-  }
-
-  async save(run: Omit<SavedState, 'key' | 'hash'>): Promise<void> {
-    const file = this.path(`state-${run.step}.safetensors`);
-    const json = this.path('state.json');
-    if (!file || !json) return;
-    const before = existsSync(json) ? (JSON.parse(await readFile(json, 'utf8')) as SavedState).step : undefined;
-    const bytes = encodeSafetensors(await this.learner.state(), { updates: String(this.learner.updates) });
-    await writeWhole(file, bytes);
-    await writeWhole(json, canonicalJson({ ...run, key: this.hooks.key ?? '', hash: hashParts(bytes) }));
-    if (before !== undefined && before !== run.step)
-      await rm(this.path(`state-${before}.safetensors`) as string, { force: true });
-  }
-
-  /** State of this very training, if it is there and whole. */
-  async load(): Promise<Omit<SavedState, 'key' | 'hash'> | undefined> {
-    const json = this.path('state.json');
-    if (!json || !existsSync(json)) return undefined;
-    try {
-      const saved: SavedState = JSON.parse(await readFile(json, 'utf8'));
-      if (saved.key !== (this.hooks.key ?? '')) return undefined;
-      const bytes = await readFile(this.path(`state-${saved.step}.safetensors`) as string);
-      if (hashParts(bytes) !== saved.hash) throw new Error('its checksum does not hold');
-      await this.learner.restore(parseSafetensors(bytes), saved.step - saved.skipped);
-      return saved;
-    } catch (error) {
-      this.hooks.onProgress?.({
-        stage: 'train',
-        done: 0,
-        unit: 'steps',
-        note: `the saved state is not whole (${(error as Error).message}), training begins anew`,
-      });
-      return undefined;
-    }
-  }
-
-  async saveBest(weights: ReadonlyMap<string, Tensor>): Promise<void> {
-    const file = this.path('best.safetensors');
-    if (file) await writeWhole(file, encodeSafetensors(weights, { key: this.hooks.key ?? '' }));
-  }
-
-  async loadBest(): Promise<Map<string, Tensor> | undefined> {
-    const file = this.path('best.safetensors');
-    if (!file || !existsSync(file) || !existsSync(this.path('state.json') as string)) return undefined;
-    return parseSafetensors(await readFile(file), file);
-  }
+  const first =
+    (input && `the batch's '${input}'`) ??
+    (weight && `the weight '${weight}'`) ??
+    (gradient && `the gradient of '${gradient}'`);
+  const ids = drawn.flatMap((b) => [...(batches.ids?.(b) ?? [])]);
+  const queries = ids.length
+    ? ` (queries ${ids.slice(0, 8).join(', ')}${ids.length > 8 ? `, ${ids.length - 8} more` : ''})`
+    : '';
+  return new NotFinite(step, `${where}${first ? `, the first tensor that is not finite is ${first}` : ''}${queries}`);
 }

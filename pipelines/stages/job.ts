@@ -1,5 +1,6 @@
 /** @file What every stage of a run shares: options, data, teachers, and a clock. */
 import { join } from 'node:path';
+import { takeLock } from '../../common/lock.ts';
 import type { Watch } from '../../common/progress.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { openDataset } from '../../data/open.ts';
@@ -50,27 +51,38 @@ export async function withJob<T>(config: Config, watch: Watch, work: (job: Job) 
   const frozenDocuments = config.student.towers === 'query';
   const losses = await loadLosses(config.losses, frozenDocuments, config.matryoshka, config.folder);
   await claimOutput(config, VERSION);
-  const dataset = await stage('data', () => openDataset(config.data.path as string, config.data));
-  note(`${dataset.documents.length} documents, ${dataset.queries.length} queries, splits ${dataset.splits.join(', ')}`);
-  for (const text of dataset.notes ?? []) note(text);
-  const { teacher, embedder, uncached, close } = await stage('open teachers', () => openTeachers(config, dataset));
+  const unlock = await takeLock(join(config.output, 'run.lock'), `the output folder ${config.output}`);
   try {
-    return await work({
-      config,
-      watch,
-      dataset,
-      teacher,
-      embedder,
-      uncached,
-      frozenDocuments,
-      losses,
-      needs: needsOf(losses),
-      seconds,
-      stage,
-      note,
-      path: (...names) => join(config.output, ...names),
-    });
+    return await opened();
   } finally {
-    await close();
+    await unlock();
+  }
+
+  async function opened(): Promise<T> {
+    const dataset = await stage('data', () => openDataset(config.data.path as string, config.data));
+    note(
+      `${dataset.documents.length} documents, ${dataset.queries.length} queries, splits ${dataset.splits.join(', ')}`,
+    );
+    for (const text of dataset.notes ?? []) note(text);
+    const { teacher, embedder, uncached, close } = await stage('open teachers', () => openTeachers(config, dataset));
+    try {
+      return await work({
+        config,
+        watch,
+        dataset,
+        teacher,
+        embedder,
+        uncached,
+        frozenDocuments,
+        losses,
+        needs: needsOf(losses),
+        seconds,
+        stage,
+        note,
+        path: (...names) => join(config.output, ...names),
+      });
+    } finally {
+      await close();
+    }
   }
 }

@@ -1,6 +1,4 @@
 /** @file Negatives found again with the student of the moment, while it trains. */
-import { readFile } from 'node:fs/promises';
-import { canonicalJson, writeWhole } from '../../common/files.ts';
 import { search } from '../../evaluation/search.ts';
 import { refreshesAt, refreshNegatives } from '../../selection/index.ts';
 import type { Weights } from '../../students/student.ts';
@@ -18,27 +16,25 @@ const SPARE = 8;
  * What runs before each step to keep the examples' candidates up to date: known positives stay first, negatives are drawn from
  * what the student finds now, and the teacher scores them where it is asked for scores.
  *
- * Each refresh is written down beside the training state and read again where training goes on from between two of them.
+ * The training state carries what was found, and where training goes on from between two refreshes nothing is searched anew.
  *
  * @source Xiong et al., ICLR 2021 (arXiv 2007.00808)
  */
 export function refresher(
   job: Job,
   lesson: Lesson,
-  name = '',
 ): ((step: number, weights: () => Promise<Weights>) => Promise<void>) | undefined {
   const { refresh, count } = job.config.candidates;
   if (!refresh) return undefined;
   const { examples, dataset } = lesson;
-  const file = (step: number): string => job.path('training', name, `candidates-${step}.json`);
   let current = -1;
   return async (step, weights) => {
     if (step < refresh.warmup) return;
     const last = refreshesAt(step, refresh) ? step : step - ((step - refresh.warmup) % refresh.every);
     if (last === current) return;
     current = last;
-    const kept = last < step ? await readFile(file(last), 'utf8').catch(() => undefined) : undefined;
-    if (kept) return take(examples, JSON.parse(kept));
+    // The first step after a resume: what was found at the last refresh came with the state.
+    if (last < step) return;
     const found = await job.stage('refresh', async () => hitsOf(job, lesson, await weights(), refresh.depth + SPARE));
     const negatives = refreshNegatives(
       {
@@ -62,10 +58,8 @@ export function refresher(
     };
     const asks = job.needs.has('teacher');
     const scored = asks ? await scoreCandidates(unscored, dataset, job.teacher, job.watch) : unscored;
-    // A score that nothing reads must not be NaN, which would be kept as null.
     const scores = asks ? Array.from(scored.scores) : lists.documents.map(() => 0);
     take(examples, { ...lists, scores });
-    await writeWhole(file(last), canonicalJson({ ...lists, scores }));
     const share = Number.isNaN(negatives.overlap) ? '' : `, ${(100 * negatives.overlap).toFixed(0)} % as before`;
     job.note(`step ${step}: negatives found again by the student${share}`);
   };

@@ -1,10 +1,10 @@
 /** @file From examples and targets to trained weights. */
-import { canonicalJson, hashParts } from '../../common/files.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import type { TextTokenizer, Tokens } from '../../data/tokenizer.ts';
 import type { Encoder } from '../../students/encoder.ts';
 import type { Student, Weights } from '../../students/student.ts';
-import type { BatchSource, Examples } from '../../training/examples.ts';
+import type { Examples } from '../../training/examples.ts';
+import { type BatchSource, makeBatch } from '../../training/examples.ts';
 import { type TrainResult, train } from '../../training/trainer.ts';
 import type { Config } from '../config.ts';
 import type { Targets } from './embed.ts';
@@ -14,6 +14,7 @@ import { openLearner } from './learner.ts';
 import { refresher } from './refresh.ts';
 import { encoderOf } from './student-scores.ts';
 import { topicOrder } from './topics.ts';
+import { keptExamples, trainingKey } from './train-state.ts';
 import { weigher } from './weigh.ts';
 
 export interface Lesson {
@@ -94,21 +95,36 @@ export async function trainStudent(job: Job, lesson: Lesson, options: FitOptions
     const n = examples.queries.length;
     const perStep = Math.min(settings.queries, n);
     const totalSteps = stepsOf(config, n);
-    const weigh = await weigher(job, lesson, Math.max(1, Math.floor(n / perStep)), options.name);
-    const refresh = refresher(job, lesson, options.name);
+    const weigh = await weigher(job, lesson, Math.max(1, Math.floor(n / perStep)));
+    const refresh = refresher(job, lesson);
+    const batchOptions = {
+      queries: perStep,
+      candidates: settings.candidates,
+      documentGroups: settings.documentGroups,
+      draws,
+      extraTexts: extra && (settings.spans ?? undefined),
+      seed: config.seed,
+    };
+    const key = await trainingKey(job, lesson, options.name, options.start);
     const { dev } = config.data.splits;
     const evaluates = dev !== null && settings.evaluateEvery !== null;
     const result = await job.stage('train', () =>
-      train(
+      train<ReturnType<typeof makeBatch>>(
         learner,
-        source,
         {
-          queries: perStep,
-          candidates: settings.candidates,
-          documentGroups: settings.documentGroups,
-          draws,
-          extraTexts: extra && (settings.spans ?? undefined),
-          seed: config.seed,
+          draw: (number) => makeBatch(source, number, batchOptions),
+          ids: ({ exampleIds }) => exampleIds.map((e) => dataset.queries.ids[examples.queries[e]]),
+          *arrays({ arrays, documentEmbeddings, extra: texts, weights }) {
+            const read = job.needs as ReadonlySet<string>;
+            for (const [name, array] of Object.entries(arrays))
+              if (array && read.has(name)) yield [name, array.data as Float32Array];
+            if (documentEmbeddings) yield ['documents', documentEmbeddings.data as Float32Array];
+            if (texts) yield ['teacherExtra', texts.embeddings.data as Float32Array];
+            yield ['weights', weights.data as Float32Array];
+          },
+        },
+        {
+          terms: config.losses.map((l) => l.kind),
           schedule: {
             learningRate: settings.learningRate,
             warmupSteps: settings.warmupSteps,
@@ -123,14 +139,8 @@ export async function trainStudent(job: Job, lesson: Lesson, options: FitOptions
         {
           ...watch,
           stateFolder: job.path('training', options.name ?? ''),
-          key: hashParts(
-            canonicalJson({ ...config, output: '', evaluate: null }),
-            options.name ?? '',
-            dataset.documents.hash,
-            dataset.queries.hash,
-            bytesOf(examples.queries),
-            bytesOf(examples.documents),
-          ),
+          key,
+          kept: keptExamples(examples),
           async beforeStep(step, weights) {
             await options.beforeStep?.(step, weights);
             await refresh?.(step, weights);
@@ -160,8 +170,6 @@ export function stepsOf({ train: { steps, epochs, queries, accumulate } }: Confi
   const batches = Math.floor(n / Math.min(queries, n));
   return steps ?? Math.max(1, Math.round(((epochs ?? 1) * batches) / accumulate));
 }
-
-const bytesOf = (a: Int32Array): Uint8Array => new Uint8Array(a.buffer, a.byteOffset, a.byteLength);
 
 /** nDCG@10 of the dev split; documents beside the relevant ones are as many as the config says. */
 async function devScore(job: Job, encoder: Encoder, dev: string, targets: Targets): Promise<number> {

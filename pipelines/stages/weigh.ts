@@ -1,6 +1,4 @@
 /** @file Each query's factor in the loss: set before the first step, renewed with the student of the moment. */
-import { readFile } from 'node:fs/promises';
-import { writeWhole } from '../../common/files.ts';
 import { softmax } from '../../common/numbers.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { bm25 } from '../../evaluation/bm25.ts';
@@ -22,17 +20,15 @@ const STUDENT_TEMPERATURE = 0.05;
 /**
  * What runs before each step to keep the examples' weights (and soft labels, where the weighting makes some) up to date.
  *
- * Weights depend on the student at the last renewal, so each renewal is written down beside the training state and read again
- * where training goes on from between two of them.
+ * Weights depend on the student at the last renewal: the training state carries them, and where training goes on from between
+ * two renewals nothing is weighed anew.
  *
  * @param steps in an epoch, for weightings that change with time
- * @param name of this training, where a run has several
  */
 export async function weigher(
   job: Job,
   lesson: Lesson,
   steps: number,
-  name = '',
 ): Promise<((step: number, weights: () => Promise<Weights>) => Promise<void>) | undefined> {
   const { config } = job;
   const { kind, renew } = config.weighting;
@@ -50,16 +46,15 @@ export async function weigher(
     ...(config.weighting.teachers && { ensemble: await ensemble(job, lesson, config.weighting.teachers) }),
   };
   const looksAtStudent = renew !== null || weighting.needs.includes('student') || weighting.needs.includes('losses');
-  const file = (step: number): string => job.path('training', name, `weights-${step}.bin`);
   let current = -1;
 
   return async (step, weights) => {
     const last = renew === null ? 0 : step - (step % renew);
     if (last === current) return;
-    current = last;
     if (last < step) {
-      const kept = await readFile(file(last)).catch(() => undefined);
-      if (kept && apply(examples, kept)) return;
+      // The first step after a resume: what was weighed at the last renewal came with the state.
+      current = last;
+      return;
     }
     const student = looksAtStudent
       ? (await studentScores(job, lesson.student, await weights(), lesson.dataset, examples, frozenOf(job, lesson)))
@@ -70,14 +65,10 @@ export async function weigher(
       ...(student && { student, losses: studentLosses(examples, student) }),
       epoch: Math.floor(step / steps),
     });
-    const array = Float32Array.from([
-      ...found.weights.map((w, i) => w * handedOn[i]),
-      ...(found.targets ?? (fixed.teacher.scores as Float32Array)),
-      ...(examples.reliability ? (found.right ?? examples.reliability) : []),
-    ]);
-    const bytes = Buffer.from(array.buffer);
-    apply(examples, bytes);
-    if (renew !== null) await writeWhole(file(last), bytes);
+    examples.weights.set(found.weights.map((w, i) => w * handedOn[i]));
+    examples.scores.set(found.targets ?? (fixed.teacher.scores as Float32Array));
+    if (found.right) examples.reliability?.set(found.right);
+    current = last;
   };
 }
 
@@ -85,19 +76,6 @@ export async function weigher(
 const USES_SECOND = new Set(['calibrated-posterior', 'reliability']);
 
 const frozenOf = (job: Job, lesson: Lesson) => (job.frozenDocuments ? lesson.targets.documents : undefined);
-
-/** Puts weights and scores, as written down, into the examples. @returns whether they fit */
-function apply(examples: Examples, bytes: Buffer): boolean {
-  const n = examples.weights.length;
-  const m = n + examples.scores.length;
-  if (bytes.length !== 4 * (m + (examples.reliability?.length ?? 0))) return false;
-  const numbers = new Float32Array(bytes.length / 4);
-  Buffer.from(numbers.buffer).set(bytes);
-  examples.weights.set(numbers.subarray(0, n));
-  examples.scores.set(numbers.subarray(n, m));
-  examples.reliability?.set(numbers.subarray(m));
-  return true;
-}
 
 /** The queries whose labels are known, with what is relevant. */
 function labelled(config: Config, { examples, dataset }: Lesson): NonNullable<WeightingInputs['labelled']> {

@@ -1,0 +1,112 @@
+/** @file One process at a time: a file that names the process that works in a place; what a dead one left is taken over. */
+import { readFileSync } from 'node:fs';
+import { link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { dirname, resolve } from 'node:path';
+import { InputError } from './errors.ts';
+
+interface Holder {
+  pid: number;
+  host: string;
+  /** When the process began, as the system counts it: tells it from a later one of the same number. */
+  began: string;
+}
+
+const held = new Set<string>();
+
+/**
+ * Takes a lock file, or takes over that of a process that is no more.
+ * @param what is locked, for the message: `the output folder runs/a`
+ * @returns gives the lock back
+ * @throws InputError where a living process holds it: its number and where the file is
+ */
+export async function takeLock(file: string, what: string): Promise<() => Promise<void>> {
+  const path = resolve(file);
+  const own: Holder = { pid: process.pid, host: hostname(), began: beganAt(process.pid) };
+  const beside = `${path}.${process.pid}.part`;
+  if (held.has(path)) throw busy(path, what, own);
+  held.add(path);
+  try {
+    await mkdir(dirname(path), { recursive: true });
+    await writeFile(beside, JSON.stringify(own));
+    // A link is made by one of several at once, and is never seen half written.
+    while (!(await linked(beside, path))) {
+      const holder = await holderOf(path);
+      if (holder && alive(holder)) throw busy(path, what, holder);
+      if (holder) await removeStale(path, holder, beside);
+    }
+  } catch (error) {
+    held.delete(path);
+    throw error;
+  } finally {
+    await rm(beside, { force: true });
+  }
+  return async () => {
+    await rm(path, { force: true });
+    held.delete(path);
+  };
+}
+
+const linked = (from: string, to: string): Promise<boolean> =>
+  link(from, to).then(
+    () => true,
+    (error: NodeJS.ErrnoException) => {
+      if (error.code === 'EEXIST') return false;
+      throw error;
+    },
+  );
+
+/** Who holds a lock; a file that says nothing readable belongs to nobody alive; undefined where there is none any more. */
+async function holderOf(path: string): Promise<Holder | undefined> {
+  const text = await readFile(path, 'utf8').catch(() => undefined);
+  if (text === undefined) return undefined;
+  try {
+    const { pid, host, began } = JSON.parse(text) as Partial<Holder>;
+    return { pid: Number(pid), host: String(host), began: String(began) };
+  } catch {
+    return { pid: Number.NaN, host: hostname(), began: '' };
+  }
+}
+
+/** Another may have taken the lock over meanwhile: what was moved away is looked at, and put back where it is not the dead one's. */
+async function removeStale(path: string, dead: Holder, beside: string): Promise<void> {
+  const aside = `${beside}.stale`;
+  const moved = await rename(path, aside).then(
+    () => true,
+    () => false,
+  );
+  if (!moved) return;
+  const holder = await holderOf(aside);
+  if (holder && (holder.pid !== dead.pid || holder.began !== dead.began)) await linked(aside, path);
+  await rm(aside, { force: true });
+}
+
+/** A process of another machine cannot be looked at and counts as alive. */
+function alive({ pid, host, began }: Holder): boolean {
+  if (host !== hostname()) return true;
+  if (!(pid > 0)) return false;
+  try {
+    process.kill(pid, 0);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return false;
+  }
+  return beganAt(pid) === began;
+}
+
+/** Clock ticks since the machine's start; empty where the system does not say. */
+function beganAt(pid: number): string {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '';
+  } catch {
+    return '';
+  }
+}
+
+function busy(path: string, what: string, { pid, host }: Holder): InputError {
+  return new InputError({
+    code: 'run.locked',
+    subject: `${what} is in use by process ${pid}${host === hostname() ? '' : ` of ${host}`}`,
+    remedy: `wait for it or choose another folder; if it is gone, remove ${path}`,
+  });
+}
