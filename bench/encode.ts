@@ -43,14 +43,18 @@ async function own(folder: string): Promise<(texts: string[]) => Promise<unknown
 }
 
 async function transformersJs(folder: string): Promise<(texts: string[]) => Promise<unknown>> {
-  const { env, pipeline } = await import('@huggingface/transformers');
+  const { AutoModel, AutoTokenizer, env, mean_pooling } = await import('@huggingface/transformers');
   Object.assign(env, { allowRemoteModels: false, localModelPath: '' });
-  const extract = await pipeline('feature-extraction', folder, { dtype: 'fp32', device: 'cpu' });
-  Object.assign(extract.tokenizer, { model_max_length: MAX_LENGTH });
+  const tokenizer = await AutoTokenizer.from_pretrained(folder);
+  const model = await AutoModel.from_pretrained(folder, { dtype: 'fp32', device: 'cpu' });
   return async (texts) => {
     const all: unknown[] = [];
-    for (let i = 0; i < texts.length; i += 32)
-      all.push(await extract(texts.slice(i, i + 32), { pooling: 'mean', normalize: true }));
+    for (let i = 0; i < texts.length; i += 32) {
+      const options = { padding: true, truncation: true, max_length: MAX_LENGTH };
+      const inputs = tokenizer(texts.slice(i, i + 32), options);
+      const { last_hidden_state } = await model(inputs);
+      all.push(mean_pooling(last_hidden_state, inputs.attention_mask).normalize(2, -1));
+    }
     return all;
   };
 }

@@ -9,7 +9,7 @@ import { type Pooling, pool } from '../engine/expressions/pooling.ts';
 import type { Graph, Value } from '../engine/graph/ir.ts';
 import { loadGraph } from '../engine/graph/proto.ts';
 import type { Tensor } from '../engine/graph/tensor.ts';
-import { Session, type SessionOptions } from '../engine/runtime/session.ts';
+import { batchTokens, Session, type SessionOptions } from '../engine/runtime/session.ts';
 import { readModelFolder } from './folder.ts';
 
 /** Texts by position, so that a table need not hold them all at once. */
@@ -21,7 +21,7 @@ export interface Texts {
 export interface EncoderOptions {
   pooling?: Pooling;
   normalize?: boolean;
-  /** Padded tokens a batch. Measured on two cores: smaller batches stay in the caches, larger ones gain nothing. */
+  /** Padded tokens a batch; by default what suits the threads or the device. */
   batchTokens?: number;
   session?: SessionOptions;
 }
@@ -32,8 +32,6 @@ export interface EncodeOptions extends Watch {
   /** What progress calls the work. */
   stage?: string;
 }
-
-const DEFAULT_BATCH_TOKENS = 4096;
 
 export class Encoder {
   /** Width of the embeddings. */
@@ -96,7 +94,7 @@ export class Encoder {
     const session = await Session.load(graph, options.session, name);
     const key = hashParts(hash, tokenizer.hash, pooling, String(options.normalize));
     const parts = { dimensions: 0, key, tokenizer, maxLength };
-    const encoder = new Encoder(parts, session, options.batchTokens ?? DEFAULT_BATCH_TOKENS);
+    const encoder = new Encoder(parts, session, options.batchTokens ?? batchTokens(options.session));
     const probe = await encoder.run([tokenizer.encode('a', 8)]);
     return Object.assign(encoder, { dimensions: probe.dims[1] });
   }

@@ -6,7 +6,7 @@ import { lengthBatches, padBatch } from '../data/batches.ts';
 import { type PairLimits, TextTokenizer } from '../data/tokenizer.ts';
 import { loadGraph } from '../engine/graph/proto.ts';
 import type { Tensor } from '../engine/graph/tensor.ts';
-import { Session, type SessionOptions } from '../engine/runtime/session.ts';
+import { batchTokens, Session, type SessionOptions } from '../engine/runtime/session.ts';
 import { checkVocabulary } from '../students/encoder.ts';
 import { readModelFolder } from '../students/folder.ts';
 import type { Pair, Teacher } from './teacher.ts';
@@ -51,7 +51,7 @@ export async function crossEncoder(folder: string, options: CrossEncoderOptions 
     const tokens = pairs.map((p) => tokenizer.encodePair(p.query, p.document, limits));
     for (const batch of lengthBatches(
       tokens.map((t) => t.ids.length),
-      options.batchTokens ?? 4096,
+      options.batchTokens ?? batchTokens(options.session),
     )) {
       signal?.throwIfAborted();
       const b = padBatch(

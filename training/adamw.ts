@@ -79,8 +79,19 @@ export class AdamW {
   private update(p: Parameter, source: Source, factors: readonly number[]): void {
     const { first, second } = this.moments.get(p.name) as Moments;
     const { kernel } = this;
+    const decay = Math.fround(factors[factors.length - 1]);
     for (let from = 0; from < p.data.length; from += CHUNK) {
       const to = Math.min(p.data.length, from + CHUNK);
+      // Rows that no text has read have no gradient and no moments: the update is the decay alone.
+      if (
+        source.slots &&
+        untouched(source.slots, p.dims[1], from, to) &&
+        isZero(first, from, to) &&
+        isZero(second, from, to)
+      ) {
+        for (let i = from; i < to; i++) p.data[i] *= decay;
+        continue;
+      }
       kernel.parameter.set(p.data.subarray(from, to));
       kernel.first.set(first.subarray(from, to));
       kernel.second.set(second.subarray(from, to));
@@ -124,6 +135,17 @@ function squaredNorm(values: Float32Array): number {
   let sum = 0;
   for (let i = 0; i < values.length; i++) sum += values[i] * values[i];
   return sum;
+}
+
+/** Whether no row with numbers in from..to has a gradient. */
+function untouched(slots: Int32Array, width: number, from: number, to: number): boolean {
+  for (let row = Math.floor(from / width); row * width < to; row++) if (slots[row] >= 0) return false;
+  return true;
+}
+
+function isZero(values: Float32Array, from: number, to: number): boolean {
+  for (let i = from; i < to; i++) if (values[i] !== 0) return false;
+  return true;
 }
 
 /** The numbers from..to of a table whose rows are in `values` where they are not 0. */
