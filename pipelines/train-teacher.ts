@@ -14,6 +14,7 @@ import { evaluateRun, type Run } from '../evaluation/evaluate.ts';
 import { losses } from '../losses/index.ts';
 import type { Loss } from '../losses/loss.ts';
 import { appendHead } from '../students/bert.ts';
+import { refuseOccupied } from '../students/checkpoint.ts';
 import { writeCrossEncoder } from '../students/cross-encoder-folder.ts';
 import { checkVocabulary } from '../students/encoder.ts';
 import { readModelFolder } from '../students/folder.ts';
@@ -51,6 +52,7 @@ export interface TeacherReport {
 export async function trainTeacher(options: TeacherConfigInput, watch: Watch = {}): Promise<TeacherReport> {
   const config = parseTeacherConfig(options);
   const started = performance.now();
+  await refuseOccupied(config.output);
   const dataset = await openBeir(config.data);
   const start = config.model ?? `${config.output}.fresh`;
   try {

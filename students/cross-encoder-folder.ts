@@ -1,9 +1,9 @@
 /** @file A cross-encoder as a folder that transformers, transformers.js and this toolkit load as a teacher. */
 import { existsSync } from 'node:fs';
-import { copyFile, mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { copyFile, mkdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
+import { refuseOccupied } from './checkpoint.ts';
 
 export interface CrossEncoderFolder {
   /** The bytes of onnx/model.onnx. */
@@ -31,13 +31,7 @@ const tokenizerFiles = [
  * @throws InputError where something else than a model of this toolkit stands there
  */
 export async function writeCrossEncoder(folder: string, from: CrossEncoderFolder): Promise<void> {
-  if (existsSync(folder) && (await readdir(folder)).length && !existsSync(join(folder, 'distill.json')))
-    throw new InputError({
-      code: 'checkpoint.occupied',
-      subject: `${folder} holds something else`,
-      expected: 'an empty folder or a model made by distill',
-      remedy: 'choose another output folder',
-    });
+  await refuseOccupied(folder);
   const beside = `${folder}.${process.pid}.part`;
   const json = (value: unknown): string => `${JSON.stringify(value, null, 1)}\n`;
   try {

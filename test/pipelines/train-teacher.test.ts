@@ -1,0 +1,66 @@
+import { mkdtempSync, readFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { beforeAll, expect, test } from 'vitest';
+import { writeWorld } from '../../pipelines/demo/demo.ts';
+import { makeWorld } from '../../pipelines/demo/world.ts';
+import { trainTeacher } from '../../pipelines/train-teacher.ts';
+import { freshModel } from '../../students/fresh.ts';
+import { crossEncoder } from '../../teachers/cross-encoder.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'train-teacher-'));
+const data = join(folder, 'data');
+const tiny = { hidden: 16, layers: 1, heads: 2, maxLength: 48, vocabulary: 300 };
+const options = {
+  data,
+  candidates: { count: 8, random: 4 },
+  train: { steps: 12, queries: 8, candidates: 4, learningRate: 5e-3, warmupSteps: 2, evaluateEvery: 6 },
+};
+let texts: string[] = [];
+beforeAll(async () => {
+  const world = await makeWorld({ documents: 60, train: 40, dev: 10, test: 10 });
+  texts = [...world.documents, ...world.queries].map((t) => t.text);
+  await writeWorld(world, data);
+});
+const table = () => ({ length: texts.length, text: (i: number) => texts[i] });
+const pair = () => ({ queryId: 'q', documentId: 'd', query: texts[60], document: texts[0] });
+
+test('a fresh cross-encoder is trained, the best by dev is kept, and the folder scores pairs', async () => {
+  const output = join(folder, 'teacher');
+  const notes: string[] = [];
+  const report = await trainTeacher(
+    { ...options, output, fresh: tiny, losses: { kl: 1, bce: 0.1 } },
+    { onProgress: (p) => p.note && notes.push(p.note) },
+  );
+  expect(report.evaluations.map((e) => e.step)).toEqual([6, 12]);
+  const best = Math.max(...report.evaluations.map((e) => e.score));
+  expect(report.evaluations.find((e) => e.step === report.bestStep)?.score).toBe(best);
+  expect(notes).toHaveLength(2);
+  const config = JSON.parse(readFileSync(join(output, 'config.json'), 'utf8'));
+  expect(config).toMatchObject({ architectures: ['BertForSequenceClassification'], num_labels: 1, model_type: 'bert' });
+  const teacher = await crossEncoder(output);
+  expect(Number.isFinite((await teacher.score([pair()]))[0])).toBe(true);
+  await teacher.dispose();
+  // The same seed gives the same weights.
+  await trainTeacher({ ...options, output: `${output}-again`, fresh: tiny, losses: { kl: 1, bce: 0.1 } });
+  const bytes = [output, `${output}-again`].map((f) => readFileSync(join(f, 'onnx/model.onnx')));
+  expect(bytes[0].equals(bytes[1])).toBe(true);
+});
+
+test('an encoder gets a head and a cross-encoder goes on', async () => {
+  const encoder = join(folder, 'encoder');
+  await freshModel(encoder, table(), tiny);
+  const first = await trainTeacher({ ...options, dev: null, output: join(folder, 'headed'), model: encoder });
+  expect(first).toMatchObject({ bestStep: 12, evaluations: [] });
+  const second = await trainTeacher({ ...options, dev: null, output: join(folder, 'on'), model: first.model });
+  expect(second.parameters).toBe(first.parameters);
+  expect(second.loss).toBeLessThan(first.loss);
+});
+
+test('mistakes are told before anything is trained', async () => {
+  const refused = (more: object) => expect(trainTeacher({ ...options, ...more })).rejects;
+  await refused({}).toThrow("a teacher starts from either 'model' or 'fresh'; give one of the two");
+  await refused({ fresh: tiny, losses: { 'info-nce': 1 } }).toThrow("'info-nce' is no loss for a cross-encoder");
+  await refused({ fresh: tiny, targets: 'scores' }).toThrow("'targets: scores' needs given candidates with scores");
+  await refused({ fresh: tiny, output: data }).toThrow(`${data} holds something else`);
+});
