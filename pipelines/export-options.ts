@@ -1,5 +1,6 @@
 /** @file What a compact checkpoint is like, as options of `distill export` and of `export` in a run's config. */
 import { z } from 'zod';
+import { InputError } from '../common/errors.ts';
 import { exportDTypes } from '../students/export/dtypes.ts';
 
 const count = z.int().positive();
@@ -34,3 +35,19 @@ export const exportSchema = z
   .describe('compact files of the student');
 
 export type ExportSettings = z.input<typeof exportSchema>;
+
+/** The options with every default filled in. @throws InputError for the first mistake: key, what was expected, what was received */
+export function parseExport(input: ExportSettings): z.output<typeof exportSchema> {
+  const result = exportSchema.safeParse(input);
+  if (result.success) return result.data;
+  const [issue] = result.error.issues;
+  const [key = issue.code === 'unrecognized_keys' ? issue.keys[0] : ''] = issue.path;
+  const received = (input as Record<PropertyKey, unknown>)[key];
+  throw new InputError({
+    code: 'export.invalid',
+    subject: `the option '${String(key)}'`,
+    expected: key === 'dtype' || key === 'tables' ? `one of ${dtypeNames.join(', ')}` : issue.message,
+    received: String(received),
+    remedy: 'see distill export --help',
+  });
+}

@@ -2,7 +2,6 @@
 import { existsSync, statSync } from 'node:fs';
 import { readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { z } from 'zod';
 import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
@@ -13,7 +12,7 @@ import { refuseOccupied } from '../students/checkpoint.ts';
 import type { DTypeName } from '../students/export/dtypes.ts';
 import { type ExportedFolder, exportFolder } from '../students/export/folder.ts';
 import { readJson, readModelFolder } from '../students/folder.ts';
-import { type ExportSettings, exportSchema } from './export-options.ts';
+import { type ExportSettings, parseExport } from './export-options.ts';
 import { type Figures, Guard } from './stages/guard.ts';
 
 export interface ExportOptions extends ExportSettings {
@@ -45,7 +44,7 @@ interface Made {
 /** @throws InputError where the checkpoint, the data or an option does not fit; with `strict` also where quality falls */
 export async function exportCheckpoint(options: ExportOptions, watch: Watch = {}): Promise<ExportReport> {
   const { checkpoint, output, data: path, split: chosen, ...rest } = options;
-  const settings = exportSchema.parse(rest);
+  const settings = parseExport(rest);
   await refuseOccupied(output);
   const source = await readModelFolder(checkpoint);
   const made = (await readJson(join(source.folder, 'distill.json'))) as Made;
@@ -110,7 +109,7 @@ async function measure(
   exported: ExportedFolder,
   guard: Guard | undefined,
   folder: string,
-  settings: z.output<typeof exportSchema>,
+  settings: ReturnType<typeof parseExport>,
   watch: Watch,
 ): Promise<Pick<ExportReport, 'files' | 'warnings'>> {
   const files: ExportReport['files'] = [];

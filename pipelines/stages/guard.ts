@@ -1,9 +1,10 @@
 /** @file Whether an exported file still finds what its checkpoint finds: both on the same sample of dev queries and documents. */
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Watch } from '../../common/progress.ts';
 import { Random } from '../../common/random.ts';
 import type { Dataset } from '../../data/dataset.ts';
+import { TextTokenizer } from '../../data/tokenizer.ts';
 import { evaluateRun } from '../../evaluation/evaluate.ts';
 import { search } from '../../evaluation/search.ts';
 import { StaticEncoder } from '../../static/index.ts';
@@ -70,13 +71,15 @@ export class Guard {
   async measure(file: string, watch: Watch): Promise<Figures> {
     if (file.endsWith('.safetensors')) {
       const encoder = new StaticEncoder(await readFile(file));
+      const tokenizer = await TextTokenizer.load(dirname(file));
       const D = encoder.dimensions;
       return this.figures(
         await embed(
           this.parts,
-          async (texts) => {
+          async (texts, maxLength) => {
             const out = new Float32Array(texts.length * D);
-            for (let i = 0; i < texts.length; i++) out.set(encoder.embed(texts.text(i)), i * D);
+            for (let i = 0; i < texts.length; i++)
+              out.set(encoder.embed(tokenizer.encode(texts.text(i), maxLength).ids), i * D);
             return out;
           },
           D,
