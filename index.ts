@@ -5,7 +5,9 @@ export { openBeir } from './data/beir.ts';
 export type { Dataset, Qrels, TextTable } from './data/dataset.ts';
 export { openDataset } from './data/open.ts';
 export { type PairLimits, TextTokenizer, type Tokens } from './data/tokenizer.ts';
+export { bm25 } from './evaluation/bm25.ts';
 export * from './losses/index.ts';
+export { compare } from './pipelines/compare.ts';
 export {
   type Config,
   type ConfigInput,
@@ -23,6 +25,7 @@ export { init } from './pipelines/init.ts';
 export { type ScoreReport, score } from './pipelines/score.ts';
 export { type TeacherConfig, type TeacherConfigInput, teacherSchema } from './pipelines/teacher-config.ts';
 export { type TeacherReport, trainTeacher } from './pipelines/train-teacher.ts';
+export { candidateSelections, querySelections } from './selection/index.ts';
 export { checkModel, type ModelCheck } from './students/check.ts';
 export { type EncodeOptions, Encoder, type EncoderOptions, type Texts } from './students/encoder.ts';
 export { type FreshOptions, freshModel } from './students/fresh.ts';
@@ -32,3 +35,4 @@ export { type DualEncoderOptions, dualEncoder } from './teachers/dual-encoder.ts
 export { scoreFile } from './teachers/score-file.ts';
 export type { Embeddings, Pair, Teacher } from './teachers/teacher.ts';
 export { transformersTeacher } from './teachers/transformers-js.ts';
+export { weightings } from './weighting/index.ts';
