@@ -7,7 +7,7 @@ export { openDataset } from './data/open.ts';
 export { type PairLimits, TextTokenizer, type Tokens } from './data/tokenizer.ts';
 export { bm25 } from './evaluation/bm25.ts';
 export * from './losses/index.ts';
-export { compare } from './pipelines/compare.ts';
+export { compareRuns } from './pipelines/compare.ts';
 export {
   type Config,
   type ConfigInput,
