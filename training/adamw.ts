@@ -1,6 +1,7 @@
 /** @file AdamW over plain arrays: decoupled decay, global norm clipping, rows of tables gathered before the step. */
 import { adamWKernel, CHUNK } from './adamw-kernel.ts';
 import type { Parameter } from './plan.ts';
+import { sumRows } from './rows.ts';
 
 export interface AdamWOptions {
   betas?: readonly [number, number];
@@ -107,27 +108,9 @@ export class AdamW {
   /** Rows of the same table row are added up. */
   private source(p: Parameter): Source {
     if (p.gradient && !p.rows) return { values: p.gradient };
-    const [count, width] = p.dims;
-    let slots = this.slots.get(p);
-    if (!slots) {
-      slots = new Int32Array(count);
-      this.slots.set(p, slots);
-    }
-    slots.fill(-1);
-    let used = 0;
-    const place = (index: bigint): number => (index < 0n ? Number(index) + count : Number(index));
-    for (const { indices } of p.rows ?? [])
-      for (const index of indices) {
-        const row = place(index);
-        if (slots[row] < 0) slots[row] = used++;
-      }
-    const values = new Float32Array(used * width);
-    for (const { indices, rows } of p.rows ?? [])
-      for (let i = 0; i < indices.length; i++) {
-        const [from, to] = [i * width, slots[place(indices[i])] * width];
-        for (let k = 0; k < width; k++) values[to + k] += rows[from + k];
-      }
-    return { values, slots };
+    const slots = this.slots.get(p) ?? new Int32Array(p.dims[0]);
+    this.slots.set(p, slots);
+    return sumRows(p.rows ?? [], p.dims, slots);
   }
 }
 

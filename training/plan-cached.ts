@@ -9,6 +9,7 @@ import type { EncoderGraph } from './encoder-graph.ts';
 import type { LossGraph } from './loss-graph.ts';
 import { type PackedBatch, type Parameter, type Plan, wantedFeeds } from './plan.ts';
 import { tokenFeeds } from './plan-whole.ts';
+import { addRows } from './rows.ts';
 
 /**
  * GradCache: the plain step's gradients, since the loss reaches a weight through the embeddings alone:
@@ -37,6 +38,13 @@ export async function cachedPlan(
     parameters.map((p): [string, Tensor] => [p.name, { dtype: 'float32', dims: p.dims, data: p.data }]),
   );
   const own = new Map(parameters.map((p) => [p.name, p]));
+  // Every chunk writes its gradients to the same arrays: new ones would wait for the garbage collector.
+  const scratch: Record<string, Tensor> = {};
+  for (const [name, gradient] of encoder.gradients) {
+    const p = own.get(name) as Parameter;
+    if ('dense' in gradient)
+      scratch[gradient.dense.name] = { dtype: 'float32', dims: p.dims, data: new Float32Array(p.data.length) };
+  }
   const width = encoder.width;
   const chunkFeeds = (batch: PackedBatch, g: number): Record<string, Tensor>[] => [
     weights,
@@ -73,6 +81,7 @@ export async function cachedPlan(
         };
         const gradients = await backward.run(
           wantedFeeds(backward.inputs, feed as Record<string, Tensor>, ...chunkFeeds(batch, g)),
+          scratch,
         );
         at += b.rows;
         const data = (v: Value): Tensor['data'] => gradients[v.name].data;
@@ -80,8 +89,13 @@ export async function cachedPlan(
           const p = own.get(name) as Parameter;
           if ('dense' in gradient) addTo(p.gradient as Float32Array, data(gradient.dense) as Float32Array);
           else
-            for (const r of gradient.rows)
-              p.rows?.push({ indices: data(r.indices) as BigInt64Array, rows: data(r.rows) as Float32Array });
+            addRows(
+              p,
+              gradient.rows.map((r) => ({
+                indices: data(r.indices) as BigInt64Array,
+                rows: data(r.rows) as Float32Array,
+              })),
+            );
         }
       }
       const number = (v: Value): number => Number(results[v.name].data[0]);
