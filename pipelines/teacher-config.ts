@@ -62,6 +62,7 @@ export const teacherSchema = z.strictObject({
         .default(null)
         .describe('steps between evaluations on dev; at the end alone by default'),
       devQueries: count.default(200).describe('most dev queries used for the choice'),
+      saveEvery: count.default(100).describe('steps between saved states'),
       threads: count.optional(),
     })
     .prefault({}),

@@ -1,7 +1,8 @@
 /** @file Trains a cross-encoder on labels, or on another model's scores: the teacher of a later run. */
 import { createHash } from 'node:crypto';
-import { rename, rm } from 'node:fs/promises';
-import { FaultError, InputError } from '../common/errors.ts';
+import { rm } from 'node:fs/promises';
+import { InputError } from '../common/errors.ts';
+import { canonicalJson, hashFile } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
 import { Random } from '../common/random.ts';
 import { openBeir } from '../data/beir.ts';
@@ -9,7 +10,6 @@ import { type Dataset, learnedTexts } from '../data/dataset.ts';
 import { TextTokenizer, type Tokens } from '../data/tokenizer.ts';
 import type { Graph } from '../engine/graph/ir.ts';
 import { encodeGraph, loadGraph } from '../engine/graph/proto.ts';
-import type { Tensor } from '../engine/graph/tensor.ts';
 import { evaluateRun, type Run } from '../evaluation/evaluate.ts';
 import { losses } from '../losses/index.ts';
 import type { Loss } from '../losses/loss.ts';
@@ -19,15 +19,15 @@ import { writeCrossEncoder } from '../students/cross-encoder-folder.ts';
 import { checkVocabulary } from '../students/encoder.ts';
 import { readModelFolder } from '../students/folder.ts';
 import { freshModel } from '../students/fresh.ts';
-import { parameterCount, withWeights } from '../students/student.ts';
+import { parameterCount, type Weights, withWeights } from '../students/student.ts';
 import { crossEncoder } from '../teachers/cross-encoder.ts';
 import type { Pair } from '../teachers/teacher.ts';
-import { AdamW } from '../training/adamw.ts';
 import type { Examples } from '../training/examples.ts';
+import { HostLearner } from '../training/learner.ts';
 import { PairGraph } from '../training/pair-graph.ts';
 import { makePairBatch } from '../training/pairs.ts';
-import { learningRateAt } from '../training/schedule.ts';
 import type { WeightedLoss } from '../training/step-graph.ts';
+import { train as trainLoop } from '../training/trainer.ts';
 import { pairExamples } from './stages/pairs.ts';
 import { parseTeacherConfig, type TeacherConfig, type TeacherConfigInput } from './teacher-config.ts';
 
@@ -45,7 +45,7 @@ export interface TeacherReport {
 }
 
 /**
- * Trains a cross-encoder and saves it as a model folder.
+ * Trains a cross-encoder and saves it as a model folder. A stopped training goes on from its saved state.
  *
  * @throws InputError for a mistake in what was given, FaultError where a loss or gradient is not finite
  */
@@ -89,102 +89,77 @@ async function trainFrom(
   const dev = config.dev === null ? undefined : await pairExamples(config, dataset, config.dev, 'dev');
 
   const { queries, candidates, groups, learningRate, warmupSteps, finalLearningRate, evaluateEvery } = config.train;
-  const graph = await PairGraph.create({
-    model,
-    losses: weightedLosses(config.losses),
-    groups,
-    session: { threads: config.train.threads },
-  });
-  const optimizer = new AdamW(graph.parameters, {
-    weightDecay: config.train.weightDecay,
-    clipNorm: config.train.clipNorm ?? undefined,
-  });
   const perStep = Math.min(queries, train.queries.length);
   const totalSteps =
     config.train.steps ?? Math.ceil((config.train.epochs ?? 1) * Math.floor(train.queries.length / perStep));
   const pairTokens = (q: number, d: number): Tokens =>
     tokenizer.encodePair(dataset.queries.text(q), dataset.documents.text(d), limits);
   const source = { examples: train, pairTokens, padId: tokenizer.padId };
-  const report: TeacherReport = {
-    model: config.output,
-    parameters: parameterCount(model),
-    steps: totalSteps,
-    loss: Number.NaN,
-    evaluations: [],
-    bestStep: 0,
-    seconds: 0,
-  };
-
-  /** Saves the weights as they are where they are the best so far: what is measured is what was saved. */
-  const keepIfBest = async (step: number): Promise<void> => {
-    const candidate = dev ? `${config.output}.candidate` : config.output;
-    const weights = new Map<string, Tensor>(
-      graph.parameters.map((p) => [p.name, { dtype: 'float32', dims: p.dims, data: p.data }]),
-    );
+  const graph = await PairGraph.create({
+    model,
+    losses: weightedLosses(config.losses),
+    groups,
+    session: { threads: config.train.threads },
+  });
+  const learner = new HostLearner(graph, {
+    weightDecay: config.train.weightDecay,
+    clipNorm: config.train.clipNorm ?? undefined,
+  });
+  const data = { documents: dataset.documents.hash, queries: dataset.queries.hash };
+  const save = async (to: string, weights: Weights, step: number): Promise<void> => {
     const bytes = encodeGraph(withWeights(model, weights));
-    await writeCrossEncoder(candidate, {
+    await writeCrossEncoder(to, {
       model: bytes,
       tokenizerFrom: start,
       config: folder.config,
-      provenance: {
-        config,
-        data: { documents: dataset.documents.hash, queries: dataset.queries.hash },
-        model: createHash('sha256').update(bytes).digest('hex'),
-        step,
-      },
+      provenance: { config, data, model: createHash('sha256').update(bytes).digest('hex'), step },
     });
-    if (dev) {
-      const score = await rankingScore(candidate, dev, config, dataset, limits, watch);
-      const best = report.evaluations.every((e) => score > e.score);
-      report.evaluations.push({ step, score });
-      watch.onProgress?.({
-        stage: 'train teacher',
-        done: step,
-        total: totalSteps,
-        unit: 'steps',
-        note: `step ${step}: dev ndcg@10 ${score.toFixed(4)} over the candidates`,
-      });
-      if (best) {
-        await rm(config.output, { recursive: true, force: true });
-        await rename(candidate, config.output);
-        report.bestStep = step;
-      } else await rm(candidate, { recursive: true, force: true });
-    } else report.bestStep = step;
   };
-
+  // Beside the output: the folder itself holds a whole model or nothing.
+  const [candidate, stateFolder] = [`${config.output}.candidate`, `${config.output}.training`];
   try {
-    const recent: number[] = [];
-    for (let step = 0; step < totalSteps; step++) {
-      watch.signal?.throwIfAborted();
-      const batch = makePairBatch(source, step, { queries: perStep, candidates, groups, seed: config.seed });
-      const { loss } = await graph.run(batch);
-      const schedule = { learningRate, warmupSteps, totalSteps, finalShare: finalLearningRate };
-      const norm = Number.isFinite(loss) ? optimizer.step(learningRateAt(step, schedule)) : Number.NaN;
-      if (!Number.isFinite(norm))
-        throw new FaultError({
-          code: 'train.not-finite',
-          subject: `training stopped at step ${step + 1}: the loss is ${loss} and the gradient's norm ${norm}`,
-          remedy: 'lower train.learningRate; the best model so far is kept',
-        });
-      recent.push(loss);
-      if (recent.length > 20) recent.shift();
-      report.loss = recent.reduce((a, b) => a + b, 0) / recent.length;
-      watch.onProgress?.({
+    const trained = await trainLoop(
+      learner,
+      { draw: (step) => makePairBatch(source, step, { queries: perStep, candidates, groups, seed: config.seed }) },
+      {
+        schedule: { learningRate, warmupSteps, totalSteps, finalShare: finalLearningRate },
+        evaluateEvery: dev && (evaluateEvery ?? totalSteps),
+        saveEvery: config.train.saveEvery,
+      },
+      {
+        ...watch,
         stage: 'train teacher',
-        done: step + 1,
-        total: totalSteps,
-        unit: 'steps',
-        loss: report.loss,
-      });
-      const last = step + 1 === totalSteps;
-      if (last || (evaluateEvery && (step + 1) % evaluateEvery === 0)) await keepIfBest(step + 1);
-    }
+        stateFolder,
+        key: { options: canonicalJson({ ...config, output: '' }), model: await hashFile(folder.model), ...data },
+        evaluate:
+          dev &&
+          (async (weights, step) => {
+            await save(candidate, weights, step);
+            return rankingScore(candidate, dev, config, dataset, limits, watch);
+          }),
+      },
+    );
+    await save(config.output, trained.weights, trained.bestStep);
+    await rm(stateFolder, { recursive: true, force: true });
+    return {
+      model: config.output,
+      parameters: parameterCount(model),
+      steps: totalSteps,
+      loss: lastLoss(trained.log),
+      evaluations: trained.evaluations,
+      bestStep: trained.bestStep,
+      seconds: (performance.now() - started) / 1000,
+    };
   } finally {
     await graph.release();
-    await rm(`${config.output}.candidate`, { recursive: true, force: true });
+    await rm(candidate, { recursive: true, force: true });
   }
-  report.seconds = (performance.now() - started) / 1000;
-  return report;
+}
+
+/** Mean over the last steps. */
+function lastLoss(log: readonly { loss: number }[]): number {
+  const last = log.slice(-20);
+  return last.reduce((sum, e) => sum + e.loss, 0) / last.length;
 }
 
 /** Makes an encoder a cross-encoder: its first token's vector through a dense layer and tanh to one logit. */

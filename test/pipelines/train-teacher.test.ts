@@ -1,7 +1,8 @@
-import { mkdtempSync, readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
+import type { Progress } from '../../common/progress.ts';
 import { writeWorld } from '../../pipelines/demo/demo.ts';
 import { makeWorld } from '../../pipelines/demo/world.ts';
 import { trainTeacher } from '../../pipelines/train-teacher.ts';
@@ -41,8 +42,15 @@ test('a fresh cross-encoder is trained, the best by dev is kept, and the folder 
   const teacher = await crossEncoder(output);
   expect(Number.isFinite((await teacher.score([pair()]))[0])).toBe(true);
   await teacher.dispose();
-  // The same seed gives the same weights.
-  await trainTeacher({ ...options, output: `${output}-again`, fresh: tiny, losses: { kl: 1, bce: 0.1 } });
+  // Stopped at step 9 and started again, it ends with the same bytes.
+  const again = { ...options, output: `${output}-again`, fresh: tiny, losses: { kl: 1, bce: 0.1 } };
+  const stop = new AbortController();
+  const onProgress = (p: Progress) => p.unit === 'steps' && p.done === 9 && stop.abort(new Error('stopped'));
+  await expect(trainTeacher(again, { signal: stop.signal, onProgress })).rejects.toThrow('stopped');
+  expect(existsSync(again.output)).toBe(false);
+  const more: string[] = [];
+  await trainTeacher(again, { onProgress: (p) => p.note && more.push(p.note) });
+  expect(more).toContain('going on from step 9');
   const bytes = [output, `${output}-again`].map((f) => readFileSync(join(f, 'onnx/model.onnx')));
   expect(bytes[0].equals(bytes[1])).toBe(true);
 });
