@@ -109,12 +109,15 @@ test('Ctrl-C saves, says how to go on, exits 130; a second run meanwhile is refu
 }, async () => {
   const run = start('stopped');
   await heard(run, /step 20: dev score/);
+  // Held still, so that it is there for as long as the second takes to start.
+  run.child.kill('SIGSTOP');
   const second = start('stopped');
   expect(await second.ended).toBe(2);
   expect(second.said()).toContain(
     `the output folder ${world}/stopped is in use by process ${run.child.pid}; wait for it`,
   );
   run.child.kill('SIGINT');
+  run.child.kill('SIGCONT');
   expect(await run.ended).toBe(130);
   expect(run.said()).toMatch(/state saved at step \d+ of 120[\s\S]*stopped; the same command goes on from here/);
   expect(existsSync(join(world, 'stopped', 'run.lock'))).toBe(false);
