@@ -59,7 +59,7 @@ class Hub {
       const part = bytes.subarray(from);
       response.writeHead(from ? 206 : 200, { 'Content-Length': part.length, 'X-Repo-Commit': SHA });
       if (!fault || !('cutAt' in fault)) return void response.end(part);
-      response.write(part.subarray(0, fault.cutAt), () => setTimeout(() => response.destroy(), 20));
+      response.write(part.subarray(0, fault.cutAt), () => setTimeout(() => response.destroy(), 300));
       return;
     }
     const chunks: Buffer[] = [];
