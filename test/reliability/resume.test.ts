@@ -70,33 +70,38 @@ beforeAll(async () => {
   whole = { hash: modelOf('whole'), milliseconds: performance.now() - began };
 }, 60_000);
 
-test(`killed ${KILLS} times, it ends with the same bytes`, { timeout: 60_000 + KILLS * 20_000 }, async () => {
-  const random = Random.of(SEED, 'kills');
-  let [killed, resumed, runs] = [0, 0, 0];
-  while (killed < KILLS) {
-    const name = `killed-${runs++}`;
-    for (;;) {
-      const run = start(name);
-      const timer =
-        killed < KILLS
-          ? setTimeout(() => run.child.kill('SIGKILL'), 300 + random.uniform() * whole.milliseconds)
-          : undefined;
-      const code = await run.ended;
-      clearTimeout(timer);
-      if (run.said().includes('going on from step')) resumed++;
-      expect(run.said()).not.toMatch(/not whole|another training/);
-      if (code === 0) break;
-      expect(run.child.signalCode).toBe('SIGKILL');
-      killed++;
+// Where a kill falls depends on the machine: run by KILLS=6 npx vitest run test/reliability, skipped otherwise.
+test.skipIf(!process.env.KILLS)(
+  `killed ${KILLS} times, it ends with the same bytes`,
+  { timeout: 60_000 + KILLS * 20_000 },
+  async () => {
+    const random = Random.of(SEED, 'kills');
+    let [killed, resumed, runs] = [0, 0, 0];
+    while (killed < KILLS) {
+      const name = `killed-${runs++}`;
+      for (;;) {
+        const run = start(name);
+        const timer =
+          killed < KILLS
+            ? setTimeout(() => run.child.kill('SIGKILL'), 300 + random.uniform() * whole.milliseconds)
+            : undefined;
+        const code = await run.ended;
+        clearTimeout(timer);
+        if (run.said().includes('going on from step')) resumed++;
+        expect(run.said()).not.toMatch(/not whole|another training/);
+        if (code === 0) break;
+        expect(run.child.signalCode).toBe('SIGKILL');
+        killed++;
+      }
+      expect(modelOf(name)).toBe(whole.hash);
+      const [a, b] = [reportOf(name), reportOf('whole')];
+      expect(a.evaluations).toEqual(b.evaluations);
+      expect(a.log.map((e: { loss: number }) => e.loss)).toEqual(b.log.map((e: { loss: number }) => e.loss));
+      expect(readdirSync(join(world, name)).sort()).toEqual(readdirSync(join(world, 'whole')).sort());
     }
-    expect(modelOf(name)).toBe(whole.hash);
-    const [a, b] = [reportOf(name), reportOf('whole')];
-    expect(a.evaluations).toEqual(b.evaluations);
-    expect(a.log.map((e: { loss: number }) => e.loss)).toEqual(b.log.map((e: { loss: number }) => e.loss));
-    expect(readdirSync(join(world, name)).sort()).toEqual(readdirSync(join(world, 'whole')).sort());
-  }
-  console.log(`${killed} kills over ${runs} runs, ${resumed} went on from saved state`);
-});
+    console.log(`${killed} kills over ${runs} runs, ${resumed} went on from saved state`);
+  },
+);
 
 /** Until a run has said something. */
 async function heard(run: Running, what: RegExp): Promise<void> {
