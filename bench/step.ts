@@ -1,7 +1,7 @@
 /**
  * @file Time and memory of one training step: 64 sequences of 64 tokens, minilm-l6, AdamW.
  *
- *   npm run bench -- step [sequences] [length] [steps]      beside ../shared/reference/torch_step.py bench, one JSON line a run
+ *   npm run bench -- step [sequences] [length] [steps] [groups]      beside ../shared/reference/torch_step.py bench, one JSON line a run
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -77,12 +77,14 @@ export function peakMegabytes(): number {
 
 if (import.meta.filename === process.argv[1]) {
   const [who, ...rest] = process.argv.slice(2);
-  const [sequences = 64, length = 64, steps = 6] = (who === 'ours' ? rest : process.argv.slice(2)).map(Number);
-  if (who === 'ours') console.log(JSON.stringify(await benchStep(SHARED, sequences, length, steps)));
+  const [sequences = 64, length = 64, steps = 6, groups = 4] = (who === 'ours' ? rest : process.argv.slice(2)).map(
+    Number,
+  );
+  if (who === 'ours') console.log(JSON.stringify(await benchStep(SHARED, sequences, length, steps, { groups })));
   else
     await compare(
       [
-        ours(import.meta.filename, sequences, length, steps),
+        ours(import.meta.filename, sequences, length, steps, groups),
         python('torch', join(SHARED, 'reference/torch_step.py'), 'bench', sequences, length, steps),
       ],
       ['median_step_s', 'peak_rss_mb'],
