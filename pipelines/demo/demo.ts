@@ -30,18 +30,29 @@ export interface DemoReport {
 interface Size {
   world: { documents: number; train: number; dev: number; test: number };
   teacherSteps: number;
+  /** Queries a step of the teacher, each with eight documents. */
+  teacherQueries: number;
   studentSteps: number;
+  /** Candidates of a training query, and of a test query for the teacher. */
+  candidates: number;
+  depth: number;
 }
 
 const full: Size = {
   world: { documents: 1200, train: 3000, dev: 100, test: 300 },
   teacherSteps: 600,
+  teacherQueries: 32,
   studentSteps: 400,
+  candidates: 24,
+  depth: 100,
 };
 const quickSize: Size = {
-  world: { documents: 600, train: 600, dev: 60, test: 150 },
-  teacherSteps: 150,
+  world: { documents: 600, train: 1500, dev: 50, test: 120 },
+  teacherSteps: 220,
+  teacherQueries: 32,
   studentSteps: 120,
+  candidates: 10,
+  depth: 30,
 };
 
 const METRICS = ['ndcg@10', 'mrr@10', 'recall@100'];
@@ -98,7 +109,7 @@ const teacherOptions = (folder: string, size: Size, seed: number): Parameters<ty
   losses: { kl: 1 },
   train: {
     steps: size.teacherSteps,
-    queries: 32,
+    queries: size.teacherQueries,
     candidates: 8,
     learningRate: 2e-3,
   },
@@ -115,7 +126,7 @@ const common = (folder: string, size: Size, seed: number) =>
       queryTokens: 32,
       documentTokens: 32,
     },
-    candidates: { source: 'bm25', count: 24 },
+    candidates: { source: 'bm25', count: size.candidates },
     train: {
       steps: size.studentSteps,
       queries: 32,
@@ -124,7 +135,7 @@ const common = (folder: string, size: Size, seed: number) =>
       provider: 'cpu',
       evaluateEvery: Math.floor(size.studentSteps / 4),
     },
-    evaluate: { metrics: METRICS },
+    evaluate: { metrics: METRICS, depth: size.depth, before: false },
   }) satisfies Partial<ConfigInput>;
 
 const labelsOptions = (folder: string, size: Size, seed: number): ConfigInput => ({
@@ -137,7 +148,7 @@ const distillOptions = (folder: string, size: Size, seed: number): ConfigInput =
   ...common(folder, size, seed),
   output: join(folder, 'student'),
   teacher: { kind: 'cross-encoder', model: join(folder, 'teacher') },
-  losses: [{ kind: 'info-nce', weight: 0.3 }, { kind: 'kl' }],
+  losses: [{ kind: 'info-nce' }, { kind: 'kl' }],
 });
 
 /** The config as a file: paths that are read are relative to it. */
