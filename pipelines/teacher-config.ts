@@ -43,7 +43,7 @@ export const teacherSchema = z.strictObject({
     .describe('what the logits learn: the judgements, or the scores of the given candidates'),
   losses: z
     .record(z.string(), z.number().positive())
-    .default({ kl: 1, bce: 1 })
+    .default({ kl: 1, bce: 0.1 }) // equal shares hold a fresh model longer on its first plateau (measured)
     .describe('factor of each loss; with labels kl is listwise softmax cross-entropy and bce binary cross-entropy'),
   train: z
     .strictObject({

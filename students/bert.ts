@@ -59,7 +59,7 @@ function layer(weights: Weights, x: Expr, bias: Expr, name: string, o: BertOptio
       .reshape(0, 0, o.heads, width);
   const query = heads('query').transpose(0, 2, 1, 3); // [B, H, L, D / H]
   // Keys start as the queries do, so that a token first attends to tokens like itself: a cross-encoder then sees from the
-  // start which words the two texts share. Measured in the demo's world after 100 steps: nDCG@10 0.78 against 0.56.
+  // start which words the two texts share. Measured in a world like the demo's after 100 steps: nDCG@10 0.78 against 0.56.
   const key = heads('key', 'query').transpose(0, 2, 3, 1);
   const value = heads('value').transpose(0, 2, 1, 3);
   const attention = query
