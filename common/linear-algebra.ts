@@ -50,36 +50,61 @@ export function solve(factor: Square, b: ArrayLike<number>): Float64Array {
   return x;
 }
 
-/** Eigenvalues of a symmetric matrix, largest first (Jacobi's rotations). */
-export function eigenvalues({ n, data }: Square): Float64Array {
-  const a = Float64Array.from(data);
-  const scale = a.reduce((s, v) => s + v * v, 0);
+/** Eigenvalues of a symmetric matrix, largest first. */
+export function eigenvalues(matrix: Square): Float64Array {
+  const a = matrix.data.slice();
+  diagonalise({ n: matrix.n, data: a });
+  return diagonal({ n: matrix.n, data: a }).sort().reverse();
+}
+
+/**
+ * Eigenvalues and eigenvectors of a symmetric matrix, in no order.
+ * @returns vectors [n, n], the k-th in column k
+ */
+export function symmetricEigen({ n, data }: Square): { values: Float64Array; vectors: Float64Array } {
+  const a = data.slice();
+  const vectors = new Float64Array(n * n);
+  for (let i = 0; i < n; i++) vectors[i * n + i] = 1;
+  diagonalise({ n, data: a }, vectors);
+  return { values: diagonal({ n, data: a }), vectors };
+}
+
+const diagonal = ({ n, data }: Square): Float64Array => Float64Array.from({ length: n }, (_, i) => data[i * n + i]);
+
+/** Jacobi's rotations in place until what is off the diagonal is nothing; `vectors` turn along. */
+function diagonalise({ n, data: a }: Square, vectors?: Float64Array): void {
+  const squares = a.reduce((s, v) => s + v * v, 0);
+  const negligible = (1e-24 * squares) / (n * n);
   for (let sweep = 0; sweep < 60; sweep++) {
     let off = 0;
     for (let p = 0; p < n; p++) for (let q = p + 1; q < n; q++) off += a[p * n + q] ** 2;
-    if (off <= 1e-28 * scale) break;
-    for (let p = 0; p < n; p++) for (let q = p + 1; q < n; q++) rotate(a, n, p, q);
+    if (off <= 1e-24 * squares) break;
+    for (let p = 0; p < n; p++)
+      for (let q = p + 1; q < n; q++) {
+        const apq = a[p * n + q];
+        if (apq * apq <= negligible) continue;
+        const theta = (a[q * n + q] - a[p * n + p]) / (2 * apq);
+        const t = (theta < 0 ? -1 : 1) / (Math.abs(theta) + Math.sqrt(theta * theta + 1));
+        const c = 1 / Math.sqrt(t * t + 1);
+        turnRows(a, n, p, q, c, t * c);
+        turnColumns(a, n, p, q, c, t * c);
+        if (vectors) turnColumns(vectors, n, p, q, c, t * c);
+      }
   }
-  return Float64Array.from({ length: n }, (_, i) => a[i * n + i])
-    .sort()
-    .reverse();
 }
 
-function rotate(a: Float64Array, n: number, p: number, q: number): void {
-  const apq = a[p * n + q];
-  if (apq === 0) return;
-  const theta = (a[q * n + q] - a[p * n + p]) / (2 * apq);
-  const t = (theta >= 0 ? 1 : -1) / (Math.abs(theta) + Math.sqrt(theta * theta + 1));
-  const c = 1 / Math.sqrt(t * t + 1);
-  const s = t * c;
-  for (let k = 0; k < n; k++) {
-    const [x, y] = [a[k * n + p], a[k * n + q]];
-    a[k * n + p] = c * x - s * y;
-    a[k * n + q] = s * x + c * y;
-  }
+function turnRows(a: Float64Array, n: number, p: number, q: number, c: number, s: number): void {
   for (let k = 0; k < n; k++) {
     const [x, y] = [a[p * n + k], a[q * n + k]];
     a[p * n + k] = c * x - s * y;
     a[q * n + k] = s * x + c * y;
+  }
+}
+
+function turnColumns(a: Float64Array, n: number, p: number, q: number, c: number, s: number): void {
+  for (let k = 0; k < n; k++) {
+    const [x, y] = [a[k * n + p], a[k * n + q]];
+    a[k * n + p] = c * x - s * y;
+    a[k * n + q] = s * x + c * y;
   }
 }

@@ -1,5 +1,4 @@
 /** @file Arithmetic that selection, weights and diagnostics share, in float64 and safe for scores of any size. */
-import { InputError } from './errors.ts';
 
 /** Scores of lists of candidates: those of list i are scores[offsets[i] .. offsets[i + 1]]. */
 export interface ScoreLists {
@@ -105,17 +104,4 @@ export function squaredDistance(a: Rows, i: number, b: Rows, j: number): number 
     sum += d * d;
   }
   return sum;
-}
-
-/** @throws InputError where a number is NaN or infinite */
-export function requireFinite(x: ArrayLike<number>, what: string): void {
-  for (let i = 0; i < x.length; i++)
-    if (!Number.isFinite(x[i]))
-      throw new InputError({
-        code: 'numbers.not-finite',
-        subject: `${what} [${i}]`,
-        expected: 'a finite number',
-        received: String(x[i]),
-        remedy: 'leave out what has no score',
-      });
 }

@@ -38,18 +38,18 @@ export function unjudgedQueries(dataset: Dataset): number[] {
   return dataset.queries.ids.flatMap((id, i) => (judged.some((qrels) => qrels.has(id)) ? [] : [i]));
 }
 
-/** The documents and the queries of a split as one list: what a vocabulary is learned from. */
-export function learnedTexts(
-  { documents, queries, qrels }: Dataset,
-  split: string,
-): Pick<TextTable, 'length' | 'text'> {
-  const asked = [...qrels(split).keys()];
-  return {
-    length: documents.length + asked.length,
-    text: (i) =>
-      i < documents.length ? documents.text(i) : queries.text(queries.indexOf(asked[i - documents.length]) as number),
-  };
-}
+/** Positions of the queries that a split judges. */
+export const judgedQueries = ({ queries, qrels }: Pick<Dataset, 'queries' | 'qrels'>, split: string): number[] =>
+  [...qrels(split).keys()].map((id) => queries.indexOf(id) as number);
+
+/** The documents and some queries as one list: what a vocabulary is learned from. */
+export const learnedTexts = (
+  { documents, queries }: Pick<Dataset, 'documents' | 'queries'>,
+  asked: readonly number[],
+): Pick<TextTable, 'length' | 'text'> => ({
+  length: documents.length + asked.length,
+  text: (i) => (i < documents.length ? documents.text(i) : queries.text(asked[i - documents.length])),
+});
 
 /** Keeps texts as one run of UTF-8 bytes with offsets: a million documents cost their bytes and nothing more. */
 export class TextTableBuilder {

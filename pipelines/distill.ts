@@ -3,8 +3,6 @@ import type { Watch } from '../common/progress.ts';
 import { active } from './active.ts';
 import { type Config, type ConfigInput, parseConfig } from './config.ts';
 import { crossToDual } from './cross-to-dual.ts';
-import { dualToDual } from './dual-to-dual.ts';
-import { inheritDocuments } from './inherit-documents.ts';
 import { online } from './online.ts';
 import { type Job, withJob } from './stages/job.ts';
 import type { RunReport } from './stages/report.ts';
@@ -16,8 +14,8 @@ export type { RunReport, System } from './stages/report.ts';
 const pipelines: Record<Config['pipeline'], (job: Job) => Promise<RunReport>> = {
   active,
   'cross-to-dual': crossToDual,
-  'dual-to-dual': dualToDual,
-  'inherit-documents': inheritDocuments,
+  'dual-to-dual': crossToDual,
+  'inherit-documents': crossToDual,
   online,
   'static-queries': staticQueries,
 };

@@ -6,7 +6,7 @@ import { canonicalJson, hashFile } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
 import { Random } from '../common/random.ts';
 import { openBeir } from '../data/beir.ts';
-import { type Dataset, learnedTexts } from '../data/dataset.ts';
+import { type Dataset, judgedQueries, learnedTexts } from '../data/dataset.ts';
 import { TextTokenizer, type Tokens } from '../data/tokenizer.ts';
 import type { Graph } from '../engine/graph/ir.ts';
 import { encodeGraph, loadGraph } from '../engine/graph/proto.ts';
@@ -57,7 +57,7 @@ export async function trainTeacher(options: TeacherConfigInput, watch: Watch = {
   const start = config.model ?? `${config.output}.fresh`;
   try {
     if (config.fresh)
-      await freshModel(start, learnedTexts(dataset, config.split), {
+      await freshModel(start, learnedTexts(dataset, judgedQueries(dataset, config.split)), {
         ...config.fresh,
         kind: 'cross-encoder',
         seed: config.seed,

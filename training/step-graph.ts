@@ -21,8 +21,6 @@ export interface StepGraphOptions extends EncoderGraphOptions, LossGraphOptions 
    * 500 to 1,000 tokens also stay in a processor's caches; a graph of more groups takes longer to make.
    */
   groups?: number;
-  /** Groups that documents come in; they are grouped anew, with the queries, whatever this says. */
-  documentGroups?: number;
   /** GradCache: texts are encoded so many at a time, twice, so that memory does not grow with the batch. */
   gradCacheChunk?: number;
   session?: SessionOptions;

@@ -1,15 +1,11 @@
 /** @file What a saved student finds: exact search over the corpus, read from the folder that was written. */
 import type { Watch } from '../../common/progress.ts';
 import { Random } from '../../common/random.ts';
-import type { Dataset } from '../../data/dataset.ts';
+import { type Dataset, judgedQueries } from '../../data/dataset.ts';
 import { dropIdenticalIds, evaluateRun, isQueryItself, type Run } from '../../evaluation/evaluate.ts';
 import { type Hits, search } from '../../evaluation/search.ts';
 import type { Encoder, Texts } from '../../students/encoder.ts';
 import type { Pair, Teacher } from '../../teachers/teacher.ts';
-
-/** The judged queries of a split, as positions. */
-export const judgedQueries = (dataset: Dataset, split: string): number[] =>
-  [...dataset.qrels(split).keys()].map((id) => dataset.queries.indexOf(id) as number);
 
 export const textsAt = (dataset: Dataset, queries: readonly number[]): Texts => ({
   length: queries.length,

@@ -1,6 +1,6 @@
 /** @file From a data set to what a student is taught: queries, candidates, the teacher's scores, embeddings. */
 import { InputError } from '../../common/errors.ts';
-import type { Dataset } from '../../data/dataset.ts';
+import { type Dataset, learnedTexts } from '../../data/dataset.ts';
 import { type CandidateLists, candidateLists } from '../../data/scores.ts';
 import { freshModel } from '../../students/fresh.ts';
 import { loadStudent, type Student } from '../../students/student.ts';
@@ -17,11 +17,8 @@ import type { Lesson } from './train.ts';
 export const openStudent = (job: Job): Promise<Student> =>
   job.stage('open student', async () => {
     const { model, fresh } = job.config.student;
-    const { documents, queries } = job.dataset;
-    const texts = {
-      length: documents.length + queries.length,
-      text: (i: number) => (i < documents.length ? documents.text(i) : queries.text(i - documents.length)),
-    };
+    // A vocabulary of what is searched and what is learned from: a test query must not have shaped it.
+    const texts = learnedTexts(job.dataset, trainingQueries(job.config, job.dataset));
     if (fresh) await freshModel(model, texts, { ...fresh, seed: job.config.seed });
     return loadStudent(model, job.config.student);
   });

@@ -1,12 +1,12 @@
 /** @file Which queries a run learns from: judged ones, unjudged ones, and texts made of documents. */
 import { Random } from '../../common/random.ts';
-import { type Dataset, type TextTable, unjudgedQueries } from '../../data/dataset.ts';
+import { type Dataset, judgedQueries, type TextTable, unjudgedQueries } from '../../data/dataset.ts';
 import type { TextTokenizer } from '../../data/tokenizer.ts';
 import type { Config } from '../config.ts';
 
 /** Positions of the training split's queries, and of those that no split judges where the config wants them. */
 export function trainingQueries(config: Config, dataset: Dataset): number[] {
-  const judged = [...dataset.qrels(config.data.splits.train).keys()].map((id) => dataset.queries.indexOf(id) as number);
+  const judged = judgedQueries(dataset, config.data.splits.train);
   const limit = config.data.maxQueries ?? Number.POSITIVE_INFINITY;
   if (!config.data.unlabelled || judged.length >= limit) return judged.slice(0, limit);
   return [...judged, ...unjudgedQueries(dataset)].slice(0, limit);

@@ -1,8 +1,8 @@
 /** @file What a run ends with: systems side by side, measured on the folder that was saved. */
 import { rm, stat } from 'node:fs/promises';
 import { writeWhole } from '../../common/files.ts';
-import { readScores } from '../../data/scores.ts';
-import type { Run } from '../../evaluation/evaluate.ts';
+import { judgedQueries } from '../../data/dataset.ts';
+import { cutRun, type Run } from '../../evaluation/evaluate.ts';
 import { renderHtml } from '../../evaluation/report/html.ts';
 import { search } from '../../evaluation/search.ts';
 import { Encoder } from '../../students/encoder.ts';
@@ -11,8 +11,9 @@ import type { Student } from '../../students/student.ts';
 import type { Config } from '../config.ts';
 import { bm25Run, bm25Search } from './bm25.ts';
 import { embed, type Targets } from './embed.ts';
-import { judgedQueries, means, rerank, searchSplit, textsAt, toRun } from './evaluate.ts';
+import { means, rerank, searchSplit, textsAt, toRun } from './evaluate.ts';
 import type { Job } from './job.ts';
+import { scoresAsRun } from './references.ts';
 import { runFigures } from './run-figures.ts';
 import { type Saved, saveStudent } from './save.ts';
 import { encoderOf } from './student-scores.ts';
@@ -155,10 +156,10 @@ async function measure(
   await job.stage('evaluate teacher', async () => {
     const { teacher } = job;
     if (config.teacher?.kind === 'scores') {
-      const given = await givenRun(job);
-      if (given) systems.push(row('teacher', given));
+      const given = config.teacher.files.test;
+      if (given) systems.push(row('teacher', await scoresAsRun(given, dataset)));
     } else if (teacher && !(teacher === job.embedder && documents)) {
-      const top = cut(run, depth);
+      const top = cutRun(run, depth);
       const reranked = await rerank(dataset, top, teacher, watch);
       const { teacher: model } = job.uncached;
       const timed = [...top].slice(0, TIMED_RERANKINGS);
@@ -188,26 +189,4 @@ async function medianMilliseconds<T>(items: readonly T[], work: (item: T) => Pro
   }
   const counted = times.slice(Math.min(10, items.length >> 1)).sort((a, b) => a - b);
   return counted[counted.length >> 1] ?? Number.NaN;
-}
-
-const cut = (run: Run, depth: number): Run =>
-  new Map(
-    [...run].map(([q, { ids, scores }]) => [
-      q,
-      { ids: ids.slice(0, depth), scores: Array.from(scores).slice(0, depth) },
-    ]),
-  );
-
-/** The teacher's run where its scores come as a file. */
-async function givenRun({ config, dataset }: Job): Promise<Run | undefined> {
-  const file = config.teacher?.kind === 'scores' ? config.teacher.files.test : undefined;
-  if (!file) return undefined;
-  const lists = await readScores(file, dataset.queries, dataset.documents);
-  return new Map(
-    Array.from(lists.queries, (q, i) => {
-      const [from, to] = [lists.offsets[i], lists.offsets[i + 1]];
-      const ids = Array.from(lists.documents.subarray(from, to), (d) => dataset.documents.ids[d]);
-      return [dataset.queries.ids[q], { ids, scores: lists.scores.subarray(from, to) }];
-    }),
-  );
 }

@@ -3,12 +3,12 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { InputError } from '../../common/errors.ts';
 import type { Watch } from '../../common/progress.ts';
-import type { Dataset } from '../../data/dataset.ts';
+import { type Dataset, judgedQueries } from '../../data/dataset.ts';
 import { Encoder } from '../../students/encoder.ts';
 import { readJson, readModelFolder } from '../../students/folder.ts';
 import type { ScoreCache } from '../../teachers/cache.ts';
 import { dualEncoder } from '../../teachers/dual-encoder.ts';
-import { judgedQueries, textsAt } from './evaluate.ts';
+import { textsAt } from './evaluate.ts';
 
 /** How texts were cut, and whose documents were searched, in the run that made a checkpoint. */
 export interface Made {

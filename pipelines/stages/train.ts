@@ -58,7 +58,6 @@ export async function trainStudent(job: Job, lesson: Lesson, options: FitOptions
         normalize: student.normalize,
         losses: job.losses,
         given: [...(reliability ? ['reliability' as const] : []), ...(draws ? ['gumbel' as const] : [])],
-        documentGroups: settings.documentGroups,
         frozenDocuments: frozenDocuments ? targets.documents?.dimensions : undefined,
         teacherWidth: targets.documents?.dimensions ?? targets.queries?.dimensions,
         extraTexts: Boolean(extra),

@@ -1,5 +1,6 @@
 /** @file The word table with fewer rows, or as a product of two thin ones. */
 import { InputError } from '../../common/errors.ts';
+import { symmetricEigen } from '../../common/linear-algebra.ts';
 import { Expr } from '../../engine/expressions/expr.ts';
 import type { Graph } from '../../engine/graph/ir.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
@@ -50,7 +51,7 @@ export function factorise(graph: Graph, rank: number): number {
     }
   }
   for (let i = 0; i < D; i++) for (let j = 0; j < i; j++) gram[i * D + j] = gram[j * D + i];
-  const { values, vectors } = symmetricEigen(gram, D);
+  const { values, vectors } = symmetricEigen({ n: D, data: gram });
   const order = Array.from(values.keys()).sort((a, b) => values[b] - values[a]);
   const basis = new Float32Array(rank * D); // [r, D], orthonormal rows
   for (let r = 0; r < rank; r++) for (let i = 0; i < D; i++) basis[r * D + i] = vectors[i * D + order[r]];
@@ -89,42 +90,3 @@ const noTable = (): InputError =>
     subject: "no stored table is looked up with the input 'input_ids'",
     remedy: 'give an encoder whose token embedding is a Gather',
   });
-
-/**
- * Eigenvalues and eigenvectors of a symmetric matrix by Jacobi rotations.
- * @returns vectors [n, n], the k-th in column k
- */
-export function symmetricEigen(matrix: Float64Array, n: number): { values: Float64Array; vectors: Float64Array } {
-  const a = matrix.slice();
-  const vectors = new Float64Array(n * n);
-  for (let i = 0; i < n; i++) vectors[i * n + i] = 1;
-  const norm = a.reduce((s, x) => s + x * x, 0);
-  for (let sweep = 0; sweep < 30; sweep++) {
-    let off = 0;
-    for (let p = 0; p < n; p++) for (let q = p + 1; q < n; q++) off += a[p * n + q] ** 2;
-    if (off <= 1e-22 * norm) break;
-    for (let p = 0; p < n; p++)
-      for (let q = p + 1; q < n; q++) {
-        const apq = a[p * n + q];
-        if (apq * apq <= (1e-24 * norm) / (n * n)) continue;
-        const theta = (a[q * n + q] - a[p * n + p]) / (2 * apq);
-        const t = (theta < 0 ? -1 : 1) / (Math.abs(theta) + Math.sqrt(theta * theta + 1));
-        const c = 1 / Math.sqrt(t * t + 1);
-        const s = t * c;
-        for (let k = 0; k < n; k++) {
-          const [x, y] = [a[p * n + k], a[q * n + k]];
-          a[p * n + k] = c * x - s * y;
-          a[q * n + k] = s * x + c * y;
-        }
-        for (let k = 0; k < n; k++) {
-          const [x, y] = [a[k * n + p], a[k * n + q]];
-          a[k * n + p] = c * x - s * y;
-          a[k * n + q] = s * x + c * y;
-          const [u, w] = [vectors[k * n + p], vectors[k * n + q]];
-          vectors[k * n + p] = c * u - s * w;
-          vectors[k * n + q] = s * u + c * w;
-        }
-      }
-  }
-  return { values: Float64Array.from({ length: n }, (_, i) => a[i * n + i]), vectors };
-}

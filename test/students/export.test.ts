@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { writeWhole } from '../../common/files.ts';
+import { symmetricEigen } from '../../common/linear-algebra.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
 import { constant, Expr } from '../../engine/expressions/expr.ts';
 import { Graph } from '../../engine/graph/ir.ts';
@@ -19,7 +20,7 @@ import { exportFolder } from '../../students/export/folder.ts';
 import { floatToHalf } from '../../students/export/half.ts';
 import { huggingFaceWeights } from '../../students/export/names.ts';
 import { quantizeBlocks } from '../../students/export/q4.ts';
-import { factorise, symmetricEigen } from '../../students/export/tables.ts';
+import { factorise } from '../../students/export/tables.ts';
 import { transposed } from '../../students/export/tidy.ts';
 import { cutVocabulary, type TokenizerJson } from '../../students/export/vocabulary.ts';
 import { freshModel } from '../../students/fresh.ts';
@@ -75,7 +76,7 @@ test('q4 blocks: multiples of a block scale come back exactly, and one side reac
 test('eigenvectors of a symmetric matrix are orthonormal and rebuild it', () => {
   const n = 5;
   const a = Float64Array.from({ length: n * n }, (_, k) => Math.cos(Math.floor(k / n) * (k % n)));
-  const { values, vectors } = symmetricEigen(a, n);
+  const { values, vectors } = symmetricEigen({ n, data: a });
   for (let i = 0; i < n; i++)
     for (let j = 0; j < n; j++) {
       let [sum, dot] = [0, 0];
