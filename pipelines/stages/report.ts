@@ -10,6 +10,7 @@ import { readModelFolder } from '../../students/folder.ts';
 import type { Student } from '../../students/student.ts';
 import type { Config } from '../config.ts';
 import { bm25Run, bm25Search } from './bm25.ts';
+import { computeOn } from './compute.ts';
 import { embed, type Targets } from './embed.ts';
 import { means, rerank, searchSplit, textsAt, toRun } from './evaluate.ts';
 import type { Job } from './job.ts';
@@ -131,8 +132,11 @@ async function measure(
       const found = await bm25Run(dataset, test, Math.max(100, depth), watch);
       systems.push(row('BM25', found, { queryMilliseconds: (performance.now() - started) / found.size }));
     });
+  const searcher = await Encoder.load(saved.folder, { session: await computeOn(config) });
+  const run = await job.stage('evaluate', () => found(searcher));
+  await searcher.dispose();
+  // One query at a time is a processor's work, wherever the run computed.
   const encoder = await Encoder.load(saved.folder);
-  const run = await job.stage('evaluate', () => found(encoder));
   const queryMilliseconds = await medianMilliseconds(judgedQueries(dataset, test).slice(0, 60), (q) =>
     encoder.encode([dataset.queries.text(q)], { maxLength: queryTokens }),
   );

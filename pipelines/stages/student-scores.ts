@@ -4,6 +4,7 @@ import type { CandidateLists } from '../../data/scores.ts';
 import { Encoder } from '../../students/encoder.ts';
 import type { Student, Weights } from '../../students/student.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
+import { computeOn } from './compute.ts';
 import { textsAt } from './evaluate.ts';
 import type { Job } from './job.ts';
 
@@ -17,6 +18,7 @@ export async function encoderOf(job: Job, student: Student, weights: Weights): P
     maxLength: Math.max(queryTokens, documentTokens),
     hash: '',
     name: 'the student',
+    session: await computeOn(job.config),
   });
 }
 

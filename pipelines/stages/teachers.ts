@@ -9,6 +9,7 @@ import { dualEncoder } from '../../teachers/dual-encoder.ts';
 import { scoreFile, scoreLists } from '../../teachers/score-file.ts';
 import type { Teacher } from '../../teachers/teacher.ts';
 import type { Config } from '../config.ts';
+import { computeOn } from './compute.ts';
 
 export interface Teachers {
   /** Scores pairs; absent where labels alone teach. */
@@ -32,7 +33,7 @@ export async function openTeachers(config: Config, dataset: Dataset): Promise<Te
     behind.set(wrapped, t);
     return wrapped;
   };
-  const session = { threads: config.train.threads };
+  const session = await computeOn(config);
   const { teacher: t, embedder: e } = config;
   let teacher: Teacher | undefined;
   if (t?.kind === 'cross-encoder')
