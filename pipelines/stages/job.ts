@@ -1,6 +1,5 @@
 /** @file What every stage of a run shares: options, data, teachers, and a clock. */
 import { join } from 'node:path';
-import { takeLock } from '../../common/lock.ts';
 import type { Watch } from '../../common/progress.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { openDataset } from '../../data/open.ts';
@@ -50,8 +49,7 @@ export async function withJob<T>(config: Config, watch: Watch, work: (job: Job) 
   const note = (text: string): void => watch.onProgress?.({ stage: 'run', done: 0, unit: 'stages', note: text });
   const frozenDocuments = config.student.towers === 'query';
   const losses = await loadLosses(config.losses, frozenDocuments, config.matryoshka, config.folder);
-  await claimOutput(config, VERSION);
-  const unlock = await takeLock(join(config.output, 'run.lock'), `the output folder ${config.output}`);
+  const unlock = await claimOutput(config, VERSION);
   try {
     return await opened();
   } finally {
