@@ -15,7 +15,11 @@ export function program(terminal: Terminal, signal: AbortSignal): Command {
     .option('--verbose', 'show the stack of an error')
     .configureOutput({ writeOut: (s) => out.write(s), writeErr: (s) => err.write(s) })
     .exitOverride();
-  for (const verb of verbs) cli.addCommand(verb({ out, err, signal }).copyInheritedSettings(cli));
+  for (const verb of verbs) {
+    const command = verb({ out, err, signal }).copyInheritedSettings(cli);
+    for (const sub of command.commands) sub.copyInheritedSettings(command);
+    cli.addCommand(command);
+  }
   return cli;
 }
 

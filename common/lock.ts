@@ -48,6 +48,12 @@ export async function takeLock(file: string, what: string): Promise<() => Promis
   };
 }
 
+/** The process that holds a lock file, where it is alive. */
+export async function livingHolder(file: string): Promise<number | undefined> {
+  const holder = await holderOf(resolve(file));
+  return holder && alive(holder) ? holder.pid : undefined;
+}
+
 const linked = (from: string, to: string): Promise<boolean> =>
   link(from, to).then(
     () => true,

@@ -50,8 +50,8 @@ async function syncFiles(folder: string): Promise<void> {
   await syncEntry(folder);
 }
 
-/** Where a system cannot sync a folder, its entries are as safe as that system makes them. */
-async function syncEntry(path: string): Promise<void> {
+/** Puts a file or a folder's entries on the disk. Where a system cannot sync a folder, they are as safe as it makes them. */
+export async function syncEntry(path: string): Promise<void> {
   const file = await open(path, 'r').catch(() => undefined);
   try {
     await file?.sync();

@@ -50,6 +50,8 @@ type Learned = Pick<Learner<never>, 'state' | 'restore' | 'updates'>;
 
 const KEPT = 'kept:';
 const JSON_FILE = 'state.json';
+/** Names of everything that a state is made of. */
+export const STATE_FILES = /^((state|best)-\d+\.safetensors|state\.json)$/;
 
 /** Parts in which two keys differ. */
 export const differing = (a: StateKey, b: StateKey): string[] =>
@@ -122,8 +124,7 @@ export class StateFolder {
     this.saved = run.step;
     const wanted = [JSON_FILE, fileOf(`state-${run.step}`), fileOf(`best-${run.bestStep}`)];
     for (const name of await readdir(this.folder))
-      if (/^(state|best)-\d+\.safetensors$/.test(name) && !wanted.includes(name))
-        await rm(join(this.folder, name), { force: true });
+      if (STATE_FILES.test(name) && !wanted.includes(name)) await rm(join(this.folder, name), { force: true });
   }
 
   /** Keeps the best weights so far; they count once the state that names them is saved. */

@@ -32,7 +32,8 @@ export async function claimOutput({ output }: Config, version: string): Promise<
   }
 }
 
-function refuseOther(output: string): void {
+/** @throws InputError where a folder holds something else than a run */
+export function refuseOther(output: string): void {
   const refuse = (subject: string): never => {
     throw new InputError({
       code: 'output.occupied',

@@ -6,16 +6,16 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { expect } from 'vitest';
 
-/** Compiles the command into a folder of its own. */
-function build(): string {
-  const built = mkdtempSync(join(tmpdir(), 'built-'));
+let built: string;
+
+/** Compiles the command into a folder of its own: before the first start. */
+export function build(): void {
+  built = mkdtempSync(join(tmpdir(), 'built-'));
   const options = ['-p', 'tsconfig.build.json', '--outDir', built, '--incremental', 'false', '--noCheck'];
   execFileSync(process.execPath, ['node_modules/typescript/bin/tsc', ...options]);
   writeFileSync(join(built, 'package.json'), '{"type":"module"}');
   symlinkSync(resolve('node_modules'), join(built, 'node_modules'));
-  return built;
 }
-let built: string | undefined;
 
 export interface Running {
   child: ChildProcess;
@@ -33,7 +33,6 @@ export interface Fault {
 
 /** Starts `distill ...argv`. */
 export function start(argv: readonly string[], fault?: Fault): Running {
-  built ??= build();
   const node = fault ? ['--import', resolve('test/reliability/fault.mjs')] : [];
   const env = { ...process.env, ...(fault && { FAULT: JSON.stringify(fault) }) };
   const child = spawn(process.execPath, [...node, join(built, 'cli', 'main.js'), ...argv], { env });

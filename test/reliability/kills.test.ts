@@ -6,7 +6,7 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { makeWorld } from '../cli/world.ts';
-import { type Fault, modelHash, start } from './command.ts';
+import { build, type Fault, modelHash, start } from './command.ts';
 
 const sets = [
   'train={provider: cpu, steps: 16, queries: 4, candidates: 4, warmupSteps: 2, threads: 1, evaluateEvery: 6, saveEvery: 4}',
@@ -37,6 +37,7 @@ const all: (Fault & { always?: boolean })[] = [
 const faults = all.filter((f) => process.env.KILLS || f.always);
 
 test('killed at every point that matters, a run ends with the same bytes', { timeout: 180_000 }, async () => {
+  build();
   const world = await makeWorld();
   const run = (name: string, fault?: Fault) => {
     const all = [`output=${world}/${name}`, `cache=${world}/${name}-cache`, ...sets];

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import { Random } from '../../common/random.ts';
 import { makeWorld } from '../cli/world.ts';
-import { heard, modelHash, type Running, start as startCommand } from './command.ts';
+import { build, heard, modelHash, type Running, start as startCommand } from './command.ts';
 
 const KILLS = Number(process.env.KILLS ?? 2);
 const SEED = Number(process.env.KILL_SEED ?? 1);
@@ -20,6 +20,7 @@ const sets = [
 
 let world: string;
 beforeAll(async () => {
+  build();
   world = await makeWorld();
 }, 120_000);
 
