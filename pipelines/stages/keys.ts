@@ -5,7 +5,9 @@ import { TextTokenizer } from '../../data/tokenizer.ts';
 import { modelHash, readModelFolder } from '../../students/folder.ts';
 import type { StateKey } from '../../training/state.ts';
 import type { Config } from '../config.ts';
+import { toQuerySelection } from '../config-choices.ts';
 import { comparesDocuments, lossModules, needsOf, registered, toLosses } from '../config-losses.ts';
+import { judgedQueries } from './evaluate.ts';
 import { trainingQueries } from './queries.ts';
 import { VERSION } from './version.ts';
 
@@ -46,6 +48,9 @@ const WITHOUT_EFFECT = new Set([
 /** Keys of options that name files: what stands is their content. */
 const FILES = /^(teacher\.files|online\.teachers|weighting\.teachers)\b/;
 
+/** What selections of queries take from the student of the moment. */
+const LOOKS_AT_STUDENT: ReadonlySet<string> = new Set(['student', 'embeddings', 'gradients']);
+
 /** Options by their dotted names, those without an effect on results left out. */
 function effectiveOptions(config: Config): StateKey {
   const flat: Record<string, string> = {};
@@ -69,6 +74,13 @@ const without = (options: StateKey, ...sections: string[]): StateKey => {
 const hashOfQrels = (qrels: Qrels): string =>
   hashParts(canonicalJson([...qrels].map(([query, grades]) => [query, [...grades]])));
 
+const judgedIn = (dataset: Dataset, split: string | null): number[] =>
+  split !== null && dataset.splits.includes(split) ? judgedQueries(dataset, split) : [];
+
+/** Of positions, ids and texts: what is kept names queries by position. */
+const hashOfQueries = ({ queries }: Dataset, positions: readonly number[]): string =>
+  hashParts(...positions.flatMap((i) => [String(i), queries.ids[i], queries.text(i)]));
+
 /**
  * @param teacher key of the teacher, which stands for its model, tokenizer and truncation
  * @param embedder the same of the embedder
@@ -85,15 +97,16 @@ export async function stageKeys(
   const limits = under(options, 'student');
   const judged = (split: string | null): string =>
     split !== null && dataset.splits.includes(split) ? hashOfQrels(dataset.qrels(split)) : '';
-  const data = {
-    version: VERSION,
-    'the documents': dataset.documents.hash,
-    'the queries': dataset.queries.hash,
-  };
+  const data = { version: VERSION, 'the documents': dataset.documents.hash };
   const asked = {
     'the training judgements': judged(train),
-    'the training queries': hashParts(canonicalJson(trainingQueries(config, dataset))),
+    'the training queries': hashOfQueries(dataset, trainingQueries(config, dataset)),
   };
+  const measured = {
+    'the dev judgements': judged(dev),
+    'the dev queries': hashOfQueries(dataset, judgedIn(dataset, dev)),
+  };
+  const all = { 'the queries': dataset.queries.hash };
   const generated = config.generate?.score;
   const candidates = {
     ...data,
@@ -105,9 +118,12 @@ export async function stageKeys(
     ...((source === 'embedder' || (source === 'given' && generated)) && { 'the embedder': embedder }),
     ...(source === 'given' && { 'the teacher': teacher }),
   };
-  const queries = config.queries
-    ? { ...candidates, ...under(options, 'queries', 'seed'), ...student, ...limits, 'the embedder': embedder }
-    : candidates;
+  const looks = config.queries && toQuerySelection(config.queries).needs.some((n) => LOOKS_AT_STUDENT.has(n));
+  const queries = {
+    ...candidates,
+    ...(config.queries && under(options, 'queries', 'seed')),
+    ...(looks && { ...student, ...limits, ...(config.student.towers === 'query' && { 'the embedder': embedder }) }),
+  };
   const scores = { ...queries, 'the teacher': teacher };
   const ensemble = await modelsKey('weighting.teachers', config.weighting.teachers);
   const training = {
@@ -115,7 +131,9 @@ export async function stageKeys(
     ...data,
     ...asked,
     ...student,
-    'the dev judgements': judged(dev),
+    ...measured,
+    // A vocabulary is made of all texts.
+    ...(config.student.fresh && all),
     'the teacher': teacher,
     'the embedder': embedder,
     ...ensemble,
@@ -123,7 +141,7 @@ export async function stageKeys(
     ...(await lossModules(config.losses, config.folder)),
   };
   return {
-    data: { ...data, ...asked, 'the dev judgements': judged(dev), 'the test judgements': judged(test) },
+    data: { ...data, ...all, ...asked, ...measured, 'the test judgements': judged(test) },
     candidates,
     queries,
     'teacher scores': scores,
@@ -135,7 +153,12 @@ export async function stageKeys(
     },
     training,
     checkpoint: training,
-    evaluation: { ...training, ...under(options, 'evaluate'), 'the test judgements': judged(test) },
+    evaluation: {
+      ...training,
+      ...under(options, 'evaluate'),
+      'the test judgements': judged(test),
+      'the test queries': hashOfQueries(dataset, judgedIn(dataset, test)),
+    },
   };
 }
 

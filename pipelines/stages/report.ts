@@ -61,6 +61,7 @@ export async function finish(
 ): Promise<RunReport> {
   const { config } = job;
   const before = await savedBefore(job, student, trained);
+  job.did('checkpoint', !before);
   const earlier = await reportBefore(job);
   if (earlier) {
     if (!before) await saveStudent(job, student, trained, earlier.systems);

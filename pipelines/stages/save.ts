@@ -74,7 +74,6 @@ export async function saveStudent(
       card: card(config, dataset, systems),
     }),
   );
-  job.did('checkpoint', true);
   const files = (await readdir(folder, { recursive: true, withFileTypes: true }))
     .filter((e) => e.isFile() && !ABOUT.includes(e.name))
     .map((e) => join('checkpoint', relative(folder, e.parentPath), e.name));

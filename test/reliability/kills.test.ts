@@ -17,13 +17,19 @@ const sets = [
 const all: (Fault & { always?: boolean })[] = [
   { call: 'write', path: 'onnx-distill\\.json', when: 'half', always: true },
   { call: 'rename', path: 'onnx-distill\\.json$', when: 'after' },
-  { call: 'crc32', nth: 40, always: true }, // within the transaction that keeps scores
   { call: 'rename', path: 'fresh\\.new$', when: 'before' },
+  { call: 'write', path: 'stages/candidates', when: 'half' },
+  { call: 'rename', path: 'stages/candidates', when: 'after' },
+  { call: 'crc32', nth: 40, always: true }, // within the transaction that keeps scores
   { call: 'write', path: 'state-4', when: 'half' },
   { call: 'rename', path: 'state\\.json$', when: 'before' },
   { call: 'write', path: 'best-6', when: 'half' },
   { call: 'rm', path: 'state-4', when: 'before' },
   { call: 'write', path: 'state\\.json', when: 'half', always: true },
+  { call: 'write', path: 'trained\\.safetensors', when: 'half' },
+  { call: 'rename', path: 'trained\\.json$', when: 'after' },
+  { call: 'write', path: 'stages\\.json', when: 'half', always: true },
+  { call: 'rm', path: 'state-16', when: 'before' },
   { call: 'write', path: 'checkpoint\\.part/onnx/model', when: 'half' },
   { call: 'rename', path: 'checkpoint\\.new$', when: 'before' },
   { call: 'rename', path: 'checkpoint\\.new$', when: 'after' },

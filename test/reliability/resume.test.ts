@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import { Random } from '../../common/random.ts';
 import { makeWorld } from '../cli/world.ts';
-import { build, heard, modelHash, type Running, start as startCommand } from './command.ts';
+import { build, type Fault, heard, modelHash, type Running, start as startCommand } from './command.ts';
 
 const KILLS = Number(process.env.KILLS ?? 2);
 const SEED = Number(process.env.KILL_SEED ?? 1);
@@ -24,9 +24,9 @@ beforeAll(async () => {
   world = await makeWorld();
 }, 120_000);
 
-function start(name: string, more: readonly string[] = []): Running {
+function start(name: string, more: readonly string[] = [], fault?: Fault): Running {
   const all = [`output=${world}/${name}`, `cache=${world}/${name}-cache`, ...sets, ...more];
-  return startCommand(['run', join(world, 'distill.yaml'), ...all.flatMap((s) => ['--set', s])]);
+  return startCommand(['run', join(world, 'distill.yaml'), ...all.flatMap((s) => ['--set', s])], fault);
 }
 
 const modelOf = (name: string): string => modelHash(join(world, name, 'checkpoint'));
@@ -101,4 +101,44 @@ test('Ctrl-C saves, says how to go on, exits 130; a second run meanwhile is refu
   expect(await again.ended).toBe(0);
   expect(again.said()).toMatch(/the saved state is not whole \(the checksum of state-\d+\.safetensors does not hold\)/);
   expect(modelOf('stopped')).toBe(whole.hash);
+});
+
+test('SIGTERM saves too and exits 143; a second signal stops at once, and what it leaves is taken over', {
+  timeout: 60_000,
+}, async () => {
+  const terminated = start('terminated');
+  await heard(terminated, /step 20: dev score/);
+  terminated.child.kill('SIGTERM');
+  expect(await terminated.ended).toBe(143);
+  expect(terminated.said()).toMatch(/state saved at step \d+ of 120[\s\S]*stopped; the same command goes on from here/);
+
+  // Both wait while the process is held still: it finds two and does not finish its step.
+  const twice = start('terminated');
+  await heard(twice, /going on from step \d+/);
+  twice.child.kill('SIGSTOP');
+  twice.child.kill('SIGINT');
+  twice.child.kill('SIGTERM');
+  twice.child.kill('SIGCONT');
+  const code = await twice.ended;
+  expect([130, 143]).toContain(code);
+  expect(twice.said()).not.toContain('stopped; the same command');
+  const lock = join(world, 'terminated', 'run.lock');
+  expect(JSON.parse(readFileSync(lock, 'utf8')).pid).toBe(twice.child.pid);
+
+  const last = start('terminated');
+  expect(await last.ended, last.said()).toBe(0);
+  expect(existsSync(lock)).toBe(false);
+  expect(modelOf('terminated')).toBe(whole.hash);
+});
+
+test('two runs share a cache: each ends as if it had been alone, and one killed while it writes holds nobody up', {
+  timeout: 60_000,
+}, async () => {
+  const shared = [`cache=${world}/shared-cache`];
+  const killed = start('dies', shared, { call: 'crc32', nth: 40 });
+  await killed.ended;
+  expect(killed.child.signalCode).toBe('SIGKILL');
+  const [a, b] = [start('left', shared), start('right', shared)];
+  expect([await a.ended, await b.ended], a.said() + b.said()).toEqual([0, 0]);
+  expect([modelOf('left'), modelOf('right')]).toEqual([whole.hash, whole.hash]);
 });
