@@ -4,6 +4,7 @@ import { rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError } from '../common/errors.ts';
 import { syncEntry } from '../common/replace.ts';
+import { endsReading, salvage } from './salvage.ts';
 import { alone, isWhole, partsOfKey, RecordStore, type Source, type StoredRecord } from './store.ts';
 
 /** A teacher's share of a cache. */
@@ -33,37 +34,30 @@ export interface CacheSurvey {
   unreadable?: string;
 }
 
+const DATA = 'data.mdb';
 const EARLIER = 'earlier';
 /** What LMDB keeps beside key and value, of each record. */
 const NODE_BYTES = 10;
 /** Records copied in one transaction. */
 const BATCH = 10_000;
 
-/** Every record that can be read: from the first on, and where one cannot be passed, from the last back to it. */
+/** Every record, as far as the store can be read through. @param fail is told why it cannot */
 function* everyRecord(store: RecordStore, fail: (why: string) => void): Generator<StoredRecord> {
   for (const [table, earlier] of [
     [store.records, false],
     [store.earlier, true],
   ] as const) {
     if (!table) continue;
-    let last: Buffer | undefined;
     let shown = 0;
     try {
       for (const { key, value } of table.getRange()) {
         yield { key, value, earlier };
-        last = key;
         shown++;
       }
       const { entryCount } = table.getStats() as { entryCount: number };
-      if (shown < entryCount) fail(`it holds ${entryCount} records and shows ${shown}`);
+      if (shown !== entryCount) fail(`it holds ${entryCount} records and shows ${shown}`);
     } catch (error) {
       fail((error as Error).message);
-      try {
-        for (const { key, value } of table.getRange({ reverse: true })) {
-          if (last && Buffer.compare(key, last) <= 0) break;
-          yield { key, value, earlier };
-        }
-      } catch {}
     }
   }
 }
@@ -93,7 +87,7 @@ export async function survey(folder: string, check = false): Promise<CacheSurvey
           kind: kind ?? (isScore ? 'score' : 'embedding'),
         });
     }
-    const bytes = (await stat(join(folder, 'data.mdb'))).size;
+    const bytes = (await stat(join(folder, DATA))).size;
     return { folder, bytes, tallies: [...tallies.values()], damaged, unreadable };
   } finally {
     await store.close();
@@ -102,12 +96,19 @@ export async function survey(folder: string, check = false): Promise<CacheSurvey
 
 /**
  * Checks every record, and where asked writes the store anew with the whole ones: the others are asked for again when a run
- * needs them.
+ * needs them. A store whose structure is damaged is taken apart page by page.
+ *
  * @throws InputError where there is no cache, or somebody has it open that is to be repaired
  */
 export async function verify(folder: string, repair = false): Promise<CacheSurvey> {
-  const found = await survey(folder, true);
-  if (repair && (found.damaged.length || found.unreadable))
+  refuseMissing(folder);
+  const ended = endsReading(folder);
+  const found: CacheSurvey = ended
+    ? { folder, bytes: (await stat(join(folder, DATA))).size, tallies: [], damaged: [], unreadable: ended }
+    : await survey(folder, true);
+  if (repair && found.unreadable)
+    await alone(folder, () => replaceStore(folder, (to) => copyRecords(salvage(folder), to)));
+  else if (repair && found.damaged.length)
     await alone(folder, () => rebuild(folder, ({ key, value, earlier }) => isWhole(key, value, earlier)));
   return found;
 }
@@ -144,17 +145,21 @@ export async function prune(folder: string, { before, size }: PruneOptions): Pro
     await alone(folder, () =>
       rebuild(folder, ({ key, earlier }) => !gone.has(earlier ? EARLIER : partsOfKey(key).source)),
     );
-  const after = (await stat(join(folder, 'data.mdb'))).size;
+  const after = (await stat(join(folder, DATA))).size;
   return { removed, kept: tallies.filter((t) => !gone.has(t.id)), bytes: { before: bytes, after } };
 }
 
-async function existing(folder: string): Promise<RecordStore> {
-  if (!existsSync(join(folder, 'data.mdb')))
+function refuseMissing(folder: string): void {
+  if (!existsSync(join(folder, DATA)))
     throw new InputError({
       code: 'cache.missing',
       subject: `there is no cache in ${folder}`,
       remedy: "name the folder that stands under 'cache' in the config with --folder",
     });
+}
+
+async function existing(folder: string): Promise<RecordStore> {
+  refuseMissing(folder);
   return RecordStore.open(folder);
 }
 
@@ -167,34 +172,57 @@ function sourcesOf(store: RecordStore): Map<string, Source> {
   return found;
 }
 
-/** Writes the store anew with some of its records and puts it in its own place: a kill leaves the old file or the new one. */
+/** Writes the store anew with some of its records. */
 async function rebuild(folder: string, keep: (record: StoredRecord) => boolean): Promise<void> {
+  await replaceStore(folder, async (to) => {
+    const from = await RecordStore.open(folder);
+    try {
+      const seen = await copyRecords(
+        everyRecord(from, () => {}),
+        to,
+        keep,
+      );
+      for (const [id, source] of sourcesOf(from)) if (seen.has(id)) to.sources.putSync(id, source);
+    } finally {
+      await from.close();
+    }
+  });
+}
+
+/** @returns what the copied records call their teachers */
+async function copyRecords(
+  records: Iterable<StoredRecord>,
+  to: RecordStore,
+  keep: (record: StoredRecord) => boolean = () => true,
+): Promise<Set<string>> {
+  const seen = new Set<string>();
+  let batch: StoredRecord[] = [];
+  for (const record of records) {
+    if (!keep(record)) continue;
+    if (!record.earlier) seen.add(partsOfKey(record.key).source);
+    batch.push(record);
+    if (batch.length < BATCH) continue;
+    await to.copyIn(batch);
+    batch = [];
+  }
+  await to.copyIn(batch);
+  return seen;
+}
+
+/** Puts another store in the place of one: a kill leaves the old file or the new one. */
+async function replaceStore(folder: string, fill: (to: RecordStore) => Promise<unknown>): Promise<void> {
   const beside = join(folder, 'rebuilt');
   await rm(beside, { recursive: true, force: true });
-  const from = await RecordStore.open(folder);
   const to = await RecordStore.open(beside);
   try {
-    const seen = new Set<string>();
-    let batch: StoredRecord[] = [];
-    for (const record of everyRecord(from, () => {})) {
-      if (!keep(record)) continue;
-      if (!record.earlier) seen.add(partsOfKey(record.key).source);
-      batch.push(record);
-      if (batch.length === BATCH) {
-        await to.copyIn(batch);
-        batch = [];
-      }
-    }
-    await to.copyIn(batch);
-    for (const [id, source] of sourcesOf(from)) if (seen.has(id)) to.sources.putSync(id, source);
+    await fill(to);
   } finally {
     await to.close();
-    await from.close();
   }
-  await syncEntry(join(beside, 'data.mdb'));
+  await syncEntry(join(beside, DATA));
   // Nobody has the store open, so that its table of readers can be made again.
   await rm(join(folder, 'lock.mdb'), { force: true });
-  await rename(join(beside, 'data.mdb'), join(folder, 'data.mdb'));
+  await rename(join(beside, DATA), join(folder, DATA));
   await syncEntry(folder);
   await rm(beside, { recursive: true, force: true });
 }

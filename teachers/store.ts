@@ -41,6 +41,8 @@ export interface StoredRecord {
   earlier: boolean;
 }
 
+/** Of every key, in this layout and the one before. */
+export const KEY_BYTES = 32;
 const SOURCE_BYTES = 8;
 const BINARY = { keyEncoding: 'binary', encoding: 'binary' } as const;
 
@@ -52,7 +54,7 @@ export function recordKey(teacher: string, id: Buffer, kind: RecordKind, ...text
   const hash = createHash('sha256').update(teacher);
   for (const part of [kind, ...texts]) hash.update(`\0${Buffer.byteLength(part)}:`).update(part);
   const earlier = hash.digest();
-  const key = Buffer.allocUnsafe(32);
+  const key = Buffer.allocUnsafe(KEY_BYTES);
   id.copy(key);
   key[SOURCE_BYTES] = recordKinds.indexOf(kind);
   earlier.copy(key, SOURCE_BYTES + 1);
