@@ -57,6 +57,16 @@ export const STATE_FILES = /^((state|best)-\d+\.safetensors|state\.json)$/;
 export const differing = (a: StateKey, b: StateKey): string[] =>
   [...new Set([...Object.keys(a), ...Object.keys(b)])].filter((part) => a[part] !== b[part]).sort();
 
+/** What a saved state belongs to and how far it is; undefined where there is none that can be read. */
+export async function peekState(folder: string): Promise<{ key: StateKey; step: number } | undefined> {
+  try {
+    const { key, step }: SavedState = JSON.parse(await readFile(join(folder, JSON_FILE), 'utf8'));
+    return key && typeof key === 'object' ? { key, step } : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 export class StateFolder {
   private readonly folder: string;
   private readonly key: StateKey;

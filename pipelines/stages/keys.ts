@@ -1,13 +1,12 @@
 /** @file What each stage of a run depends on, by name: options, and the content of data, models and files. */
 import { canonicalJson, hashParts } from '../../common/files.ts';
-import type { Dataset, Qrels } from '../../data/dataset.ts';
+import { type Dataset, judgedQueries, type Qrels } from '../../data/dataset.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
 import { modelHash, readModelFolder } from '../../students/folder.ts';
 import type { StateKey } from '../../training/state.ts';
 import type { Config } from '../config.ts';
 import { toQuerySelection } from '../config-choices.ts';
 import { comparesDocuments, lossModules, needsOf, registered, toLosses } from '../config-losses.ts';
-import { judgedQueries } from './evaluate.ts';
 import { trainingQueries } from './queries.ts';
 import { VERSION } from './version.ts';
 
@@ -132,8 +131,6 @@ export async function stageKeys(
     ...asked,
     ...student,
     ...measured,
-    // A vocabulary is made of all texts.
-    ...(config.student.fresh && all),
     'the teacher': teacher,
     'the embedder': embedder,
     ...ensemble,
