@@ -13,7 +13,7 @@ export const run: Verb = ({ out, err, signal }) =>
     .option('--json', 'print the report, or what would be done, as JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  distill run distill.yaml --set train.epochs=2 --output runs/two-epochs\n  distill run distill.yaml --set train.learningRate=1e-4 --dry-run',
+      '\nExample:\n  distill run distill.yaml --set train.epochs=2 --output runs/two-epochs\n  distill run distill.yaml --set train.learningRate=1e-4 --dry-run',
     )
     .action(async (file: string, options: { set: string[]; output?: string; dryRun?: boolean; json?: boolean }) => {
       const { readConfig } = await import('../../pipelines/config-file.ts');
