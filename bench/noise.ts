@@ -16,7 +16,7 @@ import { dualEncoder } from '../teachers/dual-encoder.ts';
 const shared = process.env.SHARED ?? '../shared';
 const data = await openBeir(join(shared, 'data/debian'));
 const lists = await readScores(join(shared, 'data/debian/teacher-scores-train.tsv.gz'), data.queries, data.documents);
-const cache = ScoreCache.open(process.env.CACHE ?? defaultCache());
+const cache = await ScoreCache.open(process.env.CACHE ?? defaultCache());
 const teacher = cache.wrap(
   await dualEncoder(join(shared, 'models/minilm-l6'), {
     queryTokens: 64,

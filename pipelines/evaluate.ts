@@ -75,7 +75,7 @@ export async function evaluate(options: EvaluateOptions, watch: Watch = {}): Pro
   const dataset = await openDataset(options.data, made.data);
   const qrels = dataset.qrels(split);
   const [first, ...otherFiles] = await dtypeFiles(options.student, options.dtype);
-  const cache = ScoreCache.open(options.cache ?? defaultCache());
+  const cache = await ScoreCache.open(options.cache ?? defaultCache());
   const note = (text: string): void => {
     notes.push(text);
     watch.onProgress?.({ stage: 'evaluate', done: 0, unit: 'systems', note: text });

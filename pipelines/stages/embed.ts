@@ -18,6 +18,7 @@ export interface Targets {
 export async function embedTargets(job: Job, dataset: Dataset, queries: Int32Array): Promise<Targets> {
   const { frozenDocuments, needs, watch } = job;
   const targets: Targets = {};
+  const before = job.asked();
   if (frozenDocuments || needs.has('teacherDocuments'))
     targets.documents = await job.stage('embed', () => embed(job.embedder)(dataset.documents, 'document', watch));
   if (needs.has('teacherQueries'))
@@ -28,6 +29,7 @@ export async function embedTargets(job: Job, dataset: Dataset, queries: Int32Arr
         dataset.queries.length,
       ),
     );
+  if (targets.documents || targets.queries) job.did('embeddings', job.asked() > before);
   return targets;
 }
 

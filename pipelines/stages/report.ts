@@ -1,5 +1,5 @@
 /** @file What a run ends with: systems side by side, measured on the folder that was saved. */
-import { rm, stat } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { writeWhole } from '../../common/files.ts';
 import { judgedQueries } from '../../data/dataset.ts';
 import { cutRun, type Run } from '../../evaluation/evaluate.ts';
@@ -14,9 +14,10 @@ import { computeOn } from './compute.ts';
 import { embed, type Targets } from './embed.ts';
 import { means, rerank, searchSplit, textsAt, toRun } from './evaluate.ts';
 import type { Job } from './job.ts';
+import type { StageName } from './keys.ts';
 import { scoresAsRun } from './references.ts';
 import { runFigures } from './run-figures.ts';
-import { type Saved, saveStudent } from './save.ts';
+import { type Saved, savedBefore, saveStudent } from './save.ts';
 import { encoderOf } from './student-scores.ts';
 import type { Trained } from './train.ts';
 
@@ -44,6 +45,8 @@ export interface RunReport {
   training: { steps: number; secondsAStep: number; loss: number; bestStep: number };
   /** Queries that the teacher was asked about, where there was a budget. */
   asked?: number;
+  /** Whether each stage's work was done in this run, or an earlier one's was used. */
+  stages: Partial<Record<StageName, 'made' | 'reused'>>;
   /** Seconds by stage. */
   seconds: Record<string, number>;
   config: Config;
@@ -58,7 +61,15 @@ export async function finish(
   more: Pick<RunReport, 'asked'> & Record<string, unknown> = {},
 ): Promise<RunReport> {
   const { config } = job;
-  const saved = await saveStudent(job, student, trained);
+  const before = await savedBefore(job, student, trained);
+  job.did('checkpoint', !before);
+  const earlier = await reportBefore(job);
+  if (earlier) {
+    if (!before) await saveStudent(job, student, trained, earlier.systems);
+    return { ...earlier, stages: stagesMade(job) };
+  }
+  job.did('evaluation', true);
+  const saved = before ?? (await saveStudent(job, student, trained));
   const { systems, runs } = await measure(job, student, trained, saved, targets);
   await saveStudent(job, student, trained, systems);
   const own = systems.find((s) => s.name === 'student') as System;
@@ -82,6 +93,7 @@ export async function finish(
       bestStep: trained.bestStep,
     },
     ...more,
+    stages: stagesMade(job),
     seconds: job.seconds,
     config,
   };
@@ -92,8 +104,35 @@ export async function finish(
     `${JSON.stringify({ ...figures, ...summary, systems: figures.systems, log, evaluations }, null, 1)}\n`,
   );
   await writeWhole(job.path('report.html'), renderHtml(figures));
-  await rm(job.path('training'), { recursive: true, force: true });
+  await job.ledger.record('evaluation', job.keys.evaluation, REPORTS);
   return summary;
+}
+
+const REPORTS = ['report.json', 'report.html'];
+
+const stagesMade = ({ made }: Job): RunReport['stages'] =>
+  Object.fromEntries([...made].map(([stage, now]) => [stage, now ? 'made' : 'reused']));
+
+/** The report of an earlier run, if nothing that it depends on has changed. */
+async function reportBefore(job: Job): Promise<RunReport | undefined> {
+  const why = await job.ledger.why('evaluation', job.keys.evaluation);
+  if (why !== undefined) return undefined;
+  const report: RunReport = JSON.parse(await readFile(job.path('report.json'), 'utf8'));
+  const { pipeline, systems, retention, student, training, asked, stages, seconds } = report;
+  job.note('nothing that the evaluation depends on has changed: its figures are those of the earlier run');
+  return {
+    pipeline,
+    checkpoint: job.path('checkpoint'),
+    report: job.path('report.json'),
+    systems,
+    retention,
+    student,
+    training,
+    asked,
+    stages,
+    seconds,
+    config: job.config,
+  };
 }
 
 async function measure(
