@@ -1,4 +1,5 @@
 /** @file Training on a device: weights and moments stay there, token ids go in, losses come out. */
+import { FaultError } from '../common/errors.ts';
 import { sizeOf, type Tensor } from '../engine/graph/tensor.ts';
 import { ResidentSession } from '../engine/runtime/resident.ts';
 import type { AdamWOptions } from './adamw.ts';
@@ -20,6 +21,7 @@ const kinds = { weight: WEIGHTS, first: FIRST, second: SECOND } as const;
 export class DeviceLearner implements Learner {
   readonly parameters: Learner['parameters'];
   updates = 0;
+  private last = '';
   private readonly session: ResidentSession;
   private readonly update: GraphAdamW;
   private readonly names: { total: string; terms: readonly string[] };
@@ -89,8 +91,26 @@ export class DeviceLearner implements Learner {
     const results = await this.session.run(feeds);
     const number = (name: string): number => Number(results[name].data[0]);
     const gradientNorm = number(this.update.norm);
+    const loss = number(this.names.total);
+    this.refuseStale(`${loss} ${gradientNorm}`, batches[0]);
     if (Number.isFinite(gradientNorm)) this.updates = t;
-    return { loss: number(this.names.total), terms: this.names.terms.map(number), gradientNorm };
+    return { loss, terms: this.names.terms.map(number), gradientNorm };
+  }
+
+  /**
+   * A device that has no memory left says so on the terminal alone and goes on with what its buffers held: the loss and norm
+   * of the step before, or zeros.
+   */
+  private refuseStale(figures: string, { weights }: StepBatch): void {
+    const stale = figures === this.last || figures === '0 0';
+    this.last = figures;
+    if (stale && weights.data.some((w) => Number(w) > 0))
+      throw new FaultError({
+        code: 'train.device-stale',
+        subject: `the device gave nothing new in step ${this.updates + 1} (loss and gradient norm: ${figures}); it is probably out of memory`,
+        remedy:
+          "use fewer queries, candidates or tokens a step, or 'train.provider: cpu', and run the same command again",
+      });
   }
 
   private chunkFeeds(texts: Record<string, Tensor>): Record<string, Tensor> {

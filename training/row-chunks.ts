@@ -4,6 +4,7 @@
 export const CHUNK = 16;
 
 export interface RowChunks {
+  /** One of few counts: the last ones may hold nothing. */
   chunks: number;
   /** [chunks, CHUNK] positions of one token's occurrences; where there are fewer, the position after the last. */
   places: BigInt64Array;
@@ -19,8 +20,9 @@ export function rowChunks(ids: BigInt64Array): RowChunks {
     if (list) list.push(i);
     else occurrences.set(ids[i], [i]);
   }
-  let chunks = 0;
-  for (const list of occurrences.values()) chunks += Math.ceil(list.length / CHUNK);
+  let used = 0;
+  for (const list of occurrences.values()) used += Math.ceil(list.length / CHUNK);
+  const chunks = roundedUp(used);
   const places = new BigInt64Array(chunks * CHUNK).fill(BigInt(ids.length));
   const tokens = new BigInt64Array(chunks);
   let chunk = 0;
@@ -31,4 +33,13 @@ export function rowChunks(ids: BigInt64Array): RowChunks {
         places[chunk * CHUNK + k - from] = BigInt(list[k]);
     }
   return { chunks, places, tokens };
+}
+
+/**
+ * The next of eight counts an octave. A device keeps the buffers of each size it has seen: with a count of its own for each
+ * step, 500 steps of 64 queries and 512 documents filled the 80 GB of an H100.
+ */
+function roundedUp(n: number): number {
+  const step = 2 ** Math.max(0, Math.ceil(Math.log2(n)) - 3);
+  return Math.ceil(n / step) * step;
 }
