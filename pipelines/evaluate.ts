@@ -17,6 +17,7 @@ import { rerank, toRun } from './stages/evaluate.ts';
 import { candidateRun, isScoreFile, openTeacher, scoresAsRun } from './stages/references.ts';
 import { dtypeFiles, encodeStudentSplit, madeWith, prefix, type Vectors } from './stages/student-vectors.ts';
 import { defaultCache } from './stages/teachers.ts';
+import { collapse } from './stages/warnings.ts';
 
 export interface EvaluateOptions {
   student: string;
@@ -64,6 +65,8 @@ export interface EvaluateReport extends Figures {
 
 /** Texts timed one at a time. */
 const TIMED = 200;
+/** Embeddings that are looked at for collapse. */
+const COLLAPSE_SAMPLE = 256;
 
 /** @throws InputError where a model, the data or another file cannot be read, or a metric does not exist */
 export async function evaluate(options: EvaluateOptions, watch: Watch = {}): Promise<EvaluateReport> {
@@ -229,6 +232,11 @@ export async function evaluate(options: EvaluateOptions, watch: Watch = {}): Pro
       teacher: same?.teacher.run,
       seed,
     });
+
+    const { dimensions } = vectors;
+    const own = made.documents ? vectors.queries : vectors.documents;
+    const collapsed = collapse({ dimensions, data: own.subarray(0, COLLAPSE_SAMPLE * dimensions) });
+    if (collapsed) note(`warning: the student has collapsed: ${collapsed}`);
 
     const report: EvaluateReport = {
       title: `Evaluation on ${dataset.name}`,

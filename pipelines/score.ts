@@ -3,7 +3,7 @@ import { writeWhole } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
 import { openDataset } from '../data/open.ts';
 import { type Config, type ConfigInput, parseConfig } from './config.ts';
-import { findCandidates, scoreCandidates } from './stages/candidates.ts';
+import { findCandidates, scoreCandidates, withoutUnscored } from './stages/candidates.ts';
 import { openTeachers } from './stages/teachers.ts';
 
 export interface ScoreReport {
@@ -35,7 +35,7 @@ export async function score(
       embedder,
       watch,
     );
-    const lists = await scoreCandidates(found, dataset, teacher, watch);
+    const { lists } = withoutUnscored(await scoreCandidates(found, dataset, teacher, watch));
     const lines = ['query-id\tcorpus-id\tscore'];
     for (let i = 0; i < lists.queries.length; i++)
       for (let at = lists.offsets[i]; at < lists.offsets[i + 1]; at++)

@@ -120,8 +120,17 @@ async function trainFrom(
   try {
     const trained = await trainLoop(
       learner,
-      { draw: (step) => makePairBatch(source, step, { queries: perStep, candidates, groups, seed: config.seed }) },
       {
+        draw: (step) => makePairBatch(source, step, { queries: perStep, candidates, groups, seed: config.seed }),
+        ids: ({ exampleIds }) => exampleIds.map((e) => dataset.queries.ids[train.queries[e]]),
+        *arrays({ targets, weights }) {
+          yield ['targets', targets.data as Float32Array];
+          yield ['weights', weights.data as Float32Array];
+        },
+      },
+      {
+        terms: Object.keys(config.losses),
+        onNonFinite: config.train.onNonFinite,
         schedule: { learningRate, warmupSteps, totalSteps, finalShare: finalLearningRate },
         evaluateEvery: dev && (evaluateEvery ?? totalSteps),
         saveEvery: config.train.saveEvery,

@@ -15,6 +15,8 @@ import { readModelFolder } from './folder.ts';
 /** Texts by position, so that a table need not hold them all at once. */
 export interface Texts {
   readonly length: number;
+  /** How messages name them. */
+  readonly ids?: readonly string[];
   text(i: number): string;
 }
 

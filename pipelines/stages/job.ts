@@ -12,6 +12,7 @@ import { loadLosses, needsOf } from '../config-losses.ts';
 import { claimOutput } from './output.ts';
 import { openTeachers, type Teachers } from './teachers.ts';
 import { VERSION } from './version.ts';
+import { warnOfData } from './warnings.ts';
 
 export interface Job {
   readonly config: Config;
@@ -33,6 +34,9 @@ export interface Job {
   stage<T>(name: string, work: () => T | Promise<T>): Promise<T>;
   /** Says something worth keeping. */
   note(text: string): void;
+  /** Says that something is probably wrong, with figures; it stands in the report too. The same code again replaces it. */
+  warn(code: string, text: string): void;
+  readonly warnings: ReadonlyMap<string, string>;
   /** A path under the output folder. */
   path(...names: string[]): string;
 }
@@ -48,6 +52,11 @@ export async function withJob<T>(config: Config, watch: Watch, work: (job: Job) 
     return result;
   };
   const note = (text: string): void => watch.onProgress?.({ stage: 'run', done: 0, unit: 'stages', note: text });
+  const warnings = new Map<string, string>();
+  const warn: Job['warn'] = (code, text) => {
+    warnings.set(code, text);
+    note(`warning: ${text}`);
+  };
   const frozenDocuments = config.student.towers === 'query';
   const losses = await loadLosses(config.losses, frozenDocuments, config.matryoshka, config.folder);
   await claimOutput(config, VERSION);
@@ -64,6 +73,7 @@ export async function withJob<T>(config: Config, watch: Watch, work: (job: Job) 
       `${dataset.documents.length} documents, ${dataset.queries.length} queries, splits ${dataset.splits.join(', ')}`,
     );
     for (const text of dataset.notes ?? []) note(text);
+    warnOfData(config, dataset, warn);
     const { teacher, embedder, uncached, close } = await stage('open teachers', () => openTeachers(config, dataset));
     try {
       return await work({
@@ -79,6 +89,8 @@ export async function withJob<T>(config: Config, watch: Watch, work: (job: Job) 
         seconds,
         stage,
         note,
+        warn,
+        warnings,
         path: (...names) => join(config.output, ...names),
       });
     } finally {

@@ -158,6 +158,11 @@ export async function trainStudent(job: Job, lesson: Lesson, options: FitOptions
         },
       ),
     );
+    if (result.skipped)
+      job.warn(
+        'train.skipped',
+        `${result.skipped} of ${totalSteps} steps are left out: their loss or gradient was not finite`,
+      );
     return { ...result, weights: kept(result.weights), initial, steps: totalSteps };
   } finally {
     await learner.release();
