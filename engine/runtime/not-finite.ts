@@ -1,35 +1,40 @@
 /** @file Looks into a graph that gave a number that is none: which of its values was the first. */
-import { Expr } from '../expressions/expr.ts';
-import type { Graph, Value } from '../graph/ir.ts';
-import { onnxType } from '../graph/stored.ts';
+import type { Graph } from '../graph/ir.ts';
+import type { Tensor } from '../graph/tensor.ts';
 import { type Feeds, Session } from './session.ts';
+
+/** Values looked at in one run: what memory holds besides the run itself. */
+const BLOCK = 64;
 
 /**
  * The first value, in the order of the nodes, that holds NaN or positive infinity; undefined where none does. Negative infinity
- * is left out: exporters write it under masks. The graph runs once more and unoptimised, a yes or no for each value beside it.
+ * is left out: exporters write it under masks. The graph runs again unoptimised, as far as needed, once for each block of values.
  *
  * @returns e.g. `loss/Exp (made by Exp)`
  */
 export async function firstNotFiniteValue(graph: Graph, feeds: Feeds): Promise<string | undefined> {
-  const watched = graph.clone();
-  const values = watched.nodes.flatMap((n) => n.outputs.filter((v) => v.name));
-  const flags = values.map((v) => flag(watched, v).value);
-  watched.outputs.splice(0, watched.outputs.length, ...flags);
-  const session = await Session.load(watched, { optimize: 'disabled' }, 'the graph');
-  try {
-    const wanted = Object.fromEntries(session.inputs.map((name) => [name, feeds[name]]));
-    const found = await session.run(wanted);
-    const at = flags.findIndex((f) => Number(found[f.name].data[0]) > 0);
-    return at < 0 ? undefined : `${values[at].name} (made by ${values[at].producer?.op})`;
-  } finally {
-    await session.release();
+  const count = graph.nodes.length;
+  for (let from = 0; from < count; from += BLOCK) {
+    const part = graph.clone();
+    const values = part.nodes.slice(from, from + BLOCK).flatMap((n) => n.outputs.filter((v) => v.name));
+    part.outputs.splice(0, part.outputs.length, ...values);
+    part.prune();
+    part.inputs.splice(0, part.inputs.length, ...part.inputs.filter((v) => v.readers.size));
+    const session = await Session.load(part, { optimize: 'disabled' }, 'the graph');
+    try {
+      const found = await session.run(Object.fromEntries(session.inputs.map((name) => [name, feeds[name]])));
+      const first = values.find((v) => isBad(found[v.name]));
+      if (first) return `${first.name} (made by ${first.producer?.op})`;
+    } finally {
+      await session.release();
+    }
   }
+  return undefined;
 }
 
-const FLOAT = onnxType('float32');
-
-function flag(graph: Graph, v: Value): Expr {
-  const value = new Expr(graph, v).op('Cast', [], { to: FLOAT });
-  const bad = value.op('IsNaN').op('Or', [value.op('IsInf', [], { detect_negative: 0 })]);
-  return bad.op('Cast', [], { to: FLOAT }).op('ReduceSum', [], { keepdims: 0 });
+function isBad({ dtype, data }: Tensor): boolean {
+  if (dtype !== 'float32' && dtype !== 'float64') return false;
+  const values = data as Float32Array | Float64Array;
+  for (let i = 0; i < values.length; i++) if (!(values[i] < Number.POSITIVE_INFINITY)) return true;
+  return false;
 }

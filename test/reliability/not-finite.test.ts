@@ -42,7 +42,7 @@ async function poisoned(folder: string, name: string, word?: string, value = Num
   const table = lookup?.inputs[0]?.constant as Tensor;
   const data = Float32Array.from(table.data as Float32Array);
   const [id] = word === undefined ? [] : (await TextTokenizer.load(copy)).plain(word);
-  if (id === undefined) data[0] = value;
+  if (id === undefined) data.fill(value);
   else data[id * table.dims[1]] = value;
   (lookup?.inputs[0] as { constant: Tensor }).constant = { ...table, data } as Tensor;
   writeFileSync(file, encodeGraph(graph));
