@@ -14,6 +14,8 @@ const FEWEST_LABELS = 8;
 const SAME_SCORE = 1e-5;
 /** A student that uses fewer directions than this has collapsed. */
 const LEAST_RANK = 2;
+/** Fewer embeddings than this span few directions anyhow. */
+const FEWEST_TEXTS = 8;
 /** Texts whose embeddings are looked at. */
 const SAMPLE = 256;
 
@@ -118,7 +120,6 @@ export async function warnOfCollapse(
   // Evenly over the table; a text that stands there twice would pass for collapse.
   const every = Math.max(1, Math.floor(texts.length / SAMPLE));
   const chosen = [...new Set(Array.from({ length: Math.min(SAMPLE, texts.length) }, (_, i) => texts.text(i * every)))];
-  if (chosen.length < FEWEST_LABELS) return;
   const data = await encoder.encode(chosen, { maxLength });
   const found = collapse({ dimensions: encoder.dimensions, data });
   if (found)
@@ -128,8 +129,9 @@ export async function warnOfCollapse(
     );
 }
 
-/** What shows that embeddings have collapsed; undefined where they have not. */
+/** What shows that embeddings have collapsed; undefined where they have not, or are too few to tell. */
 export function collapse(rows: { dimensions: number; data: Float32Array }): string | undefined {
+  if (rows.data.length < FEWEST_TEXTS * rows.dimensions) return undefined;
   const rank = effectiveRank(rows);
   return rank >= LEAST_RANK || rows.dimensions <= LEAST_RANK
     ? undefined
