@@ -20,7 +20,7 @@ const strange: Record<string, string> = {
   'right to left': '\u202ered lamp\u202c \u2067kitchen\u2069 \u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627',
   'no width': 're\u200bd\u200c la\u200dmp\ufeff \u2060kitchen\u00ad',
   'control characters': 'red\u0000 lamp\u0007 \u001b[31m \u007f',
-  'letters in pieces': 'e\u0301'.repeat(500) + '\u1100\u1161\u11a8',
+  'letters in pieces': `${'e\u0301'.repeat(500)}\u1100\u1161\u11a8`,
 };
 const texts = Object.values(strange);
 
