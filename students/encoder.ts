@@ -10,7 +10,7 @@ import type { Graph, Value } from '../engine/graph/ir.ts';
 import { loadGraph } from '../engine/graph/proto.ts';
 import type { Tensor } from '../engine/graph/tensor.ts';
 import { batchTokens, Session, type SessionOptions } from '../engine/runtime/session.ts';
-import { readModelFolder } from './folder.ts';
+import { positionsOf, readModelFolder } from './folder.ts';
 
 /** Texts by position, so that a table need not hold them all at once. */
 export interface Texts {
@@ -42,6 +42,7 @@ export class Encoder {
   readonly key: string;
   readonly tokenizer: TextTokenizer;
   readonly maxLength: number;
+  private readonly positions: number;
   private readonly session: Session;
   private readonly batchTokens: number;
 
@@ -49,7 +50,9 @@ export class Encoder {
     parts: Pick<Encoder, 'dimensions' | 'key' | 'tokenizer' | 'maxLength'>,
     session: Session,
     batchTokens: number,
+    positions: number,
   ) {
+    this.positions = positions;
     this.dimensions = parts.dimensions;
     this.key = parts.key;
     this.tokenizer = parts.tokenizer;
@@ -73,6 +76,7 @@ export class Encoder {
       pooling: options.pooling ?? files.pooling,
       normalize: options.normalize ?? files.normalize,
       maxLength: Math.min(files.maxLength ?? 512, tokenizer.modelMaxLength ?? 512),
+      positions: positionsOf(files.config),
       hash: await hashFile(files.model),
       name: files.model,
     });
@@ -86,6 +90,8 @@ export class Encoder {
       pooling: Pooling;
       normalize: boolean;
       maxLength: number;
+      /** Tokens that it has positions for: texts are cut there whatever is asked for. */
+      positions?: number;
       /** Of the graph's weights. */
       hash: string;
       name: string;
@@ -96,7 +102,8 @@ export class Encoder {
     const session = await Session.load(graph, options.session, name);
     const key = hashParts(hash, tokenizer.hash, pooling, String(options.normalize));
     const parts = { dimensions: 0, key, tokenizer, maxLength };
-    const encoder = new Encoder(parts, session, options.batchTokens ?? batchTokens(options.session));
+    const { positions = Number.POSITIVE_INFINITY } = options;
+    const encoder = new Encoder(parts, session, options.batchTokens ?? batchTokens(options.session), positions);
     const probe = await encoder.run([tokenizer.encode('a', 8)]);
     return Object.assign(encoder, { dimensions: probe.dims[1] });
   }
@@ -104,7 +111,7 @@ export class Encoder {
   /** @returns [n, dimensions] row-major, in the order of the texts; equal texts are encoded once */
   async encode(texts: readonly string[] | Texts, options: EncodeOptions = {}): Promise<Float32Array> {
     const text = Array.isArray(texts) ? (i: number) => (texts as string[])[i] : (i: number) => (texts as Texts).text(i);
-    const maxLength = options.maxLength ?? this.maxLength;
+    const maxLength = Math.min(options.maxLength ?? this.maxLength, this.positions);
     const first = new Map<string, number>();
     const sameAs = new Int32Array(texts.length);
     const unique: number[] = [];

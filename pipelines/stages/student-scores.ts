@@ -2,6 +2,7 @@
 import type { Dataset } from '../../data/dataset.ts';
 import type { CandidateLists } from '../../data/scores.ts';
 import { Encoder } from '../../students/encoder.ts';
+import { positionsOf } from '../../students/folder.ts';
 import type { Student, Weights } from '../../students/student.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
 import { textsAt } from './evaluate.ts';
@@ -15,6 +16,7 @@ export async function encoderOf(job: Job, student: Student, weights: Weights): P
     pooling: student.pooling,
     normalize: student.normalize,
     maxLength: Math.max(queryTokens, documentTokens),
+    positions: positionsOf(student.folder.config),
     hash: '',
     name: 'the student',
   });

@@ -2,6 +2,7 @@
 import type { Dataset } from '../../data/dataset.ts';
 import type { TextTokenizer, Tokens } from '../../data/tokenizer.ts';
 import type { Encoder } from '../../students/encoder.ts';
+import { positionsOf } from '../../students/folder.ts';
 import type { Student, Weights } from '../../students/student.ts';
 import type { Examples } from '../../training/examples.ts';
 import { type BatchSource, makeBatch } from '../../training/examples.ts';
@@ -191,23 +192,25 @@ class TokenTable {
   private readonly lesson: Lesson;
   private readonly tokenizer: TextTokenizer;
   private readonly job: Job;
+  private readonly positions: number;
 
   constructor(lesson: Lesson, tokenizer: TextTokenizer, job: Job) {
     this.lesson = lesson;
     this.tokenizer = tokenizer;
     this.job = job;
+    this.positions = positionsOf(lesson.student.folder.config);
   }
 
   query(i: number): Tokens {
     const { dataset, student } = this.lesson;
     return kept(this.queries, i, () =>
-      student.queryTokens(dataset.queries.text(i), this.job.config.student.queryTokens),
+      student.queryTokens(dataset.queries.text(i), Math.min(this.job.config.student.queryTokens, this.positions)),
     );
   }
 
   document(i: number): Tokens {
     const { train: settings, student } = this.job.config;
-    const limit = settings.documentTokens ?? student.documentTokens;
+    const limit = Math.min(settings.documentTokens ?? student.documentTokens, this.positions);
     return kept(this.documents, i, () => this.tokenizer.encode(this.lesson.dataset.documents.text(i), limit));
   }
 }
