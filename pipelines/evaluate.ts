@@ -1,6 +1,7 @@
 /** @file Evaluates a saved student: what it finds, beside its teacher and other systems, and what it costs. */
 import { writeWhole } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
+import type { Dataset } from '../data/dataset.ts';
 import { openDataset } from '../data/open.ts';
 import { retentionSentence } from '../evaluation/compare.ts';
 import { cutRun, dropIdenticalIds, evaluateRun, isQueryItself, type Run } from '../evaluation/evaluate.ts';
@@ -14,6 +15,7 @@ import { compare, differences, type Measured, rerankByVectors } from './stages/a
 import { type CostJob, measureCost } from './stages/cost.ts';
 import { diagnose } from './stages/diagnose.ts';
 import { rerank, toRun } from './stages/evaluate.ts';
+import { batchMemory, memorySentence } from './stages/memory.ts';
 import { candidateRun, isScoreFile, openTeacher, scoresAsRun } from './stages/references.ts';
 import { dtypeFiles, encodeStudentSplit, madeWith, prefix, type Vectors } from './stages/student-vectors.ts';
 import { defaultCache } from './stages/teachers.ts';
@@ -48,6 +50,8 @@ export interface EvaluateOptions {
   queryTokens?: number;
   documentTokens?: number;
   cache?: string;
+  /** Limit that batches are chosen by, e.g. `4GB`. */
+  memory?: string;
   /** Files written: the student's TREC run, the figures, the report. */
   run?: string;
   json?: string;
@@ -63,13 +67,24 @@ export interface EvaluateReport extends Figures {
   sentences: string[];
 }
 
+/** What one batch may take. */
+const memoryOf = (
+  limit: string,
+  { student, teacher }: EvaluateOptions,
+  { documents }: { documents?: string },
+  dataset: Dataset,
+): Promise<number> => {
+  const models = [student, teacher && !isScoreFile(teacher) ? teacher : undefined, documents];
+  return batchMemory(limit, { serving: models.filter((m) => m !== undefined), dataset, tables: 2 });
+};
+
 /** Texts timed one at a time. */
 const TIMED = 200;
 /** Embeddings that are looked at for collapse. */
 const COLLAPSE_SAMPLE = 256;
 
 /** @throws InputError where a model, the data or another file cannot be read, or a metric does not exist */
-export async function evaluate(options: EvaluateOptions, watch: Watch = {}): Promise<EvaluateReport> {
+export async function evaluate(options: EvaluateOptions, given: Watch = {}): Promise<EvaluateReport> {
   const { split = 'test', metrics = defaultMetrics, depth = 100, candidates = 'student', seed = 0 } = options;
   const cuts = metrics.map((m) => parseMetric(m).k).filter(Number.isFinite);
   const reach = Math.max(100, depth, ...cuts);
@@ -78,12 +93,17 @@ export async function evaluate(options: EvaluateOptions, watch: Watch = {}): Pro
   const dataset = await openDataset(options.data, made.data);
   const qrels = dataset.qrels(split);
   const [first, ...otherFiles] = await dtypeFiles(options.student, options.dtype);
+  const watch: Watch = {
+    ...given,
+    ...(options.memory && { memory: await memoryOf(options.memory, options, made, dataset) }),
+  };
   const cache = ScoreCache.open(options.cache ?? defaultCache());
   const note = (text: string): void => {
     notes.push(text);
     watch.onProgress?.({ stage: 'evaluate', done: 0, unit: 'systems', note: text });
   };
   const notes: string[] = [];
+  if (options.memory && watch.memory) note(memorySentence(options.memory, watch.memory, dataset.documents.length));
   const itself = isQueryItself(dataset);
   const measured = (name: string, run: Run): Measured => ({ name, run, evaluation: evaluateRun(run, qrels, metrics) });
   const systems: SystemFigures[] = [];

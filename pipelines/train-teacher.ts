@@ -226,7 +226,7 @@ async function rankingScore(
           query: dataset.queries.text(dev.queries[e]),
           document: dataset.documents.text(dev.documents[at]),
         });
-    const scores = await teacher.score(pairs, { signal: watch.signal });
+    const scores = await teacher.score(pairs, { ...watch, onProgress: undefined });
     const run = new Map<string, { ids: string[]; scores: number[] }>();
     for (const [i, p] of pairs.entries()) {
       const list = run.get(p.queryId) ?? { ids: [], scores: [] };

@@ -4,7 +4,7 @@ import { crc32 } from 'node:zlib';
 import { type Database, open, type RootDatabase } from 'lmdb';
 import { FaultError, InputError } from '../common/errors.ts';
 import { allFinite, firstNotFinite } from '../common/finite.ts';
-import type { Watch } from '../common/progress.ts';
+import type { Progress, Watch } from '../common/progress.ts';
 import type { Texts } from '../students/encoder.ts';
 import type { Embeddings, Pair, Teacher } from './teacher.ts';
 
@@ -210,8 +210,9 @@ export class ScoreCache {
       const chunk = missing.slice(at, at + CHUNK);
       const onProgress =
         watch.onProgress &&
-        ((p: { done: number }) => watch.onProgress?.({ stage, done: known + at + p.done, total: n, unit }));
-      const answers = await ask(chunk, { signal: watch.signal, onProgress });
+        ((p: Progress) =>
+          watch.onProgress?.(p.note === undefined ? { stage, done: known + at + p.done, total: n, unit } : p));
+      const answers = await ask(chunk, { ...watch, onProgress });
       for (const [k, i] of chunk.entries()) place(i, answers[k]);
       const whole = chunk.flatMap((i, k) => (allFinite(answers[k]) ? [{ key: key(i), numbers: answers[k] }] : []));
       await this.put(whole);

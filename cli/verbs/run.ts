@@ -9,13 +9,20 @@ export const run: Verb = ({ out, err, signal }) =>
     .argument('<file>', 'YAML file with the options')
     .option('--set <key=value>', 'override an option of the file; may be given again', collect, [])
     .option('--output <dir>', 'folder for artefacts, checkpoint and report')
+    .option('--memory <size>', 'limit that batches are chosen by, e.g. 4GB')
     .option('--json', 'print the report as JSON')
-    .addHelpText('after', '\nExample:\n  distill run distill.yaml --set train.epochs=2 --output runs/two-epochs')
-    .action(async (file: string, options: { set: string[]; output?: string; json?: boolean }) => {
+    .addHelpText(
+      'after',
+      '\nExample:\n  distill run distill.yaml --set train.epochs=2 --output runs/two-epochs --memory 4GB',
+    )
+    .action(async (file: string, options: { set: string[]; output?: string; memory?: string; json?: boolean }) => {
       const { readConfig } = await import('../../pipelines/config-file.ts');
       const { distill } = await import('../../pipelines/distill.ts');
       const { renderReport } = await import('../report.ts');
-      const sets = options.output ? [...options.set, `output=${JSON.stringify(options.output)}`] : options.set;
+      const own = (['output', 'memory'] as const).flatMap((key) =>
+        options[key] === undefined ? [] : [`${key}=${JSON.stringify(options[key])}`],
+      );
+      const sets = [...options.set, ...own];
       const config = readConfig(file, sets);
       const onProgress = progressReporter(err);
       const report = await distill(config, { onProgress, signal });

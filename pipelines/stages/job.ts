@@ -9,6 +9,7 @@ import type { Teacher } from '../../teachers/teacher.ts';
 import type { WeightedLoss } from '../../training/step-graph.ts';
 import type { Config } from '../config.ts';
 import { loadLosses, needsOf } from '../config-losses.ts';
+import { withMemory } from './memory.ts';
 import { claimOutput } from './output.ts';
 import { openTeachers, type Teachers } from './teachers.ts';
 import { VERSION } from './version.ts';
@@ -74,11 +75,12 @@ export async function withJob<T>(config: Config, watch: Watch, work: (job: Job) 
     );
     for (const text of dataset.notes ?? []) note(text);
     warnOfData(config, dataset, warn);
+    const limited = await withMemory(config, dataset, watch, note);
     const { teacher, embedder, uncached, close } = await stage('open teachers', () => openTeachers(config, dataset));
     try {
       return await work({
         config,
-        watch,
+        watch: limited,
         dataset,
         teacher,
         embedder,

@@ -7,11 +7,14 @@ import { HostLearner, type Learner } from '../../training/learner.ts';
 import { StepGraph, type StepGraphOptions } from '../../training/step-graph.ts';
 import type { Job } from './job.ts';
 
-/** @throws InputError where the provider that the config names is not to be had */
+/**
+ * @param chunk texts encoded at a time where memory is short and the host computes
+ * @throws InputError where the provider that the config names is not to be had */
 export async function openLearner(
   { config, note }: Job,
   options: Omit<StepGraphOptions, 'session'>,
   adamw: AdamWOptions,
+  chunk?: number,
 ): Promise<Learner> {
   const { provider: wanted, threads, accumulate } = config.train;
   // These two need the gradients themselves, which a device keeps to itself.
@@ -25,6 +28,9 @@ export async function openLearner(
   const provider = needsGradients ? 'cpu' : wanted === 'auto' ? await fastestProvider() : wanted;
   if (wanted === 'auto' && provider !== 'cpu')
     note(`training on ${provider}, which multiplies faster here than the processor`);
-  if (provider === 'cpu') return new HostLearner(await StepGraph.create({ ...options, session: { threads } }), adamw);
+  if (provider === 'cpu') {
+    const gradCacheChunk = options.gradCacheChunk ?? chunk;
+    return new HostLearner(await StepGraph.create({ ...options, gradCacheChunk, session: { threads } }), adamw);
+  }
   return DeviceLearner.create({ ...options, session: { provider } }, adamw);
 }

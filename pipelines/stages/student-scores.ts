@@ -46,14 +46,14 @@ export async function studentScores(
   const { queryTokens, documentTokens } = job.config.student;
   const encoder = await encoderOf(job, student, weights);
   try {
-    const signal = job.watch.signal;
+    const watch = { ...job.watch, onProgress: undefined };
     const queries = await encoder.encode(textsAt(dataset, Array.from(lists.queries)), {
-      signal,
+      ...watch,
       maxLength: queryTokens,
     });
     const unique = frozen ? [] : [...new Set(lists.documents)];
     const texts = { length: unique.length, text: (i: number) => dataset.documents.text(unique[i]) };
-    const documents = frozen?.data ?? (await encoder.encode(texts, { signal, maxLength: documentTokens }));
+    const documents = frozen?.data ?? (await encoder.encode(texts, { ...watch, maxLength: documentTokens }));
     const row = new Map(unique.map((d, i) => [d, i]));
     const D = encoder.dimensions;
     const scores = new Float32Array(lists.documents.length);

@@ -8,11 +8,12 @@ import type { Config } from '../config.ts';
 import type { Job } from './job.ts';
 import type { Lesson } from './train.ts';
 
-/** Options that change no weight: where things are, how often state is saved, what is measured at the end. */
+/** Options that change no weight beyond rounding: where things are, how often state is saved, how much is done at a time. */
 const WITHOUT_EFFECT = new Set([
   'cache',
   'data.path',
   'embedder.model',
+  'memory',
   'output',
   'student.model',
   'teacher.model',

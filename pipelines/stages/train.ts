@@ -12,6 +12,7 @@ import type { Targets } from './embed.ts';
 import { means, searchSplit, toRun } from './evaluate.ts';
 import type { Job } from './job.ts';
 import { openLearner } from './learner.ts';
+import { stepChunk } from './memory.ts';
 import { refresher } from './refresh.ts';
 import { encoderOf } from './student-scores.ts';
 import { topicOrder } from './topics.ts';
@@ -50,6 +51,9 @@ export async function trainStudent(job: Job, lesson: Lesson, options: FitOptions
   const { train: settings } = config;
   const reliability = job.needs.has('reliability');
   const draws = Math.max(0, ...config.losses.map((l) => (l.kind === 'rank-distil' ? l.draws : 0)));
+  const perQuery = frozenDocuments ? 1 : 1 + settings.candidates;
+  const texts = Math.min(settings.queries, examples.queries.length) * perQuery + ((extra && settings.spans) || 0);
+  const chunk = await stepChunk(job, student, texts);
   const learner = await job.stage('differentiate', () =>
     openLearner(
       job,
@@ -72,6 +76,7 @@ export async function trainStudent(job: Job, lesson: Lesson, options: FitOptions
         decayNormsAndBiases: settings.decayNormsAndBiases,
         clipNorm: settings.clipNorm ?? undefined,
       },
+      chunk,
     ),
   );
   try {
@@ -181,7 +186,7 @@ async function devScore(job: Job, encoder: Encoder, dev: string, targets: Target
   const { queryTokens, documentTokens } = job.config.student;
   const frozen = job.frozenDocuments ? targets.documents?.data : undefined;
   const setup = { encoder, frozen, queryTokens, documentTokens, depth: 10, among: job.config.train.devDocuments };
-  const { queries, hits } = await searchSplit(job.dataset, dev, setup, { signal: job.watch.signal });
+  const { queries, hits } = await searchSplit(job.dataset, dev, setup, { ...job.watch, onProgress: undefined });
   return means(toRun(job.dataset, queries, hits), job.dataset, dev, ['ndcg@10'])['ndcg@10'];
 }
 
