@@ -137,7 +137,7 @@ function parsedValue(set: string, from: number): unknown {
 }
 
 /** `a.b.0.c=value`: a copy of the options with that key set. */
-function applySet(options: unknown, set: string): unknown {
+export function applySet(options: unknown, set: string): unknown {
   const at = set.indexOf('=');
   if (at < 1)
     throw new InputError({
