@@ -75,10 +75,16 @@ await train(
     key: { soak: String(steps) },
     async evaluate(_, step) {
       global.gc?.();
-      const rss = process.memoryUsage().rss / 2 ** 20;
+      const usage = process.memoryUsage();
+      const rss = usage.rss / 2 ** 20;
       seen.push(rss);
       console.log(
-        JSON.stringify({ step, rss_mb: Math.round(rss), seconds: Math.round((performance.now() - started) / 1000) }),
+        JSON.stringify({
+          step,
+          rss_mb: Math.round(rss),
+          heap_mb: Math.round(usage.heapUsed / 2 ** 20),
+          seconds: Math.round((performance.now() - started) / 1000),
+        }),
       );
       return 0;
     },

@@ -52,6 +52,7 @@ export interface TrainResult {
   weights: ReadonlyMap<string, Tensor>;
   bestStep: number;
   bestScore: number | undefined;
+  /** One entry a step; of more than 10,000 steps every second of the earlier ones, and so on. */
   log: TrainingLogEntry[];
   evaluations: { step: number; score: number }[];
   skipped: number;
@@ -132,6 +133,7 @@ export async function train<B = StepBatch>(
       run.step++;
       const seconds = (performance.now() - started) / 1000;
       run.log.push({ step: run.step, loss, terms, gradientNorm, learningRate, seconds });
+      if (run.log.length > MOST_LOGGED) run.log = run.log.filter((_, i) => i % 2 === 0);
       tell(run.step, { loss: smoothed(run.log) });
     }
   } catch (error) {
@@ -153,6 +155,9 @@ export async function train<B = StepBatch>(
     stepSeconds: times[Math.floor(times.length / 2)] ?? 0,
   };
 }
+
+/** Entries that a log has at most, an even number: a curve needs no more, and the memory of a long training must not grow. */
+const MOST_LOGGED = 10_000;
 
 /** The mean loss of the last steps, so that the figure on the screen does not jump. */
 function smoothed(log: readonly TrainingLogEntry[]): number {
