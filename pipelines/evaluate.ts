@@ -1,7 +1,6 @@
 /** @file Evaluates a saved student: what it finds, beside its teacher and other systems, and what it costs. */
 import { writeWhole } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
-import type { Dataset } from '../data/dataset.ts';
 import { openDataset } from '../data/open.ts';
 import { retentionSentence } from '../evaluation/compare.ts';
 import { cutRun, dropIdenticalIds, evaluateRun, isQueryItself, type Run } from '../evaluation/evaluate.ts';
@@ -15,7 +14,7 @@ import { compare, differences, type Measured, rerankByVectors } from './stages/a
 import { type CostJob, measureCost } from './stages/cost.ts';
 import { diagnose } from './stages/diagnose.ts';
 import { rerank, toRun } from './stages/evaluate.ts';
-import { batchMemory, memorySentence } from './stages/memory.ts';
+import { memorySentence, servingMemory } from './stages/memory.ts';
 import { candidateRun, isScoreFile, openTeacher, scoresAsRun } from './stages/references.ts';
 import { dtypeFiles, encodeStudentSplit, madeWith, prefix, type Vectors } from './stages/student-vectors.ts';
 import { defaultCache } from './stages/teachers.ts';
@@ -67,17 +66,6 @@ export interface EvaluateReport extends Figures {
   sentences: string[];
 }
 
-/** What one batch may take. */
-const memoryOf = (
-  limit: string,
-  { student, teacher }: EvaluateOptions,
-  { documents }: { documents?: string },
-  dataset: Dataset,
-): Promise<number> => {
-  const models = [student, teacher && !isScoreFile(teacher) ? teacher : undefined, documents];
-  return batchMemory(limit, { serving: models.filter((m) => m !== undefined), dataset, tables: 2 });
-};
-
 /** Texts timed one at a time. */
 const TIMED = 200;
 /** Embeddings that are looked at for collapse. */
@@ -93,9 +81,12 @@ export async function evaluate(options: EvaluateOptions, given: Watch = {}): Pro
   const dataset = await openDataset(options.data, made.data);
   const qrels = dataset.qrels(split);
   const [first, ...otherFiles] = await dtypeFiles(options.student, options.dtype);
+  const servedTeacher = options.teacher && !isScoreFile(options.teacher) ? options.teacher : undefined;
   const watch: Watch = {
     ...given,
-    ...(options.memory && { memory: await memoryOf(options.memory, options, made, dataset) }),
+    ...(options.memory && {
+      memory: await servingMemory(options.memory, [options.student, made.documents, servedTeacher], dataset),
+    }),
   };
   const cache = ScoreCache.open(options.cache ?? defaultCache());
   const note = (text: string): void => {

@@ -66,6 +66,13 @@ export async function batchMemory(limit: string, load: Load): Promise<number> {
   return batch;
 }
 
+/** As batchMemory, of models that only serve. */
+export const servingMemory = (
+  limit: string,
+  models: readonly (string | undefined)[],
+  dataset: Dataset,
+): Promise<number> => batchMemory(limit, { serving: models.filter((m) => m !== undefined), dataset, tables: 2 });
+
 /** How it is said. */
 export const memorySentence = (limit: string, batch: number, documents: number): string =>
   `memory: of ${sized(memorySize(limit))} one batch may take ${sized(batch)}; ${searchBlock(documents, batch)} queries are searched at a time`;
