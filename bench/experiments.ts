@@ -7,7 +7,6 @@
  */
 import { spawn } from 'node:child_process';
 import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
-import { cpus } from 'node:os';
 import { dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { parse } from 'yaml';
@@ -39,7 +38,7 @@ const { values: options } = parseArgs({
   options: {
     only: { type: 'string' },
     parallel: { type: 'string', default: '1' },
-    threads: { type: 'string', default: String(cpus().length) },
+    threads: { type: 'string' },
     seconds: { type: 'string', default: '86400' },
     table: { type: 'boolean', default: false },
   },
@@ -80,7 +79,8 @@ async function runOne(job: { group: string; variant: string; sets: string[]; see
   const { group, variant, seed } = job;
   const { config, always = [] } = experiments.groups[group];
   const output = join(FOLDER, group, `${variant.replace(/[^a-z0-9]+/gi, '-')}-${seed}`);
-  const sets = [...experiments.always, ...always, ...job.sets, `seed=${seed}`, `train.threads=${options.threads}`];
+  const sets = [...experiments.always, ...always, ...job.sets, `seed=${seed}`];
+  if (options.threads) sets.push(`train.threads=${options.threads}`);
   const cli = join(dirname(import.meta.filename), '../cli/main.js');
   const args = [
     'run',

@@ -61,7 +61,7 @@ if (existsSync(values.teacher))
   await stage(
     'score in part',
     async () => {
-      const cache = ScoreCache.open(join(folder, 'cache'));
+      const cache = await ScoreCache.open(join(folder, 'cache'));
       const teacher = await crossEncoder(values.teacher, { maxLength: 128 });
       const random = Random.of(0, 'pairs');
       const pairs = Array.from({ length: Number(values.pairs) }, () => {

@@ -8,6 +8,7 @@ import { writeWhole } from '../common/files.ts';
 import { Random } from '../common/random.ts';
 import { openBeir } from '../data/beir.ts';
 import { readScores } from '../data/scores.ts';
+import { fastestProvider } from '../engine/runtime/resident.ts';
 import { defaultCache } from '../pipelines/stages/teachers.ts';
 import { ScoreCache } from '../teachers/cache.ts';
 import { dualEncoder } from '../teachers/dual-encoder.ts';
@@ -15,9 +16,13 @@ import { dualEncoder } from '../teachers/dual-encoder.ts';
 const shared = process.env.SHARED ?? '../shared';
 const data = await openBeir(join(shared, 'data/debian'));
 const lists = await readScores(join(shared, 'data/debian/teacher-scores-train.tsv.gz'), data.queries, data.documents);
-const cache = ScoreCache.open(process.env.CACHE ?? defaultCache());
+const cache = await ScoreCache.open(process.env.CACHE ?? defaultCache());
 const teacher = cache.wrap(
-  await dualEncoder(join(shared, 'models/minilm-l6'), { queryTokens: 64, documentTokens: 192 }),
+  await dualEncoder(join(shared, 'models/minilm-l6'), {
+    queryTokens: 64,
+    documentTokens: 192,
+    session: { provider: await fastestProvider() },
+  }),
 );
 const texts = { length: lists.queries.length, text: (i: number) => data.queries.text(lists.queries[i]) };
 const queries = await teacher.embed?.(texts, 'query');

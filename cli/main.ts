@@ -1,14 +1,13 @@
 #!/usr/bin/env node
-/** @file The `distill` command. The first Ctrl-C ends the step and saves; the second stops at once. */
+/** @file The `distill` command. The first Ctrl-C (or SIGTERM) ends the step and saves; the second stops at once. */
 import { main } from './program.ts';
+import { Stopped, signalCode, signalNames } from './stopped.ts';
 
 const controller = new AbortController();
-let asked = false;
-for (const name of ['SIGINT', 'SIGTERM'] as const)
+for (const name of signalNames)
   process.on(name, () => {
-    if (asked) process.exit(130);
-    asked = true;
-    controller.abort(new Error(name));
+    if (controller.signal.aborted) process.exit(signalCode(name));
+    controller.abort(new Stopped(name));
   });
 
 process.exitCode = await main(process.argv.slice(2), { out: process.stdout, err: process.stderr }, controller.signal);

@@ -1,6 +1,7 @@
 /** @file The command: its verbs, and what a failure looks like. */
 import { Command, CommanderError } from 'commander';
 import { InputError } from '../common/errors.ts';
+import { Stopped, signalCode } from './stopped.ts';
 import type { Context } from './verb.ts';
 import { verbs } from './verbs/index.ts';
 
@@ -14,11 +15,15 @@ export function program(terminal: Terminal, signal: AbortSignal): Command {
     .option('--verbose', 'show the stack of an error')
     .configureOutput({ writeOut: (s) => out.write(s), writeErr: (s) => err.write(s) })
     .exitOverride();
-  for (const verb of verbs) cli.addCommand(verb({ out, err, signal }).copyInheritedSettings(cli));
+  for (const verb of verbs) {
+    const command = verb({ out, err, signal }).copyInheritedSettings(cli);
+    for (const sub of command.commands) sub.copyInheritedSettings(command);
+    cli.addCommand(command);
+  }
   return cli;
 }
 
-/** Runs the command. @returns its exit code: 0, 2 for a mistake in what was given, 3 for a fault, 130 when interrupted */
+/** Runs the command. @returns its exit code: 0, 2 for a mistake in what was given, 3 for a fault, 130 when interrupted, 143 when terminated */
 export async function main(argv: readonly string[], terminal: Terminal, signal: AbortSignal): Promise<number> {
   try {
     await program(terminal, signal).parseAsync([...argv], { from: 'user' });
@@ -27,7 +32,7 @@ export async function main(argv: readonly string[], terminal: Terminal, signal: 
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     if (signal.aborted) {
       terminal.err.write('\nstopped; the same command goes on from here\n');
-      return 130;
+      return signal.reason instanceof Stopped ? signal.reason.exitCode : signalCode('SIGINT');
     }
     const verbose = argv.includes('--verbose');
     const known = error instanceof InputError;

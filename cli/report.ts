@@ -1,5 +1,7 @@
 /** @file The table a run ends with. */
 import type { RunReport } from '../pipelines/distill.ts';
+import type { StagePlan } from '../pipelines/plan.ts';
+import { NEVER_MADE } from '../pipelines/stages/ledger.ts';
 import type { ModelCheck } from '../students/check.ts';
 import { duration } from './progress.ts';
 
@@ -40,6 +42,14 @@ export function renderCheck(found: ModelCheck): string {
     found.trainable ? 'it can be trained here' : 'it cannot be trained here until these operators have a gradient rule',
     '',
   ].join('\n');
+}
+
+const statusWords: Record<StagePlan['status'], string> = { made: 'made again', reused: 'reused', depends: 'depends' };
+
+/** A line a stage: its name, what becomes of it, and why. */
+export function renderPlan(plan: readonly StagePlan[]): string {
+  const rows = plan.map(({ stage, status, why }) => [stage, why === NEVER_MADE ? 'made' : statusWords[status], why]);
+  return rows.map(([a, b, c]) => `${a.padEnd(16)}${b.padEnd(12)}${c}\n`).join('');
 }
 
 export function renderReport(report: RunReport): string {

@@ -1,8 +1,8 @@
 /** @file Files that are whole or absent: written beside and renamed; hashed by content. */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, open, rename, rm } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { FaultError } from './errors.ts';
 
 /** Writes the file beside its place, syncs and renames it, so that a kill leaves the old file or the new one. */
@@ -26,6 +26,24 @@ export async function writeWhole(path: string, content: Uint8Array | string): Pr
       remedy: 'free space or choose another folder and run the same command again, nothing written before is lost',
       cause,
     });
+  }
+}
+
+/** Removes what writeWhole left half written below a folder in processes that are no more. */
+export async function removeLeftovers(folder: string): Promise<void> {
+  for (const name of await readdir(folder, { recursive: true }).catch(() => [])) {
+    const pid = Number(/\.(\d+)\.part(\.stale)?$/.exec(name)?.[1] ?? Number.NaN);
+    if (pid > 0 && !isRunning(pid)) await rm(join(folder, name), { force: true, recursive: true });
+  }
+}
+
+/** Whether a process of this number is there; one of another user counts. */
+export function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code !== 'ESRCH';
   }
 }
 

@@ -4,6 +4,7 @@ import { link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { InputError } from './errors.ts';
+import { isRunning } from './files.ts';
 
 interface Holder {
   pid: number;
@@ -47,6 +48,12 @@ export async function takeLock(file: string, what: string): Promise<() => Promis
   };
 }
 
+/** The process that holds a lock file, where it is alive. */
+export async function livingHolder(file: string): Promise<number | undefined> {
+  const holder = await holderOf(resolve(file));
+  return holder && alive(holder) ? holder.pid : undefined;
+}
+
 const linked = (from: string, to: string): Promise<boolean> =>
   link(from, to).then(
     () => true,
@@ -84,13 +91,7 @@ async function removeStale(path: string, dead: Holder, beside: string): Promise<
 /** A process of another machine cannot be looked at and counts as alive. */
 function alive({ pid, host, began }: Holder): boolean {
   if (host !== hostname()) return true;
-  if (!(pid > 0)) return false;
-  try {
-    process.kill(pid, 0);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return false;
-  }
-  return beganAt(pid) === began;
+  return pid > 0 && isRunning(pid) && beganAt(pid) === began;
 }
 
 /** Clock ticks since the machine's start; empty where the system does not say. */

@@ -1,5 +1,8 @@
 /** @file The options of every loss in the registry, and the losses that a config names. */
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
 import { z } from 'zod';
+import { hashFile } from '../common/files.ts';
 import { type Loss, type LossInput, losses, type MatryoshkaOptions, matryoshka } from '../losses/index.ts';
 import { loadLoss } from '../losses/user-loss.ts';
 import type { WeightedLoss } from '../training/step-graph.ts';
@@ -154,3 +157,17 @@ export function toLosses(
 /** Everything that some loss cannot do without. */
 export const needsOf = (weighted: readonly WeightedLoss[]): Set<LossInput> =>
   new Set(weighted.flatMap(({ loss }) => loss.needs));
+
+/** Whether some loss looks at a query's documents. */
+export const comparesDocuments = (needs: ReadonlySet<LossInput>): boolean =>
+  (['student', 'teacher', 'documents', 'positives'] as const).some((n) => needs.has(n));
+
+/** The content of users' own losses, by the place that names them. Of an installed package its name and version in the config stand. */
+export async function lossModules(configs: readonly LossConfig[], folder?: string): Promise<Record<string, string>> {
+  const found: Record<string, string> = {};
+  for (const [i, l] of configs.entries()) {
+    const file = l.kind === 'module' ? resolve(folder ?? '.', l.module) : undefined;
+    if (file && existsSync(file)) found[`losses.${i}.module`] = await hashFile(file);
+  }
+  return found;
+}

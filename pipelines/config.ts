@@ -213,7 +213,10 @@ const train = z
       .nullable()
       .optional()
       .describe('generated texts matched to the embedder a step, see generate; none, or 256 for a static tower'),
-    provider: z.enum(['auto', 'cpu', 'webgpu', 'cuda']).default('auto'),
+    provider: z
+      .enum(['auto', 'cpu', 'webgpu', 'cuda'])
+      .default('auto')
+      .describe('where training, teachers and encoding compute; auto takes what multiplies fastest here'),
     threads: count.optional(),
     pseudoLabels: z
       .boolean()

@@ -88,7 +88,7 @@ export async function evaluate(options: EvaluateOptions, given: Watch = {}): Pro
       memory: await servingMemory(options.memory, [options.student, made.documents, servedTeacher], dataset),
     }),
   };
-  const cache = ScoreCache.open(options.cache ?? defaultCache());
+  const cache = await ScoreCache.open(options.cache ?? defaultCache());
   const note = (text: string): void => {
     notes.push(text);
     watch.onProgress?.({ stage: 'evaluate', done: 0, unit: 'systems', note: text });

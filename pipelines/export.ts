@@ -4,7 +4,9 @@ import { readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
+import { takeLock } from '../common/lock.ts';
 import type { Watch } from '../common/progress.ts';
+import { finishReplacing, replaceFolder } from '../common/replace.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { openDataset } from '../data/open.ts';
 import { TextTokenizer } from '../data/tokenizer.ts';
@@ -60,8 +62,10 @@ export async function exportCheckpoint(options: ExportOptions, watch: Watch = {}
   const used = settings.vocabulary === 'corpus' ? await usedPieces(dataset, made, source.folder, watch) : undefined;
 
   const candidate = `${output}.export`;
-  await rm(candidate, { recursive: true, force: true });
+  const unlock = await takeLock(`${output}.lock`, `the output folder ${output}`);
   try {
+    await finishReplacing(output);
+    await rm(candidate, { recursive: true, force: true });
     const exported = await exportFolder(checkpoint, candidate, { ...settings, dtypes, used }, { ...settings });
     if (exported.kept && dataset) await sameTokens(dataset, made, source.folder, candidate, exported.kept, watch);
     const split = chosen ?? made.config?.data?.splits?.dev ?? 'dev';
@@ -97,11 +101,14 @@ export async function exportCheckpoint(options: ExportOptions, watch: Watch = {}
       });
     const card = await readFile(join(candidate, 'README.md'), 'utf8');
     await writeWhole(join(candidate, 'README.md'), `${card.trimEnd()}\n\n${fileTable(whole)}`);
-    await rm(output, { recursive: true, force: true });
-    await rename(candidate, output);
+    await replaceFolder(output, async (into) => {
+      await rm(into, { recursive: true });
+      await rename(candidate, into);
+    });
     return whole;
   } finally {
     await rm(candidate, { recursive: true, force: true });
+    await unlock();
   }
 }
 

@@ -2,9 +2,11 @@
 import { createHash } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import { InputError } from '../common/errors.ts';
-import { canonicalJson, hashFile } from '../common/files.ts';
+import { canonicalJson, hashFile, removeLeftovers } from '../common/files.ts';
+import { takeLock } from '../common/lock.ts';
 import type { Watch } from '../common/progress.ts';
 import { Random } from '../common/random.ts';
+import { finishReplacing } from '../common/replace.ts';
 import { openBeir } from '../data/beir.ts';
 import { type Dataset, judgedQueries, learnedTexts } from '../data/dataset.ts';
 import { TextTokenizer, type Tokens } from '../data/tokenizer.ts';
@@ -55,7 +57,12 @@ export async function trainTeacher(options: TeacherConfigInput, watch: Watch = {
   await refuseOccupied(config.output);
   const dataset = await openBeir(config.data);
   const start = config.model ?? `${config.output}.fresh`;
+  const unlock = await takeLock(`${config.output}.lock`, `the output folder ${config.output}`);
   try {
+    await finishReplacing(config.output);
+    for (const folder of [start, `${config.output}.candidate`])
+      if (folder !== config.model) await finishReplacing(folder);
+    await removeLeftovers(`${config.output}.training`);
     if (config.fresh)
       await freshModel(start, learnedTexts(dataset, judgedQueries(dataset, config.split)), {
         ...config.fresh,
@@ -65,6 +72,7 @@ export async function trainTeacher(options: TeacherConfigInput, watch: Watch = {
     return await trainFrom(start, config, dataset, started, watch);
   } finally {
     if (config.fresh) await rm(start, { recursive: true, force: true });
+    await unlock();
   }
 }
 

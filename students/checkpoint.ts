@@ -1,8 +1,9 @@
 /** @file A student as a folder that sentence-transformers, transformers.js and @xenova/transformers load as it is. */
 import { existsSync } from 'node:fs';
-import { copyFile, link, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { copyFile, link, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { FaultError, InputError } from '../common/errors.ts';
+import { replaceFolder } from '../common/replace.ts';
 import type { Pooling } from '../engine/expressions/pooling.ts';
 
 export interface Checkpoint {
@@ -50,40 +51,34 @@ export async function refuseOccupied(folder: string): Promise<void> {
 }
 
 /**
- * Writes the folder beside its place and renames it.
+ * Writes the folder beside its place and swaps it in.
  * @throws InputError where something else than a checkpoint of this toolkit stands there
  */
 export async function writeCheckpoint(folder: string, checkpoint: Checkpoint): Promise<void> {
   await refuseOccupied(folder);
-  const beside = `${folder}.${process.pid}.part`;
   const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
   try {
-    await rm(beside, { recursive: true, force: true });
-    await mkdir(join(beside, 'onnx'), { recursive: true });
-    await mkdir(join(beside, '1_Pooling'));
-    if (checkpoint.model) await writeFile(join(beside, 'onnx', 'model.onnx'), checkpoint.model);
-    for (const name of tokenizerFiles)
-      if (existsSync(join(checkpoint.tokenizerFrom, name)) && !checkpoint.withoutTokenizerFiles?.includes(name))
-        await copyFile(join(checkpoint.tokenizerFrom, name), join(beside, name));
-    await writeFile(join(beside, 'config.json'), json(checkpoint.config));
-    await writeFile(join(beside, 'modules.json'), json(modules(checkpoint.normalize)));
-    await writeFile(join(beside, '1_Pooling', 'config.json'), json(poolingConfig(checkpoint)));
-    await writeFile(
-      join(beside, 'sentence_bert_config.json'),
-      json({ max_seq_length: checkpoint.maxLength, do_lower_case: false }),
-    );
-    await writeFile(
-      join(beside, 'config_sentence_transformers.json'),
-      json({ similarity_fn_name: checkpoint.normalize ? 'cosine' : 'dot' }),
-    );
-    await writeFile(join(beside, 'README.md'), checkpoint.card);
-    await writeFiles(beside, checkpoint.files ?? new Map());
-    await writeFile(join(beside, 'distill.json'), json(checkpoint.provenance));
-    await mkdir(dirname(folder), { recursive: true });
-    await rm(folder, { recursive: true, force: true });
-    await rename(beside, folder);
+    await replaceFolder(folder, async (beside) => {
+      await mkdir(join(beside, 'onnx'));
+      await mkdir(join(beside, '1_Pooling'));
+      if (checkpoint.model) await writeFile(join(beside, 'onnx', 'model.onnx'), checkpoint.model);
+      await copyTokenizer(checkpoint.tokenizerFrom, beside, checkpoint.withoutTokenizerFiles);
+      await writeFile(join(beside, 'config.json'), json(checkpoint.config));
+      await writeFile(join(beside, 'modules.json'), json(modules(checkpoint.normalize)));
+      await writeFile(join(beside, '1_Pooling', 'config.json'), json(poolingConfig(checkpoint)));
+      await writeFile(
+        join(beside, 'sentence_bert_config.json'),
+        json({ max_seq_length: checkpoint.maxLength, do_lower_case: false }),
+      );
+      await writeFile(
+        join(beside, 'config_sentence_transformers.json'),
+        json({ similarity_fn_name: checkpoint.normalize ? 'cosine' : 'dot' }),
+      );
+      await writeFile(join(beside, 'README.md'), checkpoint.card);
+      await writeFiles(beside, checkpoint.files ?? new Map());
+      await writeFile(join(beside, 'distill.json'), json(checkpoint.provenance));
+    });
   } catch (cause) {
-    await rm(beside, { recursive: true, force: true });
     throw new FaultError({
       code: 'checkpoint.write-failed',
       subject: `cannot write the checkpoint ${folder} (${(cause as NodeJS.ErrnoException).code ?? (cause as Error).message})`,
@@ -91,6 +86,12 @@ export async function writeCheckpoint(folder: string, checkpoint: Checkpoint): P
       cause,
     });
   }
+}
+
+/** Copies the files of a folder that make its tokenizer. */
+export async function copyTokenizer(from: string, to: string, without: readonly string[] = []): Promise<void> {
+  for (const name of tokenizerFiles)
+    if (existsSync(join(from, name)) && !without.includes(name)) await copyFile(join(from, name), join(to, name));
 }
 
 async function writeFiles(folder: string, files: ReadonlyMap<string, Uint8Array | string>): Promise<void> {

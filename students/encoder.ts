@@ -1,6 +1,6 @@
 /** @file A dual-encoder at work: texts to vectors, sorted by length, in batches of about as many tokens each. */
 import { InputError } from '../common/errors.ts';
-import { hashFile, hashParts } from '../common/files.ts';
+import { hashParts } from '../common/files.ts';
 import type { Progress, Watch } from '../common/progress.ts';
 import { lengthBatches, padBatch } from '../data/batches.ts';
 import { TextTokenizer, type Tokens } from '../data/tokenizer.ts';
@@ -11,7 +11,7 @@ import { loadGraph } from '../engine/graph/proto.ts';
 import type { Tensor } from '../engine/graph/tensor.ts';
 import { forwardBytes, tokensWithin } from '../engine/runtime/memory.ts';
 import { batchTokens, Session, type SessionOptions } from '../engine/runtime/session.ts';
-import { positionsOf, readModelFolder } from './folder.ts';
+import { type ModelFolder, modelHash, positionsOf, readModelFolder } from './folder.ts';
 
 /** Texts by position, so that a table need not hold them all at once. */
 export interface Texts {
@@ -38,6 +38,35 @@ export interface EncodeOptions extends Watch {
   /** What progress calls the work. */
   stage?: string;
 }
+
+/** What a model folder and options say of an encoder, without opening it. */
+export interface EncoderDescription {
+  files: ModelFolder;
+  tokenizer: TextTokenizer;
+  pooling: Pooling;
+  normalize: boolean;
+  maxLength: number;
+  /** Of the model's weights. */
+  hash: string;
+}
+
+export async function describeEncoder(folder: string, options: EncoderOptions = {}): Promise<EncoderDescription> {
+  const files = await readModelFolder(folder);
+  const tokenizer = await TextTokenizer.load(files.folder);
+  return {
+    files,
+    tokenizer,
+    pooling: options.pooling ?? files.pooling,
+    normalize: options.normalize ?? files.normalize,
+    maxLength: Math.min(files.maxLength ?? 512, tokenizer.modelMaxLength ?? 512),
+    hash: await modelHash(files.model),
+  };
+}
+
+/** Equal keys give equal vectors. */
+export const encoderKey = (
+  d: Pick<EncoderDescription, 'hash' | 'pooling' | 'normalize'> & { tokenizer: Pick<TextTokenizer, 'hash'> },
+): string => hashParts(d.hash, d.tokenizer.hash, d.pooling, String(d.normalize));
 
 export class Encoder {
   /** Width of the embeddings. */
@@ -73,20 +102,11 @@ export class Encoder {
    * @throws InputError where files are missing, the graph is no encoder or the tokenizer does not fit its table
    */
   static async load(folder: string, options: EncoderOptions = {}): Promise<Encoder> {
-    const files = await readModelFolder(folder);
-    const tokenizer = await TextTokenizer.load(files.folder);
+    const { files, tokenizer, ...described } = await describeEncoder(folder, options);
     const graph = await loadGraph(files.model);
     checkVocabulary(graph, tokenizer, folder);
-    return Encoder.of(graph, {
-      ...options,
-      tokenizer,
-      pooling: options.pooling ?? files.pooling,
-      normalize: options.normalize ?? files.normalize,
-      maxLength: Math.min(files.maxLength ?? 512, tokenizer.modelMaxLength ?? 512),
-      positions: positionsOf(files.config),
-      hash: await hashFile(files.model),
-      name: files.model,
-    });
+    const positions = positionsOf(files.config);
+    return Encoder.of(graph, { ...options, ...described, positions, tokenizer, name: files.model });
   }
 
   /** An encoder of a graph in hand; the graph is changed: pooling is appended to it. */
@@ -108,7 +128,7 @@ export class Encoder {
     appendPooling(graph, pooling, options.normalize, name);
     const bytesAToken = forwardBytes(graph);
     const session = await Session.load(graph, options.session, name);
-    const key = hashParts(hash, tokenizer.hash, pooling, String(options.normalize));
+    const key = encoderKey({ hash, tokenizer, pooling, normalize: options.normalize });
     const parts = { dimensions: 0, key, tokenizer, maxLength };
     const { positions = Number.POSITIVE_INFINITY } = options;
     const encoder = new Encoder(

@@ -1,10 +1,13 @@
 /** @file What a model folder of sentence-transformers or transformers.js says: where the graph is, how vectors are pooled. */
+import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { InputError } from '../common/errors.ts';
+import { hashParts } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
 import type { Pooling } from '../engine/expressions/pooling.ts';
+import { modelBytes } from '../engine/graph/proto.ts';
 
 export interface ModelFolder {
   folder: string;
@@ -79,6 +82,12 @@ function poolingOf(config: Record<string, unknown>): Pooling {
   if (config.pooling_mode_max_tokens || mode === 'max') return 'max';
   if (config.pooling_mode_lasttoken || mode === 'lasttoken') return 'lasttoken';
   return 'mean';
+}
+
+/** sha256 of what a model's weights are read from: its file, and the files beside it that it names; hex. */
+export async function modelHash(model: string): Promise<string> {
+  const [own, ...beside] = (await modelBytes(model)).map((bytes) => createHash('sha256').update(bytes).digest('hex'));
+  return beside.length ? hashParts(own, ...beside) : own;
 }
 
 /** A file's JSON; an empty object where there is no file. */

@@ -1,9 +1,9 @@
 /** @file A fresh encoder: graph, random weights and a vocabulary over the data, as a model folder like any other. */
-import { rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
 import { Random } from '../common/random.ts';
+import { replaceFolder } from '../common/replace.ts';
 import { encodeGraph } from '../engine/graph/proto.ts';
 import { appendHead, type BertOptions, bertGraph } from './bert.ts';
 import type { Texts } from './encoder.ts';
@@ -51,7 +51,6 @@ export async function freshModel(folder: string, texts: Texts, options: FreshOpt
   const graph = bertGraph(bert, Random.of(seed, 'fresh'), prefix);
   if (classifier) appendHead(graph, hidden, Random.of(seed, 'head'), prefix);
   const json = (value: unknown): string => `${JSON.stringify(value, null, 1)}\n`;
-  const beside = `${folder}.${process.pid}.part`;
   const files: Record<string, string | Uint8Array> = {
     'onnx/model.onnx': encodeGraph(graph),
     'config.json': json(bertConfig(bert, classifier)),
@@ -60,9 +59,9 @@ export async function freshModel(folder: string, texts: Texts, options: FreshOpt
     'vocab.txt': `${vocabulary.join('\n')}\n`,
     ...(classifier ? {} : { 'sentence_bert_config.json': json({ max_seq_length: maxLength, do_lower_case: false }) }),
   };
-  for (const [name, content] of Object.entries(files)) await writeWhole(join(beside, name), content);
-  await rm(folder, { recursive: true, force: true });
-  await rename(beside, folder);
+  await replaceFolder(folder, async (beside) => {
+    for (const [name, content] of Object.entries(files)) await writeWhole(join(beside, name), content);
+  });
 }
 
 /** config.json as Hugging Face's BertConfig reads it. */

@@ -1,93 +1,55 @@
 /** @file What teachers have said, kept by content: a second run asks nothing, a stopped one loses nothing. */
-import { createHash } from 'node:crypto';
-import { crc32 } from 'node:zlib';
-import { type Database, open, type RootDatabase } from 'lmdb';
-import { FaultError, InputError } from '../common/errors.ts';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { FaultError } from '../common/errors.ts';
 import { allFinite, firstNotFinite } from '../common/finite.ts';
 import type { Progress, Watch } from '../common/progress.ts';
 import type { Texts } from '../students/encoder.ts';
+import { type RecordKey, RecordStore, recordKey, sourceId } from './store.ts';
 import type { Embeddings, Pair, Teacher } from './teacher.ts';
 
-/** Raised when the layout of keys or values changes. */
-const VERSION = 1;
 /** Pairs or texts handed to the teacher before their results are written: what a kill can cost. */
-const CHUNK = 4096;
+const CHUNK = 1024;
 
 /** What happens where a teacher's answer is no finite number: a fault that names the text, or it stays out and is counted. */
 export type OnNonFinite = 'stop' | 'skip';
 
-/** A store of scores and embeddings: key = hash of teacher, kind and text; value = float32 numbers behind their CRC-32. */
+/** Scores and embeddings of teachers, behind which a teacher is asked only what it has not said before. */
 export class ScoreCache {
-  private readonly path: string;
-  private readonly root: RootDatabase;
-  private readonly values: Database<Buffer, Buffer>;
-  private readonly teachers: Database<{ name: string; kind: string }, string>;
+  /** Scores and embeddings that were asked for because they were not kept. */
+  asked = 0;
+  private readonly store: RecordStore;
 
-  private constructor(path: string) {
-    this.path = path;
-    this.root = open({ path, maxDbs: 4, compression: false });
-    const meta = this.root.openDB<number, string>({ name: 'meta' });
-    const version = meta.get('version');
-    if (version !== undefined && version > VERSION) {
-      this.root.close();
-      throw new InputError({
-        code: 'cache.newer',
-        subject: `the cache ${path} was written by a newer version (layout ${version})`,
-        expected: `layout ${VERSION}`,
-        remedy: 'update onnx-distill or choose another folder under cache',
-      });
-    }
-    if (version === undefined) meta.putSync('version', VERSION);
-    this.values = this.root.openDB({ name: 'values', keyEncoding: 'binary', encoding: 'binary' });
-    this.teachers = this.root.openDB({ name: 'teachers' });
+  private constructor(store: RecordStore) {
+    this.store = store;
   }
 
   /** @throws InputError where the folder cannot hold a store or the store is from a newer version */
-  static open(path: string): ScoreCache {
-    try {
-      return new ScoreCache(path);
-    } catch (cause) {
-      if (cause instanceof InputError) throw cause;
-      throw new InputError({
-        code: 'cache.unusable',
-        subject: `cannot use ${path} as a cache (${(cause as Error).message})`,
-        remedy: 'choose another folder under cache, or remove this one',
-        cause,
-      });
-    }
+  static async open(path: string): Promise<ScoreCache> {
+    return new ScoreCache(await RecordStore.open(path));
   }
 
-  /** Numbers kept under a key; undefined where there are none, or they are damaged or not finite. */
-  get(key: Buffer): Float32Array | undefined {
-    const value = this.values.get(key);
-    if (!value || value.length < 8 || value.length % 4) return undefined;
-    if (value.readUInt32LE(0) !== crc32(value.subarray(4))) return undefined;
-    const numbers = new Float32Array(value.length / 4 - 1);
-    Buffer.from(numbers.buffer).set(value.subarray(4));
-    return allFinite(numbers) ? numbers : undefined;
+  /** The cache of a folder that has one. */
+  static async openIfThere(path: string): Promise<ScoreCache | undefined> {
+    return existsSync(join(path, 'data.mdb')) ? ScoreCache.open(path) : undefined;
   }
 
-  /** Writes all or nothing, on disk when it returns. */
-  async put(entries: readonly { key: Buffer; numbers: Float32Array }[]): Promise<void> {
-    try {
-      // lmdb's own queue of writes never settles once one failed for want of space; a transaction in this thread throws.
-      this.values.transactionSync(() => {
-        for (const { key, numbers } of entries) {
-          const value = Buffer.alloc(4 + numbers.byteLength);
-          value.set(new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength), 4);
-          value.writeUInt32LE(crc32(value.subarray(4)), 0);
-          this.values.putSync(key, value);
-        }
-      });
-      await this.root.flushed;
-    } catch (cause) {
-      throw new FaultError({
-        code: 'cache.write-failed',
-        subject: `cannot write the cache ${this.path} (${(cause as Error).message})`,
-        remedy: "free space or choose another folder under 'cache' and run the same command again, what was kept stays",
-        cause,
-      });
-    }
+  /** How many of the pairs a teacher would be asked about. @param teacher its key */
+  missingScores(teacher: string, pairs: readonly Pick<Pair, 'query' | 'document'>[]): number {
+    const id = sourceId(teacher);
+    return this.missing(pairs.length, (i) => recordKey(teacher, id, 'score', pairs[i].query, pairs[i].document));
+  }
+
+  /** How many of the texts a teacher would be asked to embed. @param teacher its key */
+  missingEmbeddings(teacher: string, kind: 'query' | 'document', texts: Texts): number {
+    const id = sourceId(teacher);
+    return this.missing(texts.length, (i) => recordKey(teacher, id, kind, texts.text(i)));
+  }
+
+  private missing(n: number, key: (i: number) => RecordKey): number {
+    let missing = 0;
+    for (let i = 0; i < n; i++) if (!this.store.get(key(i))) missing++;
+    return missing;
   }
 
   /**
@@ -96,16 +58,13 @@ export class ScoreCache {
    * @throws FaultError from its functions, where an answer is not finite and that is to stop
    */
   wrap(teacher: Teacher, onNonFinite: OnNonFinite = 'stop'): Teacher {
-    // For people who look into the store. A full disk is told where scores are written.
-    try {
-      if (!this.teachers.get(teacher.key))
-        this.teachers.putSync(teacher.key, { name: teacher.name, kind: teacher.kind });
-    } catch {}
+    const id = sourceId(teacher.key);
+    this.store.use(id, { key: teacher.key, name: teacher.name, kind: teacher.kind, tokenizer: teacher.tokenizer });
     const { embed, embedTokens } = teacher;
     return {
       ...teacher,
       score: async (pairs, watch) => {
-        const key = (p: Pair): Buffer => keyOf(teacher.key, 'score', p.query, p.document);
+        const key = (p: Pair): RecordKey => recordKey(teacher.key, id, 'score', p.query, p.document);
         const found = await this.through(
           {
             n: pairs.length,
@@ -137,7 +96,7 @@ export class ScoreCache {
           return this.through(
             {
               n: texts.length,
-              key: (i) => keyOf(teacher.key, kind, text(i)),
+              key: (i) => recordKey(teacher.key, id, kind, text(i)),
               label: (i) => `the ${kind} ${ids ? `'${ids[i]}'` : JSON.stringify(text(i).slice(0, 60))}`,
               width: 0,
               stage: `embed ${kind === 'query' ? 'queries' : 'documents'}`,
@@ -158,7 +117,7 @@ export class ScoreCache {
           this.through(
             {
               n: sequences.length,
-              key: (i) => keyOf(teacher.key, 'tokens', sequences[i].join(' ')),
+              key: (i) => recordKey(teacher.key, id, 'tokens', sequences[i].join(' ')),
               label: (i) => `the tokens ${sequences[i].join(' ')}`,
               width: 0,
               stage: 'embed tokens',
@@ -180,7 +139,7 @@ export class ScoreCache {
   }
 
   async close(): Promise<void> {
-    await this.root.close();
+    await this.store.close();
   }
 
   /** Looks everything up, asks for what is missing in chunks, writes each chunk down before the next. */
@@ -196,13 +155,20 @@ export class ScoreCache {
       }
       data.set(numbers, i * dimensions);
     };
+    const damagedBefore = this.store.damaged;
     for (let i = 0; i < n; i++) {
-      const numbers = this.get(key(i));
-      if (numbers && (!dimensions || numbers.length === dimensions)) place(i, numbers);
+      const numbers = this.store.get(key(i));
+      // What an earlier version kept may not be finite.
+      if (numbers && (!dimensions || numbers.length === dimensions) && allFinite(numbers)) place(i, numbers);
       else missing.push(i);
     }
     let broken = 0;
     const known = n - missing.length;
+    const damaged = this.store.damaged - damagedBefore;
+    if (damaged) {
+      const note = `${damaged} damaged ${damaged === 1 ? 'value' : 'values'} in the cache: made again`;
+      watch.onProgress?.({ stage, done: known, total: n, unit, note });
+    }
     if (known && missing.length)
       watch.onProgress?.({ stage, done: known, total: n, unit, note: `${known} of ${n} ${unit} were in the cache` });
     for (let at = 0; at < missing.length; at += CHUNK) {
@@ -213,9 +179,10 @@ export class ScoreCache {
         ((p: Progress) =>
           watch.onProgress?.(p.note === undefined ? { stage, done: known + at + p.done, total: n, unit } : p));
       const answers = await ask(chunk, { ...watch, onProgress });
+      this.asked += chunk.length;
       for (const [k, i] of chunk.entries()) place(i, answers[k]);
       const whole = chunk.flatMap((i, k) => (allFinite(answers[k]) ? [{ key: key(i), numbers: answers[k] }] : []));
-      await this.put(whole);
+      await this.store.put(whole);
       if (whole.length < chunk.length) {
         const at = answers.findIndex((a) => !allFinite(a));
         if (question.onNonFinite === 'stop') throw notFinite(question, chunk[at], answers[at]);
@@ -234,7 +201,7 @@ export class ScoreCache {
 /** What is asked of a teacher, item by item. */
 interface Question {
   n: number;
-  key(i: number): Buffer;
+  key(i: number): RecordKey;
   /** How messages name an item. */
   label(i: number): string;
   /** Numbers an item; 0 where the first answer says it. */
@@ -253,10 +220,4 @@ function notFinite({ teacher, label, unit, stage }: Question, i: number, answer:
     subject: `what ${teacher} says of ${label(i)} is ${answer[at]}${answer.length > 1 ? ` in dimension ${at}` : ''} (${stage})`,
     remedy: `mend the model or remove the text, or set train.onNonFinite to skip, which leaves such ${unit} out and counts them; what it has said of others is kept`,
   });
-}
-
-function keyOf(teacher: string, ...parts: string[]): Buffer {
-  const hash = createHash('sha256').update(teacher);
-  for (const part of parts) hash.update(`\0${Buffer.byteLength(part)}:`).update(part);
-  return hash.digest();
 }

@@ -1,6 +1,6 @@
 /** @file An ONNX cross-encoder: reads query and document together and says how well they match. */
 import { InputError } from '../common/errors.ts';
-import { hashFile, hashParts } from '../common/files.ts';
+import { hashParts } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
 import { lengthBatches, padBatch } from '../data/batches.ts';
 import { type PairLimits, TextTokenizer } from '../data/tokenizer.ts';
@@ -9,7 +9,7 @@ import type { Tensor } from '../engine/graph/tensor.ts';
 import { forwardBytes, tokensWithin } from '../engine/runtime/memory.ts';
 import { batchTokens, Session, type SessionOptions } from '../engine/runtime/session.ts';
 import { checkVocabulary } from '../students/encoder.ts';
-import { readModelFolder } from '../students/folder.ts';
+import { modelHash, readModelFolder } from '../students/folder.ts';
 import type { Pair, Teacher } from './teacher.ts';
 
 export interface CrossEncoderOptions extends PairLimits {
@@ -22,6 +22,22 @@ export interface CrossEncoderOptions extends PairLimits {
 /** Pairs read at a time: enough to sort by length, few enough to hold. */
 const CHUNK = 4096;
 
+async function describe(folder: string, options: PairLimits) {
+  const files = await readModelFolder(folder);
+  const tokenizer = await TextTokenizer.load(files.folder);
+  const limits: PairLimits = {
+    maxLength: options.maxLength ?? Math.min(files.maxLength ?? 512, tokenizer.modelMaxLength ?? 512),
+    maxQuery: options.maxQuery,
+    maxDocument: options.maxDocument,
+  };
+  const key = hashParts('cross-encoder', await modelHash(files.model), tokenizer.hash, JSON.stringify(limits));
+  return { files, tokenizer, limits, key };
+}
+
+/** The key of the teacher that `crossEncoder` opens. */
+export const crossEncoderKey = async (folder: string, options: PairLimits = {}): Promise<string> =>
+  (await describe(folder, options)).key;
+
 /**
  * Opens a cross-encoder's folder. A model with one logit gives it as it is; one with two gives their difference, relevant
  * less irrelevant, which orders documents as the softmax over both does without its flat ends.
@@ -29,8 +45,7 @@ const CHUNK = 4096;
  * @throws InputError where files are missing or the model has no logits of one or two columns
  */
 export async function crossEncoder(folder: string, options: CrossEncoderOptions = {}): Promise<Teacher> {
-  const files = await readModelFolder(folder);
-  const tokenizer = await TextTokenizer.load(files.folder);
+  const { files, tokenizer, limits, key } = await describe(folder, options);
   const graph = await loadGraph(files.model);
   checkVocabulary(graph, tokenizer, folder);
   if (!graph.outputs.some((v) => v.name === 'logits'))
@@ -42,12 +57,6 @@ export async function crossEncoder(folder: string, options: CrossEncoderOptions 
     });
   const bytesAToken = forwardBytes(graph);
   const session = await Session.load(graph, options.session, files.model);
-  const limits: PairLimits = {
-    maxLength: options.maxLength ?? Math.min(files.maxLength ?? 512, tokenizer.modelMaxLength ?? 512),
-    maxQuery: options.maxQuery,
-    maxDocument: options.maxDocument,
-  };
-  const key = hashParts('cross-encoder', await hashFile(files.model), tokenizer.hash, JSON.stringify(limits));
 
   let told = false;
   async function scoreChunk(
@@ -95,6 +104,7 @@ export async function crossEncoder(folder: string, options: CrossEncoderOptions 
     name: options.name ?? folder,
     kind: 'cross-encoder',
     key,
+    tokenizer: tokenizer.hash,
     async score(pairs, watch: Watch = {}) {
       const scores = new Float32Array(pairs.length);
       for (let at = 0; at < pairs.length; at += CHUNK) {

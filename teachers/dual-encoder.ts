@@ -1,6 +1,6 @@
 /** @file An ONNX dual-encoder as teacher: scores are dot products, and its embeddings can be matched or inherited. */
 import { hashParts } from '../common/files.ts';
-import { Encoder, type EncoderOptions } from '../students/encoder.ts';
+import { describeEncoder, Encoder, type EncoderOptions, encoderKey } from '../students/encoder.ts';
 import type { Teacher } from './teacher.ts';
 
 export interface DualEncoderOptions extends EncoderOptions {
@@ -10,21 +10,34 @@ export interface DualEncoderOptions extends EncoderOptions {
   documentTokens?: number;
 }
 
+type Limits = Pick<DualEncoderOptions, 'queryTokens' | 'documentTokens'>;
+
+const limitsOf = ({ queryTokens, documentTokens }: Limits, maxLength: number) => ({
+  query: queryTokens ?? maxLength,
+  document: documentTokens ?? maxLength,
+});
+
+const keyOf = (encoder: string, limit: object): string => hashParts('dual-encoder', encoder, JSON.stringify(limit));
+
+/** The key of the teacher that `dualEncoder` opens. */
+export async function dualEncoderKey(folder: string, options: DualEncoderOptions = {}): Promise<string> {
+  const described = await describeEncoder(folder, options);
+  return keyOf(encoderKey(described), limitsOf(options, described.maxLength));
+}
+
 /** @throws InputError as Encoder.load */
 export async function dualEncoder(
   folder: string,
   options: DualEncoderOptions = {},
 ): Promise<Teacher & Required<Pick<Teacher, 'embed'>>> {
   const encoder = await Encoder.load(folder, options);
-  const limit = {
-    query: options.queryTokens ?? encoder.maxLength,
-    document: options.documentTokens ?? encoder.maxLength,
-  };
+  const limit = limitsOf(options, encoder.maxLength);
   const dimensions = encoder.dimensions;
   return {
     name: options.name ?? folder,
     kind: 'dual-encoder',
-    key: hashParts('dual-encoder', encoder.key, JSON.stringify(limit)),
+    key: keyOf(encoder.key, limit),
+    tokenizer: encoder.tokenizer.hash,
     async embed(texts, kind, watch = {}) {
       return {
         dimensions,

@@ -29,12 +29,18 @@ export async function scoreFile(
   options: ScoresOptions = {},
 ): Promise<Teacher> {
   const lists: CandidateLists[] = [];
+  for (const file of files) lists.push(await readScores(file, tables.queries, tables.documents));
+  return scoreLists(lists, tables, await scoreFileKey(files), { name: files.join(', '), ...options });
+}
+
+/** The key of the teacher that `scoreFile` opens; a file that is not there counts as empty. */
+export async function scoreFileKey(files: readonly string[]): Promise<string> {
   const hashes: string[] = [];
   for (const file of files) {
-    lists.push(await readScores(file, tables.queries, tables.documents));
-    hashes.push(await hashFile(findFile(file) as string));
+    const found = findFile(file);
+    hashes.push(found ? await hashFile(found) : '');
   }
-  return scoreLists(lists, tables, hashParts('scores', ...hashes), { name: files.join(', '), ...options });
+  return hashParts('scores', ...hashes);
 }
 
 /** As scoreFile, of lists in memory: scores that came with the data. @param key stands for their content */

@@ -20,6 +20,8 @@ export interface Teacher {
   readonly kind: string;
   /** Of the model's bytes, its tokenizer and how texts are cut: equal keys give equal scores. */
   readonly key: string;
+  /** Hash of its tokenizer, where it has one. */
+  readonly tokenizer?: string;
   /** Raw scores (logits, dot products), one a pair. */
   score(pairs: readonly Pair[], watch?: Watch): Promise<Float32Array>;
   embed?(texts: readonly string[] | Texts, kind: 'query' | 'document', watch?: Watch): Promise<Embeddings>;

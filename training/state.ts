@@ -50,10 +50,22 @@ type Learned = Pick<Learner<never>, 'state' | 'restore' | 'updates'>;
 
 const KEPT = 'kept:';
 const JSON_FILE = 'state.json';
+/** Names of everything that a state is made of. */
+export const STATE_FILES = /^((state|best)-\d+\.safetensors|state\.json)$/;
 
 /** Parts in which two keys differ. */
 export const differing = (a: StateKey, b: StateKey): string[] =>
   [...new Set([...Object.keys(a), ...Object.keys(b)])].filter((part) => a[part] !== b[part]).sort();
+
+/** What a saved state belongs to and how far it is; undefined where there is none that can be read. */
+export async function peekState(folder: string): Promise<{ key: StateKey; step: number } | undefined> {
+  try {
+    const { key, step }: SavedState = JSON.parse(await readFile(join(folder, JSON_FILE), 'utf8'));
+    return key && typeof key === 'object' ? { key, step } : undefined;
+  } catch {
+    return undefined;
+  }
+}
 
 export class StateFolder {
   private readonly folder: string;
@@ -122,8 +134,7 @@ export class StateFolder {
     this.saved = run.step;
     const wanted = [JSON_FILE, fileOf(`state-${run.step}`), fileOf(`best-${run.bestStep}`)];
     for (const name of await readdir(this.folder))
-      if (/^(state|best)-\d+\.safetensors$/.test(name) && !wanted.includes(name))
-        await rm(join(this.folder, name), { force: true });
+      if (STATE_FILES.test(name) && !wanted.includes(name)) await rm(join(this.folder, name), { force: true });
   }
 
   /** Keeps the best weights so far; they count once the state that names them is saved. */

@@ -1,5 +1,6 @@
 /** @file The verbs, in the order that help lists them. */
 import type { Verb } from '../verb.ts';
+import { cache } from './cache.ts';
 import { check } from './check.ts';
 import { compare } from './compare.ts';
 import { demo } from './demo.ts';
@@ -23,5 +24,6 @@ export const verbs: readonly Verb[] = [
   push,
   score,
   check,
+  cache,
   schema,
 ];

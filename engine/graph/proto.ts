@@ -42,9 +42,19 @@ export { type ExternalData, fromOnnxType, onnxType } from './stored.ts';
  * @throws InputError where the file is missing, cut short, not ONNX, or names data outside its own folder
  */
 export async function loadGraph(file: string): Promise<Graph> {
-  let bytes: Uint8Array;
+  const model = decode(await readModel(file), file);
+  return toGraph(model, { file, external: await externalData(model, file) });
+}
+
+/** Everything that a model's weights are read from: the bytes of its file, then those of each file beside it that it names. */
+export async function modelBytes(file: string): Promise<Uint8Array[]> {
+  const bytes = await readModel(file);
+  return [bytes, ...(await externalData(decode(bytes, file), file)).values()];
+}
+
+async function readModel(file: string): Promise<Uint8Array> {
   try {
-    bytes = await readFile(file);
+    return await readFile(file);
   } catch (cause) {
     throw new InputError({
       code: 'onnx.unreadable',
@@ -53,13 +63,15 @@ export async function loadGraph(file: string): Promise<Graph> {
       cause,
     });
   }
-  const model = decode(bytes, file);
+}
+
+async function externalData(model: ModelProto, file: string): Promise<ExternalData> {
   const external = new Map<string, Uint8Array>();
   for (const t of tensorsOf(model)) {
     const location = externalLocation(t);
     if (location !== undefined && !external.has(location)) external.set(location, await readExternal(file, location));
   }
-  return toGraph(model, { file, external });
+  return external;
 }
 
 /** Reads a graph from the bytes of an ONNX file. `file` is what messages call it. */

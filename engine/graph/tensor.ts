@@ -65,6 +65,13 @@ export function tensor<T extends DType>(
   return { dtype, dims: [...dims], data: data as TypedArrays[T] };
 }
 
+/** Plain numbers as a tensor of one dimension. */
+export const vectorOf = (data: Float32Array | Float64Array | Int32Array): Tensor => ({
+  dtype: data instanceof Float32Array ? 'float32' : data instanceof Int32Array ? 'int32' : 'float64',
+  dims: [data.length],
+  data,
+});
+
 export const isFloat = (dtype: DType | undefined): boolean =>
   dtype === 'float32' || dtype === 'float64' || dtype === 'float16' || dtype === 'bfloat16';
 

@@ -8,7 +8,7 @@ import { constant, Expr } from '../expressions/expr.ts';
 import { Graph } from '../graph/ir.ts';
 import { encodeGraph } from '../graph/proto.ts';
 import type { Tensor, TypedArray } from '../graph/tensor.ts';
-import { type Feeds, Session, type SessionOptions } from './session.ts';
+import { execution, type Feeds, Session, type SessionOptions } from './session.ts';
 
 /** Runs a graph again and again; what a run leaves in an output, the next one finds in the input that belongs to it. */
 export class ResidentSession {
@@ -105,17 +105,6 @@ export class ResidentSession {
 }
 
 const onDevice = ({ provider }: SessionOptions): boolean => provider === 'webgpu' || provider === 'cuda';
-
-/**
- * WebGPU's own checks of each dispatch cost more than most dispatches, and the graphs here are ours. Buffers are kept by
- * their exact size: larger ones than the default's buckets hold are asked for anew in each run (measured on an H100: a step of
- * 64 texts of 64 tokens took 68 ms so, and 99 by default).
- */
-function execution(provider: SessionOptions['provider']): ort.InferenceSession.ExecutionProviderConfig {
-  return provider === 'webgpu'
-    ? { name: 'webgpu', ...{ validationMode: 'disabled', storageBufferCacheMode: 'simple' } }
-    : (provider ?? 'cpu');
-}
 
 /** The binding hands out device tensors and cannot read them: a graph that multiplies by 1 brings them here. */
 async function downloader(options: SessionOptions): Promise<ort.InferenceSession> {

@@ -132,6 +132,23 @@ export function withoutUnscored(lists: CandidateLists): { lists: CandidateLists;
   return { lists: kept, leftOut };
 }
 
+/** Every candidate beside its query, in order. */
+export function pairsOf(
+  lists: Pick<CandidateLists, 'queries' | 'offsets' | 'documents'>,
+  { queries, documents }: Pick<Dataset, 'queries' | 'documents'>,
+): Pair[] {
+  const pairs: Pair[] = [];
+  for (let i = 0; i < lists.queries.length; i++) {
+    const q = lists.queries[i];
+    const query = queries.text(q);
+    for (let at = lists.offsets[i]; at < lists.offsets[i + 1]; at++) {
+      const d = lists.documents[at];
+      pairs.push({ queryId: queries.ids[q], documentId: documents.ids[d], query, document: documents.text(d) });
+    }
+  }
+  return pairs;
+}
+
 /** Scores every candidate that has none. */
 export async function scoreCandidates(
   lists: CandidateLists,
@@ -140,19 +157,5 @@ export async function scoreCandidates(
   watch: Watch,
 ): Promise<CandidateLists> {
   if (!teacher || lists.scores.every((s) => !Number.isNaN(s))) return lists;
-  const pairs: Pair[] = [];
-  for (let i = 0; i < lists.queries.length; i++) {
-    const q = lists.queries[i];
-    const query = dataset.queries.text(q);
-    for (let at = lists.offsets[i]; at < lists.offsets[i + 1]; at++) {
-      const d = lists.documents[at];
-      pairs.push({
-        queryId: dataset.queries.ids[q],
-        documentId: dataset.documents.ids[d],
-        query,
-        document: dataset.documents.text(d),
-      });
-    }
-  }
-  return { ...lists, scores: await teacher.score(pairs, watch) };
+  return { ...lists, scores: await teacher.score(pairsOf(lists, dataset), watch) };
 }

@@ -47,6 +47,7 @@ function countBad({ dimensions, data }: Embeddings): number {
 async function embedWanted(job: Job, dataset: Dataset, queries: Int32Array): Promise<Targets> {
   const { frozenDocuments, needs, watch } = job;
   const targets: Targets = {};
+  const before = job.asked();
   if (frozenDocuments || needs.has('teacherDocuments'))
     targets.documents = await job.stage('embed', () => embed(job.embedder)(dataset.documents, 'document', watch));
   if (needs.has('teacherQueries'))
@@ -57,6 +58,7 @@ async function embedWanted(job: Job, dataset: Dataset, queries: Int32Array): Pro
         dataset.queries.length,
       ),
     );
+  if (targets.documents || targets.queries) job.did('embeddings', job.asked() > before);
   return targets;
 }
 

@@ -1,6 +1,5 @@
 /** @file What every stage of a run shares: options, data, teachers, and a clock. */
 import { join } from 'node:path';
-import { takeLock } from '../../common/lock.ts';
 import type { Watch } from '../../common/progress.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { openDataset } from '../../data/open.ts';
@@ -9,6 +8,8 @@ import type { Teacher } from '../../teachers/teacher.ts';
 import type { WeightedLoss } from '../../training/step-graph.ts';
 import type { Config } from '../config.ts';
 import { loadLosses, needsOf } from '../config-losses.ts';
+import { type StageKeys, type StageName, stageKeys, stagesOf } from './keys.ts';
+import { Ledger } from './ledger.ts';
 import { withMemory } from './memory.ts';
 import { claimOutput } from './output.ts';
 import { openTeachers, type Teachers } from './teachers.ts';
@@ -31,6 +32,16 @@ export interface Job {
   readonly needs: ReadonlySet<LossInput>;
   /** Seconds by stage. */
   readonly seconds: Record<string, number>;
+  /** What each stage depends on. */
+  readonly keys: StageKeys;
+  /** What the output folder holds of earlier work. */
+  readonly ledger: Ledger;
+  /** Scores and embeddings that no cache had, so far. */
+  asked(): number;
+  /** Says whether a stage's work was done in this run or taken from an earlier one. */
+  did(stage: StageName, made: boolean): void;
+  /** Stages by whether this run did their work. */
+  readonly made: ReadonlyMap<StageName, boolean>;
   /** Does a piece of the work under a name and adds up its time. */
   stage<T>(name: string, work: () => T | Promise<T>): Promise<T>;
   /** Says something worth keeping. */
@@ -60,8 +71,7 @@ export async function withJob<T>(config: Config, watch: Watch, work: (job: Job) 
   };
   const frozenDocuments = config.student.towers === 'query';
   const losses = await loadLosses(config.losses, frozenDocuments, config.matryoshka, config.folder);
-  await claimOutput(config, VERSION);
-  const unlock = await takeLock(join(config.output, 'run.lock'), `the output folder ${config.output}`);
+  const unlock = await claimOutput(config, VERSION);
   try {
     return await opened();
   } finally {
@@ -76,8 +86,16 @@ export async function withJob<T>(config: Config, watch: Watch, work: (job: Job) 
     for (const text of dataset.notes ?? []) note(text);
     warnOfData(config, dataset, warn);
     const limited = await withMemory(config, dataset, watch, note);
-    const { teacher, embedder, uncached, close } = await stage('open teachers', () => openTeachers(config, dataset));
+    const { teacher, embedder, uncached, asked, close } = await stage('open teachers', () =>
+      openTeachers(config, dataset),
+    );
     try {
+      const keys = await stageKeys(config, dataset, { teacher: teacher?.key, embedder: embedder?.key });
+      const ledger = await Ledger.open(config.output);
+      const made = new Map([...stagesOf(config)].map((s) => [s, false]));
+      const did: Job['did'] = (s, now) => made.set(s, now || made.get(s) === true);
+      did('data', (await ledger.why('data', keys.data)) !== undefined);
+      await ledger.record('data', keys.data, []);
       return await work({
         config,
         watch: limited,
@@ -85,6 +103,11 @@ export async function withJob<T>(config: Config, watch: Watch, work: (job: Job) 
         teacher,
         embedder,
         uncached,
+        keys,
+        ledger,
+        asked,
+        did,
+        made,
         frozenDocuments,
         losses,
         needs: needsOf(losses),

@@ -1,10 +1,10 @@
 /** @file Where training computes: on the host, or on a device that is there and faster. */
 import { InputError } from '../../common/errors.ts';
-import { fastestProvider } from '../../engine/runtime/resident.ts';
 import type { AdamWOptions } from '../../training/adamw.ts';
 import { DeviceLearner } from '../../training/device-learner.ts';
 import { HostLearner, type Learner } from '../../training/learner.ts';
 import { StepGraph, type StepGraphOptions } from '../../training/step-graph.ts';
+import { computeOn } from './compute.ts';
 import type { Job } from './job.ts';
 
 /**
@@ -25,12 +25,12 @@ export async function openLearner(
       subject: `'train.${needsGradients}' is not to be had with 'train.provider: ${wanted}'`,
       remedy: 'remove one of them',
     });
-  const provider = needsGradients ? 'cpu' : wanted === 'auto' ? await fastestProvider() : wanted;
-  if (wanted === 'auto' && provider !== 'cpu')
-    note(`training on ${provider}, which multiplies faster here than the processor`);
-  if (provider === 'cpu') {
+  const session = needsGradients ? { provider: 'cpu' as const, threads } : await computeOn(config);
+  if (wanted === 'auto' && session.provider !== 'cpu')
+    note(`training on ${session.provider}, which multiplies faster here than the processor`);
+  if (session.provider === 'cpu') {
     const gradCacheChunk = options.gradCacheChunk ?? chunk;
-    return new HostLearner(await StepGraph.create({ ...options, gradCacheChunk, session: { threads } }), adamw);
+    return new HostLearner(await StepGraph.create({ ...options, gradCacheChunk, session }), adamw);
   }
-  return DeviceLearner.create({ ...options, session: { provider } }, adamw);
+  return DeviceLearner.create({ ...options, session }, adamw);
 }

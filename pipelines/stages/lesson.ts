@@ -5,11 +5,13 @@ import { type CandidateLists, candidateLists } from '../../data/scores.ts';
 import { freshModel } from '../../students/fresh.ts';
 import { loadStudent, type Student } from '../../students/student.ts';
 import type { BatchSource } from '../../training/examples.ts';
+import { comparesDocuments } from '../config-losses.ts';
 import { chooseQueries, listsAt } from './ask.ts';
 import { findCandidates, scoreCandidates, withoutUnscored } from './candidates.ts';
 import { embed, embedTargets, type Targets } from './embed.ts';
 import { makeExamples } from './examples.ts';
 import type { Job } from './job.ts';
+import { keptChoice, keptLists } from './kept.ts';
 import { generateTexts, trainingQueries, withQueries } from './queries.ts';
 import type { Lesson } from './train.ts';
 import { warnOfScores } from './warnings.ts';
@@ -33,32 +35,27 @@ export async function gather(job: Job, student: Student): Promise<{ dataset: Dat
     : [];
   const dataset = withQueries(job.dataset, made);
   const own = trainingQueries(config, job.dataset);
-  if (!comparesDocuments(job)) return { dataset, lists: withoutCandidates(job, own) };
-  const find = (queries: readonly number[], source = config.candidates.source): Promise<CandidateLists> =>
-    job.stage('candidates', () =>
-      findCandidates(
-        { ...config, candidates: { ...config.candidates, source } },
-        dataset,
-        data.splits.train,
-        queries,
-        job.embedder,
-        job.watch,
-      ),
-    );
-  const lists = await find(own);
-  if (!made.length) return { dataset, lists };
-  job.note(`${made.length} texts made of documents stand beside the queries`);
-  const positions = made.map((_, i) => job.dataset.queries.length + i);
-  const given = config.candidates.source === 'given';
-  return {
-    dataset,
-    lists: joined(lists, await find(positions, given ? (job.embedder ? 'embedder' : 'bm25') : undefined)),
-  };
-}
-
-/** Whether some loss looks at a query's documents. */
-function comparesDocuments({ needs }: Job): boolean {
-  return (['student', 'teacher', 'documents', 'positives'] as const).some((n) => needs.has(n));
+  if (!comparesDocuments(job.needs)) return { dataset, lists: withoutCandidates(job, own) };
+  const lists = await keptLists(job, async () => {
+    const find = (queries: readonly number[], source = config.candidates.source): Promise<CandidateLists> =>
+      job.stage('candidates', () =>
+        findCandidates(
+          { ...config, candidates: { ...config.candidates, source } },
+          dataset,
+          data.splits.train,
+          queries,
+          job.embedder,
+          job.watch,
+        ),
+      );
+    const found = await find(own);
+    if (!made.length) return found;
+    const positions = made.map((_, i) => job.dataset.queries.length + i);
+    const given = config.candidates.source === 'given';
+    return joined(found, await find(positions, given ? (job.embedder ? 'embedder' : 'bm25') : undefined));
+  });
+  if (made.length) job.note(`${made.length} texts made of documents stand beside the queries`);
+  return { dataset, lists };
 }
 
 /** Queries with their positive alone (or any document): nothing looks at it. */
@@ -74,7 +71,9 @@ function withoutCandidates({ config, dataset }: Job, queries: readonly number[])
 
 /** What the teacher says of each candidate; those that it cannot say a number of are left out. */
 export async function score(job: Job, dataset: Dataset, lists: CandidateLists): Promise<CandidateLists> {
+  const before = job.asked();
   const scored = await job.stage('score', () => scoreCandidates(lists, dataset, job.teacher, job.watch));
+  job.did('teacher scores', job.asked() > before);
   if (!job.teacher) return scored;
   const { lists: kept, leftOut } = withoutUnscored(scored);
   if (leftOut)
@@ -94,9 +93,10 @@ export async function ask(
 ): Promise<{ scored: CandidateLists; weights?: Float32Array; asked?: number }> {
   const { queries } = job.config;
   if (!queries) return { scored: await score(job, dataset, lists) };
-  const frozen = job.frozenDocuments ? (await embedTargets(job, dataset, lists.queries)).documents : undefined;
-  const chosen = await chooseQueries(job, { student, dataset, lists, frozen }, new Map(), queries.budget);
-  const { indices, weights } = chosen;
+  const { indices, weights } = await keptChoice(job, async () => {
+    const frozen = job.frozenDocuments ? (await embedTargets(job, dataset, lists.queries)).documents : undefined;
+    return chooseQueries(job, { student, dataset, lists, frozen }, new Map(), queries.budget);
+  });
   return { scored: await score(job, dataset, listsAt(lists, indices)), weights, asked: indices.length };
 }
 

@@ -2,15 +2,38 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { InputError } from '../../common/errors.ts';
-import { writeWhole } from '../../common/files.ts';
+import { removeLeftovers, writeWhole } from '../../common/files.ts';
+import { takeLock } from '../../common/lock.ts';
+import { finishReplacing } from '../../common/replace.ts';
 import type { Config } from '../config.ts';
 
 /** Written first: it says that the folder is a run's. */
 export const MARK = 'onnx-distill.json';
 
-/** @throws InputError where the folder holds something else than a run; FaultError where it cannot be written */
-export async function claimOutput(config: Config, version: string): Promise<void> {
-  const { output } = config;
+const LOCK = 'run.lock';
+
+/**
+ * Takes the folder for this process alone and finishes what a killed one left in it.
+ * @returns gives it back
+ * @throws InputError where it holds something else than a run or another process works in it; FaultError where it cannot be
+ * written
+ */
+export async function claimOutput({ output }: Config, version: string): Promise<() => Promise<void>> {
+  refuseOther(output);
+  const unlock = await takeLock(join(output, LOCK), `the output folder ${output}`);
+  try {
+    await removeLeftovers(output);
+    await finishReplacing(join(output, 'checkpoint'));
+    if (!existsSync(join(output, MARK))) await writeWhole(join(output, MARK), `${JSON.stringify({ version })}\n`);
+    return unlock;
+  } catch (error) {
+    await unlock();
+    throw error;
+  }
+}
+
+/** @throws InputError where a folder holds something else than a run */
+export function refuseOther(output: string): void {
   const refuse = (subject: string): never => {
     throw new InputError({
       code: 'output.occupied',
@@ -19,14 +42,13 @@ export async function claimOutput(config: Config, version: string): Promise<void
       remedy: "choose another folder under 'output'",
     });
   };
-  if (existsSync(output)) {
-    if (!statSync(output).isDirectory()) refuse(`'output': ${output} is a file`);
-    const entries = readdirSync(output);
-    if (entries.length && !entries.includes(MARK) && !existsSync(join(output, 'checkpoint', 'distill.json')))
-      refuse(`'output': ${output} holds something else (${entries[0]})`);
-  }
+  if (!existsSync(output)) return;
+  if (!statSync(output).isDirectory()) refuse(`'output': ${output} is a file`);
+  // A run that was killed at its very beginning has left no more than its lock, or half of its mark.
+  const entries = readdirSync(output).filter((name) => !name.startsWith(LOCK) && !name.startsWith(`${MARK}.`));
+  if (entries.length && !entries.includes(MARK) && !existsSync(join(output, 'checkpoint', 'distill.json')))
+    refuse(`'output': ${output} holds something else (${entries[0]})`);
   const checkpoint = join(output, 'checkpoint');
   if (existsSync(checkpoint) && readdirSync(checkpoint).length && !existsSync(join(checkpoint, 'distill.json')))
     refuse(`'output': ${checkpoint} holds something else than a checkpoint of onnx-distill`);
-  if (!existsSync(join(output, MARK))) await writeWhole(join(output, MARK), `${JSON.stringify({ version })}\n`);
 }

@@ -1,5 +1,5 @@
 /** @file What a run ends with: systems side by side, measured on the folder that was saved. */
-import { rm, stat } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { writeWhole } from '../../common/files.ts';
 import { judgedQueries } from '../../data/dataset.ts';
 import { cutRun, type Run } from '../../evaluation/evaluate.ts';
@@ -10,12 +10,14 @@ import { readModelFolder } from '../../students/folder.ts';
 import type { Student } from '../../students/student.ts';
 import type { Config } from '../config.ts';
 import { bm25Run, bm25Search } from './bm25.ts';
+import { computeOn } from './compute.ts';
 import { embed, type Targets } from './embed.ts';
 import { means, rerank, searchSplit, textsAt, toRun } from './evaluate.ts';
 import type { Job } from './job.ts';
+import type { StageName } from './keys.ts';
 import { scoresAsRun } from './references.ts';
 import { runFigures } from './run-figures.ts';
-import { type Saved, saveStudent } from './save.ts';
+import { type Saved, savedBefore, saveStudent } from './save.ts';
 import { encoderOf } from './student-scores.ts';
 import type { Trained } from './train.ts';
 import { warnOfCollapse } from './warnings.ts';
@@ -53,6 +55,8 @@ export interface RunReport {
   warnings: string[];
   /** Queries that the teacher was asked about, where there was a budget. */
   asked?: number;
+  /** Whether each stage's work was done in this run, or an earlier one's was used. */
+  stages: Partial<Record<StageName, 'made' | 'reused'>>;
   /** Seconds by stage. */
   seconds: Record<string, number>;
   config: Config;
@@ -67,7 +71,15 @@ export async function finish(
   more: Pick<RunReport, 'asked'> & Record<string, unknown> = {},
 ): Promise<RunReport> {
   const { config } = job;
-  const saved = await saveStudent(job, student, trained);
+  const before = await savedBefore(job, student, trained);
+  job.did('checkpoint', !before);
+  const earlier = await reportBefore(job);
+  if (earlier) {
+    if (!before) await saveStudent(job, student, trained, earlier.systems);
+    return { ...earlier, stages: stagesMade(job) };
+  }
+  job.did('evaluation', true);
+  const saved = before ?? (await saveStudent(job, student, trained));
   const { systems, runs } = await measure(job, student, trained, saved, targets);
   await saveStudent(job, student, trained, systems);
   const own = systems.find((s) => s.name === 'student') as System;
@@ -93,6 +105,7 @@ export async function finish(
     },
     warnings: [...job.warnings.values()],
     ...more,
+    stages: stagesMade(job),
     seconds: job.seconds,
     config,
   };
@@ -103,8 +116,35 @@ export async function finish(
     `${JSON.stringify({ ...figures, ...summary, systems: figures.systems, log, evaluations }, null, 1)}\n`,
   );
   await writeWhole(job.path('report.html'), renderHtml(figures));
-  await rm(job.path('training'), { recursive: true, force: true });
+  await job.ledger.record('evaluation', job.keys.evaluation, REPORTS);
   return summary;
+}
+
+const REPORTS = ['report.json', 'report.html'];
+
+const stagesMade = ({ made }: Job): RunReport['stages'] =>
+  Object.fromEntries([...made].map(([stage, now]) => [stage, now ? 'made' : 'reused']));
+
+/** The report of an earlier run, if nothing that it depends on has changed. */
+async function reportBefore(job: Job): Promise<RunReport | undefined> {
+  const why = await job.ledger.why('evaluation', job.keys.evaluation);
+  if (why !== undefined) return undefined;
+  const report: RunReport = JSON.parse(await readFile(job.path('report.json'), 'utf8'));
+  const { pipeline, systems, retention, student, training, asked, stages, seconds } = report;
+  job.note('nothing that the evaluation depends on has changed: its figures are those of the earlier run');
+  return {
+    pipeline,
+    checkpoint: job.path('checkpoint'),
+    report: job.path('report.json'),
+    systems,
+    retention,
+    student,
+    training,
+    asked,
+    stages,
+    seconds,
+    config: job.config,
+  };
 }
 
 async function measure(
@@ -143,8 +183,11 @@ async function measure(
       const found = await bm25Run(dataset, test, Math.max(100, depth), watch);
       systems.push(row('BM25', found, { queryMilliseconds: (performance.now() - started) / found.size }));
     });
+  const searcher = await Encoder.load(saved.folder, { session: await computeOn(config) });
+  const run = await job.stage('evaluate', () => found(searcher));
+  await searcher.dispose();
+  // One query at a time is a processor's work, wherever the run computed.
   const encoder = await Encoder.load(saved.folder);
-  const run = await job.stage('evaluate', () => found(encoder));
   const queryMilliseconds = await medianMilliseconds(judgedQueries(dataset, test).slice(0, 60), (q) =>
     encoder.encode([dataset.queries.text(q)], { maxLength: queryTokens }),
   );

@@ -1,5 +1,7 @@
 /** @file The trained student as a folder that other tools load, with what made it. */
 import { createHash } from 'node:crypto';
+import { readdir, stat } from 'node:fs/promises';
+import { join, relative } from 'node:path';
 import { canonicalJson, hashParts } from '../../common/files.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { encodeGraph } from '../../engine/graph/proto.ts';
@@ -16,6 +18,19 @@ export interface Saved {
   folder: string;
   bytes: number;
   parameters: number;
+}
+
+/** Files of a checkpoint that say what is known of it, and not what it is. */
+const ABOUT = ['README.md', 'distill.json'];
+
+/** The student as an earlier run saved it, if it is whole and of this very training. */
+export async function savedBefore(job: Job, student: Student, trained: Trained): Promise<Saved | undefined> {
+  const why = await job.ledger.why('checkpoint', job.keys.checkpoint);
+  if (why !== undefined) return undefined;
+  const folder = job.path('checkpoint');
+  const graph = await student.serve(trained.weights);
+  const { size } = await stat(join(folder, 'onnx', 'model.onnx'));
+  return { folder, bytes: size, parameters: parameterCount(graph) };
 }
 
 /** Writes OUTPUT/checkpoint. The figures are added once the folder that stands there has been evaluated. */
@@ -59,6 +74,10 @@ export async function saveStudent(
       card: card(config, dataset, systems),
     }),
   );
+  const files = (await readdir(folder, { recursive: true, withFileTypes: true }))
+    .filter((e) => e.isFile() && !ABOUT.includes(e.name))
+    .map((e) => join('checkpoint', relative(folder, e.parentPath), e.name));
+  await job.ledger.record('checkpoint', job.keys.checkpoint, files);
   return { folder, bytes: model.length, parameters };
 }
 

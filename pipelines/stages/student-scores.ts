@@ -5,6 +5,7 @@ import { Encoder } from '../../students/encoder.ts';
 import { positionsOf } from '../../students/folder.ts';
 import type { Student, Weights } from '../../students/student.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
+import { computeOn } from './compute.ts';
 import { textsAt } from './evaluate.ts';
 import type { Job } from './job.ts';
 
@@ -19,6 +20,7 @@ export async function encoderOf(job: Job, student: Student, weights: Weights): P
     positions: positionsOf(student.folder.config),
     hash: '',
     name: 'the student',
+    session: await computeOn(job.config),
   });
 }
 

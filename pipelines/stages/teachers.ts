@@ -4,11 +4,12 @@ import { join } from 'node:path';
 import { hashParts } from '../../common/files.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { ScoreCache } from '../../teachers/cache.ts';
-import { crossEncoder } from '../../teachers/cross-encoder.ts';
-import { dualEncoder } from '../../teachers/dual-encoder.ts';
-import { scoreFile, scoreLists } from '../../teachers/score-file.ts';
+import { crossEncoder, crossEncoderKey } from '../../teachers/cross-encoder.ts';
+import { dualEncoder, dualEncoderKey } from '../../teachers/dual-encoder.ts';
+import { scoreFile, scoreFileKey, scoreLists } from '../../teachers/score-file.ts';
 import type { Teacher } from '../../teachers/teacher.ts';
 import type { Config } from '../config.ts';
+import { computeOn } from './compute.ts';
 
 export interface Teachers {
   /** Scores pairs; absent where labels alone teach. */
@@ -16,6 +17,8 @@ export interface Teachers {
   embedder: Teacher | undefined;
   /** The same without the cache, to be timed. */
   uncached: { teacher: Teacher | undefined; embedder: Teacher | undefined };
+  /** Scores and embeddings that the cache did not have, so far. */
+  asked(): number;
   close(): Promise<void>;
 }
 
@@ -23,7 +26,7 @@ export const defaultCache = (): string => join(process.env.XDG_CACHE_HOME ?? joi
 
 /** @throws InputError where a model or a file of scores cannot be opened */
 export async function openTeachers(config: Config, dataset: Dataset): Promise<Teachers> {
-  const cache = ScoreCache.open(config.cache ?? defaultCache());
+  const cache = await ScoreCache.open(config.cache ?? defaultCache());
   const opened: Teacher[] = [];
   const behind = new Map<Teacher | undefined, Teacher>();
   const keep = (t: Teacher): Teacher => {
@@ -32,49 +35,56 @@ export async function openTeachers(config: Config, dataset: Dataset): Promise<Te
     behind.set(wrapped, t);
     return wrapped;
   };
-  const session = { threads: config.train.threads };
+  const session = await computeOn(config);
   const { teacher: t, embedder: e } = config;
   let teacher: Teacher | undefined;
-  if (t?.kind === 'cross-encoder')
-    teacher = keep(
-      await crossEncoder(t.model, {
-        maxQuery: t.queryTokens,
-        maxDocument: t.documentTokens,
-        maxLength: t.maxLength,
-        session,
-      }),
-    );
-  if (t?.kind === 'dual-encoder')
-    teacher = keep(
-      await dualEncoder(t.model, { queryTokens: t.queryTokens, documentTokens: t.documentTokens, session }),
-    );
+  if (t?.kind === 'cross-encoder') teacher = keep(await crossEncoder(t.model, { ...crossEncoderLimits(t), session }));
+  if (t?.kind === 'dual-encoder') teacher = keep(await dualEncoder(t.model, { ...dualEncoderLimits(t), session }));
   if (t?.kind === 'scores') {
-    const files = Object.values(t.files).filter((f) => f !== undefined);
+    const files = filesOf(t);
     const lists = files.length ? [] : dataset.splits.flatMap((s) => dataset.candidates?.(s) ?? []);
     teacher = files.length
       ? await scoreFile(files, dataset)
-      : scoreLists(lists, dataset, hashParts('scores of rows', dataset.queries.hash, dataset.documents.hash), {
-          name: 'the data',
-        });
+      : scoreLists(lists, dataset, rowsKey(dataset), { name: 'the data' });
   }
-  const same =
-    t?.kind === 'dual-encoder' &&
-    e &&
-    t.model === e.model &&
-    t.queryTokens === e.queryTokens &&
-    t.documentTokens === e.documentTokens;
-  const embedder =
-    e &&
-    (same
-      ? teacher
-      : keep(await dualEncoder(e.model, { queryTokens: e.queryTokens, documentTokens: e.documentTokens, session })));
+  const same = t?.kind === 'dual-encoder' && e && isSame(t, e);
+  const embedder = e && (same ? teacher : keep(await dualEncoder(e.model, { ...dualEncoderLimits(e), session })));
   return {
     teacher,
     embedder,
     uncached: { teacher: behind.get(teacher), embedder: behind.get(embedder) },
+    asked: () => cache.asked,
     async close() {
       for (const t of opened) await t.dispose();
       await cache.close();
     },
   };
 }
+
+/** The keys of the teachers that `openTeachers` opens, from their files alone. */
+export async function teacherKeys(
+  { teacher: t, embedder: e }: Config,
+  dataset: Dataset,
+): Promise<{ teacher?: string; embedder?: string }> {
+  const teacher =
+    t?.kind === 'cross-encoder'
+      ? await crossEncoderKey(t.model, crossEncoderLimits(t))
+      : t?.kind === 'dual-encoder'
+        ? await dualEncoderKey(t.model, dualEncoderLimits(t))
+        : t && (filesOf(t).length ? await scoreFileKey(filesOf(t)) : rowsKey(dataset));
+  return { teacher, embedder: e && (await dualEncoderKey(e.model, dualEncoderLimits(e))) };
+}
+
+type TeacherOf<K> = Extract<NonNullable<Config['teacher']>, { kind: K }>;
+type Cut = { queryTokens?: number; documentTokens?: number };
+
+const crossEncoderLimits = (t: TeacherOf<'cross-encoder'>) => ({
+  maxQuery: t.queryTokens,
+  maxDocument: t.documentTokens,
+  maxLength: t.maxLength,
+});
+const dualEncoderLimits = ({ queryTokens, documentTokens }: Cut): Cut => ({ queryTokens, documentTokens });
+const filesOf = (t: TeacherOf<'scores'>): string[] => Object.values(t.files).filter((f) => f !== undefined);
+const rowsKey = ({ queries, documents }: Dataset): string => hashParts('scores of rows', queries.hash, documents.hash);
+const isSame = (a: Cut & { model: string }, b: Cut & { model: string }): boolean =>
+  a.model === b.model && a.queryTokens === b.queryTokens && a.documentTokens === b.documentTokens;

@@ -6,6 +6,7 @@ import { positionsOf } from '../../students/folder.ts';
 import type { Student, Weights } from '../../students/student.ts';
 import type { Examples } from '../../training/examples.ts';
 import { type BatchSource, makeBatch } from '../../training/examples.ts';
+import type { StateKey } from '../../training/state.ts';
 import { type TrainResult, train } from '../../training/trainer.ts';
 import type { Config } from '../config.ts';
 import type { Targets } from './embed.ts';
@@ -17,6 +18,7 @@ import { refresher } from './refresh.ts';
 import { encoderOf } from './student-scores.ts';
 import { topicOrder } from './topics.ts';
 import { keptExamples, trainingKey } from './train-state.ts';
+import { dropState, finishedTraining, keepTraining, trainingFolder } from './trained.ts';
 import { weigher } from './weigh.ts';
 
 export interface Lesson {
@@ -44,8 +46,23 @@ export interface Trained extends TrainResult {
   steps: number;
 }
 
-/** Trains a student on its lesson, going on from saved state where there is some. */
+/** Trains a student on its lesson, going on from saved state where there is some; a finished training is not done again. */
 export async function trainStudent(job: Job, lesson: Lesson, options: FitOptions = {}): Promise<Trained> {
+  const { student } = lesson;
+  const key = trainingKey(job, lesson, options.name, options.start);
+  const finished = await finishedTraining(job, student, key, options.name);
+  if (finished) {
+    job.note(`the training of an earlier run is used${options.name ? `: ${options.name}` : ''}`);
+    await dropState(job, options.name);
+    return finished;
+  }
+  job.did('training', true);
+  const trained = await trainAnew(job, lesson, key, options);
+  await keepTraining(job, student, key, trained, options.name);
+  return trained;
+}
+
+async function trainAnew(job: Job, lesson: Lesson, key: StateKey, options: FitOptions): Promise<Trained> {
   const { config, frozenDocuments, dataset, watch } = job;
   const { student, examples, targets, extra } = lesson;
   const { train: settings } = config;
@@ -110,7 +127,6 @@ export async function trainStudent(job: Job, lesson: Lesson, options: FitOptions
       extraTexts: extra && (settings.spans ?? undefined),
       seed: config.seed,
     };
-    const key = await trainingKey(job, lesson, options.name, options.start);
     const { dev } = config.data.splits;
     const evaluates = dev !== null && settings.evaluateEvery !== null;
     const result = await job.stage('train', () =>
@@ -143,7 +159,7 @@ export async function trainStudent(job: Job, lesson: Lesson, options: FitOptions
         },
         {
           ...watch,
-          stateFolder: job.path('training', options.name ?? ''),
+          stateFolder: trainingFolder(config.output, options.name ?? ''),
           key,
           kept: keptExamples(examples),
           async beforeStep(step, weights) {

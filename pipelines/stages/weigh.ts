@@ -4,12 +4,13 @@ import type { Dataset } from '../../data/dataset.ts';
 import { bm25 } from '../../evaluation/bm25.ts';
 import type { Weights } from '../../students/student.ts';
 import type { Examples } from '../../training/examples.ts';
-import type { WeightingInputs } from '../../weighting/index.ts';
+import type { Weighted, WeightingInputs } from '../../weighting/index.ts';
 import type { Config } from '../config.ts';
 import { toWeighting } from '../config-choices.ts';
 import { scoreCandidates } from './candidates.ts';
 import { labelsOf } from './examples.ts';
 import type { Job } from './job.ts';
+import { keptWeights } from './kept.ts';
 import { studentScores } from './student-scores.ts';
 import { openTeachers } from './teachers.ts';
 import type { Lesson } from './train.ts';
@@ -38,37 +39,66 @@ export async function weigher(
   // Where nothing estimates it, the teacher is taken to be right.
   if (job.needs.has('reliability')) examples.reliability = new Float32Array(examples.weights.length).fill(1);
   const handedOn = examples.weights.slice();
-  const fixed: WeightingInputs = {
-    teacher: { offsets: examples.offsets, scores: examples.scores.slice() },
-    ...(weighting.needs.includes('labelled') && { labelled: labelled(config, lesson) }),
-    ...(config.weighting.second === 'bm25' &&
-      USES_SECOND.has(kind) && { second: await bm25Scores(job, lesson.dataset, examples) }),
-    ...(config.weighting.teachers && { ensemble: await ensemble(job, lesson, config.weighting.teachers) }),
-  };
-  const looksAtStudent = renew !== null || weighting.needs.includes('student') || weighting.needs.includes('losses');
+  const fixed = await whatIsGiven(job, lesson, weighting.needs.includes('labelled'));
   let current = -1;
+
+  const weighNow = async (step: number, weights: () => Promise<Weights>): Promise<Weighted> => {
+    const looks = looksAtStudent(config);
+    const student = looks
+      ? (await studentScores(job, lesson.student, await weights(), lesson.dataset, examples, frozenOf(job, lesson)))
+          .scores
+      : undefined;
+    return weighting.weigh({
+      ...(await fixed()),
+      ...(student && { student, losses: studentLosses(examples, student) }),
+      epoch: Math.floor(step / steps),
+    });
+  };
 
   return async (step, weights) => {
     const last = renew === null ? 0 : step - (step % renew);
     if (last === current) return;
-    if (last < step) {
-      // The first step after a resume: what was weighed at the last renewal came with the state.
-      current = last;
-      return;
-    }
-    const student = looksAtStudent
-      ? (await studentScores(job, lesson.student, await weights(), lesson.dataset, examples, frozenOf(job, lesson)))
-          .scores
-      : undefined;
-    const found = weighting.weigh({
-      ...fixed,
-      ...(student && { student, losses: studentLosses(examples, student) }),
-      epoch: Math.floor(step / steps),
-    });
-    examples.weights.set(found.weights.map((w, i) => w * handedOn[i]));
-    examples.scores.set(found.targets ?? (fixed.teacher.scores as Float32Array));
-    if (found.right) examples.reliability?.set(found.right);
     current = last;
+    // The first step after a resume: what was weighed at the last renewal came with the state.
+    if (last < step) return;
+    const found = weighsOnce(config)
+      ? await keptWeights(job, () => weighNow(step, weights))
+      : await weighNow(step, weights);
+    if (!weighsOnce(config)) job.did('weights', true);
+    examples.weights.set(found.weights.map((w, i) => w * handedOn[i]));
+    examples.scores.set(found.targets ?? (await fixed()).teacher.scores);
+    if (found.right) examples.reliability?.set(found.right);
+  };
+}
+
+const looksAtStudent = ({ weighting }: Config): boolean => {
+  const { needs } = toWeighting(weighting);
+  return weighting.renew !== null || needs.includes('student') || needs.includes('losses');
+};
+
+/** Whether weights follow from the teacher's scores alone, and not from how training goes. */
+export const weighsOnce = (config: Config): boolean => !looksAtStudent(config) && !config.candidates.refresh;
+
+/** What weighings read besides the student, made when first asked for; the scores are those of before the first weighing. */
+async function whatIsGiven(
+  job: Job,
+  lesson: Lesson,
+  labels: boolean,
+): Promise<() => Promise<WeightingInputs & { teacher: { scores: Float32Array } }>> {
+  const { config } = job;
+  const { kind, second, teachers } = config.weighting;
+  const { examples } = lesson;
+  const teacher = { offsets: examples.offsets, scores: examples.scores.slice() };
+  const make = async () => ({
+    teacher,
+    ...(labels && { labelled: labelled(config, lesson) }),
+    ...(second === 'bm25' && USES_SECOND.has(kind) && { second: await bm25Scores(job, lesson.dataset, examples) }),
+    ...(teachers && { ensemble: await ensemble(job, lesson, teachers) }),
+  });
+  let made: ReturnType<typeof make> | undefined;
+  return () => {
+    made ??= make();
+    return made;
   };
 }
 

@@ -58,7 +58,7 @@ describe.skipIf(!limited)('a full disk', () => {
 
   test('while scores are kept: none of the earlier ones is lost', async () => {
     const cache = join(world, 'small-cache');
-    await ScoreCache.open(cache).close();
+    await (await ScoreCache.open(cache)).close();
     const { code, err } = await run(statSync(join(cache, 'data.mdb')).size, `cache=${cache}`);
     expect(err.slice(err.indexOf('error: '))).toMatch(
       /^error: cannot write the cache \S+\/small-cache \([^\n]+\); free space or choose another folder under 'cache' and run the same command again, what was kept stays\n$/,

@@ -15,13 +15,14 @@ describe.each(verbs.map((v) => [v.name(), v] as const))('%s', (name, verb) => {
     expect(out).toMatch(new RegExp(`\\nExample:\\n  distill ${name}\\b`));
     const calls = out.slice(out.indexOf('Example:')).match(new RegExp(`distill ${name}\\b[^&\n]*`, 'g')) ?? [];
     const used = calls.flatMap((call) => call.match(/--[a-z-]+/g) ?? []);
-    const known = verb.options.map((o) => o.long);
+    const known = [verb, ...verb.commands].flatMap((v) => v.options.map((o) => o.long));
     for (const option of used) expect(known).toContain(option);
   });
 
   test('describes itself and each of its options and arguments', () => {
     expect(verb.description().length).toBeGreaterThan(10);
-    for (const described of [...verb.options, ...verb.registeredArguments]) expect(described.description).not.toBe('');
+    for (const v of [verb, ...verb.commands])
+      for (const described of [...v.options, ...v.registeredArguments]) expect(described.description).not.toBe('');
   });
 
   test('refuses an unknown option with code 2', async () => {

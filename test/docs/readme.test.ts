@@ -63,7 +63,7 @@ test('its config is one, its verbs and options exist, its links lead somewhere',
     const command = known.find((c) => c.name() === verb);
     if (!command && !/^ ?--/.test(rest) && !['a', 'is', 'the'].includes(verb))
       expect.fail(`there is no verb '${verb}'`);
-    for (const [option] of rest.matchAll(/--[a-z]+/g)) expect(command?.options.map((o) => o.long)).toContain(option);
+    for (const [option] of rest.matchAll(/--[a-z-]+/g)) expect(command?.options.map((o) => o.long)).toContain(option);
   }
   for (const [, link] of readme.matchAll(/\]\(([^)#]+)\)/g))
     if (link !== 'docs/results.md') expect(existsSync(join(root, link)), link).toBe(true);

@@ -9,6 +9,7 @@ import type { ConfigInput } from '../../pipelines/config.ts';
 import { distill } from '../../pipelines/distill.ts';
 import { trainTeacher } from '../../pipelines/train-teacher.ts';
 import { ScoreCache } from '../../teachers/cache.ts';
+import { RecordStore, recordKey, sourceId } from '../../teachers/store.ts';
 import { HostLearner } from '../../training/learner.ts';
 import { StepGraph } from '../../training/step-graph.ts';
 import { train } from '../../training/trainer.ts';
@@ -114,10 +115,16 @@ test('embeddings: the text and the dimension are named; skip leaves out the step
 });
 
 test('a store that holds what is not finite is not believed', async () => {
-  const cache = ScoreCache.open(join(world.folder, 'store'));
-  const key = Buffer.alloc(32, 7);
-  await cache.put([{ key, numbers: Float32Array.of(1, Number.POSITIVE_INFINITY) }]);
-  expect(cache.get(key)).toBeUndefined();
+  const path = join(world.folder, 'store');
+  const store = await RecordStore.open(path);
+  const key = recordKey('a teacher', sourceId('a teacher'), 'score', 'query', 'document');
+  await store.put([{ key, numbers: Float32Array.of(Number.POSITIVE_INFINITY) }]);
+  await store.close();
+  const cache = await ScoreCache.open(path);
+  const says = { name: 'a teacher', kind: 'model', key: 'a teacher', dispose: async () => {} };
+  const teacher = cache.wrap({ ...says, score: async (pairs) => new Float32Array(pairs.length).fill(2) });
+  const pair = { queryId: 'q', documentId: 'd', query: 'query', document: 'document' };
+  expect([...(await teacher.score([pair]))]).toEqual([2]);
   await cache.close();
 });
 

@@ -54,7 +54,7 @@ beforeAll(async () => {
   await freshModel(cross, texts, { ...options, kind: 'cross-encoder' });
   await freshModel(dual, texts, options);
   writeFileSync(scores, pairs.map((p, i) => `${p.queryId}\t${p.documentId}\t${Math.sin(i)}\n`).join(''));
-  cache = ScoreCache.open(join(dir, 'cache'));
+  cache = await ScoreCache.open(join(dir, 'cache'));
   for (const env of [huggingface.env, xenova.env]) {
     env.localModelPath = dir;
     env.allowRemoteModels = false;
