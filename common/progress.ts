@@ -19,6 +19,8 @@ export type OnProgress = (progress: Progress) => void;
 /** What every long function takes. */
 export interface Watch {
   onProgress?: OnProgress;
+  /** Bytes that one batch of the work may take: batches are made smaller where they would take more. */
+  memory?: number;
   /** Aborting ends the work at the next safe point with the signal's reason. */
   signal?: AbortSignal;
 }

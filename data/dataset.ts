@@ -14,6 +14,8 @@ export interface TextTable {
   indexOf(id: string): number | undefined;
   /** Of all ids and texts. */
   readonly hash: string;
+  /** What the texts take in memory, where that is known. */
+  readonly bytes?: number;
 }
 
 /** Query id to document id to grade; a grade over 0 is relevant. */
@@ -100,6 +102,7 @@ export class TextTableBuilder {
       title: (i) => bytes.toString('utf8', i ? ends[i - 1] : 0, (i ? ends[i - 1] : 0) + titleBytes[i]),
       indexOf: (id) => positions.get(id),
       hash: this.hash.digest('hex'),
+      bytes: this.bytes.length,
     };
   }
 }

@@ -8,6 +8,9 @@ import { InputError } from '../common/errors.ts';
 const LONGEST_LINE = 64 * 1024 * 1024;
 /** A file that unpacks to more than this is refused: it may have been made to fill the memory. */
 const LARGEST_FILE = 64 * 1024 ** 3;
+/** Text packs to a tenth; what packs to less than a hundredth was made to. Looked at once there is much of it. */
+const GREATEST_RATIO = 100;
+const RATIO_FROM = 256 * 1024 ** 2;
 const TOO_LARGE = 'it unpacks to more than any data set holds';
 
 export interface Line {
@@ -23,17 +26,19 @@ export function findFile(path: string): string | undefined {
 
 /** A file's bytes, unpacked where its name ends in .gz. Errors are plain: see `unreadable`. */
 export async function* readBytes(file: string): AsyncGenerator<Buffer> {
-  let stream: Readable = createReadStream(file, { highWaterMark: 1 << 20 });
+  const source = createReadStream(file, { highWaterMark: 1 << 20 });
+  let stream: Readable = source;
+  let read = (): number => source.bytesRead;
   if (file.endsWith('.gz')) {
-    const source = stream;
-    const unpacked = createGunzip();
+    const unpacked = createGunzip({ chunkSize: 1 << 18 });
+    read = () => unpacked.bytesWritten;
     source.on('error', (e) => unpacked.destroy(e));
     stream = source.pipe(unpacked);
   }
   let size = 0;
   for await (const chunk of stream) {
     size += (chunk as Buffer).length;
-    if (size > LARGEST_FILE) throw new Error(TOO_LARGE);
+    if (size > LARGEST_FILE || (size > RATIO_FROM && size > GREATEST_RATIO * read())) throw new Error(TOO_LARGE);
     yield chunk as Buffer;
   }
 }
@@ -41,17 +46,25 @@ export async function* readBytes(file: string): AsyncGenerator<Buffer> {
 /** @throws InputError where the file cannot be read or unpacked */
 export async function* readLines(file: string): AsyncGenerator<Line> {
   const decoder = new TextDecoder();
-  let rest = '';
+  // The parts of a line that has not ended: joined once, or a long line would be copied for each part.
+  let rest: string[] = [];
+  let held = 0;
   let number = 0;
   try {
     for await (const chunk of readBytes(file)) {
-      if (rest.length > LONGEST_LINE) throw new Error(TOO_LARGE);
-      const lines = (rest + decoder.decode(chunk, { stream: true })).split('\n');
-      rest = lines.pop() as string;
+      if (held > LONGEST_LINE) throw new Error(TOO_LARGE);
+      const lines = decoder.decode(chunk, { stream: true }).split('\n');
+      const last = lines.pop() as string;
+      if (lines.length) {
+        lines[0] = rest.join('') + lines[0];
+        [rest, held] = [[], 0];
+      }
+      rest.push(last);
+      held += last.length;
       for (const text of lines) yield { text: text.endsWith('\r') ? text.slice(0, -1) : text, number: ++number };
     }
-    rest += decoder.decode();
-    if (rest) yield { text: rest, number: ++number };
+    const text = rest.join('') + decoder.decode();
+    if (text) yield { text, number: ++number };
   } catch (cause) {
     throw unreadable(file, cause);
   }

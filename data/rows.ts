@@ -11,6 +11,7 @@ import {
 } from 'hyparquet';
 import { InputError } from '../common/errors.ts';
 import { parseObject, readBytes, readLines, unreadable } from './lines.ts';
+import { checkRowGroup } from './parquet-limits.ts';
 
 export interface Row {
   /** By column, in the file's order. */
@@ -83,14 +84,17 @@ async function* readSeparated(file: string, format: { delimiter: string; quote?:
   }
 }
 
-type Unpack = (input: Uint8Array) => Uint8Array;
+type Unpack = (input: Uint8Array, options: { maxOutputLength: number }) => Uint8Array;
 
 /** Snappy is hyparquet's own; Zstandard is in Node from 22.15 on. */
 const { zstdDecompressSync } = zlib as { zstdDecompressSync?: Unpack };
 const unpackers: Compressors = {
-  GZIP: (input) => zlib.gunzipSync(input),
-  BROTLI: (input) => zlib.brotliDecompressSync(input),
-  ...(zstdDecompressSync && { ZSTD: (input: Uint8Array) => zstdDecompressSync(input) }),
+  // A page that unpacks to more than it says is not unpacked; what it may say is checked before.
+  GZIP: (input, size) => zlib.gunzipSync(input, { maxOutputLength: Math.max(1, size) }),
+  BROTLI: (input, size) => zlib.brotliDecompressSync(input, { maxOutputLength: Math.max(1, size) }),
+  ...(zstdDecompressSync && {
+    ZSTD: (input: Uint8Array, size: number) => zstdDecompressSync(input, { maxOutputLength: Math.max(1, size) }),
+  }),
 };
 
 async function* readParquet(file: string): AsyncGenerator<Row> {
@@ -99,6 +103,7 @@ async function* readParquet(file: string): AsyncGenerator<Row> {
     const buffer = await asyncBufferFromFile(file);
     const metadata = await parquetMetadataAsync(buffer);
     for (const group of metadata.row_groups) {
+      await checkRowGroup(buffer, group);
       const rowEnd = at + Number(group.num_rows);
       // One column at a time: of several that are damaged, all but one would fail with nobody listening.
       const rows: Record<string, unknown>[] = [];

@@ -16,6 +16,10 @@ export interface Hits {
 /** Queries at a time: their scores against all documents are what memory holds. */
 const BLOCK = 64;
 
+/** Queries at a time over so many documents: each takes its scores, which are sorted in a copy. */
+export const searchBlock = (documents: number, memory = Number.POSITIVE_INFINITY): number =>
+  Math.max(1, Math.min(BLOCK, Math.floor(memory / (8 * documents))));
+
 /**
  * @param queries [n, dimensions] row-major
  * @param documents [m, dimensions] row-major
@@ -41,9 +45,10 @@ export async function search(
   const session = await Session.load(graph);
   const hits: Hits = { k, indices: new Int32Array(n * k), scores: new Float32Array(n * k) };
   try {
-    for (let at = 0; at < n; at += BLOCK) {
+    const block = searchBlock(m, watch.memory);
+    for (let at = 0; at < n; at += block) {
       watch.signal?.throwIfAborted();
-      const rows = Math.min(BLOCK, n - at);
+      const rows = Math.min(block, n - at);
       const found = await session.run({
         queries: {
           dtype: 'float32',

@@ -9,6 +9,9 @@ import { type Config, parseConfig } from './config.ts';
 /** A file that unfolds to more aliases than this was made to fill the memory. */
 const MOST_ALIASES = 100;
 
+/** Levels of keys; an alias that holds itself has no end of them. */
+const DEEPEST = 32;
+
 /** Keys whose values are paths; * stands for a position in a list. */
 const pathKeys = new Set([
   'output',
@@ -37,7 +40,7 @@ export function readConfig(file: string, sets: readonly string[] = []): Config {
       remedy: 'give the path of a YAML file; `distill init` writes one',
     });
   const counter = new LineCounter();
-  const document = parseDocument(readFileSync(file, 'utf8'), { lineCounter: counter, prettyErrors: false });
+  const document = parsed(readFileSync(file, 'utf8'), file, counter);
   const [error] = document.errors;
   if (error) {
     const { line, col } = counter.linePos(error.pos[0]);
@@ -78,6 +81,20 @@ export function readConfig(file: string, sets: readonly string[] = []): Config {
   });
 }
 
+/** @throws InputError where it is nested so deep that the parser gives up */
+function parsed(text: string, file: string, lineCounter: LineCounter): ReturnType<typeof parseDocument> {
+  try {
+    return parseDocument(text, { lineCounter, prettyErrors: false });
+  } catch (cause) {
+    throw new InputError({
+      code: 'config.malformed',
+      subject: `${file} cannot be read as YAML (${(cause as Error).message})`,
+      remedy: 'write it with less nesting',
+      cause,
+    });
+  }
+}
+
 /** `${NAME}` or `${NAME:-otherwise}`. */
 function environment(name: string, otherwise: string | undefined, key: string, file: string): string {
   const value = process.env[name] ?? otherwise;
@@ -91,14 +108,36 @@ function environment(name: string, otherwise: string | undefined, key: string, f
 }
 
 function map(value: unknown, key: string, change: (value: unknown, key: string) => unknown): unknown {
+  if (key.split('.').length > DEEPEST)
+    throw new InputError({
+      code: 'config.malformed',
+      subject: `'${key.slice(0, 60)}...' is nested deeper than any option`,
+      remedy: 'an alias of YAML may not hold itself; write the value out',
+    });
   if (Array.isArray(value)) return value.map((v, i) => map(v, `${key}.${i}`, change));
   if (value && typeof value === 'object')
     return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, map(v, key ? `${key}.${k}` : k, change)]));
   return change(value, key);
 }
 
+/** What stands behind the = of a `key=value`, read as YAML without aliases. */
+function parsedValue(set: string, from: number): unknown {
+  try {
+    const document = parseDocument(set.slice(from), { prettyErrors: false });
+    if (document.errors.length) throw document.errors[0];
+    return document.toJS({ maxAliasCount: 0 });
+  } catch (cause) {
+    throw new InputError({
+      code: 'config.set',
+      subject: `--set '${set}' has a value that is no YAML or refers to another (${(cause as Error).message.split('\n')[0]})`,
+      remedy: 'write the value out, in quotation marks where it holds : or #',
+      cause,
+    });
+  }
+}
+
 /** `a.b.0.c=value`: a copy of the options with that key set. */
-function applySet(options: unknown, set: string): unknown {
+export function applySet(options: unknown, set: string): unknown {
   const at = set.indexOf('=');
   if (at < 1)
     throw new InputError({
@@ -108,7 +147,7 @@ function applySet(options: unknown, set: string): unknown {
       remedy: 'e.g. --set train.epochs=2',
     });
   const keys = set.slice(0, at).split('.');
-  const value = parseDocument(set.slice(at + 1)).toJS({ maxAliasCount: 0 });
+  const value = parsedValue(set, at + 1);
   if (keys.some((k) => ['__proto__', 'constructor', 'prototype'].includes(k)))
     throw new InputError({
       code: 'config.set',

@@ -1,6 +1,7 @@
 /** @file What a run is told: one schema for files, programs, help and editors. */
 import { z } from 'zod';
 import { InputError, nearest } from '../common/errors.ts';
+import { isMemorySize } from '../common/memory.ts';
 import { poolings } from '../engine/expressions/pooling.ts';
 import { orderNames } from '../students/static-order.ts';
 import { completed } from './config-check.ts';
@@ -249,6 +250,11 @@ export const configSchema = z.strictObject({
   folder: path.optional().describe('where modules named as ./name.mjs lie; the folder of the file by default'),
   seed: z.int().nonnegative().default(0),
   output: path.default('runs/student').describe('folder for artefacts, checkpoint and report'),
+  memory: z
+    .union([z.string(), z.number().transform(String)])
+    .refine(isMemorySize, { error: 'expected a size such as 4GB or 512MiB' })
+    .optional()
+    .describe('limit that batches of scoring, encoding, training and searching are chosen by, e.g. 4GB'),
   cache: path.optional().describe('folder of the store of teacher scores; ~/.cache/onnx-distill by default'),
   data,
   teacher: teacher.optional(),

@@ -14,9 +14,11 @@ import { compare, differences, type Measured, rerankByVectors } from './stages/a
 import { type CostJob, measureCost } from './stages/cost.ts';
 import { diagnose } from './stages/diagnose.ts';
 import { rerank, toRun } from './stages/evaluate.ts';
+import { memorySentence, servingMemory } from './stages/memory.ts';
 import { candidateRun, isScoreFile, openTeacher, scoresAsRun } from './stages/references.ts';
 import { dtypeFiles, encodeStudentSplit, madeWith, prefix, type Vectors } from './stages/student-vectors.ts';
 import { defaultCache } from './stages/teachers.ts';
+import { collapse } from './stages/warnings.ts';
 
 export interface EvaluateOptions {
   student: string;
@@ -47,6 +49,8 @@ export interface EvaluateOptions {
   queryTokens?: number;
   documentTokens?: number;
   cache?: string;
+  /** Limit that batches are chosen by, e.g. `4GB`. */
+  memory?: string;
   /** Files written: the student's TREC run, the figures, the report. */
   run?: string;
   json?: string;
@@ -64,9 +68,11 @@ export interface EvaluateReport extends Figures {
 
 /** Texts timed one at a time. */
 const TIMED = 200;
+/** Embeddings that are looked at for collapse. */
+const COLLAPSE_SAMPLE = 256;
 
 /** @throws InputError where a model, the data or another file cannot be read, or a metric does not exist */
-export async function evaluate(options: EvaluateOptions, watch: Watch = {}): Promise<EvaluateReport> {
+export async function evaluate(options: EvaluateOptions, given: Watch = {}): Promise<EvaluateReport> {
   const { split = 'test', metrics = defaultMetrics, depth = 100, candidates = 'student', seed = 0 } = options;
   const cuts = metrics.map((m) => parseMetric(m).k).filter(Number.isFinite);
   const reach = Math.max(100, depth, ...cuts);
@@ -75,12 +81,20 @@ export async function evaluate(options: EvaluateOptions, watch: Watch = {}): Pro
   const dataset = await openDataset(options.data, made.data);
   const qrels = dataset.qrels(split);
   const [first, ...otherFiles] = await dtypeFiles(options.student, options.dtype);
+  const servedTeacher = options.teacher && !isScoreFile(options.teacher) ? options.teacher : undefined;
+  const watch: Watch = {
+    ...given,
+    ...(options.memory && {
+      memory: await servingMemory(options.memory, [options.student, made.documents, servedTeacher], dataset),
+    }),
+  };
   const cache = await ScoreCache.open(options.cache ?? defaultCache());
   const note = (text: string): void => {
     notes.push(text);
     watch.onProgress?.({ stage: 'evaluate', done: 0, unit: 'systems', note: text });
   };
   const notes: string[] = [];
+  if (options.memory && watch.memory) note(memorySentence(options.memory, watch.memory, dataset.documents.length));
   const itself = isQueryItself(dataset);
   const measured = (name: string, run: Run): Measured => ({ name, run, evaluation: evaluateRun(run, qrels, metrics) });
   const systems: SystemFigures[] = [];
@@ -229,6 +243,11 @@ export async function evaluate(options: EvaluateOptions, watch: Watch = {}): Pro
       teacher: same?.teacher.run,
       seed,
     });
+
+    const { dimensions } = vectors;
+    const own = made.documents ? vectors.queries : vectors.documents;
+    const collapsed = collapse({ dimensions, data: own.subarray(0, COLLAPSE_SAMPLE * dimensions) });
+    if (collapsed) note(`warning: the student has collapsed: ${collapsed}`);
 
     const report: EvaluateReport = {
       title: `Evaluation on ${dataset.name}`,

@@ -4,8 +4,9 @@
  * @source Harutyunyan et al., ICLR 2023 (arXiv 2301.12245)
  */
 import type { Config } from './config.ts';
+import { scoreCandidates } from './stages/candidates.ts';
 import type { Job } from './stages/job.ts';
-import { ask, gather, openStudent, prepare, score } from './stages/lesson.ts';
+import { ask, gather, openStudent, prepare } from './stages/lesson.ts';
 import { finish, type RunReport } from './stages/report.ts';
 import { openTeachers } from './stages/teachers.ts';
 import { stepsOf, trainStudent } from './stages/train.ts';
@@ -26,9 +27,8 @@ export async function online(job: Job): Promise<RunReport> {
     const teacher = { ...(config.teacher as Extract<Config['teacher'], { model: string }>), model };
     const earlier = await openTeachers({ ...config, teacher, embedder: undefined }, dataset);
     try {
-      phases.push(
-        (await score({ ...job, teacher: earlier.teacher }, dataset, { ...examples, scores: unscored })).scores,
-      );
+      const pairs = { ...examples, scores: unscored };
+      phases.push((await job.stage('score', () => scoreCandidates(pairs, dataset, earlier.teacher, job.watch))).scores);
     } finally {
       await earlier.close();
     }

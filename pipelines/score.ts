@@ -3,7 +3,8 @@ import { writeWhole } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
 import { openDataset } from '../data/open.ts';
 import { type Config, type ConfigInput, parseConfig } from './config.ts';
-import { findCandidates, scoreCandidates } from './stages/candidates.ts';
+import { findCandidates, scoreCandidates, withoutUnscored } from './stages/candidates.ts';
+import { withMemory } from './stages/memory.ts';
 import { openTeachers } from './stages/teachers.ts';
 
 export interface ScoreReport {
@@ -24,6 +25,8 @@ export async function score(
 ): Promise<ScoreReport> {
   const config: Config = parseConfig(options);
   const dataset = await openDataset(config.data.path as string, config.data);
+  const note = (text: string): void => watch.onProgress?.({ stage: 'score', done: 0, unit: 'pairs', note: text });
+  const limited = await withMemory(config, dataset, watch, note);
   const { teacher, embedder, close } = await openTeachers(config, dataset);
   try {
     const queries = [...dataset.qrels(split).keys()].map((id) => dataset.queries.indexOf(id) as number);
@@ -33,9 +36,9 @@ export async function score(
       split,
       queries.slice(0, config.data.maxQueries),
       embedder,
-      watch,
+      limited,
     );
-    const lists = await scoreCandidates(found, dataset, teacher, watch);
+    const { lists } = withoutUnscored(await scoreCandidates(found, dataset, teacher, limited));
     const lines = ['query-id\tcorpus-id\tscore'];
     for (let i = 0; i < lists.queries.length; i++)
       for (let at = lists.offsets[i]; at < lists.offsets[i + 1]; at++)

@@ -64,6 +64,10 @@ export const teacherSchema = z.strictObject({
       devQueries: count.default(200).describe('most dev queries used for the choice'),
       saveEvery: count.default(100).describe('steps between saved states'),
       threads: count.optional(),
+      onNonFinite: z
+        .enum(['stop', 'skip'])
+        .default('stop')
+        .describe('whether a step whose loss or gradient is not finite ends the training, or is left out and counted'),
     })
     .prefault({}),
 });

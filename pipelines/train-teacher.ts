@@ -128,8 +128,17 @@ async function trainFrom(
   try {
     const trained = await trainLoop(
       learner,
-      { draw: (step) => makePairBatch(source, step, { queries: perStep, candidates, groups, seed: config.seed }) },
       {
+        draw: (step) => makePairBatch(source, step, { queries: perStep, candidates, groups, seed: config.seed }),
+        ids: ({ exampleIds }) => exampleIds.map((e) => dataset.queries.ids[train.queries[e]]),
+        *arrays({ targets, weights }) {
+          yield ['targets', targets.data as Float32Array];
+          yield ['weights', weights.data as Float32Array];
+        },
+      },
+      {
+        terms: Object.keys(config.losses),
+        onNonFinite: config.train.onNonFinite,
         schedule: { learningRate, warmupSteps, totalSteps, finalShare: finalLearningRate },
         evaluateEvery: dev && (evaluateEvery ?? totalSteps),
         saveEvery: config.train.saveEvery,
@@ -225,7 +234,7 @@ async function rankingScore(
           query: dataset.queries.text(dev.queries[e]),
           document: dataset.documents.text(dev.documents[at]),
         });
-    const scores = await teacher.score(pairs, { signal: watch.signal });
+    const scores = await teacher.score(pairs, { ...watch, onProgress: undefined });
     const run = new Map<string, { ids: string[]; scores: number[] }>();
     for (const [i, p] of pairs.entries()) {
       const list = run.get(p.queryId) ?? { ids: [], scores: [] };

@@ -14,6 +14,39 @@ interface Header {
   scales: { data_offsets: [number, number] };
 }
 
+interface Tokenizer {
+  lowercase: boolean;
+  stripAccents: boolean;
+  maxTokens: number;
+  prefix: string;
+  special: string[];
+  before: number[];
+  after: number[];
+}
+
+/** What a file holds, its sizes held against its bytes. */
+function contentOf(file: ArrayBuffer | Uint8Array) {
+  try {
+    const bytes = new Uint8Array(file instanceof Uint8Array ? file.slice() : file); // aligned
+    const body = 8 + Number(new DataView(bytes.buffer).getBigUint64(0, true));
+    const { __metadata__: meta, ...arrays }: Header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, body)));
+    const [vocabulary, dimensions] = arrays.rows.shape;
+    const data = ({ data_offsets: [from, to] }: Header['scales'], size: number): ArrayBuffer => {
+      if (!(size > 0 && from >= 0 && to - from === size && body + to <= bytes.length)) throw new Error('cut short');
+      return bytes.buffer.slice(body + from, body + to);
+    };
+    const rows = new Int8Array(data(arrays.rows, vocabulary * dimensions));
+    const scales = new Float32Array(data(arrays.scales, 4 * vocabulary));
+    const tokenizer: Tokenizer = JSON.parse(meta.tokenizer);
+    const lists = [tokenizer.special, tokenizer.before, tokenizer.after];
+    if (meta.format !== 'onnx-distill-static-1' || !lists.every(Array.isArray) || typeof meta.pieces !== 'string')
+      throw new Error('another format');
+    return { rows, scales, dimensions, meta, tokenizer };
+  } catch (cause) {
+    throw new Error('the file is no static encoder of onnx-distill, or is not whole', { cause });
+  }
+}
+
 const CHINESE = /[\u4e00-\u9fff\u3400-\u4dbf\u{20000}-\u{2a6df}\u{2a700}-\u{2ceaf}\uf900-\ufaff\u{2f800}-\u{2fa1f}]/gu;
 const INVISIBLE = /[^\P{C}\t\n\r]|\ufffd/gu;
 const WORDS = /[^\s\p{P}$+<=>^`|~]+|[\p{P}$+<=>^`|~]/gu;
@@ -30,24 +63,19 @@ export class StaticEncoder {
   private readonly around: [before: number[], after: number[]];
   private readonly unknown: number;
 
-  /** @param file the bytes of what `distill export --dtype static-int8` writes: safetensors with rows, scales and pieces */
+  /**
+   * @param file the bytes of what `distill export --dtype static-int8` writes: safetensors with rows, scales and pieces
+   * @throws Error where the bytes are something else, or cut short
+   */
   constructor(file: ArrayBuffer | Uint8Array) {
-    const bytes = new Uint8Array(file instanceof Uint8Array ? file.slice() : file); // aligned
-    const body = 8 + Number(new DataView(bytes.buffer).getBigUint64(0, true));
-    const header: Header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, body)));
-    const meta = header.__metadata__;
-    if (meta?.format !== 'onnx-distill-static-1') throw new Error('the file is no static encoder of onnx-distill');
-    const [from, to] = header.rows.data_offsets;
-    this.rows = new Int8Array(bytes.buffer, body + from, to - from);
-    const [start, end] = header.scales.data_offsets;
-    this.scales = new Float32Array(bytes.buffer.slice(body + start, body + end));
-    this.dimensions = header.rows.shape[1];
+    const { rows, scales, dimensions, meta, tokenizer } = contentOf(file);
+    [this.rows, this.scales, this.dimensions] = [rows, scales, dimensions];
     this.ids = new Map(meta.pieces.split('\n').map((piece, id) => [piece, id]));
     this.unknown = this.ids.get(meta.unknown) ?? 0;
-    const { lowercase, stripAccents, maxTokens, prefix, special, before, after } = JSON.parse(meta.tokenizer);
+    const { lowercase, stripAccents, maxTokens, prefix, special, before, after } = tokenizer;
     this.options = { lowercase, stripAccents, maxTokens, prefix };
     this.around = [before, after];
-    const escaped = special.map((s: string) => s.replace(/[^\w]/g, '\\$&'));
+    const escaped = special.map((s) => String(s).replace(/[^\w]/g, '\\$&'));
     this.special = escaped.length ? new RegExp(`(${escaped.join('|')})`) : undefined;
   }
 
@@ -89,6 +117,10 @@ export class StaticEncoder {
   /** The longest piece first; a word that pieces do not cover is unknown as a whole. */
   private pieces(word: string, ids: number[]): void {
     const characters = [...word];
+    if (characters.length > LONGEST_WORD) {
+      ids.push(this.unknown);
+      return;
+    }
     const begin = ids.length;
     for (let at = 0, end = 0; at < characters.length; at = end) {
       let id: number | undefined;
@@ -96,7 +128,7 @@ export class StaticEncoder {
         id = this.ids.get((at ? this.options.prefix : '') + characters.slice(at, end).join(''));
         if (id !== undefined) break;
       }
-      if (id === undefined || characters.length > LONGEST_WORD) {
+      if (id === undefined) {
         ids.length = begin;
         ids.push(this.unknown);
         return;

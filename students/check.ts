@@ -8,8 +8,8 @@ import { findLayers } from '../engine/graph/layers.ts';
 import { normalize } from '../engine/graph/normalize.ts';
 import { trainableConstants } from '../engine/graph/parameters.ts';
 import { loadGraph } from '../engine/graph/proto.ts';
-import { isFloat, sizeOf, type Tensor, tensor } from '../engine/graph/tensor.ts';
-import { probe } from '../engine/runtime/probe.ts';
+import { sizeOf, type Tensor } from '../engine/graph/tensor.ts';
+import { keptBytes } from './activations.ts';
 import { encoderOutput } from './encoder.ts';
 import { readModelFolder } from './folder.ts';
 
@@ -61,16 +61,7 @@ export async function checkModel(folder: string): Promise<ModelCheck> {
   fuse(graph);
   let forward: number | undefined;
   try {
-    const sample = (rows: number, length: number): Record<string, Tensor> =>
-      Object.fromEntries(
-        graph.inputs.map((v) => [
-          v.name,
-          tensor('int64', [rows, length], new Float64Array(rows * length).fill(v.name === 'token_type_ids' ? 0 : 1)),
-        ]),
-      );
-    const shapes = await probe(graph, [sample(2, 5), sample(3, 7)]);
-    forward = 0;
-    for (const node of graph.nodes) for (const v of node.outputs) if (isKept(v)) forward += bytesOf(v, shapes.get(v));
+    forward = (await keptBytes(graph))(TEXTS, TOKENS);
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
   }
@@ -106,34 +97,4 @@ export function checkTrainable(graph: Graph, file: string): void {
       subject: `${file}: the operator ${node.title} has no gradient rule`,
       remedy: 'export the model without it; `distill check` lists all such operators of a model',
     });
-}
-
-/** Operators whose gradient reads none of their inputs, and those whose gradient reads their output. */
-const linear = new Set(
-  'Add Sub Neg Sum Concat Split Slice Pad Reshape Flatten Squeeze Unsqueeze Transpose Expand Identity Cast Where ReduceSum ReduceMean Gather Shape'.split(
-    ' ',
-  ),
-);
-const readsOutput = new Set(
-  'Softmax LogSoftmax Tanh Sigmoid Exp Relu Sqrt Reciprocal ReduceL2 LayerNormalization'.split(' '),
-);
-
-/** Whether the way back reads a forward value, which must be held until then. */
-const isKept = (v: Value): boolean =>
-  readsOutput.has(v.producer?.op ?? '') || [...v.readers].some((n) => !linear.has(n.op));
-
-function bytesOf(v: Value, shape: { dtype: string; dims: readonly Dim[] } | undefined): number {
-  if (!v.name || !shape || !isFloat(shape.dtype as 'float32')) return 0;
-  return shape.dims.reduce<number>((n, d) => n * (typeof d === 'number' ? d : scaled(d)), 4);
-}
-
-/** A dimension seen as a at 2 texts of 5 tokens and b at 3 of 7, at the size of the step. */
-function scaled(name: string): number {
-  const [a, b] = name.slice(1).split('_').map(Number);
-  for (const texts of [0, 1, 2])
-    for (const tokens of [0, 1, 2]) {
-      const each = a / (2 ** texts * 5 ** tokens);
-      if (Math.abs(each * 3 ** texts * 7 ** tokens - b) < 1e-9) return each * TEXTS ** texts * TOKENS ** tokens;
-    }
-  return TEXTS * TOKENS;
 }

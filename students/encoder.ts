@@ -1,7 +1,7 @@
 /** @file A dual-encoder at work: texts to vectors, sorted by length, in batches of about as many tokens each. */
 import { InputError } from '../common/errors.ts';
 import { hashParts } from '../common/files.ts';
-import type { Watch } from '../common/progress.ts';
+import type { Progress, Watch } from '../common/progress.ts';
 import { lengthBatches, padBatch } from '../data/batches.ts';
 import { TextTokenizer, type Tokens } from '../data/tokenizer.ts';
 import { Expr } from '../engine/expressions/expr.ts';
@@ -9,12 +9,15 @@ import { type Pooling, pool } from '../engine/expressions/pooling.ts';
 import type { Graph, Value } from '../engine/graph/ir.ts';
 import { loadGraph } from '../engine/graph/proto.ts';
 import type { Tensor } from '../engine/graph/tensor.ts';
+import { forwardBytes, tokensWithin } from '../engine/runtime/memory.ts';
 import { batchTokens, Session, type SessionOptions } from '../engine/runtime/session.ts';
-import { type ModelFolder, modelHash, readModelFolder } from './folder.ts';
+import { type ModelFolder, modelHash, positionsOf, readModelFolder } from './folder.ts';
 
 /** Texts by position, so that a table need not hold them all at once. */
 export interface Texts {
   readonly length: number;
+  /** How messages name them. */
+  readonly ids?: readonly string[];
   text(i: number): string;
 }
 
@@ -25,6 +28,9 @@ export interface EncoderOptions {
   batchTokens?: number;
   session?: SessionOptions;
 }
+
+/** Texts tokenised at a time: enough to sort by length, few enough to hold. */
+const CHUNK = 32_768;
 
 export interface EncodeOptions extends Watch {
   /** Tokens a text, special tokens included. */
@@ -69,6 +75,8 @@ export class Encoder {
   readonly key: string;
   readonly tokenizer: TextTokenizer;
   readonly maxLength: number;
+  private readonly positions: number;
+  private readonly bytesAToken: (length: number) => number;
   private readonly session: Session;
   private readonly batchTokens: number;
 
@@ -76,7 +84,11 @@ export class Encoder {
     parts: Pick<Encoder, 'dimensions' | 'key' | 'tokenizer' | 'maxLength'>,
     session: Session,
     batchTokens: number,
+    positions: number,
+    bytesAToken: (length: number) => number,
   ) {
+    this.bytesAToken = bytesAToken;
+    this.positions = positions;
     this.dimensions = parts.dimensions;
     this.key = parts.key;
     this.tokenizer = parts.tokenizer;
@@ -93,7 +105,8 @@ export class Encoder {
     const { files, tokenizer, ...described } = await describeEncoder(folder, options);
     const graph = await loadGraph(files.model);
     checkVocabulary(graph, tokenizer, folder);
-    return Encoder.of(graph, { ...options, ...described, tokenizer, name: files.model });
+    const positions = positionsOf(files.config);
+    return Encoder.of(graph, { ...options, ...described, positions, tokenizer, name: files.model });
   }
 
   /** An encoder of a graph in hand; the graph is changed: pooling is appended to it. */
@@ -104,6 +117,8 @@ export class Encoder {
       pooling: Pooling;
       normalize: boolean;
       maxLength: number;
+      /** Tokens that it has positions for: texts are cut there whatever is asked for. */
+      positions?: number;
       /** Of the graph's weights. */
       hash: string;
       name: string;
@@ -111,18 +126,40 @@ export class Encoder {
   ): Promise<Encoder> {
     const { tokenizer, pooling, maxLength, hash, name } = options;
     appendPooling(graph, pooling, options.normalize, name);
+    const bytesAToken = forwardBytes(graph);
     const session = await Session.load(graph, options.session, name);
     const key = encoderKey({ hash, tokenizer, pooling, normalize: options.normalize });
     const parts = { dimensions: 0, key, tokenizer, maxLength };
-    const encoder = new Encoder(parts, session, options.batchTokens ?? batchTokens(options.session));
+    const { positions = Number.POSITIVE_INFINITY } = options;
+    const encoder = new Encoder(
+      parts,
+      session,
+      options.batchTokens ?? batchTokens(options.session),
+      positions,
+      bytesAToken,
+    );
     const probe = await encoder.run([tokenizer.encode('a', 8)]);
     return Object.assign(encoder, { dimensions: probe.dims[1] });
   }
 
-  /** @returns [n, dimensions] row-major, in the order of the texts; equal texts are encoded once */
+  /** @returns [n, dimensions] row-major, in the order of the texts; equal texts near each other are encoded once */
   async encode(texts: readonly string[] | Texts, options: EncodeOptions = {}): Promise<Float32Array> {
     const text = Array.isArray(texts) ? (i: number) => (texts as string[])[i] : (i: number) => (texts as Texts).text(i);
-    const maxLength = options.maxLength ?? this.maxLength;
+    if (texts.length <= CHUNK) return this.encodeChunk({ length: texts.length, text }, options);
+    // Only so many texts are held as tokens at a time: a corpus of millions costs its embeddings and nothing more.
+    const out = new Float32Array(texts.length * this.dimensions);
+    for (let at = 0; at < texts.length; at += CHUNK) {
+      const part = { length: Math.min(CHUNK, texts.length - at), text: (i: number) => text(at + i) };
+      const onProgress =
+        options.onProgress && ((p: Progress) => options.onProgress?.({ ...p, done: at + p.done, total: texts.length }));
+      out.set(await this.encodeChunk(part, { ...options, onProgress }), at * this.dimensions);
+    }
+    return out;
+  }
+
+  private async encodeChunk(texts: Texts, options: EncodeOptions): Promise<Float32Array> {
+    const text = (i: number): string => texts.text(i);
+    const maxLength = Math.min(options.maxLength ?? this.maxLength, this.positions);
     const first = new Map<string, number>();
     const sameAs = new Int32Array(texts.length);
     const unique: number[] = [];
@@ -152,10 +189,11 @@ export class Encoder {
     const D = this.dimensions;
     const out = new Float32Array(tokens.length * D);
     let done = 0;
-    for (const batch of lengthBatches(
-      tokens.map((t) => t.ids.length),
-      this.batchTokens,
-    )) {
+    const lengths = tokens.map((t) => t.ids.length);
+    const longest = lengths.reduce((a, b) => Math.max(a, b), 1);
+    const most = tokensWithin(this.batchTokens, options.memory, this.bytesAToken(longest));
+    if (most < this.batchTokens) this.tell(most, options);
+    for (const batch of lengthBatches(lengths, most)) {
       options.signal?.throwIfAborted();
       const vectors = (await this.run(batch.map((i) => tokens[i]))).data as Float32Array;
       for (const [r, i] of batch.entries()) out.set(vectors.subarray(r * D, (r + 1) * D), i * D);
@@ -163,6 +201,16 @@ export class Encoder {
       options.onProgress?.({ stage: options.stage ?? 'encode', done, total: tokens.length, unit: 'texts' });
     }
     return out;
+  }
+
+  private told = false;
+
+  /** Says once that batches are smaller than they would be. */
+  private tell(tokens: number, { onProgress, stage = 'encode' }: EncodeOptions): void {
+    if (this.told || !onProgress) return;
+    this.told = true;
+    const note = `memory: texts are encoded ${tokens} padded tokens at a time instead of ${this.batchTokens}`;
+    onProgress({ stage, done: 0, unit: 'texts', note });
   }
 
   async dispose(): Promise<void> {

@@ -70,6 +70,12 @@ export async function readModelFolder(path: string, watch: Watch = {}): Promise<
   };
 }
 
+/** Positions that a model's config says it has: longer texts cannot be read. */
+export function positionsOf(config: Record<string, unknown>): number {
+  const { max_position_embeddings: stated } = config;
+  return typeof stated === 'number' && stated > 0 ? stated : Number.POSITIVE_INFINITY;
+}
+
 function poolingOf(config: Record<string, unknown>): Pooling {
   const mode = String(config.pooling_mode ?? '');
   if (config.pooling_mode_cls_token || mode === 'cls') return 'cls';

@@ -6,6 +6,7 @@ import { lengthBatches, padBatch } from '../data/batches.ts';
 import { type PairLimits, TextTokenizer } from '../data/tokenizer.ts';
 import { loadGraph } from '../engine/graph/proto.ts';
 import type { Tensor } from '../engine/graph/tensor.ts';
+import { forwardBytes, tokensWithin } from '../engine/runtime/memory.ts';
 import { batchTokens, Session, type SessionOptions } from '../engine/runtime/session.ts';
 import { checkVocabulary } from '../students/encoder.ts';
 import { modelHash, readModelFolder } from '../students/folder.ts';
@@ -54,14 +55,26 @@ export async function crossEncoder(folder: string, options: CrossEncoderOptions 
       expected: 'logits',
       remedy: 'give a cross-encoder (a sequence classification model), or use teacher.kind dual-encoder',
     });
+  const bytesAToken = forwardBytes(graph);
   const session = await Session.load(graph, options.session, files.model);
 
-  async function scoreChunk(pairs: readonly Pair[], into: Float32Array, signal?: AbortSignal): Promise<void> {
+  let told = false;
+  async function scoreChunk(
+    pairs: readonly Pair[],
+    into: Float32Array,
+    { signal, memory, onProgress }: Watch,
+  ): Promise<void> {
     const tokens = pairs.map((p) => tokenizer.encodePair(p.query, p.document, limits));
-    for (const batch of lengthBatches(
-      tokens.map((t) => t.ids.length),
-      options.batchTokens ?? batchTokens(options.session),
-    )) {
+    const lengths = tokens.map((t) => t.ids.length);
+    const longest = lengths.reduce((a, b) => Math.max(a, b), 1);
+    const wanted = options.batchTokens ?? batchTokens(options.session);
+    const most = tokensWithin(wanted, memory, bytesAToken(longest));
+    if (most < wanted && !told && onProgress) {
+      told = true;
+      const note = `memory: pairs are scored ${most} padded tokens at a time instead of ${wanted}`;
+      onProgress({ stage: 'score', done: 0, unit: 'pairs', note });
+    }
+    for (const batch of lengthBatches(lengths, most)) {
       signal?.throwIfAborted();
       const b = padBatch(
         batch.map((i) => tokens[i]),
@@ -95,7 +108,7 @@ export async function crossEncoder(folder: string, options: CrossEncoderOptions 
     async score(pairs, watch: Watch = {}) {
       const scores = new Float32Array(pairs.length);
       for (let at = 0; at < pairs.length; at += CHUNK) {
-        await scoreChunk(pairs.slice(at, at + CHUNK), scores.subarray(at, at + CHUNK), watch.signal);
+        await scoreChunk(pairs.slice(at, at + CHUNK), scores.subarray(at, at + CHUNK), watch);
         watch.onProgress?.({
           stage: 'score',
           done: Math.min(pairs.length, at + CHUNK),

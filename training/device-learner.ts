@@ -144,8 +144,8 @@ export class DeviceLearner implements Learner {
     this.updates = updates;
   }
 
-  /** Gradients do not leave the device. */
-  notFinite(): undefined {
+  /** Nothing but losses leaves the device. */
+  async notFinite(): Promise<undefined> {
     return undefined;
   }
 

@@ -1,4 +1,5 @@
 /** @file What the training loop trains with: gradients and the optimizer, on the host or on a device. */
+import { allFinite } from '../common/finite.ts';
 import type { Tensor } from '../engine/graph/tensor.ts';
 import { GradientSum } from './accumulate.ts';
 import { AdamW, type AdamWOptions, type Moments } from './adamw.ts';
@@ -26,8 +27,11 @@ export interface Learner<B = StepBatch> {
   setWeights(weights: ReadonlyMap<string, Tensor>): Promise<void>;
   state(): Promise<LearnerState>;
   restore(state: LearnerState, updates: number): Promise<void>;
-  /** The first weight whose gradient was not finite in the last step, where that is known. */
-  notFinite(): string | undefined;
+  /**
+   * What was not finite first in a step made with the weights as they are, where that can be known: a value of the graph, or
+   * the gradient of a weight.
+   */
+  notFinite(batches: readonly B[], first: number): Promise<string | undefined>;
   release(): Promise<void>;
 }
 
@@ -35,6 +39,8 @@ export interface Learner<B = StepBatch> {
 export interface GradientGraph<B> {
   readonly parameters: readonly Parameter[];
   run(batch: B, step?: number): Promise<StepResult>;
+  /** The first value of a step that is not finite, where it can be found. */
+  inspect?(batch: B, step: number): Promise<string | undefined>;
   release(): Promise<void>;
 }
 
@@ -100,8 +106,13 @@ export class HostLearner<B = StepBatch> implements Learner<B> {
     return { weight: p.data, ...(this.optimizer.moments.get(p.name) as Moments) };
   }
 
-  notFinite(): string | undefined {
-    return this.parameters.find((p) => p.gradient?.some((g) => !Number.isFinite(g)))?.name;
+  async notFinite(batches: readonly B[], first: number): Promise<string | undefined> {
+    for (const [i, batch] of batches.entries()) {
+      const found = await this.graph.inspect?.(batch, first + i);
+      if (found) return found;
+    }
+    const name = this.parameters.find((p) => p.gradient && !allFinite(p.gradient))?.name;
+    return name && `the gradient of '${name}'`;
   }
 
   async release(): Promise<void> {

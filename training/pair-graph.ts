@@ -7,6 +7,7 @@ import { Graph, type Value } from '../engine/graph/ir.ts';
 import { normalize } from '../engine/graph/normalize.ts';
 import { trainableConstants } from '../engine/graph/parameters.ts';
 import { castFloat, sizeOf, type Tensor, tensor } from '../engine/graph/tensor.ts';
+import { firstNotFiniteValue } from '../engine/runtime/not-finite.ts';
 import { probe } from '../engine/runtime/probe.ts';
 import { Session, type SessionOptions } from '../engine/runtime/session.ts';
 import { type LossInputs, reduce } from '../losses/loss.ts';
@@ -23,6 +24,8 @@ export interface PairGraphOptions {
 }
 
 export interface PairBatch {
+  /** Positions of the batch's examples. */
+  exampleIds: readonly number[];
   /** The step's pairs, in groups of like length. */
   pairs: readonly TokenBatch[];
   /** [B, N] each candidate's position among the pairs, in the order of the groups; 0 for padding. */
@@ -65,8 +68,12 @@ export class PairGraph {
     return new PairGraph(built, await Session.load(built.graph, options.session, 'the training graph'));
   }
 
-  /** Runs forward and backward once: `parameters[i].gradient` and `.rows` then hold the gradients. */
-  async run(batch: PairBatch): Promise<StepResult> {
+  /** The first value of a batch's step that is not finite; runs the step again. */
+  inspect(batch: PairBatch): Promise<string | undefined> {
+    return firstNotFiniteValue(this.built.graph, this.feedsOf(batch));
+  }
+
+  private feedsOf(batch: PairBatch): Record<string, Tensor> {
     const feeds: Record<string, Tensor> = {
       ...this.feeds,
       places: batch.places,
@@ -77,7 +84,12 @@ export class PairGraph {
     for (const [g, { rows, length, ids, mask, typeIds }] of batch.pairs.entries())
       for (const [i, data] of [ids, mask, typeIds].entries())
         feeds[`pairs${g}.${TOKEN_INPUTS[i]}`] = { dtype: 'int64', dims: [rows, length], data };
-    const wanted = Object.fromEntries(this.session.inputs.map((name) => [name, feeds[name]]));
+    return Object.fromEntries(this.session.inputs.map((name) => [name, feeds[name]]));
+  }
+
+  /** Runs forward and backward once: `parameters[i].gradient` and `.rows` then hold the gradients. */
+  async run(batch: PairBatch): Promise<StepResult> {
+    const wanted = this.feedsOf(batch);
     const results = await this.session.run(wanted, this.into);
     for (const p of this.parameters) {
       const rows = this.built.rows.get(p.name);

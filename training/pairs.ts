@@ -61,6 +61,7 @@ export function makePairBatch(source: PairSource, step: number, options: PairBat
   const groups = Math.min(options.groups, pairs.length);
   const bound = (g: number): number => Math.floor((g * pairs.length) / groups);
   return {
+    exampleIds: chosen,
     pairs: Array.from({ length: groups }, (_, g) =>
       padBatch(
         pairs.slice(bound(g), bound(g + 1)).map((p) => p.tokens),

@@ -4,6 +4,7 @@ import type { Gradient } from '../engine/autodiff/differentiate.ts';
 import { Expr } from '../engine/expressions/expr.ts';
 import { Graph, type Node, type Value } from '../engine/graph/ir.ts';
 import type { Tensor } from '../engine/graph/tensor.ts';
+import { firstNotFiniteValue } from '../engine/runtime/not-finite.ts';
 import { Session, type SessionOptions } from '../engine/runtime/session.ts';
 import type { EncoderGraph } from './encoder-graph.ts';
 import type { LossGraph } from './loss-graph.ts';
@@ -43,6 +44,7 @@ export async function wholePlan(
       const number = (name: string): number => Number(results[name].data[0]);
       return { loss: number(built.total), terms: built.terms.map(number) };
     },
+    inspect: (batch) => firstNotFiniteValue(built.graph, { ...weights, ...batch.losses, ...groupFeeds(batch) }),
     release: () => running.release(),
   };
 }

@@ -36,6 +36,8 @@ export interface Plan {
   readonly graph: Graph;
   /** Leaves the gradients in the parameters. */
   run(batch: PackedBatch): Promise<StepResult>;
+  /** The first value of a batch's step that is not finite, where it can be found. */
+  inspect?(batch: PackedBatch): Promise<string | undefined>;
   release(): Promise<void>;
 }
 

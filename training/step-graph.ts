@@ -107,6 +107,11 @@ export class StepGraph {
     return this.plan.run(packStep(batch, this.options, this.table, this.sites, step));
   }
 
+  /** The first value of that step that is not finite, where it can be found; runs the step again. */
+  async inspect(batch: StepBatch, step: number): Promise<string | undefined> {
+    return this.plan.inspect?.(packStep(batch, this.options, this.table, this.sites, step));
+  }
+
   async release(): Promise<void> {
     await this.plan.release();
   }

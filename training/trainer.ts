@@ -1,8 +1,8 @@
 /** @file The training loop: batch, one session run, one optimizer step; best weights kept by dev score; state saved now and then. */
-import { FaultError } from '../common/errors.ts';
 import type { Watch } from '../common/progress.ts';
 import type { Tensor } from '../engine/graph/tensor.ts';
 import type { Learner } from './learner.ts';
+import { notFinite } from './not-finite.ts';
 import { learningRateAt, type Schedule } from './schedule.ts';
 import { type KeptArrays, type RunState, StateFolder, type StateKey, type TrainingLogEntry } from './state.ts';
 import type { StepBatch } from './step-graph.ts';
@@ -26,7 +26,7 @@ export interface TrainOptions {
   saveEvery?: number;
   /** Batches whose gradients make one step together; 1 by default. */
   accumulate?: number;
-  /** What to do where a loss or gradient is not finite. */
+  /** What to do where a loss or gradient is not finite; where weights are not, training stops anyway. */
   onNonFinite?: 'stop' | 'skip';
   /** Names of the loss terms, for messages. */
   terms?: readonly string[];
@@ -52,6 +52,7 @@ export interface TrainResult {
   weights: ReadonlyMap<string, Tensor>;
   bestStep: number;
   bestScore: number | undefined;
+  /** One entry a step; of more than 10,000 steps every second of the earlier ones, and so on. */
   log: TrainingLogEntry[];
   evaluations: { step: number; score: number }[];
   skipped: number;
@@ -120,8 +121,9 @@ export async function train<B = StepBatch>(
       const learningRate = learningRateAt(run.step, options.schedule);
       const { loss, terms, gradientNorm } = await learner.step(drawn, run.step * accumulate, learningRate);
       if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
-        const error = await notFinite(run.step, { loss, terms, drawn }, learner, batches, options);
-        if (options.onNonFinite !== 'skip') {
+        const seen = { step: run.step, first: run.step * accumulate, loss, terms, drawn };
+        const error = await notFinite(seen, learner, batches, options.terms);
+        if (options.onNonFinite !== 'skip' || error.lasting) {
           await state?.save(run);
           throw error;
         }
@@ -131,6 +133,7 @@ export async function train<B = StepBatch>(
       run.step++;
       const seconds = (performance.now() - started) / 1000;
       run.log.push({ step: run.step, loss, terms, gradientNorm, learningRate, seconds });
+      if (run.log.length > MOST_LOGGED) run.log = run.log.filter((_, i) => i % 2 === 0);
       tell(run.step, { loss: smoothed(run.log) });
     }
   } catch (error) {
@@ -153,51 +156,11 @@ export async function train<B = StepBatch>(
   };
 }
 
+/** Entries that a log has at most, an even number: a curve needs no more, and the memory of a long training must not grow. */
+const MOST_LOGGED = 10_000;
+
 /** The mean loss of the last steps, so that the figure on the screen does not jump. */
 function smoothed(log: readonly TrainingLogEntry[]): number {
   const recent = log.slice(-20).filter((e) => Number.isFinite(e.loss));
   return recent.reduce((s, e) => s + e.loss, 0) / recent.length;
-}
-
-/** A step whose loss or gradient is not finite: what was seen first, and in which batch. */
-class NotFinite extends FaultError {
-  readonly what: string;
-  constructor(step: number, what: string) {
-    super({
-      code: 'train.not-finite',
-      subject: `training stopped at step ${step + 1}: ${what}`,
-      remedy:
-        'lower train.learningRate or set train.onNonFinite to skip, with which the same command goes on; the state before this step is kept',
-    });
-    this.what = what;
-  }
-}
-
-async function notFinite<B>(
-  step: number,
-  { loss, terms, drawn }: { loss: number; terms: readonly number[]; drawn: readonly B[] },
-  learner: Learner<B>,
-  batches: Batches<B>,
-  options: TrainOptions,
-): Promise<NotFinite> {
-  const bad = (data: ArrayLike<number>): boolean => !Array.prototype.every.call(data, Number.isFinite);
-  const input = drawn.flatMap((b) => [...(batches.arrays?.(b) ?? [])]).find(([, data]) => bad(data))?.[0];
-  const weight = [...(await learner.weights())].find(([, t]) => bad(t.data as Float32Array))?.[0];
-  const gradient = learner.notFinite();
-  const term = terms.findIndex((t) => !Number.isFinite(t));
-  const where =
-    term >= 0
-      ? `the loss term ${options.terms?.[term] ?? term} is ${terms[term]}`
-      : Number.isFinite(loss)
-        ? 'a gradient is not finite'
-        : `the loss is ${loss}`;
-  const first =
-    (input && `the batch's '${input}'`) ??
-    (weight && `the weight '${weight}'`) ??
-    (gradient && `the gradient of '${gradient}'`);
-  const ids = drawn.flatMap((b) => [...(batches.ids?.(b) ?? [])]);
-  const queries = ids.length
-    ? ` (queries ${ids.slice(0, 8).join(', ')}${ids.length > 8 ? `, ${ids.length - 8} more` : ''})`
-    : '';
-  return new NotFinite(step, `${where}${first ? `, the first tensor that is not finite is ${first}` : ''}${queries}`);
 }

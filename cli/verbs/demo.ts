@@ -10,9 +10,10 @@ export const demo: Verb = ({ out, err, signal }) =>
     .option('--quick', 'a smaller world and shorter training')
     .option('--folder <dir>', 'where data, teacher, config, checkpoint and reports are left', 'demo')
     .option('--seed <n>', 'of the world and all that follows', Number, 0)
+    .option('--memory <size>', 'limit that batches are chosen by, e.g. 4GB')
     .option('--json', 'print the report as JSON')
     .addHelpText('after', '\nExample:\n  distill demo\n  distill run demo/distill.yaml --set train.steps=800')
-    .action(async (options: { quick?: boolean; folder: string; seed: number; json?: boolean }) => {
+    .action(async (options: { quick?: boolean; folder: string; seed: number; memory?: string; json?: boolean }) => {
       const { demo } = await import('../../pipelines/demo/demo.ts');
       const { renderSystems } = await import('../report.ts');
       const onProgress = progressReporter(err);

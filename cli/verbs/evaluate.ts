@@ -18,6 +18,7 @@ export const evaluate: Verb = ({ out, err, signal }) =>
     .option('--dtype <names>', 'model files to evaluate, the first as the student: fp32, fp16, int8, q4, or all')
     .option('--baseline <run>', "another system's run file to compare with")
     .option('--index <kind>', "measure an approximate index beside exact search: 'usearch'")
+    .option('--memory <size>', 'limit that batches are chosen by, e.g. 4GB')
     .option('--no-cost', 'leave out timing')
     .option('--seed <n>', 'for resampling', Number, 0)
     .option('--run <file>', "write the student's TREC run")

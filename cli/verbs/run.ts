@@ -9,27 +9,36 @@ export const run: Verb = ({ out, err, signal }) =>
     .argument('<file>', 'YAML file with the options')
     .option('--set <key=value>', 'override an option of the file; may be given again', collect, [])
     .option('--output <dir>', 'folder for artefacts, checkpoint and report')
+    .option('--memory <size>', 'limit that batches are chosen by, e.g. 4GB')
     .option('--dry-run', 'do nothing but say what would be done, what of an earlier run would be used, and why')
     .option('--json', 'print the report, or what would be done, as JSON')
     .addHelpText(
       'after',
-      '\nExample:\n  distill run distill.yaml --set train.epochs=2 --output runs/two-epochs\n  distill run distill.yaml --set train.learningRate=1e-4 --dry-run',
+      '\nExample:\n  distill run distill.yaml --set train.epochs=2 --output runs/two-epochs --memory 4GB\n  distill run distill.yaml --set train.learningRate=1e-4 --dry-run',
     )
-    .action(async (file: string, options: { set: string[]; output?: string; dryRun?: boolean; json?: boolean }) => {
-      const { readConfig } = await import('../../pipelines/config-file.ts');
-      const { distill } = await import('../../pipelines/distill.ts');
-      const { renderPlan, renderReport } = await import('../report.ts');
-      const sets = options.output ? [...options.set, `output=${JSON.stringify(options.output)}`] : options.set;
-      const config = readConfig(file, sets);
-      const onProgress = progressReporter(err);
-      if (options.dryRun) {
-        const { planRun } = await import('../../pipelines/plan.ts');
-        const plan = await planRun(config, { onProgress, signal });
+    .action(
+      async (
+        file: string,
+        options: { set: string[]; output?: string; memory?: string; dryRun?: boolean; json?: boolean },
+      ) => {
+        const { readConfig } = await import('../../pipelines/config-file.ts');
+        const { distill } = await import('../../pipelines/distill.ts');
+        const { renderPlan, renderReport } = await import('../report.ts');
+        const own = (['output', 'memory'] as const).flatMap((key) =>
+          options[key] === undefined ? [] : [`${key}=${JSON.stringify(options[key])}`],
+        );
+        const sets = [...options.set, ...own];
+        const config = readConfig(file, sets);
+        const onProgress = progressReporter(err);
+        if (options.dryRun) {
+          const { planRun } = await import('../../pipelines/plan.ts');
+          const plan = await planRun(config, { onProgress, signal });
+          onProgress.end();
+          out.write(options.json ? `${JSON.stringify(plan)}\n` : renderPlan(plan));
+          return;
+        }
+        const report = await distill(config, { onProgress, signal });
         onProgress.end();
-        out.write(options.json ? `${JSON.stringify(plan)}\n` : renderPlan(plan));
-        return;
-      }
-      const report = await distill(config, { onProgress, signal });
-      onProgress.end();
-      out.write(options.json ? `${JSON.stringify(report)}\n` : renderReport(report));
-    });
+        out.write(options.json ? `${JSON.stringify(report)}\n` : renderReport(report));
+      },
+    );

@@ -10,14 +10,21 @@ export const score: Verb = ({ out, err, signal }) =>
     .option('--split <name>', 'judgements whose queries are scored', 'train')
     .option('--scores <file>', 'file written: query-id, corpus-id, score', 'teacher-scores.tsv')
     .option('--set <key=value>', 'override an option of the file; may be given again', collect, [])
+    .option('--memory <size>', 'limit that batches are chosen by, e.g. 4GB')
     .option('--json', 'print the counts as JSON')
     .addHelpText('after', '\nExample:\n  distill score distill.yaml --split train --scores teacher-scores-train.tsv')
-    .action(async (file: string, options: { split: string; scores: string; set: string[]; json?: boolean }) => {
-      const { readConfig } = await import('../../pipelines/config-file.ts');
-      const { score } = await import('../../pipelines/score.ts');
-      const onProgress = progressReporter(err);
-      const report = await score(readConfig(file, options.set), options.split, options.scores, { onProgress, signal });
-      onProgress.end();
-      const said = `${report.pairs} pairs of ${report.queries} queries scored into ${report.file}`;
-      out.write(`${options.json ? JSON.stringify(report) : said}\n`);
-    });
+    .action(
+      async (
+        file: string,
+        options: { split: string; scores: string; set: string[]; memory?: string; json?: boolean },
+      ) => {
+        const { readConfig } = await import('../../pipelines/config-file.ts');
+        const { score } = await import('../../pipelines/score.ts');
+        const sets = options.memory ? [...options.set, `memory=${JSON.stringify(options.memory)}`] : options.set;
+        const onProgress = progressReporter(err);
+        const report = await score(readConfig(file, sets), options.split, options.scores, { onProgress, signal });
+        onProgress.end();
+        const said = `${report.pairs} pairs of ${report.queries} queries scored into ${report.file}`;
+        out.write(`${options.json ? JSON.stringify(report) : said}\n`);
+      },
+    );

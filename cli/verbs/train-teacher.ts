@@ -1,6 +1,5 @@
 /** @file `distill train-teacher`: a cross-encoder trained on labels. */
 import { Command } from 'commander';
-import { InputError } from '../../common/errors.ts';
 import { duration, progressReporter } from '../progress.ts';
 import { collect, type Verb } from '../verb.ts';
 
@@ -29,17 +28,15 @@ export const trainTeacher: Verb = ({ out, err, signal }) =>
       '\nExample:\n  distill train-teacher --data data/debian --model models/minilm-l6 --set train.steps=300 --output runs/teacher',
     )
     .action(async ({ set, json, fresh, candidates, ...given }: Options) => {
+      const { applySet } = await import('../../pipelines/config-file.ts');
       const { trainTeacher } = await import('../../pipelines/train-teacher.ts');
       const onProgress = progressReporter(err);
-      const options = await withSets(
-        {
-          ...given,
-          ...(fresh ? { fresh: {} } : {}),
-          ...(candidates ? { candidates: { source: 'given', files: { train: candidates } }, dev: null } : {}),
-        },
-        set,
-      );
-      const report = await trainTeacher(options as unknown as Parameters<typeof trainTeacher>[0], {
+      const options: unknown = set.reduce(applySet, {
+        ...given,
+        ...(fresh ? { fresh: {} } : {}),
+        ...(candidates ? { candidates: { source: 'given', files: { train: candidates } }, dev: null } : {}),
+      });
+      const report = await trainTeacher(options as Parameters<typeof trainTeacher>[0], {
         onProgress,
         signal,
       });
@@ -59,27 +56,3 @@ export const trainTeacher: Verb = ({ out, err, signal }) =>
             ].join('\n'),
       );
     });
-
-/** `a.b=value` texts put into an object; values are read as YAML. */
-async function withSets(options: Record<string, unknown>, sets: readonly string[]): Promise<Record<string, unknown>> {
-  const { parse } = await import('yaml');
-  const all = structuredClone(options);
-  for (const set of sets) {
-    const at = set.indexOf('=');
-    const keys = set.slice(0, at).split('.');
-    if (at < 1 || keys.some((k) => ['__proto__', 'constructor', 'prototype'].includes(k)))
-      throw new InputError({
-        code: 'config.set',
-        subject: `--set '${set}'`,
-        expected: 'key=value',
-        remedy: 'e.g. --set train.steps=300',
-      });
-    let here = all;
-    for (const key of keys.slice(0, -1)) {
-      if (!here[key] || typeof here[key] !== 'object') here[key] = {};
-      here = here[key] as Record<string, unknown>;
-    }
-    here[keys[keys.length - 1]] = parse(set.slice(at + 1));
-  }
-  return all;
-}

@@ -30,7 +30,7 @@ ${tradeOffs(figures, metric)}
 ${(figures.comparisons ?? []).map((c) => comparison(c, figures, metric))}
 ${figures.fidelity && section('Fidelity', note('How closely the student repeats the teacher on the same candidates, whatever the labels say.'), table(fidelityTable(figures.fidelity)))}
 ${(figures.calibration || figures.geometry) && section('Calibration and geometry', table(calibrationTable(figures)))}
-${figures.cost?.length && section('Cost', table(costTable(figures.cost)), figures.speedFactor && note(`The teacher takes ${figures.speedFactor.toFixed(0)} times as long to re-rank a query's candidates as the student to embed the query.`))}
+${figures.cost && figures.cost.length > 0 && section('Cost', table(costTable(figures.cost)), figures.speedFactor && note(`The teacher takes ${figures.speedFactor.toFixed(0)} times as long to re-rank a query's candidates as the student to embed the query.`))}
 ${figures.index && indexSection(figures.index)}
 ${curves(figures, metric)}
 ${training(figures)}

@@ -15,6 +15,8 @@ export interface DemoOptions {
   /** A smaller world and shorter training: under 40 seconds on two cores. */
   quick?: boolean;
   seed?: number;
+  /** Limit that batches are chosen by, e.g. `4GB`. */
+  memory?: string;
 }
 
 export interface DemoReport {
@@ -62,7 +64,7 @@ const METRICS = ['ndcg@10', 'mrr@10', 'recall@100'];
  * folder, with the config that repeats the distillation.
  */
 export async function demo(options: DemoOptions = {}, watch: Watch = {}): Promise<DemoReport> {
-  const { folder = 'demo', quick = false, seed = 0 } = options;
+  const { folder = 'demo', quick = false, seed = 0, memory } = options;
   if (!Number.isInteger(seed) || seed < 0)
     throw new InputError({ code: 'demo.seed', subject: `seed ${seed}`, expected: 'a whole number from 0 on' });
   const size = quick ? quickSize : full;
@@ -76,10 +78,10 @@ export async function demo(options: DemoOptions = {}, watch: Watch = {}): Promis
   const teacher = await trainTeacher(teacherOptions(folder, size, seed), watch);
 
   note('student on labels alone');
-  const labels = await distill(labelsOptions(folder, size, seed), watch);
+  const labels = await distill({ ...labelsOptions(folder, size, seed), memory }, watch);
 
   note('student distilled from the teacher');
-  const config = distillOptions(folder, size, seed);
+  const config = { ...distillOptions(folder, size, seed), ...(memory && { memory }) };
   await writeWhole(join(folder, 'distill.yaml'), distillYaml(config));
   const distilled = await distill(config, watch);
 

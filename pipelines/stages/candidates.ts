@@ -114,6 +114,24 @@ async function nearest(
   return queries.map((_, i) => Array.from(hits.indices.subarray(i * hits.k, (i + 1) * hits.k)));
 }
 
+/** Lists without the candidates that have no score; a query that has none left keeps its place. @returns how many were left out */
+export function withoutUnscored(lists: CandidateLists): { lists: CandidateLists; leftOut: number } {
+  const leftOut = lists.scores.reduce((n, s) => n + Number(!Number.isFinite(s)), 0);
+  if (!leftOut) return { lists, leftOut };
+  const kept = candidateLists(
+    Array.from(lists.queries, (query, i) => {
+      const own = Array.from({ length: lists.offsets[i + 1] - lists.offsets[i] }, (_, k) => lists.offsets[i] + k);
+      const scored = own.filter((at) => Number.isFinite(lists.scores[at]));
+      return {
+        query,
+        documents: scored.map((at) => lists.documents[at]),
+        scores: scored.map((at) => lists.scores[at]),
+      };
+    }),
+  );
+  return { lists: kept, leftOut };
+}
+
 /** Every candidate beside its query, in order. */
 export function pairsOf(
   lists: Pick<CandidateLists, 'queries' | 'offsets' | 'documents'>,

@@ -66,10 +66,12 @@ function calibration({ qrels, student, teacher, seed }: DiagnoseInput): Calibrat
   };
 }
 
-function geometry({ dataset, qrels, vectors, seed }: DiagnoseInput): GeometryFigures {
+/** Absent where there are no two documents to compare. */
+function geometry({ dataset, qrels, vectors, seed }: DiagnoseInput): GeometryFigures | undefined {
   const { dimensions, documents, queries, positions } = vectors;
   const random = Random.of(seed, 'geometry');
   const m = documents.length / dimensions;
+  if (m < 2) return undefined;
   const take = (of: Float32Array, rows: readonly number[]): { dimensions: number; data: Float32Array } => {
     const data = new Float32Array(rows.length * dimensions);
     for (const [i, r] of rows.entries()) data.set(of.subarray(r * dimensions, (r + 1) * dimensions), i * dimensions);

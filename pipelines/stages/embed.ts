@@ -1,5 +1,6 @@
 /** @file The teacher's embeddings that a run matches or inherits. */
 import { FaultError } from '../../common/errors.ts';
+import { allFinite } from '../../common/finite.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
 import { specialTokens } from '../../students/static.ts';
@@ -16,6 +17,34 @@ export interface Targets {
 
 /** Embeds what the losses match and what is searched, and nothing else. */
 export async function embedTargets(job: Job, dataset: Dataset, queries: Int32Array): Promise<Targets> {
+  const targets = await embedWanted(job, dataset, queries);
+  for (const [name, table] of Object.entries(targets) as [string, Embeddings][]) {
+    const rows = countBad(table);
+    if (!rows) continue;
+    // A document that is searched cannot be left out as a step can.
+    if (job.frozenDocuments && name === 'documents')
+      throw new FaultError({
+        code: 'teacher.not-finite',
+        subject: `the embeddings of ${rows} of ${dataset.documents.length} documents are not finite, and the student searches them`,
+        remedy: 'mend the embedder, or remove these documents',
+      });
+    job.warn(
+      `teacher.not-finite-${name}`,
+      `the embeddings of ${rows} ${name} are not finite; steps that read them are left out`,
+    );
+  }
+  return targets;
+}
+
+/** Rows with a number that is not finite. */
+function countBad({ dimensions, data }: Embeddings): number {
+  if (allFinite(data)) return 0;
+  let rows = 0;
+  for (let at = 0; at < data.length; at += dimensions) rows += Number(!allFinite(data.subarray(at, at + dimensions)));
+  return rows;
+}
+
+async function embedWanted(job: Job, dataset: Dataset, queries: Int32Array): Promise<Targets> {
   const { frozenDocuments, needs, watch } = job;
   const targets: Targets = {};
   const before = job.asked();

@@ -9,6 +9,7 @@ import type { Pair, Teacher } from '../../teachers/teacher.ts';
 
 export const textsAt = (dataset: Dataset, queries: readonly number[]): Texts => ({
   length: queries.length,
+  ids: queries.map((q) => dataset.queries.ids[q]),
   text: (i) => dataset.queries.text(queries[i]),
 });
 
@@ -103,7 +104,10 @@ export async function rerank(dataset: Dataset, run: Run, teacher: Teacher, watch
   let at = 0;
   const reranked = new Map<string, { ids: readonly string[]; scores: Float32Array }>();
   for (const [q, { ids }] of run) {
-    reranked.set(q, { ids, scores: scores.subarray(at, at + ids.length) });
+    const own = scores.subarray(at, at + ids.length);
+    // What the teacher cannot say a number of is not found by it.
+    const known = Array.from(own.keys()).filter((i) => Number.isFinite(own[i]));
+    reranked.set(q, { ids: known.map((i) => ids[i]), scores: Float32Array.from(known, (i) => own[i]) });
     at += ids.length;
   }
   return reranked;

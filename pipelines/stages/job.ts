@@ -10,9 +10,11 @@ import type { Config } from '../config.ts';
 import { loadLosses, needsOf } from '../config-losses.ts';
 import { type StageKeys, type StageName, stageKeys, stagesOf } from './keys.ts';
 import { Ledger } from './ledger.ts';
+import { withMemory } from './memory.ts';
 import { claimOutput } from './output.ts';
 import { openTeachers, type Teachers } from './teachers.ts';
 import { VERSION } from './version.ts';
+import { warnOfData } from './warnings.ts';
 
 export interface Job {
   readonly config: Config;
@@ -44,6 +46,9 @@ export interface Job {
   stage<T>(name: string, work: () => T | Promise<T>): Promise<T>;
   /** Says something worth keeping. */
   note(text: string): void;
+  /** Says that something is probably wrong, with figures; it stands in the report too. The same code again replaces it. */
+  warn(code: string, text: string): void;
+  readonly warnings: ReadonlyMap<string, string>;
   /** A path under the output folder. */
   path(...names: string[]): string;
 }
@@ -59,6 +64,11 @@ export async function withJob<T>(config: Config, watch: Watch, work: (job: Job) 
     return result;
   };
   const note = (text: string): void => watch.onProgress?.({ stage: 'run', done: 0, unit: 'stages', note: text });
+  const warnings = new Map<string, string>();
+  const warn: Job['warn'] = (code, text) => {
+    warnings.set(code, text);
+    note(`warning: ${text}`);
+  };
   const frozenDocuments = config.student.towers === 'query';
   const losses = await loadLosses(config.losses, frozenDocuments, config.matryoshka, config.folder);
   const unlock = await claimOutput(config, VERSION);
@@ -74,6 +84,8 @@ export async function withJob<T>(config: Config, watch: Watch, work: (job: Job) 
       `${dataset.documents.length} documents, ${dataset.queries.length} queries, splits ${dataset.splits.join(', ')}`,
     );
     for (const text of dataset.notes ?? []) note(text);
+    warnOfData(config, dataset, warn);
+    const limited = await withMemory(config, dataset, watch, note);
     const { teacher, embedder, uncached, asked, close } = await stage('open teachers', () =>
       openTeachers(config, dataset),
     );
@@ -86,7 +98,7 @@ export async function withJob<T>(config: Config, watch: Watch, work: (job: Job) 
       await ledger.record('data', keys.data, []);
       return await work({
         config,
-        watch,
+        watch: limited,
         dataset,
         teacher,
         embedder,
@@ -102,6 +114,8 @@ export async function withJob<T>(config: Config, watch: Watch, work: (job: Job) 
         seconds,
         stage,
         note,
+        warn,
+        warnings,
         path: (...names) => join(config.output, ...names),
       });
     } finally {

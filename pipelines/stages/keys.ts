@@ -25,7 +25,7 @@ export const stageNames = [
 export type StageName = (typeof stageNames)[number];
 export type StageKeys = Readonly<Record<StageName, StateKey>>;
 
-/** Options that say where things are, how often state is saved, or what the content of the data says already. */
+/** Options that say where things are, how often state is saved, how much is done at a time, or what the content of the data says already. */
 const WITHOUT_EFFECT = new Set([
   'cache',
   'data.holdOut',
@@ -38,6 +38,7 @@ const WITHOUT_EFFECT = new Set([
   'data.unlabelled',
   'embedder.model',
   'folder',
+  'memory',
   'output',
   'student.model',
   'teacher.model',

@@ -7,11 +7,14 @@ import { StepGraph, type StepGraphOptions } from '../../training/step-graph.ts';
 import { computeOn } from './compute.ts';
 import type { Job } from './job.ts';
 
-/** @throws InputError where the provider that the config names is not to be had */
+/**
+ * @param chunk texts encoded at a time where memory is short and the host computes
+ * @throws InputError where the provider that the config names is not to be had */
 export async function openLearner(
   { config, note }: Job,
   options: Omit<StepGraphOptions, 'session'>,
   adamw: AdamWOptions,
+  chunk?: number,
 ): Promise<Learner> {
   const { provider: wanted, threads, accumulate } = config.train;
   // These two need the gradients themselves, which a device keeps to itself.
@@ -25,6 +28,9 @@ export async function openLearner(
   const session = needsGradients ? { provider: 'cpu' as const, threads } : await computeOn(config);
   if (wanted === 'auto' && session.provider !== 'cpu')
     note(`training on ${session.provider}, which multiplies faster here than the processor`);
-  if (session.provider === 'cpu') return new HostLearner(await StepGraph.create({ ...options, session }), adamw);
+  if (session.provider === 'cpu') {
+    const gradCacheChunk = options.gradCacheChunk ?? chunk;
+    return new HostLearner(await StepGraph.create({ ...options, gradCacheChunk, session }), adamw);
+  }
   return DeviceLearner.create({ ...options, session }, adamw);
 }

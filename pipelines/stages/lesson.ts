@@ -7,13 +7,14 @@ import { loadStudent, type Student } from '../../students/student.ts';
 import type { BatchSource } from '../../training/examples.ts';
 import { comparesDocuments } from '../config-losses.ts';
 import { chooseQueries, listsAt } from './ask.ts';
-import { findCandidates, scoreCandidates } from './candidates.ts';
+import { findCandidates, scoreCandidates, withoutUnscored } from './candidates.ts';
 import { embed, embedTargets, type Targets } from './embed.ts';
 import { makeExamples } from './examples.ts';
 import type { Job } from './job.ts';
 import { keptChoice, keptLists } from './kept.ts';
 import { generateTexts, trainingQueries, withQueries } from './queries.ts';
 import type { Lesson } from './train.ts';
+import { warnOfScores } from './warnings.ts';
 
 /** The encoder to train, made first where the config wants a fresh one. */
 export const openStudent = (job: Job): Promise<Student> =>
@@ -68,12 +69,19 @@ function withoutCandidates({ config, dataset }: Job, queries: readonly number[])
   );
 }
 
-/** What the teacher says of each candidate. */
+/** What the teacher says of each candidate; those that it cannot say a number of are left out. */
 export async function score(job: Job, dataset: Dataset, lists: CandidateLists): Promise<CandidateLists> {
   const before = job.asked();
   const scored = await job.stage('score', () => scoreCandidates(lists, dataset, job.teacher, job.watch));
   job.did('teacher scores', job.asked() > before);
-  return scored;
+  if (!job.teacher) return scored;
+  const { lists: kept, leftOut } = withoutUnscored(scored);
+  if (leftOut)
+    job.warn(
+      'teacher.not-finite',
+      `${leftOut} of ${scored.documents.length} candidates are left out: what the teacher says of them is not finite`,
+    );
+  return kept;
 }
 
 /** What the teacher says under the budget of the config, where there is one; of everything otherwise. */
@@ -104,6 +112,7 @@ export async function prepare(
   known: { weights?: Float32Array; targets?: Targets; extra?: BatchSource['extra'] } = {},
 ): Promise<Lesson> {
   const { config } = job;
+  if (job.teacher && job.needs.has('teacher')) warnOfScores(lists, job.warn);
   const { examples, leftOut } = makeExamples(config, dataset, config.data.splits.train, lists, known.weights);
   if (leftOut) job.note(`${leftOut} queries have no candidate and are left out`);
   if (!examples.queries.length)

@@ -89,14 +89,14 @@ async function hitsOf(job: Job, { student, dataset, examples, targets }: Lesson,
   const { queryTokens, documentTokens } = job.config.student;
   const encoder = await encoderOf(job, student, weights);
   try {
-    const { signal } = job.watch;
+    const watch = { ...job.watch, onProgress: undefined };
     const queries = await encoder.encode(textsAt(dataset, Array.from(examples.queries)), {
-      signal,
+      ...watch,
       maxLength: queryTokens,
     });
     const frozen = job.frozenDocuments ? targets.documents?.data : undefined;
-    const documents = frozen ?? (await encoder.encode(dataset.documents, { signal, maxLength: documentTokens }));
-    return await search(queries, documents, encoder.dimensions, depth, { signal });
+    const documents = frozen ?? (await encoder.encode(dataset.documents, { ...watch, maxLength: documentTokens }));
+    return await search(queries, documents, encoder.dimensions, depth, watch);
   } finally {
     await encoder.dispose();
   }

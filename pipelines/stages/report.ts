@@ -20,6 +20,7 @@ import { runFigures } from './run-figures.ts';
 import { type Saved, savedBefore, saveStudent } from './save.ts';
 import { encoderOf } from './student-scores.ts';
 import type { Trained } from './train.ts';
+import { warnOfCollapse } from './warnings.ts';
 
 /** One row of the table that a run ends with. */
 export interface System {
@@ -42,7 +43,16 @@ export interface RunReport {
   /** Student over teacher (over the embedder where there is no teacher), a metric. */
   retention?: Record<string, number>;
   student: { parameters: number; bytes: number; queryMilliseconds: number };
-  training: { steps: number; secondsAStep: number; loss: number; bestStep: number };
+  training: {
+    steps: number;
+    secondsAStep: number;
+    loss: number;
+    bestStep: number;
+    /** Steps left out because their loss or gradient was not finite. */
+    skipped: number;
+  };
+  /** What is probably wrong, with figures. */
+  warnings: string[];
   /** Queries that the teacher was asked about, where there was a budget. */
   asked?: number;
   /** Whether each stage's work was done in this run, or an earlier one's was used. */
@@ -91,14 +101,16 @@ export async function finish(
       secondsAStep: trained.stepSeconds,
       loss: trained.log.at(-1)?.loss ?? Number.NaN,
       bestStep: trained.bestStep,
+      skipped: trained.skipped,
     },
+    warnings: [...job.warnings.values()],
     ...more,
     stages: stagesMade(job),
     seconds: job.seconds,
     config,
   };
   const { log, evaluations } = trained;
-  const figures = runFigures(job, systems, runs, { log, evaluations });
+  const figures = runFigures(job, systems, runs, { log: log.filter((e) => Number.isFinite(e.loss)), evaluations });
   await writeWhole(
     summary.report,
     `${JSON.stringify({ ...figures, ...summary, systems: figures.systems, log, evaluations }, null, 1)}\n`,
@@ -179,6 +191,7 @@ async function measure(
   const queryMilliseconds = await medianMilliseconds(judgedQueries(dataset, test).slice(0, 60), (q) =>
     encoder.encode([dataset.queries.text(q)], { maxLength: queryTokens }),
   );
+  await warnOfCollapse(encoder, { config, dataset, frozen: job.frozenDocuments }, job.warn);
   await encoder.dispose();
   systems.push(row('student', run, { bytes: saved.bytes, queryMilliseconds }));
   if (!config.evaluate.teacher) return { systems, runs };

@@ -14,7 +14,7 @@ export const roleOf = (name: string): SystemFigures['role'] =>
  * @param training the log of the run
  */
 export function runFigures(
-  { config, dataset }: Pick<Job, 'config' | 'dataset'>,
+  { config, dataset, warnings }: Pick<Job, 'config' | 'dataset' | 'warnings'>,
   systems: readonly Omit<SystemFigures, 'role'>[],
   runs: ReadonlyMap<string, Run>,
   training: Figures['training'],
@@ -42,7 +42,7 @@ export function runFigures(
       ['data', `${dataset.name}, split ${config.data.splits.test}`],
       ['documents', dataset.documents.length.toLocaleString('en')],
     ],
-    notes: [],
+    notes: [...warnings.values()].map((w) => `Warning: ${w}`),
     systems: systems.map((s) => ({ ...s, role: roleOf(s.name) })),
     comparisons:
       student && teacher

@@ -2,6 +2,7 @@
 import type { Dataset } from '../../data/dataset.ts';
 import type { CandidateLists } from '../../data/scores.ts';
 import { Encoder } from '../../students/encoder.ts';
+import { positionsOf } from '../../students/folder.ts';
 import type { Student, Weights } from '../../students/student.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
 import { computeOn } from './compute.ts';
@@ -16,6 +17,7 @@ export async function encoderOf(job: Job, student: Student, weights: Weights): P
     pooling: student.pooling,
     normalize: student.normalize,
     maxLength: Math.max(queryTokens, documentTokens),
+    positions: positionsOf(student.folder.config),
     hash: '',
     name: 'the student',
     session: await computeOn(job.config),
@@ -46,14 +48,14 @@ export async function studentScores(
   const { queryTokens, documentTokens } = job.config.student;
   const encoder = await encoderOf(job, student, weights);
   try {
-    const signal = job.watch.signal;
+    const watch = { ...job.watch, onProgress: undefined };
     const queries = await encoder.encode(textsAt(dataset, Array.from(lists.queries)), {
-      signal,
+      ...watch,
       maxLength: queryTokens,
     });
     const unique = frozen ? [] : [...new Set(lists.documents)];
     const texts = { length: unique.length, text: (i: number) => dataset.documents.text(unique[i]) };
-    const documents = frozen?.data ?? (await encoder.encode(texts, { signal, maxLength: documentTokens }));
+    const documents = frozen?.data ?? (await encoder.encode(texts, { ...watch, maxLength: documentTokens }));
     const row = new Map(unique.map((d, i) => [d, i]));
     const D = encoder.dimensions;
     const scores = new Float32Array(lists.documents.length);

@@ -31,7 +31,7 @@ export async function openTeachers(config: Config, dataset: Dataset): Promise<Te
   const behind = new Map<Teacher | undefined, Teacher>();
   const keep = (t: Teacher): Teacher => {
     opened.push(t);
-    const wrapped = cache.wrap(t);
+    const wrapped = cache.wrap(t, config.train.onNonFinite);
     behind.set(wrapped, t);
     return wrapped;
   };

@@ -2,6 +2,7 @@
 import type { Dataset } from '../../data/dataset.ts';
 import type { TextTokenizer, Tokens } from '../../data/tokenizer.ts';
 import type { Encoder } from '../../students/encoder.ts';
+import { positionsOf } from '../../students/folder.ts';
 import type { Student, Weights } from '../../students/student.ts';
 import type { Examples } from '../../training/examples.ts';
 import { type BatchSource, makeBatch } from '../../training/examples.ts';
@@ -12,6 +13,7 @@ import type { Targets } from './embed.ts';
 import { means, searchSplit, toRun } from './evaluate.ts';
 import type { Job } from './job.ts';
 import { openLearner } from './learner.ts';
+import { stepChunk } from './memory.ts';
 import { refresher } from './refresh.ts';
 import { encoderOf } from './student-scores.ts';
 import { topicOrder } from './topics.ts';
@@ -66,6 +68,9 @@ async function trainAnew(job: Job, lesson: Lesson, key: StateKey, options: FitOp
   const { train: settings } = config;
   const reliability = job.needs.has('reliability');
   const draws = Math.max(0, ...config.losses.map((l) => (l.kind === 'rank-distil' ? l.draws : 0)));
+  const perQuery = frozenDocuments ? 1 : 1 + settings.candidates;
+  const texts = Math.min(settings.queries, examples.queries.length) * perQuery + ((extra && settings.spans) || 0);
+  const chunk = await stepChunk(job, student, texts);
   const learner = await job.stage('differentiate', () =>
     openLearner(
       job,
@@ -88,6 +93,7 @@ async function trainAnew(job: Job, lesson: Lesson, key: StateKey, options: FitOp
         decayNormsAndBiases: settings.decayNormsAndBiases,
         clipNorm: settings.clipNorm ?? undefined,
       },
+      chunk,
     ),
   );
   try {
@@ -174,6 +180,11 @@ async function trainAnew(job: Job, lesson: Lesson, key: StateKey, options: FitOp
         },
       ),
     );
+    if (result.skipped)
+      job.warn(
+        'train.skipped',
+        `${result.skipped} of ${totalSteps} steps are left out: their loss or gradient was not finite`,
+      );
     return { ...result, weights: kept(result.weights), initial, steps: totalSteps };
   } finally {
     await learner.release();
@@ -191,7 +202,7 @@ async function devScore(job: Job, encoder: Encoder, dev: string, targets: Target
   const { queryTokens, documentTokens } = job.config.student;
   const frozen = job.frozenDocuments ? targets.documents?.data : undefined;
   const setup = { encoder, frozen, queryTokens, documentTokens, depth: 10, among: job.config.train.devDocuments };
-  const { queries, hits } = await searchSplit(job.dataset, dev, setup, { signal: job.watch.signal });
+  const { queries, hits } = await searchSplit(job.dataset, dev, setup, { ...job.watch, onProgress: undefined });
   return means(toRun(job.dataset, queries, hits), job.dataset, dev, ['ndcg@10'])['ndcg@10'];
 }
 
@@ -202,23 +213,25 @@ class TokenTable {
   private readonly lesson: Lesson;
   private readonly tokenizer: TextTokenizer;
   private readonly job: Job;
+  private readonly positions: number;
 
   constructor(lesson: Lesson, tokenizer: TextTokenizer, job: Job) {
     this.lesson = lesson;
     this.tokenizer = tokenizer;
     this.job = job;
+    this.positions = positionsOf(lesson.student.folder.config);
   }
 
   query(i: number): Tokens {
     const { dataset, student } = this.lesson;
     return kept(this.queries, i, () =>
-      student.queryTokens(dataset.queries.text(i), this.job.config.student.queryTokens),
+      student.queryTokens(dataset.queries.text(i), Math.min(this.job.config.student.queryTokens, this.positions)),
     );
   }
 
   document(i: number): Tokens {
     const { train: settings, student } = this.job.config;
-    const limit = settings.documentTokens ?? student.documentTokens;
+    const limit = Math.min(settings.documentTokens ?? student.documentTokens, this.positions);
     return kept(this.documents, i, () => this.tokenizer.encode(this.lesson.dataset.documents.text(i), limit));
   }
 }

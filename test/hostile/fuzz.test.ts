@@ -16,7 +16,9 @@ import { TextTokenizer } from '../../data/tokenizer.ts';
 import { parseGraph } from '../../engine/graph/proto.ts';
 import { encodeSafetensors, parseSafetensors } from '../../engine/graph/safetensors.ts';
 import { type Tensor, tensor } from '../../engine/graph/tensor.ts';
+import { readRun } from '../../evaluation/run-file.ts';
 import { readConfig } from '../../pipelines/config-file.ts';
+import { StaticEncoder } from '../../static/index.ts';
 import { readModelFolder } from '../../students/folder.ts';
 import { jsonl, makeWorld, write } from '../cli/world.ts';
 
@@ -127,6 +129,35 @@ const readers: Record<string, Reader> = {
     async read(bytes) {
       const data = await inBeir('extra')(new Uint8Array());
       return throughFile('scores.tsv', (f) => readScores(f, data.queries, data.documents))(bytes);
+    },
+  },
+  'run file': {
+    sample: () => Buffer.from(rows.map((r) => `q${r.n % 3} Q0 d${r.n} 1 ${1 / (r.n + 1)} tag\n`).join('')),
+    read: throughFile('a.trec', (f) => readRun(f)),
+  },
+  'static encoder': {
+    sample: () =>
+      encodeSafetensors(
+        new Map<string, Tensor>([
+          ['rows', tensor('int8', [6, 4], new Int8Array(24).fill(3))],
+          ['scales', tensor('float32', [6], new Float32Array(6).fill(0.1))],
+        ]),
+        {
+          format: 'onnx-distill-static-1',
+          pieces: '[UNK]\n[CLS]\n[SEP]\nopen\nfile\n##s',
+          unknown: '[UNK]',
+          tokenizer:
+            '{"lowercase":true,"stripAccents":true,"maxTokens":8,"prefix":"##","special":["[CLS]"],"before":[1],"after":[2]}',
+        },
+      ),
+    read(bytes) {
+      try {
+        return new StaticEncoder(bytes).embed(`open files ${'x'.repeat(100_000)}`);
+      } catch (cause) {
+        // Its one message; it imports nothing, so its errors are plain.
+        if (!/no static encoder of onnx-distill/.test((cause as Error).message)) throw cause;
+        throw new InputError({ code: 'static', subject: (cause as Error).message });
+      }
     },
   },
   'YAML config': {
