@@ -130,7 +130,7 @@ async function reportBefore(job: Job): Promise<RunReport | undefined> {
   const why = await job.ledger.why('evaluation', job.keys.evaluation);
   if (why !== undefined) return undefined;
   const report: RunReport = JSON.parse(await readFile(job.path('report.json'), 'utf8'));
-  const { pipeline, systems, retention, student, training, asked, stages, seconds } = report;
+  const { pipeline, systems, retention, student, training, warnings, asked, stages, seconds } = report;
   job.note('nothing that the evaluation depends on has changed: its figures are those of the earlier run');
   return {
     pipeline,
@@ -140,6 +140,7 @@ async function reportBefore(job: Job): Promise<RunReport | undefined> {
     retention,
     student,
     training,
+    warnings,
     asked,
     stages,
     seconds,
