@@ -16,7 +16,8 @@ test('each occurrence stands in one chunk of its own token, padding after the la
 
 test('counts of chunks are few: steps of like size share the sizes of their buffers', () => {
   const counts = new Set<number>();
-  for (let n = 1; n <= 4096; n += 7) counts.add(rowChunks(BigInt64Array.from({ length: n }, (_, i) => BigInt(i))).chunks);
+  for (let n = 1; n <= 4096; n += 7)
+    counts.add(rowChunks(BigInt64Array.from({ length: n }, (_, i) => BigInt(i))).chunks);
   expect(counts.size).toBeLessThanOrEqual(8 * 12);
   for (const n of [5, 100, 1000, 4097]) {
     const { chunks } = rowChunks(BigInt64Array.from({ length: n }, (_, i) => BigInt(i)));
