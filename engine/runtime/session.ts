@@ -1,7 +1,7 @@
 /** @file The only place that talks to ONNX Runtime: graphs in, typed arrays in and out, nothing copied on the way. */
 import { availableParallelism, cpus } from 'node:os';
 import * as ort from 'onnxruntime-node';
-import { InputError } from '../../common/errors.ts';
+import { FaultError, InputError } from '../../common/errors.ts';
 import type { Graph } from '../graph/ir.ts';
 import { encodeGraph } from '../graph/proto.ts';
 import { arrayTypes, type DType, sizeOf, type Tensor, type TypedArray } from '../graph/tensor.ts';
@@ -48,8 +48,11 @@ export class Session {
   readonly outputs: readonly string[];
   private readonly session: ort.InferenceSession;
 
-  private constructor(session: ort.InferenceSession) {
+  private readonly onDevice: boolean;
+
+  private constructor(session: ort.InferenceSession, onDevice: boolean) {
     this.session = session;
+    this.onDevice = onDevice;
     this.inputs = session.inputNames;
     this.outputs = session.outputNames;
   }
@@ -69,6 +72,7 @@ export class Session {
           ...(threads ? { intraOpNumThreads: threads } : {}),
           ...options.extra,
         }),
+        (options.provider ?? 'cpu') !== 'cpu',
       );
     } catch (cause) {
       throw new InputError({
@@ -85,6 +89,7 @@ export class Session {
    * @param feeds a tensor for each input
    * @param into arrays that outputs are written to in place, by output name
    * @param only names of the outputs wanted; all by default
+   * @throws FaultError where a device gives nothing but zeros, as one without memory does
    */
   async run(feeds: Feeds, into: Feeds = {}, only: readonly string[] = this.outputs): Promise<Record<string, Tensor>> {
     const inputs = Object.fromEntries(Object.entries(feeds).map(([name, t]) => [name, toOrt(t)]));
@@ -92,6 +97,7 @@ export class Session {
       only.map((name) => [name, Object.hasOwn(into, name) ? toOrt(into[name]) : null]),
     );
     const results = await this.session.run(inputs, fetches);
+    if (this.onDevice) only.forEach((name) => refuseZeros(name, results[name]));
     return Object.fromEntries(
       only.map((name) => [name, Object.hasOwn(into, name) ? into[name] : fromOrt(results[name] as ort.Tensor)]),
     );
@@ -100,6 +106,16 @@ export class Session {
   async release(): Promise<void> {
     await this.session.release();
   }
+}
+
+/** WebGPU tells the terminal that its memory is full, not its caller, and hands out buffers that nobody wrote. */
+function refuseZeros(name: string, { type, data }: ort.Tensor): void {
+  if (type === 'float32' && data.length && (data as Float32Array).every((v) => v === 0))
+    throw new FaultError({
+      code: 'runtime.device-zeros',
+      subject: `the device gave nothing but zeros for '${name}'; it is probably out of memory`,
+      remedy: "end what else uses it, or use the processor ('train.provider: cpu')",
+    });
 }
 
 function toOrt(t: Tensor): ort.Tensor {
