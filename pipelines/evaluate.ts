@@ -16,6 +16,7 @@ import { diagnose } from './stages/diagnose.ts';
 import { rerank, toRun } from './stages/evaluate.ts';
 import { memorySentence, servingMemory } from './stages/memory.ts';
 import { candidateRun, isScoreFile, openTeacher, scoresAsRun } from './stages/references.ts';
+import { rounded } from './stages/run-figures.ts';
 import { dtypeFiles, encodeStudentSplit, madeWith, prefix, type Vectors } from './stages/student-vectors.ts';
 import { defaultCache } from './stages/teachers.ts';
 import { collapse } from './stages/warnings.ts';
@@ -283,14 +284,7 @@ export async function evaluate(options: EvaluateOptions, given: Watch = {}): Pro
       matryoshka,
       perQuery: {
         queryIds: student.evaluation.queryIds,
-        systems: Object.fromEntries(
-          all.map((m) => [
-            m.name,
-            Object.fromEntries(
-              metrics.map((k) => [k, Array.from(m.evaluation.perQuery[k], (v) => Number(v.toFixed(6)))]),
-            ),
-          ]),
-        ),
+        systems: Object.fromEntries(all.map((m) => [m.name, rounded(m.evaluation.perQuery)])),
       },
     };
     if (options.run) await writeWhole(options.run, formatRun(student.run));
