@@ -97,7 +97,9 @@ async function throughQueue(
   try {
     const teacher = { ...t, model: existsSync(t.model) ? resolve(t.model) : t.model, key: model.key };
     const { onNonFinite } = train;
-    return (await distribute(pairs, { queue, cache, teacher, onNonFinite, pairs: range }, watch)).pairs;
+    const { name, kind, tokenizer } = model;
+    const as = { name, kind, tokenizer };
+    return (await distribute(pairs, { queue, cache, teacher, as, onNonFinite, pairs: range }, watch)).pairs;
   } finally {
     done.abort();
     await own;

@@ -1,4 +1,5 @@
 /** @file Pairs through a queue into the cache: in ranges, each written once, whoever scored it and however often. */
+import { setMaxListeners } from 'node:events';
 import type { Watch } from '../../common/progress.ts';
 import type { OnNonFinite, ScoreCache } from '../cache.ts';
 import type { Pair, Teacher } from '../teacher.ts';
@@ -16,6 +17,8 @@ export interface DistributeOptions {
   queue: ScoreQueue;
   cache: ScoreCache;
   teacher: TeacherName;
+  /** How the cache lists the teacher. */
+  as: Pick<Teacher, 'name' | 'kind' | 'tokenizer'>;
   onNonFinite?: OnNonFinite;
   /** Pairs of a range. */
   pairs?: number;
@@ -36,8 +39,7 @@ export async function distribute(
   /** The job of each range, by the first pair asked about in it. */
   const jobs = new WeakMap<Pair, string>();
   const remote: Teacher = {
-    name: teacher.model,
-    kind: teacher.kind,
+    ...options.as,
     key: teacher.key,
     async score(missing, { signal } = {}) {
       const job = jobOf(teacher, missing);
@@ -52,11 +54,11 @@ export async function distribute(
   const cached = cache.wrap(remote, options.onNonFinite);
 
   const different = distinct(pairs);
-  const ranges = cutIntoRanges(different, options.pairs ?? PAIRS).filter(
-    (range) => cache.missingScores(teacher.key, range) > 0,
-  );
+  const ranges = cutIntoRanges(different, options.pairs ?? PAIRS)
+    .map((range) => ({ range, missing: cache.missingScores(teacher.key, range) }))
+    .filter(({ missing }) => missing > 0);
   const total = different.length;
-  let done = total - ranges.reduce((sum, r) => sum + r.length, 0);
+  let done = total - ranges.reduce((sum, { missing }) => sum + missing, 0);
   const unit = 'pairs';
   if (done)
     watch.onProgress?.({ stage: 'score', done, total, unit, note: `${done} of ${total} pairs were in the cache` });
@@ -65,7 +67,7 @@ export async function distribute(
   const next = ranges.values();
   let failure: unknown;
   const lane = async (): Promise<void> => {
-    for (const range of next) {
+    for (const { range, missing } of next) {
       try {
         await cached.score(range, { signal: watch.signal });
         // The scores are on disk: only now may the queue let go of them.
@@ -75,10 +77,12 @@ export async function distribute(
         failure ??= error;
       }
       if (failure) return;
-      done += range.length;
+      done += missing;
       watch.onProgress?.({ stage: 'score', done, total, unit, workers: look.workers });
     }
   };
+  // Every range in the queue listens to it.
+  if (watch.signal) setMaxListeners(0, watch.signal);
   try {
     await Promise.all(Array.from({ length: Math.min(WINDOW, ranges.length) }, lane));
   } finally {
