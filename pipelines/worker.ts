@@ -4,13 +4,18 @@ import { Unfit } from '../teachers/queue/errors.ts';
 import { openQueue, type QueueOptions } from '../teachers/queue/index.ts';
 import { pairsOfJob, type ScoreQueue, scoreJobSchema, type TeacherName } from '../teachers/queue/queue.ts';
 import type { Teacher } from '../teachers/teacher.ts';
+import type { Config } from './config.ts';
 import { computeOn } from './stages/compute.ts';
 import { openModel } from './stages/teachers.ts';
+
+type Provider = Config['train']['provider'];
 
 export interface WorkerOptions extends QueueOptions {
   /** Where the teacher's model is on this machine; by default where the jobs say, or the hub name that they give. */
   model?: string;
   threads?: number;
+  /** Where it computes; the fastest that is there by default. */
+  provider?: Provider;
 }
 
 export interface WorkerReport {
@@ -61,8 +66,11 @@ export async function workOn(queue: ScoreQueue, options: WorkerOptions, watch: W
 }
 
 /** @throws Unfit where the model cannot be opened here or is another than the one asked for */
-async function openFor(asked: TeacherName, { model = asked.model, threads }: WorkerOptions): Promise<Teacher> {
-  const session = await computeOn({ train: { provider: 'auto', threads } });
+async function openFor(
+  asked: TeacherName,
+  { model = asked.model, threads, provider = 'auto' }: WorkerOptions,
+): Promise<Teacher> {
+  const session = await computeOn({ train: { provider, threads } });
   const own = await openModel({ ...asked, model }, session).catch((cause: Error) => {
     throw new Unfit({
       code: 'worker.no-model',

@@ -1,6 +1,6 @@
 /**
  * @file `distill score --queue` and `distill worker` as processes around a real server: whoever is killed, every pair is scored,
- * and written once. KILLS sets how many workers are killed with work in hand (4; more overnight).
+ * and written once. KILLS sets how many workers are killed with work in hand (3; more overnight, when the server is killed too).
  */
 import { mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -10,11 +10,11 @@ import { stringify } from 'yaml';
 import { score } from '../../pipelines/score.ts';
 import { freshModel } from '../../students/fresh.ts';
 import { survey } from '../../teachers/keep-cache.ts';
-import { documents, jsonl, write } from '../cli/world.ts';
+import { distill, documents, jsonl, makeWorld, tinyConfig, write } from '../cli/world.ts';
 import { build, heard, type Running, start } from '../reliability/command.ts';
 import { hasServer, type Server, startServer } from './server.ts';
 
-const KILLS = Number(process.env.KILLS ?? 4);
+const KILLS = Number(process.env.KILLS ?? 3);
 const QUERIES = 40;
 const CANDIDATES = 80;
 
@@ -80,7 +80,7 @@ const coordinator = (name: string): Running => {
   );
 };
 const worker = (...more: string[]): Running =>
-  begin('worker', '--queue', server.url, '--threads', '1', '--lease', '1', ...more);
+  begin('worker', '--queue', server.url, '--provider', 'cpu', '--lease', '1', ...more);
 const kill = async (one: Running): Promise<void> => {
   one.child.kill('SIGKILL');
   await one.ended;
@@ -154,4 +154,37 @@ describe.skipIf(!hasServer)('workers around a server', () => {
     expect(await asking.ended, asking.said()).toBe(0);
     await expectWhole('refused');
   });
+
+  test.skipIf(!process.env.KILLS)('a server that loses its memory is given the work again', async () => {
+    const asking = coordinator('forgetful');
+    await heard(asking, /nobody works/);
+    await server.stop();
+    server = await startServer(Number(new URL(server.url).port));
+    worker();
+    expect(await asking.ended, asking.said()).toBe(0);
+    await expectWhole('forgetful');
+  });
+});
+
+test('where nobody else can reach the queue, the process that asks works itself', async () => {
+  const folder = await makeWorld();
+  write(folder, { 'distill.yaml': stringify({ ...tinyConfig, ...inside(folder) }) });
+  const argv = ['score', join(folder, 'distill.yaml'), '--scores', join(folder, 'scores.tsv'), '--json'];
+  const { code, out, err } = await distill(...argv, '--queue', 'in-process:');
+  expect(code, err).toBe(0);
+  expect(JSON.parse(out)).toMatchObject({ queries: 16, pairs: 64, fromQueue: 64 });
+  expect(JSON.parse((await distill(...argv, '--queue', 'in-process:')).out).fromQueue).toBe(0);
+  const given = { teacher: { kind: 'scores', files: { train: join(folder, 'teacher-scores-train.tsv') } } };
+  write(folder, { 'given.yaml': stringify({ ...tinyConfig, ...inside(folder), ...given }) });
+  const refused = await distill('score', join(folder, 'given.yaml'), '--queue', 'in-process:');
+  expect(refused.code).toBe(2);
+  expect(refused.err).toMatch(/'teacher' is no model that workers could open/);
+});
+
+const inside = (folder: string) => ({
+  output: join(folder, 'out'),
+  cache: join(folder, 'cache'),
+  data: { path: join(folder, 'data') },
+  teacher: { kind: 'cross-encoder', model: join(folder, 'cross') },
+  student: { model: join(folder, 'dual') },
 });
