@@ -28,7 +28,7 @@ export interface WorkerReport {
  * @param queue its address
  * @throws InputError where the queue cannot be opened, or the model here is not the one that is asked for: that job goes back
  */
-export async function work(queue: string, options: WorkerOptions = {}, watch: Watch = {}): Promise<WorkerReport> {
+export async function runWorker(queue: string, options: WorkerOptions = {}, watch: Watch = {}): Promise<WorkerReport> {
   const opened = await openQueue(queue, options);
   try {
     return await workOn(opened, options, watch);
@@ -37,8 +37,7 @@ export async function work(queue: string, options: WorkerOptions = {}, watch: Wa
   }
 }
 
-/** The same with a queue in hand. */
-export async function workOn(queue: ScoreQueue, options: WorkerOptions, watch: Watch): Promise<WorkerReport> {
+async function workOn(queue: ScoreQueue, options: WorkerOptions, watch: Watch): Promise<WorkerReport> {
   const report: WorkerReport = { jobs: 0, pairs: 0 };
   let teacher: Teacher | undefined;
   const tell = (note?: string): void =>

@@ -15,7 +15,7 @@ export const score: Verb = ({ out, err, signal }) =>
     .option('--json', 'print the counts as JSON')
     .addHelpText(
       'after',
-      '\nExamples:\n  distill score distill.yaml --split train --scores teacher-scores-train.tsv\n  distill score distill.yaml --queue redis://scores.example:6379',
+      '\nExample:\n  distill score distill.yaml --split train --scores teacher-scores-train.tsv\n  distill score distill.yaml --queue redis://scores.example:6379',
     )
     .action(
       async (

@@ -19,9 +19,9 @@ export const worker: Verb = ({ out, err, signal }) =>
       '\nExample:\n  distill worker --queue redis://scores.example:6379 --model models/cross-encoder',
     )
     .action(async ({ queue, lease, ...options }: WorkerOptions & { queue: string; lease: number }) => {
-      const { work } = await import('../../pipelines/worker.ts');
+      const { runWorker } = await import('../../pipelines/worker.ts');
       const onProgress = progressReporter(err);
-      const report = await work(queue, { ...options, lease: 1000 * lease }, { onProgress, signal });
+      const report = await runWorker(queue, { ...options, lease: 1000 * lease }, { onProgress, signal });
       onProgress.end();
       out.write(`${report.pairs} pairs scored in ${report.jobs} ranges\n`);
     });
