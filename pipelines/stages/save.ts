@@ -6,6 +6,7 @@ import { canonicalJson, hashParts } from '../../common/files.ts';
 import { encodeGraph } from '../../engine/graph/proto.ts';
 import type { Figures } from '../../evaluation/report/figures.ts';
 import { writeCheckpoint } from '../../students/checkpoint.ts';
+import { positionsOf } from '../../students/folder.ts';
 import { parameterCount, type Student } from '../../students/student.ts';
 import { card } from './card.ts';
 import type { Job } from './job.ts';
@@ -50,7 +51,11 @@ export async function saveStudent(job: Job, student: Student, trained: Trained, 
       pooling: student.pooling,
       normalize: student.normalize,
       dimensions,
-      maxLength: Math.max(config.student.queryTokens, config.student.documentTokens),
+      // Other tools cut texts here and nowhere else: beyond its positions a model fails.
+      maxLength: Math.min(
+        Math.max(config.student.queryTokens, config.student.documentTokens),
+        positionsOf(student.folder.config),
+      ),
       provenance: {
         version: VERSION,
         runtime: { node: process.version, onnxruntime: '1.30.0' },
