@@ -59,6 +59,7 @@ export function progressLine(p: Progress, elapsed: number, doneHere: number): st
     if (p.total && p.done < p.total) parts.push(`${duration((p.total - p.done) / rate)} left`);
   }
   if (p.loss !== undefined) parts.push(`loss ${p.loss.toPrecision(4)}`);
+  if (p.workers !== undefined) parts.push(`${p.workers} ${p.workers === 1 ? 'worker' : 'workers'}`);
   return parts.join('  ');
 }
 

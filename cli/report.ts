@@ -65,8 +65,9 @@ export function renderReport(report: RunReport): string {
       .map(([metric, kept]) => `retention   ${(100 * kept).toFixed(1)} % of the teacher's ${metric}`),
     `student     ${(student.parameters / 1e6).toFixed(1)} M parameters, ${(student.bytes / 1e6).toFixed(1)} MB, ${student.queryMilliseconds.toFixed(1)} ms a query`,
     `training    ${training.steps} steps, ${training.secondsAStep.toFixed(3)} s a step, ${duration(seconds.train ?? 0)}; the whole run ${duration(total)}`,
-    ...report.warnings.map((w) => `warning     ${w}`),
+    ...[...report.warnings, ...(report.export?.warnings ?? [])].map((w) => `warning     ${w}`),
     `checkpoint  ${report.checkpoint}`,
+    ...(report.export ? [`export      ${report.export.output}`] : []),
     `report      ${report.report}`,
     '',
   ].join('\n');

@@ -10,6 +10,8 @@ export interface Progress {
   unit: string;
   /** The current training loss, where there is one. */
   loss?: number;
+  /** Processes that share the work, where there may be several. */
+  workers?: number;
   /** A sentence worth keeping (a choice made, a warning); printed on a line of its own. */
   note?: string;
 }

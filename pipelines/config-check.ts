@@ -101,6 +101,16 @@ export function completed(parsed: ParsedConfig, where: string): Config {
     refuse("'pipeline: active' has no budget", "say under 'queries' how many are asked about and how they are chosen");
   if (toWeighting(parsed.weighting).needs.includes('ensemble') && !parsed.weighting.teachers)
     refuse("'weighting.kind: ensemble' has no further teachers", "name them under 'weighting.teachers'");
+  if (parsed.export?.strict && data.splits.dev === null)
+    refuse(
+      "'export.strict' measures files on the dev split and 'data.splits.dev' is null",
+      'name one, or remove strict',
+    );
+  if ([parsed.export?.dtype].flat().includes('static-int8') && student.static?.order !== 'none')
+    refuse(
+      "'export.dtype: static-int8' is a table of tokens",
+      "use 'pipeline: static-queries' without word order, or another dtype",
+    );
   const active = pipeline === 'active' ? (parsed.active ?? { rounds: 4, restart: true }) : parsed.active;
   const more =
     parsed.queries && toQuerySelection(parsed.queries).needs.find((n) => n === 'second' || n === 'teacherErrors');

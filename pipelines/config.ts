@@ -7,6 +7,7 @@ import { orderNames } from '../students/static-order.ts';
 import { completed } from './config-check.ts';
 import { queriesSchema, selectionSchema, weightingSchema } from './config-choices.ts';
 import { lossSchema, matryoshkaSchema } from './config-losses.ts';
+import { exportSchema } from './export-options.ts';
 
 const path = z.string().min(1);
 const count = z.int().positive();
@@ -277,6 +278,7 @@ export const configSchema = z.strictObject({
   online: online.optional(),
   train: train.prefault({}),
   evaluate: evaluation.prefault({}),
+  export: exportSchema.optional(),
 });
 
 type Parsed = z.output<typeof configSchema>;

@@ -9,6 +9,7 @@ import type { Watch } from '../common/progress.ts';
 import { finishReplacing, replaceFolder } from '../common/replace.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { openDataset } from '../data/open.ts';
+import type { RowOptions } from '../data/row-dataset.ts';
 import { TextTokenizer } from '../data/tokenizer.ts';
 import { refuseOccupied } from '../students/checkpoint.ts';
 import type { DTypeName } from '../students/export/dtypes.ts';
@@ -40,24 +41,32 @@ export interface ExportReport {
 
 /** What the run that made a checkpoint was told. */
 interface Made {
-  config?: { data?: { path?: string; splits?: { train?: string; dev?: string | null } } };
+  config?: { data?: RowOptions & { path?: string; splits?: { train?: string; dev?: string | null } } };
 }
 
-/** @throws InputError where the checkpoint, the data or an option does not fit; with `strict` also where quality falls */
-export async function exportCheckpoint(options: ExportOptions, watch: Watch = {}): Promise<ExportReport> {
+/**
+ * @param opened the data, where they are in memory already
+ * @throws InputError where the checkpoint, the data or an option does not fit; with `strict` also where quality falls
+ */
+export async function exportCheckpoint(
+  options: ExportOptions,
+  watch: Watch = {},
+  opened?: Dataset,
+): Promise<ExportReport> {
   const { checkpoint, output, data: path, split: chosen, ...rest } = options;
   const settings = parseExport(rest);
   await refuseOccupied(output);
   const source = await readModelFolder(checkpoint);
   const made = (await readJson(join(source.folder, 'distill.json'))) as Made;
   const known = path ?? made.config?.data?.path;
-  if (path === undefined && known !== undefined && !existsSync(known) && settings.vocabulary === 'corpus')
+  if (!opened && path === undefined && known !== undefined && !existsSync(known) && settings.vocabulary === 'corpus')
     throw new InputError({
       code: 'export.no-data',
       subject: `the data ${known} that ${checkpoint} was trained with is not there`,
       remedy: 'name the folder with --data',
     });
-  const dataset = known !== undefined && existsSync(known) ? await openDataset(known) : undefined;
+  const dataset =
+    opened ?? (known !== undefined && existsSync(known) ? await openDataset(known, made.config?.data) : undefined);
   const dtypes = [settings.dtype].flat();
   const used = settings.vocabulary === 'corpus' ? await usedPieces(dataset, made, source.folder, watch) : undefined;
 

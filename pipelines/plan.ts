@@ -86,6 +86,7 @@ async function planned(known: Known): Promise<StagePlan[]> {
     training: () => training.verdict,
     checkpoint: () => recorded('checkpoint', 'whole, and of this training'),
     evaluation: () => recorded('evaluation', 'the figures of the earlier run stand'),
+    export: () => recorded('export', 'whole, and of this checkpoint'),
   };
   const stages: StagePlan[] = [];
   for (const stage of stagesOf(config)) stages.push({ stage, ...(await verdicts[stage]()) });

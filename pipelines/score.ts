@@ -1,16 +1,32 @@
 /** @file Scores pairs with a teacher, through the cache, into a file that a run can be given. */
+import { existsSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
 import { openDataset } from '../data/open.ts';
+import { distribute } from '../teachers/queue/distribute.ts';
+import { isInProcess, openQueue } from '../teachers/queue/index.ts';
+import { pairsOfJob } from '../teachers/queue/queue.ts';
+import type { Pair } from '../teachers/teacher.ts';
 import { type Config, type ConfigInput, parseConfig } from './config.ts';
-import { findCandidates, scoreCandidates, withoutUnscored } from './stages/candidates.ts';
+import { findCandidates, pairsOf, scoreCandidates, withoutUnscored } from './stages/candidates.ts';
 import { withMemory } from './stages/memory.ts';
-import { openTeachers } from './stages/teachers.ts';
+import { openTeachers, type Teachers } from './stages/teachers.ts';
 
 export interface ScoreReport {
   file: string;
   pairs: number;
   queries: number;
+  /** Pairs that came back through the queue, where there is one; the others were in the cache. */
+  fromQueue?: number;
+}
+
+export interface ScoreOptions {
+  /** Address of a queue whose workers score, e.g. `redis://host:6379`; this process scores by default. */
+  queue?: string;
+  /** Pairs of a range in the queue. */
+  range?: number;
 }
 
 /**
@@ -22,12 +38,14 @@ export async function score(
   split: string,
   file: string,
   watch: Watch = {},
+  { queue, range }: ScoreOptions = {},
 ): Promise<ScoreReport> {
   const config: Config = parseConfig(options);
   const dataset = await openDataset(config.data.path as string, config.data);
   const note = (text: string): void => watch.onProgress?.({ stage: 'score', done: 0, unit: 'pairs', note: text });
   const limited = await withMemory(config, dataset, watch, note);
-  const { teacher, embedder, close } = await openTeachers(config, dataset);
+  const opened = await openTeachers(config, dataset);
+  const { teacher, embedder, close } = opened;
   try {
     const queries = [...dataset.qrels(split).keys()].map((id) => dataset.queries.indexOf(id) as number);
     const found = await findCandidates(
@@ -38,6 +56,10 @@ export async function score(
       embedder,
       limited,
     );
+    const fromQueue = queue
+      ? await throughQueue(queue, config, opened, pairsOf(found, dataset), limited, range)
+      : undefined;
+    // All of it in the cache by now, where there was a queue.
     const { lists } = withoutUnscored(await scoreCandidates(found, dataset, teacher, limited));
     const lines = ['query-id\tcorpus-id\tscore'];
     for (let i = 0; i < lists.queries.length; i++)
@@ -46,8 +68,41 @@ export async function score(
           `${dataset.queries.ids[lists.queries[i]]}\t${dataset.documents.ids[lists.documents[at]]}\t${lists.scores[at]}`,
         );
     await writeWhole(file, `${lines.join('\n')}\n`);
-    return { file, pairs: lists.documents.length, queries: lists.queries.length };
+    return { file, pairs: lists.documents.length, queries: lists.queries.length, fromQueue };
   } finally {
     await close();
+  }
+}
+
+/** Has workers score what the cache lacks. @returns how many pairs that were */
+async function throughQueue(
+  address: string,
+  { teacher: t, train }: Config,
+  { cache, uncached }: Teachers,
+  pairs: readonly Pair[],
+  watch: Watch,
+  range?: number,
+): Promise<number> {
+  const model = uncached.teacher;
+  if (!model || !t || t.kind === 'scores')
+    throw new InputError({
+      code: 'queue.no-model',
+      subject: "'teacher' is no model that workers could open",
+      remedy: "use 'teacher.kind: cross-encoder' or dual-encoder, or score without --queue",
+    });
+  const queue = await openQueue(address);
+  const done = new AbortController();
+  // A queue that nobody else can reach has this process for its worker.
+  const own = isInProcess(address) ? queue.work((job) => model.score(pairsOfJob(job)), done.signal) : Promise.resolve();
+  try {
+    const teacher = { ...t, model: existsSync(t.model) ? resolve(t.model) : t.model, key: model.key };
+    const { onNonFinite } = train;
+    const { name, kind, tokenizer } = model;
+    const as = { name, kind, tokenizer };
+    return (await distribute(pairs, { queue, cache, teacher, as, onNonFinite, pairs: range }, watch)).pairs;
+  } finally {
+    done.abort();
+    await own;
+    await queue.close();
   }
 }

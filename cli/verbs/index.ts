@@ -12,6 +12,7 @@ import { run } from './run.ts';
 import { schema } from './schema.ts';
 import { score } from './score.ts';
 import { trainTeacher } from './train-teacher.ts';
+import { worker } from './worker.ts';
 
 export const verbs: readonly Verb[] = [
   demo,
@@ -23,6 +24,7 @@ export const verbs: readonly Verb[] = [
   exportVerb,
   push,
   score,
+  worker,
   check,
   cache,
   schema,

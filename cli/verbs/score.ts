@@ -11,20 +11,25 @@ export const score: Verb = ({ out, err, signal }) =>
     .option('--scores <file>', 'file written: query-id, corpus-id, score', 'teacher-scores.tsv')
     .option('--set <key=value>', 'override an option of the file; may be given again', collect, [])
     .option('--memory <size>', 'limit that batches are chosen by, e.g. 4GB')
+    .option('--queue <url>', 'have workers score, e.g. redis://host:6379; see distill worker')
     .option('--json', 'print the counts as JSON')
-    .addHelpText('after', '\nExample:\n  distill score distill.yaml --split train --scores teacher-scores-train.tsv')
+    .addHelpText(
+      'after',
+      '\nExample:\n  distill score distill.yaml --split train --scores teacher-scores-train.tsv\n  distill score distill.yaml --queue redis://scores.example:6379',
+    )
     .action(
       async (
         file: string,
-        options: { split: string; scores: string; set: string[]; memory?: string; json?: boolean },
+        options: { split: string; scores: string; set: string[]; memory?: string; queue?: string; json?: boolean },
       ) => {
         const { readConfig } = await import('../../pipelines/config-file.ts');
         const { score } = await import('../../pipelines/score.ts');
         const sets = options.memory ? [...options.set, `memory=${JSON.stringify(options.memory)}`] : options.set;
         const onProgress = progressReporter(err);
-        const report = await score(readConfig(file, sets), options.split, options.scores, { onProgress, signal });
+        const { split, scores, queue } = options;
+        const report = await score(readConfig(file, sets), split, scores, { onProgress, signal }, { queue });
         onProgress.end();
-        const said = `${report.pairs} pairs of ${report.queries} queries scored into ${report.file}`;
+        const said = `${report.pairs} pairs of ${report.queries} queries scored into ${report.file}${queue ? `, ${report.fromQueue} of them by workers` : ''}`;
         out.write(`${options.json ? JSON.stringify(report) : said}\n`);
       },
     );

@@ -6,7 +6,9 @@ import type { Config } from '../config.ts';
 /** The provider that the config names, or the fastest that is there, and the threads where it is the processor. */
 export async function computeOn({
   train: { provider, threads },
-}: Pick<Config, 'train'>): Promise<Pick<SessionOptions, 'provider' | 'threads'>> {
+}: {
+  train: Pick<Config['train'], 'provider' | 'threads'>;
+}): Promise<Pick<SessionOptions, 'provider' | 'threads'>> {
   const chosen = provider === 'auto' ? await fastestProvider() : provider;
   return { provider: chosen, ...(chosen === 'cpu' && { threads }) };
 }

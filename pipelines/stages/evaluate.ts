@@ -14,7 +14,7 @@ export const textsAt = (dataset: Dataset, queries: readonly number[]): Texts => 
 });
 
 export interface SearchSetup {
-  encoder: Encoder;
+  encoder: Pick<Encoder, 'dimensions' | 'encode'>;
   queryTokens: number;
   documentTokens: number;
   /** [M, dimensions] where documents are inherited and not encoded by the student. */

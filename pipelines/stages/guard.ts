@@ -1,15 +1,14 @@
 /** @file Whether an exported file still finds what its checkpoint finds: both on the same sample of dev queries and documents. */
-import { readFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import type { Watch } from '../../common/progress.ts';
 import { Random } from '../../common/random.ts';
 import type { Dataset } from '../../data/dataset.ts';
-import { TextTokenizer } from '../../data/tokenizer.ts';
 import { evaluateRun } from '../../evaluation/evaluate.ts';
 import { search } from '../../evaluation/search.ts';
-import { StaticEncoder } from '../../static/index.ts';
 import { Encoder, type Texts } from '../../students/encoder.ts';
 import { readJson } from '../../students/folder.ts';
+import { openFileEncoder } from './file-encoder.ts';
+import { cutTo } from './student-vectors.ts';
 
 export interface Figures {
   'ndcg@10': number;
@@ -69,25 +68,7 @@ export class Guard {
 
   /** @param file an .onnx file of a model folder, or a static file */
   async measure(file: string, watch: Watch): Promise<Figures> {
-    if (file.endsWith('.safetensors')) {
-      const encoder = new StaticEncoder(await readFile(file));
-      const tokenizer = await TextTokenizer.load(dirname(file));
-      const D = encoder.dimensions;
-      return this.figures(
-        await embed(
-          this.parts,
-          async (texts, maxLength) => {
-            const out = new Float32Array(texts.length * D);
-            for (let i = 0; i < texts.length; i++)
-              out.set(encoder.embed(tokenizer.encode(texts.text(i), maxLength).ids), i * D);
-            return out;
-          },
-          D,
-        ),
-        watch,
-      );
-    }
-    const encoder = await Encoder.load(file);
+    const encoder = await openFileEncoder(file);
     try {
       return await this.figures(
         await embed(
@@ -181,22 +162,9 @@ type Encode = (texts: Texts, maxLength: number, stage: string) => Promise<Float3
 async function embed(parts: Sample, encode: Encode, dimensions: number): Promise<Embedded> {
   const queries = await encode(parts.queries, parts.queryTokens, 'encode queries');
   const documents = parts.frozen
-    ? prefix(parts.frozen.data, parts.frozen.dimensions, dimensions)
+    ? cutTo(dimensions, parts.frozen)
     : await encode(parts.documents, parts.documentTokens, 'encode documents');
   return { dimensions, queries, documents };
-}
-
-/** The first so many dimensions of each vector, at unit length again. */
-function prefix(data: Float32Array, width: number, dimensions: number): Float32Array {
-  if (dimensions >= width) return data;
-  const rows = data.length / width;
-  const out = new Float32Array(rows * dimensions);
-  for (let r = 0; r < rows; r++) {
-    const part = data.subarray(r * width, r * width + dimensions);
-    const length = Math.hypot(...part) || 1;
-    for (let i = 0; i < dimensions; i++) out[r * dimensions + i] = part[i] / length;
-  }
-  return out;
 }
 
 async function quality(parts: Sample, embedded: Embedded, watch: Watch): Promise<number> {

@@ -21,6 +21,7 @@ export const stageNames = [
   'training',
   'checkpoint',
   'evaluation',
+  'export',
 ] as const;
 export type StageName = (typeof stageNames)[number];
 export type StageKeys = Readonly<Record<StageName, StateKey>>;
@@ -127,7 +128,7 @@ export async function stageKeys(
   const scores = { ...queries, 'the teacher': teacher };
   const ensemble = await modelsKey('weighting.teachers', config.weighting.teachers);
   const training = {
-    ...without(options, 'evaluate'),
+    ...without(options, 'evaluate', 'export'),
     ...data,
     ...asked,
     ...student,
@@ -137,6 +138,12 @@ export async function stageKeys(
     ...ensemble,
     ...(await modelsKey('online.teachers', config.online?.teachers)),
     ...(await lossModules(config.losses, config.folder)),
+  };
+  const evaluation = {
+    ...training,
+    ...under(options, 'evaluate'),
+    'the test judgements': judged(test),
+    'the test queries': hashOfQueries(dataset, judgedIn(dataset, test)),
   };
   return {
     data: { ...data, ...all, ...asked, ...measured, 'the test judgements': judged(test) },
@@ -151,12 +158,8 @@ export async function stageKeys(
     },
     training,
     checkpoint: training,
-    evaluation: {
-      ...training,
-      ...under(options, 'evaluate'),
-      'the test judgements': judged(test),
-      'the test queries': hashOfQueries(dataset, judgedIn(dataset, test)),
-    },
+    evaluation,
+    export: { ...evaluation, ...under(options, 'export') },
   };
 }
 
@@ -195,6 +198,7 @@ export function stagesOf(config: Config): Set<StageName> {
     ['teacher scores', !config.teacher],
     ['embeddings', !config.embedder || !(documents || queries)],
     ['weights', config.weighting.kind === 'uniform'],
+    ['export', !config.export],
   ];
   return new Set(stageNames.filter((s) => !absent.some(([name, isAbsent]) => isAbsent && name === s)));
 }

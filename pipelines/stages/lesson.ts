@@ -10,6 +10,7 @@ import { chooseQueries, listsAt } from './ask.ts';
 import { findCandidates, scoreCandidates, withoutUnscored } from './candidates.ts';
 import { embed, embedTargets, type Targets } from './embed.ts';
 import { makeExamples } from './examples.ts';
+import { checkExport } from './export.ts';
 import type { Job } from './job.ts';
 import { keptChoice, keptLists } from './kept.ts';
 import { generateTexts, trainingQueries, withQueries } from './queries.ts';
@@ -123,6 +124,7 @@ export async function prepare(
     });
   job.note(`${examples.queries.length} training queries with ${examples.documents.length} candidates`);
   const targets = known.targets ?? (await embedTargets(job, dataset, examples.queries));
+  checkExport(job, student, targets);
   return { student, dataset, examples, targets, extra: known.extra ?? (await extraTexts(job, student)) };
 }
 

@@ -3,22 +3,26 @@ import { readFile, stat } from 'node:fs/promises';
 import { writeWhole } from '../../common/files.ts';
 import { judgedQueries } from '../../data/dataset.ts';
 import { cutRun, type Run } from '../../evaluation/evaluate.ts';
+import type { Figures, SystemFigures } from '../../evaluation/report/figures.ts';
 import { renderHtml } from '../../evaluation/report/html.ts';
 import { search } from '../../evaluation/search.ts';
 import { Encoder } from '../../students/encoder.ts';
 import { readModelFolder } from '../../students/folder.ts';
 import type { Student } from '../../students/student.ts';
 import type { Config } from '../config.ts';
+import type { ExportReport } from '../export.ts';
 import { bm25Run, bm25Search } from './bm25.ts';
 import { computeOn } from './compute.ts';
 import { embed, type Targets } from './embed.ts';
 import { means, rerank, searchSplit, textsAt, toRun } from './evaluate.ts';
+import { type Exported, exportStudent } from './export.ts';
 import type { Job } from './job.ts';
 import type { StageName } from './keys.ts';
 import { scoresAsRun } from './references.ts';
-import { runFigures } from './run-figures.ts';
+import { roleOf, runFigures } from './run-figures.ts';
 import { type Saved, savedBefore, saveStudent } from './save.ts';
 import { encoderOf } from './student-scores.ts';
+import { medianMilliseconds, TIMED_QUERIES } from './timing.ts';
 import type { Trained } from './train.ts';
 import { warnOfCollapse } from './warnings.ts';
 
@@ -53,6 +57,8 @@ export interface RunReport {
   };
   /** What is probably wrong, with figures. */
   warnings: string[];
+  /** The compact files, where the config asks for some, and the names of their rows among the systems. */
+  export?: ExportReport & { rows: string[] };
   /** Queries that the teacher was asked about, where there was a budget. */
   asked?: number;
   /** Whether each stage's work was done in this run, or an earlier one's was used. */
@@ -62,7 +68,12 @@ export interface RunReport {
   config: Config;
 }
 
-/** Saves the student, measures it from its folder beside its teacher, and writes both down. */
+/** What report.json holds. */
+type Written = Omit<RunReport, 'systems'> &
+  Omit<Figures, 'training'> &
+  Pick<Trained, 'log' | 'evaluations'> & { systems: SystemFigures[] };
+
+/** Saves the student, measures it from its folder beside its teacher, and writes both down; then its compact files. */
 export async function finish(
   job: Job,
   student: Student,
@@ -70,25 +81,58 @@ export async function finish(
   targets: Targets,
   more: Pick<RunReport, 'asked'> & Record<string, unknown> = {},
 ): Promise<RunReport> {
-  const { config } = job;
   const before = await savedBefore(job, student, trained);
   job.did('checkpoint', !before);
   const earlier = await reportBefore(job);
-  if (earlier) {
-    if (!before) await saveStudent(job, student, trained, earlier.systems);
-    return { ...earlier, stages: stagesMade(job) };
+  if (earlier && !before) await saveStudent(job, student, trained, figuresOf(withExport(earlier, undefined)));
+  job.did('evaluation', !earlier);
+  const saved = before ?? (earlier ? undefined : await saveStudent(job, student, trained));
+  let written = earlier ?? (await evaluated(job, student, trained, saved as Saved, targets, more));
+  // The report stands by now: what the export refuses or breaks does not cost the figures.
+  const exported = await exportStudent(job, targets);
+  if (exported || written.export) {
+    written = withExport(written, exported);
+    await write(job, written);
   }
-  job.did('evaluation', true);
-  const saved = before ?? (await saveStudent(job, student, trained));
+  const { pipeline, systems, retention, training, warnings, asked, seconds } = written;
+  return {
+    pipeline,
+    checkpoint: job.path('checkpoint'),
+    report: job.path(REPORT),
+    systems,
+    retention,
+    student: written.student,
+    training,
+    warnings,
+    export: written.export,
+    asked,
+    stages: stagesMade(job),
+    seconds: earlier ? seconds : job.seconds,
+    config: job.config,
+  };
+}
+
+/** Measures the saved folder, and writes its figures beside it and into its card. */
+async function evaluated(
+  job: Job,
+  student: Student,
+  trained: Trained,
+  saved: Saved,
+  targets: Targets,
+  more: Record<string, unknown>,
+): Promise<Written> {
+  const { config } = job;
   const { systems, runs } = await measure(job, student, trained, saved, targets);
-  await saveStudent(job, student, trained, systems);
+  const { log, evaluations } = trained;
+  const figures = runFigures(job, systems, runs, { log: log.filter((e) => Number.isFinite(e.loss)), evaluations });
+  await saveStudent(job, student, trained, figures);
   const own = systems.find((s) => s.name === 'student') as System;
   const beside = systems.find((s) => s.name === 'teacher') ?? systems.find((s) => s.name === 'embedder');
-  const summary: RunReport = {
+  const written = {
+    ...figures,
     pipeline: config.pipeline,
     checkpoint: saved.folder,
-    report: job.path('report.json'),
-    systems,
+    report: job.path(REPORT),
     retention:
       beside && Object.fromEntries(Object.entries(own.metrics).map(([m, value]) => [m, value / beside.metrics[m]])),
     student: {
@@ -108,43 +152,61 @@ export async function finish(
     stages: stagesMade(job),
     seconds: job.seconds,
     config,
+    log,
+    evaluations,
   };
-  const { log, evaluations } = trained;
-  const figures = runFigures(job, systems, runs, { log: log.filter((e) => Number.isFinite(e.loss)), evaluations });
-  await writeWhole(
-    summary.report,
-    `${JSON.stringify({ ...figures, ...summary, systems: figures.systems, log, evaluations }, null, 1)}\n`,
-  );
-  await writeWhole(job.path('report.html'), renderHtml(figures));
-  await job.ledger.record('evaluation', job.keys.evaluation, REPORTS);
-  return summary;
+  await write(job, written);
+  return written;
 }
 
-const REPORTS = ['report.json', 'report.html'];
+const REPORT = 'report.json';
+const PAGE = 'report.html';
+
+/** What the page and the card are drawn from. */
+const figuresOf = ({ log, evaluations, ...rest }: Written): Figures => ({
+  ...rest,
+  training: { log: log.filter((e) => Number.isFinite(e.loss)), evaluations },
+});
+
+async function write(job: Job, written: Written): Promise<void> {
+  await writeWhole(job.path(REPORT), `${JSON.stringify(written, null, 1)}\n`);
+  await writeWhole(job.path(PAGE), renderHtml(figuresOf(written)));
+  await job.ledger.record('evaluation', job.keys.evaluation, [REPORT, PAGE]);
+}
 
 const stagesMade = ({ made }: Job): RunReport['stages'] =>
   Object.fromEntries([...made].map(([stage, now]) => [stage, now ? 'made' : 'reused']));
 
 /** The report of an earlier run, if nothing that it depends on has changed. */
-async function reportBefore(job: Job): Promise<RunReport | undefined> {
+async function reportBefore(job: Job): Promise<Written | undefined> {
   const why = await job.ledger.why('evaluation', job.keys.evaluation);
   if (why !== undefined) return undefined;
-  const report: RunReport = JSON.parse(await readFile(job.path('report.json'), 'utf8'));
-  const { pipeline, systems, retention, student, training, warnings, asked, stages, seconds } = report;
   job.note('nothing that the evaluation depends on has changed: its figures are those of the earlier run');
+  return JSON.parse(await readFile(job.path(REPORT), 'utf8'));
+}
+
+/** A report with the rows of these compact files in place of those that it has. */
+function withExport(written: Written, exported: Exported | undefined): Written {
+  const { export: old, ...rest } = written;
+  const warning = (text: string): string => `Warning: ${text}`;
+  const without = new Set(old?.rows);
+  const unsaid = new Set(old?.warnings.map(warning));
+  const { queryIds = [], systems = {} } = rest.perQuery ?? {};
   return {
-    pipeline,
-    checkpoint: job.path('checkpoint'),
-    report: job.path('report.json'),
-    systems,
-    retention,
-    student,
-    training,
-    warnings,
-    asked,
-    stages,
-    seconds,
-    config: job.config,
+    ...rest,
+    systems: [
+      ...rest.systems.filter((s) => !without.has(s.name)),
+      ...(exported?.systems ?? []).map((s) => ({ ...s, role: roleOf(s.name) })),
+    ],
+    notes: [...rest.notes.filter((n) => !unsaid.has(n)), ...(exported?.report.warnings ?? []).map(warning)],
+    perQuery: {
+      queryIds,
+      systems: {
+        ...Object.fromEntries(Object.entries(systems).filter(([name]) => !without.has(name))),
+        ...exported?.perQuery,
+      },
+    },
+    ...(exported && { export: { ...exported.report, rows: exported.systems.map((s) => s.name) } }),
   };
 }
 
@@ -189,7 +251,7 @@ async function measure(
   await searcher.dispose();
   // One query at a time is a processor's work, wherever the run computed.
   const encoder = await Encoder.load(saved.folder);
-  const queryMilliseconds = await medianMilliseconds(judgedQueries(dataset, test).slice(0, 60), (q) =>
+  const queryMilliseconds = await medianMilliseconds(judgedQueries(dataset, test).slice(0, TIMED_QUERIES), (q) =>
     encoder.encode([dataset.queries.text(q)], { maxLength: queryTokens }),
   );
   await warnOfCollapse(encoder, { config, dataset, frozen: job.frozenDocuments }, job.warn);
@@ -204,7 +266,7 @@ async function measure(
       const q = await embed(job.embedder)(textsAt(dataset, queries), 'query', watch);
       const hits = await search(q.data, documents.data, q.dimensions, Math.max(100, depth), watch);
       const { uncached } = job;
-      const milliseconds = await medianMilliseconds(queries.slice(0, 60), (q) =>
+      const milliseconds = await medianMilliseconds(queries.slice(0, TIMED_QUERIES), (q) =>
         embed(uncached.embedder ?? job.embedder)([dataset.queries.text(q)], 'query'),
       );
       const more = { bytes: await modelBytes(config.embedder?.model), queryMilliseconds: milliseconds };
@@ -235,15 +297,3 @@ const TIMED_RERANKINGS = 3;
 /** Size of a model folder's graph. */
 const modelBytes = async (folder: string | undefined): Promise<number | undefined> =>
   folder === undefined ? undefined : (await stat((await readModelFolder(folder)).model)).size;
-
-/** Median of single runs, the first ones left out. */
-async function medianMilliseconds<T>(items: readonly T[], work: (item: T) => Promise<unknown>): Promise<number> {
-  const times: number[] = [];
-  for (const item of items) {
-    const started = performance.now();
-    await work(item);
-    times.push(performance.now() - started);
-  }
-  const counted = times.slice(Math.min(10, items.length >> 1)).sort((a, b) => a - b);
-  return counted[counted.length >> 1] ?? Number.NaN;
-}

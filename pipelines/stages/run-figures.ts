@@ -1,5 +1,5 @@
 /** @file What a run's report shows besides its table: intervals, fidelity, differences and training curves. */
-import { evaluateRun, type Run } from '../../evaluation/evaluate.ts';
+import { evaluateRun, type Run, type RunEvaluation } from '../../evaluation/evaluate.ts';
 import { fidelity } from '../../evaluation/fidelity.ts';
 import type { Figures, SystemFigures } from '../../evaluation/report/figures.ts';
 import { compare, differences, type Measured } from './against.ts';
@@ -8,6 +8,12 @@ import type { Job } from './job.ts';
 /** The role that a system of a run has by its name. */
 export const roleOf = (name: string): SystemFigures['role'] =>
   name.startsWith('student') ? 'student' : name === 'teacher' ? 'teacher' : name === 'embedder' ? 'baseline' : 'other';
+
+/** Values by metric as a report keeps them. */
+export const rounded = (perQuery: RunEvaluation['perQuery']): Record<string, number[]> =>
+  Object.fromEntries(
+    Object.entries(perQuery).map(([metric, values]) => [metric, Array.from(values, (v) => Number(v.toFixed(6)))]),
+  );
 
 /**
  * @param systems rows of the table, with what each found under its name in `runs`
@@ -53,14 +59,7 @@ export function runFigures(
     training,
     perQuery: {
       queryIds: student?.evaluation.queryIds ?? [],
-      systems: Object.fromEntries(
-        [...measured.values()].map((m) => [
-          m.name,
-          Object.fromEntries(
-            metrics.map((k) => [k, Array.from(m.evaluation.perQuery[k], (v) => Number(v.toFixed(6)))]),
-          ),
-        ]),
-      ),
+      systems: Object.fromEntries([...measured.values()].map((m) => [m.name, rounded(m.evaluation.perQuery)])),
     },
   };
 }

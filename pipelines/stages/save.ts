@@ -3,13 +3,13 @@ import { createHash } from 'node:crypto';
 import { readdir, stat } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { canonicalJson, hashParts } from '../../common/files.ts';
-import type { Dataset } from '../../data/dataset.ts';
 import { encodeGraph } from '../../engine/graph/proto.ts';
+import type { Figures } from '../../evaluation/report/figures.ts';
 import { writeCheckpoint } from '../../students/checkpoint.ts';
+import { positionsOf } from '../../students/folder.ts';
 import { parameterCount, type Student } from '../../students/student.ts';
-import type { Config } from '../config.ts';
+import { card } from './card.ts';
 import type { Job } from './job.ts';
-import type { System } from './report.ts';
 import { encoderOf } from './student-scores.ts';
 import type { Trained } from './train.ts';
 import { VERSION } from './version.ts';
@@ -34,12 +34,7 @@ export async function savedBefore(job: Job, student: Student, trained: Trained):
 }
 
 /** Writes OUTPUT/checkpoint. The figures are added once the folder that stands there has been evaluated. */
-export async function saveStudent(
-  job: Job,
-  student: Student,
-  trained: Trained,
-  systems: readonly System[] = [],
-): Promise<Saved> {
+export async function saveStudent(job: Job, student: Student, trained: Trained, figures?: Figures): Promise<Saved> {
   const { config, dataset, teacher, embedder } = job;
   const folder = job.path('checkpoint');
   const graph = await student.serve(trained.weights);
@@ -56,7 +51,11 @@ export async function saveStudent(
       pooling: student.pooling,
       normalize: student.normalize,
       dimensions,
-      maxLength: Math.max(config.student.queryTokens, config.student.documentTokens),
+      // Other tools cut texts here and nowhere else: beyond its positions a model fails.
+      maxLength: Math.min(
+        Math.max(config.student.queryTokens, config.student.documentTokens),
+        positionsOf(student.folder.config),
+      ),
       provenance: {
         version: VERSION,
         runtime: { node: process.version, onnxruntime: '1.30.0' },
@@ -69,9 +68,9 @@ export async function saveStudent(
         embedder: embedder?.key,
         model: createHash('sha256').update(model).digest('hex'),
         training: { steps: trained.steps, bestStep: trained.bestStep, bestScore: trained.bestScore },
-        ...(systems.length ? { systems } : {}),
+        ...(figures ? { systems: figures.systems } : {}),
       },
-      card: card(config, dataset, systems),
+      card: card(config, dataset, figures),
     }),
   );
   const files = (await readdir(folder, { recursive: true, withFileTypes: true }))
@@ -80,55 +79,3 @@ export async function saveStudent(
   await job.ledger.record('checkpoint', job.keys.checkpoint, files);
   return { folder, bytes: model.length, parameters };
 }
-
-function card(config: Config, dataset: Dataset, systems: readonly System[]): string {
-  const { student, teacher, embedder, losses } = config;
-  const layers = student.layers ? `, layers ${student.layers.join(', ')}` : '';
-  const from = student.model ? ` from \`${basename(student.model)}\`${layers}` : '';
-  const by = [
-    teacher && `the teacher \`${'model' in teacher ? basename(teacher.model) : 'scores of a file'}\``,
-    embedder && `the embeddings of \`${basename(embedder.model)}\``,
-  ].filter(Boolean);
-  const metrics = Object.keys(systems[0]?.metrics ?? {});
-  const table = systems.length
-    ? [
-        '',
-        `## Figures (split ${config.data.splits.test})`,
-        '',
-        `| system | ${metrics.join(' | ')} |`,
-        `| --- |${' --- |'.repeat(metrics.length)}`,
-        ...systems.map((s) => `| ${s.name} | ${metrics.map((m) => s.metrics[m].toFixed(4)).join(' | ')} |`),
-        '',
-      ]
-    : [];
-  const searched =
-    student.towers === 'query' && embedder
-      ? [
-          '',
-          `This is a query tower: search it against documents embedded by \`${basename(embedder.model)}\`, ${embedder.documentTokens} tokens each.`,
-        ]
-      : [];
-  const tableNote = student.static
-    ? [
-        '',
-        'It is a table of token vectors. A text without a known token is the zero vector: it scores 0 against everything, and loaders that divide by the length without a guard give NaN for it.',
-      ]
-    : [];
-  return [
-    '---',
-    'library_name: sentence-transformers',
-    'tags: [sentence-similarity, feature-extraction, onnx, transformers.js, knowledge-distillation]',
-    '---',
-    '',
-    `# Student distilled on ${dataset.name}`,
-    '',
-    `A dual-encoder made by onnx-distill ${VERSION} (pipeline ${config.pipeline})${from}${by.length ? ` with ${by.join(' and ')}` : ''}.`,
-    `Losses: ${losses.map((l) => `${l.weight} x ${l.kind}`).join(' + ')}. Seed ${config.seed}. What made it, with hashes, is in distill.json.`,
-    ...searched,
-    ...tableNote,
-    ...table,
-    '',
-  ].join('\n');
-}
-
-const basename = (path: string): string => path.split(/[\\/]/).filter(Boolean).at(-1) ?? path;

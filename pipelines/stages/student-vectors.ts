@@ -145,6 +145,10 @@ export async function encodeStudentSplit(
   }
 }
 
+/** Documents as a student with perhaps fewer dimensions searches them: their prefix at unit length, or as they are. */
+export const cutTo = (n: number, { dimensions, data }: { dimensions: number; data: Float32Array }): Float32Array =>
+  n < dimensions ? prefix(data, dimensions, n) : data;
+
 /** The first n dimensions of each row, L2-normalised again. */
 export function prefix(vectors: Float32Array, dimensions: number, n: number): Float32Array {
   const rows = vectors.length / dimensions;

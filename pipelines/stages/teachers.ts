@@ -3,6 +3,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { hashParts } from '../../common/files.ts';
 import type { Dataset } from '../../data/dataset.ts';
+import type { SessionOptions } from '../../engine/runtime/session.ts';
 import { ScoreCache } from '../../teachers/cache.ts';
 import { crossEncoder, crossEncoderKey } from '../../teachers/cross-encoder.ts';
 import { dualEncoder, dualEncoderKey } from '../../teachers/dual-encoder.ts';
@@ -19,10 +20,24 @@ export interface Teachers {
   uncached: { teacher: Teacher | undefined; embedder: Teacher | undefined };
   /** Scores and embeddings that the cache did not have, so far. */
   asked(): number;
+  cache: ScoreCache;
   close(): Promise<void>;
 }
 
 export const defaultCache = (): string => join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'onnx-distill');
+
+/** A teacher's model and how it cuts texts. */
+export interface ModelTeacher extends Cut {
+  kind: 'cross-encoder' | 'dual-encoder';
+  model: string;
+  maxLength?: number;
+}
+
+/** @throws InputError where the model cannot be opened */
+export const openModel = (t: ModelTeacher, session: SessionOptions): Promise<Teacher> =>
+  t.kind === 'cross-encoder'
+    ? crossEncoder(t.model, { ...crossEncoderLimits(t), session })
+    : dualEncoder(t.model, { ...dualEncoderLimits(t), session });
 
 /** @throws InputError where a model or a file of scores cannot be opened */
 export async function openTeachers(config: Config, dataset: Dataset): Promise<Teachers> {
@@ -38,8 +53,7 @@ export async function openTeachers(config: Config, dataset: Dataset): Promise<Te
   const session = await computeOn(config);
   const { teacher: t, embedder: e } = config;
   let teacher: Teacher | undefined;
-  if (t?.kind === 'cross-encoder') teacher = keep(await crossEncoder(t.model, { ...crossEncoderLimits(t), session }));
-  if (t?.kind === 'dual-encoder') teacher = keep(await dualEncoder(t.model, { ...dualEncoderLimits(t), session }));
+  if (t && t.kind !== 'scores') teacher = keep(await openModel(t, session));
   if (t?.kind === 'scores') {
     const files = filesOf(t);
     const lists = files.length ? [] : dataset.splits.flatMap((s) => dataset.candidates?.(s) ?? []);
@@ -54,6 +68,7 @@ export async function openTeachers(config: Config, dataset: Dataset): Promise<Te
     embedder,
     uncached: { teacher: behind.get(teacher), embedder: behind.get(embedder) },
     asked: () => cache.asked,
+    cache,
     async close() {
       for (const t of opened) await t.dispose();
       await cache.close();
@@ -78,7 +93,7 @@ export async function teacherKeys(
 type TeacherOf<K> = Extract<NonNullable<Config['teacher']>, { kind: K }>;
 type Cut = { queryTokens?: number; documentTokens?: number };
 
-const crossEncoderLimits = (t: TeacherOf<'cross-encoder'>) => ({
+const crossEncoderLimits = (t: Cut & { maxLength?: number }) => ({
   maxQuery: t.queryTokens,
   maxDocument: t.documentTokens,
   maxLength: t.maxLength,

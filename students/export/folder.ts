@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Graph } from '../../engine/graph/ir.ts';
 import { encodeSafetensors } from '../../engine/graph/safetensors.ts';
 import { writeCheckpoint } from '../checkpoint.ts';
-import { readJson } from '../folder.ts';
+import { positionsOf, readJson } from '../folder.ts';
 import { loadStudent, type Student } from '../student.ts';
 import { compact } from './compact.ts';
 import { type DTypeName, type ExportDType, fileNames } from './dtypes.ts';
@@ -61,7 +61,7 @@ export async function exportFolder(
   const student = await loadStudent(checkpoint);
   const { folder, tokenizer } = student;
   const whole = (await readJson(join(folder.folder, 'tokenizer.json'))) as unknown as TokenizerJson;
-  const maxLength = Math.min(folder.maxLength ?? 512, tokenizer.modelMaxLength ?? 512);
+  const maxLength = Math.min(folder.maxLength ?? 512, tokenizer.modelMaxLength ?? 512, positionsOf(folder.config));
   const cut = options.used && cutVocabulary(whole, options.used, options.reserve ?? 0, tokenizer.padId);
   const json = withLimits(cut?.tokenizer ?? whole, maxLength);
   const { graph } = student;

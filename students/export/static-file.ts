@@ -1,6 +1,6 @@
 /** @file A static query tower as one small file that `onnx-distill/static` reads without a runtime. */
 import { InputError } from '../../common/errors.ts';
-import type { Graph } from '../../engine/graph/ir.ts';
+import type { Graph, Value } from '../../engine/graph/ir.ts';
 import { encodeSafetensors } from '../../engine/graph/safetensors.ts';
 import { castFloat, type Tensor } from '../../engine/graph/tensor.ts';
 import { quantize } from './int8.ts';
@@ -39,7 +39,17 @@ export function staticTable(graph: Graph): Tensor<'float32'> | undefined {
   const [lookup] = wordLookups(copy);
   const hidden = copy.outputs.find((v) => v.name === 'last_hidden_state' || v.name === 'token_embeddings');
   const table = lookup?.inputs[0]?.constant;
-  return lookup && hidden?.producer === lookup && table ? castFloat(table, 'float32') : undefined;
+  const { producer } = hidden ?? {};
+  const [row, mask] = producer?.op === 'Mul' ? producer.inputs : [hidden, undefined];
+  const shown = row?.producer === lookup && (!mask || onlyOfMask(mask));
+  return lookup && shown && table ? castFloat(table, 'float32') : undefined;
+}
+
+/** Whether a value is the attention mask in another type or shape: it blanks padding, which a single text has none of. */
+function onlyOfMask(value: Value): boolean {
+  let at: Value | null | undefined = value;
+  while (at?.producer && ['Cast', 'Unsqueeze'].includes(at.producer.op)) at = at.producer.inputs[0];
+  return at?.name === 'attention_mask';
 }
 
 /**

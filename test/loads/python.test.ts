@@ -1,10 +1,9 @@
 /** Python's sentence-transformers, onnxruntime and tokenizers, from a folder alone. */
-import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { TextTokenizer } from '../../data/tokenizer.ts';
-import { pythonWith } from '../python.ts';
+import { pythonWith, runPython } from '../python.ts';
 import {
   cosines,
   DIMENSIONS,
@@ -28,15 +27,8 @@ beforeAll(async () => {
 });
 
 /** Runs a script that prints JSON last; `folder` and `texts` are set. */
-function run(python: string, folder: string, script: string): unknown {
-  const before = `import json, sys, os\nfolder = sys.argv[1]; texts = json.load(open(sys.argv[2]))\n`;
-  const out = execFileSync(python, ['-c', before + script, folder, join(made.root, 'texts.json')], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, HF_HUB_OFFLINE: '1', CUDA_VISIBLE_DEVICES: '' },
-    maxBuffer: 1 << 26,
-  });
-  return JSON.parse(out.toString().trim().split('\n').at(-1) as string);
-}
+const run = (python: string, folder: string, script: string): unknown =>
+  runPython(python, folder, join(made.root, 'texts.json'), script);
 
 const flat = (rows: unknown): number[] => (rows as number[][]).flat();
 const files = ['model', 'model_fp16', 'model_quantized', 'model_int8', 'model_q4'];

@@ -11,6 +11,7 @@ import { build, type Fault, modelHash, start } from './command.ts';
 const sets = [
   'train={provider: cpu, steps: 16, queries: 4, candidates: 4, warmupSteps: 2, threads: 1, evaluateEvery: 6, saveEvery: 4}',
   'student={fresh: {hidden: 16, layers: 1, heads: 2, maxLength: 64, vocabulary: 200}, queryTokens: 16, documentTokens: 32}',
+  'export={dtype: fp32, tolerance: 10}',
 ];
 
 /** In the order in which a run comes past them; those marked are always tried, all of them where KILLS is set. */
@@ -39,6 +40,11 @@ const all: (Fault & { always?: boolean })[] = [
   { call: 'write', path: 'report\\.json', when: 'half', always: true },
   { call: 'rename', path: 'report\\.json$', when: 'after' },
   { call: 'write', path: 'report\\.html', when: 'half' },
+  { call: 'write', path: 'export\\.export', when: 'half' },
+  { call: 'rename', path: 'export\\.new$', when: 'before' },
+  { call: 'rename', path: 'export\\.new$', when: 'after' },
+  { call: 'write', path: 'export\\.json', when: 'half', always: true },
+  { call: 'rename', path: 'export\\.json$', when: 'after' },
 ];
 const faults = all.filter((f) => process.env.KILLS || f.always);
 
@@ -59,7 +65,8 @@ test('killed at every point that matters, a run ends with the same bytes', { tim
   }
   const last = run('killed');
   expect(await last.ended, last.said()).toBe(0);
-  expect(modelHash(join(world, 'killed', 'checkpoint'))).toBe(modelHash(join(world, 'whole', 'checkpoint')));
+  for (const made of ['checkpoint', 'export'])
+    expect(modelHash(join(world, 'killed', made))).toBe(modelHash(join(world, 'whole', made)));
   const names = (name: string): string[] =>
     readdirSync(join(world, name), { recursive: true, encoding: 'utf8' }).sort();
   expect(names('killed')).toEqual(names('whole'));

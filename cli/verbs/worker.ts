@@ -1,0 +1,27 @@
+/** @file `distill worker`: scores what `distill score --queue` asks for, on any machine that has the teacher's model. */
+import { Command, Option } from 'commander';
+import type { WorkerOptions } from '../../pipelines/worker.ts';
+import { progressReporter } from '../progress.ts';
+import type { Verb } from '../verb.ts';
+
+export const worker: Verb = ({ out, err, signal }) =>
+  new Command('worker')
+    .description('score pairs that distill score --queue asks for, until Ctrl-C; any number on any machines')
+    .requiredOption('--queue <url>', 'address of the queue, e.g. redis://host:6379')
+    .option('--model <dir>', "the teacher's model here; by default where distill score has it, or its name on the hub")
+    .addOption(
+      new Option('--provider <name>', 'where to compute').choices(['auto', 'cpu', 'webgpu', 'cuda']).default('auto'),
+    )
+    .option('--threads <n>', 'processor threads', Number)
+    .option('--lease <seconds>', 'after so long without a sign of life a worker loses its pairs to another', Number, 30)
+    .addHelpText(
+      'after',
+      '\nExample:\n  distill worker --queue redis://scores.example:6379 --model models/cross-encoder',
+    )
+    .action(async ({ queue, lease, ...options }: WorkerOptions & { queue: string; lease: number }) => {
+      const { runWorker } = await import('../../pipelines/worker.ts');
+      const onProgress = progressReporter(err);
+      const report = await runWorker(queue, { ...options, lease: 1000 * lease }, { onProgress, signal });
+      onProgress.end();
+      out.write(`${report.pairs} pairs scored in ${report.jobs} ranges\n`);
+    });

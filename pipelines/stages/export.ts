@@ -1,0 +1,119 @@
+/** @file The compact files that a config asks for, made of the saved checkpoint as `distill export` makes them. */
+import { readdir, readFile } from 'node:fs/promises';
+import { join, relative } from 'node:path';
+import { InputError } from '../../common/errors.ts';
+import { writeWhole } from '../../common/files.ts';
+import { evaluateRun } from '../../evaluation/evaluate.ts';
+import type { Student } from '../../students/student.ts';
+import type { Config } from '../config.ts';
+import { type ExportReport, exportCheckpoint } from '../export.ts';
+import type { Targets } from './embed.ts';
+import { searchSplit, toRun } from './evaluate.ts';
+import { openFileEncoder } from './file-encoder.ts';
+import type { Job } from './job.ts';
+import type { System } from './report.ts';
+import { rounded } from './run-figures.ts';
+import { cutTo } from './student-vectors.ts';
+import { medianMilliseconds, TIMED_QUERIES } from './timing.ts';
+
+/** The compact files and what was measured of them; OUTPUT/export.json holds it. */
+export interface Exported {
+  report: ExportReport;
+  /** A row a file: means over the test split. */
+  systems: System[];
+  /** One value a query by system and metric, in the order of the report. */
+  perQuery: Record<string, Record<string, number[]>>;
+}
+
+const RECORD = 'export.json';
+
+/**
+ * Refuses before training what could only be refused after it.
+ * @throws InputError where the options of the export do not fit the student or the data
+ */
+export function checkExport({ config, dataset, frozenDocuments }: Job, student: Student, targets: Targets): void {
+  if (!config.export) return;
+  const { dimensions, strict } = config.export;
+  const width = frozenDocuments ? targets.documents?.dimensions : Number(student.folder.config.hidden_size);
+  if (dimensions !== undefined && width !== undefined && dimensions > width)
+    throw new InputError({
+      code: 'export.dimensions',
+      subject: "'export.dimensions'",
+      expected: `at most ${width}, as the student has`,
+      received: String(dimensions),
+      remedy: 'choose fewer, or leave it out',
+    });
+  const { dev } = config.data.splits;
+  if (strict && !(dev !== null && dataset.splits.includes(dev)))
+    throw new InputError({
+      code: 'export.unmeasured',
+      subject: `'export.strict' needs figures and the data has no split '${dev}'`,
+      remedy: "name a split under 'data.splits.dev', or remove strict",
+    });
+}
+
+/**
+ * Writes OUTPUT/export and measures it on the test split as the student was, unless it stands there whole and nothing that it
+ * depends on has changed.
+ * @throws InputError where a file loses more than the config allows and that is to be refused
+ */
+export async function exportStudent(job: Job, targets: Targets): Promise<Exported | undefined> {
+  const { config, watch, dataset } = job;
+  const settings = config.export;
+  if (!settings) return undefined;
+  const why = await job.ledger.why('export', job.keys.export);
+  job.did('export', why !== undefined);
+  if (why === undefined) {
+    job.note('nothing that the compact files depend on has changed: they are those of the earlier run');
+    return JSON.parse(await readFile(job.path(RECORD), 'utf8'));
+  }
+  const output = job.path('export');
+  const report = await job.stage('export', () =>
+    exportCheckpoint(
+      { checkpoint: job.path('checkpoint'), output, data: config.data.path, ...settings },
+      watch,
+      dataset,
+    ),
+  );
+  for (const warning of report.warnings) job.note(`warning: ${warning}`);
+  const exported: Exported = { report, ...(await measured(job, settings, report, targets)) };
+  await writeWhole(job.path(RECORD), `${JSON.stringify(exported, null, 1)}\n`);
+  const files = (await readdir(output, { recursive: true, withFileTypes: true }))
+    .filter((e) => e.isFile())
+    .map((e) => join('export', relative(output, e.parentPath), e.name));
+  await job.ledger.record('export', job.keys.export, [RECORD, ...files]);
+  return exported;
+}
+
+async function measured(
+  job: Job,
+  { dimensions, vocabulary }: NonNullable<Config['export']>,
+  made: ExportReport,
+  targets: Targets,
+): Promise<Pick<Exported, 'systems' | 'perQuery'>> {
+  const { config, dataset, watch } = job;
+  const { test } = config.data.splits;
+  const { queryTokens, documentTokens } = config.student;
+  const like = [dimensions && `${dimensions} dimensions`, vocabulary === 'corpus' && 'cut vocabulary'].filter(Boolean);
+  const found: Pick<Exported, 'systems' | 'perQuery'> = { systems: [], perQuery: {} };
+  for (const { dtype, file, bytes } of made.files) {
+    const encoder = await openFileEncoder(join(made.output, file));
+    try {
+      const frozen =
+        job.frozenDocuments && targets.documents ? cutTo(encoder.dimensions, targets.documents) : undefined;
+      const setup = { encoder, frozen, queryTokens, documentTokens, depth: Math.max(100, config.evaluate.depth) };
+      const { queries, hits } = await job.stage('evaluate export', () => searchSplit(dataset, test, setup, watch));
+      const queryMilliseconds = await medianMilliseconds(queries.slice(0, TIMED_QUERIES), (q) =>
+        encoder.encode([dataset.queries.text(q)], { maxLength: queryTokens }),
+      );
+      const run = toRun(dataset, queries, hits);
+      const { means, perQuery } = evaluateRun(run, dataset.qrels(test), config.evaluate.metrics);
+      const name = [`student ${dtype}`, ...like].join(', ');
+      found.systems.push({ name, metrics: means, bytes, queryMilliseconds });
+      found.perQuery[name] = rounded(perQuery);
+    } finally {
+      await encoder.dispose();
+    }
+  }
+  return found;
+}

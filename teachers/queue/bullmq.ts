@@ -1,0 +1,223 @@
+/** @file The queue on BullMQ: a Redis or Valkey server between any number of machines. */
+import { hostname } from 'node:os';
+import type { Job, Queue, QueueEvents } from 'bullmq';
+import type { Redis } from 'ioredis';
+import { InputError } from '../../common/errors.ts';
+import { type Deferred, deferred, until } from '../../common/promises.ts';
+import { jobFailed, Unfit } from './errors.ts';
+import { type Answer, ATTEMPTS, DEATHS, type ScoreJob, type ScoreQueue } from './queue.ts';
+
+const QUEUE = 'onnx-distill-scores';
+/** Seconds that answers stay which nobody forgot: whoever asked was killed and may come back. */
+const KEEP = 7 * 24 * 3600;
+/** Milliseconds between two looks at jobs whose end no event told, and before a failed job is tried again. */
+const LOOK_EVERY = 5000;
+const RETRY_AFTER = 300;
+const CONNECT_WITHIN = 5000;
+
+export interface BullQueueOptions {
+  /** Milliseconds after which the job of a silent worker goes to another. */
+  lease?: number;
+}
+
+interface Outstanding {
+  job: ScoreJob;
+  scores: Deferred<Float32Array>;
+}
+
+export class BullQueue implements ScoreQueue {
+  readonly name: string;
+  private readonly modules: Modules;
+  private readonly client: Redis;
+  private readonly lease: number;
+  private queue: Queue | undefined;
+  private events: QueueEvents | undefined;
+  private look: NodeJS.Timeout | undefined;
+  private readonly outstanding = new Map<string, Outstanding>();
+
+  private constructor(name: string, modules: Modules, client: Redis, lease: number) {
+    this.name = name;
+    this.modules = modules;
+    this.client = client;
+    this.lease = lease;
+  }
+
+  /** @throws InputError where the optional packages are not installed or no server answers */
+  static async open(url: URL, { lease = 30_000 }: BullQueueOptions = {}): Promise<BullQueue> {
+    const modules = await load();
+    const name = `${url.protocol}//${url.host}${url.pathname === '/' ? '' : url.pathname}`;
+    let connected = false;
+    const client = new modules.Redis(url.href.replace(/^valkey/, 'redis'), {
+      lazyConnect: true,
+      connectTimeout: CONNECT_WITHIN,
+      // Once it has answered, a server that is away is waited for.
+      maxRetriesPerRequest: null,
+      retryStrategy: (times) => (connected ? Math.min(200 * times, 2000) : null),
+    });
+    let reason = '';
+    client.on('error', (error) => {
+      reason = error.message || (error as NodeJS.ErrnoException).code || reason;
+    });
+    try {
+      await client.connect();
+      connected = true;
+    } catch (cause) {
+      client.disconnect();
+      throw new InputError({
+        code: 'queue.unreachable',
+        subject: `no queue server answers at ${name} (${reason || (cause as Error).message})`,
+        remedy: 'start a Redis or Valkey server there, or name another with --queue redis://HOST:PORT',
+        cause,
+      });
+    }
+    return new BullQueue(name, modules, client, lease);
+  }
+
+  async ask(job: ScoreJob, signal?: AbortSignal): Promise<Float32Array> {
+    signal?.throwIfAborted();
+    const known = this.outstanding.get(job.id);
+    const entry = known ?? { job, scores: deferred<Float32Array>() };
+    try {
+      if (!known) {
+        this.outstanding.set(job.id, entry);
+        await this.listen();
+        const earlier = await this.opened.getJob(job.id);
+        if (earlier && (await earlier.isFailed())) await earlier.remove();
+        await this.settle(entry);
+      }
+      return await until(entry.scores.promise, signal);
+    } finally {
+      this.outstanding.delete(job.id);
+    }
+  }
+
+  async forget(id: string): Promise<void> {
+    await this.opened.remove(id);
+  }
+
+  async workers(): Promise<number | undefined> {
+    if (this.client.status !== 'ready') return undefined;
+    // Some hosted servers do not say who is connected.
+    return this.opened.getWorkersCount().catch(() => undefined);
+  }
+
+  async work(answer: Answer, signal: AbortSignal): Promise<void> {
+    const { Worker, WaitingError } = this.modules;
+    const ended = deferred<void>();
+    const worker = new Worker(
+      QUEUE,
+      async (job: Job, token?: string) => {
+        try {
+          const scores = await answer(job.data as ScoreJob);
+          return Buffer.from(scores.buffer, scores.byteOffset, scores.byteLength).toString('base64');
+        } catch (error) {
+          if (!(error instanceof Unfit)) throw new Error(`${hostname()}: ${(error as Error).message}`);
+          await job.moveToWait(token);
+          ended.reject(error);
+          // Closing before the job is let go keeps this worker from taking the next.
+          void worker.close();
+          throw new WaitingError();
+        }
+      },
+      {
+        connection: this.client,
+        lockDuration: this.lease,
+        stalledInterval: this.lease,
+        maxStalledCount: DEATHS,
+        drainDelay: 1,
+      },
+    );
+    // A lock lost to another worker, a server away for a while: BullMQ goes on by itself.
+    worker.on('error', () => {});
+    try {
+      await until(ended.promise, signal).catch((error) => {
+        if (!signal.aborted) throw error;
+      });
+    } finally {
+      await worker.close();
+    }
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.look);
+    await this.events?.close();
+    await this.queue?.close();
+    this.client.disconnect();
+  }
+
+  private get opened(): Queue {
+    this.queue ??= new this.modules.Queue(QUEUE, { connection: this.client });
+    return this.queue;
+  }
+
+  /** Events tell at once what ended; a look now and then finds what they missed, such as a server that lost its memory. */
+  private async listen(): Promise<void> {
+    if (!this.events) {
+      this.events = new this.modules.QueueEvents(QUEUE, { connection: this.client });
+      this.events.on('error', () => {});
+      for (const ended of ['completed', 'failed'] as const)
+        this.events.on(ended, ({ jobId }: { jobId: string }) => {
+          const entry = this.outstanding.get(jobId);
+          if (entry) this.settle(entry).catch((error) => entry.scores.reject(error));
+        });
+      this.look = setInterval(() => {
+        if (this.client.status === 'ready')
+          for (const entry of this.outstanding.values())
+            this.settle(entry).catch((error) => entry.scores.reject(error));
+      }, LOOK_EVERY);
+    }
+    await this.events.waitUntilReady();
+  }
+
+  /** Puts the job where the server does not know it; settles it where it has ended. */
+  private async settle({ job, scores }: Outstanding): Promise<void> {
+    const found = await this.opened.getJob(job.id);
+    if (!found) {
+      // Forgotten meanwhile by whoever asked.
+      if (!this.outstanding.has(job.id)) return;
+      await this.opened.add('score', job, {
+        jobId: job.id,
+        attempts: ATTEMPTS,
+        backoff: { type: 'fixed', delay: RETRY_AFTER },
+        removeOnComplete: { age: KEEP },
+        removeOnFail: { age: KEEP },
+      });
+      return;
+    }
+    const state = await found.getState();
+    if (state === 'completed') {
+      const bytes = Buffer.from(String(found.returnvalue), 'base64');
+      if (bytes.length === (4 * job.pairs.length) / 2) scores.resolve(new Float32Array(Uint8Array.from(bytes).buffer));
+      else scores.reject(jobFailed(job, `a worker answered with ${bytes.length / 4} scores`));
+    } else if (state === 'failed') {
+      const silent = /stalled/.test(found.failedReason);
+      const why = silent
+        ? `its workers died or fell silent more than ${DEATHS} times`
+        : `tried ${found.attemptsMade} times, at last on ${found.failedReason}`;
+      scores.reject(jobFailed(job, why));
+    }
+  }
+}
+
+interface Modules {
+  Queue: typeof import('bullmq').Queue;
+  QueueEvents: typeof import('bullmq').QueueEvents;
+  Worker: typeof import('bullmq').Worker;
+  WaitingError: typeof import('bullmq').WaitingError;
+  Redis: typeof import('ioredis').Redis;
+}
+
+async function load(): Promise<Modules> {
+  try {
+    const { Queue, QueueEvents, Worker, WaitingError } = await import('bullmq');
+    const { Redis } = await import('ioredis');
+    return { Queue, QueueEvents, Worker, WaitingError, Redis };
+  } catch (cause) {
+    throw new InputError({
+      code: 'queue.not-installed',
+      subject: `a redis:// queue needs the optional packages bullmq and ioredis (${(cause as Error).message.split('\n')[0]})`,
+      remedy: 'install them: npm install bullmq ioredis',
+      cause,
+    });
+  }
+}

@@ -1,0 +1,196 @@
+/** @file One suite for every queue: each job is answered once, retried within bounds, and kept until it is forgotten. */
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { Unfit } from '../../teachers/queue/errors.ts';
+import { InProcessQueue } from '../../teachers/queue/in-process.ts';
+import { openQueue } from '../../teachers/queue/index.ts';
+import {
+  type Answer,
+  ATTEMPTS,
+  jobOf,
+  pairsOfJob,
+  type ScoreJob,
+  type ScoreQueue,
+} from '../../teachers/queue/queue.ts';
+import { hasServer, type Server, startServer } from './server.ts';
+
+let server: Server | undefined;
+beforeAll(async () => {
+  if (hasServer) server = await startServer();
+});
+afterAll(() => server?.stop());
+
+/** Two ends of the same queue, as two processes have them. */
+interface Ends {
+  asking: ScoreQueue;
+  working: ScoreQueue;
+}
+const members: Record<string, () => Promise<Ends>> = {
+  'in process': async () => {
+    const queue = new InProcessQueue();
+    return { asking: queue, working: queue };
+  },
+  ...(hasServer && {
+    bullmq: async () => {
+      const [asking, working] = await Promise.all([1, 2].map(() => openQueue((server as Server).url)));
+      return { asking, working };
+    },
+  }),
+};
+
+const teacher = { key: 'key of a teacher', kind: 'cross-encoder', model: 'models/cross' } as const;
+let made = 0;
+/** A job of its own: a server keeps what other tests asked. */
+const newJob = (size = 3): ScoreJob =>
+  jobOf(
+    teacher,
+    Array.from({ length: size }, (_, i) => ({ query: `query ${made++}`, document: `document ${i % 2}` })),
+  );
+/** Numbers that tell pairs apart and that text would round. */
+const say: Answer = async (job) =>
+  Float32Array.from(pairsOfJob(job), (p) => Math.fround(1 / 3 + Number(p.query.split(' ')[1])));
+
+describe.each(Object.keys(members))('%s', (name) => {
+  const open: (() => Promise<void>)[] = [];
+  afterEach(async () => {
+    for (const close of open.splice(0).reverse()) await close();
+  });
+  const ends = async (): Promise<Ends> => {
+    const pair = await members[name]();
+    open.push(async () => {
+      for (const end of new Set(Object.values(pair))) await end.close();
+    });
+    return pair;
+  };
+  const employ = (queue: ScoreQueue, answer: Answer): { stop(): Promise<void>; ended: Promise<void> } => {
+    const controller = new AbortController();
+    const ended = queue.work(answer, controller.signal);
+    ended.catch(() => {});
+    const stop = async (): Promise<void> => {
+      controller.abort();
+      await ended.catch(() => {});
+    };
+    open.push(stop);
+    return { stop, ended };
+  };
+
+  test('every job comes back with its own scores, to the bit, from several workers', async () => {
+    const { asking, working } = await ends();
+    const by = [0, 0];
+    for (const w of by.keys())
+      employ(working, async (job) => {
+        by[w]++;
+        await new Promise((done) => setTimeout(done, 5));
+        return say(job);
+      });
+    const jobs = Array.from({ length: 24 }, (_, i) => newJob(1 + (i % 5)));
+    const answers = await Promise.all(jobs.map((job) => asking.ask(job)));
+    for (const [i, job] of jobs.entries()) expect(answers[i]).toEqual(await say(job));
+    expect(by[0] + by[1]).toBe(24);
+    expect(Math.min(...by)).toBeGreaterThan(0);
+  });
+
+  test('what is not finite and texts of every kind come through as they are', async () => {
+    const { asking, working } = await ends();
+    const job = jobOf({ ...teacher, key: `texts ${name}` }, [
+      { query: '', document: '\ud800 lone, \u0000, \u202e, 日本' },
+      { query: 'x'.repeat(100_000), document: '' },
+    ]);
+    let seen: ScoreJob | undefined;
+    employ(working, async (asked) => {
+      seen = asked;
+      return Float32Array.of(Number.NaN, Number.NEGATIVE_INFINITY);
+    });
+    expect([...(await asking.ask(job))]).toEqual([Number.NaN, Number.NEGATIVE_INFINITY]);
+    expect(seen).toEqual(job);
+  });
+
+  test('asked twice at once and again later, a job is worked on once, until it is forgotten', async () => {
+    const { asking, working } = await ends();
+    let times = 0;
+    employ(working, (job) => {
+      times++;
+      return say(job);
+    });
+    const job = newJob();
+    await Promise.all([asking.ask(job), asking.ask(job)]);
+    // Whoever comes after a killed asker finds the answer there.
+    const later = name === 'in process' ? asking : (await ends()).asking;
+    expect(await later.ask(job)).toEqual(await say(job));
+    expect(times).toBe(1);
+    await later.forget(job.id);
+    await later.ask(job);
+    expect(times).toBe(2);
+  });
+
+  test('a job put before there is a worker waits; how many there are is known', async () => {
+    const { asking, working } = await ends();
+    const before = await asking.workers();
+    const answer = asking.ask(newJob());
+    const { stop } = employ(working, say);
+    await answer;
+    expect(await asking.workers()).toBe((before as number) + 1);
+    await stop();
+    await expect.poll(() => asking.workers()).toBe(before);
+  });
+
+  test('a job that fails is tried again, within bounds, and its error says which and why', async () => {
+    const { asking, working } = await ends();
+    const [poisoned, shaky, good] = [newJob(), newJob(), newJob()];
+    const tries = new Map<string, number>();
+    employ(working, (job) => {
+      const n = (tries.get(job.id) ?? 0) + 1;
+      tries.set(job.id, n);
+      if (job.id === poisoned.id || (job.id === shaky.id && n < ATTEMPTS)) throw new Error('the model broke');
+      return say(job);
+    });
+    const failed = asking.ask(poisoned);
+    failed.catch(() => {});
+    expect(await asking.ask(shaky)).toEqual(await say(shaky));
+    expect(await asking.ask(good)).toEqual(await say(good));
+    await expect(failed).rejects.toMatchObject({ code: 'queue.job-failed', exitCode: 3 });
+    await expect(failed).rejects.toThrow(/3 pairs could not be scored .*tried 3 times.*the model broke.*query \d+/);
+    expect(Object.fromEntries(tries)).toEqual({ [poisoned.id]: ATTEMPTS, [shaky.id]: ATTEMPTS, [good.id]: 1 });
+    // Mended, it is asked for again.
+    tries.set(poisoned.id, -10);
+    const again = asking.ask(poisoned);
+    again.catch(() => {});
+    await expect(again).rejects.toMatchObject({ code: 'queue.job-failed' });
+    expect(tries.get(poisoned.id)).toBe(-10 + ATTEMPTS);
+  });
+
+  test('a worker that is not the one for a job leaves, and the job is none the worse for it', async () => {
+    const { asking, working } = await ends();
+    const job = newJob();
+    const answer = asking.ask(job);
+    for (let i = 0; i <= ATTEMPTS; i++) {
+      const { ended } = employ(working, () => {
+        throw new Unfit({ code: 'worker.other-model', subject: 'another model' });
+      });
+      await expect(ended).rejects.toMatchObject({ code: 'worker.other-model', exitCode: 2 });
+    }
+    employ(working, say);
+    expect(await answer).toEqual(await say(job));
+  });
+
+  test('who stops waiting gets the reason, and the job stays', async () => {
+    const { asking, working } = await ends();
+    const controller = new AbortController();
+    const job = newJob();
+    const given = asking.ask(job, controller.signal);
+    given.catch(() => {});
+    await new Promise((done) => setTimeout(done, 50));
+    controller.abort(new Error('enough'));
+    await expect(given).rejects.toThrow('enough');
+    await expect(asking.ask(newJob(), controller.signal)).rejects.toThrow('enough');
+    employ(working, say);
+    expect(await asking.ask(job)).toEqual(await say(job));
+  });
+});
+
+test('an address is told what is possible, or that nobody answers', async () => {
+  await expect(openQueue('sqs://user:secret@queue')).rejects.toThrow(/'sqs:\/\/queue'.*redis: rediss: valkey:/);
+  await expect(openQueue('nonsense')).rejects.toMatchObject({ code: 'queue.address', exitCode: 2 });
+  const nobody = openQueue('redis://user:secret@127.0.0.1:1/2');
+  await expect(nobody).rejects.toMatchObject({ code: 'queue.unreachable', exitCode: 2 });
+  await expect(nobody).rejects.toThrow(/no queue server answers at redis:\/\/127.0.0.1:1\/2/);
+});

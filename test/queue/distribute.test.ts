@@ -1,0 +1,148 @@
+/** @file Pairs through a queue into the cache: what is asked for, what is written, what a failure costs, what is said meanwhile. */
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import type { Progress } from '../../common/progress.ts';
+import { ScoreCache } from '../../teachers/cache.ts';
+import { survey } from '../../teachers/keep-cache.ts';
+import { type DistributeOptions, distribute } from '../../teachers/queue/distribute.ts';
+import { InProcessQueue } from '../../teachers/queue/in-process.ts';
+import { type Answer, pairsOfJob, type ScoreJob } from '../../teachers/queue/queue.ts';
+import type { Pair } from '../../teachers/teacher.ts';
+
+const teacher = { key: 'a key', kind: 'cross-encoder', model: 'cross' } as const;
+const pairs: Pair[] = Array.from({ length: 100 }, (_, i) => ({
+  queryId: `q${i % 7}`,
+  documentId: `d${i}`,
+  query: `query ${i % 7}`,
+  document: `document ${i % 90}`,
+}));
+/** 100 pairs of 7 x 90 texts: none is there twice. The same again, under other ids, changes nothing. */
+const repeated = [...pairs, ...pairs.map((p) => ({ ...p, documentId: `${p.documentId} again` }))];
+
+let folder: string;
+let cache: ScoreCache;
+let queue: InProcessQueue;
+let jobs: ScoreJob[];
+let stops: (() => Promise<void>)[];
+let options: DistributeOptions;
+beforeEach(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'distribute-'));
+  cache = await ScoreCache.open(folder);
+  [queue, jobs, stops] = [new InProcessQueue(), [], []];
+  const as = { name: 'cross', kind: 'cross-encoder', tokenizer: 'words' };
+  options = { queue, cache, teacher, as, pairs: 8 };
+});
+afterEach(async () => {
+  for (const stop of stops) await stop();
+  await cache.close();
+});
+
+const say: Answer = async (job) => Float32Array.from(pairsOfJob(job), (p) => p.document.length);
+function employ(answer: Answer = say): void {
+  const controller = new AbortController();
+  const ended = queue.work(async (job) => {
+    jobs.push(job);
+    return answer(job);
+  }, controller.signal);
+  stops.push(async () => {
+    controller.abort();
+    await ended;
+  });
+}
+const kept = async (): Promise<number> => (await survey(folder)).tallies.reduce((n, t) => n + t.scores, 0);
+
+test('each pair of texts is asked for and written once; the second time nothing is', async () => {
+  employ();
+  employ();
+  expect(await distribute(repeated, options)).toEqual({ pairs: 100, ranges: 13 });
+  expect(jobs.reduce((n, j) => n + j.pairs.length / 2, 0)).toBe(100);
+  // A text stands once in a job, however many pairs have it.
+  expect(jobs[0].texts).toHaveLength(7 + 8);
+  expect(await kept()).toBe(100);
+  expect(await distribute(repeated, options)).toEqual({ pairs: 0, ranges: 0 });
+  expect(jobs).toHaveLength(13);
+  const silent = cache.wrap({
+    ...options.as,
+    key: teacher.key,
+    score: async () => expect.fail(),
+    dispose: async () => {},
+  });
+  expect([...(await silent.score(pairs))]).toEqual(pairs.map((p) => p.document.length));
+  expect((await survey(folder)).tallies).toMatchObject([{ name: 'cross', scores: 100, tokenizer: 'words' }]);
+});
+
+test('of a range that the cache knows in part, the rest is asked for', async () => {
+  employ();
+  await distribute(
+    pairs.filter((_, i) => i % 2),
+    options,
+  );
+  expect(await distribute(pairs, options)).toEqual({ pairs: 50, ranges: 13 });
+  expect(await kept()).toBe(100);
+});
+
+test('a range ends where its texts grow large', async () => {
+  employ();
+  const long = pairs.slice(0, 6).map((p, i) => ({ ...p, document: String(i).repeat(400_000) }));
+  await distribute(long, options);
+  expect(jobs.map((j) => j.pairs.length / 2).sort()).toEqual([2, 2, 2]);
+});
+
+test('a poisoned range stops the work with one error; the others are kept, and only it is asked for again', async () => {
+  employ((job) => {
+    if (job.texts.includes('document 9')) throw new Error('out of memory');
+    return say(job);
+  });
+  const failed = distribute(pairs, options);
+  await expect(failed).rejects.toMatchObject({ code: 'queue.job-failed', exitCode: 3 });
+  await expect(failed).rejects.toThrow(/8 pairs could not be scored \(tried 3 times, at last: out of memory\)/);
+  // Documents 9 and 99 - 90 = 9 are in two ranges.
+  expect(await kept()).toBe(100 - 8 - 4);
+  const asked = jobs.length;
+  await stops.pop()?.();
+  employ();
+  expect(await distribute(pairs, options)).toEqual({ pairs: 12, ranges: 2 });
+  expect(jobs.length - asked).toBe(2);
+});
+
+test('a score that is not finite stops the work with its pair, or stays out', async () => {
+  employ(async (job) => Float32Array.from(pairsOfJob(job), (p) => (p.document === 'document 33' ? Number.NaN : 1)));
+  await expect(distribute(pairs, options)).rejects.toThrow(/of the query 'q5' with the document 'd33' is NaN/);
+  expect(await kept()).toBe(99);
+  await distribute(pairs, { ...options, onNonFinite: 'skip' });
+  expect(await kept()).toBe(99);
+});
+
+test('what is said: how far it is, how many work, and that nobody does', async () => {
+  const heard: Progress[] = [];
+  const onProgress = (p: Progress): void => void heard.push(p);
+  const running = distribute(pairs, options, { onProgress });
+  await expect.poll(() => heard.some((p) => p.note)).toBe(true);
+  expect(heard.find((p) => p.note)?.note).toMatch(/nobody works for the queue of this process.*distill worker --queue/);
+  employ();
+  await running;
+  const last = heard.at(-1);
+  expect(last).toMatchObject({ stage: 'score', done: 100, total: 100, unit: 'pairs' });
+  expect(heard.filter((p) => !p.note).map((p) => p.done)).toEqual(
+    heard
+      .filter((p) => !p.note)
+      .map((p) => p.done)
+      .sort((a, b) => a - b),
+  );
+  heard.length = 0;
+  await distribute([...pairs, { ...pairs[0], document: 'one more' }], options, { onProgress });
+  expect(heard.some((p) => p.note === '100 of 101 pairs were in the cache')).toBe(true);
+});
+
+test('an aborted signal ends it with its reason; what was scored is kept', async () => {
+  const controller = new AbortController();
+  employ(async (job) => {
+    if (jobs.length === 5) controller.abort(new Error('enough'));
+    return say(job);
+  });
+  await expect(distribute(pairs, options, { signal: controller.signal })).rejects.toThrow('enough');
+  expect(await kept()).toBeGreaterThan(0);
+  expect(await kept()).toBeLessThan(100);
+});
