@@ -97,7 +97,7 @@ export class Session {
       only.map((name) => [name, Object.hasOwn(into, name) ? toOrt(into[name]) : null]),
     );
     const results = await this.session.run(inputs, fetches);
-    if (this.onDevice) only.forEach((name) => refuseZeros(name, results[name]));
+    if (this.onDevice) for (const name of only) refuseZeros(name, results[name]);
     return Object.fromEntries(
       only.map((name) => [name, Object.hasOwn(into, name) ? into[name] : fromOrt(results[name] as ort.Tensor)]),
     );
