@@ -1,13 +1,16 @@
 /** @file `export:` in a run's config: the same folder as `distill export`, measured, kept while nothing changes, refused in time. */
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { beforeAll, expect, test } from 'vitest';
+import { beforeAll, expect, test, vi } from 'vitest';
 import { renderReport } from '../../cli/report.ts';
 import { type ConfigInput, parseConfig } from '../../pipelines/config.ts';
 import { distill, type RunReport } from '../../pipelines/distill.ts';
 import { exportCheckpoint } from '../../pipelines/export.ts';
 import { planRun } from '../../pipelines/plan.ts';
 import { makeWorld, type World } from './world.ts';
+
+// Runs of several models each, on machines that may be busy.
+vi.setConfig({ testTimeout: 240_000 });
 
 let world: World;
 beforeAll(async () => {
