@@ -71,8 +71,7 @@ export function prefixRelations({
         });
       return dimensions
         .map((m, i): Expr => {
-          const value =
-            m >= width ? whole.perQuery(inputs) : prefixes[i].perQuery(inputs).mul(1 / temperature ** 2);
+          const value = m >= width ? whole.perQuery(inputs) : prefixes[i].perQuery(inputs).mul(1 / temperature ** 2);
           return value.mul(weights?.[i] ?? 1);
         })
         .reduce((a, b) => a.add(b));

@@ -112,7 +112,9 @@ export const matryoshkaSchema = z
     weights: z.array(positive).optional().describe('a factor for each width; 1 by default'),
     normalize: z.boolean().default(true),
   })
-  .describe('every loss is summed over prefixes of the embeddings, so that they can be cut when serving; embedding-matching asks of prefixes what the whole vectors are like');
+  .describe(
+    'every loss is summed over prefixes of the embeddings, so that they can be cut when serving; embedding-matching asks of prefixes what the whole vectors are like',
+  );
 
 /** The losses of the registry among those of a config. */
 export const registered = (configs: readonly LossConfig[]): Registered[] =>
