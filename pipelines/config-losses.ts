@@ -56,7 +56,9 @@ const options = {
   m3se: { scale: positive.default(20) },
   'margin-mse': { scale: positive.default(20) },
   mse: { scale: positive.default(20) },
-  'pair-matching': { distance: distance.default('l2') },
+  'pair-matching': {
+    distance: distance.default('l2').describe('cosine where the student is scaled to unit length: a pair is not'),
+  },
   'rank-distil': {
     topK: z.int().positive().optional().describe("places of the teacher's order that count; all by default"),
     temperature: positive.default(0.05),

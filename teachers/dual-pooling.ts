@@ -124,6 +124,13 @@ export function exposeSegments(graph: Graph, file = 'the cross-encoder'): void {
   const stated = graph.outputs.find((v) => v.name === 'last_hidden_state');
   if (!stated) graph.outputs.splice(0, graph.outputs.length, logits);
   const layers = stated ? [] : findLayers(graph);
+  // Where a layer ends before the classifier, the distance between two layers tells.
+  if (layers.length === 1)
+    throw new InputError({
+      code: 'layers.one',
+      subject: `${file} has one layer and does not say where it ends`,
+      remedy: "export it with the output 'last_hidden_state' beside 'logits'",
+    });
   const hidden = new Expr(graph, stated ?? layers[layers.length - 1].output);
   graph.outputs.splice(0, graph.outputs.length, logits);
   for (const [segment, output] of [

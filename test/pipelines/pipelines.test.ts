@@ -1,12 +1,8 @@
 /** @file Every pipeline from end to end on a tiny world: what is saved is what was measured. */
-import { cpSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { env, pipeline } from '@huggingface/transformers';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { Expr } from '../../engine/expressions/expr.ts';
-import { Graph } from '../../engine/graph/ir.ts';
-import { encodeGraph } from '../../engine/graph/proto.ts';
-import { tensor } from '../../engine/graph/tensor.ts';
 import { losses } from '../../losses/index.ts';
 import type { ConfigInput } from '../../pipelines/config.ts';
 import { distill, type RunReport } from '../../pipelines/distill.ts';
@@ -86,7 +82,7 @@ describe('cross-to-dual', () => {
       "needs a cross-encoder's hidden states and there is no model of one",
     );
     await expect(
-      run('pair-static', { teacher: { kind: 'cross-encoder', model: await withoutLayers(world) } }),
+      run('pair-one-layer', { teacher: { kind: 'cross-encoder', model: world.earlierCrossEncoder } }),
     ).rejects.toThrow("export it with the output 'last_hidden_state' beside 'logits'");
   });
 
@@ -137,19 +133,6 @@ describe('cross-to-dual', () => {
     expect(notes).toContain('110 training queries with 660 candidates');
   });
 });
-
-/** The cross-encoder's folder with a graph that has no attention: the embeddings' mean as logit. */
-async function withoutLayers({ folder, crossEncoder }: World): Promise<string> {
-  const to = join(folder, 'without-layers');
-  cpSync(crossEncoder, to, { recursive: true });
-  const graph = new Graph(20);
-  const ids = new Expr(graph, graph.input('input_ids', 'int64', ['batch_size', 'sequence_length']));
-  const table = new Float32Array(4000).map((_, i) => Math.sin(i));
-  const vectors = new Expr(graph, graph.constant(tensor('float32', [1000, 4], table), 'embeddings')).gather(ids);
-  graph.output(vectors.mean([1, 2]).unsqueeze(1).value, 'logits');
-  writeFileSync(join(to, 'onnx', 'model.onnx'), encodeGraph(graph));
-  return to;
-}
 
 const quick = { teacher: false, before: false, bm25: false };
 
