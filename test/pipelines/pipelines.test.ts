@@ -94,6 +94,7 @@ describe('cross-to-dual', () => {
           teacher: undefined,
           losses: [{ kind: 'embedding-matching' }],
           matryoshka: { dimensions: [pipeline === 'dual-to-dual' ? 16 : 32, 8] },
+          generate: { count: 60 },
           train: { steps: 40, learningRate: 5e-3, ...(pipeline === 'inherit-documents' && { spans: 8 }) },
           evaluate: quick,
         }),
