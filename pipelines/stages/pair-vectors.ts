@@ -87,7 +87,10 @@ export async function pairVectors(
   }
 }
 
-async function open(job: Job, teacher: Parameters<typeof crossEncoderLimits>[0]): Promise<DualPooling> {
+async function open(
+  job: Job,
+  teacher: Parameters<typeof crossEncoderLimits>[0] & { model: string },
+): Promise<DualPooling> {
   try {
     return await dualPooling(teacher.model, {
       ...crossEncoderLimits(teacher),
