@@ -33,6 +33,7 @@ export const losses = {
 
 export { type ArrayInput, defineLoss, type Evaluation, type Loss, type LossInput, type LossInputs } from './loss.ts';
 export { type MatryoshkaOptions, matryoshka } from './matryoshka.ts';
+export { type PrefixRelationsOptions, prefixRelations } from './prefix-relations.ts';
 export { loadLoss } from './user-loss.ts';
 export { type WeightedLoss, weightedSum } from './weighted-sum.ts';
 export {

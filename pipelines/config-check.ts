@@ -66,10 +66,10 @@ export function completed(parsed: ParsedConfig, where: string): Config {
       "a loss follows the teacher's scores and there is no 'teacher'",
       'add one, or train on labels with info-nce alone',
     );
-  if (needs.has('pairQueries'))
+  if (needs.has('pairQueries') && teacher?.kind !== 'cross-encoder')
     refuse(
-      "the loss 'pair-matching' needs a cross-encoder's token vectors, which a run does not read",
-      'use the loss from a program, or another loss here',
+      "the loss 'pair-matching' needs a cross-encoder's hidden states and there is no model of one",
+      "use 'teacher.kind: cross-encoder', or another loss",
     );
   if (needs.has('teacherInBatch'))
     refuse(

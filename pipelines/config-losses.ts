@@ -3,7 +3,14 @@ import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { z } from 'zod';
 import { hashFile } from '../common/files.ts';
-import { type Loss, type LossInput, losses, type MatryoshkaOptions, matryoshka } from '../losses/index.ts';
+import {
+  type Loss,
+  type LossInput,
+  losses,
+  type MatryoshkaOptions,
+  matryoshka,
+  prefixRelations,
+} from '../losses/index.ts';
 import { loadLoss } from '../losses/user-loss.ts';
 import type { WeightedLoss } from '../training/step-graph.ts';
 
@@ -49,7 +56,9 @@ const options = {
   m3se: { scale: positive.default(20) },
   'margin-mse': { scale: positive.default(20) },
   mse: { scale: positive.default(20) },
-  'pair-matching': { distance: distance.default('l2') },
+  'pair-matching': {
+    distance: distance.default('l2').describe('cosine where the student is scaled to unit length: a pair is not'),
+  },
   'rank-distil': {
     topK: z.int().positive().optional().describe("places of the teacher's order that count; all by default"),
     temperature: positive.default(0.05),
@@ -105,7 +114,9 @@ export const matryoshkaSchema = z
     weights: z.array(positive).optional().describe('a factor for each width; 1 by default'),
     normalize: z.boolean().default(true),
   })
-  .describe('every loss is summed over prefixes of the embeddings, so that they can be cut when serving');
+  .describe(
+    'every loss is summed over prefixes of the embeddings, so that they can be cut when serving; embedding-matching asks of prefixes what the whole vectors are like',
+  );
 
 /** The losses of the registry among those of a config. */
 export const registered = (configs: readonly LossConfig[]): Registered[] =>
@@ -141,9 +152,10 @@ export function toLosses(
   nested?: MatryoshkaOptions,
 ): WeightedLoss[] {
   const made = (kind: Kind, given: object): Loss => {
+    if (nested && kind === 'embedding-matching') return prefixRelations({ ...given, ...nested });
     const loss = (losses[kind] as (options: object) => Loss)(given);
-    // What is matched has the teacher's full width: a prefix of the student has nothing to be compared with.
-    return nested && !kind.endsWith('-matching') ? matryoshka(loss, nested) : loss;
+    // A cross-encoder's vectors of a pair have the teacher's full width, and nothing that they are like is asked of them.
+    return nested && kind !== 'pair-matching' ? matryoshka(loss, nested) : loss;
   };
   return configs.map(({ kind, weight: share, ...given }) => {
     if (kind !== 'embedding-matching') return { loss: made(kind, given), weight: share };

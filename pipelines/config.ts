@@ -222,7 +222,9 @@ const train = z
     pseudoLabels: z
       .boolean()
       .default(false)
-      .describe("whether a query without a label takes the teacher's best candidate for its positive"),
+      .describe(
+        "whether a query without a label takes the teacher's best candidate for its positive, or the best of the soft labels that the weighting makes",
+      ),
     onNonFinite: z.enum(['stop', 'skip']).default('stop'),
   })
   .describe('the optimizer, its schedule and the batches');

@@ -9,7 +9,8 @@ import type { Graph } from '../engine/graph/ir.ts';
 import { findLayers } from '../engine/graph/layers.ts';
 import { loadGraph } from '../engine/graph/proto.ts';
 import type { Tensor } from '../engine/graph/tensor.ts';
-import { Session, type SessionOptions } from '../engine/runtime/session.ts';
+import { forwardBytes, tokensWithin } from '../engine/runtime/memory.ts';
+import { batchTokens, Session, type SessionOptions } from '../engine/runtime/session.ts';
 import { pearson } from '../evaluation/fidelity.ts';
 import { checkVocabulary } from '../students/encoder.ts';
 import { readModelFolder } from '../students/folder.ts';
@@ -58,6 +59,7 @@ export async function dualPooling(folder: string, options: DualPoolingOptions = 
   const graph = await loadGraph(files.model);
   checkVocabulary(graph, tokenizer, folder);
   exposeSegments(graph, files.model);
+  const bytesAToken = forwardBytes(graph);
   const session = await Session.load(graph, options.session, files.model);
   const limits: PairLimits = {
     maxLength: options.maxLength ?? Math.min(files.maxLength ?? 512, tokenizer.modelMaxLength ?? 512),
@@ -75,10 +77,10 @@ export async function dualPooling(folder: string, options: DualPoolingOptions = 
         logits: new Float32Array(pairs.length),
       };
       let [dimensions, done] = [0, 0];
-      for (const batch of lengthBatches(
-        tokens.map((t) => t.ids.length),
-        options.batchTokens ?? 4096,
-      )) {
+      const lengths = tokens.map((t) => t.ids.length);
+      const longest = lengths.reduce((a, b) => Math.max(a, b), 1);
+      const wanted = options.batchTokens ?? batchTokens(options.session);
+      for (const batch of lengthBatches(lengths, tokensWithin(wanted, watch.memory, bytesAToken(longest)))) {
         watch.signal?.throwIfAborted();
         const rows = batch.map((i) => tokens[i]);
         const own = rows.map((t, r) => segmentsOf(t.ids, special, pairs[batch[r]].query.trim() !== ''));
@@ -122,6 +124,13 @@ export function exposeSegments(graph: Graph, file = 'the cross-encoder'): void {
   const stated = graph.outputs.find((v) => v.name === 'last_hidden_state');
   if (!stated) graph.outputs.splice(0, graph.outputs.length, logits);
   const layers = stated ? [] : findLayers(graph);
+  // Where a layer ends before the classifier, the distance between two layers tells.
+  if (layers.length === 1)
+    throw new InputError({
+      code: 'layers.one',
+      subject: `${file} has one layer and does not say where it ends`,
+      remedy: "export it with the output 'last_hidden_state' beside 'logits'",
+    });
   const hidden = new Expr(graph, stated ?? layers[layers.length - 1].output);
   graph.outputs.splice(0, graph.outputs.length, logits);
   for (const [segment, output] of [

@@ -4,6 +4,7 @@ import { hashParts } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
 import { lengthBatches, type PaddedBatch, padBatch } from '../data/batches.ts';
 import { type PairLimits, type RawTokenizer, TextTokenizer, type Tokens } from '../data/tokenizer.ts';
+import { batchTokens } from '../engine/runtime/session.ts';
 import type { Pair, Teacher } from './teacher.ts';
 
 interface TensorLike {
@@ -49,7 +50,7 @@ export async function transformersTeacher(
   object: TransformersObject,
   options: TransformersOptions = {},
 ): Promise<Teacher> {
-  const { name = 'the model object', pooling = 'mean', normalize = true, batchTokens = 4096 } = options;
+  const { name = 'the model object', pooling = 'mean', normalize = true } = options;
   const tokenizer = adapt(object, name);
   const longest = Math.min(tokenizer.modelMaxLength ?? 512, 512);
   const limits: PairLimits = {
@@ -81,7 +82,7 @@ export async function transformersTeacher(
     watch.signal?.throwIfAborted();
     for (const rows of lengthBatches(
       tokens.map((t) => t.ids.length),
-      batchTokens,
+      options.batchTokens ?? batchTokens(),
     )) {
       watch.signal?.throwIfAborted();
       const batch = padBatch(

@@ -86,12 +86,15 @@ function epochOrder(n: number, epoch: number, seed: number, ordered?: (epoch: nu
   return lastOrder.order;
 }
 
-/** The batch of a step; the same step of the same seed is the same batch, whatever was drawn before. */
+/**
+ * The batch of a step; the same step of the same seed is the same batch, whatever was drawn before. `drawn` are each query's
+ * candidates as positions in `examples.documents`.
+ */
 export function makeBatch(
   source: BatchSource,
   step: number,
   options: BatchOptions,
-): StepBatch & { exampleIds: number[] } {
+): StepBatch & { exampleIds: number[]; drawn: number[][] } {
   const { examples } = source;
   const chosen = stepExamples(examples.queries.length, options.queries, step, options.seed, source.order);
   const random = Random.of(options.seed, `candidates ${step}`);
@@ -148,6 +151,7 @@ export function makeBatch(
   const groups = source.frozenDocuments ? [] : split(unique, options.documentGroups);
   return {
     exampleIds: chosen,
+    drawn,
     padId: source.padId,
     queries: padBatch(
       queryRows.map((q) => source.queryTokens(q)),

@@ -71,7 +71,7 @@ export async function lossGraph(options: LossGraphOptions, width: number, opset:
   const queries = texts.gather(given('queries_at', 'int64', ['queries']));
   const documents = frozenDocuments
     ? given('documents', 'float32', ['documents', frozenDocuments])
-    : texts.gather(given('documents_at', 'int64', ['documents']));
+    : withWidth(texts.gather(given('documents_at', 'int64', ['documents'])), width);
   const start = teacherWidth && teacherWidth !== width ? identity(width, teacherWidth) : undefined;
   const projection = start && given('projection', 'float32', [...start.dims]);
   // Over frozen documents the projection stays at serving time: queries are compared in the documents' space.
@@ -80,7 +80,7 @@ export async function lossGraph(options: LossGraphOptions, width: number, opset:
     const moved = e.matmul(projection);
     return options.normalize ? moved.l2Normalize() : moved;
   };
-  const searching = served(queries);
+  const searching = withWidth(served(queries), frozenDocuments && projection ? teacherWidth : width);
   const candidates = given('candidates', 'int64', ['queries', 'candidates']);
   const fixed: Record<string, number> = { teacherWidth: teacherWidth ?? 1, pairWidth: options.pairWidth ?? 1 };
   const chosen = Object.fromEntries((options.given ?? []).map((name) => [name, optionalArrays[name]]));
@@ -107,7 +107,10 @@ export async function lossGraph(options: LossGraphOptions, width: number, opset:
     options.extraTexts && options.losses.some((l) => l.extra)
       ? {
           ...inputs,
-          queries: served(texts.gather(given('extra_at', 'int64', ['extra']))),
+          queries: withWidth(
+            served(texts.gather(given('extra_at', 'int64', ['extra']))),
+            frozenDocuments && projection ? teacherWidth : width,
+          ),
           teacherQueries: given('teacherExtra', 'float32', ['extra', teacherWidth ?? 1]),
         }
       : undefined;
@@ -147,6 +150,12 @@ export async function lossGraph(options: LossGraphOptions, width: number, opset:
   }
   graph.prune();
   return { graph, texts: texts.value, upstream, total, terms: terms.map((t) => t.value), projection: learned };
+}
+
+/** Says how wide vectors are, for losses that cut them. */
+function withWidth(vectors: Expr, width: number | undefined): Expr {
+  vectors.value.dims = width === undefined ? undefined : ['rows', width];
+  return vectors;
 }
 
 const identity = (from: number, to: number): Tensor<'float32'> => {

@@ -11,7 +11,7 @@ export type { TrainingLogEntry } from './state.ts';
 
 /** Batches by number: the same number is the same batch, whatever was drawn before. */
 export interface Batches<B> {
-  draw(number: number): B;
+  draw(number: number): B | Promise<B>;
   /** Ids of what a batch holds, for the message of a step that went wrong. */
   ids?(batch: B): readonly string[];
   /** Arrays that a batch hands to the losses, by name: looked at where a step went wrong. */
@@ -117,7 +117,8 @@ export async function train<B = StepBatch>(
       await hooks.beforeStep?.(run.step, () => learner.weights());
       between = true;
       const started = performance.now();
-      const drawn = Array.from({ length: accumulate }, (_, k) => batches.draw(run.step * accumulate + k));
+      const drawn: B[] = [];
+      for (let k = 0; k < accumulate; k++) drawn.push(await batches.draw(run.step * accumulate + k));
       const learningRate = learningRateAt(run.step, options.schedule);
       const { loss, terms, gradientNorm } = await learner.step(drawn, run.step * accumulate, learningRate);
       if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {

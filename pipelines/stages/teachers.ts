@@ -93,7 +93,8 @@ export async function teacherKeys(
 type TeacherOf<K> = Extract<NonNullable<Config['teacher']>, { kind: K }>;
 type Cut = { queryTokens?: number; documentTokens?: number };
 
-const crossEncoderLimits = (t: Cut & { maxLength?: number }) => ({
+/** How a config has pairs cut. */
+export const crossEncoderLimits = (t: Cut & { maxLength?: number }) => ({
   maxQuery: t.queryTokens,
   maxDocument: t.documentTokens,
   maxLength: t.maxLength,

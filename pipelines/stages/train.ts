@@ -14,6 +14,7 @@ import { means, searchSplit, toRun } from './evaluate.ts';
 import type { Job } from './job.ts';
 import { openLearner } from './learner.ts';
 import { stepChunk } from './memory.ts';
+import { pairVectors } from './pair-vectors.ts';
 import { refresher } from './refresh.ts';
 import { encoderOf } from './student-scores.ts';
 import { topicOrder } from './topics.ts';
@@ -71,6 +72,8 @@ async function trainAnew(job: Job, lesson: Lesson, key: StateKey, options: FitOp
   const perQuery = frozenDocuments ? 1 : 1 + settings.candidates;
   const texts = Math.min(settings.queries, examples.queries.length) * perQuery + ((extra && settings.spans) || 0);
   const chunk = await stepChunk(job, student, texts);
+  const embedded = targets.documents?.dimensions ?? targets.queries?.dimensions;
+  const pairs = await pairVectors(job, lesson, embedded);
   const learner = await job.stage('differentiate', () =>
     openLearner(
       job,
@@ -79,9 +82,14 @@ async function trainAnew(job: Job, lesson: Lesson, key: StateKey, options: FitOp
         pooling: student.pooling,
         normalize: student.normalize,
         losses: job.losses,
-        given: [...(reliability ? ['reliability' as const] : []), ...(draws ? ['gumbel' as const] : [])],
+        given: [
+          ...(reliability ? ['reliability' as const] : []),
+          ...(draws ? ['gumbel' as const] : []),
+          ...(pairs ? (['pairQueries', 'pairDocuments'] as const) : []),
+        ],
         frozenDocuments: frozenDocuments ? targets.documents?.dimensions : undefined,
-        teacherWidth: targets.documents?.dimensions ?? targets.queries?.dimensions,
+        teacherWidth: embedded ?? pairs?.width,
+        pairWidth: pairs?.width,
         extraTexts: Boolean(extra),
         groups: settings.groups,
         gradCacheChunk: settings.gradCacheChunk,
@@ -94,7 +102,10 @@ async function trainAnew(job: Job, lesson: Lesson, key: StateKey, options: FitOp
         clipNorm: settings.clipNorm ?? undefined,
       },
       chunk,
-    ),
+    ).catch(async (error: unknown) => {
+      await pairs?.close();
+      throw error;
+    }),
   );
   try {
     if (options.start) await learner.setWeights(options.start);
@@ -133,7 +144,10 @@ async function trainAnew(job: Job, lesson: Lesson, key: StateKey, options: FitOp
       train<ReturnType<typeof makeBatch>>(
         learner,
         {
-          draw: (number) => makeBatch(source, number, batchOptions),
+          draw(number) {
+            const batch = makeBatch(source, number, batchOptions);
+            return pairs ? pairs.addTo(batch) : batch;
+          },
           ids: ({ exampleIds }) => exampleIds.map((e) => dataset.queries.ids[examples.queries[e]]),
           *arrays({ arrays, documentEmbeddings, extra: texts, weights }) {
             const read = job.needs as ReadonlySet<string>;
@@ -188,6 +202,7 @@ async function trainAnew(job: Job, lesson: Lesson, key: StateKey, options: FitOp
     return { ...result, weights: kept(result.weights), initial, steps: totalSteps };
   } finally {
     await learner.release();
+    await pairs?.close();
   }
 }
 

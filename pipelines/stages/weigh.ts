@@ -1,5 +1,5 @@
 /** @file Each query's factor in the loss: set before the first step, renewed with the student of the moment. */
-import { softmax } from '../../common/numbers.ts';
+import { softmax, topTwo } from '../../common/numbers.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { bm25 } from '../../evaluation/bm25.ts';
 import type { Weights } from '../../students/student.ts';
@@ -39,14 +39,19 @@ export async function weigher(
   // Where nothing estimates it, the teacher is taken to be right.
   if (job.needs.has('reliability')) examples.reliability = new Float32Array(examples.weights.length).fill(1);
   const handedOn = examples.weights.slice();
-  const fixed = await whatIsGiven(job, lesson, weighting.needs.includes('labelled'));
+  // What is given and the student's scores stand in this order, whatever new labels do to the examples' own.
+  const lists = { queries: examples.queries, offsets: examples.offsets, documents: examples.documents.slice() };
+  const fixed = await whatIsGiven(
+    job,
+    { ...lesson, examples: { ...examples, ...lists } },
+    weighting.needs.includes('labelled'),
+  );
   let current = -1;
 
   const weighNow = async (step: number, weights: () => Promise<Weights>): Promise<Weighted> => {
     const looks = looksAtStudent(config);
     const student = looks
-      ? (await studentScores(job, lesson.student, await weights(), lesson.dataset, examples, frozenOf(job, lesson)))
-          .scores
+      ? (await studentScores(job, lesson.student, await weights(), lesson.dataset, lists, frozenOf(job, lesson))).scores
       : undefined;
     return weighting.weigh({
       ...(await fixed()),
@@ -68,6 +73,7 @@ export async function weigher(
     examples.weights.set(found.weights.map((w, i) => w * handedOn[i]));
     examples.scores.set(found.targets ?? (await fixed()).teacher.scores);
     if (found.right) examples.reliability?.set(found.right);
+    if (found.targets && config.train.pseudoLabels) relabel(examples, lists.documents, found.targets);
   };
 }
 
@@ -78,6 +84,28 @@ const looksAtStudent = ({ weighting }: Config): boolean => {
 
 /** Whether weights follow from the teacher's scores alone, and not from how training goes. */
 export const weighsOnce = (config: Config): boolean => !looksAtStudent(config) && !config.candidates.refresh;
+
+/**
+ * The most probable candidate by the new labels stands where a label would, in place of the teacher's best; known labels stay.
+ * @param documents [all candidates] in the order of `targets`
+ */
+export function relabel(examples: Examples, documents: Int32Array, targets: Float32Array): void {
+  for (const [i, query] of examples.queries.entries()) {
+    const [from, to] = [examples.offsets[i], examples.offsets[i + 1]];
+    if (from === to || examples.relevant(query).has(documents[from])) continue;
+    const { at } = topTwo(targets.subarray(from, to));
+    const order = [from + at, ...Array.from({ length: to - from }, (_, k) => from + k).filter((c) => c !== from + at)];
+    examples.documents.set(
+      order.map((c) => documents[c]),
+      from,
+    );
+    examples.scores.set(
+      order.map((c) => targets[c]),
+      from,
+    );
+    if (examples.reliability) examples.reliability[i] = Math.exp(targets[from + at]);
+  }
+}
 
 /** What weighings read besides the student, made when first asked for; the scores are those of before the first weighing. */
 async function whatIsGiven(

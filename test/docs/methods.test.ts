@@ -11,7 +11,9 @@ const rows = readFileSync('docs/methods.md', 'utf8')
   .split('\n')
   .filter((l) => l.startsWith('| '));
 const examples = rows.flatMap((row) =>
-  [...row.matchAll(/`((?:losses|matryoshka|selection|queries|weighting): .+?)`/g)].map(([, yaml]) => yaml),
+  [...row.matchAll(/`((?:candidates|losses|matryoshka|selection|queries|train|weighting): .+?)`/g)].map(
+    ([, yaml]) => yaml,
+  ),
 );
 
 test('every loss, selection and weighting has a row with a config of its kind', () => {

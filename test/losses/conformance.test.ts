@@ -13,6 +13,7 @@ import {
   type LossInputs,
   losses,
   matryoshka,
+  prefixRelations,
   weightedSum,
 } from '../../losses/index.ts';
 
@@ -113,6 +114,9 @@ test('every loss of the registry has a case here', () => {
 const all: Case[] = [
   ...Object.values(cases).flat(),
   { loss: matryoshka(losses.kl(), { dimensions: [5, 2], weights: [1, 0.5] }) },
+  ...(['both', 'queries', 'documents'] as const).map((of) => ({
+    loss: prefixRelations({ of, dimensions: [5, 2], weights: [1, 0.5], temperature: 1 }),
+  })),
   {
     loss: weightedSum([
       { loss: losses.kl(), weight: 1 },

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { Random } from '../../common/random.ts';
-import { embeddingMatching, infoNCE, kl, losses, marginMSE, matryoshka } from '../../losses/index.ts';
+import { embeddingMatching, infoNCE, kl, losses, marginMSE, matryoshka, prefixRelations } from '../../losses/index.ts';
 
 const scores = { student: [[3, 2, 0]], teacher: [[4, 2, 1]] };
 
@@ -308,4 +308,65 @@ test('Matryoshka over two widths is the sum of the losses of each', async () => 
   };
   const of = async (dimensions: number[]) => (await matryoshka(kl(), { dimensions }).evaluate(arrays)).loss;
   expect(await of([4, 2])).toBeCloseTo((await of([4])) + (await of([2])), 12);
+});
+
+test('embedding matching nested over the full width alone is itself', async () => {
+  const arrays = {
+    queries: [[0.6, 0.8]],
+    documents: [
+      [1, 0],
+      [0, 1],
+    ],
+    teacherQueries: [[1, 0]],
+    teacherDocuments: [
+      [0.6, 0.8],
+      [0, 1],
+    ],
+  };
+  const nested = await prefixRelations({ dimensions: [2] }).evaluate(arrays);
+  expect(nested.loss).toBe((await embeddingMatching().evaluate(arrays)).loss);
+  await expect(prefixRelations({ dimensions: [1] }).evaluate(arrays)).rejects.toThrow('use dimensions: [2, 1]');
+});
+
+test("a prefix is asked for the whole vectors' similarities and not for the teacher's own prefix", async () => {
+  // The teacher's first two components are empty: cut off, it would tell nothing apart.
+  const teacher = {
+    teacherQueries: [
+      [0, 0, 0.6, 0.8],
+      [0, 0, 1, 0],
+    ],
+    teacherDocuments: [
+      [0, 0, 0, 1],
+      [0, 0, 0.8, 0.6],
+      [0, 0, -1, 0],
+    ],
+  };
+  const moved = (rows: number[][]) => rows.map(([, , x, y]) => [x, y, 0, 0]);
+  const student = { queries: moved(teacher.teacherQueries), documents: moved(teacher.teacherDocuments) };
+  const relations = (of: 'both' | 'queries') => prefixRelations({ of, dimensions: [2, 3] });
+  for (const of of ['both', 'queries'] as const)
+    expect((await relations(of).evaluate({ ...student, ...teacher })).loss).toBeCloseTo(0, 9);
+  const same = { queries: teacher.teacherQueries, documents: teacher.teacherDocuments };
+  expect((await relations('both').evaluate({ ...same, ...teacher })).loss).toBeGreaterThan(1);
+});
+
+test('the narrower widths add what Gram matching of the prefixes says, by their weights, and give nothing to later components', async () => {
+  const random = Random.of(23);
+  const matrix = (n: number, d: number) =>
+    Array.from({ length: n }, () => Array.from({ length: d }, () => random.normal()));
+  const arrays = {
+    queries: matrix(3, 4),
+    documents: matrix(5, 4),
+    teacherQueries: matrix(3, 4),
+    teacherDocuments: matrix(5, 4),
+  };
+  const options = { of: 'queries', temperature: 0.5 } as const;
+  const nested = await prefixRelations({ ...options, dimensions: [4, 2], weights: [1, 3] }).evaluate(arrays);
+  const whole = await embeddingMatching({ of: 'queries' }).evaluate(arrays);
+  const gram = losses['gram-matching']({ temperature: 0.5 });
+  const prefix = await matryoshka(gram, { dimensions: [2] }).evaluate(arrays);
+  expect(nested.loss).toBeCloseTo(whole.loss + (3 * prefix.loss) / 0.25, 10);
+  const narrow = await prefixRelations({ ...options, dimensions: [2, 1] }).evaluate(arrays);
+  const late = (narrow.gradients.queries as Float64Array).filter((_, i) => i % 4 >= 2);
+  expect(Array.from(late, Math.abs)).toEqual(Array(6).fill(0));
 });

@@ -6,7 +6,9 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { losses } from '../../losses/index.ts';
 import type { ConfigInput } from '../../pipelines/config.ts';
 import { distill, type RunReport } from '../../pipelines/distill.ts';
+import { relabel } from '../../pipelines/stages/weigh.ts';
 import { Encoder } from '../../students/encoder.ts';
+import type { Examples } from '../../training/examples.ts';
 import type { weightings } from '../../weighting/index.ts';
 import { makeWorld, type World } from './world.ts';
 
@@ -33,8 +35,8 @@ const figures = (report: RunReport, name: string): Record<string, number> | unde
 
 describe('cross-to-dual', () => {
   test('every loss of the registry can be named, alone and nested', async () => {
-    // What pair-matching needs, no run has; a user's own loss stands in a file beside the config.
-    const kinds = (Object.keys(losses) as (keyof typeof losses)[]).filter((k) => k !== 'pair-matching');
+    // A user's own loss stands in a file beside the config.
+    const kinds = Object.keys(losses) as (keyof typeof losses)[];
     writeFileSync(
       join(world.folder, 'own.mjs'),
       `export const absolute = ({ scale }) => ({
@@ -59,6 +61,47 @@ describe('cross-to-dual', () => {
     const { log } = JSON.parse(readFileSync(report.report, 'utf8'));
     expect(log[0].terms).toHaveLength(kinds.length + 1);
     expect(log.flatMap((l: { terms: number[] }) => l.terms).every(Number.isFinite)).toBe(true);
+  });
+
+  test("a cross-encoder's vectors of each pair are matched, through a map where the widths differ", async () => {
+    const run = async (name: string, more: Partial<ConfigInput> = {}) =>
+      distill(
+        options(name, {
+          embedder: undefined,
+          losses: [{ kind: 'pair-matching', distance: 'cosine' }],
+          train: { steps: 40, learningRate: 5e-3 },
+          evaluate: quick,
+          ...more,
+        }),
+      );
+    const report = await run('pair-matching');
+    const { log } = JSON.parse(readFileSync(report.report, 'utf8'));
+    expect(log.at(-1).loss).toBeLessThan(0.5 * log[0].loss);
+    const files = { train: join(world.folder, 'none.tsv') };
+    await expect(run('pair-scores', { teacher: { kind: 'scores', files } })).rejects.toThrow(
+      "needs a cross-encoder's hidden states and there is no model of one",
+    );
+    await expect(
+      run('pair-one-layer', { teacher: { kind: 'cross-encoder', model: world.earlierCrossEncoder } }),
+    ).rejects.toThrow("export it with the output 'last_hidden_state' beside 'logits'");
+  });
+
+  test('a student with short prefixes is distilled from embeddings alone, and one over frozen documents', async () => {
+    for (const pipeline of ['dual-to-dual', 'inherit-documents'] as const) {
+      const report = await distill(
+        options(`prefixes-${pipeline}`, {
+          pipeline,
+          teacher: undefined,
+          losses: [{ kind: 'embedding-matching' }],
+          matryoshka: { dimensions: [pipeline === 'dual-to-dual' ? 16 : 32, 8] },
+          generate: { count: 60 },
+          train: { steps: 40, learningRate: 5e-3, ...(pipeline === 'inherit-documents' && { spans: 8 }) },
+          evaluate: quick,
+        }),
+      );
+      const { log } = JSON.parse(readFileSync(report.report, 'utf8'));
+      expect(log.at(-1).loss, pipeline).toBeLessThan(0.7 * log[0].loss);
+    }
   });
 
   test('the table names every system, and what made the checkpoint stands beside it', async () => {
@@ -263,13 +306,37 @@ describe('weights', () => {
         kind,
       ).toBe(true);
     }
-    // Stopped at 7, between the renewals at 4 and 8.
-    await expect(run('weighting-stopped', 'agreement', 7)).rejects.toThrow('stopped');
-    const resumed = await run('weighting-stopped', 'agreement');
+    // Stopped at 7, between the renewals at 4 and 8; the second gives queries new pseudo-labels at each.
     const model = (r: string): Buffer => readFileSync(join(r, 'onnx', 'model.onnx'));
-    expect(
-      model(resumed.checkpoint).equals(model(join(world.folder, 'runs', 'weighting-agreement', 'checkpoint'))),
-    ).toBe(true);
+    for (const kind of ['agreement', 'calibrated-posterior'] as const) {
+      await expect(run(`stopped-${kind}`, kind, 7)).rejects.toThrow('stopped');
+      const resumed = await run(`stopped-${kind}`, kind);
+      const whole = join(world.folder, 'runs', `weighting-${kind}`, 'checkpoint');
+      expect(model(resumed.checkpoint).equals(model(whole)), kind).toBe(true);
+    }
+  });
+
+  test("the posterior's best candidate becomes the pseudo-label; labels stay, and renewed ones begin from the lists as they were", () => {
+    const documents = Int32Array.of(7, 8, 9, 5, 6);
+    const examples: Examples = {
+      queries: Int32Array.of(0, 1),
+      offsets: Int32Array.of(0, 3, 5),
+      documents: documents.slice(),
+      scores: new Float32Array(5),
+      labelled: Uint8Array.of(1, 1),
+      weights: Float32Array.of(1, 1),
+      reliability: Float32Array.of(0.3, 0.3),
+      relevant: (query) => new Set(query === 1 ? [5] : []),
+    };
+    const targets = Float32Array.of(0.2, 0.1, 0.7, 0.1, 0.9).map(Math.log);
+    examples.scores.set(targets);
+    relabel(examples, documents, targets);
+    expect(Array.from(examples.documents)).toEqual([9, 7, 8, 5, 6]);
+    expect(Array.from(examples.scores, Math.exp).map((v) => v.toFixed(1))).toEqual(['0.7', '0.2', '0.1', '0.1', '0.9']);
+    expect(examples.reliability?.[0]).toBeCloseTo(0.7);
+    expect(examples.reliability?.[1]).toBeCloseTo(0.3);
+    relabel(examples, documents, Float32Array.of(0.1, 0.8, 0.1, 0.1, 0.9).map(Math.log));
+    expect(Array.from(examples.documents)).toEqual([8, 7, 9, 5, 6]);
   });
 });
 

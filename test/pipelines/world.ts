@@ -57,7 +57,7 @@ export async function makeWorld(): Promise<World> {
     folder,
     data,
     dualEncoder: await model('dual-encoder', { hidden: 32 }),
-    crossEncoder: await model('cross-encoder', { hidden: 32, kind: 'cross-encoder', seed: 1 }),
+    crossEncoder: await model('cross-encoder', { hidden: 32, layers: 2, kind: 'cross-encoder', seed: 1 }),
     earlierCrossEncoder: await model('earlier-cross-encoder', { hidden: 32, kind: 'cross-encoder', seed: 3 }),
     student: await model('student', { hidden: 16, seed: 2 }),
   };

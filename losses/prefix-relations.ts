@@ -1,0 +1,88 @@
+/** @file Embedding matching under Matryoshka: the whole vector where the teacher's is, its prefixes by what they are like. */
+import { InputError } from '../common/errors.ts';
+import type { Expr } from '../engine/expressions/expr.ts';
+import { type EmbeddingMatchingOptions, embeddingMatching } from './embedding-matching.ts';
+import { gramMatching } from './gram-matching.ts';
+import { defineLoss, type Loss, type LossInput } from './loss.ts';
+import { type MatryoshkaOptions, matryoshka } from './matryoshka.ts';
+
+export interface PrefixRelationsOptions extends EmbeddingMatchingOptions, MatryoshkaOptions {
+  /** Divides the dot products on both sides: 0.05 for cosines. */
+  temperature?: number;
+}
+
+/**
+ * Matryoshka over embedding matching. The whole vector is matched as `embeddingMatching` does; a prefix of m < D components,
+ * which the teacher has no vector for, learns what the teacher's whole vectors say of the step's texts:
+ *
+ *     value_b = c_D match_b + sum_{m < D} c_m KL( softmax(Q_t P_t^T / T)_b || softmax(Q_s[:m] P_s[:m]^T / T)_b )
+ *
+ * with prefixes scaled to unit length again, rows of P P^T too where documents are matched. A prefix is not matched to the
+ * teacher's own prefix: a student at its target would then be as good there as the teacher cut off, and no better. Over frozen
+ * documents P_s[:m] are prefixes of these, so that the query's prefix makes up for what they lost. Divergences stand without
+ * the factor T^2, which at 0.05 would leave nothing of them beside the distance.
+ *
+ * Weights c are those of `dimensions`; a width of D or more is the whole vector, so that `dimensions: [D]` is
+ * `embeddingMatching` itself. Where the width is not known, the largest of `dimensions` stands for it.
+ *
+ * @throws InputError where the student's vectors have no width of those asked for to be matched at, see `matryoshka`
+ * @example
+ * import { prefixRelations } from 'onnx-distill/losses';
+ * const { loss } = await prefixRelations({ dimensions: [2, 1], of: 'queries', temperature: 1 }).evaluate({
+ *   queries: [[0.6, 0.8]],
+ *   documents: [[1, 0], [-1, 0]],
+ *   teacherQueries: [[1, 0]],
+ *   teacherDocuments: [[1, 0], [-1, 0]],
+ * });
+ * loss; // 0.8
+ * @source Kusupati et al., NeurIPS 2022 (arXiv 2205.13147), over Kim, Rawat, Zaheer et al. 2023 (arXiv 2301.12005); the
+ * relations are our choice
+ */
+export function prefixRelations({
+  of = 'both',
+  distance,
+  dimensions,
+  weights,
+  normalize = true,
+  temperature = 0.05,
+}: PrefixRelationsOptions): Loss {
+  const whole = embeddingMatching({ of, distance });
+  const relations = gramMatching({
+    of: of === 'documents' ? ['document-document'] : of === 'queries' ? ['query-document'] : bothBlocks,
+    temperature,
+  });
+  // Made for every width, so that a mistake in the options is told before anything is trained.
+  const prefixes = dimensions.map((m) => matryoshka(relations, { dimensions: [m], normalize }));
+  if (weights && weights.length !== dimensions.length) matryoshka(relations, { dimensions, weights, normalize });
+  const narrow = dimensions.length > 1;
+  const needs = new Set<LossInput>([...whole.needs, ...(narrow ? relations.needs : [])]);
+  return defineLoss({
+    name: 'matryoshka embedding-matching',
+    needs: [...needs],
+    uses: whole.uses,
+    perQuery(inputs) {
+      const width = widthOf(of === 'documents' ? inputs.documents : inputs.queries) ?? Math.max(...dimensions);
+      if (!narrow && dimensions[0] < width)
+        throw new InputError({
+          code: 'loss.matryoshka',
+          subject: `matryoshka dimensions [${dimensions}] for embeddings of ${width}`,
+          expected: 'the full width among them, for the loss embedding-matching',
+          remedy: `use dimensions: [${width}, ${dimensions}]`,
+        });
+      return dimensions
+        .map((m, i): Expr => {
+          const value = m >= width ? whole.perQuery(inputs) : prefixes[i].perQuery(inputs).mul(1 / temperature ** 2);
+          return value.mul(weights?.[i] ?? 1);
+        })
+        .reduce((a, b) => a.add(b));
+    },
+  });
+}
+
+const bothBlocks = ['query-document', 'document-document'] as const;
+
+/** The last dimension, where it is a number that the graph knows. */
+function widthOf(e: Expr): number | undefined {
+  const last = e.value.dims?.at(-1);
+  return typeof last === 'number' ? last : undefined;
+}
