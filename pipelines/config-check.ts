@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { InputError } from '../common/errors.ts';
 import type { Config, ParsedConfig } from './config.ts';
-import { toQuerySelection, toWeighting } from './config-choices.ts';
+import { toQuerySelection, toWeighting, weightingSchema } from './config-choices.ts';
 import { lossSchema, needsOf, registered, toLosses } from './config-losses.ts';
 
 /** @throws InputError for the first contradiction, with what to change */
@@ -11,6 +11,7 @@ export function completed(parsed: ParsedConfig, where: string): Config {
     throw new InputError({ code: 'config.contradiction', subject: `${where}: ${subject}`, remedy });
   };
   const { pipeline, data } = parsed;
+  const weighting = parsed.weighting ?? defaultWeighting(parsed);
   const student = { ...parsed.student };
   const teacher =
     parsed.teacher?.kind === 'dual-encoder'
@@ -76,7 +77,7 @@ export function completed(parsed: ParsedConfig, where: string): Config {
       "a loss asks for the teacher's score of every document of a step, which a run does not have",
       "use its form by 'embeddings', or by 'candidates'",
     );
-  if (needs.has('reliability') && parsed.weighting.kind === 'uniform')
+  if (needs.has('reliability') && weighting.kind === 'uniform')
     refuse(
       "the loss 'slam' needs an estimate of how likely the teacher is right",
       "use 'weighting.kind: reliability' or another that estimates it",
@@ -89,7 +90,7 @@ export function completed(parsed: ParsedConfig, where: string): Config {
   const { refresh } = parsed.candidates;
   if (refresh && needs.has('teacher') && teacher?.kind === 'scores')
     refuse("'candidates.refresh' finds pairs that no file of scores holds", "use a teacher's model, or labels alone");
-  if (refresh && (parsed.weighting.kind !== 'uniform' || pipeline === 'online'))
+  if (refresh && (weighting.kind !== 'uniform' || pipeline === 'online'))
     refuse("'candidates.refresh' changes the lists that weights and checkpoints are held for", 'use one of them');
   if (train.topics && !embedder) refuse("'train.topics' clusters embeddings and there is no 'embedder'", 'add one');
   if (pipeline === 'online' && !parsed.online)
@@ -99,7 +100,7 @@ export function completed(parsed: ParsedConfig, where: string): Config {
   if (pipeline === 'active' && !teacher) refuse("'pipeline: active' has no one to ask", "add a 'teacher'");
   if (pipeline === 'active' && !parsed.queries)
     refuse("'pipeline: active' has no budget", "say under 'queries' how many are asked about and how they are chosen");
-  if (toWeighting(parsed.weighting).needs.includes('ensemble') && !parsed.weighting.teachers)
+  if (toWeighting(weighting).needs.includes('ensemble') && !weighting.teachers)
     refuse("'weighting.kind: ensemble' has no further teachers", "name them under 'weighting.teachers'");
   if (parsed.export?.strict && data.splits.dev === null)
     refuse(
@@ -116,7 +117,7 @@ export function completed(parsed: ParsedConfig, where: string): Config {
     parsed.queries && toQuerySelection(parsed.queries).needs.find((n) => n === 'second' || n === 'teacherErrors');
   if (more)
     refuse(`'queries.kind: ${parsed.queries?.kind}' needs '${more}', which a run does not have`, 'choose another kind');
-  return { ...parsed, active, teacher, student: { ...student, towers }, embedder, losses, train };
+  return { ...parsed, weighting, active, teacher, student: { ...student, towers }, embedder, losses, train };
 }
 
 const training = { epochs: 1, queries: 32, learningRate: 2e-4, weightDecay: 0.01, warmupSteps: 50, spans: null };
@@ -127,6 +128,16 @@ const staticTraining = { epochs: 5, queries: 64, learningRate: 3e-3, weightDecay
 /** An object without the keys that hold nothing, so that defaults show through. */
 const defined = <T extends object>(o: T): T =>
   Object.fromEntries(Object.entries(o).filter(([, v]) => v !== undefined)) as T;
+
+/**
+ * Where some queries are labelled and the others learn what the teacher takes for right, the labelled ones tell where it is:
+ * see docs/results.md, 'A teacher that errs'.
+ */
+const defaultWeighting = ({ data, train }: ParsedConfig): Config['weighting'] =>
+  weightingSchema.parse(
+    train.pseudoLabels && data.labelled ? { kind: 'reliability', renew: RENEW } : { kind: 'uniform' },
+  );
+const RENEW = 200;
 
 /** What teaches by default: labels and the teacher's scores, or embeddings where that is all there is. */
 function defaultLosses({ pipeline, teacher }: ParsedConfig, embedder: boolean): Config['losses'] {

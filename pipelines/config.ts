@@ -2,16 +2,15 @@
 import { z } from 'zod';
 import { InputError, nearest } from '../common/errors.ts';
 import { isMemorySize } from '../common/memory.ts';
-import { poolings } from '../engine/expressions/pooling.ts';
-import { orderNames } from '../students/static-order.ts';
 import { completed } from './config-check.ts';
 import { queriesSchema, selectionSchema, weightingSchema } from './config-choices.ts';
 import { lossSchema, matryoshkaSchema } from './config-losses.ts';
+import { embedder, student, teacher } from './config-models.ts';
+import { active, candidates, generate, online, train } from './config-training.ts';
 import { exportSchema } from './export-options.ts';
 
 const path = z.string().min(1);
 const count = z.int().positive();
-const share = z.number().min(0).max(1);
 
 const data = z
   .strictObject({
@@ -45,189 +44,6 @@ const data = z
       .describe('whether queries without a judgement in any split are trained on: the teacher alone speaks for them'),
   })
   .describe('what is trained on and evaluated with');
-
-const teacher = z
-  .discriminatedUnion('kind', [
-    z.strictObject({
-      kind: z.literal('cross-encoder'),
-      model: path.describe('folder with onnx/model.onnx and tokenizer.json'),
-      queryTokens: count.optional().describe('tokens of a query, special tokens not counted'),
-      documentTokens: count.optional().describe('tokens of a document, special tokens not counted'),
-      maxLength: count.optional().describe('tokens of a pair in all'),
-    }),
-    z.strictObject({
-      kind: z.literal('dual-encoder'),
-      model: path,
-      queryTokens: count.optional(),
-      documentTokens: count.optional(),
-    }),
-    z.strictObject({
-      kind: z.literal('scores'),
-      files: z
-        .strictObject({ train: path.optional(), dev: path.optional(), test: path.optional() })
-        .default({})
-        .describe('query-id corpus-id score lines by split, plain or gzipped; without any, the scores of the rows'),
-    }),
-  ])
-  .describe('who says how well a document matches a query');
-
-const embedder = z
-  .strictObject({
-    model: path.describe('folder of a dual-encoder'),
-    queryTokens: count.default(64).describe('tokens of a query, special tokens included'),
-    documentTokens: count.default(192).describe('tokens of a document, special tokens included'),
-  })
-  .describe('a dual-encoder whose embeddings are matched and whose documents may be inherited');
-
-const fresh = z
-  .strictObject({
-    vocabulary: count.default(8192).describe('most tokens of the WordPiece vocabulary made of the data'),
-    hidden: count.default(128).describe('width'),
-    layers: count.default(2),
-    heads: count.default(4),
-    intermediate: count.optional().describe('width between the two halves of a layer; 4 x hidden by default'),
-    maxLength: count.default(256).describe('positions: the longest text in tokens'),
-  })
-  .describe('a new encoder with random weights, made under the output folder');
-
-const staticTower = z
-  .strictObject({
-    order: z.enum(orderNames).default('none').describe('what is known of word order'),
-    width: count.default(64).describe('columns of what word order adds'),
-    buckets: count.default(131_072).describe('rows of the table of hashed bigrams'),
-  })
-  .describe('a table in place of a transformer, for the pipeline static-queries');
-
-const student = z
-  .strictObject({
-    model: z
-      .string()
-      .default('')
-      .describe("folder of the encoder that the student starts from; where 'fresh' is given, the folder it is made in"),
-    fresh: fresh.optional(),
-    static: staticTower.optional(),
-    layers: z.array(z.int().nonnegative()).min(1).optional().describe('layers kept, lowest first; all by default'),
-    towers: z
-      .enum(['both', 'query'])
-      .optional()
-      .describe(
-        'query: only queries are encoded, over frozen documents of the embedder; as the pipeline says by default',
-      ),
-    pooling: z.enum(poolings).optional().describe("as the model's folder says by default"),
-    normalize: z.boolean().optional(),
-    queryTokens: count.default(64).describe('tokens of a query, special tokens included'),
-    documentTokens: count.default(192).describe('tokens of a document, special tokens included'),
-  })
-  .describe('what is trained');
-
-const candidates = z
-  .strictObject({
-    source: z
-      .enum(['bm25', 'embedder', 'given', 'random', 'student'])
-      .default('bm25')
-      .describe("given: those of the teacher's score files, or those that the rows list"),
-    onEmpty: z
-      .enum(['stop', 'skip'])
-      .default('stop')
-      .describe('given: what happens where a judged query has no candidate'),
-    count: count.default(16).describe('candidates a query, the labelled positive included'),
-    refresh: z
-      .strictObject({
-        every: count.describe('steps between two searches'),
-        warmup: z.int().nonnegative().default(0).describe('steps before the first: a raw student finds poor negatives'),
-        depth: count.default(100).describe('first hits that negatives are drawn from'),
-        keep: share.default(0).describe('share of the negatives before that stay'),
-      })
-      .optional()
-      .describe('negatives are found again with the student of the moment'),
-  })
-  .describe('which documents the teacher scores for a query');
-
-const generate = z
-  .strictObject({
-    kind: z
-      .enum(['spans', 'sentences', 'mixed', 'titles', 'first-sentences'])
-      .default('spans')
-      .describe('what of a document stands for a query; no generator is needed'),
-    count: count.default(100_000).describe('texts in all; titles and first sentences give at most one a document'),
-    tokens: z
-      .tuple([count, count])
-      .default([5, 13])
-      .describe('tokens of a span, from and to; longer titles and sentences are cut to the second'),
-    score: z
-      .boolean()
-      .default(false)
-      .describe('whether the teacher scores candidates of each, so that every loss without labels sees them too'),
-  })
-  .describe('queries made of the documents, for regions that the training queries leave sparse');
-
-const active = z
-  .strictObject({
-    rounds: count.default(4),
-    restart: z.boolean().default(true).describe('whether each round trains from the beginning'),
-  })
-  .describe('rounds of choosing queries, asking the teacher about them and training; the budget stands under queries');
-
-const online = z
-  .strictObject({
-    teachers: z
-      .array(path)
-      .min(1)
-      .describe('earlier checkpoints of the teacher, first to last; the teacher itself ends them'),
-    share: share.default(0.5).describe('of the steps, how many the earlier checkpoints teach in all'),
-  })
-  .describe('a sequence of teacher checkpoints that the student follows');
-
-const train = z
-  .strictObject({
-    epochs: z.number().positive().optional(),
-    steps: count.optional().describe('in place of epochs'),
-    queries: count.optional().describe('queries a step; 32, or 64 of a static tower'),
-    topics: z
-      .strictObject({
-        clusters: count.describe('of the training queries, by the embedder'),
-        perBatch: count.default(1).describe('topics that a batch is drawn from; queries a step are a multiple of it'),
-      })
-      .optional()
-      .describe('batches of like queries, so that the other queries documents are hard negatives'),
-    candidates: count.default(8).describe('documents a query, the positive and others drawn anew each step'),
-    documentTokens: count.optional().describe('tokens of a document in training, where fewer than in evaluation'),
-    groups: count.optional().describe('texts of a step are encoded in so many groups of like length; 4 by default'),
-    accumulate: count.default(1).describe('batches whose gradients make one step together'),
-    gradCacheChunk: count
-      .optional()
-      .describe('texts encoded at a time, twice (GradCache), so that memory does not grow with the batch'),
-    dropout: z.number().min(0).max(0.9).default(0).describe('share of activations dropped in training'),
-    documentGroups: count.default(2).describe('documents are padded in so many groups of like length'),
-    learningRate: z.number().positive().optional().describe('2e-4, or 3e-3 for a static tower'),
-    weightDecay: z.number().min(0).optional().describe('0.01, or 0 for a static tower'),
-    decayNormsAndBiases: z.boolean().default(false),
-    warmupSteps: z.int().nonnegative().optional().describe('50, or 100 for a static tower'),
-    finalLearningRate: share.default(0.02).describe('as a share of the learning rate'),
-    clipNorm: z.number().positive().nullable().default(1),
-    evaluateEvery: count.nullable().default(null).describe('steps between evaluations on the dev split; null for none'),
-    devDocuments: count
-      .optional()
-      .describe('documents that dev queries are searched among, besides their relevant ones; all by default'),
-    saveEvery: count.default(100).describe('steps between saved states'),
-    spans: count
-      .nullable()
-      .optional()
-      .describe('generated texts matched to the embedder a step, see generate; none, or 256 for a static tower'),
-    provider: z
-      .enum(['auto', 'cpu', 'webgpu', 'cuda'])
-      .default('auto')
-      .describe('where training, teachers and encoding compute; auto takes what multiplies fastest here'),
-    threads: count.optional(),
-    pseudoLabels: z
-      .boolean()
-      .default(false)
-      .describe(
-        "whether a query without a label takes the teacher's best candidate for its positive, or the best of the soft labels that the weighting makes",
-      ),
-    onNonFinite: z.enum(['stop', 'skip']).default('stop'),
-  })
-  .describe('the optimizer, its schedule and the batches');
 
 const evaluation = z
   .strictObject({
@@ -266,7 +82,11 @@ export const configSchema = z.strictObject({
   candidates: candidates.prefault({}),
   queries: queriesSchema.optional(),
   selection: selectionSchema.prefault({ kind: 'all' }),
-  weighting: weightingSchema.prefault({ kind: 'uniform' }),
+  weighting: weightingSchema
+    .optional()
+    .describe(
+      "each query's factor in the loss: uniform by default; reliability where some queries have labels and the others learn the teacher's pseudo-labels",
+    ),
   losses: z
     .array(lossSchema)
     .min(1)
@@ -287,6 +107,7 @@ type Parsed = z.output<typeof configSchema>;
 /** A run's options with every default filled in. */
 export interface Config extends Parsed {
   losses: NonNullable<Parsed['losses']>;
+  weighting: NonNullable<Parsed['weighting']>;
   student: Parsed['student'] & { towers: 'both' | 'query' };
   train: Parsed['train'] &
     Required<Pick<Parsed['train'], 'learningRate' | 'queries' | 'spans' | 'warmupSteps' | 'weightDecay'>>;
