@@ -8,7 +8,8 @@ import { embedTargets } from './stages/embed.ts';
 import type { Job } from './stages/job.ts';
 import { extraTexts, gather, openStudent, prepare, score } from './stages/lesson.ts';
 import { finish, type RunReport } from './stages/report.ts';
-import { type Trained, trainStudent } from './stages/train.ts';
+import type { Trained } from './stages/taught.ts';
+import { trainStudent } from './stages/train.ts';
 
 export async function active(job: Job): Promise<RunReport> {
   const { config } = job;

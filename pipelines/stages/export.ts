@@ -11,8 +11,7 @@ import type { Targets } from './embed.ts';
 import { searchSplit, toRun } from './evaluate.ts';
 import { openFileEncoder } from './file-encoder.ts';
 import type { Job } from './job.ts';
-import type { System } from './report.ts';
-import { rounded } from './run-figures.ts';
+import { rounded, type System } from './run-figures.ts';
 import { cutTo } from './student-vectors.ts';
 import { medianMilliseconds, TIMED_QUERIES } from './timing.ts';
 

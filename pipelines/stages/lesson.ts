@@ -14,7 +14,7 @@ import { checkExport } from './export.ts';
 import type { Job } from './job.ts';
 import { keptChoice, keptLists } from './kept.ts';
 import { generateTexts, trainingQueries, withQueries } from './queries.ts';
-import type { Lesson } from './train.ts';
+import type { Lesson } from './taught.ts';
 import { warnOfScores } from './warnings.ts';
 
 /** The encoder to train, made first where the config wants a fresh one. */

@@ -6,8 +6,8 @@ import type { Pair } from '../../teachers/teacher.ts';
 import type { StepBatch } from '../../training/step-graph.ts';
 import { computeOn } from './compute.ts';
 import type { Job } from './job.ts';
+import type { Lesson } from './taught.ts';
 import { crossEncoderLimits } from './teachers.ts';
-import type { Lesson } from './train.ts';
 
 export interface PairVectors {
   /** Width of each of the two vectors of a pair. */

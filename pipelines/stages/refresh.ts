@@ -7,7 +7,7 @@ import { scoreCandidates } from './candidates.ts';
 import { textsAt } from './evaluate.ts';
 import type { Job } from './job.ts';
 import { encoderOf } from './student-scores.ts';
-import type { Lesson } from './train.ts';
+import type { Lesson } from './taught.ts';
 
 /** Hits beside those that negatives are drawn from, for known positives to be left out. */
 const SPARE = 8;

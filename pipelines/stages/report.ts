@@ -19,23 +19,14 @@ import { type Exported, exportStudent } from './export.ts';
 import type { Job } from './job.ts';
 import type { StageName } from './keys.ts';
 import { scoresAsRun } from './references.ts';
-import { roleOf, runFigures } from './run-figures.ts';
+import { roleOf, runFigures, type System } from './run-figures.ts';
 import { type Saved, savedBefore, saveStudent } from './save.ts';
 import { encoderOf } from './student-scores.ts';
+import type { Trained } from './taught.ts';
 import { medianMilliseconds, TIMED_QUERIES } from './timing.ts';
-import type { Trained } from './train.ts';
 import { warnOfCollapse } from './warnings.ts';
 
-/** One row of the table that a run ends with. */
-export interface System {
-  name: string;
-  /** Means over the test split. */
-  metrics: Record<string, number>;
-  /** Of its model file. */
-  bytes?: number;
-  /** Median from a query's text to its vector; for a cross-encoder, to the scores of its candidates. */
-  queryMilliseconds?: number;
-}
+export type { System } from './run-figures.ts';
 
 /** What a run ends with. */
 export interface RunReport {

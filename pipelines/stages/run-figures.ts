@@ -5,6 +5,17 @@ import type { Figures, SystemFigures } from '../../evaluation/report/figures.ts'
 import { compare, differences, type Measured } from './against.ts';
 import type { Job } from './job.ts';
 
+/** One row of the table that a run ends with. */
+export interface System {
+  name: string;
+  /** Means over the test split. */
+  metrics: Record<string, number>;
+  /** Of its model file. */
+  bytes?: number;
+  /** Median from a query's text to its vector; for a cross-encoder, to the scores of its candidates. */
+  queryMilliseconds?: number;
+}
+
 /** The role that a system of a run has by its name. */
 export const roleOf = (name: string): SystemFigures['role'] =>
   name.startsWith('student') ? 'student' : name === 'teacher' ? 'teacher' : name === 'embedder' ? 'baseline' : 'other';

@@ -11,7 +11,7 @@ import { parameterCount, type Student } from '../../students/student.ts';
 import { card } from './card.ts';
 import type { Job } from './job.ts';
 import { encoderOf } from './student-scores.ts';
-import type { Trained } from './train.ts';
+import type { Trained } from './taught.ts';
 import { VERSION } from './version.ts';
 
 export interface Saved {

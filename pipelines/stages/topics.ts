@@ -3,7 +3,7 @@ import { kMeans, topicBatches } from '../../selection/index.ts';
 import { embed } from './embed.ts';
 import { textsAt } from './evaluate.ts';
 import type { Job } from './job.ts';
-import type { Lesson } from './train.ts';
+import type { Lesson } from './taught.ts';
 
 /**
  * The order of each epoch: whole batches of queries of few topics, where the config wants them.

@@ -5,7 +5,7 @@ import type { Weights } from '../../students/student.ts';
 import type { Examples } from '../../training/examples.ts';
 import type { KeptArrays, StateKey } from '../../training/state.ts';
 import type { Job } from './job.ts';
-import type { Lesson } from './train.ts';
+import type { Lesson } from './taught.ts';
 
 /** What of a training's key is known when its examples are made; the rest follows from what the run is told. */
 export const MADE_ON_THE_WAY = [

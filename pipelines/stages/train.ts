@@ -1,13 +1,11 @@
 /** @file From examples and targets to trained weights. */
-import type { Dataset } from '../../data/dataset.ts';
 import type { TextTokenizer, Tokens } from '../../data/tokenizer.ts';
 import type { Encoder } from '../../students/encoder.ts';
 import { positionsOf } from '../../students/folder.ts';
-import type { Student, Weights } from '../../students/student.ts';
-import type { Examples } from '../../training/examples.ts';
+import type { Weights } from '../../students/student.ts';
 import { type BatchSource, makeBatch } from '../../training/examples.ts';
 import type { StateKey } from '../../training/state.ts';
-import { type TrainResult, train } from '../../training/trainer.ts';
+import { train } from '../../training/trainer.ts';
 import type { Config } from '../config.ts';
 import type { Targets } from './embed.ts';
 import { means, searchSplit, toRun } from './evaluate.ts';
@@ -17,20 +15,11 @@ import { stepChunk } from './memory.ts';
 import { pairVectors } from './pair-vectors.ts';
 import { refresher } from './refresh.ts';
 import { encoderOf } from './student-scores.ts';
+import type { Lesson, Trained } from './taught.ts';
 import { topicOrder } from './topics.ts';
 import { keptExamples, trainingKey } from './train-state.ts';
 import { dropState, finishedTraining, keepTraining, trainingFolder } from './trained.ts';
 import { weigher } from './weigh.ts';
-
-export interface Lesson {
-  student: Student;
-  /** The data set, with generated queries behind its own where there are some. */
-  dataset: Dataset;
-  examples: Examples;
-  targets: Targets;
-  /** Texts that only the embedder speaks for. */
-  extra?: BatchSource['extra'];
-}
 
 export interface FitOptions {
   /** Where training state is kept under the output folder, and a part of its key. */
@@ -39,12 +28,6 @@ export interface FitOptions {
   start?: Weights;
   /** Runs before a step, with the weights as they are: may renew the examples' scores and weights in place. */
   beforeStep?(step: number, weights: () => Promise<Weights>): Promise<void>;
-}
-
-export interface Trained extends TrainResult {
-  /** Weights before the first step. */
-  initial: Weights;
-  steps: number;
 }
 
 /** Trains a student on its lesson, going on from saved state where there is some; a finished training is not done again. */

@@ -7,7 +7,7 @@ import type { Tensor } from '../../engine/graph/tensor.ts';
 import type { Student } from '../../students/student.ts';
 import { STATE_FILES, type StateKey } from '../../training/state.ts';
 import type { Job } from './job.ts';
-import type { Trained } from './train.ts';
+import type { Trained } from './taught.ts';
 
 /** What the ledger calls a training. @param name of one of several */
 export const trainingStage = (name: string): string => (name ? `training ${name}` : 'training');

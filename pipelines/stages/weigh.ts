@@ -12,8 +12,8 @@ import { labelsOf } from './examples.ts';
 import type { Job } from './job.ts';
 import { keptWeights } from './kept.ts';
 import { studentScores } from './student-scores.ts';
+import type { Lesson } from './taught.ts';
 import { openTeachers } from './teachers.ts';
-import type { Lesson } from './train.ts';
 
 /** Cosines are sharpened by this where the student's own loss of a query is asked for. Assumption, as info-nce's default. */
 const STUDENT_TEMPERATURE = 0.05;
