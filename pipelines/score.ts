@@ -4,6 +4,7 @@ import { resolve } from 'node:path';
 import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
+import { judgedQueries } from '../data/dataset.ts';
 import { openDataset } from '../data/open.ts';
 import { distribute } from '../teachers/queue/distribute.ts';
 import { isInProcess, openQueue } from '../teachers/queue/index.ts';
@@ -47,7 +48,7 @@ export async function score(
   const opened = await openTeachers(config, dataset);
   const { teacher, embedder, close } = opened;
   try {
-    const queries = [...dataset.qrels(split).keys()].map((id) => dataset.queries.indexOf(id) as number);
+    const queries = judgedQueries(dataset, split);
     const found = await findCandidates(
       config,
       dataset,
