@@ -28,6 +28,8 @@ export interface Outcome {
   variant: string;
   seed: number;
   metrics: Record<string, number>;
+  /** nDCG@10 by width, where the student was trained for prefixes. */
+  matryoshka?: { dimensions: number; value: number }[];
   seconds: number;
   trainSeconds: number;
 }
@@ -105,6 +107,7 @@ async function runOne(job: { group: string; variant: string; sets: string[]; see
     variant,
     seed,
     metrics: student.metrics,
+    ...(report.matryoshka && { matryoshka: report.matryoshka }),
     seconds: (Date.now() - started) / 1000,
     trainSeconds: report.seconds.train,
   };

@@ -25,6 +25,28 @@ export function lengthBatches(
   return batches;
 }
 
+/** Texts of a batch by position, and the block that they are padded to. */
+export interface BatchShape {
+  at: number[];
+  rows: number;
+  length: number;
+}
+
+/** Lengths on a device are filled up to a multiple of this. */
+const DEVICE_LENGTHS = 32;
+
+/**
+ * As lengthBatches, with the block of each. On a device blocks come in few shapes, rows and lengths filled up: it keeps its
+ * memory for every shape that it has seen, and texts of 190 lengths filled the 80 GB of an H100.
+ */
+export function shapedBatches(lengths: readonly number[], maxTokens: number, onDevice: boolean): BatchShape[] {
+  const padded = onDevice ? lengths.map((n) => Math.ceil(n / DEVICE_LENGTHS) * DEVICE_LENGTHS) : lengths;
+  return lengthBatches(padded, maxTokens).map((at) => {
+    const length = padded[at[0]];
+    return { at, rows: onDevice ? Math.max(at.length, Math.floor(maxTokens / length)) : at.length, length };
+  });
+}
+
 /** Token ids of several texts as one padded block, row-major int64, as encoders take them. */
 export interface PaddedBatch {
   rows: number;
@@ -34,10 +56,18 @@ export interface PaddedBatch {
   typeIds: BigInt64Array;
 }
 
-/** Pads on the right to the longest text. */
-export function padBatch(texts: readonly Tokens[], padId: number): PaddedBatch {
-  const rows = texts.length;
-  const length = texts.reduce((n, t) => Math.max(n, t.ids.length), 1);
+/**
+ * Pads on the right.
+ * @param shape the block's, by default as many rows as texts and as long as the longest; rows that fill up are one token each
+ */
+export function padBatch(
+  texts: readonly Tokens[],
+  padId: number,
+  { rows, length }: Pick<BatchShape, 'rows' | 'length'> = {
+    rows: texts.length,
+    length: texts.reduce((n, t) => Math.max(n, t.ids.length), 1),
+  },
+): PaddedBatch {
   const ids = new BigInt64Array(rows * length).fill(BigInt(padId));
   const mask = new BigInt64Array(rows * length);
   const typeIds = new BigInt64Array(rows * length);
@@ -47,5 +77,6 @@ export function padBatch(texts: readonly Tokens[], padId: number): PaddedBatch {
       mask[r * length + i] = 1n;
       if (types[i]) typeIds[r * length + i] = BigInt(types[i]);
     }
+  for (let r = texts.length; r < rows; r++) mask[r * length] = 1n;
   return { rows, length, ids, mask, typeIds };
 }

@@ -111,7 +111,10 @@ type Registered = Exclude<LossConfig, { kind: 'module' }>;
 export const matryoshkaSchema = z
   .strictObject({
     dimensions: z.array(z.int().positive()).min(1).describe('widths of the prefixes, the full one among them'),
-    weights: z.array(positive).optional().describe('a factor for each width; 1 by default'),
+    weights: z
+      .array(z.number().min(0))
+      .optional()
+      .describe('a factor for each width, 0 where it is measured alone; 1 by default'),
     normalize: z.boolean().default(true),
   })
   .describe(

@@ -2,7 +2,7 @@
 import { InputError } from '../common/errors.ts';
 import { hashParts } from '../common/files.ts';
 import type { Progress, Watch } from '../common/progress.ts';
-import { lengthBatches, padBatch } from '../data/batches.ts';
+import { type BatchShape, padBatch, shapedBatches } from '../data/batches.ts';
 import { TextTokenizer, type Tokens } from '../data/tokenizer.ts';
 import { Expr } from '../engine/expressions/expr.ts';
 import { type Pooling, pool } from '../engine/expressions/pooling.ts';
@@ -193,11 +193,15 @@ export class Encoder {
     const longest = lengths.reduce((a, b) => Math.max(a, b), 1);
     const most = tokensWithin(this.batchTokens, options.memory, this.bytesAToken(longest));
     if (most < this.batchTokens) this.tell(most, options);
-    for (const batch of lengthBatches(lengths, most)) {
+    for (const { at, ...shape } of shapedBatches(lengths, most, this.session.onDevice)) {
       options.signal?.throwIfAborted();
-      const vectors = (await this.run(batch.map((i) => tokens[i]))).data as Float32Array;
-      for (const [r, i] of batch.entries()) out.set(vectors.subarray(r * D, (r + 1) * D), i * D);
-      done += batch.length;
+      const { data } = await this.run(
+        at.map((i) => tokens[i]),
+        shape,
+      );
+      const vectors = data as Float32Array;
+      for (const [r, i] of at.entries()) out.set(vectors.subarray(r * D, (r + 1) * D), i * D);
+      done += at.length;
       options.onProgress?.({ stage: options.stage ?? 'encode', done, total: tokens.length, unit: 'texts' });
     }
     return out;
@@ -217,8 +221,8 @@ export class Encoder {
     await this.session.release();
   }
 
-  private async run(tokens: readonly Tokens[]): Promise<Tensor> {
-    const b = padBatch(tokens, this.tokenizer.padId);
+  private async run(tokens: readonly Tokens[], shape?: Omit<BatchShape, 'at'>): Promise<Tensor> {
+    const b = padBatch(tokens, this.tokenizer.padId, shape);
     const dims = [b.rows, b.length];
     const all: Record<string, Tensor> = {
       input_ids: { dtype: 'int64', dims, data: b.ids },

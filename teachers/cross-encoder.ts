@@ -2,7 +2,7 @@
 import { InputError } from '../common/errors.ts';
 import { hashParts } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
-import { lengthBatches, padBatch } from '../data/batches.ts';
+import { padBatch, shapedBatches } from '../data/batches.ts';
 import { type PairLimits, TextTokenizer } from '../data/tokenizer.ts';
 import { loadGraph } from '../engine/graph/proto.ts';
 import type { Tensor } from '../engine/graph/tensor.ts';
@@ -74,11 +74,12 @@ export async function crossEncoder(folder: string, options: CrossEncoderOptions 
       const note = `memory: pairs are scored ${most} padded tokens at a time instead of ${wanted}`;
       onProgress({ stage: 'score', done: 0, unit: 'pairs', note });
     }
-    for (const batch of lengthBatches(lengths, most)) {
+    for (const { at, ...shape } of shapedBatches(lengths, most, session.onDevice)) {
       signal?.throwIfAborted();
       const b = padBatch(
-        batch.map((i) => tokens[i]),
+        at.map((i) => tokens[i]),
         tokenizer.padId,
+        shape,
       );
       const dims = [b.rows, b.length];
       const all: Record<string, Tensor> = {
@@ -87,7 +88,7 @@ export async function crossEncoder(folder: string, options: CrossEncoderOptions 
         token_type_ids: { dtype: 'int64', dims, data: b.typeIds },
       };
       const { logits } = await session.run(Object.fromEntries(session.inputs.map((n) => [n, all[n]])), {}, ['logits']);
-      const columns = logits.data.length / batch.length;
+      const columns = logits.data.length / b.rows;
       if (columns !== 1 && columns !== 2)
         throw new InputError({
           code: 'teacher.no-logits',
@@ -96,7 +97,7 @@ export async function crossEncoder(folder: string, options: CrossEncoderOptions 
           remedy: 'give a cross-encoder trained for relevance',
         });
       const data = logits.data as Float32Array;
-      for (const [r, i] of batch.entries()) into[i] = columns === 1 ? data[r] : data[2 * r + 1] - data[2 * r];
+      for (const [r, i] of at.entries()) into[i] = columns === 1 ? data[r] : data[2 * r + 1] - data[2 * r];
     }
   }
 

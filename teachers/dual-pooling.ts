@@ -1,7 +1,7 @@
 /** @file Dual pooling: what a cross-encoder made of the query and of the document while it read both. */
 import { InputError } from '../common/errors.ts';
 import type { Watch } from '../common/progress.ts';
-import { lengthBatches, padBatch } from '../data/batches.ts';
+import { type BatchShape, padBatch, shapedBatches } from '../data/batches.ts';
 import { type PairLimits, TextTokenizer, type Tokens } from '../data/tokenizer.ts';
 import { Expr } from '../engine/expressions/expr.ts';
 import { pool } from '../engine/expressions/pooling.ts';
@@ -80,18 +80,19 @@ export async function dualPooling(folder: string, options: DualPoolingOptions = 
       const lengths = tokens.map((t) => t.ids.length);
       const longest = lengths.reduce((a, b) => Math.max(a, b), 1);
       const wanted = options.batchTokens ?? batchTokens(options.session);
-      for (const batch of lengthBatches(lengths, tokensWithin(wanted, watch.memory, bytesAToken(longest)))) {
+      const most = tokensWithin(wanted, watch.memory, bytesAToken(longest));
+      for (const { at, ...shape } of shapedBatches(lengths, most, session.onDevice)) {
         watch.signal?.throwIfAborted();
-        const rows = batch.map((i) => tokens[i]);
-        const own = rows.map((t, r) => segmentsOf(t.ids, special, pairs[batch[r]].query.trim() !== ''));
-        const out = await session.run(feedsOf(rows, own, tokenizer.padId, session.inputs));
+        const rows = at.map((i) => tokens[i]);
+        const own = rows.map((t, r) => segmentsOf(t.ids, special, pairs[at[r]].query.trim() !== ''));
+        const out = await session.run(feedsOf(rows, own, shape, tokenizer.padId, session.inputs));
         dimensions = out.pair_queries.dims[1];
         if (!found.queries.length) {
           found.queries = new Float32Array(pairs.length * dimensions);
           found.documents = new Float32Array(pairs.length * dimensions);
         }
-        const columns = out.logits.data.length / batch.length;
-        for (const [r, i] of batch.entries()) {
+        const columns = out.logits.data.length / shape.rows;
+        for (const [r, i] of at.entries()) {
           const row = (name: string): Float32Array =>
             (out[name].data as Float32Array).subarray(r * dimensions, (r + 1) * dimensions);
           found.queries.set(row('pair_queries'), i * dimensions);
@@ -99,7 +100,7 @@ export async function dualPooling(folder: string, options: DualPoolingOptions = 
           const logits = out.logits.data as Float32Array;
           found.logits[i] = columns === 1 ? logits[r] : logits[2 * r + 1] - logits[2 * r];
         }
-        done += batch.length;
+        done += at.length;
         watch.onProgress?.({ stage: 'read pairs', done, total: pairs.length, unit: 'pairs' });
       }
       return { dimensions, ...found, correlation: correlationOf(found, dimensions) };
@@ -163,14 +164,16 @@ export function segmentsOf(
 function feedsOf(
   rows: readonly Tokens[],
   segments: readonly ReturnType<typeof segmentsOf>[],
+  shape: Omit<BatchShape, 'at'>,
   padId: number,
   inputs: readonly string[],
 ): Record<string, Tensor> {
-  const b = padBatch(rows, padId);
+  const b = padBatch(rows, padId, shape);
   const dims = [b.rows, b.length];
   const mask = (which: 'query' | 'document'): Tensor => {
     const data = new BigInt64Array(b.rows * b.length);
     for (const [r, s] of segments.entries()) data.fill(1n, r * b.length + s[which][0], r * b.length + s[which][1]);
+    for (let r = segments.length; r < b.rows; r++) data[r * b.length] = 1n;
     return { dtype: 'int64', dims, data };
   };
   const all: Record<string, Tensor> = {

@@ -46,9 +46,9 @@ export function execution(provider: SessionOptions['provider']): ort.InferenceSe
 export class Session {
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
+  /** Whether it computes elsewhere than on the processor. */
+  readonly onDevice: boolean;
   private readonly session: ort.InferenceSession;
-
-  private readonly onDevice: boolean;
 
   private constructor(session: ort.InferenceSession, onDevice: boolean) {
     this.session = session;

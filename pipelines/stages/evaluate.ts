@@ -24,13 +24,20 @@ export interface SearchSetup {
   among?: number;
 }
 
+/** What was searched, and what with; [n, dimensions] and [m, dimensions], row-major. */
+export interface SearchedVectors {
+  dimensions: number;
+  queries: Float32Array;
+  documents: Float32Array;
+}
+
 /** The student's best documents for each judged query of a split. */
 export async function searchSplit(
   dataset: Dataset,
   split: string,
   setup: SearchSetup,
   watch: Watch,
-): Promise<{ queries: number[]; hits: Hits }> {
+): Promise<{ queries: number[]; hits: Hits; vectors: SearchedVectors }> {
   const { encoder } = setup;
   const queries = judgedQueries(dataset, split);
   const q = await encoder.encode(textsAt(dataset, queries), {
@@ -53,7 +60,11 @@ export async function searchSplit(
   const d =
     frozen ?? (await encoder.encode(texts, { ...watch, maxLength: setup.documentTokens, stage: 'encode documents' }));
   const hits = await search(q, d, D, setup.depth, watch);
-  return { queries, hits: some ? { ...hits, indices: hits.indices.map((i) => some[i]) } : hits };
+  return {
+    queries,
+    hits: some ? { ...hits, indices: hits.indices.map((i) => some[i]) } : hits,
+    vectors: { dimensions: D, queries: q, documents: d },
+  };
 }
 
 /** A split's relevant documents and others drawn at random, the same each time. */

@@ -1,30 +1,19 @@
 /** @file What a run ends with: systems side by side, measured on the folder that was saved. */
-import { readFile, stat } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { writeWhole } from '../../common/files.ts';
-import { judgedQueries } from '../../data/dataset.ts';
-import { cutRun, type Run } from '../../evaluation/evaluate.ts';
 import type { Figures, SystemFigures } from '../../evaluation/report/figures.ts';
 import { renderHtml } from '../../evaluation/report/html.ts';
-import { search } from '../../evaluation/search.ts';
-import { Encoder } from '../../students/encoder.ts';
-import { readModelFolder } from '../../students/folder.ts';
 import type { Student } from '../../students/student.ts';
 import type { Config } from '../config.ts';
 import type { ExportReport } from '../export.ts';
-import { bm25Run, bm25Search } from './bm25.ts';
-import { computeOn } from './compute.ts';
-import { embed, type Targets } from './embed.ts';
-import { means, rerank, searchSplit, textsAt, toRun } from './evaluate.ts';
+import type { Targets } from './embed.ts';
 import { type Exported, exportStudent } from './export.ts';
 import type { Job } from './job.ts';
 import type { StageName } from './keys.ts';
-import { scoresAsRun } from './references.ts';
+import { measureRun } from './measure.ts';
 import { roleOf, runFigures, type System } from './run-figures.ts';
 import { type Saved, savedBefore, saveStudent } from './save.ts';
-import { encoderOf } from './student-scores.ts';
 import type { Trained } from './taught.ts';
-import { medianMilliseconds, TIMED_QUERIES } from './timing.ts';
-import { warnOfCollapse } from './warnings.ts';
 
 export type { System } from './run-figures.ts';
 
@@ -35,6 +24,8 @@ export interface RunReport {
   report: string;
   /** Means of the metrics on the test split, a row a system. */
   systems: System[];
+  /** The first metric by the student's prefixes, where it was trained for them: `matryoshka.dimensions`, widest first. */
+  matryoshka?: Figures['matryoshka'];
   /** Student over teacher (over the embedder where there is no teacher), a metric. */
   retention?: Record<string, number>;
   student: { parameters: number; bytes: number; queryMilliseconds: number };
@@ -85,12 +76,13 @@ export async function finish(
     written = withExport(written, exported);
     await write(job, written);
   }
-  const { pipeline, systems, retention, training, warnings, asked, seconds } = written;
+  const { pipeline, systems, matryoshka, retention, training, warnings, asked, seconds } = written;
   return {
     pipeline,
     checkpoint: job.path('checkpoint'),
     report: job.path(REPORT),
     systems,
+    matryoshka,
     retention,
     student: written.student,
     training,
@@ -113,9 +105,10 @@ async function evaluated(
   more: Record<string, unknown>,
 ): Promise<Written> {
   const { config } = job;
-  const { systems, runs } = await measure(job, student, trained, saved, targets);
+  const { systems, runs, matryoshka } = await measureRun(job, student, trained, saved, targets);
   const { log, evaluations } = trained;
-  const figures = runFigures(job, systems, runs, { log: log.filter((e) => Number.isFinite(e.loss)), evaluations });
+  const training = { log: log.filter((e) => Number.isFinite(e.loss)), evaluations };
+  const figures = { ...runFigures(job, systems, runs, training), matryoshka };
   await saveStudent(job, student, trained, figures);
   const own = systems.find((s) => s.name === 'student') as System;
   const beside = systems.find((s) => s.name === 'teacher') ?? systems.find((s) => s.name === 'embedder');
@@ -200,91 +193,3 @@ function withExport(written: Written, exported: Exported | undefined): Written {
     ...(exported && { export: { ...exported.report, rows: exported.systems.map((s) => s.name) } }),
   };
 }
-
-async function measure(
-  job: Job,
-  student: Student,
-  trained: Trained,
-  saved: Saved,
-  targets: Targets,
-): Promise<{ systems: System[]; runs: Map<string, Run> }> {
-  const { config, dataset, watch } = job;
-  const { metrics, depth } = config.evaluate;
-  const { test } = config.data.splits;
-  const { queryTokens, documentTokens } = config.student;
-  const frozen = job.frozenDocuments ? targets.documents?.data : undefined;
-  const found = async (encoder: Encoder): Promise<Run> => {
-    const setup = { encoder, frozen, queryTokens, documentTokens, depth: Math.max(100, depth) };
-    const { queries, hits } = await searchSplit(dataset, test, setup, watch);
-    return toRun(dataset, queries, hits);
-  };
-  const runs = new Map<string, Run>();
-  const row = (name: string, run: Run, more: Partial<System> = {}): System => {
-    runs.set(name, run);
-    return { name, metrics: means(run, dataset, test, metrics), ...more };
-  };
-  const systems: System[] = [];
-  if (config.evaluate.before)
-    await job.stage('evaluate before', async () => {
-      const before = await encoderOf(job, student, trained.initial);
-      systems.push(row('student before training', await found(before)));
-      await before.dispose();
-    });
-  if (config.evaluate.bm25)
-    await job.stage('evaluate bm25', async () => {
-      await bm25Search(dataset, judgedQueries(dataset, test).slice(0, 1), 1, watch); // builds the index
-      const started = performance.now();
-      const found = await bm25Run(dataset, test, Math.max(100, depth), watch);
-      systems.push(row('BM25', found, { queryMilliseconds: (performance.now() - started) / found.size }));
-    });
-  const searcher = await Encoder.load(saved.folder, { session: await computeOn(config) });
-  const run = await job.stage('evaluate', () => found(searcher));
-  await searcher.dispose();
-  // One query at a time is a processor's work, wherever the run computed.
-  const encoder = await Encoder.load(saved.folder);
-  const queryMilliseconds = await medianMilliseconds(judgedQueries(dataset, test).slice(0, TIMED_QUERIES), (q) =>
-    encoder.encode([dataset.queries.text(q)], { maxLength: queryTokens }),
-  );
-  await warnOfCollapse(encoder, { config, dataset, frozen: job.frozenDocuments }, job.warn);
-  await encoder.dispose();
-  systems.push(row('student', run, { bytes: saved.bytes, queryMilliseconds }));
-  if (!config.evaluate.teacher) return { systems, runs };
-
-  const { documents } = targets;
-  if (documents && job.embedder)
-    await job.stage('evaluate embedder', async () => {
-      const queries = judgedQueries(dataset, test);
-      const q = await embed(job.embedder)(textsAt(dataset, queries), 'query', watch);
-      const hits = await search(q.data, documents.data, q.dimensions, Math.max(100, depth), watch);
-      const { uncached } = job;
-      const milliseconds = await medianMilliseconds(queries.slice(0, TIMED_QUERIES), (q) =>
-        embed(uncached.embedder ?? job.embedder)([dataset.queries.text(q)], 'query'),
-      );
-      const more = { bytes: await modelBytes(config.embedder?.model), queryMilliseconds: milliseconds };
-      systems.push(row('embedder', toRun(dataset, queries, hits), more));
-    });
-  await job.stage('evaluate teacher', async () => {
-    const { teacher } = job;
-    if (config.teacher?.kind === 'scores') {
-      const given = config.teacher.files.test;
-      if (given) systems.push(row('teacher', await scoresAsRun(given, dataset)));
-    } else if (teacher && !(teacher === job.embedder && documents)) {
-      const top = cutRun(run, depth);
-      const reranked = await rerank(dataset, top, teacher, watch);
-      const { teacher: model } = job.uncached;
-      const timed = [...top].slice(0, TIMED_RERANKINGS);
-      const queryMilliseconds =
-        model && (await medianMilliseconds(timed, (one) => rerank(dataset, new Map([one]), model, {})));
-      const bytes = await modelBytes(config.teacher?.model);
-      systems.push(row('teacher', reranked, { bytes, queryMilliseconds }));
-    }
-  });
-  return { systems, runs };
-}
-
-/** Queries whose candidates a cross-encoder scores to be timed: seconds each. */
-const TIMED_RERANKINGS = 3;
-
-/** Size of a model folder's graph. */
-const modelBytes = async (folder: string | undefined): Promise<number | undefined> =>
-  folder === undefined ? undefined : (await stat((await readModelFolder(folder)).model)).size;

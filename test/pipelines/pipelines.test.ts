@@ -101,6 +101,10 @@ describe('cross-to-dual', () => {
       );
       const { log } = JSON.parse(readFileSync(report.report, 'utf8'));
       expect(log.at(-1).loss, pipeline).toBeLessThan(0.7 * log[0].loss);
+      const [whole, half] = report.matryoshka ?? [];
+      expect(whole).toEqual({ dimensions: expect.any(Number), value: figures(report, 'student')?.['ndcg@10'] });
+      expect(half.dimensions, pipeline).toBe(8);
+      expect(half.value, pipeline).not.toBe(whole.value);
     }
   });
 

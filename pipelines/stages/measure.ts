@@ -1,0 +1,123 @@
+/** @file The systems that a run ends with, measured: BM25, the student from its saved folder, its embedder and its teacher. */
+import { stat } from 'node:fs/promises';
+import { judgedQueries } from '../../data/dataset.ts';
+import { cutRun, type Run } from '../../evaluation/evaluate.ts';
+import type { Figures } from '../../evaluation/report/figures.ts';
+import { search } from '../../evaluation/search.ts';
+import { Encoder } from '../../students/encoder.ts';
+import { readModelFolder } from '../../students/folder.ts';
+import type { Student } from '../../students/student.ts';
+import { bm25Run, bm25Search } from './bm25.ts';
+import { computeOn } from './compute.ts';
+import { embed, type Targets } from './embed.ts';
+import { means, rerank, type SearchedVectors, searchSplit, textsAt, toRun } from './evaluate.ts';
+import type { Job } from './job.ts';
+import { scoresAsRun } from './references.ts';
+import type { System } from './run-figures.ts';
+import type { Saved } from './save.ts';
+import { encoderOf } from './student-scores.ts';
+import { cutTo } from './student-vectors.ts';
+import type { Trained } from './taught.ts';
+import { medianMilliseconds, TIMED_QUERIES } from './timing.ts';
+import { warnOfCollapse } from './warnings.ts';
+
+/** The saved folder's row and those beside it. @param trained for the student before training */
+export async function measureRun(
+  job: Job,
+  student: Student,
+  trained: Trained,
+  saved: Saved,
+  targets: Targets,
+): Promise<{ systems: System[]; runs: Map<string, Run>; matryoshka?: Figures['matryoshka'] }> {
+  const { config, dataset, watch } = job;
+  const { metrics, depth } = config.evaluate;
+  const { test } = config.data.splits;
+  const { queryTokens, documentTokens } = config.student;
+  const frozen = job.frozenDocuments ? targets.documents?.data : undefined;
+  const reach = Math.max(100, depth);
+  const found = async (encoder: Encoder): Promise<{ run: Run; vectors: SearchedVectors }> => {
+    const setup = { encoder, frozen, queryTokens, documentTokens, depth: reach };
+    const { queries, hits, vectors } = await searchSplit(dataset, test, setup, watch);
+    return { run: toRun(dataset, queries, hits), vectors };
+  };
+  const runs = new Map<string, Run>();
+  const row = (name: string, run: Run, more: Partial<System> = {}): System => {
+    runs.set(name, run);
+    return { name, metrics: means(run, dataset, test, metrics), ...more };
+  };
+  const systems: System[] = [];
+  if (config.evaluate.before)
+    await job.stage('evaluate before', async () => {
+      const before = await encoderOf(job, student, trained.initial);
+      systems.push(row('student before training', (await found(before)).run));
+      await before.dispose();
+    });
+  if (config.evaluate.bm25)
+    await job.stage('evaluate bm25', async () => {
+      await bm25Search(dataset, judgedQueries(dataset, test).slice(0, 1), 1, watch); // builds the index
+      const started = performance.now();
+      const found = await bm25Run(dataset, test, Math.max(100, depth), watch);
+      systems.push(row('BM25', found, { queryMilliseconds: (performance.now() - started) / found.size }));
+    });
+  const searcher = await Encoder.load(saved.folder, { session: await computeOn(config) });
+  const { run, vectors } = await job.stage('evaluate', () => found(searcher));
+  await searcher.dispose();
+  // One query at a time is a processor's work, wherever the run computed.
+  const encoder = await Encoder.load(saved.folder);
+  const queryMilliseconds = await medianMilliseconds(judgedQueries(dataset, test).slice(0, TIMED_QUERIES), (q) =>
+    encoder.encode([dataset.queries.text(q)], { maxLength: queryTokens }),
+  );
+  await warnOfCollapse(encoder, { config, dataset, frozen: job.frozenDocuments }, job.warn);
+  await encoder.dispose();
+  systems.push(row('student', run, { bytes: saved.bytes, queryMilliseconds }));
+  const matryoshka: Figures['matryoshka'] = config.matryoshka && [];
+  if (matryoshka)
+    await job.stage('evaluate prefixes', async () => {
+      const widths = new Set([vectors.dimensions, ...(config.matryoshka?.dimensions ?? [])]);
+      for (const n of [...widths].filter((n) => n <= vectors.dimensions).sort((a, b) => b - a)) {
+        const cut = (of: 'queries' | 'documents') => cutTo(n, { dimensions: vectors.dimensions, data: vectors[of] });
+        const hits = await search(cut('queries'), cut('documents'), n, reach, watch);
+        const byPrefix = toRun(dataset, judgedQueries(dataset, test), hits);
+        matryoshka.push({ dimensions: n, value: means(byPrefix, dataset, test, metrics)[metrics[0]] });
+      }
+    });
+  if (!config.evaluate.teacher) return { systems, runs, matryoshka };
+
+  const { documents } = targets;
+  if (documents && job.embedder)
+    await job.stage('evaluate embedder', async () => {
+      const queries = judgedQueries(dataset, test);
+      const q = await embed(job.embedder)(textsAt(dataset, queries), 'query', watch);
+      const hits = await search(q.data, documents.data, q.dimensions, Math.max(100, depth), watch);
+      const { uncached } = job;
+      const milliseconds = await medianMilliseconds(queries.slice(0, TIMED_QUERIES), (q) =>
+        embed(uncached.embedder ?? job.embedder)([dataset.queries.text(q)], 'query'),
+      );
+      const more = { bytes: await modelBytes(config.embedder?.model), queryMilliseconds: milliseconds };
+      systems.push(row('embedder', toRun(dataset, queries, hits), more));
+    });
+  await job.stage('evaluate teacher', async () => {
+    const { teacher } = job;
+    if (config.teacher?.kind === 'scores') {
+      const given = config.teacher.files.test;
+      if (given) systems.push(row('teacher', await scoresAsRun(given, dataset)));
+    } else if (teacher && !(teacher === job.embedder && documents)) {
+      const top = cutRun(run, depth);
+      const reranked = await rerank(dataset, top, teacher, watch);
+      const { teacher: model } = job.uncached;
+      const timed = [...top].slice(0, TIMED_RERANKINGS);
+      const queryMilliseconds =
+        model && (await medianMilliseconds(timed, (one) => rerank(dataset, new Map([one]), model, {})));
+      const bytes = await modelBytes(config.teacher?.model);
+      systems.push(row('teacher', reranked, { bytes, queryMilliseconds }));
+    }
+  });
+  return { systems, runs, matryoshka };
+}
+
+/** Queries whose candidates a cross-encoder scores to be timed: seconds each. */
+const TIMED_RERANKINGS = 3;
+
+/** Size of a model folder's graph. */
+const modelBytes = async (folder: string | undefined): Promise<number | undefined> =>
+  folder === undefined ? undefined : (await stat((await readModelFolder(folder)).model)).size;
