@@ -29,6 +29,9 @@ export function renderSystems(systems: readonly Row[]): string[] {
   return rows.map((r) => r.map((cell, c) => (c ? cell.padStart(widths[c]) : cell.padEnd(widths[c]))).join('  '));
 }
 
+/** A count of parameters in millions, or as it is where it is small. */
+const counted = (n: number): string => (n < 100_000 ? n.toLocaleString('en') : `${(n / 1e6).toFixed(1)} M`);
+
 export function renderCheck(found: ModelCheck): string {
   const dims = (d: readonly unknown[]): string => `[${d.join(', ')}]`;
   return [
@@ -36,7 +39,7 @@ export function renderCheck(found: ModelCheck): string {
     ...found.inputs.map((v) => `input       ${v.name} ${v.dtype} ${dims(v.dims)}`),
     ...found.outputs.map((v) => `output      ${v.name} ${dims(v.dims)}`),
     `layers      ${found.layers ?? `none found: ${found.layersProblem}`}`,
-    `parameters  ${(found.parameters / 1e6).toFixed(2)} M`,
+    `parameters  ${counted(found.parameters)}`,
     `rules       ${found.withoutRule.length ? `missing for ${found.withoutRule.join(', ')}` : 'every operator has one'}`,
     ...(found.stepMegabytes ? [`memory      about ${found.stepMegabytes} MB a step of 32 texts of 64 tokens`] : []),
     found.trainable ? 'it can be trained here' : 'it cannot be trained here until these operators have a gradient rule',
@@ -54,7 +57,8 @@ export function renderPlan(plan: readonly StagePlan[]): string {
 
 export function renderReport(report: RunReport): string {
   const table = renderSystems(report.systems);
-  const { student, training, seconds, retention = {} } = report;
+  const { student, training, seconds, retention = {}, matryoshka = [], systems } = report;
+  const [metric] = Object.keys(systems[0]?.metrics ?? {});
   const total = Object.values(seconds).reduce((a, b) => a + b, 0);
   return [
     '',
@@ -63,7 +67,10 @@ export function renderReport(report: RunReport): string {
     ...Object.entries(retention)
       .slice(0, 1)
       .map(([metric, kept]) => `retention   ${(100 * kept).toFixed(1)} % of the teacher's ${metric}`),
-    `student     ${(student.parameters / 1e6).toFixed(1)} M parameters, ${(student.bytes / 1e6).toFixed(1)} MB, ${student.queryMilliseconds.toFixed(1)} ms a query`,
+    `student     ${counted(student.parameters)} parameters, ${(student.bytes / 1e6).toFixed(1)} MB, ${student.queryMilliseconds.toFixed(1)} ms a query`,
+    ...(matryoshka.length > 1
+      ? [`dimensions  ${metric} ${matryoshka.map((m) => `${m.value.toFixed(4)} of ${m.dimensions}`).join(', ')}`]
+      : []),
     `training    ${training.steps} steps, ${training.secondsAStep.toFixed(3)} s a step, ${duration(seconds.train ?? 0)}; the whole run ${duration(total)}`,
     ...[...report.warnings, ...(report.export?.warnings ?? [])].map((w) => `warning     ${w}`),
     `checkpoint  ${report.checkpoint}`,
