@@ -60,7 +60,13 @@ export async function measureRun(
       systems.push(row('BM25', found, { queryMilliseconds: (performance.now() - started) / found.size }));
     });
   const searcher = await Encoder.load(saved.folder, { session: await computeOn(config) });
-  const { run, vectors } = await job.stage('evaluate', () => found(searcher));
+  const { run, matryoshka } = await job.stage('evaluate', async () => {
+    const { run, vectors } = await found(searcher);
+    return {
+      run,
+      matryoshka: config.matryoshka && (await byPrefix(job, vectors, config.matryoshka.dimensions, reach)),
+    };
+  });
   await searcher.dispose();
   // One query at a time is a processor's work, wherever the run computed.
   const encoder = await Encoder.load(saved.folder);
@@ -70,17 +76,6 @@ export async function measureRun(
   await warnOfCollapse(encoder, { config, dataset, frozen: job.frozenDocuments }, job.warn);
   await encoder.dispose();
   systems.push(row('student', run, { bytes: saved.bytes, queryMilliseconds }));
-  const matryoshka: Figures['matryoshka'] = config.matryoshka && [];
-  if (matryoshka)
-    await job.stage('evaluate prefixes', async () => {
-      const widths = new Set([vectors.dimensions, ...(config.matryoshka?.dimensions ?? [])]);
-      for (const n of [...widths].filter((n) => n <= vectors.dimensions).sort((a, b) => b - a)) {
-        const cut = (of: 'queries' | 'documents') => cutTo(n, { dimensions: vectors.dimensions, data: vectors[of] });
-        const hits = await search(cut('queries'), cut('documents'), n, reach, watch);
-        const byPrefix = toRun(dataset, judgedQueries(dataset, test), hits);
-        matryoshka.push({ dimensions: n, value: means(byPrefix, dataset, test, metrics)[metrics[0]] });
-      }
-    });
   if (!config.evaluate.teacher) return { systems, runs, matryoshka };
 
   const { documents } = targets;
@@ -113,6 +108,29 @@ export async function measureRun(
     }
   });
   return { systems, runs, matryoshka };
+}
+
+/** The first metric of the vectors cut to each width and of the whole ones, widest first. */
+async function byPrefix(
+  { config, dataset, watch }: Job,
+  { dimensions, queries, documents }: SearchedVectors,
+  widths: readonly number[],
+  reach: number,
+): Promise<NonNullable<Figures['matryoshka']>> {
+  const { test } = config.data.splits;
+  const [metric] = config.evaluate.metrics;
+  const wanted = [...new Set([dimensions, ...widths])].filter((n) => n <= dimensions).sort((a, b) => b - a);
+  const curve: NonNullable<Figures['matryoshka']> = [];
+  for (const n of wanted) {
+    const cut = (data: Float32Array): Float32Array => cutTo(n, { dimensions, data });
+    const run = toRun(
+      dataset,
+      judgedQueries(dataset, test),
+      await search(cut(queries), cut(documents), n, reach, watch),
+    );
+    curve.push({ dimensions: n, value: means(run, dataset, test, [metric])[metric] });
+  }
+  return curve;
 }
 
 /** Queries whose candidates a cross-encoder scores to be timed: seconds each. */
