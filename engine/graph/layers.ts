@@ -90,7 +90,9 @@ function tokenEmbedding(graph: Graph): Value {
   const ids = new Set(graph.inputs.filter((v) => v.name === 'input_ids'));
   for (const node of graph.nodes) {
     const [table, indices] = node.inputs;
-    if ((node.op === 'Cast' || node.op === 'Identity') && table && ids.has(table)) ids.add(node.outputs[0]);
+    // A Where puts one id in another's place, as exports for transformers.js do with the closing token.
+    if (['Cast', 'Identity', 'Where'].includes(node.op) && node.inputs.some((v) => v && ids.has(v)))
+      ids.add(node.outputs[0]);
     if (node.op === 'Gather' && indices && ids.has(indices) && (table?.constant?.dims.length === 2 || table?.producer))
       return node.outputs[0];
   }

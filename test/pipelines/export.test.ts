@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import { main } from '../../cli/program.ts';
 import { writeWhole } from '../../common/files.ts';
+import { findLayers } from '../../engine/graph/layers.ts';
 import { encodeGraph, loadGraph } from '../../engine/graph/proto.ts';
 import { exportCheckpoint } from '../../pipelines/export.ts';
 import { exportFolder } from '../../students/export/folder.ts';
@@ -80,4 +81,17 @@ test('from the command, with what is missing or wrong said in one sentence', asy
   expect(wrong.err).toMatch(/fp16.*int7/);
   writeFileSync(join(folder, 'other.txt'), '');
   expect((await run('export', checkpoint, '--output', folder)).err).toMatch(/holds something else/);
+});
+
+test('an exported encoder is a student again: its layers are found behind the token put back at its end', async () => {
+  const output = join(folder, 'sealed');
+  await exportFolder(checkpoint, output, { dtypes: ['fp32'] });
+  const [before, after] = await Promise.all(
+    [checkpoint, output].map(async (f) => loadGraph(join(f, 'onnx', 'model.onnx'))),
+  );
+  expect(before.nodes.some((n) => n.op === 'CumSum')).toBe(false);
+  expect(after.nodes.some((n) => n.op === 'CumSum')).toBe(true);
+  const layers = findLayers(before).length;
+  expect(layers).toBeGreaterThan(0);
+  expect(findLayers(after)).toHaveLength(layers);
 });
