@@ -171,6 +171,8 @@ export class BullQueue implements ScoreQueue {
 
   /** Puts the job where the server does not know it; settles it where it has ended. */
   private async settle({ job, scores }: Outstanding): Promise<void> {
+    // The state first: a job that was read before it ended has no answer, whatever is said of it a moment later.
+    const state = await this.opened.getJobState(job.id);
     const found = await this.opened.getJob(job.id);
     if (!found) {
       // Forgotten meanwhile by whoever asked.
@@ -184,7 +186,6 @@ export class BullQueue implements ScoreQueue {
       });
       return;
     }
-    const state = await found.getState();
     if (state === 'completed') {
       const bytes = Buffer.from(String(found.returnvalue), 'base64');
       if (bytes.length === (4 * job.pairs.length) / 2) scores.resolve(new Float32Array(Uint8Array.from(bytes).buffer));
