@@ -105,3 +105,6 @@ export function squaredDistance(a: Rows, i: number, b: Rows, j: number): number 
   }
   return sum;
 }
+
+/** The next multiple, or the number itself where it is one. */
+export const upTo = (n: number, multiple: number): number => Math.ceil(n / multiple) * multiple;

@@ -1,4 +1,5 @@
 /** @file Batches of texts of like length, so that little of a batch is padding. */
+import { upTo } from '../common/numbers.ts';
 import type { Tokens } from './tokenizer.ts';
 
 /**
@@ -25,22 +26,26 @@ export function lengthBatches(
   return batches;
 }
 
-/** Texts of a batch by position, and the block that they are padded to. */
-export interface BatchShape {
-  at: number[];
+/** The size of a padded block of token ids. */
+export interface BlockSize {
   rows: number;
   length: number;
 }
 
-/** Lengths on a device are filled up to a multiple of this. */
-const DEVICE_LENGTHS = 32;
+/** Texts of a batch by position, and the block that they are padded to. */
+export interface BatchShape extends BlockSize {
+  at: number[];
+}
+
+/** Lengths on a device are filled up to a multiple of this, wherever texts are padded for one. */
+export const DEVICE_LENGTHS = 32;
 
 /**
  * As lengthBatches, with the block of each. On a device blocks come in few shapes, rows and lengths filled up: it keeps its
  * memory for every shape that it has seen, and texts of 190 lengths filled the 80 GB of an H100.
  */
 export function shapedBatches(lengths: readonly number[], maxTokens: number, onDevice: boolean): BatchShape[] {
-  const padded = onDevice ? lengths.map((n) => Math.ceil(n / DEVICE_LENGTHS) * DEVICE_LENGTHS) : lengths;
+  const padded = onDevice ? lengths.map((n) => upTo(n, DEVICE_LENGTHS)) : lengths;
   return lengthBatches(padded, maxTokens).map((at) => {
     const length = padded[at[0]];
     return { at, rows: onDevice ? Math.max(at.length, Math.floor(maxTokens / length)) : at.length, length };
@@ -48,9 +53,7 @@ export function shapedBatches(lengths: readonly number[], maxTokens: number, onD
 }
 
 /** Token ids of several texts as one padded block, row-major int64, as encoders take them. */
-export interface PaddedBatch {
-  rows: number;
-  length: number;
+export interface PaddedBatch extends BlockSize {
   ids: BigInt64Array;
   mask: BigInt64Array;
   typeIds: BigInt64Array;
@@ -63,7 +66,7 @@ export interface PaddedBatch {
 export function padBatch(
   texts: readonly Tokens[],
   padId: number,
-  { rows, length }: Pick<BatchShape, 'rows' | 'length'> = {
+  { rows, length }: BlockSize = {
     rows: texts.length,
     length: texts.reduce((n, t) => Math.max(n, t.ids.length), 1),
   },

@@ -2,7 +2,7 @@
 import { InputError } from '../common/errors.ts';
 import { hashParts } from '../common/files.ts';
 import type { Progress, Watch } from '../common/progress.ts';
-import { type BatchShape, padBatch, shapedBatches } from '../data/batches.ts';
+import { type BlockSize, type PaddedBatch, padBatch, shapedBatches } from '../data/batches.ts';
 import { TextTokenizer, type Tokens } from '../data/tokenizer.ts';
 import { Expr } from '../engine/expressions/expr.ts';
 import { type Pooling, pool } from '../engine/expressions/pooling.ts';
@@ -221,18 +221,23 @@ export class Encoder {
     await this.session.release();
   }
 
-  private async run(tokens: readonly Tokens[], shape?: Omit<BatchShape, 'at'>): Promise<Tensor> {
+  private async run(tokens: readonly Tokens[], shape?: BlockSize): Promise<Tensor> {
     const b = padBatch(tokens, this.tokenizer.padId, shape);
-    const dims = [b.rows, b.length];
-    const all: Record<string, Tensor> = {
-      input_ids: { dtype: 'int64', dims, data: b.ids },
-      attention_mask: { dtype: 'int64', dims, data: b.mask },
-      token_type_ids: { dtype: 'int64', dims, data: b.typeIds },
-    };
+    const all = tokenInputs(b);
     const feeds = Object.fromEntries(this.session.inputs.map((name) => [name, all[name]]));
     const result = await this.session.run(feeds);
     return result[this.session.outputs[0]];
   }
+}
+
+/** A padded batch under the names of a transformer's inputs. */
+export function tokenInputs({ rows, length, ids, mask, typeIds }: PaddedBatch): Record<string, Tensor> {
+  const dims = [rows, length];
+  return {
+    input_ids: { dtype: 'int64', dims, data: ids },
+    attention_mask: { dtype: 'int64', dims, data: mask },
+    token_type_ids: { dtype: 'int64', dims, data: typeIds },
+  };
 }
 
 /**

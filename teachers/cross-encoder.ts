@@ -5,10 +5,9 @@ import type { Watch } from '../common/progress.ts';
 import { padBatch, shapedBatches } from '../data/batches.ts';
 import { type PairLimits, TextTokenizer } from '../data/tokenizer.ts';
 import { loadGraph } from '../engine/graph/proto.ts';
-import type { Tensor } from '../engine/graph/tensor.ts';
 import { forwardBytes, tokensWithin } from '../engine/runtime/memory.ts';
 import { batchTokens, Session, type SessionOptions } from '../engine/runtime/session.ts';
-import { checkVocabulary } from '../students/encoder.ts';
+import { checkVocabulary, tokenInputs } from '../students/encoder.ts';
 import { modelHash, readModelFolder } from '../students/folder.ts';
 import type { Pair, Teacher } from './teacher.ts';
 
@@ -81,12 +80,7 @@ export async function crossEncoder(folder: string, options: CrossEncoderOptions 
         tokenizer.padId,
         shape,
       );
-      const dims = [b.rows, b.length];
-      const all: Record<string, Tensor> = {
-        input_ids: { dtype: 'int64', dims, data: b.ids },
-        attention_mask: { dtype: 'int64', dims, data: b.mask },
-        token_type_ids: { dtype: 'int64', dims, data: b.typeIds },
-      };
+      const all = tokenInputs(b);
       const { logits } = await session.run(Object.fromEntries(session.inputs.map((n) => [n, all[n]])), {}, ['logits']);
       const columns = logits.data.length / b.rows;
       if (columns !== 1 && columns !== 2)

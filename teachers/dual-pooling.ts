@@ -1,7 +1,7 @@
 /** @file Dual pooling: what a cross-encoder made of the query and of the document while it read both. */
 import { InputError } from '../common/errors.ts';
 import type { Watch } from '../common/progress.ts';
-import { type BatchShape, padBatch, shapedBatches } from '../data/batches.ts';
+import { type BlockSize, padBatch, shapedBatches } from '../data/batches.ts';
 import { type PairLimits, TextTokenizer, type Tokens } from '../data/tokenizer.ts';
 import { Expr } from '../engine/expressions/expr.ts';
 import { pool } from '../engine/expressions/pooling.ts';
@@ -12,7 +12,7 @@ import type { Tensor } from '../engine/graph/tensor.ts';
 import { forwardBytes, tokensWithin } from '../engine/runtime/memory.ts';
 import { batchTokens, Session, type SessionOptions } from '../engine/runtime/session.ts';
 import { pearson } from '../evaluation/fidelity.ts';
-import { checkVocabulary } from '../students/encoder.ts';
+import { checkVocabulary, tokenInputs } from '../students/encoder.ts';
 import { readModelFolder } from '../students/folder.ts';
 import type { Pair } from './teacher.ts';
 
@@ -164,7 +164,7 @@ export function segmentsOf(
 function feedsOf(
   rows: readonly Tokens[],
   segments: readonly ReturnType<typeof segmentsOf>[],
-  shape: Omit<BatchShape, 'at'>,
+  shape: BlockSize,
   padId: number,
   inputs: readonly string[],
 ): Record<string, Tensor> {
@@ -177,9 +177,7 @@ function feedsOf(
     return { dtype: 'int64', dims, data };
   };
   const all: Record<string, Tensor> = {
-    input_ids: { dtype: 'int64', dims, data: b.ids },
-    attention_mask: { dtype: 'int64', dims, data: b.mask },
-    token_type_ids: { dtype: 'int64', dims, data: b.typeIds },
+    ...tokenInputs(b),
     query_segment: mask('query'),
     document_segment: mask('document'),
   };

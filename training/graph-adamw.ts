@@ -1,4 +1,5 @@
 /** @file AdamW as part of the training graph: weights and moments go in and come out, and need not leave the device. */
+import { upTo } from '../common/numbers.ts';
 import type { Gradient } from '../engine/autodiff/differentiate.ts';
 import { constant, Expr } from '../engine/expressions/expr.ts';
 import type { Graph, Value } from '../engine/graph/ir.ts';
@@ -61,7 +62,7 @@ export function appendAdamW(
     total += sizeOf(p.dims);
     if (decays(p)) decayed = total;
   }
-  const length = Math.ceil(total / WIDTH) * WIDTH;
+  const length = upTo(total, WIDTH);
   const flat = (name: string): Expr => new Expr(graph, graph.input(name, 'float32', [length]));
   const [weights, first, second] = [flat(WEIGHTS), flat(FIRST), flat(SECOND)];
   const rates = new Expr(graph, graph.input(RATES, 'float32', [3]));

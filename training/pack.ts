@@ -1,5 +1,8 @@
 /** @file From the padded batches of a step to groups of texts of like length: each text once, little of a group padding. */
 
+import { upTo } from '../common/numbers.ts';
+import { DEVICE_LENGTHS } from '../data/batches.ts';
+
 /** A padded batch of token ids, row-major. */
 export interface TokenBatch {
   rows: number;
@@ -156,10 +159,8 @@ function assemble(
   return { groups, places: rowOf.map((of) => BigInt64Array.from(of, (i) => BigInt(place[i]))) };
 }
 
-const upTo = (n: number, multiple: number): number => Math.ceil(n / multiple) * multiple;
-
 /** Groups come in few shapes: a device keeps its memory for a shape it has seen, and asks for new memory slowly. */
-const DEVICE_QUANTUM = { rows: 32, length: 32 };
+const DEVICE_QUANTUM = { rows: 32, length: DEVICE_LENGTHS };
 
 /** As packGroups, in groups of equally many texts whose rows and lengths are filled up to multiples of 32. */
 export function packForDevice(batches: readonly TokenBatch[], groups: number, padId: number): Packed {

@@ -1,5 +1,7 @@
 /** @file Equal rows brought together before they are added into a table: a device adds to one place only one after another. */
 
+import { upTo } from '../common/numbers.ts';
+
 /** Occurrences of a token that are summed in one go. */
 export const CHUNK = 16;
 
@@ -41,5 +43,5 @@ export function rowChunks(ids: BigInt64Array): RowChunks {
  */
 function roundedUp(n: number): number {
   const step = 2 ** Math.max(0, Math.ceil(Math.log2(n)) - 3);
-  return Math.ceil(n / step) * step;
+  return upTo(n, step);
 }

@@ -56,16 +56,14 @@ export async function measureRun(
     await job.stage('evaluate bm25', async () => {
       await bm25Search(dataset, judgedQueries(dataset, test).slice(0, 1), 1, watch); // builds the index
       const started = performance.now();
-      const found = await bm25Run(dataset, test, Math.max(100, depth), watch);
+      const found = await bm25Run(dataset, test, reach, watch);
       systems.push(row('BM25', found, { queryMilliseconds: (performance.now() - started) / found.size }));
     });
   const searcher = await Encoder.load(saved.folder, { session: await computeOn(config) });
   const { run, matryoshka } = await job.stage('evaluate', async () => {
-    const { run, vectors } = await found(searcher);
-    return {
-      run,
-      matryoshka: config.matryoshka && (await byPrefix(job, vectors, config.matryoshka.dimensions, reach)),
-    };
+    const whole = await found(searcher);
+    const matryoshka = config.matryoshka && (await byPrefix(job, whole, config.matryoshka.dimensions, reach));
+    return { run: whole.run, matryoshka };
   });
   await searcher.dispose();
   // One query at a time is a processor's work, wherever the run computed.
@@ -83,7 +81,7 @@ export async function measureRun(
     await job.stage('evaluate embedder', async () => {
       const queries = judgedQueries(dataset, test);
       const q = await embed(job.embedder)(textsAt(dataset, queries), 'query', watch);
-      const hits = await search(q.data, documents.data, q.dimensions, Math.max(100, depth), watch);
+      const hits = await search(q.data, documents.data, q.dimensions, reach, watch);
       const { uncached } = job;
       const milliseconds = await medianMilliseconds(queries.slice(0, TIMED_QUERIES), (q) =>
         embed(uncached.embedder ?? job.embedder)([dataset.queries.text(q)], 'query'),
@@ -110,10 +108,10 @@ export async function measureRun(
   return { systems, runs, matryoshka };
 }
 
-/** The first metric of the vectors cut to each width and of the whole ones, widest first. */
+/** The first metric of the vectors cut to each width and of the whole ones, widest first. @param run what the whole find */
 async function byPrefix(
   { config, dataset, watch }: Job,
-  { dimensions, queries, documents }: SearchedVectors,
+  { run, vectors: { dimensions, queries, documents } }: { run: Run; vectors: SearchedVectors },
   widths: readonly number[],
   reach: number,
 ): Promise<NonNullable<Figures['matryoshka']>> {
@@ -123,12 +121,9 @@ async function byPrefix(
   const curve: NonNullable<Figures['matryoshka']> = [];
   for (const n of wanted) {
     const cut = (data: Float32Array): Float32Array => cutTo(n, { dimensions, data });
-    const run = toRun(
-      dataset,
-      judgedQueries(dataset, test),
-      await search(cut(queries), cut(documents), n, reach, watch),
-    );
-    curve.push({ dimensions: n, value: means(run, dataset, test, [metric])[metric] });
+    const hits = n < dimensions && (await search(cut(queries), cut(documents), n, reach, watch));
+    const found = hits ? toRun(dataset, judgedQueries(dataset, test), hits) : run;
+    curve.push({ dimensions: n, value: means(found, dataset, test, [metric])[metric] });
   }
   return curve;
 }
