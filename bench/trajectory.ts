@@ -19,6 +19,7 @@ import { loadGraph } from '../engine/graph/proto.ts';
 import { infoNCE } from '../losses/info-nce.ts';
 import { readModelFolder } from '../students/folder.ts';
 import { DeviceLearner } from '../training/device-learner.ts';
+import { encoderStep } from '../training/encoder-step.ts';
 import { HostLearner } from '../training/learner.ts';
 import { type StepBatch, StepGraph, type StepGraphOptions } from '../training/step-graph.ts';
 
@@ -74,7 +75,7 @@ export async function* trajectory(
   const learner =
     provider === 'cpu'
       ? new HostLearner(await StepGraph.create(options), adamw)
-      : await DeviceLearner.create({ ...options, session: { provider } }, adamw);
+      : await DeviceLearner.create(await encoderStep({ ...options, session: { provider } }), { provider }, adamw);
   const tolerance = provider === 'cpu' ? 1e-4 : 1e-3;
   try {
     for (const [k, reference] of c.steps.entries()) {

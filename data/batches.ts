@@ -37,15 +37,28 @@ export interface BatchShape extends BlockSize {
   at: number[];
 }
 
-/** Lengths on a device are filled up to a multiple of this, wherever texts are padded for one. */
-export const DEVICE_LENGTHS = 32;
+/** Lengths on a device are filled up to a multiple of this. */
+const DEVICE_LENGTHS = 32;
+
+/**
+ * The length that a text is filled up to, wherever texts are padded for a device.
+ * @param most what the model has positions for
+ */
+export const deviceLength = (length: number, most = Number.POSITIVE_INFINITY): number =>
+  Math.max(length, Math.min(upTo(length, DEVICE_LENGTHS), most));
 
 /**
  * As lengthBatches, with the block of each. On a device blocks come in few shapes, rows and lengths filled up: it keeps its
  * memory for every shape that it has seen, and texts of 190 lengths filled the 80 GB of an H100.
+ * @param most what the model has positions for
  */
-export function shapedBatches(lengths: readonly number[], maxTokens: number, onDevice: boolean): BatchShape[] {
-  const padded = onDevice ? lengths.map((n) => upTo(n, DEVICE_LENGTHS)) : lengths;
+export function shapedBatches(
+  lengths: readonly number[],
+  maxTokens: number,
+  onDevice: boolean,
+  most?: number,
+): BatchShape[] {
+  const padded = onDevice ? lengths.map((n) => deviceLength(n, most)) : lengths;
   return lengthBatches(padded, maxTokens).map((at) => {
     const length = padded[at[0]];
     return { at, rows: onDevice ? Math.max(at.length, Math.floor(maxTokens / length)) : at.length, length };

@@ -63,6 +63,10 @@ export const teacherSchema = z.strictObject({
         .describe('steps between evaluations on dev; at the end alone by default'),
       devQueries: count.default(200).describe('most dev queries used for the choice'),
       saveEvery: count.default(100).describe('steps between saved states'),
+      provider: z
+        .enum(['auto', 'cpu', 'webgpu', 'cuda'])
+        .default('auto')
+        .describe('where training and scoring compute; auto takes what multiplies fastest here'),
       threads: count.optional(),
       onNonFinite: z
         .enum(['stop', 'skip'])

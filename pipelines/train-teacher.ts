@@ -19,17 +19,19 @@ import { appendHead } from '../students/bert.ts';
 import { refuseOccupied } from '../students/checkpoint.ts';
 import { writeCrossEncoder } from '../students/cross-encoder-folder.ts';
 import { checkVocabulary } from '../students/encoder.ts';
-import { readModelFolder } from '../students/folder.ts';
+import { positionsOf, readModelFolder } from '../students/folder.ts';
 import { freshModel } from '../students/fresh.ts';
 import { parameterCount, type Weights, withWeights } from '../students/student.ts';
-import { crossEncoder } from '../teachers/cross-encoder.ts';
+import { type CrossEncoderOptions, crossEncoder } from '../teachers/cross-encoder.ts';
 import type { Pair } from '../teachers/teacher.ts';
+import { DeviceLearner } from '../training/device-learner.ts';
 import type { Examples } from '../training/examples.ts';
 import { HostLearner } from '../training/learner.ts';
-import { PairGraph } from '../training/pair-graph.ts';
+import { PairGraph, pairStep } from '../training/pair-graph.ts';
 import { makePairBatch } from '../training/pairs.ts';
 import type { WeightedLoss } from '../training/step-graph.ts';
 import { train as trainLoop } from '../training/trainer.ts';
+import { computeOn } from './stages/compute.ts';
 import { pairExamples } from './stages/pairs.ts';
 import { parseTeacherConfig, type TeacherConfig, type TeacherConfigInput } from './teacher-config.ts';
 
@@ -103,16 +105,15 @@ async function trainFrom(
   const pairTokens = (q: number, d: number): Tokens =>
     tokenizer.encodePair(dataset.queries.text(q), dataset.documents.text(d), limits);
   const source = { examples: train, pairTokens, padId: tokenizer.padId };
-  const graph = await PairGraph.create({
-    model,
-    losses: weightedLosses(config.losses),
-    groups,
-    session: { threads: config.train.threads },
-  });
-  const learner = new HostLearner(graph, {
-    weightDecay: config.train.weightDecay,
-    clipNorm: config.train.clipNorm ?? undefined,
-  });
+  const where = await computeOn(config);
+  const onDevice = where.provider !== 'cpu';
+  const longest = positionsOf(folder.config);
+  const drawing = { queries: perStep, candidates, groups, seed: config.seed, onDevice, longest };
+  const step = { model, losses: weightedLosses(config.losses), groups };
+  const adamw = { weightDecay: config.train.weightDecay, clipNorm: config.train.clipNorm ?? undefined };
+  const learner = onDevice
+    ? await DeviceLearner.create(await pairStep(step), where, adamw)
+    : new HostLearner(await PairGraph.create({ ...step, session: where }), adamw);
   const data = { documents: dataset.documents.hash, queries: dataset.queries.hash };
   const save = async (to: string, weights: Weights, step: number): Promise<void> => {
     const bytes = encodeGraph(withWeights(model, weights));
@@ -129,7 +130,7 @@ async function trainFrom(
     const trained = await trainLoop(
       learner,
       {
-        draw: (step) => makePairBatch(source, step, { queries: perStep, candidates, groups, seed: config.seed }),
+        draw: (step) => makePairBatch(source, step, drawing),
         ids: ({ exampleIds }) => exampleIds.map((e) => dataset.queries.ids[train.queries[e]]),
         *arrays({ targets, weights }) {
           yield ['targets', targets.data as Float32Array];
@@ -152,7 +153,7 @@ async function trainFrom(
           dev &&
           (async (weights, step) => {
             await save(candidate, weights, step);
-            return rankingScore(candidate, dev, config, dataset, limits, watch);
+            return rankingScore(candidate, dev, config, dataset, { ...limits, session: where }, watch);
           }),
       },
     );
@@ -168,7 +169,7 @@ async function trainFrom(
       seconds: (performance.now() - started) / 1000,
     };
   } finally {
-    await graph.release();
+    await learner.release();
     await rm(candidate, { recursive: true, force: true });
   }
 }
@@ -219,10 +220,10 @@ async function rankingScore(
   dev: Examples,
   config: TeacherConfig,
   dataset: Dataset,
-  limits: { maxQuery?: number; maxDocument?: number; maxLength: number },
+  options: CrossEncoderOptions,
   watch: Watch,
 ): Promise<number> {
-  const teacher = await crossEncoder(folder, { ...limits, session: { threads: config.train.threads } });
+  const teacher = await crossEncoder(folder, options);
   try {
     const count = Math.min(dev.queries.length, config.train.devQueries);
     const pairs: Pair[] = [];

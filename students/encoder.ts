@@ -193,7 +193,7 @@ export class Encoder {
     const longest = lengths.reduce((a, b) => Math.max(a, b), 1);
     const most = tokensWithin(this.batchTokens, options.memory, this.bytesAToken(longest));
     if (most < this.batchTokens) this.tell(most, options);
-    for (const { at, ...shape } of shapedBatches(lengths, most, this.session.onDevice)) {
+    for (const { at, ...shape } of shapedBatches(lengths, most, this.session.onDevice, this.positions)) {
       options.signal?.throwIfAborted();
       const { data } = await this.run(
         at.map((i) => tokens[i]),

@@ -73,7 +73,7 @@ export async function crossEncoder(folder: string, options: CrossEncoderOptions 
       const note = `memory: pairs are scored ${most} padded tokens at a time instead of ${wanted}`;
       onProgress({ stage: 'score', done: 0, unit: 'pairs', note });
     }
-    for (const { at, ...shape } of shapedBatches(lengths, most, session.onDevice)) {
+    for (const { at, ...shape } of shapedBatches(lengths, most, session.onDevice, limits.maxLength)) {
       signal?.throwIfAborted();
       const b = padBatch(
         at.map((i) => tokens[i]),

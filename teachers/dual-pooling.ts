@@ -81,7 +81,7 @@ export async function dualPooling(folder: string, options: DualPoolingOptions = 
       const longest = lengths.reduce((a, b) => Math.max(a, b), 1);
       const wanted = options.batchTokens ?? batchTokens(options.session);
       const most = tokensWithin(wanted, watch.memory, bytesAToken(longest));
-      for (const { at, ...shape } of shapedBatches(lengths, most, session.onDevice)) {
+      for (const { at, ...shape } of shapedBatches(lengths, most, session.onDevice, limits.maxLength)) {
         watch.signal?.throwIfAborted();
         const rows = at.map((i) => tokens[i]);
         const own = rows.map((t, r) => segmentsOf(t.ids, special, pairs[at[r]].query.trim() !== ''));

@@ -1,7 +1,7 @@
 /** @file From the padded batches of a step to groups of texts of like length: each text once, little of a group padding. */
 
 import { upTo } from '../common/numbers.ts';
-import { DEVICE_LENGTHS } from '../data/batches.ts';
+import { type BlockSize, deviceLength } from '../data/batches.ts';
 
 /** A padded batch of token ids, row-major. */
 export interface TokenBatch {
@@ -124,7 +124,7 @@ function assemble(
   rowOf: readonly Int32Array[],
   parts: readonly number[][],
   padId: number,
-  quantum = { rows: 1, length: 1 },
+  fill = (size: BlockSize): BlockSize => size,
 ): Packed {
   const place = new Int32Array(rows.length);
   let next = 0;
@@ -139,8 +139,7 @@ function assemble(
         typeIds: new BigInt64Array(1),
       };
     }
-    const length = upTo(rows[part[part.length - 1]].length, quantum.length);
-    const count = upTo(part.length, quantum.rows);
+    const { rows: count, length } = fill({ rows: part.length, length: rows[part[part.length - 1]].length });
     const size = count * length;
     const ids = new BigInt64Array(size).fill(BigInt(padId));
     const [mask, typeIds] = [new BigInt64Array(size), new BigInt64Array(size)];
@@ -160,13 +159,20 @@ function assemble(
 }
 
 /** Groups come in few shapes: a device keeps its memory for a shape it has seen, and asks for new memory slowly. */
-const DEVICE_QUANTUM = { rows: 32, length: DEVICE_LENGTHS };
+const DEVICE_ROWS = 32;
 
-/** As packGroups, in groups of equally many texts whose rows and lengths are filled up to multiples of 32. */
-export function packForDevice(batches: readonly TokenBatch[], groups: number, padId: number): Packed {
+/**
+ * As packGroups, in groups of equally many texts whose rows and lengths are filled up to multiples of 32.
+ * @param most tokens that the model has positions for
+ */
+export function packForDevice(batches: readonly TokenBatch[], groups: number, padId: number, most?: number): Packed {
   const { rows, rowOf } = uniqueRows(batches);
   const order = rows.map((_, i) => i).sort((a, b) => rows[a].length - rows[b].length || a - b);
   const bound = (g: number): number => Math.round((g * order.length) / groups);
   const parts = Array.from({ length: groups }, (_, g) => order.slice(bound(g), bound(g + 1)));
-  return assemble(rows, rowOf, parts, padId, DEVICE_QUANTUM);
+  const fill = ({ rows: count, length }: BlockSize): BlockSize => ({
+    rows: upTo(count, DEVICE_ROWS),
+    length: deviceLength(length, most),
+  });
+  return assemble(rows, rowOf, parts, padId, fill);
 }

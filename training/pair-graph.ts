@@ -11,6 +11,8 @@ import { firstNotFiniteValue } from '../engine/runtime/not-finite.ts';
 import { probe } from '../engine/runtime/probe.ts';
 import { Session, type SessionOptions } from '../engine/runtime/session.ts';
 import { type LossInputs, reduce } from '../losses/loss.ts';
+import { type DifferentiatedStep, wantedFeeds } from './plan.ts';
+import { emitGradients, tidy, tokenFeeds } from './plan-whole.ts';
 import type { Parameter, StepResult, TokenBatch, WeightedLoss } from './step-graph.ts';
 
 export interface PairGraphOptions {
@@ -20,7 +22,6 @@ export interface PairGraphOptions {
   losses: readonly WeightedLoss[];
   /** Pairs are read in groups, each padded to its own longest. */
   groups: number;
-  session?: SessionOptions;
 }
 
 export interface PairBatch {
@@ -42,57 +43,54 @@ export interface PairBatch {
 const ROW_TABLE_MINIMUM = 256;
 const TOKEN_INPUTS = ['input_ids', 'attention_mask', 'token_type_ids'];
 
+/** Gradients of a cross-encoder on the host. */
 export class PairGraph {
   readonly parameters: readonly Parameter[];
   private readonly session: Session;
-  private readonly built: Awaited<ReturnType<typeof build>>;
-  private readonly feeds: Record<string, Tensor> = {};
+  private readonly step: DifferentiatedStep<PairBatch>;
+  private readonly rows: ReadonlyMap<string, readonly { indices: string; rows: string }[]>;
+  private readonly weights: Record<string, Tensor> = {};
   private readonly into: Record<string, Tensor> = {};
 
-  private constructor(built: Awaited<ReturnType<typeof build>>, session: Session) {
-    this.built = built;
+  private constructor(
+    step: DifferentiatedStep<PairBatch>,
+    session: Session,
+    { wholes, rows }: ReturnType<typeof emitGradients>,
+  ) {
+    this.step = step;
     this.session = session;
-    this.parameters = built.parameters.map(({ name, tensor: t }) => {
-      const data = Float32Array.from(t.data as Float32Array);
-      this.feeds[name] = { dtype: 'float32', dims: t.dims, data };
-      const whole = built.wholes.get(name);
+    this.rows = rows;
+    this.parameters = [...step.start].map(([name, { dims, data: start }]) => {
+      const data = Float32Array.from(start as Float32Array);
+      this.weights[name] = { dtype: 'float32', dims, data };
+      const whole = wholes.get(name);
       const gradient = whole ? new Float32Array(data.length) : undefined;
-      if (whole && gradient) this.into[whole] = { dtype: 'float32', dims: t.dims, data: gradient };
-      return { name, dims: t.dims, data, gradient };
+      if (whole && gradient) this.into[whole] = { dtype: 'float32', dims, data: gradient };
+      return { name, dims, data, gradient };
     });
   }
 
   /** @throws InputError where an operator has no gradient rule or the model gives no single logit */
-  static async create(options: PairGraphOptions): Promise<PairGraph> {
-    const built = await build(options);
-    return new PairGraph(built, await Session.load(built.graph, options.session, 'the training graph'));
+  static async create({ session, ...options }: PairGraphOptions & { session?: SessionOptions }): Promise<PairGraph> {
+    const step = await pairStep(options);
+    const emitted = emitGradients(step.graph, step.gradients);
+    return new PairGraph(step, await Session.load(step.graph, session, 'the training graph'), emitted);
   }
 
   /** The first value of a batch's step that is not finite; runs the step again. */
   inspect(batch: PairBatch): Promise<string | undefined> {
-    return firstNotFiniteValue(this.built.graph, this.feedsOf(batch));
+    return firstNotFiniteValue(this.step.graph, this.feedsOf(batch));
   }
 
   private feedsOf(batch: PairBatch): Record<string, Tensor> {
-    const feeds: Record<string, Tensor> = {
-      ...this.feeds,
-      places: batch.places,
-      teacher: batch.targets,
-      mask: batch.mask,
-      weights: batch.weights,
-    };
-    for (const [g, { rows, length, ids, mask, typeIds }] of batch.pairs.entries())
-      for (const [i, data] of [ids, mask, typeIds].entries())
-        feeds[`pairs${g}.${TOKEN_INPUTS[i]}`] = { dtype: 'int64', dims: [rows, length], data };
-    return Object.fromEntries(this.session.inputs.map((name) => [name, feeds[name]]));
+    return wantedFeeds(this.session.inputs, this.weights, this.step.feeds(batch, 0));
   }
 
   /** Runs forward and backward once: `parameters[i].gradient` and `.rows` then hold the gradients. */
   async run(batch: PairBatch): Promise<StepResult> {
-    const wanted = this.feedsOf(batch);
-    const results = await this.session.run(wanted, this.into);
+    const results = await this.session.run(this.feedsOf(batch), this.into);
     for (const p of this.parameters) {
-      const rows = this.built.rows.get(p.name);
+      const rows = this.rows.get(p.name);
       if (rows)
         p.rows = rows.map((r) => ({
           indices: results[r.indices].data as BigInt64Array,
@@ -100,7 +98,7 @@ export class PairGraph {
         }));
     }
     const number = (name: string): number => Number(results[name].data[0]);
-    return { loss: number(this.built.total), terms: this.built.terms.map(number) };
+    return { loss: number(this.step.total), terms: this.step.terms.map(number) };
   }
 
   async release(): Promise<void> {
@@ -108,7 +106,12 @@ export class PairGraph {
   }
 }
 
-async function build({ model, losses, groups }: PairGraphOptions) {
+/**
+ * The step of a cross-encoder: losses as outputs, and the gradient of each weight as a value.
+ *
+ * @throws InputError where an operator has no gradient rule or the model gives no single logit
+ */
+export async function pairStep({ model, losses, groups }: PairGraphOptions): Promise<DifferentiatedStep<PairBatch>> {
   const source = model.clone();
   const trainable = new Set(trainableConstants(source));
   normalize(source, 'the cross-encoder');
@@ -118,14 +121,14 @@ async function build({ model, losses, groups }: PairGraphOptions) {
   source.prune();
 
   const graph = new Graph(source.opset);
-  const parameters: { name: string; tensor: Tensor; value: Value }[] = [];
-  const parameterOf = new Map<Value, Value>();
+  const weights: { name: string; tensor: Tensor; value: Value }[] = [];
+  const weightOf = new Map<Value, Value>();
   for (const v of source.constants) {
     if (!trainable.has(v) || !v.constant) continue;
-    const weights = castFloat(v.constant, 'float32');
-    const value = graph.input(v.name, 'float32', weights.dims);
-    parameters.push({ name: v.name, tensor: weights, value });
-    parameterOf.set(v, value);
+    const start = castFloat(v.constant, 'float32');
+    const value = graph.input(v.name, 'float32', start.dims);
+    weights.push({ name: v.name, tensor: start, value });
+    weightOf.set(v, value);
   }
   const read = (prefix: string): Expr => {
     const inputs = new Map<string, Value>();
@@ -139,7 +142,7 @@ async function build({ model, losses, groups }: PairGraphOptions) {
         });
       inputs.set(v.name, graph.input(`${prefix}.${v.name}`, 'int64', [`${prefix}_rows`, `${prefix}_length`]));
     }
-    const map = graph.embed(source, (v) => parameterOf.get(v) ?? inputs.get(v.name), `${prefix}/`);
+    const map = graph.embed(source, (v) => weightOf.get(v) ?? inputs.get(v.name), `${prefix}/`);
     return new Expr(graph, map.get(logits) as Value).reshape(-1); // [pairs of the group]
   };
   const parts = Array.from({ length: groups }, (_, g) => read(`pairs${g}`));
@@ -151,45 +154,38 @@ async function build({ model, losses, groups }: PairGraphOptions) {
     teacher: given('teacher', 'float32', ['queries', 'candidates']),
     mask: given('mask', 'float32', ['queries', 'candidates']),
   } as LossInputs;
-  const weights = given('weights', 'float32', ['queries']);
-  const terms = losses.map(({ loss }) => reduce(loss.perQuery(inputs), weights));
+  const factors = given('weights', 'float32', ['queries']);
+  const terms = losses.map(({ loss }) => reduce(loss.perQuery(inputs), factors));
   if (!terms.length)
     throw new InputError({ code: 'train.no-loss', subject: 'no loss is given', remedy: 'name at least one' });
   const total = terms.map((t, i) => t.mul(losses[i].weight)).reduce((a, b) => a.add(b));
   graph.outputs.push(total.value, ...terms.map((t) => t.value));
-  graph.prune();
-  graph.inputs.splice(0, graph.inputs.length, ...graph.inputs.filter((v) => v.readers.size));
+  tidy(graph);
 
-  const shapes = await probe(graph, [sampleFeeds(graph, parameters, 0), sampleFeeds(graph, parameters, 1)]);
-  const live = parameters.filter((p) => p.value.readers.size);
-  const tables = live.filter((p) => p.tensor.dims.length === 2 && p.tensor.dims[0] >= ROW_TABLE_MINIMUM);
+  const shapes = await probe(graph, [sampleFeeds(graph, weights, 0), sampleFeeds(graph, weights, 1)]);
+  const live = weights.filter((w) => w.value.readers.size);
+  const tables = live.filter((w) => w.tensor.dims.length === 2 && w.tensor.dims[0] >= ROW_TABLE_MINIMUM);
   const gradients = differentiate(
     graph,
     total.value,
-    live.map((p) => p.value),
+    live.map((w) => w.value),
     shapes,
-    { asRows: new Set(tables.map((p) => p.value)) },
+    { asRows: new Set(tables.map((w) => w.value)) },
   );
-  const wholes = new Map<string, string>();
-  const rows = new Map<string, { indices: string; rows: string }[]>();
-  const emit = (v: Value, name: string): string => {
-    const own = new Expr(graph, v).op('Identity').value;
-    graph.output(own, name);
-    return own.name;
+  return {
+    graph,
+    start: new Map(live.map((w) => [w.name, w.tensor])),
+    gradients: new Map([...gradients].map(([w, gradient]) => [w.name, gradient])),
+    total: total.value.name,
+    terms: terms.map((t) => t.value.name),
+    feeds: (batch) => ({
+      places: batch.places,
+      teacher: batch.targets,
+      mask: batch.mask,
+      weights: batch.weights,
+      ...Object.assign({}, ...batch.pairs.map((b, g) => tokenFeeds(`pairs${g}.`, b))),
+    }),
   };
-  for (const [p, g] of gradients) {
-    if ('dense' in g) wholes.set(p.name, emit(g.dense, `gradient:${p.name}`));
-    else
-      rows.set(
-        p.name,
-        g.rows.map((r, i) => ({
-          indices: emit(r.indices, `indices${i}:${p.name}`),
-          rows: emit(r.rows, `rows${i}:${p.name}`),
-        })),
-      );
-  }
-  graph.prune();
-  return { graph, parameters: live, total: total.value.name, terms: terms.map((t) => t.value.name), wholes, rows };
 }
 
 /** Feeds of two sizes in which no two dimensions that can differ are equal. */

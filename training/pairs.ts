@@ -1,6 +1,6 @@
 /** @file Batches of pairs for a cross-encoder: queries with their candidates, read together. */
 import { Random } from '../common/random.ts';
-import { padBatch } from '../data/batches.ts';
+import { type BlockSize, deviceLength, padBatch } from '../data/batches.ts';
 import type { Tokens } from '../data/tokenizer.ts';
 import type { Tensor } from '../engine/graph/tensor.ts';
 import { type Examples, stepExamples } from './examples.ts';
@@ -21,6 +21,10 @@ export interface PairBatchOptions {
   candidates: number;
   groups: number;
   seed: number;
+  /** Groups are filled up to few shapes: see shapedBatches. */
+  onDevice?: boolean;
+  /** Tokens that the model has positions for. */
+  longest?: number;
 }
 
 /**
@@ -52,28 +56,37 @@ export function makePairBatch(source: PairSource, step: number, options: PairBat
   });
   const [targets, mask, weights] = [float(B, N), float(B, N), float(B)];
   const places: Tensor<'int64'> = { dtype: 'int64', dims: [B, N], data: new BigInt64Array(B * N) };
-  for (const [place, { cell, target }] of pairs.entries()) {
-    places.data[cell] = BigInt(place);
-    targets.data[cell] = target;
-    mask.data[cell] = 1;
-  }
   for (const [b, e] of chosen.entries()) weights.data[b] = examples.weights[e];
   const groups = Math.min(options.groups, pairs.length);
   const bound = (g: number): number => Math.floor((g * pairs.length) / groups);
-  return {
-    exampleIds: chosen,
-    pairs: Array.from({ length: groups }, (_, g) =>
-      padBatch(
-        pairs.slice(bound(g), bound(g + 1)).map((p) => p.tokens),
-        source.padId,
-      ),
-    ),
-    places,
-    targets,
-    mask,
-    weights,
-  };
+  let place = 0;
+  const padded = Array.from({ length: groups }, (_, g) => {
+    const own = pairs.slice(bound(g), bound(g + 1));
+    for (const [i, { cell, target }] of own.entries()) {
+      places.data[cell] = BigInt(place + i);
+      targets.data[cell] = target;
+      mask.data[cell] = 1;
+    }
+    const batch = padBatch(
+      own.map((p) => p.tokens),
+      source.padId,
+      blockOf(own.length, own[own.length - 1].tokens.ids.length, options),
+    );
+    place += batch.rows;
+    return batch;
+  });
+  return { exampleIds: chosen, pairs: padded, places, targets, mask, weights };
 }
+
+/** The block of a group: as it is, or filled up to one of few shapes. */
+const blockOf = (
+  rows: number,
+  length: number,
+  { onDevice, longest, queries, candidates, groups }: PairBatchOptions,
+): BlockSize =>
+  onDevice
+    ? { rows: Math.max(rows, Math.ceil((queries * candidates) / groups)), length: deviceLength(length, longest) }
+    : { rows, length: Math.max(1, length) };
 
 /** The first of a stretch of positions and others drawn without replacement. */
 function draw(from: number, to: number, count: number, random: Random): number[] {

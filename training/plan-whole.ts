@@ -117,7 +117,7 @@ export function assemble(encoder: EncoderGraph, losses: LossGraph, groups: numbe
 }
 
 /** Names the gradients as outputs, and orders nodes so that each is made early. */
-function emitGradients(graph: Graph, gradients: ReadonlyMap<string, Gradient>) {
+export function emitGradients(graph: Graph, gradients: ReadonlyMap<string, Gradient>) {
   const wholes = new Map<string, string>();
   const tables = new Map<string, { indices: string; rows: string }[]>();
   const leaves: Value[] = [];

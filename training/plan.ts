@@ -1,5 +1,6 @@
 /** @file What a plan is: a way to run a training step, as a whole or chunk by chunk. */
 import { InputError } from '../common/errors.ts';
+import type { Gradient } from '../engine/autodiff/differentiate.ts';
 import type { Graph } from '../engine/graph/ir.ts';
 import type { Tensor } from '../engine/graph/tensor.ts';
 import type { TokenBatch } from './pack.ts';
@@ -39,6 +40,20 @@ export interface Plan {
   /** The first value of a batch's step that is not finite, where it can be found. */
   inspect?(batch: PackedBatch): Promise<string | undefined>;
   release(): Promise<void>;
+}
+
+/** A step before it is fit for host or device: its graph, and what that is given of a batch. */
+export interface DifferentiatedStep<B> {
+  graph: Graph;
+  /** Inputs that hold weights, and what they start from. */
+  start: ReadonlyMap<string, Tensor>;
+  /** The gradient of each trained weight, as values of the graph. */
+  gradients: ReadonlyMap<string, Gradient>;
+  /** Outputs: the weighted total, and each loss's own mean. */
+  total: string;
+  terms: readonly string[];
+  /** @param step decides dropout's masks */
+  feeds(batch: B, step: number): Record<string, Tensor>;
 }
 
 /** The feeds that a graph asks for, by name. @throws InputError where one is missing */

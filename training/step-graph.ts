@@ -24,6 +24,8 @@ export interface StepGraphOptions extends EncoderGraphOptions, LossGraphOptions 
   /** GradCache: texts are encoded so many at a time, twice, so that memory does not grow with the batch. */
   gradCacheChunk?: number;
   session?: SessionOptions;
+  /** Tokens that the encoder has positions for: a device fills texts up, and not beyond. */
+  positions?: number;
   /** Of dropout's masks. */
   seed?: number;
 }
@@ -125,7 +127,7 @@ export function packStep(
   sites: number,
   step: number,
 ): PackedBatch {
-  const { frozenDocuments, groups, gradCacheChunk, seed, extraTexts } = options;
+  const { frozenDocuments, groups, gradCacheChunk, seed, extraTexts, positions } = options;
   const documents = frozenDocuments ? [] : batch.documents;
   const extra = extraTexts && batch.extra ? [batch.extra.texts] : [];
   const all = [batch.queries, ...documents, ...extra];
@@ -133,7 +135,9 @@ export function packStep(
   const { provider = 'cpu' } = options.session ?? {};
   const packed = gradCacheChunk
     ? packChunks(all, gradCacheChunk, padId)
-    : (provider === 'cpu' ? packGroups : packForDevice)(all, groups ?? DEFAULT_GROUPS, padId);
+    : provider === 'cpu'
+      ? packGroups(all, groups ?? DEFAULT_GROUPS, padId)
+      : packForDevice(all, groups ?? DEFAULT_GROUPS, padId, positions);
   return {
     groups: packed.groups,
     losses: lossFeeds(batch, packed.places, documents.length),

@@ -2,6 +2,7 @@
 import { InputError } from '../../common/errors.ts';
 import type { AdamWOptions } from '../../training/adamw.ts';
 import { DeviceLearner } from '../../training/device-learner.ts';
+import { encoderStep } from '../../training/encoder-step.ts';
 import { HostLearner, type Learner } from '../../training/learner.ts';
 import { StepGraph, type StepGraphOptions } from '../../training/step-graph.ts';
 import { computeOn } from './compute.ts';
@@ -32,5 +33,5 @@ export async function openLearner(
     const gradCacheChunk = options.gradCacheChunk ?? chunk;
     return new HostLearner(await StepGraph.create({ ...options, gradCacheChunk, session }), adamw);
   }
-  return DeviceLearner.create({ ...options, session }, adamw);
+  return DeviceLearner.create(await encoderStep({ ...options, session }), session, adamw);
 }

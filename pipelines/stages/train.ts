@@ -77,6 +77,7 @@ async function trainAnew(job: Job, lesson: Lesson, key: StateKey, options: FitOp
         groups: settings.groups,
         gradCacheChunk: settings.gradCacheChunk,
         dropout: settings.dropout,
+        positions: positionsOf(student.folder.config),
         seed: config.seed,
       },
       {

@@ -8,8 +8,10 @@ import { bce } from '../../losses/bce.ts';
 import { kl } from '../../losses/kl.ts';
 import { freshModel } from '../../students/fresh.ts';
 import { AdamW } from '../../training/adamw.ts';
+import { DeviceLearner } from '../../training/device-learner.ts';
 import type { Examples } from '../../training/examples.ts';
-import { PairGraph } from '../../training/pair-graph.ts';
+import { HostLearner } from '../../training/learner.ts';
+import { PairGraph, pairStep } from '../../training/pair-graph.ts';
 import { labelLogit, makePairBatch } from '../../training/pairs.ts';
 
 const texts = ['red cup', 'blue cup', 'red hat', 'a blue hat of wool', 'green hat', 'a scarf'];
@@ -37,15 +39,15 @@ const source = () => ({
   pairTokens: (q: number, d: number) => tokenizer.encodePair(texts[q], texts[d]),
   padId: tokenizer.padId,
 });
-const create = async () =>
-  PairGraph.create({
-    model: await loadGraph(join(folder, 'onnx/model.onnx')),
-    losses: [
-      { loss: kl(), weight: 1 },
-      { loss: bce(), weight: 0.5 },
-    ],
-    groups: 2,
-  });
+const stepOptions = async () => ({
+  model: await loadGraph(join(folder, 'onnx/model.onnx')),
+  losses: [
+    { loss: kl(), weight: 1 },
+    { loss: bce(), weight: 0.5 },
+  ],
+  groups: 2,
+});
+const create = async () => PairGraph.create(await stepOptions());
 
 test("every weight's gradient is the loss's slope in a random direction", async () => {
   const graph = await create();
@@ -88,4 +90,21 @@ test('labels are learned', async () => {
   }
   expect(losses.at(-1)).toBeLessThan(0.5 * losses[0]);
   await graph.release();
+});
+
+test('for a device pairs come in few shapes, and the update inside the graph is the update outside', async () => {
+  const adamw = { weightDecay: 0.1, clipNorm: 1 };
+  const host = new HostLearner(await create(), adamw);
+  const device = await DeviceLearner.create(await pairStep(await stepOptions()), {}, adamw);
+  const shapes = new Set<string>();
+  for (let k = 0; k < 4; k++) {
+    const filled = makePairBatch(source(), k, { ...options, onDevice: true, longest: 24 });
+    for (const { rows, length } of filled.pairs) shapes.add(`${rows} x ${length}`);
+    const one = await host.step([makePairBatch(source(), k, options)], k, 1e-2);
+    const other = await device.step([filled], k, 1e-2);
+    expect(other.loss).toBeCloseTo(one.loss, 4);
+    expect(other.gradientNorm / one.gradientNorm).toBeCloseTo(1, 3);
+  }
+  expect([...shapes]).toEqual(['6 x 24']);
+  await Promise.all([host.release(), device.release()]);
 });
