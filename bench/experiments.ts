@@ -2,7 +2,7 @@
  * @file Runs the comparisons of bench/experiments.yaml, several at a time, each as a process of its own; what is done is not
  * done again.
  *
- *   npm run experiments -- [--only GROUP,...] [--parallel N] [--threads N] [--seconds N]
+ *   npm run experiments -- [--only GROUP,...] [--variants WORD,...] [--seeds N,...] [--parallel N] [--threads N] [--seconds N]
  *   npm run experiments -- --table
  */
 import { spawn } from 'node:child_process';
@@ -39,6 +39,8 @@ const RESULTS = join(FOLDER, 'results.jsonl');
 const { values: options } = parseArgs({
   options: {
     only: { type: 'string' },
+    variants: { type: 'string' },
+    seeds: { type: 'string' },
     parallel: { type: 'string', default: '1' },
     threads: { type: 'string' },
     seconds: { type: 'string', default: '86400' },
@@ -62,9 +64,13 @@ async function runAll(): Promise<void> {
   mkdirSync(FOLDER, { recursive: true });
   const done = new Set(outcomes().map((o) => `${o.group}/${o.variant}/${o.seed}`));
   const wanted = options.only?.split(',') ?? Object.keys(experiments.groups);
-  const jobs = experiments.seeds.flatMap((seed) =>
+  const seeds = options.seeds?.split(',').map(Number) ?? experiments.seeds;
+  const words = options.variants?.split(',');
+  const jobs = seeds.flatMap((seed) =>
     wanted.flatMap((group) =>
-      Object.entries(experiments.groups[group].variants).map(([variant, sets]) => ({ group, variant, sets, seed })),
+      Object.entries(experiments.groups[group].variants)
+        .filter(([variant]) => !words || words.some((w) => variant.includes(w)))
+        .map(([variant, sets]) => ({ group, variant, sets, seed })),
     ),
   );
   const queue = jobs.filter((j) => !done.has(`${j.group}/${j.variant}/${j.seed}`));

@@ -19,32 +19,9 @@ export async function benchStep(
   steps = 6,
   options: Partial<StepGraphOptions> = {},
 ): Promise<Measured> {
-  const graph = await StepGraph.create({
-    encoder: await loadGraph(join(shared, 'models/minilm-l6/onnx/model.onnx')),
-    pooling: 'mean',
-    normalize: true,
-    losses: [{ loss: infoNCE(), weight: 1 }],
-    ...options,
-  });
+  const graph = await StepGraph.create({ ...(await stepOptions(shared)), ...options });
   const optimizer = new AdamW(graph.parameters);
-  const random = Random.of(0, 'bench');
-  const n = sequences / 2;
-  const half = (): TokenBatch => ({
-    rows: n,
-    length,
-    ids: BigInt64Array.from({ length: n * length }, () => BigInt(1000 + random.integer(19_000))),
-    mask: new BigInt64Array(n * length).fill(1n),
-    typeIds: new BigInt64Array(n * length),
-  });
-  const square = (at: (i: number) => number) =>
-    ({ dtype: 'float32', dims: [n, n], data: Float32Array.from({ length: n * n }, (_, i) => at(i)) }) as const;
-  const batch: StepBatch = {
-    queries: half(),
-    documents: [half()],
-    candidates: { dtype: 'int64', dims: [n, 1], data: BigInt64Array.from({ length: n }, (_, i) => BigInt(i)) },
-    arrays: { positives: square((i) => Number(Math.floor(i / n) === i % n)), inBatch: square(() => 1) },
-    weights: { dtype: 'float32', dims: [n], data: new Float32Array(n).fill(1) },
-  };
+  const batch = randomBatch(sequences, length);
   const times: number[] = [];
   const optimizing: number[] = [];
   for (let i = 0; i < steps; i++) {
@@ -63,6 +40,35 @@ export async function benchStep(
     median_step_s: round(median(times.slice(1))),
     median_optimizer_s: round(median(optimizing.slice(1))),
     peak_rss_mb: peakMegabytes(),
+  };
+}
+
+export const stepOptions = async (shared: string): Promise<StepGraphOptions> => ({
+  encoder: await loadGraph(join(shared, 'models/minilm-l6/onnx/model.onnx')),
+  pooling: 'mean',
+  normalize: true,
+  losses: [{ loss: infoNCE(), weight: 1 }],
+});
+
+/** Half of the sequences queries, half documents, all of one length. */
+export function randomBatch(sequences: number, length: number): StepBatch {
+  const random = Random.of(0, 'bench');
+  const n = sequences / 2;
+  const half = (): TokenBatch => ({
+    rows: n,
+    length,
+    ids: BigInt64Array.from({ length: n * length }, () => BigInt(1000 + random.integer(19_000))),
+    mask: new BigInt64Array(n * length).fill(1n),
+    typeIds: new BigInt64Array(n * length),
+  });
+  const square = (at: (i: number) => number) =>
+    ({ dtype: 'float32', dims: [n, n], data: Float32Array.from({ length: n * n }, (_, i) => at(i)) }) as const;
+  return {
+    queries: half(),
+    documents: [half()],
+    candidates: { dtype: 'int64', dims: [n, 1], data: BigInt64Array.from({ length: n }, (_, i) => BigInt(i)) },
+    arrays: { positives: square((i) => Number(Math.floor(i / n) === i % n)), inBatch: square(() => 1) },
+    weights: { dtype: 'float32', dims: [n], data: new Float32Array(n).fill(1) },
   };
 }
 

@@ -31,7 +31,8 @@ export function insertDropout(graph: Graph): DropoutSites {
     const x = new Expr(graph, value);
     const int = (n: number): Expr => constant(graph, 'int64', [], [n]);
     const place = new Expr(graph, places).gather(int(site)); // [2]
-    const size = x.op('Size');
+    // Not Size, which some devices lack: they would bring the whole of x to the processor for it.
+    const size = x.shape().op('ReduceProd', [], { keepdims: 0 });
     const count = size.add(int(WIDTH - 1)).div(int(WIDTH));
     const steps = int(0).op('Range', [count, int(1)]);
     const rows = steps

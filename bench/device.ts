@@ -1,0 +1,58 @@
+/**
+ * @file A training step on a device beside two threads of the processor, in turn: minilm-l6, AdamW, the optimizer included.
+ *
+ *   npm run bench -- device [sequences] [length] [steps] [--provider webgpu] [--threads 2] [--dropout 0.1]
+ */
+import { parseArgs } from 'node:util';
+import { DeviceLearner } from '../training/device-learner.ts';
+import { encoderStep } from '../training/encoder-step.ts';
+import { HostLearner } from '../training/learner.ts';
+import { StepGraph } from '../training/step-graph.ts';
+import { median, round, SHARED } from './peers.ts';
+import { randomBatch, stepOptions } from './step.ts';
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    provider: { type: 'string', default: 'webgpu' },
+    threads: { type: 'string', default: '2' },
+    dropout: { type: 'string', default: '0' },
+  },
+});
+const [sequences = 64, length = 64, steps = 40] = positionals.map(Number);
+const provider = values.provider as 'webgpu' | 'cuda';
+const options = { ...(await stepOptions(SHARED)), dropout: Number(values.dropout) || undefined };
+const batch = randomBatch(sequences, length);
+const host = new HostLearner(await StepGraph.create({ ...options, session: { threads: Number(values.threads) } }));
+const device = await DeviceLearner.create(await encoderStep({ ...options, groups: 1, session: { provider } }), {
+  provider,
+});
+const times = { host: [] as number[], device: [] as number[] };
+for (let i = 0; i < steps; i++) {
+  for (const [name, learner] of [
+    ['host', host],
+    ['device', device],
+  ] as const) {
+    // One of the host's steps stands for many of the device's.
+    if (name === 'host' && i % 8) continue;
+    const started = performance.now();
+    await learner.step([batch], i, 2e-5);
+    times[name].push((performance.now() - started) / 1000);
+  }
+}
+// The first steps ask for memory.
+const [one, other] = [median(times.host.slice(1)), median(times.device.slice(3))];
+console.log(
+  JSON.stringify({
+    provider,
+    sequences,
+    length,
+    dropout: Number(values.dropout),
+    device_step_s: round(other),
+    host_step_s: round(one),
+    host_threads: Number(values.threads),
+    times_faster: round(one / other),
+  }),
+);
+await host.release();
+await device.release();
