@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { InputError } from '../common/errors.ts';
 import { syncEntry } from '../common/replace.ts';
 import { endsReading, salvage } from './salvage.ts';
-import { alone, isWhole, partsOfKey, RecordStore, type Source, type StoredRecord } from './store.ts';
+import { alone, DATA, isWhole, partsOfKey, RecordStore, type Source, type StoredRecord } from './store.ts';
 
 /** A teacher's share of a cache. */
 export interface Tally extends Partial<Source> {
@@ -34,7 +34,6 @@ export interface CacheSurvey {
   unreadable?: string;
 }
 
-const DATA = 'data.mdb';
 const EARLIER = 'earlier';
 /** What LMDB keeps beside key and value, of each record. */
 const NODE_BYTES = 10;
@@ -182,7 +181,7 @@ async function rebuild(folder: string, keep: (record: StoredRecord) => boolean):
         to,
         keep,
       );
-      for (const [id, source] of sourcesOf(from)) if (seen.has(id)) to.sources.putSync(id, source);
+      for (const [id, source] of sourcesOf(from)) if (seen.has(id)) to.copySource(id, source);
     } finally {
       await from.close();
     }

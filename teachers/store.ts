@@ -3,13 +3,14 @@
  * key and numbers. Several processes may have it open; transactions of one wait for those of another.
  */
 import { createHash } from 'node:crypto';
-import { mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, statSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { type Database, open, type RootDatabase } from 'lmdb';
 import { FaultError, InputError } from '../common/errors.ts';
 import { livingHolder, takeLock } from '../common/lock.ts';
+import { demandRoom } from '../common/room.ts';
 
 /** Raised when the layout of keys or values changes. */
 const LAYOUT = 2;
@@ -43,7 +44,11 @@ export interface StoredRecord {
 
 /** Of every key, in this layout and the one before. */
 export const KEY_BYTES = 32;
+/** The file in the store's folder. */
+export const DATA = 'data.mdb';
 const SOURCE_BYTES = 8;
+/** Of LMDB, on every machine that it is built for here. */
+const PAGE_BYTES = 4096;
 const BINARY = { keyEncoding: 'binary', encoding: 'binary' } as const;
 
 export const sourceId = (teacher: string): Buffer =>
@@ -101,6 +106,7 @@ export class RecordStore {
   private constructor(path: string, leave: () => Promise<void>) {
     this.path = path;
     this.leave = leave;
+    if (!existsSync(join(path, DATA))) this.demandRoom(0, 0);
     this.root = open({ path, noSubdir: false, maxDbs: 8, compression: false });
     const meta = this.root.openDB<number | boolean, string>({ name: 'meta' });
     this.meta = meta;
@@ -115,7 +121,7 @@ export class RecordStore {
       });
     }
     if (meta.get('version') !== LAYOUT)
-      meta.transactionSync(() => {
+      this.write(2, 0, () => {
         meta.putSync('version', LAYOUT);
         if (layout < LAYOUT) meta.putSync('earlier', true);
       });
@@ -172,42 +178,82 @@ export class RecordStore {
   }
 
   /** Writes all or nothing, on disk when it returns. */
-  async put(entries: readonly Entry[]): Promise<void> {
-    try {
-      // lmdb's own queue of writes never settles once one failed for want of space; a transaction in this thread throws.
-      this.records.transactionSync(() => {
+  put(entries: readonly Entry[]): Promise<void> {
+    return this.keep(
+      entries.length,
+      entries.reduce((bytes, e) => bytes + e.numbers.byteLength, 0),
+      () => {
         for (const { key, numbers } of entries) this.records.putSync(key.key, encodeValue(key.key, numbers));
-      });
-      await this.root.flushed;
-    } catch (cause) {
-      throw new FaultError({
-        code: 'cache.write-failed',
-        subject: `cannot write the cache ${this.path} (${(cause as Error).message})`,
-        remedy: "free space or choose another folder under 'cache' and run the same command again, what was kept stays",
-        cause,
-      });
-    }
+      },
+    );
   }
 
-  /** Takes records over as they are, from another store. */
+  /** Takes records over as they are, from another store. All or nothing, on disk when it returns. */
   async copyIn(records: readonly StoredRecord[]): Promise<void> {
     if (records.some((r) => r.earlier)) this.keepEarlier();
-    this.records.transactionSync(() => {
-      for (const { key, value, earlier } of records) (earlier ? this.earlier : this.records)?.putSync(key, value);
-    });
-    await this.root.flushed;
+    return this.keep(
+      records.length,
+      records.reduce((bytes, r) => bytes + r.value.length, 0),
+      () => {
+        for (const { key, value, earlier } of records) (earlier ? this.earlier : this.records)?.putSync(key, value);
+      },
+    );
   }
 
-  private keepEarlier(): void {
-    if (!this.meta.get('earlier')) this.meta.putSync('earlier', true);
-    this.earlier ??= this.root.openDB({ name: 'values', ...BINARY });
+  /** Says what records call a teacher. */
+  copySource(id: string, source: Source): void {
+    this.write(1, 0, () => void this.sources.putSync(id, source));
   }
 
   /** Says that a teacher is used now. A full disk is told where scores are written. */
   use(id: Buffer, source: Omit<Source, 'used'>): void {
     try {
-      this.sources.putSync(id.toString('hex'), { ...source, used: Date.now() });
+      this.copySource(id.toString('hex'), { ...source, used: Date.now() });
     } catch {}
+  }
+
+  private async keep(records: number, bytes: number, work: () => void): Promise<void> {
+    this.write(records, bytes, work);
+    try {
+      await this.root.flushed;
+    } catch (cause) {
+      this.writeFailed(cause);
+    }
+  }
+
+  /** One transaction in this thread, which throws: lmdb's own queue of writes never settles once one failed for want of space. */
+  private write(records: number, bytes: number, work: () => void): void {
+    try {
+      this.demandRoom(records, bytes);
+      this.root.transactionSync(work);
+    } catch (cause) {
+      this.writeFailed(cause);
+    }
+  }
+
+  private writeFailed(cause: unknown): never {
+    throw new FaultError({
+      code: 'cache.write-failed',
+      subject: `cannot write the cache ${this.path} (${(cause as Error).message})`,
+      remedy: "free space or choose another folder under 'cache' and run the same command again, what was kept stays",
+      cause,
+    });
+  }
+
+  /**
+   * Where a write to the file fails, LMDB as lmdb 3.5 builds it reports so in 100 bytes that its sentence may exceed
+   * (mdb_page_flush), and the process dies sooner or later. So a write for which there is no room is not begun.
+   */
+  private demandRoom(records: number, bytes: number): void {
+    const file = join(this.path, DATA);
+    // Pages are copied when they change, each at most once: those from the root to a leaf, and one for a leaf that splits.
+    const copied = Math.min(records * 8 * PAGE_BYTES, statSync(file, { throwIfNoEntry: false })?.size ?? 0);
+    demandRoom(file, 64 * PAGE_BYTES + copied + 3 * (bytes + records * 64));
+  }
+
+  private keepEarlier(): void {
+    if (!this.meta.get('earlier')) this.write(2, 0, () => void this.meta.putSync('earlier', true));
+    this.earlier ??= this.root.openDB({ name: 'values', ...BINARY });
   }
 
   async close(): Promise<void> {

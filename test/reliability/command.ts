@@ -31,11 +31,13 @@ export interface Fault {
   nth?: number;
 }
 
-/** Starts `distill ...argv`. */
-export function start(argv: readonly string[], fault?: Fault): Running {
-  const node = fault ? ['--import', resolve('test/reliability/fault.mjs')] : [];
+/** Starts `distill ...argv`. @param mostBytes that it may write a file to, where prlimit is */
+export function start(argv: readonly string[], fault?: Fault, mostBytes?: number): Running {
+  const node = [process.execPath, ...(fault ? ['--import', resolve('test/reliability/fault.mjs')] : [])];
   const env = { ...process.env, ...(fault && { FAULT: JSON.stringify(fault) }) };
-  const child = spawn(process.execPath, [...node, join(built, 'cli', 'main.js'), ...argv], { env });
+  const limit = mostBytes === undefined ? [] : ['prlimit', `--fsize=${mostBytes}:`];
+  const [program, ...options] = [...limit, ...node, join(built, 'cli', 'main.js'), ...argv];
+  const child = spawn(program, options, { env });
   let text = '';
   for (const stream of [child.stdout, child.stderr])
     stream.on('data', (d) => {
