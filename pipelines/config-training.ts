@@ -1,8 +1,14 @@
 /** @file What a config says of training: what is learned from, in which order, and how. */
 import { z } from 'zod';
+import { isMemorySize } from '../common/memory.ts';
 
 const path = z.string().min(1);
 const count = z.int().positive();
+
+export const memory = z
+  .union([z.string(), z.number().transform(String)])
+  .refine(isMemorySize, { error: 'expected a size such as 4GB or 512MiB' })
+  .optional();
 const share = z.number().min(0).max(1);
 
 export const candidates = z

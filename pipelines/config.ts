@@ -1,12 +1,11 @@
 /** @file What a run is told: one schema for files, programs, help and editors. */
 import { z } from 'zod';
 import { InputError, nearest } from '../common/errors.ts';
-import { isMemorySize } from '../common/memory.ts';
 import { completed } from './config-check.ts';
 import { queriesSchema, selectionSchema, weightingSchema } from './config-choices.ts';
 import { lossSchema, matryoshkaSchema } from './config-losses.ts';
 import { embedder, student, teacher } from './config-models.ts';
-import { active, candidates, generate, online, train } from './config-training.ts';
+import { active, candidates, generate, memory, online, train } from './config-training.ts';
 import { exportSchema } from './export-options.ts';
 
 const path = z.string().min(1);
@@ -69,11 +68,7 @@ export const configSchema = z.strictObject({
   folder: path.optional().describe('where modules named as ./name.mjs lie; the folder of the file by default'),
   seed: z.int().nonnegative().default(0),
   output: path.default('runs/student').describe('folder for artefacts, checkpoint and report'),
-  memory: z
-    .union([z.string(), z.number().transform(String)])
-    .refine(isMemorySize, { error: 'expected a size such as 4GB or 512MiB' })
-    .optional()
-    .describe('limit that batches of scoring, encoding, training and searching are chosen by, e.g. 4GB'),
+  memory: memory.describe('limit that batches of scoring, encoding, training and searching are chosen by, e.g. 4GB'),
   cache: path.optional().describe('folder of the store of teacher scores; ~/.cache/onnx-distill by default'),
   data,
   teacher: teacher.optional(),

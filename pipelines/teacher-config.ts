@@ -1,6 +1,7 @@
 /** @file What the training of a cross-encoder is told. */
 import { z } from 'zod';
 import { InputError } from '../common/errors.ts';
+import { memory } from './config-training.ts';
 
 const path = z.string().min(1);
 const count = z.int().positive();
@@ -23,6 +24,7 @@ export const teacherSchema = z.strictObject({
     .describe('a new cross-encoder with random weights and a vocabulary of the data, in place of a model'),
   output: path.default('runs/teacher').describe('folder of the trained model'),
   seed: z.int().nonnegative().default(0),
+  memory: memory.describe('limit that batches of training and scoring are chosen by, e.g. 4GB'),
   queryTokens: count.optional().describe('tokens of a query, special tokens not counted'),
   documentTokens: count.optional().describe('tokens of a document, special tokens not counted'),
   maxLength: count.optional().describe('tokens of a pair in all'),

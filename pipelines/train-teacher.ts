@@ -32,6 +32,7 @@ import { makePairBatch } from '../training/pairs.ts';
 import type { WeightedLoss } from '../training/step-graph.ts';
 import { train as trainLoop } from '../training/trainer.ts';
 import { computeOn } from './stages/compute.ts';
+import { batchMemory, trainedAtATime } from './stages/memory.ts';
 import { pairExamples } from './stages/pairs.ts';
 import { parseTeacherConfig, type TeacherConfig, type TeacherConfigInput } from './teacher-config.ts';
 
@@ -83,13 +84,18 @@ async function trainFrom(
   config: TeacherConfig,
   dataset: Dataset,
   started: number,
-  watch: Watch,
+  given: Watch,
 ): Promise<TeacherReport> {
   const folder = await readModelFolder(start);
   const tokenizer = await TextTokenizer.load(start);
   const model = await loadGraph(folder.model);
   checkVocabulary(model, tokenizer, start);
   if (!model.outputs.some((v) => v.name === 'logits')) addHead(model, folder.config, start, config.seed);
+  const note = (text: string): void =>
+    given.onProgress?.({ stage: 'train teacher', done: 0, total: 0, unit: 'steps', note: text });
+  const memory =
+    config.memory && (await batchMemory(config.memory, { serving: [start], training: start, dataset, tables: 0 }));
+  const watch = memory ? { ...given, memory } : given;
   const limits = {
     maxQuery: config.queryTokens,
     maxDocument: config.documentTokens,
@@ -108,7 +114,13 @@ async function trainFrom(
   const where = await computeOn(config);
   const onDevice = where.provider !== 'cpu';
   const longest = positionsOf(folder.config);
-  const drawing = { queries: perStep, candidates, groups, seed: config.seed, onDevice, longest };
+  const parts =
+    memory && !onDevice ? partsOf(perStep, candidates, await trainedAtATime(model, limits.maxLength, memory)) : 1;
+  if (parts > 1)
+    note(
+      `memory: the ${perStep * candidates} pairs of a step are read ${(perStep * candidates) / parts} at a time, with the same gradients`,
+    );
+  const drawing = { queries: perStep, candidates, parts, groups, seed: config.seed, onDevice, longest };
   const step = { model, losses: weightedLosses(config.losses), groups };
   const adamw = { weightDecay: config.train.weightDecay, clipNorm: config.train.clipNorm ?? undefined };
   const learner = onDevice
@@ -130,7 +142,7 @@ async function trainFrom(
     const trained = await trainLoop(
       learner,
       {
-        draw: (step) => makePairBatch(source, step, drawing),
+        draw: (number) => makePairBatch(source, number, drawing),
         ids: ({ exampleIds }) => exampleIds.map((e) => dataset.queries.ids[train.queries[e]]),
         *arrays({ targets, weights }) {
           yield ['targets', targets.data as Float32Array];
@@ -143,12 +155,17 @@ async function trainFrom(
         schedule: { learningRate, warmupSteps, totalSteps, finalShare: finalLearningRate },
         evaluateEvery: dev && (evaluateEvery ?? totalSteps),
         saveEvery: config.train.saveEvery,
+        accumulate: parts,
       },
       {
         ...watch,
         stage: 'train teacher',
         stateFolder,
-        key: { options: canonicalJson({ ...config, output: '' }), model: await hashFile(folder.model), ...data },
+        key: {
+          options: canonicalJson({ ...config, output: '', memory: '' }),
+          model: await hashFile(folder.model),
+          ...data,
+        },
         evaluate:
           dev &&
           (async (weights, step) => {
@@ -172,6 +189,13 @@ async function trainFrom(
     await learner.release();
     await rm(candidate, { recursive: true, force: true });
   }
+}
+
+/** Equal parts that a step is cut into so that the pairs of each fit: their mean gradient is then the step's. */
+function partsOf(queries: number, candidates: number, pairsAtATime: number): number {
+  let parts = 1;
+  while (parts < queries && (queries % parts || (queries / parts) * candidates > pairsAtATime)) parts++;
+  return parts;
 }
 
 /** Mean over the last steps. */

@@ -21,6 +21,8 @@ export interface PairBatchOptions {
   candidates: number;
   groups: number;
   seed: number;
+  /** Batches that a step is cut into, of as many queries each; 1 by default. */
+  parts?: number;
   /** Groups are filled up to few shapes: see shapedBatches. */
   onDevice?: boolean;
   /** Tokens that the model has positions for. */
@@ -33,12 +35,22 @@ export interface PairBatchOptions {
  */
 export const labelLogit = (relevant: boolean): number => (relevant ? 20 : -20);
 
-/** The batch of a step; the same step of the same seed is the same batch. */
-export function makePairBatch(source: PairSource, step: number, options: PairBatchOptions): PairBatch {
+/**
+ * A batch by its number, which is the step's where a step is one batch; the same number of the same seed is the same batch, and
+ * the parts of a step hold what the whole would.
+ */
+export function makePairBatch(source: PairSource, number: number, options: PairBatchOptions): PairBatch {
   const { examples } = source;
-  const chosen = stepExamples(examples.queries.length, options.queries, step, options.seed);
+  const { queries, parts = 1 } = options;
+  const step = Math.floor(number / parts);
+  const all = stepExamples(examples.queries.length, queries, step, options.seed);
   const random = Random.of(options.seed, `pairs ${step}`);
-  const drawn = chosen.map((e) => draw(examples.offsets[e], examples.offsets[e + 1], options.candidates, random));
+  const drawnOfAll = all.map((e) => draw(examples.offsets[e], examples.offsets[e + 1], options.candidates, random));
+  const from = ((number % parts) * queries) / parts;
+  const [chosen, drawn] = [all, drawnOfAll].map((of) => of.slice(from, from + queries / parts)) as [
+    number[],
+    number[][],
+  ];
   const B = chosen.length;
   const N = Math.max(...drawn.map((d) => d.length));
   const pairs = drawn.flatMap((candidates, b) =>
@@ -82,10 +94,13 @@ export function makePairBatch(source: PairSource, step: number, options: PairBat
 const blockOf = (
   rows: number,
   length: number,
-  { onDevice, longest, queries, candidates, groups }: PairBatchOptions,
+  { onDevice, longest, queries, parts = 1, candidates, groups }: PairBatchOptions,
 ): BlockSize =>
   onDevice
-    ? { rows: Math.max(rows, Math.ceil((queries * candidates) / groups)), length: deviceLength(length, longest) }
+    ? {
+        rows: Math.max(rows, Math.ceil((queries * candidates) / parts / groups)),
+        length: deviceLength(length, longest),
+      }
     : { rows, length: Math.max(1, length) };
 
 /** The first of a stretch of positions and others drawn without replacement. */

@@ -9,6 +9,7 @@ interface Options {
   fresh?: boolean;
   output: string;
   candidates?: string;
+  memory?: string;
   set: string[];
   json?: boolean;
 }
@@ -21,6 +22,7 @@ export const trainTeacher: Verb = ({ out, err, signal }) =>
     .option('--fresh', 'begin with random weights and a vocabulary of the data')
     .option('--output <dir>', 'folder of the trained model', 'runs/teacher')
     .option('--candidates <file>', "'query-id corpus-id score' lines to compare instead of what BM25 finds")
+    .option('--memory <size>', 'limit that batches are chosen by, e.g. 4GB')
     .option('--set <key=value>', 'any other option, e.g. train.steps=300; may be given again', collect, [])
     .option('--json', 'print the report as JSON')
     .addHelpText(

@@ -8,6 +8,7 @@ import { memorySize, sized } from '../../common/memory.ts';
 import type { Watch } from '../../common/progress.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { fuse } from '../../engine/graph/fuse.ts';
+import type { Graph } from '../../engine/graph/ir.ts';
 import { normalize } from '../../engine/graph/normalize.ts';
 import { searchBlock } from '../../evaluation/search.ts';
 import { keptBytes } from '../../students/activations.ts';
@@ -116,6 +117,14 @@ export async function withMemory(
 /** The way back holds more than the values it reads. */
 const BESIDE_KEPT = 1.5;
 
+/** Texts of so many tokens that fit into memory on the way forward and back; one at least. */
+export async function trainedAtATime(model: Graph, tokens: number, memory: number): Promise<number> {
+  const graph = model.clone();
+  normalize(graph, 'the model');
+  fuse(graph);
+  return Math.max(1, Math.floor(memory / (BESIDE_KEPT * (await keptBytes(graph))(1, tokens))));
+}
+
 /**
  * Texts that a training step may encode at a time; undefined where all of them fit or nothing limits it.
  * @param texts of a step
@@ -126,13 +135,12 @@ export async function stepChunk(
   texts: number,
 ): Promise<number | undefined> {
   if (watch.memory === undefined) return undefined;
-  const graph = student.graph.clone();
-  normalize(graph, 'the student');
-  fuse(graph);
-  const tokens = config.train.documentTokens ?? config.student.documentTokens;
-  const each = BESIDE_KEPT * (await keptBytes(graph))(1, tokens);
-  if (texts * each <= watch.memory) return undefined;
-  const chunk = Math.max(1, Math.floor(watch.memory / each));
+  const chunk = await trainedAtATime(
+    student.graph,
+    config.train.documentTokens ?? config.student.documentTokens,
+    watch.memory,
+  );
+  if (texts <= chunk) return undefined;
   note(
     `memory: the ${texts} texts of a step are encoded ${chunk} at a time, twice (GradCache), with the same gradients`,
   );

@@ -65,6 +65,27 @@ test('an encoder gets a head and a cross-encoder goes on', async () => {
   expect(second.loss).toBeLessThan(first.loss);
 });
 
+test('under a limit of memory the pairs of a step are read in parts, and a limit that leaves nothing is refused', async () => {
+  const cross = join(folder, 'teacher');
+  const heard = async (memory: string | undefined, queries: number): Promise<[string[], number]> => {
+    const notes: string[] = [];
+    const train = { ...options.train, queries, steps: 2, candidates: 8 };
+    const output = join(folder, `within-${memory}-${queries}`);
+    const given = { ...options, dev: null, train, output, model: cross, memory };
+    const { loss } = await trainTeacher(given, { onProgress: (p) => p.note && notes.push(p.note) });
+    return [notes, loss];
+  };
+  const [[within, loss], [, free]] = [await heard('345MB', 40), await heard(undefined, 40)];
+  expect(within).toEqual([
+    expect.stringMatching(
+      /^memory: the 320 pairs of a step are read (160|80|64|40|32|16|8) at a time, with the same gradients$/,
+    ),
+  ]);
+  expect(loss).toBeCloseTo(free, 4);
+  expect((await heard('8GB', 40))[0]).toEqual([]);
+  await expect(heard('100MB', 8)).rejects.toThrow(/a memory limit of 100 MB, where .* allow at least 3\d\d MB/);
+});
+
 test('mistakes are told before anything is trained', async () => {
   const refused = (more: object) => expect(trainTeacher({ ...options, ...more })).rejects;
   await refused({}).toThrow("a teacher starts from either 'model' or 'fresh'; give one of the two");

@@ -92,6 +92,19 @@ test('labels are learned', async () => {
   await graph.release();
 });
 
+test('the parts of a step have together the loss and the gradients of the whole', async () => {
+  const [whole, cut] = [new HostLearner(await create()), new HostLearner(await create())];
+  for (let k = 0; k < 3; k++) {
+    const parts = [2 * k, 2 * k + 1].map((number) => makePairBatch(source(), number, { ...options, parts: 2 }));
+    expect(parts.flatMap((p) => p.exampleIds)).toEqual(makePairBatch(source(), k, options).exampleIds);
+    const one = await whole.step([makePairBatch(source(), k, options)], k, 1e-3);
+    const other = await cut.step(parts, 2 * k, 1e-3);
+    expect(other.loss / one.loss).toBeCloseTo(1, 5);
+    expect(other.gradientNorm / one.gradientNorm).toBeCloseTo(1, 5);
+  }
+  await Promise.all([whole.release(), cut.release()]);
+});
+
 test('for a device pairs come in few shapes, and the update inside the graph is the update outside', async () => {
   const adamw = { weightDecay: 0.1, clipNorm: 1 };
   const host = new HostLearner(await create(), adamw);
