@@ -22,6 +22,7 @@ export { distill, type RunReport, type System } from './pipelines/distill.ts';
 export { type EvaluateOptions, type EvaluateReport, evaluate } from './pipelines/evaluate.ts';
 export { type ExportOptions, type ExportReport, exportCheckpoint } from './pipelines/export.ts';
 export { init } from './pipelines/init.ts';
+export { type RotateOptions, type RotateReport, rotate } from './pipelines/rotate.ts';
 export { type ScoreOptions, type ScoreReport, score } from './pipelines/score.ts';
 export { type TeacherConfig, type TeacherConfigInput, teacherSchema } from './pipelines/teacher-config.ts';
 export { type TeacherReport, trainTeacher } from './pipelines/train-teacher.ts';

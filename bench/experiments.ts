@@ -2,7 +2,7 @@
  * @file Runs the comparisons of bench/experiments.yaml, several at a time, each as a process of its own; what is done is not
  * done again.
  *
- *   npm run experiments -- [--only GROUP,...] [--variants WORD,...] [--seeds N,...] [--parallel N] [--threads N] [--seconds N]
+ *   npm run experiments -- [--only GROUP,...] [--variants NAME or part of one,...] [--seeds N,...] [--parallel N] [--threads N] [--seconds N]
  *   npm run experiments -- --table
  */
 import { spawn } from 'node:child_process';
@@ -69,7 +69,10 @@ async function runAll(): Promise<void> {
   const jobs = seeds.flatMap((seed) =>
     wanted.flatMap((group) =>
       Object.entries(experiments.groups[group].variants)
-        .filter(([variant]) => !words || words.some((w) => variant.includes(w)))
+        .filter(
+          ([variant], _, all) =>
+            words?.some((w) => (all.some(([name]) => name === w) ? variant === w : variant.includes(w))) ?? true,
+        )
         .map(([variant, sets]) => ({ group, variant, sets, seed })),
     ),
   );

@@ -85,7 +85,8 @@ export function completed(parsed: ParsedConfig, where: string): Config {
   if (train.spans && !embedder) refuse("'train.spans' needs an 'embedder'", 'add one, or remove it');
   if (train.spans && !losses.some((l) => l.kind === 'embedding-matching' && l.of !== 'documents'))
     refuse("'train.spans' are only seen by the loss 'embedding-matching'", 'add it, or remove them');
-  if (parsed.generate?.score && !teacher) refuse("'generate.score' needs a 'teacher'", 'add one, or remove it');
+  if (parsed.generate?.score && !teacher && !embedder)
+    refuse("'generate.score' needs a 'teacher' or an 'embedder'", 'add one, or remove it');
   if (parsed.train.epochs && parsed.train.steps) refuse("'train.epochs' and 'train.steps' are both given", 'keep one');
   const { refresh } = parsed.candidates;
   if (refresh && needs.has('teacher') && teacher?.kind === 'scores')

@@ -48,7 +48,9 @@ export const generate = z
     score: z
       .boolean()
       .default(false)
-      .describe('whether the teacher scores candidates of each, so that every loss without labels sees them too'),
+      .describe(
+        'whether candidates are found for each, scored where a loss asks for that, so that every loss without labels sees them too',
+      ),
   })
   .describe('queries made of the documents, for regions that the training queries leave sparse');
 

@@ -73,14 +73,18 @@ function served(graph: Graph, weights: Weights, pooling: Pooling): Graph {
       subject: 'a student pooled by maximum cannot carry a projection into its token vectors',
       remedy: 'use student.pooling mean or cls, or an embedder of the same width',
     });
-  const hidden = copy.outputs.find((v) => v.name === HIDDEN) ?? copy.outputs[0];
-  hidden.name = copy.freshName('before_projection');
-  const matrix = new Expr(copy, copy.constant(castFloat(projection, 'float32'), PROJECTION));
-  const out = new Expr(copy, hidden).matmul(matrix).value;
+  return mapped(copy, castFloat(projection, 'float32'), PROJECTION);
+}
+
+/** Puts a linear map behind a graph's token vectors, which are then its only output. @param matrix [from, to] */
+export function mapped(graph: Graph, matrix: Tensor<'float32'>, name: string): Graph {
+  const hidden = graph.outputs.find((v) => v.name === HIDDEN) ?? graph.outputs[0];
+  hidden.name = graph.freshName(`before_${name}`);
+  const out = new Expr(graph, hidden).matmul(new Expr(graph, graph.constant(matrix, name))).value;
   out.name = HIDDEN;
-  copy.outputs.splice(0, copy.outputs.length, out);
-  copy.prune();
-  return copy;
+  graph.outputs.splice(0, graph.outputs.length, out);
+  graph.prune();
+  return graph;
 }
 
 /** A copy of a graph with other weights, by the names of its constants. */

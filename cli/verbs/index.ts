@@ -8,6 +8,7 @@ import { evaluate } from './evaluate.ts';
 import { exportVerb } from './export.ts';
 import { init } from './init.ts';
 import { push } from './push.ts';
+import { rotateVerb } from './rotate.ts';
 import { run } from './run.ts';
 import { schema } from './schema.ts';
 import { score } from './score.ts';
@@ -22,6 +23,7 @@ export const verbs: readonly Verb[] = [
   evaluate,
   compare,
   exportVerb,
+  rotateVerb,
   push,
   score,
   worker,

@@ -1,0 +1,55 @@
+/** @file `distill rotate`: prefixes for a dual-encoder, by a rotation of its vectors. */
+import { Command } from 'commander';
+import { duration, progressReporter } from '../progress.ts';
+import type { Verb } from '../verb.ts';
+
+interface Options {
+  data: string;
+  output: string;
+  dimensions?: number[];
+  like?: string;
+  queryTokens?: number;
+  documentTokens?: number;
+  steps?: number;
+  seed?: number;
+  json?: boolean;
+}
+
+const widths = (value: string): number[] => value.split(',').map(Number);
+
+export const rotateVerb: Verb = ({ out, err, signal }) =>
+  new Command('rotate')
+    .description("turn a dual-encoder's vectors so that they can be cut short; whole vectors find what they found")
+    .argument('<model>', 'folder of a dual-encoder')
+    .requiredOption('--data <dir>', 'data set whose documents and training queries are looked at, not its judgements')
+    .requiredOption('--output <dir>', 'folder of the rotated model')
+    .option('--dimensions <n,...>', 'widths that are to serve; shares of the whole by default', widths)
+    .option('--like <dir>', 'use the rotation of this model, rotated before')
+    .option('--query-tokens <n>', 'tokens of a query that are read', Number)
+    .option('--document-tokens <n>', 'tokens of a document that are read', Number)
+    .option('--steps <n>', 'steps of training', Number)
+    .option('--seed <n>', 'of what is drawn', Number)
+    .option('--json', 'print the report as JSON')
+    .addHelpText(
+      'after',
+      '\nExample:\n  distill rotate models/large --data data/debian --dimensions 192,96,48 --output models/large-rotated',
+    )
+    .action(async (model: string, { json, ...options }: Options) => {
+      const { rotate } = await import('../../pipelines/rotate.ts');
+      const onProgress = progressReporter(err);
+      const report = await rotate({ model, ...options }, { onProgress, signal });
+      onProgress.end();
+      const table = report.prefixes?.map(
+        (p) => `${String(p.dimensions).padStart(10)}  ${p.before.toFixed(4)}  ${p.after.toFixed(4)}`,
+      );
+      out.write(
+        json
+          ? `${JSON.stringify(report)}\n`
+          : [
+              '',
+              ...(table ? ['dimensions  cut     rotated   nDCG@10 on dev', ...table, ''] : []),
+              `model       ${report.output}, ${duration(report.seconds)}`,
+              '',
+            ].join('\n'),
+      );
+    });

@@ -1,0 +1,186 @@
+/** @file Rotates a dual-encoder's vectors so that their prefixes are good embeddings: whole vectors find what they found. */
+import { createHash } from 'node:crypto';
+import { basename } from 'node:path';
+import { InputError } from '../common/errors.ts';
+import type { Watch } from '../common/progress.ts';
+import { type Dataset, judgedQueries, unjudgedQueries } from '../data/dataset.ts';
+import { openDataset } from '../data/open.ts';
+import type { RowOptions } from '../data/row-dataset.ts';
+import type { Graph } from '../engine/graph/ir.ts';
+import { encodeGraph, loadGraph } from '../engine/graph/proto.ts';
+import { castFloat, type Tensor } from '../engine/graph/tensor.ts';
+import { search } from '../evaluation/search.ts';
+import { writeCheckpoint } from '../students/checkpoint.ts';
+import { Encoder } from '../students/encoder.ts';
+import { readModelFolder } from '../students/folder.ts';
+import { mapped } from '../students/student.ts';
+import { ScoreCache } from '../teachers/cache.ts';
+import { dualEncoder } from '../teachers/dual-encoder.ts';
+import type { Embeddings } from '../teachers/teacher.ts';
+import { learnRotation, rotated } from '../training/rotation.ts';
+import { computeOn } from './stages/compute.ts';
+import { means, textsAt, toRun } from './stages/evaluate.ts';
+import { cutTo } from './stages/student-vectors.ts';
+import { defaultCache } from './stages/teachers.ts';
+import { VERSION } from './stages/version.ts';
+
+export interface RotateOptions {
+  /** Folder of a dual-encoder. */
+  model: string;
+  data: string;
+  /** How rows are read, where the data are not a BEIR folder. */
+  rows?: RowOptions;
+  output: string;
+  /** Widths of the prefixes; half, a third, a quarter, an eighth and a sixteenth of the vector by default. */
+  dimensions?: readonly number[];
+  /** A model that was rotated before, whose rotation is used as it is: for an encoder that shares its space. */
+  like?: string;
+  /** Whose queries are learned from; those that no split judges are too. Judgements are not read. */
+  split?: string;
+  /** What prefixes are measured with, where the data have it. */
+  dev?: string;
+  /** Tokens a query and a document. */
+  queryTokens?: number;
+  documentTokens?: number;
+  steps?: number;
+  seed?: number;
+  cache?: string;
+  provider?: 'auto' | 'cpu' | 'webgpu' | 'cuda';
+}
+
+export interface RotateReport {
+  /** The model folder written. */
+  output: string;
+  dimensions: number;
+  /** nDCG@10 on `dev` by width, widest first: of the vectors cut off as they were, and rotated. */
+  prefixes?: { dimensions: number; before: number; after: number }[];
+  seconds: number;
+}
+
+/** @throws InputError where the model, the data or a width does not fit */
+export async function rotate(options: RotateOptions, watch: Watch = {}): Promise<RotateReport> {
+  const started = performance.now();
+  const { model, output, like, dev = 'dev', seed = 0, steps } = options;
+  const dataset = await openDataset(options.data, options.rows);
+  const folder = await readModelFolder(model);
+  if (folder.pooling === 'max' || !folder.normalize)
+    throw new InputError({
+      code: 'rotate.model',
+      subject: `${model} ${folder.pooling === 'max' ? 'pools by maximum' : 'gives vectors that are not of unit length'}`,
+      expected: 'vectors of unit length, pooled by mean, by the first or by the last token',
+      remedy: 'a rotation of other vectors is not one of what they find; use another model',
+    });
+  const vectors = await embedAll(options, dataset, watch);
+  const { dimensions: D } = vectors.documents;
+  const dimensions = options.dimensions ?? SHARES.map((share) => Math.floor(D * share)).filter((d) => d > 0);
+  const R = like
+    ? await rotationOf(like, D)
+    : await learnRotation(vectors.queries, vectors.documents, { dimensions, steps, seed }, watch);
+
+  const graph = mapped(await loadGraph(folder.model), { dtype: 'float32', dims: [D, D], data: R }, ROTATION);
+  await write(options, graph, D);
+  const prefixes = vectors.dev && (await byWidth(dataset, dev, vectors.dev, vectors.documents, R, dimensions, watch));
+  return { output, dimensions: D, prefixes, seconds: (performance.now() - started) / 1000 };
+}
+
+/** The name of the matrix in the graph: by it an earlier rotation is found. */
+const ROTATION = 'rotation';
+const SHARES = [1 / 2, 1 / 3, 1 / 4, 1 / 8, 1 / 16];
+
+/** What the model makes of the documents, of the queries that are learned from, and of those that prefixes are measured with. */
+async function embedAll(
+  { model, split = 'train', dev = 'dev', queryTokens, documentTokens, cache: path, provider = 'auto' }: RotateOptions,
+  dataset: Dataset,
+  watch: Watch,
+): Promise<{ documents: Embeddings; queries: Embeddings; dev?: Embeddings }> {
+  const cache = await ScoreCache.open(path ?? defaultCache());
+  const session = await computeOn({ train: { provider, threads: undefined } });
+  const encoder = await dualEncoder(model, { queryTokens, documentTokens, session });
+  try {
+    const { embed } = cache.wrap(encoder);
+    if (!embed) throw new Error('a dual-encoder embeds');
+    const queries = [...judgedQueries(dataset, split), ...unjudgedQueries(dataset)];
+    return {
+      documents: await embed(dataset.documents, 'document', watch),
+      queries: await embed(textsAt(dataset, queries), 'query', watch),
+      dev: dataset.splits.includes(dev)
+        ? await embed(textsAt(dataset, judgedQueries(dataset, dev)), 'query', watch)
+        : undefined,
+    };
+  } finally {
+    await encoder.dispose();
+    await cache.close();
+  }
+}
+
+/** The rotation that stands behind a model's token vectors. */
+async function rotationOf(model: string, D: number): Promise<Float32Array> {
+  const graph = await loadGraph((await readModelFolder(model)).model);
+  const found = graph.constants.find((v) => v.name === ROTATION)?.constant as Tensor | undefined;
+  if (found?.dims.length !== 2 || found.dims[0] !== D || found.dims[1] !== D)
+    throw new InputError({
+      code: 'rotate.no-rotation',
+      subject: `${model} has no rotation of ${D} dimensions`,
+      remedy: "name a folder that 'distill rotate' wrote, of a model with vectors of the same width",
+    });
+  return castFloat(found, 'float32').data;
+}
+
+async function write(options: RotateOptions, graph: Graph, dimensions: number): Promise<void> {
+  const { model, output, data } = options;
+  const folder = await readModelFolder(model);
+  const bytes = encodeGraph(graph);
+  const encoder = await Encoder.load(model);
+  const { maxLength } = encoder;
+  await encoder.dispose();
+  await writeCheckpoint(output, {
+    model: bytes,
+    tokenizerFrom: folder.folder,
+    config: folder.config,
+    pooling: folder.pooling,
+    normalize: folder.normalize,
+    dimensions,
+    maxLength,
+    provenance: {
+      version: VERSION,
+      made: 'distill rotate',
+      options: { ...options, output: undefined },
+      model: createHash('sha256').update(bytes).digest('hex'),
+    },
+    card: `# ${basename(model)}, rotated
+
+The vectors of \`${basename(model)}\` times an orthogonal matrix, learned on \`${basename(data)}\` so that their prefixes rank
+documents as whole vectors do. Whole vectors have the dot products that they had. Cut queries and documents to the same width
+and scale both to unit length again.
+`,
+  });
+}
+
+/** nDCG@10 of whole vectors and prefixes, as they were and rotated. */
+async function byWidth(
+  dataset: Dataset,
+  split: string,
+  queries: Embeddings,
+  documents: Embeddings,
+  R: Float32Array,
+  widths: readonly number[],
+  watch: Watch,
+): Promise<NonNullable<RotateReport['prefixes']>> {
+  const { dimensions: D } = queries;
+  const judged = judgedQueries(dataset, split);
+  const measure = async (q: Embeddings, d: Embeddings, width: number): Promise<number> => {
+    const hits = await search(cutTo(width, q), cutTo(width, d), width, 10, watch);
+    return means(toRun(dataset, judged, hits), dataset, split, [METRIC])[METRIC];
+  };
+  const turned = [await rotated(queries, R), await rotated(documents, R)] as const;
+  const rows: NonNullable<RotateReport['prefixes']> = [];
+  for (const width of [D, ...[...widths].sort((a, b) => b - a)])
+    rows.push({
+      dimensions: width,
+      before: await measure(queries, documents, width),
+      after: await measure(...turned, width),
+    });
+  return rows;
+}
+
+const METRIC = 'ndcg@10';

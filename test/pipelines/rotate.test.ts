@@ -1,0 +1,83 @@
+import { cpSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { distill } from '../../pipelines/distill.ts';
+import { rotate } from '../../pipelines/rotate.ts';
+import { Encoder } from '../../students/encoder.ts';
+import { makeWorld, type World } from './world.ts';
+
+let world: World;
+let rotated: string;
+
+beforeAll(async () => {
+  world = await makeWorld();
+  rotated = join(world.folder, 'rotated');
+});
+afterAll(() => rmSync(world.folder, { recursive: true, force: true }));
+
+const options = (output: string) => ({
+  model: world.dualEncoder,
+  data: world.data,
+  output,
+  dimensions: [16, 8],
+  steps: 60,
+  cache: join(world.folder, 'cache'),
+  provider: 'cpu' as const,
+});
+const embed = async (folder: string): Promise<Float32Array> => {
+  const encoder = await Encoder.load(folder);
+  try {
+    return await encoder.encode(['red lamp from the attic', 'a piano', 'blue'], {});
+  } finally {
+    await encoder.dispose();
+  }
+};
+const dots = (v: Float32Array): number[] =>
+  [0, 1, 2].flatMap((a) =>
+    [0, 1, 2].map((b) => v.slice(a * 32, a * 32 + 32).reduce((s, x, k) => s + x * v[b * 32 + k], 0)),
+  );
+
+test('a rotated model has its dot products, other vectors, and figures of its prefixes', async () => {
+  const report = await rotate(options(rotated));
+  expect(report.dimensions).toBe(32);
+  expect(report.prefixes?.map((p) => p.dimensions)).toEqual([32, 16, 8]);
+  expect(report.prefixes?.[0].after).toBeCloseTo(report.prefixes?.[0].before as number, 6);
+  const [before, after] = [await embed(world.dualEncoder), await embed(rotated)];
+  for (const [i, d] of dots(after).entries()) expect(d).toBeCloseTo(dots(before)[i], 4);
+  expect(Math.max(...after.map((x, i) => Math.abs(x - before[i])))).toBeGreaterThan(0.05);
+});
+
+test('a rotation is taken over from a model that has one, and only from such', async () => {
+  const again = join(world.folder, 'again');
+  await rotate({ ...options(again), like: rotated });
+  expect([...(await embed(again))]).toEqual([...(await embed(rotated))]);
+  const refused = rotate({ ...options(join(world.folder, 'none')), like: world.dualEncoder });
+  await expect(refused).rejects.toMatchObject({ code: 'rotate.no-rotation' });
+});
+
+test('a student begins in the rotated space, and its vectors are compared there', async () => {
+  const report = await distill({
+    pipeline: 'inherit-documents',
+    output: join(world.folder, 'run'),
+    data: { path: world.data },
+    embedder: { model: rotated },
+    student: { model: rotated },
+    losses: [{ kind: 'embedding-matching', of: 'queries' }],
+    train: { steps: 1, queries: 8, candidates: 2, learningRate: 1e-9, provider: 'cpu' },
+    matryoshka: { dimensions: [32, 8] },
+    evaluate: { bm25: false },
+    cache: join(world.folder, 'cache'),
+  });
+  const value = (name: string) => report.systems.find((s) => s.name === name)?.metrics['ndcg@10'] as number;
+  expect(value('student')).toBeCloseTo(value('embedder'), 6);
+  expect(report.matryoshka?.map((m) => m.dimensions)).toEqual([32, 8]);
+});
+
+test('vectors that are not of unit length are refused', async () => {
+  const folder = join(world.folder, 'long');
+  cpSync(world.dualEncoder, folder, { recursive: true });
+  writeFileSync(join(folder, 'modules.json'), JSON.stringify([{ type: 'sentence_transformers.models.Transformer' }]));
+  await expect(rotate({ ...options(join(world.folder, 'out')), model: folder })).rejects.toMatchObject({
+    code: 'rotate.model',
+  });
+});

@@ -1,0 +1,67 @@
+import { expect, test } from 'vitest';
+import { Random } from '../../common/random.ts';
+import { search } from '../../evaluation/search.ts';
+import { prefix } from '../../pipelines/stages/student-vectors.ts';
+import type { Embeddings } from '../../teachers/teacher.ts';
+import { learnRotation, rotated } from '../../training/rotation.ts';
+
+const [D, WIDTH] = [16, 4];
+
+/** Vectors of few directions, mixed so that each component holds a little of all; queries lie near documents. */
+function space(): { queries: Embeddings; documents: Embeddings } {
+  const random = Random.of(3, 'space');
+  const directions = Array.from({ length: WIDTH }, () => Array.from({ length: D }, () => random.normal()));
+  const unit = (v: number[]): number[] => {
+    const norm = Math.hypot(...v);
+    return v.map((x) => x / norm);
+  };
+  const drawn = (): number[] => directions.map(() => random.normal());
+  const vector = (mix: number[], noise: number): number[] =>
+    unit(
+      Array.from({ length: D }, (_, k) => mix.reduce((s, m, i) => s + m * directions[i][k], noise * random.normal())),
+    );
+  const mixes = Array.from({ length: 200 }, drawn);
+  const table = (rows: number[][]): Embeddings => ({ dimensions: D, data: Float32Array.from(rows.flat()) });
+  return {
+    documents: table(mixes.map((m) => vector(m, 0.3))),
+    queries: table(mixes.slice(0, 100).map((m) => vector(m, 0.3))),
+  };
+}
+
+/** The share of queries whose best document by whole vectors is the best by prefixes. */
+async function kept(q: Embeddings, d: Embeddings, whole: { indices: Int32Array }): Promise<number> {
+  const cut = await search(prefix(q.data, D, WIDTH), prefix(d.data, D, WIDTH), WIDTH, 1);
+  return whole.indices.filter((v, i) => v === cut.indices[i]).length / whole.indices.length;
+}
+
+test('prefixes find what whole vectors find, and whole vectors find what they found', async () => {
+  const { queries, documents } = space();
+  const R = await learnRotation(queries, documents, { dimensions: [WIDTH], steps: 150, queries: 32, documents: 100 });
+  for (let a = 0; a < D; a++)
+    for (let b = 0; b < D; b++) {
+      let dot = 0;
+      for (let k = 0; k < D; k++) dot += R[k * D + a] * R[k * D + b];
+      expect(dot).toBeCloseTo(a === b ? 1 : 0, 5);
+    }
+  const [q, d] = [await rotated(queries, R), await rotated(documents, R)];
+  const before = await search(queries.data, documents.data, D, 1);
+  const after = await search(q.data, d.data, D, 1);
+  for (const [i, s] of after.scores.entries()) expect(s).toBeCloseTo(before.scores[i], 5);
+  const [cut, turned] = [await kept(queries, documents, before), await kept(q, d, before)];
+  expect(turned).toBeGreaterThan(cut + 0.2);
+});
+
+test('the same seed learns the same matrix', async () => {
+  const { queries, documents } = space();
+  const options = { dimensions: [4], steps: 5, queries: 16, documents: 80 };
+  const [a, b, c] = await Promise.all([0, 0, 1].map((seed) => learnRotation(queries, documents, { ...options, seed })));
+  expect([...a]).toEqual([...b]);
+  expect([...a]).not.toEqual([...c]);
+});
+
+test('a width that is not below the whole is refused', async () => {
+  const { queries, documents } = space();
+  await expect(learnRotation(queries, documents, { dimensions: [D] })).rejects.toMatchObject({
+    code: 'rotation.dimensions',
+  });
+});

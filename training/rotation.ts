@@ -1,0 +1,203 @@
+/** @file A rotation of a space of embeddings after which prefixes say what whole vectors say: Matryoshka without an encoder. */
+import { InputError } from '../common/errors.ts';
+import type { Watch } from '../common/progress.ts';
+import { Random } from '../common/random.ts';
+import { differentiate } from '../engine/differentiate.ts';
+import { constant, Expr } from '../engine/expressions/expr.ts';
+import { Graph } from '../engine/graph/ir.ts';
+import { type Tensor, tensor } from '../engine/graph/tensor.ts';
+import { Session } from '../engine/runtime/session.ts';
+import { search } from '../evaluation/search.ts';
+import { inBatchKL } from '../losses/in-batch-kl.ts';
+import type { LossInputs } from '../losses/loss.ts';
+import { matryoshka } from '../losses/matryoshka.ts';
+import type { Embeddings } from '../teachers/teacher.ts';
+import { AdamW } from './adamw.ts';
+import type { Parameter } from './plan.ts';
+import { learningRateAt } from './schedule.ts';
+
+export interface RotationOptions {
+  /** Widths whose prefixes are to be good, each below the whole. */
+  dimensions: readonly number[];
+  steps?: number;
+  /** Queries a step. */
+  queries?: number;
+  /** Documents a step: the queries' nearest, the others drawn. */
+  documents?: number;
+  learningRate?: number;
+  /** Divides dot products on both sides: 0.05 for cosines. */
+  temperature?: number;
+  seed?: number;
+}
+
+/**
+ * An orthogonal matrix R for which the prefixes of q R and d R, scaled to unit length, rank documents as q and d do:
+ *
+ *     minimise  sum_m mean_q KL( softmax(q P^T / T) || softmax((q R)[:m] (P R)[:m]^T / T) )
+ *
+ * over steps' queries and documents. Whole vectors lose nothing, since (q R) . (d R) = q . d. An optimizer's step leaves the
+ * orthogonal matrices; the next one starts from the nearest of them, found by Newton and Schulz's iteration
+ * X <- X (3 I - X^T X) / 2, which is differentiated through like everything else.
+ *
+ * @param queries [n, D] unit vectors, in the space of the documents
+ * @param documents [m, D] unit vectors
+ * @returns R [D, D] row-major; vectors are rows and are multiplied from the left
+ * @throws InputError where a width is not below D, or there is nothing to learn from
+ * @source the prefixes of Kusupati et al., NeurIPS 2022 (arXiv 2205.13147); the rotation is our choice
+ */
+export async function learnRotation(
+  queries: Embeddings,
+  documents: Embeddings,
+  options: RotationOptions,
+  watch: Watch = {},
+): Promise<Float32Array> {
+  const { dimensions, steps = 600, learningRate = 2e-3, temperature = 0.05, seed = 0 } = options;
+  const { dimensions: D } = queries;
+  const [n, m] = [queries.data.length / D, documents.data.length / D];
+  if (!dimensions.length || dimensions.some((d) => !Number.isInteger(d) || d < 1 || d >= D))
+    throw new InputError({
+      code: 'rotation.dimensions',
+      subject: `prefixes of [${dimensions}] dimensions, of vectors of ${D}`,
+      expected: `whole numbers from 1 to ${D - 1}`,
+      remedy: 'e.g. dimensions: [192, 96, 48] for vectors of 384',
+    });
+  if (!n || !m)
+    throw new InputError({
+      code: 'rotation.nothing-to-learn',
+      subject: `a rotation of ${n} queries and ${m} documents`,
+      remedy: 'name data with queries and documents',
+    });
+  const perStep = Math.min(options.queries ?? 128, n);
+  const drawn = options.documents ?? 2048;
+
+  const { graph, gradient } = await rotationGraph(D, dimensions, temperature);
+  const session = await Session.load(graph, {}, 'the training of a rotation');
+  const parameter: Parameter = {
+    name: ROTATION,
+    dims: [D, D],
+    data: identity(D),
+    gradient: new Float32Array(D * D),
+  };
+  const optimizer = new AdamW([parameter], { weightDecay: 0 });
+  const schedule = { learningRate, warmupSteps: 0, totalSteps: steps, finalShare: 0 };
+  const random = Random.of(seed, 'rotation');
+  const order = random.shuffle(upTo(n)).subarray(0, steps * perStep);
+  // Of a large corpus a part is enough, and is searched in seconds.
+  const some =
+    m > MOST_DOCUMENTS ? gathered(documents, random.shuffle(upTo(m)).subarray(0, MOST_DOCUMENTS)) : undefined;
+  const corpus = some ? { dimensions: D, data: some.data as Float32Array } : documents;
+  const searched = corpus.data.length / D;
+  const k = Math.min(NEAREST, searched);
+  try {
+    const near = await search(gathered(queries, order).data as Float32Array, corpus.data, D, k, watch);
+    for (let step = 0; step < steps; step++) {
+      watch.signal?.throwIfAborted();
+      const places = Array.from({ length: perStep }, (_, i) => (step * perStep + i) % order.length);
+      const close = places.flatMap((p) => [...near.indices.subarray(p * k, (p + 1) * k)]);
+      const others = Array.from({ length: Math.max(0, drawn - close.length) }, () => random.integer(searched));
+      const results = await session.run({
+        queries: gathered(
+          queries,
+          places.map((p) => order[p]),
+        ),
+        documents: gathered(corpus, [...close, ...others]),
+        [ROTATION]: tensor('float32', [D, D], parameter.data),
+      });
+      parameter.gradient?.set(results[gradient].data as Float32Array);
+      parameter.data.set(results.nearest.data as Float32Array);
+      optimizer.step(learningRateAt(step, schedule));
+      const total = Number(results.loss.data[0]);
+      watch.onProgress?.({ stage: 'rotate', done: step + 1, total: steps, unit: 'steps', loss: total });
+    }
+  } finally {
+    await session.release();
+  }
+  return nearestOrthogonal(parameter.data, D);
+}
+
+/** Each row of a table times R. */
+export async function rotated({ dimensions: D, data }: Embeddings, R: Float32Array): Promise<Embeddings> {
+  const graph = new Graph(20);
+  const rows = new Expr(graph, graph.input('rows', 'float32', ['n', D]));
+  graph.output(rows.matmul(new Expr(graph, graph.input(ROTATION, 'float32', [D, D]))).value, 'rotated');
+  const session = await Session.load(graph);
+  try {
+    const found = await session.run({
+      rows: tensor('float32', [data.length / D, D], data),
+      [ROTATION]: tensor('float32', [D, D], R),
+    });
+    return { dimensions: D, data: found.rotated.data as Float32Array };
+  } finally {
+    await session.release();
+  }
+}
+
+const ROTATION = 'rotation';
+/** Documents near each query of a step. */
+const NEAREST = 4;
+const MOST_DOCUMENTS = 65_536;
+/** Iterations a step: one step takes singular values some hundredths from 1, and each iteration squares what is missing. */
+const ITERATIONS = 3;
+
+async function rotationGraph(
+  D: number,
+  dimensions: readonly number[],
+  temperature: number,
+): Promise<{ graph: Graph; gradient: string }> {
+  const graph = new Graph(20);
+  const given = (name: string, dims: (number | string)[]): Expr => new Expr(graph, graph.input(name, 'float32', dims));
+  const teacherQueries = given('queries', ['queries', D]);
+  const teacherDocuments = given('documents', ['documents', D]);
+  const raw = given(ROTATION, [D, D]);
+  const eye = constant(graph, 'float32', [D, D], identity(D));
+  let R = raw;
+  for (let i = 0; i < ITERATIONS; i++) R = R.matmul(eye.mul(1.5).sub(R.transpose(1, 0).matmul(R).mul(0.5)));
+  const loss = matryoshka(inBatchKL({ temperature, teacherScores: 'embeddings' }), { dimensions })
+    .perQuery({
+      teacherQueries,
+      teacherDocuments,
+      queries: teacherQueries.matmul(R),
+      documents: teacherDocuments.matmul(R),
+    } as LossInputs)
+    .mean([0])
+    .mul(1 / temperature ** 2);
+  graph.output(loss.value, 'loss');
+  graph.output(R.value, 'nearest');
+  const { gradients } = await differentiate(graph, [loss.value], [raw.value]);
+  return { graph, gradient: gradients[ROTATION] };
+}
+
+/** The orthogonal matrix nearest to X, in double precision, for an X whose singular values lie in (0, sqrt 3). */
+function nearestOrthogonal(from: Float32Array, D: number): Float32Array {
+  let X = Float64Array.from(from);
+  for (let i = 0; i < 20; i++) {
+    const gram = new Float64Array(D * D);
+    for (let r = 0; r < D; r++)
+      for (let a = 0; a < D; a++) for (let b = 0; b < D; b++) gram[a * D + b] += X[r * D + a] * X[r * D + b];
+    let off = 0;
+    for (let k = 0; k < D * D; k++) off = Math.max(off, Math.abs(gram[k] - (k % (D + 1) ? 0 : 1)));
+    if (off < 1e-9) break;
+    const next = new Float64Array(D * D);
+    for (let r = 0; r < D; r++)
+      for (let k = 0; k < D; k++) {
+        const x = X[r * D + k];
+        for (let c = 0; c < D; c++) next[r * D + c] += x * ((k === c ? 1.5 : 0) - 0.5 * gram[k * D + c]);
+      }
+    X = next;
+  }
+  return Float32Array.from(X);
+}
+
+function identity(D: number): Float32Array {
+  const data = new Float32Array(D * D);
+  for (let i = 0; i < D; i++) data[i * (D + 1)] = 1;
+  return data;
+}
+
+const upTo = (n: number): Int32Array => Int32Array.from({ length: n }, (_, i) => i);
+
+function gathered({ dimensions: D, data }: Embeddings, rows: ArrayLike<number>): Tensor<'float32'> {
+  const out = new Float32Array(rows.length * D);
+  for (let i = 0; i < rows.length; i++) out.set(data.subarray(rows[i] * D, (rows[i] + 1) * D), i * D);
+  return tensor('float32', [rows.length, D], out);
+}
