@@ -105,6 +105,7 @@ const microsoft: Readonly<Record<string, Expansion>> = {
 
 const standard: Readonly<Record<string, Expansion>> = {
   Attention: (p) => [attention(p)],
+  Conv: (p) => [convolution(p)],
   LpNormalization: (p) => {
     const [x, axes] = [p.input(0), p.ints(p.node.int('axis', -1))];
     return [p.op('Div', [x, p.op(p.node.int('p', 2) === 1 ? 'ReduceL1' : 'ReduceL2', [x, axes], { keepdims: 1 })])];
@@ -164,6 +165,52 @@ function rootMeanSquare(p: Place, x: Value, scale: Input, axis: number): Value {
   const root = p.op('Sqrt', [p.op('Add', [square, p.number(p.node.float('epsilon', 1e-5))])]);
   const normal = p.op('Div', [x, root]);
   return scale ? p.op('Mul', [normal, scale]) : normal;
+}
+
+/**
+ * A convolution as products with one tap of the kernel after the other, each over the slice of the input that it meets.
+ * W [M, C / G, K..], x [N, C, S..].
+ */
+function convolution(p: Place): Value {
+  const [given, kernel, bias] = [p.input(0) as Value, p.input(1) as Value, p.input(2)];
+  const dims = kernel.dims ?? [];
+  if (!dims.length || !dims.every((d) => typeof d === 'number')) throw p.refuse('has a kernel whose size is not known');
+  const [outputs, within, ...sizes] = dims as number[];
+  const rank = sizes.length;
+  const spatial = sizes.map((_, i) => i + 2);
+  const every = (value: number): number[] => sizes.map(() => value);
+  const [strides, dilations] = ['strides', 'dilations'].map((name) => p.node.ints(name) ?? every(1));
+  if (!['NOTSET', 'VALID'].includes(p.node.string('auto_pad', 'NOTSET'))) throw p.refuse('pads by itself');
+  const pads = p.node.ints('pads') ?? [...every(0), ...every(0)];
+  const padding = [0, 0, ...pads.slice(0, rank), 0, 0, ...pads.slice(rank)];
+  const x = pads.some(Boolean) ? p.op('Pad', [given, p.ints(...padding)]) : given;
+  const groups = p.node.int('group', 1);
+  const one = within === 1 && outputs === groups; // each channel by itself
+  const taps = sizes.reduce((a, b) => a * b, 1);
+  // [K, G, M / G, C / G], or [K, M, 1..] where each channel stands alone
+  const perTap = p.op('Transpose', [p.op('Reshape', [kernel, p.ints(groups, outputs / groups, within, taps)])], {
+    perm: [3, 0, 1, 2],
+  });
+  const shaped = one ? p.op('Reshape', [perTap, p.ints(taps, outputs, ...every(1))]) : perTap;
+  const weights = taps === 1 ? [shaped] : p.ops('Split', [shaped], taps, { axis: 0, num_outputs: taps });
+  let met = x;
+  const parts = weights.map((weight, tap) => {
+    const at = sizes.map((size, i) => Math.floor(tap / sizes.slice(i + 1).reduce((a, b) => a * b, 1)) % size);
+    const starts = at.map((k, i) => k * dilations[i]);
+    const ends = at.map((k, i) => (k - sizes[i] + 1) * dilations[i] || Number.MAX_SAFE_INTEGER);
+    if (taps > 1 || strides.some((s) => s > 1))
+      met = p.op('Slice', [x, p.ints(...starts), p.ints(...ends), p.ints(...spatial), p.ints(...strides)]);
+    return one
+      ? p.op('Mul', [met, weight])
+      : p.op('MatMul', [weight, p.op('Reshape', [met, p.ints(0, groups, within, -1)])]);
+  });
+  let sum = parts.reduce((a, b) => p.op('Add', [a, b]));
+  if (!one) {
+    const shape = p.op('Shape', [met]);
+    const [texts, rest] = [p.ints(0), p.ints(...spatial)].map((places) => p.op('Gather', [shape, places]));
+    sum = p.op('Reshape', [sum, p.op('Concat', [texts, p.ints(outputs), rest], { axis: 0 })]);
+  }
+  return bias ? p.op('Add', [sum, p.op('Reshape', [bias, p.ints(outputs, ...every(1))])]) : sum;
 }
 
 /** Words, positions and types looked up, added and normalised; the mask's row sums. */

@@ -9,7 +9,8 @@ export interface Layer {
   output: Value;
 }
 
-const attention = new Set(['Softmax', 'Attention', 'MultiHeadAttention', 'GroupQueryAttention']);
+/** What lets tokens see each other; a Fourier transform does in FNet. */
+const attention = new Set(['Softmax', 'Attention', 'MultiHeadAttention', 'GroupQueryAttention', 'DFT']);
 /** Operators whose output says something about a tensor's shape alone. */
 const shapeOnly = new Set(['Shape', 'Size', 'ConstantOfShape']);
 
@@ -91,7 +92,7 @@ function tokenEmbedding(graph: Graph): Value {
   for (const node of graph.nodes) {
     const [table, indices] = node.inputs;
     // A Where puts one id in another's place, as exports for transformers.js do with the closing token.
-    if (['Cast', 'Identity', 'Where'].includes(node.op) && node.inputs.some((v) => v && ids.has(v)))
+    if (['Cast', 'Identity', 'Where', 'Reshape'].includes(node.op) && node.inputs.some((v) => v && ids.has(v)))
       ids.add(node.outputs[0]);
     if (node.op === 'Gather' && indices && ids.has(indices) && (table?.constant?.dims.length === 2 || table?.producer))
       return node.outputs[0];
