@@ -34,9 +34,13 @@ export function findLayers(graph: Graph): Layer[] {
     });
   // How far after its attention a layer's last cut point lies: all layers but the last tell.
   const tail = segments.length > 1 ? segments[1] - segments[0] - 1 : cuts.length - 2 - segments[0];
+  // Where the last one is shorter, its end was cancelled by what follows it, as a transposition by the one back: then
+  // all layers begin and end before that, so that each gives the next what the last gives.
+  const lost = Math.max(0, segments[segments.length - 1] + 1 + tail - (cuts.length - 1));
+  const shift = lost <= Math.min(tail, segments[0]) ? lost : 0;
   return segments.map((at, i) => {
-    const end = i + 1 < segments.length ? segments[i + 1] : Math.min(at + 1 + tail, cuts.length - 1);
-    return { input: cuts[at], output: cuts[end] };
+    const end = i + 1 < segments.length ? segments[i + 1] - shift : Math.min(at + 1 + tail - shift, cuts.length - 1);
+    return { input: cuts[at - shift], output: cuts[end] };
   });
 }
 
