@@ -322,18 +322,25 @@ function attention(p: Place): Value {
 function rotary(p: Place, cos: Input, sin: Input, positions: Input, count: number): Value {
   const x = p.input(0) as Value;
   const half = cos?.dims?.[cos.dims.length - 1];
+  const turning = p.node.int('rotary_embedding_dim', 0); // 0: the whole head
   if (p.node.int('interleaved', 0)) throw p.refuse('interleaves its halves');
-  if (typeof half !== 'number' || ![0, 2 * half].includes(p.node.int('rotary_embedding_dim', 0)))
-    throw p.refuse('rotates a part of each head');
-  const rank = x.dims?.length ?? (count ? 3 : 4);
   if (positions?.dims?.length === 1) throw p.refuse('takes one position for all texts');
+  // PyTorch's exporter states the number of heads beside four dimensions too.
+  if (!x.dims && count && !p.node.domain) throw p.refuse('has an input whose dimensions are not known');
+  const rank = x.dims?.length ?? (count ? 3 : 4);
+  if (rank === 3 && !count && (typeof half !== 'number' || turning)) throw p.refuse('has heads of a width not known');
   const at = (table: Input): Value =>
     p.op('Unsqueeze', [positions ? p.op('Gather', [table, positions]) : table, p.ints(rank === 3 ? 2 : 1)]);
-  const split = rank === 3 ? p.op('Reshape', [x, p.ints(0, 0, -1, 2 * half)]) : x;
-  const [a, b] = p.ops('Split', [split, p.ints(half, half)], 2, { axis: -1 });
+  const shape = count ? [0, 0, count, -1] : [0, 0, -1, 2 * (half as number)];
+  const heads = rank === 3 ? p.op('Reshape', [x, p.ints(...shape)]) : x;
+  const part = (from: number, to: number): Value =>
+    p.op('Slice', [heads, p.ints(from), p.ints(to), p.ints(-1), p.ints(1)]);
+  const partly = turning !== 0 && heads.dims?.[3] !== turning;
+  const [a, b] = p.ops('Split', [partly ? part(0, turning) : heads], 2, { axis: -1, num_outputs: 2 });
   const [c, s] = [at(cos), at(sin)];
   const low = p.op('Sub', [p.op('Mul', [a, c]), p.op('Mul', [b, s])]);
   const high = p.op('Add', [p.op('Mul', [b, c]), p.op('Mul', [a, s])]);
-  const turned = p.op('Concat', [low, high], { axis: -1 });
+  const still = partly ? [part(turning, Number.MAX_SAFE_INTEGER)] : [];
+  const turned = p.op('Concat', [low, high, ...still], { axis: -1 });
   return rank === 3 ? p.op('Reshape', [turned, p.ints(0, 0, -1)]) : turned;
 }

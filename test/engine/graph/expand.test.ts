@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { Random } from '../../../common/random.ts';
 import { type AttributeInput, Graph } from '../../../engine/graph/ir.ts';
 import { normalize } from '../../../engine/graph/normalize.ts';
-import { sizeOf, tensor } from '../../../engine/graph/tensor.ts';
+import { sizeOf, type Tensor, tensor } from '../../../engine/graph/tensor.ts';
 import { Session } from '../../../engine/runtime/session.ts';
 
 /** Input, kernel, attributes; every kernel's products are compared with ONNX Runtime's own convolution. */
@@ -32,17 +32,49 @@ test.each(convolutions)(
     graph.output(graph.add('Conv', [input, ...weights], attributes), 'y');
     const expanded = normalize(graph.clone());
     expect(expanded.nodes.map((n) => n.op)).not.toContain('Conv');
-    const feeds = { x: draw(x) };
-    const [expected, got] = await Promise.all(
-      [graph, expanded].map(async (g) => {
-        const session = await Session.load(g, { threads: 1 });
-        const { y } = await session.run(feeds);
-        await session.release();
-        return y;
-      }),
-    );
-    expect(got.dims).toEqual(expected.dims);
-    const [a, b] = [got.data as Float32Array, expected.data as Float32Array];
-    expect(Math.max(...a.map((v, i) => Math.abs(v - b[i])))).toBeLessThan(1e-6);
+    await agree(graph, expanded, { x: draw(x) });
   },
 );
+
+/** Dimensions of x, of the tables of angles, attributes; heads are four of eight numbers. */
+const rotations: [x: number[], half: number, attributes: Record<string, AttributeInput>][] = [
+  [[2, 4, 5, 8], 4, { num_heads: 4 }],
+  [[2, 4, 5, 8], 4, {}],
+  [[2, 5, 32], 4, { num_heads: 4 }],
+  [[2, 4, 5, 8], 2, { rotary_embedding_dim: 4 }],
+  [[2, 5, 32], 2, { num_heads: 4, rotary_embedding_dim: 4 }],
+  [[2, 4, 5, 8], 4, { rotary_embedding_dim: 8 }],
+];
+
+test.each(rotations)('a rotation of %j by %i angles, %j, equals its products', async (dims, half, attributes) => {
+  const random = Random.of(5, 'rotation');
+  const draw = (of: number[]) =>
+    tensor(
+      'float32',
+      of,
+      Array.from({ length: sizeOf(of) }, () => random.uniform() - 0.5),
+    );
+  const graph = new Graph(23);
+  const x = graph.input('x', 'float32', dims);
+  const angles = graph.input('angles', 'float32', ['rows', 'length', 'half']);
+  // Tables that are computed have no dimensions in the file.
+  const tables = [graph.add('Cos', [angles]), graph.add('Sin', [angles])];
+  graph.output(graph.add('RotaryEmbedding', [x, ...tables], attributes), 'y');
+  const expanded = normalize(graph.clone());
+  expect(expanded.nodes.map((n) => n.op)).not.toContain('RotaryEmbedding');
+  await agree(graph, expanded, { x: draw(dims), angles: draw([2, 5, half]) });
+});
+
+async function agree(graph: Graph, expanded: Graph, feeds: Record<string, Tensor>): Promise<void> {
+  const [expected, got] = await Promise.all(
+    [graph, expanded].map(async (g) => {
+      const session = await Session.load(g, { threads: 1 });
+      const { y } = await session.run(feeds);
+      await session.release();
+      return y;
+    }),
+  );
+  expect(got.dims).toEqual(expected.dims);
+  const [a, b] = [got.data as Float32Array, expected.data as Float32Array];
+  expect(Math.max(...a.map((v, i) => Math.abs(v - b[i])))).toBeLessThan(1e-6);
+}
