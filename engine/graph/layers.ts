@@ -96,7 +96,10 @@ function tokenEmbedding(graph: Graph): Value {
   for (const node of graph.nodes) {
     const [table, indices] = node.inputs;
     // A Where puts one id in another's place, as exports for transformers.js do with the closing token.
-    if (['Cast', 'Identity', 'Where', 'Reshape'].includes(node.op) && node.inputs.some((v) => v && ids.has(v)))
+    if (
+      ['Cast', 'Identity', 'Where', 'Reshape', 'Transpose'].includes(node.op) &&
+      node.inputs.some((v) => v && ids.has(v))
+    )
       ids.add(node.outputs[0]);
     if (node.op === 'Gather' && indices && ids.has(indices) && (table?.constant?.dims.length === 2 || table?.producer))
       return node.outputs[0];

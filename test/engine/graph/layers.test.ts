@@ -19,7 +19,8 @@ const ints = (graph: Graph, ...values: number[]): Value => graph.constant(tensor
 function encoder(factors: readonly number[], mix: Mixing): Graph {
   const graph = new Graph(20);
   const ids = graph.input('input_ids', 'int64', ['rows', 'length']);
-  const rows = graph.add('Reshape', [ids, ints(graph, -1, 4)]);
+  // Some look the ids up flat, some with the texts behind the tokens.
+  const rows = graph.add('Transpose', [graph.add('Reshape', [ids, ints(graph, -1, 4)])], { perm: [1, 0] });
   const table = graph.constant(
     tensor(
       'float32',
