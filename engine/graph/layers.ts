@@ -11,6 +11,8 @@ export interface Layer {
 
 /** What lets tokens see each other; a Fourier transform does in FNet. */
 const attention = new Set(['Softmax', 'Attention', 'MultiHeadAttention', 'GroupQueryAttention', 'DFT']);
+/** Operators that an exporter cancels with their opposite. */
+const moves = new Set(['Transpose', 'Reshape']);
 /** Operators whose output says something about a tensor's shape alone. */
 const shapeOnly = new Set(['Shape', 'Size', 'ConstantOfShape']);
 
@@ -36,7 +38,13 @@ export function findLayers(graph: Graph): Layer[] {
   const tail = segments.length > 1 ? segments[1] - segments[0] - 1 : cuts.length - 2 - segments[0];
   // Where the last one is shorter, its end was cancelled by what follows it, as a transposition by the one back: then
   // all layers begin and end before that, so that each gives the next what the last gives.
-  const lost = Math.max(0, segments[segments.length - 1] + 1 + tail - (cuts.length - 1));
+  const lastEnd = segments[segments.length - 1] + 1 + tail;
+  const same = (back: number): boolean => {
+    const own = cuts[segments[0] + 1 + tail - back].producer?.op ?? '';
+    return !moves.has(own) || cuts[lastEnd - back].producer?.op === own;
+  };
+  let lost = Math.max(0, lastEnd - (cuts.length - 1));
+  while (lost <= tail && !same(lost)) lost++;
   const shift = lost <= Math.min(tail, segments[0]) ? lost : 0;
   return segments.map((at, i) => {
     const end = i + 1 < segments.length ? segments[i + 1] - shift : Math.min(at + 1 + tail - shift, cuts.length - 1);

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { Graph, type Value } from '../../../engine/graph/ir.ts';
 import { findLayers, keepLayers } from '../../../engine/graph/layers.ts';
 import { type Tensor, tensor } from '../../../engine/graph/tensor.ts';
@@ -15,27 +15,27 @@ const fourier: Mixing = (graph, stream) => {
 
 const ints = (graph: Graph, ...values: number[]): Value => graph.constant(tensor('int64', [values.length], values));
 
-/** Layers, one factor each, that work on the stream transposed: no cut point after the last is like those they begin at. */
-function encoder(factors: readonly number[], mix: Mixing): Graph {
+/**
+ * Layers, one factor each, that begin at the stream transposed and end where it is transposed again: the last one is not,
+ * as an exporter cancels that with the transposition back. With a head the output is the first token's.
+ */
+function encoder(factors: readonly number[], mix: Mixing, head: boolean): Graph {
   const graph = new Graph(20);
   const ids = graph.input('input_ids', 'int64', ['rows', 'length']);
   // Some look the ids up flat, some with the texts behind the tokens.
   const rows = graph.add('Transpose', [graph.add('Reshape', [ids, ints(graph, -1, 4)])], { perm: [1, 0] });
-  const table = graph.constant(
-    tensor(
-      'float32',
-      [5, 3],
-      Array.from({ length: 15 }, (_, i) => Math.sin(i)),
-    ),
-  );
-  let stream = graph.add('Gather', [table, rows]);
+  const numbers = Array.from({ length: 15 }, (_, i) => Math.sin(i));
+  const found = graph.add('Gather', [graph.constant(tensor('float32', [5, 3], numbers)), rows]);
+  const times = (x: Value, factor: number): Value =>
+    graph.add('Mul', [x, graph.constant(tensor('float32', [], [factor]))]);
+  let stream = times(found, 3);
   for (const factor of factors) {
     const turned = graph.add('Transpose', [stream], { perm: [0, 2, 1] });
-    const scaled = graph.add('Mul', [mix(graph, turned), graph.constant(tensor('float32', [], [factor]))]);
-    stream = graph.add('Add', [turned, scaled]);
-    stream = graph.add('Transpose', [stream], { perm: [0, 2, 1] });
+    const sum = graph.add('Add', [turned, times(mix(graph, turned), factor)]);
+    stream = times(graph.add('Transpose', [sum], { perm: [0, 2, 1] }), 0.5);
   }
-  graph.output(stream, 'y');
+  const first = graph.constant(tensor('int64', [], [0]));
+  graph.output(head ? graph.add('Gather', [stream, first], { axis: 1 }) : stream, 'y');
   return graph;
 }
 
@@ -46,19 +46,20 @@ async function outputOf(graph: Graph): Promise<Tensor> {
   return y;
 }
 
-test.each([
+describe.each([
   ['attention', softmax],
   ['a Fourier transform', fourier],
-] as const)('layers of %s between transpositions: each gives the next what the last gives', async (_, mix) => {
-  expect(findLayers(encoder([1, 2, 3], mix))).toHaveLength(3);
-  for (const keep of [[0, 2], [1], [0], [2]]) {
-    const kept = await outputOf(keepLayers(encoder([1, 2, 3], mix), keep));
-    const made = await outputOf(
-      encoder(
-        keep.map((k) => k + 1),
-        mix,
-      ),
-    );
-    expect([...kept.data], `layers ${keep}`).toEqual([...made.data]);
-  }
+] as const)('layers of %s between transpositions: each gives the next what the last gives', (_, mix) => {
+  test.each([
+    ['the encoder', false],
+    ['with a head', true],
+  ])('%s', async (_, head) => {
+    expect(findLayers(encoder([1, 2, 3], mix, head))).toHaveLength(3);
+    for (const keep of [[0, 2], [1], [0], [2]]) {
+      const kept = await outputOf(keepLayers(encoder([1, 2, 3], mix, head), keep));
+      const factors = keep.map((k) => k + 1);
+      const made = await outputOf(encoder(factors, mix, head));
+      expect([...kept.data], `layers ${keep}`).toEqual([...made.data]);
+    }
+  });
 });
