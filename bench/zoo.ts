@@ -126,13 +126,14 @@ async function compare(
   const folded = loaded.nodes.some((n) => n.domain === 'com.microsoft');
   const trainable = new Set(trainableConstants(loaded));
   const graph = normalize(loaded);
-  const angles = graph.nodes.some((n) => n.op === 'Sin' || n.op === 'Cos');
+  const angles = graph.nodes.some((n) => ['Sin', 'Cos', 'DFT'].includes(n.op));
   const parameters = graph.constants.filter((v) => references.has(v.name));
   if (options.fuse) fuse(graph);
   const weights = liftConstants(graph, parameters);
   if (options.double) toDouble(graph, trainable);
   const output = graph.outputs.find((v) => v.name === zoo.output) ?? graph.outputs[0];
-  const mask = graph.inputs.find((v) => v.name === 'attention_mask') as Value;
+  const known = graph.inputs.find((v) => v.name === 'attention_mask');
+  const mask = known ?? graph.input('attention_mask', 'int64', ['batch_size', 'sequence_length']);
   graph.float = float;
   const loss = caseLoss(graph, output, mask, zoo).value;
   graph.outputs.splice(0, graph.outputs.length, loss);

@@ -22,7 +22,7 @@ export interface ModelCheck {
   layers?: number;
   layersProblem?: string;
   parameters: number;
-  /** Operators between weights and output that have no gradient rule. */
+  /** Operators between weights and output that have no gradient rule, or why the model runs at one size alone. */
   withoutRule: string[];
   /** Megabytes of a training step of 32 texts of 64 tokens: weights, gradients, AdamW's moments and forward values. */
   stepMegabytes?: number;
@@ -64,6 +64,7 @@ export async function checkModel(folder: string): Promise<ModelCheck> {
     forward = (await keptBytes(graph))(TEXTS, TOKENS);
   } catch (error) {
     if (!(error instanceof InputError)) throw error;
+    if (error.code === 'runtime.sizes') missing.push(error.message);
   }
   return {
     file,

@@ -5,8 +5,11 @@ import { positiveAxis } from './shapes.ts';
 
 /** y (dy - sum(y dy)). */
 export function softmax(c: Context): Gradients {
-  const { dy, y: [y], node } = c; // biome-ignore format: one line reads better
+  const { dy, node } = c;
   const axis = node.int('axis', -1);
+  // A row whose every score is masked is NaN, which exporters put zeros for: their gradient is zero too.
+  const guarded = [...c.y[0].value.readers].some((n) => n.op === 'IsNaN');
+  const y = guarded ? c.y[0].op('IsNaN').where(0, c.y[0]) : c.y[0];
   return [y.mul(dy.sub(y.mul(dy).sum([axis], true)))];
 }
 

@@ -1,8 +1,8 @@
 /** @file Gradient rules of matrix products. */
 import type { Expr } from '../expressions/expr.ts';
 import type { Dim } from '../graph/ir.ts';
-import { type Context, type Gradients, last, unsupported } from './rule.ts';
-import { reshapeLike } from './shapes.ts';
+import { type Context, type Gradients, last, sizeAt, unsupported } from './rule.ts';
+import { positiveAxis, reshapeLike } from './shapes.ts';
 
 /** dA = dY B^T, dB = A^T dY; a matrix on the right is one product over all leading dimensions. */
 export function matmul(c: Context): Gradients {
@@ -66,6 +66,23 @@ export function einsum(c: Context): Gradients {
     const lost = [...term].flatMap((l, axis) => (kept.includes(l) ? [] : [axis]));
     return gradient.unsqueeze(...lost).expandTo(c.x[i].shape());
   });
+}
+
+/**
+ * F is linear: its adjoint is the transform the other way, times n for forward and 1 / n for inverse, as ONNX scales the
+ * inverse alone. Real numbers get the real part.
+ */
+export function fourier(c: Context): Gradients {
+  const { dy, x: [x, length, axis], node } = c; // biome-ignore format: one line reads better
+  const dims = c.dims(x);
+  const at = c.constant(2)?.[0];
+  if (node.int('onesided', 0)) throw unsupported(c, 'one-sided transforms have no rule');
+  if (length || at === undefined) throw unsupported(c, 'a length given, or an axis that is not constant, has no rule');
+  const inverse = node.int('inverse', 0);
+  const back = dy.op('DFT', [null, axis], { inverse: 1 - inverse });
+  const n = sizeAt(x, dims, positiveAxis(at, dims.length)).float();
+  const scaled = inverse ? back.div(n) : back.mul(n);
+  return [last(dims) === 1 ? scaled.slice(0, 1, -1) : scaled, null, null];
 }
 
 /** The operands' letters and the output's, an ellipsis written out in capital letters that the equation does not use. */

@@ -39,15 +39,18 @@ export function slice(c: Context): Gradients {
     const axis = positiveAxis(given, dims.length);
     const size = sizeAt(x, dims, axis);
     const places = constantInt(dy, 0).op('Range', [size.squeeze(0), constantInt(dy, 1)]);
-    const picked = places.op('Slice', [at(starts, i), at(ends, i), dy.ints(0), dy.ints(steps[i])]);
     if (steps[i] === 1) {
-      const before = picked.gather(dy.ints(0));
-      const after = size.sub(dy.ints(1)).sub(picked.gather(dy.ints(-1)));
+      // Counted, not read off the slice, which may be empty.
+      const before = places.op('Slice', [dy.ints(0), at(starts, i), dy.ints(0)]).shape();
+      const after = size.sub(before).sub(out.shape().gather(dy.ints(axis)));
       // Pads of all axes: moving a Transpose over a Pad that names its axes, ONNX Runtime 1.30 forgets them.
       const rest = Array.from({ length: dims.length - 1 }, () => 0);
       const pads = [rest.slice(0, axis), before, rest, after, rest.slice(axis)];
       out = out.op('Pad', [joined(dy, pads)]);
-    } else out = placed(out, picked, size, axis, dims.length);
+    } else {
+      const picked = places.op('Slice', [at(starts, i), at(ends, i), dy.ints(0), dy.ints(steps[i])]);
+      out = placed(out, picked, size, axis, dims.length);
+    }
   });
   return [out, ...c.x.slice(1).map(() => null)];
 }

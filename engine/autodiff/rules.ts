@@ -37,6 +37,7 @@ export const shaped = {
     dy.op('CumSum', [axis], { exclusive: node.int('exclusive', 0), reverse: 1 - node.int('reverse', 0) }),
     null,
   ],
+  DFT: (c) => product.fourier(c),
   Dropout: (c) => arithmetic.dropout(c),
   Einsum: (c) => product.einsum(c),
   Elu: ({ dy, x: [x], y: [y], node }) => [x.greater(0).where(dy, dy.mul(y.add(node.float('alpha', 1))))],

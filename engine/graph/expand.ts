@@ -105,6 +105,7 @@ const microsoft: Readonly<Record<string, Expansion>> = {
 
 const standard: Readonly<Record<string, Expansion>> = {
   Attention: (p) => [attention(p)],
+  Conv: (p) => [convolution(p)],
   LpNormalization: (p) => {
     const [x, axes] = [p.input(0), p.ints(p.node.int('axis', -1))];
     return [p.op('Div', [x, p.op(p.node.int('p', 2) === 1 ? 'ReduceL1' : 'ReduceL2', [x, axes], { keepdims: 1 })])];
@@ -164,6 +165,52 @@ function rootMeanSquare(p: Place, x: Value, scale: Input, axis: number): Value {
   const root = p.op('Sqrt', [p.op('Add', [square, p.number(p.node.float('epsilon', 1e-5))])]);
   const normal = p.op('Div', [x, root]);
   return scale ? p.op('Mul', [normal, scale]) : normal;
+}
+
+/**
+ * A convolution as products with one tap of the kernel after the other, each over the slice of the input that it meets.
+ * W [M, C / G, K..], x [N, C, S..].
+ */
+function convolution(p: Place): Value {
+  const [given, kernel, bias] = [p.input(0) as Value, p.input(1) as Value, p.input(2)];
+  const dims = kernel.dims ?? [];
+  if (!dims.length || !dims.every((d) => typeof d === 'number')) throw p.refuse('has a kernel whose size is not known');
+  const [outputs, within, ...sizes] = dims as number[];
+  const rank = sizes.length;
+  const spatial = sizes.map((_, i) => i + 2);
+  const every = (value: number): number[] => sizes.map(() => value);
+  const [strides, dilations] = ['strides', 'dilations'].map((name) => p.node.ints(name) ?? every(1));
+  if (!['NOTSET', 'VALID'].includes(p.node.string('auto_pad', 'NOTSET'))) throw p.refuse('pads by itself');
+  const pads = p.node.ints('pads') ?? [...every(0), ...every(0)];
+  const padding = [0, 0, ...pads.slice(0, rank), 0, 0, ...pads.slice(rank)];
+  const x = pads.some(Boolean) ? p.op('Pad', [given, p.ints(...padding)]) : given;
+  const groups = p.node.int('group', 1);
+  const one = within === 1 && outputs === groups; // each channel by itself
+  const taps = sizes.reduce((a, b) => a * b, 1);
+  // [K, G, M / G, C / G], or [K, M, 1..] where each channel stands alone
+  const perTap = p.op('Transpose', [p.op('Reshape', [kernel, p.ints(groups, outputs / groups, within, taps)])], {
+    perm: [3, 0, 1, 2],
+  });
+  const shaped = one ? p.op('Reshape', [perTap, p.ints(taps, outputs, ...every(1))]) : perTap;
+  const weights = taps === 1 ? [shaped] : p.ops('Split', [shaped], taps, { axis: 0, num_outputs: taps });
+  let met = x;
+  const parts = weights.map((weight, tap) => {
+    const at = sizes.map((size, i) => Math.floor(tap / sizes.slice(i + 1).reduce((a, b) => a * b, 1)) % size);
+    const starts = at.map((k, i) => k * dilations[i]);
+    const ends = at.map((k, i) => (k - sizes[i] + 1) * dilations[i] || Number.MAX_SAFE_INTEGER);
+    if (taps > 1 || strides.some((s) => s > 1))
+      met = p.op('Slice', [x, p.ints(...starts), p.ints(...ends), p.ints(...spatial), p.ints(...strides)]);
+    return one
+      ? p.op('Mul', [met, weight])
+      : p.op('MatMul', [weight, p.op('Reshape', [met, p.ints(0, groups, within, -1)])]);
+  });
+  let sum = parts.reduce((a, b) => p.op('Add', [a, b]));
+  if (!one) {
+    const shape = p.op('Shape', [met]);
+    const [texts, rest] = [p.ints(0), p.ints(...spatial)].map((places) => p.op('Gather', [shape, places]));
+    sum = p.op('Reshape', [sum, p.op('Concat', [texts, p.ints(outputs), rest], { axis: 0 })]);
+  }
+  return bias ? p.op('Add', [sum, p.op('Reshape', [bias, p.ints(outputs, ...every(1))])]) : sum;
 }
 
 /** Words, positions and types looked up, added and normalised; the mask's row sums. */
@@ -275,18 +322,25 @@ function attention(p: Place): Value {
 function rotary(p: Place, cos: Input, sin: Input, positions: Input, count: number): Value {
   const x = p.input(0) as Value;
   const half = cos?.dims?.[cos.dims.length - 1];
+  const turning = p.node.int('rotary_embedding_dim', 0); // 0: the whole head
   if (p.node.int('interleaved', 0)) throw p.refuse('interleaves its halves');
-  if (typeof half !== 'number' || ![0, 2 * half].includes(p.node.int('rotary_embedding_dim', 0)))
-    throw p.refuse('rotates a part of each head');
-  const rank = x.dims?.length ?? (count ? 3 : 4);
   if (positions?.dims?.length === 1) throw p.refuse('takes one position for all texts');
+  // PyTorch's exporter states the number of heads beside four dimensions too.
+  if (!x.dims && count && !p.node.domain) throw p.refuse('has an input whose dimensions are not known');
+  const rank = x.dims?.length ?? (count ? 3 : 4);
+  if (rank === 3 && !count && (typeof half !== 'number' || turning)) throw p.refuse('has heads of a width not known');
   const at = (table: Input): Value =>
     p.op('Unsqueeze', [positions ? p.op('Gather', [table, positions]) : table, p.ints(rank === 3 ? 2 : 1)]);
-  const split = rank === 3 ? p.op('Reshape', [x, p.ints(0, 0, -1, 2 * half)]) : x;
-  const [a, b] = p.ops('Split', [split, p.ints(half, half)], 2, { axis: -1 });
+  const shape = count ? [0, 0, count, -1] : [0, 0, -1, 2 * (half as number)];
+  const heads = rank === 3 ? p.op('Reshape', [x, p.ints(...shape)]) : x;
+  const part = (from: number, to: number): Value =>
+    p.op('Slice', [heads, p.ints(from), p.ints(to), p.ints(-1), p.ints(1)]);
+  const partly = turning !== 0 && heads.dims?.[3] !== turning;
+  const [a, b] = p.ops('Split', [partly ? part(0, turning) : heads], 2, { axis: -1, num_outputs: 2 });
   const [c, s] = [at(cos), at(sin)];
   const low = p.op('Sub', [p.op('Mul', [a, c]), p.op('Mul', [b, s])]);
   const high = p.op('Add', [p.op('Mul', [b, c]), p.op('Mul', [a, s])]);
-  const turned = p.op('Concat', [low, high], { axis: -1 });
+  const still = partly ? [part(turning, Number.MAX_SAFE_INTEGER)] : [];
+  const turned = p.op('Concat', [low, high, ...still], { axis: -1 });
   return rank === 3 ? p.op('Reshape', [turned, p.ints(0, 0, -1)]) : turned;
 }

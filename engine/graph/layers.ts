@@ -9,7 +9,10 @@ export interface Layer {
   output: Value;
 }
 
-const attention = new Set(['Softmax', 'Attention', 'MultiHeadAttention', 'GroupQueryAttention']);
+/** What lets tokens see each other; a Fourier transform does in FNet. */
+const attention = new Set(['Softmax', 'Attention', 'MultiHeadAttention', 'GroupQueryAttention', 'DFT']);
+/** Operators that an exporter cancels with their opposite. */
+const moves = new Set(['Transpose', 'Reshape']);
 /** Operators whose output says something about a tensor's shape alone. */
 const shapeOnly = new Set(['Shape', 'Size', 'ConstantOfShape']);
 
@@ -33,9 +36,19 @@ export function findLayers(graph: Graph): Layer[] {
     });
   // How far after its attention a layer's last cut point lies: all layers but the last tell.
   const tail = segments.length > 1 ? segments[1] - segments[0] - 1 : cuts.length - 2 - segments[0];
+  // Where the last one is shorter, its end was cancelled by what follows it, as a transposition by the one back: then
+  // all layers begin and end before that, so that each gives the next what the last gives.
+  const lastEnd = segments[segments.length - 1] + 1 + tail;
+  const same = (back: number): boolean => {
+    const own = cuts[segments[0] + 1 + tail - back].producer?.op ?? '';
+    return !moves.has(own) || cuts[lastEnd - back].producer?.op === own;
+  };
+  let lost = Math.max(0, lastEnd - (cuts.length - 1));
+  while (lost <= tail && !same(lost)) lost++;
+  const shift = lost <= Math.min(tail, segments[0]) ? lost : 0;
   return segments.map((at, i) => {
-    const end = i + 1 < segments.length ? segments[i + 1] : Math.min(at + 1 + tail, cuts.length - 1);
-    return { input: cuts[at], output: cuts[end] };
+    const end = i + 1 < segments.length ? segments[i + 1] - shift : Math.min(at + 1 + tail - shift, cuts.length - 1);
+    return { input: cuts[at - shift], output: cuts[end] };
   });
 }
 
@@ -91,7 +104,10 @@ function tokenEmbedding(graph: Graph): Value {
   for (const node of graph.nodes) {
     const [table, indices] = node.inputs;
     // A Where puts one id in another's place, as exports for transformers.js do with the closing token.
-    if (['Cast', 'Identity', 'Where'].includes(node.op) && node.inputs.some((v) => v && ids.has(v)))
+    if (
+      ['Cast', 'Identity', 'Where', 'Reshape', 'Transpose'].includes(node.op) &&
+      node.inputs.some((v) => v && ids.has(v))
+    )
       ids.add(node.outputs[0]);
     if (node.op === 'Gather' && indices && ids.has(indices) && (table?.constant?.dims.length === 2 || table?.producer))
       return node.outputs[0];

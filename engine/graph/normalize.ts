@@ -85,6 +85,7 @@ function upgrade(graph: Graph): void {
       appendInput(graph, node, 1, node.ints('split') as number[], 'split');
     if (node.op === 'Split' && !node.inputs[1] && !node.attributes.has('num_outputs'))
       node.attributes.set('num_outputs', { kind: 'int', value: node.outputs.length });
+    if (node.op === 'DFT' && (from < 20 || !node.inputs[2])) axisOfFourier(graph, node, from < 20 ? 1 : -2);
     if ((node.op === 'Softmax' || node.op === 'LogSoftmax') && from < 13 && !node.attributes.has('axis'))
       node.attributes.set('axis', { kind: 'int', value: 1 });
   }
@@ -97,6 +98,13 @@ function appendInput(graph: Graph, node: Node, index: number, values: readonly n
   while (inputs.length < index) inputs.push(null);
   inputs[index] = graph.constant(tensor('int64', [values.length], values), `${node.outputs[0].name}_${attribute}`);
   node.setInputs(inputs);
+}
+
+/** The axis of a DFT, which was an attribute and is its third input: ONNX Runtime 1.30 dies where that is left out. */
+function axisOfFourier(graph: Graph, node: Node, otherwise: number): void {
+  const axis = graph.constant(tensor('int64', [], [node.int('axis', otherwise)]), `${node.outputs[0].name}_axis`);
+  node.attributes.delete('axis');
+  node.setInputs([node.inputs[0], node.inputs[1] ?? null, axis]);
 }
 
 /** Identity, Dropout outside training and casts of float32 to float32 pass their input on. */

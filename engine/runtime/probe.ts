@@ -1,4 +1,5 @@
 /** @file Learns shapes by looking: the graph runs at two sizes with every value as an output. What differs is dynamic. */
+import { InputError } from '../../common/errors.ts';
 import type { Shape, Shapes } from '../autodiff/shapes.ts';
 import type { Dim, Graph, Value } from '../graph/ir.ts';
 import type { Tensor } from '../graph/tensor.ts';
@@ -10,6 +11,7 @@ import { type Feeds, Session } from './session.ts';
  * @param graph its outputs are left as they are
  * @param samples feeds of two sizes. Dynamic dimensions must differ between them, must not be 1 in either,
  *   and two dimensions that can differ must not be equal in both.
+ * @throws InputError with ONNX Runtime's own words where the graph does not run at one of them
  */
 export async function probe(graph: Graph, samples: readonly [Feeds, Feeds]): Promise<Shapes> {
   const made = graph.nodes.flatMap((n) => n.outputs).filter((v) => v.name);
@@ -23,6 +25,14 @@ export async function probe(graph: Graph, samples: readonly [Feeds, Feeds]): Pro
     const session = await Session.load(graph, { optimize: 'disabled', threads: 1 });
     try {
       for (const feeds of samples) seen.push(await session.run(feeds));
+    } catch (cause) {
+      // An exporter that followed one example has written sizes of that example into the file.
+      throw new InputError({
+        code: 'runtime.sizes',
+        subject: `the model does not run at every size (${(cause as Error).message.replace(/\s+/g, ' ').trim()})`,
+        remedy: 'export it with dynamic axes, from code that reads sizes off its inputs',
+        cause,
+      });
     } finally {
       await session.release();
     }

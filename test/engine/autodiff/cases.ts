@@ -66,6 +66,11 @@ export const uses: Readonly<Record<string, readonly Use[]>> = {
   Concat: [use([f('B', 2), f('B', 3)], { axis: 1 }), use([f('B', 2), f('L', 2), f(1, 2)], { axis: 0 }), use([f(2, 'B'), f(2, 'L')], { axis: -1 })],
   Cos: unary(),
   CumSum: [use([f('B', 'L'), one(1)]), use([f('B', 'L'), one(0)], { reverse: 1 }), use([f('B', 'L'), one(-1)], { exclusive: 1 })],
+  DFT: [
+    use([f('B', 5, 1), null, one(1)]),
+    use([f('B', 'L', 2), null, one(-2)]),
+    use([f('B', 'L', 3, 2), null, one(1)], { inverse: 1 }),
+  ],
   Div: binary(0.5, 2),
   Dropout: [use([f('B', 3)]), use([f('B', 3), { number: 0.5 }, null])],
   Einsum: [
@@ -156,6 +161,7 @@ export const uses: Readonly<Record<string, readonly Use[]>> = {
     use([f('B', 'L'), ints(0), ints(99), ints(0)]),
     use([f(4, 'L'), ints(1, 0), ints(3, 2)]),
     use([f(5), ints(4), ints(0), ints(0), ints(-2)]),
+    use([f('B', 'L'), ints(-99), ints(-1), ints(1)]),
   ],
   Softmax: [use([f('B', 'L')]), use([f('B', 'L', 3)], { axis: 1 })],
   Softplus: unary(),

@@ -163,6 +163,38 @@ test.each(kinks)('%s at %j has the gradient %j', async (op, x, gradient, other, 
   expect([...(got.data as Float32Array)].map((v) => Math.round(v * 1e6) / 1e6 + 0)).toEqual(gradient);
 });
 
+test('a slice that is empty passes zeros back', async () => {
+  const graph = new Graph(20);
+  const x = graph.input('x', 'float32', [2, 3]);
+  const ints = (...values: number[]): Value => constant(graph, 'int64', [values.length], values).value;
+  const rest = graph.add('Slice', [x, ints(3), ints(99), ints(1)]);
+  const loss = new Expr(graph, graph.add('Concat', [x, rest], { axis: 1 })).sum([0, 1]).value;
+  graph.output(loss);
+  const feeds = { x: tensor('float32', [2, 3], [1, 2, 3, 4, 5, 6]) };
+  expect(await gradientOf(graph, loss, x, feeds)).toEqual([1, 1, 1, 1, 1, 1]);
+});
+
+test('a row whose every score is masked gets zeros, where the exporter puts zeros for its softmax', async () => {
+  const graph = new Graph(20);
+  const x = graph.input('x', 'float32', [2, 2]);
+  const masked = graph.add('Add', [x, constant(graph, 'float32', [2, 1], [0, -Infinity]).value]);
+  const y = graph.add('Softmax', [masked], { axis: -1 });
+  const clean = graph.add('Where', [graph.add('IsNaN', [y]), constant(graph, 'float32', [], [0]).value, y]);
+  const loss = new Expr(graph, clean).mul(constant(graph, 'float32', [2], [1, 3])).sum([0, 1]).value;
+  graph.output(loss);
+  const feeds = { x: tensor('float32', [2, 2], [0, 0, 0, 0]) };
+  expect(await gradientOf(graph, loss, x, feeds)).toEqual([-0.5, 0.5, 0, 0]);
+});
+
+async function gradientOf(graph: Graph, loss: Value, x: Value, feeds: Feeds): Promise<number[]> {
+  const found = differentiate(graph, loss, [x], await probe(graph, [feeds, feeds])).get(x);
+  graph.output((found as { dense: Value }).dense, 'gradient');
+  const session = await Session.load(graph, { threads: 1 });
+  const { gradient } = await session.run(feeds);
+  await session.release();
+  return [...(gradient.data as Float32Array)].map((v) => Math.round(v * 1e6) / 1e6 + 0);
+}
+
 test('an operator without a rule is refused by name, with the way to add one', async () => {
   const graph = new Graph(20);
   const x = graph.input('x', 'float32', [2, 3]);
