@@ -1,4 +1,4 @@
-/** @file The inner loop of AdamW in WebAssembly's vector instructions, four numbers at a time. */
+/** @file The inner loops of AdamW in WebAssembly's vector instructions, four numbers at a time. */
 
 /** What is used here of WebAssembly, whose types come with the browser's otherwise. */
 declare const WebAssembly: {
@@ -6,7 +6,12 @@ declare const WebAssembly: {
   Instance: new (
     module: object,
   ) => {
-    exports: { memory: { buffer: ArrayBuffer }; step(bytes: number, ...factors: readonly number[]): void };
+    exports: {
+      memory: { buffer: ArrayBuffer };
+      step(bytes: number, ...factors: readonly number[]): void;
+      squares(bytes: number): number;
+      scale(bytes: number, factor: number): void;
+    };
   };
 };
 
@@ -21,6 +26,10 @@ export interface AdamWKernel {
   readonly gradient: Float32Array;
   /** Updates the first n numbers; see Factors. */
   run(n: number, factors: readonly number[]): void;
+  /** The sum of the first n gradients' squares, in float64. What stands between n and the next multiple of four counts. */
+  squares(n: number): number;
+  /** Multiplies the first n parameters. */
+  scale(n: number, factor: number): void;
 }
 
 /** In this order: scale of the gradient, beta1, 1 - beta1, beta2, 1 - beta2, rate, root of the second correction, eps, decay. */
@@ -32,64 +41,123 @@ const PAGE = 65_536;
 // Opcodes, as the WebAssembly specification names them.
 const [LOCAL_GET, LOCAL_SET, LOCAL_TEE, I32_CONST, I32_ADD, I32_LT_U] = [0x20, 0x21, 0x22, 0x41, 0x6a, 0x49];
 const [LOOP, BR_IF, END, VOID, VECTOR] = [0x03, 0x0d, 0x0b, 0x40, 0xfd];
-const [I32, F32, V128] = [0x7f, 0x7d, 0x7b];
+const [I32, F32, F64, V128] = [0x7f, 0x7d, 0x7c, 0x7b];
 const SQRT = [VECTOR, 0xe3, 0x01];
 const ADD = [VECTOR, 0xe4, 0x01];
 const SUB = [VECTOR, 0xe5, 0x01];
 const MUL = [VECTOR, 0xe6, 0x01];
 const DIV = [VECTOR, 0xe7, 0x01];
 const SPLAT = [VECTOR, 0x13];
+const TO_DOUBLE = [VECTOR, 0x5f]; // the first two of four
+const ADD_DOUBLE = [VECTOR, 0xf0, 0x01];
+const MUL_DOUBLE = [VECTOR, 0xf2, 0x01];
+const DOUBLE_AT = [VECTOR, 0x21];
+const F64_ADD = 0xa0;
+/** The last two of four numbers, first. */
+const LAST_TWO = [VECTOR, 0x0d, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7];
 
 const leb = (n: number): number[] => (n < 128 ? [n] : [(n & 127) | 128, ...leb(n >>> 7)]);
 const section = (id: number, body: number[]): number[] => [id, ...leb(body.length), ...body];
 const text = (s: string): number[] => [s.length, ...Buffer.from(s)];
 
-/** The module's bytes: m <- b1 m + (1 - b1) g; v <- b2 v + (1 - b2) g^2; p <- decay p - rate m / (sqrt v / c + eps). */
-function moduleBytes(): Uint8Array {
+const get = (i: number): number[] => [LOCAL_GET, i];
+const set = (i: number): number[] => [LOCAL_SET, i];
+
+/** Four numbers of an array (0 parameter, 1 and 2 moments, 3 gradient) at the position that local holds. */
+const load = (array: number, position: number): number[] => [...get(position), VECTOR, 0x00, 4, ...leb(array * BYTES)];
+const store = (array: number, position: number, value: number[]): number[] => [
+  ...get(position),
+  ...value,
+  ...[VECTOR, 0x0b, 4, ...leb(array * BYTES)],
+];
+
+/** A body that runs again for every four numbers until the position is at local 0, the count in bytes. */
+const loop = (position: number, body: number[]): number[] => [
+  ...[LOOP, VOID, ...body],
+  ...[...get(position), I32_CONST, 16, I32_ADD, LOCAL_TEE, position, ...get(0), I32_LT_U, BR_IF, 0],
+  END,
+];
+
+/** m <- b1 m + (1 - b1) g; v <- b2 v + (1 - b2) g^2; p <- decay p - rate m / (sqrt v / c + eps). */
+function stepCode(): number[] {
   // Locals: 0 the count in bytes, 1..9 the factors, 10 the position, 11..19 the factors four times, 20..22 g, m, v.
-  const [COUNT, POSITION, G, M, V] = [0, 1 + FACTORS, 2 + 2 * FACTORS, 3 + 2 * FACTORS, 4 + 2 * FACTORS];
-  const get = (i: number): number[] => [LOCAL_GET, i];
-  const set = (i: number): number[] => [LOCAL_SET, i];
+  const [POSITION, G, M, V] = [1 + FACTORS, 2 + 2 * FACTORS, 3 + 2 * FACTORS, 4 + 2 * FACTORS];
   const [scale, beta1, rest1, beta2, rest2, rate, correction, eps, decay] = Array.from({ length: FACTORS }, (_, i) =>
     get(2 + FACTORS + i),
   );
-  const load = (array: number): number[] => [...get(POSITION), VECTOR, 0x00, 4, ...leb(array * BYTES)];
-  const store = (array: number, value: number[]): number[] => [
-    ...get(POSITION),
-    ...value,
-    VECTOR,
-    0x0b,
-    4,
-    ...leb(array * BYTES),
-  ];
   const [g, m, v] = [G, M, V].map(get);
-  const body = [
+  return [
+    ...[2, 1, I32, FACTORS + 3, V128],
     ...Array.from({ length: FACTORS }, (_, i) => [...get(1 + i), ...SPLAT, ...set(2 + FACTORS + i)]).flat(),
-    LOOP,
-    VOID,
-    ...[...load(3), ...scale, ...MUL, ...set(G)],
-    ...[...load(1), ...beta1, ...MUL, ...g, ...rest1, ...MUL, ...ADD, ...set(M)],
-    ...[...load(2), ...beta2, ...MUL, ...g, ...g, ...MUL, ...rest2, ...MUL, ...ADD, ...set(V)],
-    ...store(1, m),
-    ...store(2, v),
-    ...store(0, [
-      ...[...load(0), ...decay, ...MUL],
-      ...[...rate, ...m, ...MUL, ...v, ...SQRT, ...correction, ...DIV, ...eps, ...ADD, ...DIV],
-      ...SUB,
+    ...loop(POSITION, [
+      ...[...load(3, POSITION), ...scale, ...MUL, ...set(G)],
+      ...[...load(1, POSITION), ...beta1, ...MUL, ...g, ...rest1, ...MUL, ...ADD, ...set(M)],
+      ...[...load(2, POSITION), ...beta2, ...MUL, ...g, ...g, ...MUL, ...rest2, ...MUL, ...ADD, ...set(V)],
+      ...store(1, POSITION, m),
+      ...store(2, POSITION, v),
+      ...store(0, POSITION, [
+        ...[...load(0, POSITION), ...decay, ...MUL],
+        ...[...rate, ...m, ...MUL, ...v, ...SQRT, ...correction, ...DIV, ...eps, ...ADD, ...DIV],
+        ...SUB,
+      ]),
     ]),
-    ...[...get(POSITION), I32_CONST, 16, I32_ADD, LOCAL_TEE, POSITION, ...get(COUNT), I32_LT_U, BR_IF, 0],
-    END,
     END,
   ];
-  const locals = [2, 1, I32, FACTORS + 3, V128];
-  const code = [...locals, ...body];
+}
+
+/** The sum of g^2, even and odd places in float64 each, then both. */
+function squaresCode(): number[] {
+  // Locals: 0 the count in bytes, 1 the position, 2 four gradients, 3 two of them as float64, 4 and 5 sums.
+  const [POSITION, G, D] = [1, 2, 3];
+  const squared = (two: number[], sum: number): number[] => [
+    ...[...two, ...TO_DOUBLE, ...set(D)],
+    ...[...get(sum), ...get(D), ...get(D), ...MUL_DOUBLE, ...ADD_DOUBLE, ...set(sum)],
+  ];
+  return [
+    ...[2, 1, I32, 4, V128],
+    ...loop(POSITION, [
+      ...[...load(3, POSITION), ...set(G)],
+      ...squared(get(G), 4),
+      ...squared([...get(G), ...get(G), ...LAST_TWO], 5),
+    ]),
+    ...[...get(4), ...get(5), ...ADD_DOUBLE, ...set(D)],
+    ...[...get(D), ...DOUBLE_AT, 0, ...get(D), ...DOUBLE_AT, 1, F64_ADD],
+    END,
+  ];
+}
+
+/** p <- factor p. */
+function scaleCode(): number[] {
+  // Locals: 0 the count in bytes, 1 the factor, 2 the position, 3 the factor four times.
+  const [POSITION, FACTOR] = [2, 3];
+  return [
+    ...[2, 1, I32, 1, V128],
+    ...[...get(1), ...SPLAT, ...set(FACTOR)],
+    ...loop(POSITION, store(0, POSITION, [...load(0, POSITION), ...get(FACTOR), ...MUL])),
+    END,
+  ];
+}
+
+/** The module's bytes: one memory for the four arrays, and a function each. */
+function moduleBytes(): Uint8Array {
+  const codes = [stepCode(), squaresCode(), scaleCode()];
+  const functions = codes.map((_, i) => i);
   return Uint8Array.from([
     ...[0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
-    ...section(1, [1, 0x60, 1 + FACTORS, I32, ...Array(FACTORS).fill(F32), 0]),
-    ...section(3, [1, 0]),
+    ...section(1, [
+      codes.length,
+      ...[0x60, 1 + FACTORS, I32, ...Array(FACTORS).fill(F32), 0],
+      ...[0x60, 1, I32, 1, F64],
+      ...[0x60, 2, I32, F32, 0],
+    ]),
+    ...section(3, [codes.length, ...functions]),
     ...section(5, [1, 0, ...leb((4 * BYTES) / PAGE)]),
-    ...section(7, [2, ...text('memory'), 2, 0, ...text('step'), 0, 0]),
-    ...section(10, [1, ...leb(code.length), ...code]),
+    ...section(7, [
+      1 + codes.length,
+      ...[...text('memory'), 2, 0],
+      ...['step', 'squares', 'scale'].flatMap((name, i) => [...text(name), 0, i]),
+    ]),
+    ...section(10, [codes.length, ...codes.flatMap((code) => [...leb(code.length), ...code])]),
   ]);
 }
 
@@ -103,5 +171,7 @@ export function adamWKernel(): AdamWKernel {
     second: array(2),
     gradient: array(3),
     run: (n, factors) => exports.step(4 * n, ...factors),
+    squares: (n) => exports.squares(4 * n),
+    scale: (n, factor) => exports.scale(4 * n, factor),
   };
 }

@@ -37,8 +37,9 @@ export class AdamW {
   private readonly options: Required<Omit<AdamWOptions, 'clipNorm'>> & Pick<AdamWOptions, 'clipNorm'>;
   private readonly kernel = adamWKernel();
   private readonly slots = new Map<Parameter, Int32Array>();
-  /** Updates made so far. */
-  steps = 0;
+  /** Rows of a table that have moments. */
+  private readonly moved = new Map<Parameter, Uint8Array>();
+  private made = 0;
 
   constructor(parameters: readonly Parameter[], options: AdamWOptions = {}) {
     this.parameters = parameters;
@@ -57,18 +58,29 @@ export class AdamW {
     );
   }
 
+  /** Updates made so far. */
+  get steps(): number {
+    return this.made;
+  }
+
+  /** Said after other moments were put in place. */
+  set steps(made: number) {
+    this.made = made;
+    this.moved.clear();
+  }
+
   /** Applies the gradients that the parameters hold. @returns their global norm before clipping */
   step(learningRate: number): number {
     const sources = this.parameters.map((p) => this.source(p));
-    const norm = Math.sqrt(sources.reduce((n, { values }) => n + squaredNorm(values), 0));
+    const norm = Math.sqrt(sources.reduce((n, { values }) => n + this.squaredNorm(values), 0));
     for (const p of this.parameters) p.rows = undefined;
     // A norm that is not finite must not reach the weights: the caller decides what to do.
     if (!Number.isFinite(norm)) return norm;
     const { betas, eps, weightDecay, decayNormsAndBiases, clipNorm } = this.options;
     const scale = clipNorm !== undefined && norm > clipNorm ? clipNorm / (norm + 1e-6) : 1;
-    this.steps++;
-    const rate = learningRate / (1 - betas[0] ** this.steps);
-    const correction = Math.sqrt(1 - betas[1] ** this.steps);
+    this.made++;
+    const rate = learningRate / (1 - betas[0] ** this.made);
+    const correction = Math.sqrt(1 - betas[1] ** this.made);
     for (const [i, p] of this.parameters.entries()) {
       const decay = p.dims.length > 1 || decayNormsAndBiases ? 1 - learningRate * weightDecay : 1;
       const [b1, b2] = betas;
@@ -78,31 +90,88 @@ export class AdamW {
   }
 
   private update(p: Parameter, source: Source, factors: readonly number[]): void {
-    const { first, second } = this.moments.get(p.name) as Moments;
-    const { kernel } = this;
+    const { slots } = source;
+    if (!slots) {
+      this.updateStretch(p, source.values, 0, 0, p.data.length, factors);
+      return;
+    }
+    const width = p.dims[1];
+    const moved = this.movedRows(p);
     const decay = Math.fround(factors[factors.length - 1]);
-    for (let from = 0; from < p.data.length; from += CHUNK) {
-      const to = Math.min(p.data.length, from + CHUNK);
-      // Rows that no text has read have no gradient and no moments: the update is the decay alone.
-      if (
-        source.slots &&
-        untouched(source.slots, p.dims[1], from, to) &&
-        isZero(first, from, to) &&
-        isZero(second, from, to)
-      ) {
-        for (let i = from; i < to; i++) p.data[i] *= decay;
+    for (let row = 0; row < slots.length; ) {
+      const slot = slots[row];
+      // Rows that no text has ever read have no gradient and no moments: the update is the decay alone.
+      if (slot < 0 && !moved[row]) {
+        const from = row;
+        while (row < slots.length && slots[row] < 0 && !moved[row]) row++;
+        if (decay !== 1) this.scale(p.data, decay, from * width, row * width);
         continue;
       }
-      kernel.parameter.set(p.data.subarray(from, to));
-      kernel.first.set(first.subarray(from, to));
-      kernel.second.set(second.subarray(from, to));
-      if (source.slots) copyRows(source.values, source.slots, p.dims[1], from, to, kernel.gradient);
-      else kernel.gradient.set(source.values.subarray(from, to));
-      kernel.run(to - from, factors);
-      p.data.set(kernel.parameter.subarray(0, to - from), from);
-      first.set(kernel.first.subarray(0, to - from), from);
-      second.set(kernel.second.subarray(0, to - from), from);
+      const own = slot < 0 ? undefined : source.values;
+      this.updateStretch(p, own, slot * width, row * width, (row + 1) * width, factors);
+      moved[row++] = 1;
     }
+  }
+
+  /** The update of from..to by the gradient that begins at `start` of `values`, or by none. */
+  private updateStretch(
+    p: Parameter,
+    values: Float32Array | undefined,
+    start: number,
+    from: number,
+    to: number,
+    factors: readonly number[],
+  ): void {
+    const { first, second } = this.moments.get(p.name) as Moments;
+    const { kernel } = this;
+    for (let at = from; at < to; at += CHUNK) {
+      const n = Math.min(CHUNK, to - at);
+      kernel.parameter.set(p.data.subarray(at, at + n));
+      kernel.first.set(first.subarray(at, at + n));
+      kernel.second.set(second.subarray(at, at + n));
+      if (values) kernel.gradient.set(values.subarray(start + at - from, start + at - from + n));
+      else kernel.gradient.fill(0, 0, n);
+      kernel.run(n, factors);
+      p.data.set(kernel.parameter.subarray(0, n), at);
+      first.set(kernel.first.subarray(0, n), at);
+      second.set(kernel.second.subarray(0, n), at);
+    }
+  }
+
+  private squaredNorm(values: Float32Array): number {
+    const { kernel } = this;
+    let sum = 0;
+    for (let at = 0; at < values.length; at += CHUNK) {
+      const n = Math.min(CHUNK, values.length - at);
+      if (n < CHUNK) kernel.gradient.fill(0);
+      kernel.gradient.set(values.subarray(at, at + n));
+      sum += kernel.squares(n);
+    }
+    return sum;
+  }
+
+  private scale(values: Float32Array, factor: number, from: number, to: number): void {
+    const { kernel } = this;
+    for (let at = from; at < to; at += CHUNK) {
+      const n = Math.min(CHUNK, to - at);
+      kernel.parameter.set(values.subarray(at, at + n));
+      kernel.scale(n, factor);
+      values.set(kernel.parameter.subarray(0, n), at);
+    }
+  }
+
+  /** A flag for each row of a table: whether its moments are not all 0. Read off them once, then kept. */
+  private movedRows(p: Parameter): Uint8Array {
+    let moved = this.moved.get(p);
+    if (!moved) {
+      const { first, second } = this.moments.get(p.name) as Moments;
+      const width = p.dims[1];
+      moved = Uint8Array.from({ length: p.dims[0] }, (_, row) =>
+        Number(!isZero(first, row * width, (row + 1) * width) || !isZero(second, row * width, (row + 1) * width)),
+      );
+      this.moved.set(p, moved);
+    }
+    return moved;
   }
 
   /** Rows of the same table row are added up. */
@@ -114,37 +183,7 @@ export class AdamW {
   }
 }
 
-function squaredNorm(values: Float32Array): number {
-  let sum = 0;
-  for (let i = 0; i < values.length; i++) sum += values[i] * values[i];
-  return sum;
-}
-
-/** Whether no row with numbers in from..to has a gradient. */
-function untouched(slots: Int32Array, width: number, from: number, to: number): boolean {
-  for (let row = Math.floor(from / width); row * width < to; row++) if (slots[row] >= 0) return false;
-  return true;
-}
-
 function isZero(values: Float32Array, from: number, to: number): boolean {
   for (let i = from; i < to; i++) if (values[i] !== 0) return false;
   return true;
-}
-
-/** The numbers from..to of a table whose rows are in `values` where they are not 0. */
-function copyRows(
-  values: Float32Array,
-  slots: Int32Array,
-  width: number,
-  from: number,
-  to: number,
-  into: Float32Array,
-): void {
-  into.fill(0, 0, to - from);
-  for (let row = Math.floor(from / width); row * width < to; row++) {
-    if (slots[row] < 0) continue;
-    const [begin, end] = [Math.max(from, row * width), Math.min(to, (row + 1) * width)];
-    const shift = (slots[row] - row) * width;
-    into.set(values.subarray(begin + shift, end + shift), begin - from);
-  }
 }

@@ -52,8 +52,11 @@ export const TOKEN_INPUTS = ['input_ids', 'attention_mask', 'token_type_ids'];
 /** Tables with fewer rows than this get a whole gradient: there is nothing to save. */
 const ROW_TABLE_MINIMUM = 256;
 
-/** @throws InputError where an operator has no gradient rule or the encoder has inputs that are not known */
-export async function encoderGraph(options: EncoderGraphOptions): Promise<EncoderGraph> {
+/**
+ * @param processor whether it will run on a processor and not on a device
+ * @throws InputError where an operator has no gradient rule or the encoder has inputs that are not known
+ */
+export async function encoderGraph(options: EncoderGraphOptions, processor = false): Promise<EncoderGraph> {
   const source = options.encoder.clone();
   const trainable = new Set(trainableConstants(source));
   normalize(source, 'the student');
@@ -127,7 +130,7 @@ export async function encoderGraph(options: EncoderGraphOptions): Promise<Encode
     surrogate,
     weights.map((w) => w.value),
     shapes,
-    { asRows: new Set(tables.map((w) => w.value)) },
+    { asRows: new Set(tables.map((w) => w.value)), processor },
   );
   for (const g of gradients.values())
     for (const v of 'dense' in g ? [g.dense] : g.rows.flatMap((r) => [r.indices, r.rows])) graph.outputs.push(v);

@@ -9,7 +9,7 @@ import { trainableConstants } from '../engine/graph/parameters.ts';
 import { castFloat, sizeOf, type Tensor, tensor } from '../engine/graph/tensor.ts';
 import { firstNotFiniteValue } from '../engine/runtime/not-finite.ts';
 import { probe } from '../engine/runtime/probe.ts';
-import { Session, type SessionOptions } from '../engine/runtime/session.ts';
+import { onProcessor, Session, type SessionOptions } from '../engine/runtime/session.ts';
 import { type LossInputs, reduce } from '../losses/loss.ts';
 import { type DifferentiatedStep, wantedFeeds } from './plan.ts';
 import { emitGradients, tidy, tokenFeeds } from './plan-whole.ts';
@@ -72,7 +72,7 @@ export class PairGraph {
 
   /** @throws InputError where an operator has no gradient rule or the model gives no single logit */
   static async create({ session, ...options }: PairGraphOptions & { session?: SessionOptions }): Promise<PairGraph> {
-    const step = await pairStep(options);
+    const step = await pairStep(options, onProcessor(session));
     const emitted = emitGradients(step.graph, step.gradients);
     return new PairGraph(step, await Session.load(step.graph, session, 'the training graph'), emitted);
   }
@@ -109,9 +109,13 @@ export class PairGraph {
 /**
  * The step of a cross-encoder: losses as outputs, and the gradient of each weight as a value.
  *
+ * @param processor whether it will run on a processor and not on a device
  * @throws InputError where an operator has no gradient rule or the model gives no single logit
  */
-export async function pairStep({ model, losses, groups }: PairGraphOptions): Promise<DifferentiatedStep<PairBatch>> {
+export async function pairStep(
+  { model, losses, groups }: PairGraphOptions,
+  processor = false,
+): Promise<DifferentiatedStep<PairBatch>> {
   const source = model.clone();
   const trainable = new Set(trainableConstants(source));
   normalize(source, 'the cross-encoder');
@@ -170,7 +174,7 @@ export async function pairStep({ model, losses, groups }: PairGraphOptions): Pro
     total.value,
     live.map((w) => w.value),
     shapes,
-    { asRows: new Set(tables.map((w) => w.value)) },
+    { asRows: new Set(tables.map((w) => w.value)), processor },
   );
   return {
     graph,

@@ -1,7 +1,7 @@
 /** @file One training step as one graph: texts in; losses and the gradient of every weight out. */
 import type { Graph } from '../engine/graph/ir.ts';
 import type { Tensor } from '../engine/graph/tensor.ts';
-import type { SessionOptions } from '../engine/runtime/session.ts';
+import { onProcessor, type SessionOptions } from '../engine/runtime/session.ts';
 import type { LossInputs } from '../losses/loss.ts';
 import { dropoutPlaces, dropoutTable } from './dropout.ts';
 import { type EncoderGraphOptions, encoderGraph } from './encoder-graph.ts';
@@ -73,7 +73,7 @@ export class StepGraph {
 
   /** @throws InputError where an operator has no gradient rule or the encoder has inputs that are not known */
   static async create(options: StepGraphOptions): Promise<StepGraph> {
-    const encoder = await encoderGraph(options);
+    const encoder = await encoderGraph(options, onProcessor(options.session));
     const losses = await lossGraph(options, encoder.width, encoder.graph.opset);
     const trained = encoder.weights.filter((w) => encoder.gradients.has(w.name));
     const parameters = [...trained, ...(losses.projection ? [{ name: 'projection', ...losses.projection }] : [])].map(
@@ -132,10 +132,9 @@ export function packStep(
   const extra = extraTexts && batch.extra ? [batch.extra.texts] : [];
   const all = [batch.queries, ...documents, ...extra];
   const padId = batch.padId ?? paddingOf(all);
-  const { provider = 'cpu' } = options.session ?? {};
   const packed = gradCacheChunk
     ? packChunks(all, gradCacheChunk, padId)
-    : provider === 'cpu'
+    : onProcessor(options.session)
       ? packGroups(all, groups ?? DEFAULT_GROUPS, padId)
       : packForDevice(all, groups ?? DEFAULT_GROUPS, padId, positions);
   return {

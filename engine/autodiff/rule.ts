@@ -2,6 +2,7 @@
 import { InputError } from '../../common/errors.ts';
 import { constant, type Expr } from '../expressions/expr.ts';
 import type { Dim, Node } from '../graph/ir.ts';
+import type { SumRows } from './shapes.ts';
 
 /** What a rule is given. Gradients are of the loss; `x` are the inputs, `y` the outputs. */
 export interface Context {
@@ -21,6 +22,9 @@ export interface Context {
   constant(i: number): number[] | undefined;
   /** The node with its optional outputs present. */
   outputs(count: number): Expr[];
+  sumRows: SumRows;
+  /** Whether the graph will run on a processor: a rule may choose what is faster there. */
+  processor: boolean;
 }
 
 /** One gradient an input, in order; null where none flows. */

@@ -39,7 +39,8 @@ export function layerNormalization(c: Context): Gradients {
   const dyn = dy.mul(n);
   const meanOfProduct = dyn.matmul(scale.mul(1 / width).unsqueeze(-1)); // [.., 1]
   const dx = g.sub(g.mean(normed, true)).sub(n.mul(meanOfProduct)).mul(inverseStd);
-  return [dx, down(dyn), bias ? down(dy) : null];
+  const sum = (e: Expr): Expr => c.sumRows(e, c.dims(x));
+  return [dx, sum(dyn), bias ? sum(dy) : null];
 }
 
 /**

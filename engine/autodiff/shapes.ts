@@ -1,7 +1,7 @@
 /** @file What the walk and the rules know of shapes: each value's dimensions, dynamic ones by name. */
 import type { Expr } from '../expressions/expr.ts';
 import type { Dim, Value } from '../graph/ir.ts';
-import type { DType } from '../graph/tensor.ts';
+import { type DType, tensor } from '../graph/tensor.ts';
 
 export interface Shape {
   dtype: DType;
@@ -18,12 +18,36 @@ export function broadcastAxes(from: readonly Dim[], to: readonly Dim[]): number[
   return from.map((_, i) => i).filter((i) => i < lead || (to[i - lead] === 1 && from[i] !== 1));
 }
 
+/** Sums over all dimensions but the last, as the gradient of a bias is. */
+export type SumRows = (x: Expr, dims: readonly Dim[]) => Expr;
+
+export const reducedRows: SumRows = (x, dims) => (dims.length > 1 ? x.sum(dims.slice(1).map((_, i) => i)) : x);
+
+/**
+ * The same as a product of a vector of ones with the rows, for a processor: ONNX Runtime's ReduceSum over leading dimensions
+ * takes longer there (1,024 rows of 384 and of 1,536 on two threads: 0.16 and 0.53 ms, the product 0.10 and 0.34). Values of
+ * equal leading dimensions share the ones.
+ */
+export function multipliedRows(): SumRows {
+  const ones = new Map<string, Expr>();
+  return (x, dims) => {
+    const width = dims.at(-1);
+    if (dims.length < 2 || typeof width !== 'number') return reducedRows(x, dims);
+    const rows = x.reshape(-1, width);
+    const key = dims.slice(0, -1).join();
+    const one = tensor(x.graph.float, [1], [1]);
+    const own = ones.get(key) ?? rows.op('Shape', [], { start: 0, end: 1 }).op('ConstantOfShape', [], { value: one });
+    ones.set(key, own);
+    return own.matmul(rows);
+  };
+}
+
 /** Undoes broadcasting: sums a gradient of shape `from` down to shape `to`. */
-export function unbroadcast(gradient: Expr, from: readonly Dim[], to: readonly Dim[]): Expr {
+export function unbroadcast(gradient: Expr, from: readonly Dim[], to: readonly Dim[], sumRows: SumRows): Expr {
   const axes = broadcastAxes(from, to);
   if (!axes.length) return gradient;
   const lead = from.length - to.length;
-  if (axes.length === lead) return gradient.sum(axes);
+  if (axes.length === lead) return to.length === 1 ? sumRows(gradient, from) : gradient.sum(axes);
   const summed = gradient.sum(axes, true);
   return lead ? summed.squeeze(...Array.from({ length: lead }, (_, i) => i)) : summed;
 }

@@ -17,12 +17,14 @@ export interface SessionOptions {
   extra?: ort.InferenceSession.SessionOptions;
 }
 
+export const onProcessor = ({ provider }: SessionOptions = {}): boolean => (provider ?? 'cpu') === 'cpu';
+
 /**
  * Padded tokens a batch for passes forward. On a processor the values of a batch should stay in the cores' caches: measured
  * on two cores, 1,024 tokens take 0.82 of the time that 4,096 take. A device wants larger ones.
  */
-export function batchTokens({ provider, threads }: SessionOptions = {}): number {
-  return provider && provider !== 'cpu' ? 8192 : 512 * (threads ?? availableParallelism());
+export function batchTokens(options: SessionOptions = {}): number {
+  return onProcessor(options) ? 512 * (options.threads ?? availableParallelism()) : 8192;
 }
 
 /** The runtime counts a machine's processors, not those that this process may run on: where these are fewer, it is told. */
@@ -72,7 +74,7 @@ export class Session {
           ...(threads ? { intraOpNumThreads: threads } : {}),
           ...options.extra,
         }),
-        (options.provider ?? 'cpu') !== 'cpu',
+        !onProcessor(options),
       );
     } catch (cause) {
       throw new InputError({

@@ -51,6 +51,44 @@ test('rows of a table are added up, rows that nobody read decay alone, and chunk
   expect(table.data[10]).toBeCloseTo(Math.sin(10) * (1 - 1e-4) ** 2, 6);
 });
 
+test('rows that have moments move on without a gradient, also where moments were put in place', () => {
+  const [count, width] = [5, 3];
+  const table = (): Parameter => parameter('t', [count, width], new Array(count * width).fill(1));
+  const [whole, first, resumed] = [table(), table(), table()];
+  const row = (index: bigint) => [{ indices: BigInt64Array.of(index), rows: Float32Array.of(1, 2, 3) }];
+  const optimizers = [whole, first].map((p) => new AdamW([p]));
+  for (const [i, p] of [whole, first].entries()) {
+    p.rows = row(1n);
+    optimizers[i].step(0.1);
+  }
+  const after = new AdamW([resumed]);
+  // A step that sees no moments yet must not be remembered once others are put in place.
+  resumed.rows = row(4n);
+  after.step(0.1);
+  resumed.data.set(first.data);
+  for (const kind of ['first', 'second'] as const) {
+    const own = optimizers[1].moments.get('t')?.[kind] as Float32Array;
+    after.moments.get('t')?.[kind].set(own);
+  }
+  after.steps = 1;
+  for (const [optimizer, p] of [
+    [optimizers[0], whole],
+    [after, resumed],
+  ] as const) {
+    p.rows = row(3n);
+    optimizer.step(0.1);
+  }
+  expect([...resumed.data]).toEqual([...whole.data]);
+  expect(whole.data[width]).toBeLessThan(first.data[width] - 0.01);
+  expect(whole.data[0]).toBeCloseTo(0.999 ** 2, 6);
+});
+
+test('the norm is of the numbers that are there: none of a longer gradient before', () => {
+  const long = parameter('a', [6], [0, 0, 0, 0, 0, 0], [1, 2, 3, 4, 5, 6]);
+  const short = parameter('b', [5], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]);
+  expect(new AdamW([long, short]).step(0.1)).toBeCloseTo(Math.sqrt(91 + 5), 10);
+});
+
 test('a gradient that is not finite leaves weights and moments alone', () => {
   const p = parameter('w', [2], [1, 2], [1, Number.NaN]);
   const optimizer = new AdamW([p]);

@@ -1,5 +1,9 @@
 import { describe, expect, test } from 'vitest';
+import type { Graph } from '../../engine/graph/ir.ts';
+import { Session } from '../../engine/runtime/session.ts';
 import { AdamW } from '../../training/adamw.ts';
+import { encoderStep } from '../../training/encoder-step.ts';
+import { emitGradients } from '../../training/plan-whole.ts';
 import { StepGraph, type StepGraphOptions } from '../../training/step-graph.ts';
 import { batchOf, tinyStep } from './tiny.ts';
 
@@ -46,6 +50,27 @@ describe('a step gives the same loss and gradients', () => {
     expect(result.loss).toBeCloseTo(expected.loss, 5);
     expectEqual(gradientsOf(other), gradientsOf(plain), 1e-6);
     await Promise.all([plain.release(), other.release()]);
+  });
+
+  test('written for a processor or for a device', async () => {
+    const batch = batchOf(6);
+    const host = await make({ groups: 2 });
+    const device = await encoderStep({ ...tinyStep(), groups: 2 });
+    const { wholes } = emitGradients(device.graph, device.gradients);
+    const session = await Session.load(device.graph, { threads: 1 });
+    const feeds = { ...Object.fromEntries(device.start), ...device.feeds(batch, 0) };
+    const results = await session.run(Object.fromEntries(session.inputs.map((name) => [name, feeds[name]])));
+    expect((await host.run(batch)).loss).toBeCloseTo(Number(results[device.total].data[0]), 5);
+    const own = gradientsOf(host);
+    expectEqual(
+      new Map([...wholes.keys()].map((name) => [name, own.get(name) as Float32Array])),
+      new Map([...wholes].map(([name, output]) => [name, results[output].data as Float32Array])),
+      1e-6,
+    );
+    // A vector of ones for each group; a device reduces.
+    const ones = (graph: Graph): number => graph.nodes.filter((n) => n.op === 'ConstantOfShape').length;
+    expect([ones(host.graph), ones(device.graph)]).toEqual([2, 0]);
+    await Promise.all([host.release(), session.release()]);
   });
 
   test('with dropout, whether whole or by GradCache, and again from the same seed and step', async () => {
