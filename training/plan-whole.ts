@@ -100,9 +100,14 @@ export function assemble(encoder: EncoderGraph, losses: LossGraph, groups: numbe
 
   // What the encoder's copies say of a weight, summed; rows stand side by side.
   const gradients = new Map<string, Gradient>();
+  // Weights that a model adds up share one gradient: summed twice, its products would count twice.
+  const sums = new Map<Value, Value>();
   for (const [name, gradient] of encoder.gradients) {
-    if ('dense' in gradient) gradients.set(name, { dense: sumOver(graph, copies, gradient) });
-    else
+    if ('dense' in gradient) {
+      const sum = sums.get(gradient.dense) ?? sumOver(graph, copies, gradient);
+      sums.set(gradient.dense, sum);
+      gradients.set(name, { dense: sum });
+    } else
       gradients.set(name, {
         rows: copies.flatMap((own) =>
           gradient.rows.map((r) => ({ indices: own.get(r.indices) as Value, rows: own.get(r.rows) as Value })),
@@ -182,10 +187,10 @@ function sumOver(graph: Graph, copies: readonly ReadonlyMap<Value, Value>[], gra
 function orderForMemory(graph: Graph, leaves: readonly Value[]): void {
   graph.sort();
   const ends = new Set(leaves.map((v) => v.producer as Node));
+  // One that is read too, as where two weights share a gradient, stays before its readers.
+  const last = [...ends].filter((n) => n.outputs.every((v) => !v.readers.size));
   const place = new Map(graph.nodes.map((n, i) => [n, i]));
   const at = (n: Node): number => place.get(n) as number;
-  graph.nodes = [
-    ...graph.nodes.filter((n) => !ends.has(n)),
-    ...[...ends].filter((n) => n.outputs.every((v) => !v.readers.size)).sort((a, b) => at(b) - at(a)),
-  ];
+  const apart = new Set(last);
+  graph.nodes = [...graph.nodes.filter((n) => !apart.has(n)), ...last.sort((a, b) => at(b) - at(a))];
 }

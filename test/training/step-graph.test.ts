@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { Expr } from '../../engine/expressions/expr.ts';
 import type { Graph } from '../../engine/graph/ir.ts';
 import { Session } from '../../engine/runtime/session.ts';
 import { AdamW } from '../../training/adamw.ts';
@@ -71,6 +72,26 @@ describe('a step gives the same loss and gradients', () => {
     const ones = (graph: Graph): number => graph.nodes.filter((n) => n.op === 'ConstantOfShape').length;
     expect([ones(host.graph), ones(device.graph)]).toEqual([2, 0]);
     await Promise.all([host.release(), session.release()]);
+  });
+
+  test('in groups, where the model adds two weights up', async () => {
+    const added = (groups: number): Promise<StepGraph> => {
+      const { encoder, ...rest } = tinyStep();
+      const hidden = encoder.outputs[0];
+      const data = Float32Array.from({ length: 16 * 16 }, (_, i) => Math.sin(i));
+      const weight = (name: string): Expr =>
+        new Expr(encoder, encoder.constant({ dtype: 'float32', dims: [16, 16], data }, name));
+      const out = new Expr(encoder, hidden).matmul(weight('one').add(weight('other'))).value;
+      [hidden.name, out.name] = ['before', hidden.name];
+      encoder.outputs.splice(0, 1, out);
+      return StepGraph.create({ ...rest, encoder, groups });
+    };
+    const batch = batchOf(6);
+    const [plain, parted] = [await added(1), await added(3)];
+    await Promise.all([plain.run(batch), parted.run(batch)]);
+    expectEqual(gradientsOf(parted), gradientsOf(plain), 1e-6);
+    expect(gradientsOf(plain).get('one')).toEqual(gradientsOf(plain).get('other'));
+    await Promise.all([plain.release(), parted.release()]);
   });
 
   test('with dropout, whether whole or by GradCache, and again from the same seed and step', async () => {
