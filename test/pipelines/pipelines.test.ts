@@ -219,6 +219,27 @@ describe('static-queries', () => {
         for (let k = 0; k < 32; k++) expect(theirs.data[32 * row + k]).toBeCloseTo(at(i)[k], 5);
       await extract.dispose();
     });
+
+  test('spans get candidates and the losses that read embeddings, with neither a teacher nor labels', async () => {
+    const run = (name: string, score: boolean) =>
+      distill(
+        options(name, {
+          pipeline: 'static-queries',
+          teacher: undefined,
+          student: { static: { order: 'none' } },
+          candidates: { source: 'embedder', count: 4 },
+          generate: { count: 60, score },
+          losses: [{ kind: 'embedding-matching' }, { kind: 'in-batch-kl' }],
+          train: { epochs: 3, steps: undefined, queries: 30, candidates: 4, spans: null, learningRate: 1e-2 },
+          evaluate: quick,
+        }),
+      );
+    const [alone, beside] = [await run('static-alone', false), await run('static-beside', true)];
+    // Sixty spans are two more steps of thirty in each epoch.
+    expect(beside.training.steps - alone.training.steps).toBe(3 * 2);
+    const { log } = JSON.parse(readFileSync(beside.report, 'utf8'));
+    for (const term of [0, 1]) expect(log.at(-1).terms[term]).toBeLessThan(log[0].terms[term]);
+  });
 });
 
 describe('active', () => {
