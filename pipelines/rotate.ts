@@ -15,10 +15,11 @@ import { Encoder } from '../students/encoder.ts';
 import { readModelFolder } from '../students/folder.ts';
 import { mapped } from '../students/student.ts';
 import { ScoreCache } from '../teachers/cache.ts';
-import { dualEncoder } from '../teachers/dual-encoder.ts';
-import type { Embeddings } from '../teachers/teacher.ts';
+import { dualEncoder, dualEncoderKey } from '../teachers/dual-encoder.ts';
+import type { Embeddings, Teacher } from '../teachers/teacher.ts';
 import { learnRotation, rotated } from '../training/rotation.ts';
 import { computeOn } from './stages/compute.ts';
+import { embed } from './stages/embed.ts';
 import { means, textsAt, toRun } from './stages/evaluate.ts';
 import { cutTo } from './stages/student-vectors.ts';
 import { defaultCache } from './stages/teachers.ts';
@@ -39,7 +40,7 @@ export interface RotateOptions {
   split?: string;
   /** What prefixes are measured with, where the data have it. */
   dev?: string;
-  /** Tokens a query and a document. */
+  /** Tokens a query and a document; 64 and 192 by default, as for the embedder of a run. */
   queryTokens?: number;
   documentTokens?: number;
   steps?: number;
@@ -58,8 +59,9 @@ export interface RotateReport {
 }
 
 /** @throws InputError where the model, the data or a width does not fit */
-export async function rotate(options: RotateOptions, watch: Watch = {}): Promise<RotateReport> {
+export async function rotate(given: RotateOptions, watch: Watch = {}): Promise<RotateReport> {
   const started = performance.now();
+  const options = { ...given, queryTokens: given.queryTokens ?? 64, documentTokens: given.documentTokens ?? 192 };
   const { model, output, like, dev = 'dev', seed = 0, steps } = options;
   const dataset = await openDataset(options.data, options.rows);
   const folder = await readModelFolder(model);
@@ -70,47 +72,64 @@ export async function rotate(options: RotateOptions, watch: Watch = {}): Promise
       expected: 'vectors of unit length, pooled by mean, by the first or by the last token',
       remedy: 'a rotation of other vectors is not one of what they find; use another model',
     });
-  const vectors = await embedAll(options, dataset, watch);
-  const { dimensions: D } = vectors.documents;
-  const dimensions = options.dimensions ?? SHARES.map((share) => Math.floor(D * share)).filter((d) => d > 0);
-  const R = like
-    ? await rotationOf(like, D)
-    : await learnRotation(vectors.queries, vectors.documents, { dimensions, steps, seed }, watch);
-
-  const graph = mapped(await loadGraph(folder.model), { dtype: 'float32', dims: [D, D], data: R }, ROTATION);
-  await write(options, graph, D);
-  const prefixes = vectors.dev && (await byWidth(dataset, dev, vectors.dev, vectors.documents, R, dimensions, watch));
-  return { output, dimensions: D, prefixes, seconds: (performance.now() - started) / 1000 };
+  return withEncoder(options, async (encoder, cache) => {
+    const vectors = await embedAll(cache.wrap(encoder), options, dataset, watch);
+    const { dimensions: D } = vectors.documents;
+    const dimensions = options.dimensions ?? SHARES.map((share) => Math.floor(D * share)).filter((d) => d > 0);
+    const R = like
+      ? await rotationOf(like, D)
+      : await learnRotation(vectors.queries, vectors.documents, { dimensions, steps, seed }, watch);
+    const graph = mapped(await loadGraph(folder.model), { dtype: 'float32', dims: [D, D], data: R }, ROTATION);
+    await write(options, graph, D);
+    // The rotated model's vectors are known by now: a run that it teaches need not embed everything again.
+    const key = await dualEncoderKey(output, options);
+    const known = cache.wrap({
+      ...encoder,
+      name: output,
+      key,
+      embed: async (...texts) => rotated(await embed(cache.wrap(encoder))(...texts), R),
+    });
+    const turned = await embedAll(known, options, dataset, watch);
+    const prefixes = vectors.dev && turned.dev && (await byWidth(dataset, dev, vectors, turned, dimensions, watch));
+    return { output, dimensions: D, prefixes, seconds: (performance.now() - started) / 1000 };
+  });
 }
 
 /** The name of the matrix in the graph: by it an earlier rotation is found. */
 const ROTATION = 'rotation';
 const SHARES = [1 / 2, 1 / 3, 1 / 4, 1 / 8, 1 / 16];
 
-/** What the model makes of the documents, of the queries that are learned from, and of those that prefixes are measured with. */
-async function embedAll(
-  { model, split = 'train', dev = 'dev', queryTokens, documentTokens, cache: path, provider = 'auto' }: RotateOptions,
-  dataset: Dataset,
-  watch: Watch,
-): Promise<{ documents: Embeddings; queries: Embeddings; dev?: Embeddings }> {
+/** The cache and the model behind it, for as long as `work` takes. */
+async function withEncoder<T>(
+  { model, queryTokens, documentTokens, cache: path, provider = 'auto' }: RotateOptions,
+  work: (encoder: Teacher, cache: ScoreCache) => Promise<T>,
+): Promise<T> {
   const cache = await ScoreCache.open(path ?? defaultCache());
   const session = await computeOn({ train: { provider, threads: undefined } });
   const encoder = await dualEncoder(model, { queryTokens, documentTokens, session });
   try {
-    const { embed } = cache.wrap(encoder);
-    if (!embed) throw new Error('a dual-encoder embeds');
-    const queries = [...judgedQueries(dataset, split), ...unjudgedQueries(dataset)];
-    return {
-      documents: await embed(dataset.documents, 'document', watch),
-      queries: await embed(textsAt(dataset, queries), 'query', watch),
-      dev: dataset.splits.includes(dev)
-        ? await embed(textsAt(dataset, judgedQueries(dataset, dev)), 'query', watch)
-        : undefined,
-    };
+    return await work(encoder, cache);
   } finally {
     await encoder.dispose();
     await cache.close();
   }
+}
+
+/** What a model makes of the documents, of the queries that are learned from, and of those that prefixes are measured with. */
+async function embedAll(
+  model: Teacher,
+  { split = 'train', dev = 'dev' }: RotateOptions,
+  dataset: Dataset,
+  watch: Watch,
+): Promise<{ documents: Embeddings; queries: Embeddings; dev?: Embeddings }> {
+  const queries = [...judgedQueries(dataset, split), ...unjudgedQueries(dataset)];
+  return {
+    documents: await embed(model)(dataset.documents, 'document', watch),
+    queries: await embed(model)(textsAt(dataset, queries), 'query', watch),
+    dev: dataset.splits.includes(dev)
+      ? await embed(model)(textsAt(dataset, judgedQueries(dataset, dev)), 'query', watch)
+      : undefined,
+  };
 }
 
 /** The rotation that stands behind a model's token vectors. */
@@ -160,25 +179,23 @@ and scale both to unit length again.
 async function byWidth(
   dataset: Dataset,
   split: string,
-  queries: Embeddings,
-  documents: Embeddings,
-  R: Float32Array,
+  vectors: { documents: Embeddings; dev?: Embeddings },
+  turned: { documents: Embeddings; dev?: Embeddings },
   widths: readonly number[],
   watch: Watch,
 ): Promise<NonNullable<RotateReport['prefixes']>> {
-  const { dimensions: D } = queries;
+  const { dimensions: D } = vectors.documents;
   const judged = judgedQueries(dataset, split);
-  const measure = async (q: Embeddings, d: Embeddings, width: number): Promise<number> => {
-    const hits = await search(cutTo(width, q), cutTo(width, d), width, 10, watch);
+  const measure = async ({ dev, documents }: typeof vectors, width: number): Promise<number> => {
+    const hits = await search(cutTo(width, dev as Embeddings), cutTo(width, documents), width, 10, watch);
     return means(toRun(dataset, judged, hits), dataset, split, [METRIC])[METRIC];
   };
-  const turned = [await rotated(queries, R), await rotated(documents, R)] as const;
   const rows: NonNullable<RotateReport['prefixes']> = [];
   for (const width of [D, ...[...widths].sort((a, b) => b - a)])
     rows.push({
       dimensions: width,
-      before: await measure(queries, documents, width),
-      after: await measure(...turned, width),
+      before: await measure(vectors, width),
+      after: await measure(turned, width),
     });
   return rows;
 }

@@ -68,6 +68,8 @@ test('a student begins in the rotated space, and its vectors are compared there'
     evaluate: { bm25: false },
     cache: join(world.folder, 'cache'),
   });
+  // What rotate knew of the rotated vectors is not computed again.
+  expect(report.stages.embeddings).toBe('reused');
   const value = (name: string) => report.systems.find((s) => s.name === name)?.metrics['ndcg@10'] as number;
   expect(value('student')).toBeCloseTo(value('embedder'), 6);
   expect(report.matryoshka?.map((m) => m.dimensions)).toEqual([32, 8]);
