@@ -11,7 +11,7 @@ import { encodeGraph, loadGraph } from '../engine/graph/proto.ts';
 import { castFloat, type Tensor } from '../engine/graph/tensor.ts';
 import { search } from '../evaluation/search.ts';
 import { writeCheckpoint } from '../students/checkpoint.ts';
-import { Encoder } from '../students/encoder.ts';
+import { describeEncoder, type EncoderDescription } from '../students/encoder.ts';
 import { readModelFolder } from '../students/folder.ts';
 import { mapped } from '../students/student.ts';
 import { ScoreCache } from '../teachers/cache.ts';
@@ -64,32 +64,33 @@ export async function rotate(given: RotateOptions, watch: Watch = {}): Promise<R
   const options = { ...given, queryTokens: given.queryTokens ?? 64, documentTokens: given.documentTokens ?? 192 };
   const { model, output, like, dev = 'dev', seed = 0, steps } = options;
   const dataset = await openDataset(options.data, options.rows);
-  const folder = await readModelFolder(model);
-  if (folder.pooling === 'max' || !folder.normalize)
+  const described = await describeEncoder(model);
+  if (described.pooling === 'max' || !described.normalize)
     throw new InputError({
       code: 'rotate.model',
-      subject: `${model} ${folder.pooling === 'max' ? 'pools by maximum' : 'gives vectors that are not of unit length'}`,
+      subject: `${model} ${described.pooling === 'max' ? 'pools by maximum' : 'gives vectors that are not of unit length'}`,
       expected: 'vectors of unit length, pooled by mean, by the first or by the last token',
       remedy: 'a rotation of other vectors is not one of what they find; use another model',
     });
   return withEncoder(options, async (encoder, cache) => {
-    const vectors = await embedAll(cache.wrap(encoder), options, dataset, watch);
+    const known = cache.wrap(encoder);
+    const vectors = await embedAll(known, options, dataset, watch);
     const { dimensions: D } = vectors.documents;
     const dimensions = options.dimensions ?? SHARES.map((share) => Math.floor(D * share)).filter((d) => d > 0);
     const R = like
       ? await rotationOf(like, D)
       : await learnRotation(vectors.queries, vectors.documents, { dimensions, steps, seed }, watch);
-    const graph = mapped(await loadGraph(folder.model), { dtype: 'float32', dims: [D, D], data: R }, ROTATION);
-    await write(options, graph, D);
+    const graph = mapped(await loadGraph(described.files.model), { dtype: 'float32', dims: [D, D], data: R }, ROTATION);
+    await write(options, described, graph, D);
     // The rotated model's vectors are known by now: a run that it teaches need not embed everything again.
     const key = await dualEncoderKey(output, options);
-    const known = cache.wrap({
+    const turning = cache.wrap({
       ...encoder,
       name: output,
       key,
-      embed: async (...texts) => rotated(await embed(cache.wrap(encoder))(...texts), R),
+      embed: async (...texts) => rotated(await embed(known)(...texts), R),
     });
-    const turned = await embedAll(known, options, dataset, watch);
+    const turned = await embedAll(turning, options, dataset, watch);
     const prefixes = vectors.dev && turned.dev && (await byWidth(dataset, dev, vectors, turned, dimensions, watch));
     return { output, dimensions: D, prefixes, seconds: (performance.now() - started) / 1000 };
   });
@@ -145,19 +146,20 @@ async function rotationOf(model: string, D: number): Promise<Float32Array> {
   return castFloat(found, 'float32').data;
 }
 
-async function write(options: RotateOptions, graph: Graph, dimensions: number): Promise<void> {
+async function write(
+  options: RotateOptions,
+  { files, pooling, normalize, maxLength }: EncoderDescription,
+  graph: Graph,
+  dimensions: number,
+): Promise<void> {
   const { model, output, data } = options;
-  const folder = await readModelFolder(model);
   const bytes = encodeGraph(graph);
-  const encoder = await Encoder.load(model);
-  const { maxLength } = encoder;
-  await encoder.dispose();
   await writeCheckpoint(output, {
     model: bytes,
-    tokenizerFrom: folder.folder,
-    config: folder.config,
-    pooling: folder.pooling,
-    normalize: folder.normalize,
+    tokenizerFrom: files.folder,
+    config: files.config,
+    pooling,
+    normalize,
     dimensions,
     maxLength,
     provenance: {

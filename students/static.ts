@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { TextTokenizer } from '../data/tokenizer.ts';
 import { constant, Expr } from '../engine/expressions/expr.ts';
 import { Graph } from '../engine/graph/ir.ts';
-import type { Tensor } from '../engine/graph/tensor.ts';
+import { identity, type Tensor } from '../engine/graph/tensor.ts';
 import { Session } from '../engine/runtime/session.ts';
 import { readJson, readModelFolder } from './folder.ts';
 import { orders, type StaticOrder } from './static-order.ts';
@@ -102,10 +102,8 @@ function trainingGraph({ dimensions: D, data }: TokenTable, settings: Settings):
     .gather(ids)
     .exp();
   const x = vectors.mul(scale);
-  const identity = new Float32Array(D * D);
-  for (let i = 0; i < D; i++) identity[i * D + i] = 1;
   const order = orders[settings.order](D, settings);
-  const hidden = x.matmul(weight(graph, 'static.layer', { dims: [D, D], data: identity }));
+  const hidden = x.matmul(weight(graph, 'static.layer', identity(D)));
   const parts = order.maps.map((m) => x.matmul(weight(graph, m.name, m)));
   const given = order.weights.map((w) => weight(graph, w.name, w));
   const present = mask.float().unsqueeze(-1);

@@ -3,7 +3,7 @@ import { InputError } from '../common/errors.ts';
 import { differentiate } from '../engine/autodiff/differentiate.ts';
 import { Expr } from '../engine/expressions/expr.ts';
 import { Graph, type Value } from '../engine/graph/ir.ts';
-import { sizeOf, type Tensor, tensor } from '../engine/graph/tensor.ts';
+import { identity, sizeOf, type Tensor, tensor } from '../engine/graph/tensor.ts';
 import { probe } from '../engine/runtime/probe.ts';
 import { type Loss, type LossInputs, reduce } from '../losses/loss.ts';
 
@@ -157,12 +157,6 @@ function withWidth(vectors: Expr, width: number | undefined): Expr {
   vectors.value.dims = width === undefined ? undefined : ['rows', width];
   return vectors;
 }
-
-const identity = (from: number, to: number): Tensor<'float32'> => {
-  const data = new Float32Array(from * to);
-  for (let i = 0; i < Math.min(from, to); i++) data[i * to + i] = 1;
-  return { dtype: 'float32', dims: [from, to], data };
-};
 
 /** Feeds of two sizes in which no two dimensions that can differ are equal. */
 function sampleFeeds(graph: Graph, k: 0 | 1): Record<string, Tensor> {

@@ -186,11 +186,9 @@ function sumOver(graph: Graph, copies: readonly ReadonlyMap<Value, Value>[], gra
  */
 function orderForMemory(graph: Graph, leaves: readonly Value[]): void {
   graph.sort();
-  const ends = new Set(leaves.map((v) => v.producer as Node));
   // One that is read too, as where two weights share a gradient, stays before its readers.
-  const last = [...ends].filter((n) => n.outputs.every((v) => !v.readers.size));
+  const ends = new Set(leaves.map((v) => v.producer as Node).filter((n) => n.outputs.every((v) => !v.readers.size)));
   const place = new Map(graph.nodes.map((n, i) => [n, i]));
   const at = (n: Node): number => place.get(n) as number;
-  const apart = new Set(last);
-  graph.nodes = [...graph.nodes.filter((n) => !apart.has(n)), ...last.sort((a, b) => at(b) - at(a))];
+  graph.nodes = [...graph.nodes.filter((n) => !ends.has(n)), ...[...ends].sort((a, b) => at(b) - at(a))];
 }

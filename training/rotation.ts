@@ -5,7 +5,7 @@ import { Random } from '../common/random.ts';
 import { differentiate } from '../engine/differentiate.ts';
 import { constant, Expr } from '../engine/expressions/expr.ts';
 import { Graph } from '../engine/graph/ir.ts';
-import { type Tensor, tensor } from '../engine/graph/tensor.ts';
+import { identity, type Tensor } from '../engine/graph/tensor.ts';
 import { Session } from '../engine/runtime/session.ts';
 import { search } from '../evaluation/search.ts';
 import { inBatchKL } from '../losses/in-batch-kl.ts';
@@ -75,7 +75,7 @@ export async function learnRotation(
   const parameter: Parameter = {
     name: ROTATION,
     dims: [D, D],
-    data: identity(D),
+    data: identity(D).data,
     gradient: new Float32Array(D * D),
   };
   const optimizer = new AdamW([parameter], { weightDecay: 0 });
@@ -101,7 +101,7 @@ export async function learnRotation(
           places.map((p) => order[p]),
         ),
         documents: gathered(corpus, [...close, ...others]),
-        [ROTATION]: tensor('float32', [D, D], parameter.data),
+        [ROTATION]: float32([D, D], parameter.data),
       });
       parameter.gradient?.set(results[gradient].data as Float32Array);
       parameter.data.set(results.nearest.data as Float32Array);
@@ -123,8 +123,8 @@ export async function rotated({ dimensions: D, data }: Embeddings, R: Float32Arr
   const session = await Session.load(graph);
   try {
     const found = await session.run({
-      rows: tensor('float32', [data.length / D, D], data),
-      [ROTATION]: tensor('float32', [D, D], R),
+      rows: float32([data.length / D, D], data),
+      [ROTATION]: float32([D, D], R),
     });
     return { dimensions: D, data: found.rotated.data as Float32Array };
   } finally {
@@ -149,7 +149,7 @@ async function rotationGraph(
   const teacherQueries = given('queries', ['queries', D]);
   const teacherDocuments = given('documents', ['documents', D]);
   const raw = given(ROTATION, [D, D]);
-  const eye = constant(graph, 'float32', [D, D], identity(D));
+  const eye = constant(graph, 'float32', [D, D], identity(D).data);
   let R = raw;
   for (let i = 0; i < ITERATIONS; i++) R = R.matmul(eye.mul(1.5).sub(R.transpose(1, 0).matmul(R).mul(0.5)));
   const loss = matryoshka(inBatchKL({ temperature, teacherScores: 'embeddings' }), { dimensions })
@@ -188,16 +188,12 @@ function nearestOrthogonal(from: Float32Array, D: number): Float32Array {
   return Float32Array.from(X);
 }
 
-function identity(D: number): Float32Array {
-  const data = new Float32Array(D * D);
-  for (let i = 0; i < D; i++) data[i * (D + 1)] = 1;
-  return data;
-}
+const float32 = (dims: number[], data: Float32Array): Tensor<'float32'> => ({ dtype: 'float32', dims, data });
 
 const upTo = (n: number): Int32Array => Int32Array.from({ length: n }, (_, i) => i);
 
 function gathered({ dimensions: D, data }: Embeddings, rows: ArrayLike<number>): Tensor<'float32'> {
   const out = new Float32Array(rows.length * D);
   for (let i = 0; i < rows.length; i++) out.set(data.subarray(rows[i] * D, (rows[i] + 1) * D), i * D);
-  return tensor('float32', [rows.length, D], out);
+  return float32([rows.length, D], out);
 }

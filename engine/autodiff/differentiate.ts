@@ -6,7 +6,7 @@ import { isFloat } from '../graph/tensor.ts';
 import type { Context } from './rule.ts';
 import { broadcasting, constantAlmostEverywhere, rules } from './rules.ts';
 import { matmulGradientDims } from './rules-product.ts';
-import { multipliedRows, reducedRows, type Shapes, unbroadcast } from './shapes.ts';
+import { multipliedRows, reducedRows, type Shapes, type SumRows, unbroadcast } from './shapes.ts';
 
 /** A gradient as a tensor of the parameter's shape, or, for tables, as rows: row i of `rows` belongs to table row `indices[i]`. */
 export type Gradient = { dense: Value } | { rows: { indices: Value; rows: Value }[] };
@@ -41,8 +41,7 @@ export function differentiate(
   const flowing = new Map<Value, Expr[]>([[loss, [constant(graph, graph.float, [], [1])]]]);
   const rowsOf = new Map<Value, { indices: Value; rows: Value }[]>();
   const expr = (v: Value): Expr => new Expr(graph, v);
-  const processor = Boolean(options.processor);
-  const way = { processor, sumRows: processor ? multipliedRows() : reducedRows };
+  const sumRows = options.processor ? multipliedRows() : reducedRows;
   const total = (v: Value): Expr | null => {
     const parts = flowing.get(v);
     if (!parts) return null;
@@ -62,12 +61,12 @@ export function differentiate(
       rowsOf.set(table, [...(rowsOf.get(table) ?? []), rows]);
       continue;
     }
-    const gradients = ruleOf(node)(context(graph, node, dys, active, shapes, way));
+    const gradients = ruleOf(node)(context(graph, node, dys, active, shapes, sumRows));
     node.inputs.forEach((input, k) => {
       const gradient = gradients[k];
       if (!input || !gradient || !active.has(input)) return;
       const [from, to] = [gradientDims(node, k, shapes), dimsOf(shapes, input)];
-      const own = unbroadcast(gradient, from, to, way.sumRows);
+      const own = unbroadcast(gradient, from, to, sumRows);
       const parts = flowing.get(input);
       if (parts) parts.push(own);
       else flowing.set(input, [own]);
@@ -158,7 +157,7 @@ function context(
   dys: (Expr | null)[],
   active: Set<Value>,
   shapes: Shapes,
-  way: Pick<Context, 'processor' | 'sumRows'>,
+  sumRows: SumRows,
 ): Context {
   const expr = (v: Value): Expr => new Expr(graph, v);
   const x = node.inputs.map((v) => (v ? expr(v) : undefined)) as Expr[];
@@ -175,6 +174,6 @@ function context(
       return tensor ? Array.from(tensor.data as ArrayLike<number | bigint>, Number) : undefined;
     },
     outputs: (count) => graph.extendOutputs(node, count).map(expr),
-    ...way,
+    sumRows,
   };
 }

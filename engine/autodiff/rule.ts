@@ -22,9 +22,8 @@ export interface Context {
   constant(i: number): number[] | undefined;
   /** The node with its optional outputs present. */
   outputs(count: number): Expr[];
+  /** Sums over all dimensions but the last, in what is fastest where the graph will run. */
   sumRows: SumRows;
-  /** Whether the graph will run on a processor: a rule may choose what is faster there. */
-  processor: boolean;
 }
 
 /** One gradient an input, in order; null where none flows. */

@@ -72,6 +72,13 @@ export const vectorOf = (data: Float32Array | Float64Array | Int32Array): Tensor
   data,
 });
 
+/** Ones on the diagonal, zeros elsewhere: [from, to]. */
+export function identity(from: number, to = from): Tensor<'float32'> {
+  const data = new Float32Array(from * to);
+  for (let i = 0; i < Math.min(from, to); i++) data[i * to + i] = 1;
+  return { dtype: 'float32', dims: [from, to], data };
+}
+
 export const isFloat = (dtype: DType | undefined): boolean =>
   dtype === 'float32' || dtype === 'float64' || dtype === 'float16' || dtype === 'bfloat16';
 

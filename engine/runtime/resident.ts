@@ -8,7 +8,7 @@ import { constant, Expr } from '../expressions/expr.ts';
 import { Graph } from '../graph/ir.ts';
 import { encodeGraph } from '../graph/proto.ts';
 import type { Tensor, TypedArray } from '../graph/tensor.ts';
-import { execution, type Feeds, Session, type SessionOptions } from './session.ts';
+import { execution, type Feeds, onProcessor, Session, type SessionOptions } from './session.ts';
 
 /** Runs a graph again and again; what a run leaves in an output, the next one finds in the input that belongs to it. */
 export class ResidentSession {
@@ -46,7 +46,7 @@ export class ResidentSession {
         executionProviders: [execution(options.provider)],
         graphOptimizationLevel: options.optimize ?? 'all',
         logSeverityLevel: 3,
-        ...(onDevice(options) && { preferredOutputLocation: Object.fromEntries(places) }),
+        ...(!onProcessor(options) && { preferredOutputLocation: Object.fromEntries(places) }),
         ...options.extra,
       });
       return new ResidentSession(session, options, carried);
@@ -103,8 +103,6 @@ export class ResidentSession {
     await this.session.release();
   }
 }
-
-const onDevice = ({ provider }: SessionOptions): boolean => provider === 'webgpu' || provider === 'cuda';
 
 /** The binding hands out device tensors and cannot read them: a graph that multiplies by 1 brings them here. */
 async function downloader(options: SessionOptions): Promise<ort.InferenceSession> {
