@@ -74,7 +74,10 @@ const weightingOptions = {
 /** What every weighting may be told. */
 const weightingCommon = {
   second: z.enum(['bm25', 'none']).default('bm25').describe('an independent second teacher, for those that use one'),
-  teachers: z.array(z.string().min(1)).optional().describe('further cross-encoders, for an ensemble'),
+  teachers: z
+    .array(z.string().min(1))
+    .optional()
+    .describe('further cross-encoders, or files of query-id corpus-id score lines, for an ensemble'),
   renew: count
     .nullable()
     .default(null)

@@ -25,6 +25,7 @@ const pathKeys = new Set([
   'teacher.files.dev',
   'teacher.files.test',
   'online.teachers.*',
+  'weighting.teachers.*',
 ]);
 
 /**

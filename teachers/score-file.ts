@@ -1,4 +1,5 @@
 /** @file Scores that are there already as teacher: it answers for the pairs that they cover. */
+import { statSync } from 'node:fs';
 import { InputError } from '../common/errors.ts';
 import { hashFile, hashParts } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
@@ -18,6 +19,12 @@ export interface Tables {
   queries: TextTable;
   documents: TextTable;
 }
+
+/** Whether a path names a file of scores and not a model; what is not there is taken for a model, so that it is missed as one. */
+export const isScoreFile = (path: string): boolean => {
+  const found = findFile(path);
+  return found !== undefined && !path.endsWith('.onnx') && statSync(found).isFile();
+};
 
 /**
  * Opens files of `query-id corpus-id score` lines.

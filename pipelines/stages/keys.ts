@@ -3,6 +3,7 @@ import { canonicalJson, hashParts } from '../../common/files.ts';
 import { type Dataset, judgedQueries, type Qrels } from '../../data/dataset.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
 import { modelHash, readModelFolder } from '../../students/folder.ts';
+import { isScoreFile, scoreFileKey } from '../../teachers/score-file.ts';
 import type { StateKey } from '../../training/state.ts';
 import type { Config } from '../config.ts';
 import { toQuerySelection } from '../config-choices.ts';
@@ -175,8 +176,10 @@ async function studentKey({ student: { model, fresh, static: table } }: Config):
 
 async function modelsKey(option: string, models: readonly string[] = []): Promise<StateKey> {
   const entries: [string, string][] = [];
-  for (const [i, model] of models.entries())
-    entries.push([`${option}.${i}`, await modelHash((await readModelFolder(model)).model)]);
+  for (const [i, model] of models.entries()) {
+    const key = isScoreFile(model) ? scoreFileKey([model]) : modelHash((await readModelFolder(model)).model);
+    entries.push([`${option}.${i}`, await key]);
+  }
   return Object.fromEntries(entries);
 }
 

@@ -3,6 +3,7 @@ import { softmax, topTwo } from '../../common/numbers.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { bm25 } from '../../evaluation/bm25.ts';
 import type { Weights } from '../../students/student.ts';
+import { isScoreFile } from '../../teachers/score-file.ts';
 import type { Examples } from '../../training/examples.ts';
 import type { Weighted, WeightingInputs } from '../../weighting/index.ts';
 import type { Config } from '../config.ts';
@@ -160,13 +161,15 @@ async function bm25Scores(job: Job, dataset: Dataset, examples: Examples): Promi
   return scores;
 }
 
-/** What further cross-encoders say of the same candidates. */
+/** What further teachers, models or files, say of the same candidates. */
 async function ensemble(job: Job, { dataset, examples }: Lesson, models: readonly string[]): Promise<Float32Array[]> {
   const unscored = { ...examples, scores: examples.scores.map(() => Number.NaN) };
   const all: Float32Array[] = [];
   for (const model of models) {
-    const config = { ...job.config, teacher: { kind: 'cross-encoder' as const, model }, embedder: undefined };
-    const { teacher, close } = await openTeachers(config, dataset);
+    const further: Config['teacher'] = isScoreFile(model)
+      ? { kind: 'scores', files: { train: model } }
+      : { kind: 'cross-encoder', model };
+    const { teacher, close } = await openTeachers({ ...job.config, teacher: further, embedder: undefined }, dataset);
     try {
       all.push((await job.stage('score', () => scoreCandidates(unscored, dataset, teacher, job.watch))).scores);
     } finally {

@@ -5,7 +5,9 @@ import { env, pipeline } from '@huggingface/transformers';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { losses } from '../../losses/index.ts';
 import type { ConfigInput } from '../../pipelines/config.ts';
+import { readConfig } from '../../pipelines/config-file.ts';
 import { distill, type RunReport } from '../../pipelines/distill.ts';
+import { score } from '../../pipelines/score.ts';
 import { relabel } from '../../pipelines/stages/weigh.ts';
 import { Encoder } from '../../students/encoder.ts';
 import type { Examples } from '../../training/examples.ts';
@@ -339,6 +341,34 @@ describe('weights', () => {
       const whole = join(world.folder, 'runs', `weighting-${kind}`, 'checkpoint');
       expect(model(resumed.checkpoint).equals(model(whole)), kind).toBe(true);
     }
+  });
+
+  test("an ensemble's further teacher may be a file of scores, named relative to the config", async () => {
+    const [first, file] = [join(world.folder, 'first.tsv'), join(world.folder, 'earlier.tsv')];
+    const log = async (name: string, teachers: string[]): Promise<number[]> => {
+      const report = await distill(
+        options(name, {
+          teacher: { kind: 'scores', files: { train: first } },
+          candidates: { source: 'given' },
+          weighting: { kind: 'ensemble', teachers, lambda: 3 },
+          evaluate: { ...quick, teacher: false },
+        }),
+      );
+      return JSON.parse(readFileSync(report.report, 'utf8')).log.map((l: { loss: number }) => l.loss);
+    };
+    await score(options(''), 'train', first);
+    await score(options('', { teacher: { kind: 'cross-encoder', model: world.earlierCrossEncoder } }), 'train', file);
+    const byModel = await log('ensemble-of-models', [world.earlierCrossEncoder]);
+    const byFile = await log('ensemble-of-files', [file]);
+    for (const [i, loss] of byModel.entries()) expect(byFile[i]).toBeCloseTo(loss, 4);
+    expect((await log('ensemble-of-itself', [world.crossEncoder]))[0]).not.toBeCloseTo(byModel[0], 4);
+
+    const config = join(world.folder, 'ensemble.yaml');
+    writeFileSync(
+      config,
+      'weighting: { kind: ensemble, teachers: [earlier.tsv] }\ndata: { path: data }\nteacher: { kind: scores }\nstudent: { model: student }\n',
+    );
+    expect(readConfig(config).weighting).toMatchObject({ teachers: [file] });
   });
 
   test("the posterior's best candidate becomes the pseudo-label; labels stay, and renewed ones begin from the lists as they were", () => {
