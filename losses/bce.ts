@@ -6,25 +6,27 @@ export interface BCEOptions {
   temperature?: number;
   /** Multiplies the student's scores: 1 for dot products, about 20 for cosines. */
   scale?: number;
+  /** Added to them then: 0 for dot products, about -10 for cosines, whose zero is no even chance. */
+  shift?: number;
 }
 
 /**
  * Binary cross-entropy with the teacher's probability as target, mean over a query's candidates.
  *
- *     value_b = mean_n( softplus(s_n) - sigmoid(t_n / T) s_n )
+ *     value_b = mean_n( softplus(z_n) - sigmoid(t_n / T) z_n ),  z = scale s + shift
  *
  * @example
  * import { bce } from 'onnx-distill/losses';
  * const { loss } = await bce().evaluate({ student: [[0, 0]], teacher: [[3, -2]] });
  * loss; // 0.693147
- * @source the pointwise option of score matching, Kim et al. 2023 (arXiv 2301.12005)
+ * @source the pointwise option of score matching, Kim et al. 2023 (arXiv 2301.12005); the shift is Zhai et al., ICCV 2023 (arXiv 2303.15343)
  */
-export function bce({ temperature = 1, scale = 1 }: BCEOptions = {}): Loss {
+export function bce({ temperature = 1, scale = 1, shift = 0 }: BCEOptions = {}): Loss {
   return defineLoss({
     name: 'bce',
     needs: ['student', 'teacher', 'mask'],
     perQuery({ student, teacher, mask }) {
-      const z = student.mul(scale);
+      const z = student.mul(scale).add(shift);
       const target = teacher
         .mul(1 / temperature)
         .sigmoid()

@@ -4,12 +4,14 @@ import { defineLoss, type Loss, meanOver } from './loss.ts';
 export interface MSEOptions {
   /** Multiplies the student's scores: 1 for dot products, about 20 for cosines. */
   scale?: number;
+  /** Added to them then: 0 for dot products, about -10 for cosines that follow logits. */
+  shift?: number;
 }
 
 /**
  * Squared difference of the student's and the teacher's scores, mean over a query's candidates.
  *
- *     value_b = mean_n (s_n - t_n)^2
+ *     value_b = mean_n (scale s_n + shift - t_n)^2
  *
  * Not shift-invariant: the student must learn the teacher's scale too. See margin-mse.
  *
@@ -19,12 +21,12 @@ export interface MSEOptions {
  * loss; // 0.5
  * @source score matching, Kim et al. 2023 (arXiv 2301.12005)
  */
-export function mse({ scale = 1 }: MSEOptions = {}): Loss {
+export function mse({ scale = 1, shift = 0 }: MSEOptions = {}): Loss {
   return defineLoss({
     name: 'mse',
     needs: ['student', 'teacher', 'mask'],
     // Padding is zeroed before it is squared, so that what stands there cannot overflow.
     perQuery: ({ student, teacher, mask }) =>
-      meanOver(student.mul(scale).sub(teacher.stopGradient()).mul(mask).square(), mask),
+      meanOver(student.mul(scale).add(shift).sub(teacher.stopGradient()).mul(mask).square(), mask),
   });
 }

@@ -17,12 +17,14 @@ import type { WeightedLoss } from '../training/step-graph.ts';
 const positive = z.number().positive();
 const distance = z.enum(['l2', 'squared', 'cosine']);
 const side = z.enum(['queries', 'documents']).default('queries');
+const shift = z.number().default(0).describe("added to the student's scaled scores: -10 where cosines follow logits");
 
 /** One entry a loss: a loss without one does not compile. */
 const options = {
   bce: {
     temperature: positive.default(1).describe("divides the teacher's logits"),
     scale: positive.default(20).describe("multiplies the student's scores"),
+    shift,
   },
   'embedding-matching': {
     of: z.enum(['both', 'queries', 'documents']).optional().describe('both, or queries where documents are frozen'),
@@ -55,7 +57,7 @@ const options = {
   },
   m3se: { scale: positive.default(20) },
   'margin-mse': { scale: positive.default(20) },
-  mse: { scale: positive.default(20) },
+  mse: { scale: positive.default(20), shift },
   'pair-matching': {
     distance: distance.default('l2').describe('cosine where the student is scaled to unit length: a pair is not'),
   },

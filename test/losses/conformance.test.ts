@@ -65,7 +65,7 @@ interface Case {
 }
 
 const cases: Record<string, Case[]> = {
-  bce: [{ loss: losses.bce() }, { loss: losses.bce({ temperature: 2, scale: 3 }) }],
+  bce: [{ loss: losses.bce() }, { loss: losses.bce({ temperature: 2, scale: 3, shift: -1 }) }],
   'embedding-matching': (['l2', 'squared', 'cosine'] as const).map((distance) => ({
     loss: losses['embedding-matching']({ distance }),
   })),
@@ -90,7 +90,7 @@ const cases: Record<string, Case[]> = {
   ],
   m3se: [{ loss: losses.m3se(), shiftInvariant: true }],
   'margin-mse': [{ loss: losses['margin-mse'](), shiftInvariant: true }],
-  mse: [{ loss: losses.mse() }],
+  mse: [{ loss: losses.mse() }, { loss: losses.mse({ scale: 2, shift: -1 }) }],
   'pair-matching': [{ loss: losses['pair-matching']() }, { loss: losses['pair-matching']({ distance: 'cosine' }) }],
   'rank-distil': [
     { loss: losses['rank-distil'](), shiftInvariant: true, ordered: 'each candidate has noise of its own' },

@@ -89,6 +89,19 @@ describe('of scores', () => {
     expect(Math.abs(expected[0].reduce((a, b) => a + b, 0))).toBeGreaterThan(1e-3);
   });
 
+  test('scaled and shifted scores take the place of scores, as cosines must where the teacher speaks in logits', async () => {
+    const moved = s.map((list) => list.map((v) => 20 * v - 10));
+    for (const make of [losses.mse, losses.bce]) {
+      const plain = await make().evaluate({ student: moved, teacher: t });
+      const { loss, gradients } = await make({ scale: 20, shift: -10 }).evaluate({ student: s, teacher: t });
+      expect(loss).toBeCloseTo(plain.loss, 4);
+      near(
+        gradients.student,
+        Array.from(plain.gradients.student ?? [], (v) => 20 * v),
+      );
+    }
+  });
+
   test.each([N, 2])('RankDistil, first %d places', async (topK) => {
     const { gradients } = await losses['rank-distil']({ topK }).evaluate({ student: s, teacher: t });
     near(
