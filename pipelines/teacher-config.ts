@@ -22,6 +22,12 @@ export const teacherSchema = z.strictObject({
     })
     .optional()
     .describe('a new cross-encoder with random weights and a vocabulary of the data, in place of a model'),
+  head: z
+    .enum(['as-it-is', 'dual-pooling'])
+    .default('as-it-is')
+    .describe(
+      "dual-pooling: the logit becomes the cosine of what the model makes of the query's and of the document's tokens, for the loss pair-matching",
+    ),
   output: path.default('runs/teacher').describe('folder of the trained model'),
   seed: z.int().nonnegative().default(0),
   memory: memory.describe('limit that batches of training and scoring are chosen by, e.g. 4GB'),

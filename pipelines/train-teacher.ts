@@ -23,6 +23,7 @@ import { positionsOf, readModelFolder } from '../students/folder.ts';
 import { freshModel } from '../students/fresh.ts';
 import { parameterCount, type Weights, withWeights } from '../students/student.ts';
 import { type CrossEncoderOptions, crossEncoder } from '../teachers/cross-encoder.ts';
+import { appendDualHead } from '../teachers/dual-head.ts';
 import type { Pair } from '../teachers/teacher.ts';
 import { DeviceLearner } from '../training/device-learner.ts';
 import type { Examples } from '../training/examples.ts';
@@ -90,7 +91,8 @@ async function trainFrom(
   const tokenizer = await TextTokenizer.load(start);
   const model = await loadGraph(folder.model);
   checkVocabulary(model, tokenizer, start);
-  if (!model.outputs.some((v) => v.name === 'logits')) addHead(model, folder.config, start, config.seed);
+  if (config.head === 'dual-pooling') appendDualHead(model, tokenizer, start);
+  else if (!model.outputs.some((v) => v.name === 'logits')) addHead(model, folder.config, start, config.seed);
   const note = (text: string): void =>
     given.onProgress?.({ stage: 'train teacher', done: 0, total: 0, unit: 'steps', note: text });
   const memory =

@@ -6,7 +6,6 @@ import { type PairLimits, TextTokenizer, type Tokens } from '../data/tokenizer.t
 import { Expr } from '../engine/expressions/expr.ts';
 import { pool } from '../engine/expressions/pooling.ts';
 import type { Graph } from '../engine/graph/ir.ts';
-import { findLayers } from '../engine/graph/layers.ts';
 import { loadGraph } from '../engine/graph/proto.ts';
 import type { Tensor } from '../engine/graph/tensor.ts';
 import { forwardBytes, tokensWithin } from '../engine/runtime/memory.ts';
@@ -14,6 +13,7 @@ import { batchTokens, Session, type SessionOptions } from '../engine/runtime/ses
 import { pearson } from '../evaluation/fidelity.ts';
 import { checkVocabulary, tokenInputs } from '../students/encoder.ts';
 import { readModelFolder } from '../students/folder.ts';
+import { hiddenStates } from './dual-head.ts';
 import type { Pair } from './teacher.ts';
 
 export interface PairEmbeddings {
@@ -51,7 +51,7 @@ export interface DualPoolingOptions extends PairLimits {
  * The targets of the loss `pair-matching`. A text without tokens gives the zero vector.
  *
  * @throws InputError where the model has no logits or no layers are found
- * @source Kim, Rawat, Zaheer et al. 2023 (arXiv 2301.12005); without the fine-tuning that the paper gives the new head
+ * @source Kim, Rawat, Zaheer et al. 2023 (arXiv 2301.12005); `appendDualHead` is the head that the paper fine-tunes
  */
 export async function dualPooling(folder: string, options: DualPoolingOptions = {}): Promise<DualPooling> {
   const files = await readModelFolder(folder);
@@ -122,17 +122,7 @@ export function exposeSegments(graph: Graph, file = 'the cross-encoder'): void {
       expected: 'logits',
       remedy: 'give a cross-encoder (a sequence classification model)',
     });
-  const stated = graph.outputs.find((v) => v.name === 'last_hidden_state');
-  if (!stated) graph.outputs.splice(0, graph.outputs.length, logits);
-  const layers = stated ? [] : findLayers(graph);
-  // Where a layer ends before the classifier, the distance between two layers tells.
-  if (layers.length === 1)
-    throw new InputError({
-      code: 'layers.one',
-      subject: `${file} has one layer and does not say where it ends`,
-      remedy: "export it with the output 'last_hidden_state' beside 'logits'",
-    });
-  const hidden = new Expr(graph, stated ?? layers[layers.length - 1].output);
+  const hidden = new Expr(graph, hiddenStates(graph, file));
   graph.outputs.splice(0, graph.outputs.length, logits);
   for (const [segment, output] of [
     ['query_segment', 'pair_queries'],

@@ -6,6 +6,7 @@ import { collect, type Verb } from '../verb.ts';
 interface Options {
   data: string;
   model?: string;
+  head?: string;
   fresh?: boolean;
   output: string;
   candidates?: string;
@@ -19,6 +20,10 @@ export const trainTeacher: Verb = ({ out, err, signal }) =>
     .description('train a cross-encoder on judgements, from a model or from nothing: the teacher of a later run')
     .requiredOption('--data <dir>', 'BEIR folder')
     .option('--model <dir>', 'cross-encoder to go on from, or an encoder that gets a head')
+    .option(
+      '--head <kind>',
+      'dual-pooling: score by the cosine of its vectors of query and document, for pair-matching',
+    )
     .option('--fresh', 'begin with random weights and a vocabulary of the data')
     .option('--output <dir>', 'folder of the trained model', 'runs/teacher')
     .option('--candidates <file>', "'query-id corpus-id score' lines to compare instead of what BM25 finds")

@@ -8,6 +8,7 @@ import { makeWorld } from '../../pipelines/demo/world.ts';
 import { trainTeacher } from '../../pipelines/train-teacher.ts';
 import { freshModel } from '../../students/fresh.ts';
 import { crossEncoder } from '../../teachers/cross-encoder.ts';
+import { dualPooling } from '../../teachers/dual-pooling.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'train-teacher-'));
 const data = join(folder, 'data');
@@ -63,6 +64,45 @@ test('an encoder gets a head and a cross-encoder goes on', async () => {
   const second = await trainTeacher({ ...options, dev: null, output: join(folder, 'on'), model: first.model });
   expect(second.parameters).toBe(first.parameters);
   expect(second.loss).toBeLessThan(first.loss);
+});
+
+test('with the head of dual pooling, the score is the cosine of the two vectors that pair-matching reads', async () => {
+  const start = join(folder, 'two-layers');
+  await freshModel(start, table(), { ...tiny, layers: 2, kind: 'cross-encoder', seed: 4 });
+  const given = { ...options, head: 'dual-pooling' as const, losses: { kl: 1 } };
+  const report = await trainTeacher({ ...given, output: join(folder, 'dual'), model: start });
+  expect(report.evaluations[1].score).toBeGreaterThan(report.evaluations[0].score);
+  // Of unequal length, so that some are padded in a batch; one text is empty.
+  const pairs = [pair(), { ...pair(), document: texts[1].split(' ')[0] }, { ...pair(), query: 'red', document: '' }];
+  const [teacher, pooling] = [await crossEncoder(report.model), await dualPooling(report.model)];
+  const [scores, read] = [await teacher.score(pairs), await pooling.read(pairs)];
+  await Promise.all([teacher.dispose(), pooling.dispose()]);
+  const row = (of: Float32Array, i: number): Float32Array => of.subarray(i * tiny.hidden, (i + 1) * tiny.hidden);
+  const dot = (a: Float32Array, b: Float32Array): number => a.reduce((s, v, k) => s + v * b[k], 0);
+  for (const [i, score] of scores.entries()) {
+    const [q, d] = [row(read.queries, i), row(read.documents, i)];
+    const cosine = dot(q, d) / (Math.sqrt(dot(q, q) * dot(d, d)) || 1);
+    expect(score).toBeCloseTo(20 * cosine - 10, 3);
+  }
+  expect(new Set(Array.from(scores)).size).toBe(3);
+  expect(scores[2]).toBeCloseTo(-10);
+  // It goes on with the head that it has, from an encoder as well as from a cross-encoder.
+  const encoder = join(folder, 'encoder');
+  for (const model of [report.model, encoder]) {
+    const on = await trainTeacher({
+      ...given,
+      ...(model === report.model && { head: 'as-it-is' as const }),
+      dev: null,
+      output: join(folder, 'dual-on'),
+      model,
+    });
+    expect(on.parameters).toBeGreaterThan(0);
+    const again = await dualPooling(on.model);
+    expect((await again.read(pairs)).correlation.cosine).toBeCloseTo(1, 4);
+    await again.dispose();
+  }
+  const one = { ...given, output: join(folder, 'refused'), model: join(folder, 'teacher') };
+  await expect(trainTeacher(one)).rejects.toThrow("export it with the output 'last_hidden_state' beside 'logits'");
 });
 
 test('under a limit of memory the pairs of a step are read in parts, and a limit that leaves nothing is refused', async () => {
