@@ -103,6 +103,18 @@ export function completed(parsed: ParsedConfig, where: string): Config {
     refuse("'pipeline: active' has no budget", "say under 'queries' how many are asked about and how they are chosen");
   if (toWeighting(weighting).needs.includes('ensemble') && !weighting.teachers)
     refuse("'weighting.kind: ensemble' has no further teachers", "name them under 'weighting.teachers'");
+  if (toWeighting(weighting).needs.includes('peer')) {
+    if (weighting.renew === null)
+      refuse(
+        "'weighting.kind: co-teaching' has no moment to choose at",
+        "say under 'weighting.renew' after how many steps",
+      );
+    if (pipeline === 'online')
+      refuse(
+        "'weighting.kind: co-teaching' trains two students and 'pipeline: online' changes teachers",
+        'use one of them',
+      );
+  }
   if (parsed.export?.strict && data.splits.dev === null)
     refuse(
       "'export.strict' measures files on the dev split and 'data.splits.dev' is null",

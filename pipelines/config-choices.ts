@@ -50,23 +50,26 @@ const queryOptions = {
   tgt: { sigma: positive.optional(), within: z.number().min(0).max(1).optional() },
 } satisfies Record<keyof typeof querySelections, z.ZodRawShape>;
 
+const trimmed = {
+  noise: z
+    .number()
+    .min(0)
+    .max(1)
+    .default(0.2)
+    .describe('share of the queries that the teacher is taken to be wrong on'),
+  epochs: positive.optional().describe('until that share is left out; a part of one may be given'),
+};
+
 const weightingOptions = {
   agreement: {},
   'calibrated-posterior': { ridge: positive.optional(), labelled: z.enum(['relevant', 'posterior']).optional() },
+  'co-teaching': trimmed,
   confidence: teacherSureness,
   ensemble: { lambda: positive.optional() },
   entropy: teacherSureness,
   'error-probability': { neighbours: count.optional() },
   reliability: { ridge: positive.optional(), power: positive.optional() },
-  'small-loss': {
-    noise: z
-      .number()
-      .min(0)
-      .max(1)
-      .default(0.2)
-      .describe('share of the queries that the teacher is taken to be wrong on'),
-    epochs: count.optional().describe('until that share is left out'),
-  },
+  'small-loss': trimmed,
   uniform: {},
   'weighted-distillation': { neighbours: count.optional() },
 } satisfies Record<keyof typeof weightings, z.ZodRawShape>;

@@ -2,12 +2,13 @@
 import { calibratedPosterior } from './relabel.ts';
 import { reliability } from './reliability.ts';
 import { agreement, confidence, ensemble, entropyWeights, uniform } from './simple.ts';
-import { smallLoss } from './trimming.ts';
+import { coTeaching, smallLoss } from './trimming.ts';
 import { errorProbability, weightedDistillation } from './weighted-distillation.ts';
 
 export const weightings = {
   agreement,
   'calibrated-posterior': calibratedPosterior,
+  'co-teaching': coTeaching,
   confidence,
   ensemble,
   entropy: entropyWeights,

@@ -6,7 +6,7 @@ import { defineWeighting, type Weighting } from './weighting.ts';
 export interface KeepSchedule {
   /** Estimated share of wrong labels, tau. */
   noise: number;
-  /** Epochs over which the share kept falls from 1, E_k. */
+  /** Epochs, or a part of one, over which the share kept falls from 1, E_k. */
   epochs?: number;
 }
 
@@ -35,11 +35,22 @@ export function smallestLosses(losses: ArrayLike<number>, share: number): Int32A
  * @source the single-model form of Han et al., NeurIPS 2018 (arXiv 1804.06872)
  */
 export const smallLoss = (schedule: KeepSchedule = { noise: 0.2 }): Weighting =>
-  defineWeighting('small-loss', ['losses'], ({ losses = [], epoch = 0 }) => {
-    const weights = new Float32Array(losses.length);
-    for (const i of smallestLosses(losses, keepShare(epoch, schedule))) weights[i] = 1;
-    return { weights };
-  });
+  defineWeighting('small-loss', ['losses'], ({ losses = [], epoch = 0 }) => kept(losses, epoch, schedule));
+
+/**
+ * Co-teaching: as `smallLoss`, by the losses of another student, so that a student's own mistakes do not confirm themselves. The
+ * two are taught together; what each is handed is the other's losses at the last renewal.
+ *
+ * @source Han et al., NeurIPS 2018 (arXiv 1804.06872), which chooses within a batch: see `coTeach`
+ */
+export const coTeaching = (schedule: KeepSchedule = { noise: 0.2 }): Weighting =>
+  defineWeighting('co-teaching', ['peer'], ({ peer = [], epoch = 0 }) => kept(peer, epoch, schedule));
+
+function kept(losses: ArrayLike<number>, epoch: number, schedule: KeepSchedule): { weights: Float32Array } {
+  const weights = new Float32Array(losses.length);
+  for (const i of smallestLosses(losses, keepShare(epoch, schedule))) weights[i] = 1;
+  return { weights };
+}
 
 /**
  * Co-teaching: two students of other beginnings each choose the batch's smallest losses for the other.

@@ -25,7 +25,9 @@ export interface WeightingInputs {
   };
   /** [n] the student's loss of each query, as it is now. */
   losses?: ArrayLike<number>;
-  /** Epochs done, for what changes with time. */
+  /** [n] the loss of each query under the other of two students that are taught together. */
+  peer?: ArrayLike<number>;
+  /** Epochs done, with the share of the one that is under way, for what changes with time. */
   epoch?: number;
 }
 export type WeightingInput = Exclude<keyof WeightingInputs, 'teacher'>;
@@ -68,6 +70,7 @@ export function defineWeighting(
         ['second', inputs.second, total],
         ['labelled.relevant', inputs.labelled?.relevant, total],
         ['losses', inputs.losses, n],
+        ['peer', inputs.peer, n],
         ...(inputs.ensemble ?? []).map((m, i): [string, ArrayLike<number>, number] => [`ensemble[${i}]`, m, total]),
       ];
       for (const [input, array, expected] of lengths)

@@ -15,6 +15,7 @@ import { keptBytes } from '../../students/activations.ts';
 import { readModelFolder } from '../../students/folder.ts';
 import type { Student } from '../../students/student.ts';
 import type { Config } from '../config.ts';
+import { toWeighting } from '../config-choices.ts';
 import type { Job } from './job.ts';
 
 /** Node, ONNX Runtime and this program before anything is read: measured 230 MB on Linux. */
@@ -32,6 +33,8 @@ export interface Load {
   /** Model folders that serve and that train. */
   serving: readonly string[];
   training?: string;
+  /** Models trained at a time; 1 by default. */
+  students?: number;
   /** Weights of a model that is yet to be made. */
   fresh?: number;
   dataset: Dataset;
@@ -54,7 +57,7 @@ export async function batchMemory(limit: string, load: Load): Promise<number> {
   const fixed =
     BASE +
     SERVING * served.reduce((n, s) => n + s.bytes, 0) +
-    TRAINING * (trained?.bytes ?? 4 * (load.fresh ?? 0)) +
+    TRAINING * (load.students ?? 1) * (trained?.bytes ?? 4 * (load.fresh ?? 0)) +
     2 * ((documents.bytes ?? 0) + (queries.bytes ?? 0)) +
     4 * load.tables * documents.length * width;
   const batch = SHARE * (total - fixed);
@@ -87,7 +90,7 @@ async function sizeOf(folder: string): Promise<{ bytes: number; width: number }>
 }
 
 /** What a run holds. */
-export function loadOf({ teacher, embedder, student, candidates }: Config, dataset: Dataset): Load {
+export function loadOf({ teacher, embedder, student, candidates, weighting }: Config, dataset: Dataset): Load {
   const { fresh } = student;
   const serving = [teacher && 'model' in teacher ? teacher.model : undefined, embedder?.model].filter(
     (m) => m !== undefined,
@@ -95,6 +98,7 @@ export function loadOf({ teacher, embedder, student, candidates }: Config, datas
   return {
     serving: [...new Set(serving)],
     training: fresh || student.static ? undefined : student.model,
+    students: toWeighting(weighting).needs.includes('peer') ? 2 : 1,
     fresh: fresh && fresh.hidden * (fresh.vocabulary + 12 * fresh.layers * fresh.hidden),
     dataset,
     tables: Number(Boolean(embedder)) + 1 + Number(candidates.source === 'student'),

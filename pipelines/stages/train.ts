@@ -7,6 +7,8 @@ import { type BatchSource, makeBatch } from '../../training/examples.ts';
 import type { StateKey } from '../../training/state.ts';
 import { train } from '../../training/trainer.ts';
 import type { Config } from '../config.ts';
+import { toWeighting } from '../config-choices.ts';
+import { type Peer, trainTogether } from './co-teach.ts';
 import type { Targets } from './embed.ts';
 import { means, searchSplit, toRun } from './evaluate.ts';
 import type { Job } from './job.ts';
@@ -41,12 +43,16 @@ export async function trainStudent(job: Job, lesson: Lesson, options: FitOptions
     return finished;
   }
   job.did('training', true);
-  const trained = await trainAnew(job, lesson, key, options);
+  const trained = toWeighting(job.config.weighting).needs.includes('peer')
+    ? await trainTogether(job, lesson, key, options.name ?? '', (own, of, name, peer) =>
+        trainAnew(own, of, trainingKey(own, of, name, options.start), { ...options, name }, peer),
+      )
+    : await trainAnew(job, lesson, key, options);
   await keepTraining(job, student, key, trained, options.name);
   return trained;
 }
 
-async function trainAnew(job: Job, lesson: Lesson, key: StateKey, options: FitOptions): Promise<Trained> {
+async function trainAnew(job: Job, lesson: Lesson, key: StateKey, options: FitOptions, peer?: Peer): Promise<Trained> {
   const { config, frozenDocuments, dataset, watch } = job;
   const { student, examples, targets, extra } = lesson;
   const { train: settings } = config;
@@ -112,7 +118,7 @@ async function trainAnew(job: Job, lesson: Lesson, key: StateKey, options: FitOp
     const n = examples.queries.length;
     const perStep = Math.min(settings.queries, n);
     const totalSteps = stepsOf(config, n);
-    const weigh = await weigher(job, lesson, Math.max(1, Math.floor(n / perStep)));
+    const weigh = await weigher(job, lesson, Math.max(1, Math.floor(n / perStep)), peer);
     const refresh = refresher(job, lesson);
     const batchOptions = {
       queries: perStep,

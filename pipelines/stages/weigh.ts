@@ -9,6 +9,7 @@ import type { Weighted, WeightingInputs } from '../../weighting/index.ts';
 import type { Config } from '../config.ts';
 import { toWeighting } from '../config-choices.ts';
 import { scoreCandidates } from './candidates.ts';
+import type { Peer } from './co-teach.ts';
 import { labelsOf } from './examples.ts';
 import type { Job } from './job.ts';
 import { keptWeights } from './kept.ts';
@@ -26,11 +27,13 @@ const STUDENT_TEMPERATURE = 0.05;
  * two renewals nothing is weighed anew.
  *
  * @param steps in an epoch, for weightings that change with time
+ * @param peer the other of two students that are taught together
  */
 export async function weigher(
   job: Job,
   lesson: Lesson,
   steps: number,
+  peer?: Peer,
 ): Promise<((step: number, weights: () => Promise<Weights>) => Promise<void>) | undefined> {
   const { config } = job;
   const { kind, renew } = config.weighting;
@@ -54,10 +57,12 @@ export async function weigher(
     const student = looks
       ? (await studentScores(job, lesson.student, await weights(), lesson.dataset, lists, frozenOf(job, lesson))).scores
       : undefined;
+    const losses = student && studentLosses(examples, student);
     return weighting.weigh({
       ...(await fixed()),
-      ...(student && { student, losses: studentLosses(examples, student) }),
-      epoch: Math.floor(step / steps),
+      ...(losses && { student, losses }),
+      ...(losses && peer && { peer: await peer.exchange(step, losses) }),
+      epoch: step / steps,
     });
   };
 
@@ -80,7 +85,7 @@ export async function weigher(
 
 const looksAtStudent = ({ weighting }: Config): boolean => {
   const { needs } = toWeighting(weighting);
-  return weighting.renew !== null || needs.includes('student') || needs.includes('losses');
+  return weighting.renew !== null || needs.some((n) => n === 'student' || n === 'losses' || n === 'peer');
 };
 
 /** Whether weights follow from the teacher's scores alone, and not from how training goes. */

@@ -45,6 +45,14 @@ test('contradictions are told before anything runs', () => {
   expect(() => parseConfig({ ...minimal, losses: [{ kind: 'embedding-matching' }] })).toThrow(
     "the config: a loss matches embeddings and there is no 'embedder'; add one, or remove the loss",
   );
+  const together = { kind: 'co-teaching', noise: 0.2 } as const;
+  expect(() => parseConfig({ ...minimal, weighting: together })).toThrow(
+    "the config: 'weighting.kind: co-teaching' has no moment to choose at; say under 'weighting.renew' after how many steps",
+  );
+  const online = { pipeline: 'online', online: { teachers: ['e'] } } as const;
+  expect(() => parseConfig({ ...minimal, ...online, weighting: { ...together, renew: 100 } })).toThrow(
+    "the config: 'weighting.kind: co-teaching' trains two students and 'pipeline: online' changes teachers; use one of them",
+  );
 });
 
 test('a pipeline over frozen documents trains the query tower, and matches queries alone', () => {

@@ -314,6 +314,7 @@ describe('weights', () => {
             kind,
             renew: 4,
             ...(kind === 'ensemble' && { teachers: [world.earlierCrossEncoder] }),
+            ...(kind === 'co-teaching' && { noise: 0.5, epochs: 0.5 }),
           } as ConfigInput['weighting'],
           train: { steps: 10, saveEvery: 3, pseudoLabels: true },
           evaluate: quick,
@@ -325,7 +326,14 @@ describe('weights', () => {
       );
     };
     // Between them they look at the student, a second teacher, labels, losses and further teachers.
-    for (const kind of ['agreement', 'calibrated-posterior', 'ensemble', 'reliability', 'small-loss'] as const) {
+    for (const kind of [
+      'agreement',
+      'calibrated-posterior',
+      'co-teaching',
+      'ensemble',
+      'reliability',
+      'small-loss',
+    ] as const) {
       const report = await run(`weighting-${kind}`, kind);
       const { log } = JSON.parse(readFileSync(report.report, 'utf8'));
       expect(
@@ -335,7 +343,8 @@ describe('weights', () => {
     }
     // Stopped at 7, between the renewals at 4 and 8; the second gives queries new pseudo-labels at each.
     const model = (r: string): Buffer => readFileSync(join(r, 'onnx', 'model.onnx'));
-    for (const kind of ['agreement', 'calibrated-posterior'] as const) {
+    // Co-teaching has two students, which are then at different steps.
+    for (const kind of ['agreement', 'calibrated-posterior', 'co-teaching'] as const) {
       await expect(run(`stopped-${kind}`, kind, 7)).rejects.toThrow('stopped');
       const resumed = await run(`stopped-${kind}`, kind);
       const whole = join(world.folder, 'runs', `weighting-${kind}`, 'checkpoint');

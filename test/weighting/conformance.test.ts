@@ -23,6 +23,7 @@ function inputs(seed: number, scale = 1): WeightingInputs & { labelled: { querie
     ensemble: [seen(0.7), seen(0.7)],
     labelled: { queries: Array.from({ length: 40 }, (_, i) => i), relevant },
     losses: Array.from({ length: 80 }, () => random.uniform()),
+    peer: Array.from({ length: 80 }, () => random.uniform()),
     epoch: 3,
   };
 }
@@ -30,6 +31,7 @@ function inputs(seed: number, scale = 1): WeightingInputs & { labelled: { querie
 const cases: Record<string, Weighting[]> = {
   agreement: [weightings.agreement()],
   'calibrated-posterior': [weightings['calibrated-posterior']()],
+  'co-teaching': [weightings['co-teaching']()],
   confidence: [weightings.confidence(), weightings.confidence({ power: 2 })],
   ensemble: [weightings.ensemble()],
   entropy: [weightings.entropy()],
@@ -46,6 +48,7 @@ test('every weighting has a case here', () => {
 
 /** Those whose weights are not scaled to mean 1, with the reason. */
 const unscaled: Record<string, string> = {
+  'co-teaching': 'weights are 0 and 1',
   'small-loss': 'weights are 0 and 1',
   'weighted-distillation': 'the size of the weights makes the mean unbiased',
 };

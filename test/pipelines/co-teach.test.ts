@@ -1,0 +1,90 @@
+import { existsSync, mkdtempSync, readdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import type { Config } from '../../pipelines/config.ts';
+import { type Peer, trainTogether } from '../../pipelines/stages/co-teach.ts';
+import type { Job } from '../../pipelines/stages/job.ts';
+import type { Lesson, Trained } from '../../pipelines/stages/taught.ts';
+
+const outputs = mkdtempSync(join(tmpdir(), 'co-teach-'));
+const losses = (who: number, step: number): Float64Array => Float64Array.of(who, step);
+const lesson = { examples: { documents: [], scores: [], weights: [1, 1] } } as unknown as Lesson;
+type Student = (who: 0 | 1, peer: Peer, job: Job) => Promise<number>;
+
+/** Trains two students that are told apart by their seeds; a student's result stands where a training's steps do. */
+async function together(run: string, student: Student, signal?: AbortSignal, key = 'a'): Promise<number> {
+  const first = { config: { output: join(outputs, run), seed: 3 } as Config, watch: { signal } } as Job;
+  const trained = await trainTogether(first, lesson, { key }, '', async (job, _, name, peer) => {
+    expect(name).toBe(job.config.seed === 3 ? '' : 'peer');
+    return { steps: await student(job.config.seed === 3 ? 0 : 1, peer, job) } as Trained;
+  });
+  return trained.steps;
+}
+
+describe('two students that are taught together', () => {
+  test('each is handed what the other had before the same step, one works at a time, and nothing is left behind', async () => {
+    let working = 0;
+    const order: string[] = [];
+    const steps = await together('both', async (who, peer) => {
+      for (let step = 0; step < 4; step++) {
+        expect(++working).toBe(1);
+        await new Promise((done) => setTimeout(done, 1));
+        order.push(`${who}:${step}`);
+        working--;
+        expect(await peer.exchange(step, losses(who, step))).toEqual(losses(1 - who, step));
+      }
+      return 10 + who;
+    });
+    expect(steps).toBe(10);
+    // The second, finding what it needs, goes on to where it has to wait.
+    expect(order.slice(0, 6)).toEqual(['0:0', '1:0', '1:1', '0:1', '0:2', '1:2']);
+    expect(existsSync(join(outputs, 'both', 'training', 'peer'))).toBe(false);
+  });
+
+  test('stopped where the two are at different steps, they go on; what another training left is not read', async () => {
+    const stop = new AbortController();
+    const stopped = together(
+      'stopped',
+      async (who, peer, job) => {
+        await peer.exchange(0, losses(who, 0));
+        // The second is past the exchange that the first has not come to.
+        if (who) return await peer.exchange(5, losses(1, 5)).then(() => 0);
+        stop.abort(new Error('stopped by hand'));
+        job.watch.signal?.throwIfAborted();
+        return 0;
+      },
+      stop.signal,
+    );
+    await expect(stopped).rejects.toThrow('stopped by hand');
+    const left = readdirSync(join(outputs, 'stopped', 'training', 'peer')).length;
+    expect(left).toBeGreaterThan(0);
+
+    const seen: number[] = [];
+    const going = together('stopped', async (who, peer) => {
+      // The second goes on behind step 0, so nobody hands the first what belongs there but the folder.
+      if (!who) seen.push((await peer.exchange(0, losses(0, 0)))[0]);
+      seen.push((await peer.exchange(5, losses(who, 5)))[0]);
+      return who;
+    });
+    expect(await going).toBe(0);
+    expect(seen.slice().sort()).toEqual([0, 1, 1]);
+    const other = together(
+      'stopped',
+      async (who, peer) => (who ? 1 : (await peer.exchange(0, losses(0, 0)))[0]),
+      undefined,
+      'another key',
+    );
+    await expect(other).rejects.toThrow('there is no one to wait for');
+  });
+
+  test.each([0, 1])('where student %d fails, so does the training', async (failing) => {
+    const trained = together(`failing-${failing}`, async (who, peer) => {
+      await peer.exchange(0, losses(who, 0));
+      if (who === failing) throw new Error('not finite');
+      await peer.exchange(1, losses(who, 1));
+      return who;
+    });
+    await expect(trained).rejects.toThrow('not finite');
+  });
+});
