@@ -2,6 +2,7 @@
 import { canonicalJson, hashParts } from '../../common/files.ts';
 import { type Dataset, judgedQueries, type Qrels } from '../../data/dataset.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
+import type { LossInput } from '../../losses/index.ts';
 import { modelHash, readModelFolder } from '../../students/folder.ts';
 import { isScoreFile, scoreFileKey } from '../../teachers/score-file.ts';
 import type { StateKey } from '../../training/state.ts';
@@ -190,6 +191,21 @@ export function embedsWhat(config: Config): { documents: boolean; queries: boole
   return { documents: frozen || needs.has('teacherDocuments'), queries: needs.has('teacherQueries') };
 }
 
+/**
+ * Whether anything of a run reads what the teacher says of candidates: if nothing does, it is not asked.
+ * @param needs of the losses
+ */
+export function readsScores({ pipeline, selection, weighting, train }: Config, needs: ReadonlySet<LossInput>): boolean {
+  return (
+    needs.has('teacher') ||
+    train.pseudoLabels ||
+    selection.kind !== 'all' ||
+    weighting.kind !== 'uniform' ||
+    pipeline === 'active' ||
+    pipeline === 'online'
+  );
+}
+
 /** The stages that a run comes past. */
 export function stagesOf(config: Config): Set<StageName> {
   const needs = needsOf(toLosses(registered(config.losses), config.student.towers === 'query', config.matryoshka));
@@ -198,7 +214,7 @@ export function stagesOf(config: Config): Set<StageName> {
   const absent: [StageName, boolean][] = [
     ['candidates', !module && !comparesDocuments(needs)],
     ['queries', !config.queries || config.pipeline === 'active'],
-    ['teacher scores', !config.teacher],
+    ['teacher scores', !config.teacher || !(module || readsScores(config, needs))],
     ['embeddings', !config.embedder || !(documents || queries)],
     ['weights', config.weighting.kind === 'uniform'],
     ['export', !config.export],

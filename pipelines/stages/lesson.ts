@@ -13,6 +13,7 @@ import { makeExamples } from './examples.ts';
 import { checkExport } from './export.ts';
 import type { Job } from './job.ts';
 import { keptChoice, keptLists } from './kept.ts';
+import { readsScores } from './keys.ts';
 import { generateTexts, trainingQueries, withQueries } from './queries.ts';
 import type { Lesson } from './taught.ts';
 import { warnOfScores } from './warnings.ts';
@@ -72,10 +73,14 @@ function withoutCandidates({ config, dataset }: Job, queries: readonly number[])
 
 /** What the teacher says of each candidate; those that it cannot say a number of are left out. */
 export async function score(job: Job, dataset: Dataset, lists: CandidateLists): Promise<CandidateLists> {
+  if (!job.teacher) return lists;
+  if (!readsScores(job.config, job.needs)) {
+    job.note('nothing reads the scores of candidates: the teacher is not asked for them');
+    return lists;
+  }
   const before = job.asked();
   const scored = await job.stage('score', () => scoreCandidates(lists, dataset, job.teacher, job.watch));
   job.did('teacher scores', job.asked() > before);
-  if (!job.teacher) return scored;
   const { lists: kept, leftOut } = withoutUnscored(scored);
   if (leftOut)
     job.warn(

@@ -282,6 +282,24 @@ describe('active', () => {
   });
 });
 
+test('a teacher whose scores nothing reads is not asked for them', async () => {
+  const heard: string[] = [];
+  const run = (name: string, more: Partial<ConfigInput>): Promise<RunReport> =>
+    distill(options(name, { losses: [{ kind: 'info-nce' }], evaluate: { ...quick, teacher: false }, ...more }), {
+      onProgress: (p) => {
+        heard.push(p.stage);
+        if (p.note) heard.push(p.note);
+      },
+    });
+  await run('unasked', { teacher: { kind: 'cross-encoder', model: world.crossEncoder, maxLength: 40 } });
+  expect(heard).toContain('nothing reads the scores of candidates: the teacher is not asked for them');
+  expect(heard).not.toContain('score');
+  // What chooses by scores reads them too.
+  const asked = { teacher: { kind: 'cross-encoder', model: world.crossEncoder, maxLength: 41 } } as const;
+  await run('asked', { ...asked, selection: { kind: 'top-k', count: 2 } });
+  expect(heard).toContain('score');
+});
+
 describe('online', () => {
   test('earlier checkpoints teach the first steps, the teacher the last', async () => {
     const losses = [{ kind: 'mse' }] as const;
