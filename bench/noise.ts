@@ -1,7 +1,10 @@
 /**
- * @file Writes what a weak teacher says of data/debian's stored candidates: minilm-l6's cosines, in random order.
+ * @file Writes what teachers that err say of data/debian's stored candidates, in random order.
  *
- *   npm run noise      writes runs/noise/all.tsv, and right.tsv with those queries alone whose best candidate is relevant
+ *   npm run noise                 minilm-l6's cosines into runs/noise/all.tsv, and into right.tsv those of the queries whose best
+ *                                 candidate is relevant
+ *   npm run noise -- --shuffled   the stored scores into shuffled.tsv, of 40 % of the queries given to candidates at random, and
+ *                                 into unshuffled.tsv those of the other queries
  */
 import { join } from 'node:path';
 import { writeWhole } from '../common/files.ts';
@@ -16,41 +19,72 @@ import { dualEncoder } from '../teachers/dual-encoder.ts';
 const shared = process.env.SHARED ?? '../shared';
 const data = await openBeir(join(shared, 'data/debian'));
 const lists = await readScores(join(shared, 'data/debian/teacher-scores-train.tsv.gz'), data.queries, data.documents);
-const cache = await ScoreCache.open(process.env.CACHE ?? defaultCache());
-const teacher = cache.wrap(
-  await dualEncoder(join(shared, 'models/minilm-l6'), {
-    queryTokens: 64,
-    documentTokens: 192,
-    session: { provider: await fastestProvider() },
-  }),
-);
-const texts = { length: lists.queries.length, text: (i: number) => data.queries.text(lists.queries[i]) };
-const queries = await teacher.embed?.(texts, 'query');
-const documents = await teacher.embed?.(data.documents, 'document');
-if (!queries || !documents) throw new Error('a dual-encoder embeds');
-const { dimensions: D } = queries;
 const random = Random.of(0, 'noise');
-const qrels = data.qrels('train');
-const [all, right] = [['query-id\tcorpus-id\tscore'], ['query-id\tcorpus-id\tscore']];
-let hits = 0;
-for (let i = 0; i < lists.queries.length; i++) {
+const HEADER = 'query-id\tcorpus-id\tscore';
+const WRONG = 0.4;
+
+if (process.argv.includes('--shuffled')) await shuffled();
+else await weak();
+
+/** Lines of a query's candidates in random order, so that no order tells which is right. */
+function linesOf(i: number, scoreOf: (at: number) => number): string[] {
   const id = data.queries.ids[lists.queries[i]];
-  const places = random.shuffle(Array.from(lists.documents.subarray(lists.offsets[i], lists.offsets[i + 1])));
-  const scored = places.map((d) => {
-    let dot = 0;
-    for (let k = 0; k < D; k++) dot += queries.data[i * D + k] * documents.data[d * D + k];
-    return { id: data.documents.ids[d], dot };
-  });
-  const best = scored.reduce((a, b) => (b.dot > a.dot ? b : a));
-  const isRight = (qrels.get(id)?.get(best.id) ?? 0) > 0;
-  const lines = scored.map((s) => `${id}\t${s.id}\t${s.dot}`);
-  all.push(...lines);
-  if (isRight) right.push(...lines);
-  if (isRight) hits++;
+  const from = lists.offsets[i];
+  const places = random.shuffle(Int32Array.from({ length: lists.offsets[i + 1] - from }, (_, k) => from + k));
+  return Array.from(places, (at) => `${id}\t${data.documents.ids[lists.documents[at]]}\t${scoreOf(at)}`);
 }
-await writeWhole('runs/noise/all.tsv', `${all.join('\n')}\n`);
-await writeWhole('runs/noise/right.tsv', `${right.join('\n')}\n`);
-console.log(
-  `the teacher is right for ${((100 * hits) / lists.queries.length).toFixed(1)} % of ${lists.queries.length} queries`,
-);
-await cache.close();
+
+async function shuffled(): Promise<void> {
+  const [all, sound] = [[HEADER], [HEADER]];
+  for (let i = 0; i < lists.queries.length; i++) {
+    const from = lists.offsets[i];
+    const own = lists.scores.slice(from, lists.offsets[i + 1]);
+    const wrong = random.uniform() < WRONG;
+    if (wrong) random.shuffle(own);
+    const lines = linesOf(i, (at) => own[at - from]);
+    all.push(...lines);
+    if (!wrong) sound.push(...lines);
+  }
+  await writeWhole('runs/noise/shuffled.tsv', `${all.join('\n')}\n`);
+  await writeWhole('runs/noise/unshuffled.tsv', `${sound.join('\n')}\n`);
+}
+
+async function weak(): Promise<void> {
+  const cache = await ScoreCache.open(process.env.CACHE ?? defaultCache());
+  const teacher = cache.wrap(
+    await dualEncoder(join(shared, 'models/minilm-l6'), {
+      queryTokens: 64,
+      documentTokens: 192,
+      session: { provider: await fastestProvider() },
+    }),
+  );
+  const texts = { length: lists.queries.length, text: (i: number) => data.queries.text(lists.queries[i]) };
+  const queries = await teacher.embed?.(texts, 'query');
+  const documents = await teacher.embed?.(data.documents, 'document');
+  if (!queries || !documents) throw new Error('a dual-encoder embeds');
+  const { dimensions: D } = queries;
+  const qrels = data.qrels('train');
+  const [all, right] = [[HEADER], [HEADER]];
+  let hits = 0;
+  for (let i = 0; i < lists.queries.length; i++) {
+    const id = data.queries.ids[lists.queries[i]];
+    const scores = new Map<number, number>();
+    for (let at = lists.offsets[i]; at < lists.offsets[i + 1]; at++) {
+      let dot = 0;
+      for (let k = 0; k < D; k++) dot += queries.data[i * D + k] * documents.data[lists.documents[at] * D + k];
+      scores.set(at, dot);
+    }
+    const [best] = [...scores].reduce((a, b) => (b[1] > a[1] ? b : a));
+    const isRight = (qrels.get(id)?.get(data.documents.ids[lists.documents[best]]) ?? 0) > 0;
+    const lines = linesOf(i, (at) => scores.get(at) as number);
+    all.push(...lines);
+    if (isRight) right.push(...lines);
+    if (isRight) hits++;
+  }
+  await writeWhole('runs/noise/all.tsv', `${all.join('\n')}\n`);
+  await writeWhole('runs/noise/right.tsv', `${right.join('\n')}\n`);
+  console.log(
+    `the teacher is right for ${((100 * hits) / lists.queries.length).toFixed(1)} % of ${lists.queries.length} queries`,
+  );
+  await cache.close();
+}
