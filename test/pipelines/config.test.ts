@@ -61,6 +61,13 @@ test('a pipeline over frozen documents trains the query tower, and matches queri
   expect(toLosses(registered(config.losses), true).flatMap(({ loss }) => loss.needs)).not.toContain('teacherDocuments');
 });
 
+test('a dual-encoder speaks in cosines: its distribution is sharpened, and weighs as much as a cross-encoder would', () => {
+  const kl = (teacher: ConfigInput['teacher']): unknown =>
+    parseConfig({ ...minimal, teacher, embedder: { model: 'e' } }).losses.find((l) => l.kind === 'kl');
+  expect(kl({ kind: 'dual-encoder', model: 't' })).toMatchObject({ temperature: 0.05, weight: 400 });
+  expect(kl({ kind: 'cross-encoder', model: 't' })).toMatchObject({ temperature: 1, weight: 1 });
+});
+
 test('every loss of the registry has options', () => {
   for (const kind of Object.keys(losses) as (keyof typeof losses)[])
     expect(lossSchema.parse({ kind })).toMatchObject({ kind, weight: 1 });
