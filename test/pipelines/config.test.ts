@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { losses } from '../../losses/index.ts';
-import { parseConfig } from '../../pipelines/config.ts';
+import { type ConfigInput, parseConfig } from '../../pipelines/config.ts';
 import { readConfig } from '../../pipelines/config-file.ts';
 import { lossSchema, registered, toLosses } from '../../pipelines/config-losses.ts';
 

@@ -24,3 +24,12 @@ test('a model that holds the size of the example it was exported with is refused
   });
   expect(graph.outputs).toEqual(outputs);
 });
+
+test('a machine without the memory is not a model without sizes', async () => {
+  const graph = new Graph(20);
+  const x = graph.input('x', 'int64', [1]);
+  graph.output(graph.add('ConstantOfShape', [x]), 'y');
+  const feeds = (size: number) => ({ x: tensor('int64', [1], [size]) });
+  await expect(probe(graph, [feeds(5), feeds(2 ** 46)])).rejects.toThrow(/alloc/i);
+  await expect(probe(graph, [feeds(5), feeds(2 ** 46)])).rejects.not.toThrow('does not run at every size');
+});
