@@ -4,12 +4,14 @@ import { defineLoss, type Loss, meanOver } from './loss.ts';
 export interface SlamOptions {
   /** Multiplies the student's scores: 1 for dot products, about 20 for cosines. */
   scale?: number;
+  /** Added to them then: 0 for dot products, about -10 for cosines, whose zero is no even chance. */
+  shift?: number;
 }
 
 /**
  * With the teacher's label y = [t > 0] and a the probability that it is right (`reliability`):
  *
- *     p' = a sigmoid(s) + (1 - a) (1 - sigmoid(s)),   value_b = mean_n BCE(y_n, p'_n)
+ *     p' = a sigmoid(z) + (1 - a) (1 - sigmoid(z)),   z = scale s + shift,   value_b = mean_n BCE(y_n, p'_n)
  *
  * a = 1 is plain cross-entropy with hard labels; a = 1/2 teaches nothing. The binary form is derived from forward
  * correction of label noise.
@@ -20,12 +22,12 @@ export interface SlamOptions {
  * loss; // 0.693147
  * @source Kontonis et al., NeurIPS 2023 (arXiv 2302.03806)
  */
-export function slam({ scale = 1 }: SlamOptions = {}): Loss {
+export function slam({ scale = 1, shift = 0 }: SlamOptions = {}): Loss {
   return defineLoss({
     name: 'slam',
     needs: ['student', 'teacher', 'mask', 'reliability'],
     perQuery({ student, teacher, mask, reliability }) {
-      const p = student.mul(scale).sigmoid();
+      const p = student.mul(scale).add(shift).sigmoid();
       const a = reliability.stopGradient();
       const mixed = a.mul(p).add(a.from(1).mul(p.from(1)));
       const label = teacher.greater(0).float().stopGradient();

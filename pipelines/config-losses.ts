@@ -17,7 +17,10 @@ import type { WeightedLoss } from '../training/step-graph.ts';
 const positive = z.number().positive();
 const distance = z.enum(['l2', 'squared', 'cosine']);
 const side = z.enum(['queries', 'documents']).default('queries');
-const shift = z.number().default(0).describe("added to the student's scaled scores: -10 where cosines follow logits");
+const shift = z
+  .number()
+  .default(-10)
+  .describe("added to the student's scaled scores, so that cosines stand for logits; 0 where a dual-encoder teaches");
 
 /** One entry a loss: a loss without one does not compile. */
 const options = {
@@ -76,7 +79,7 @@ const options = {
     angleWeight: z.number().min(0).default(2),
   },
   'similarity-preserving': { of: side },
-  slam: { scale: positive.default(20) },
+  slam: { scale: positive.default(20), shift },
 } satisfies Record<keyof typeof losses, z.ZodRawShape>;
 
 type Options = typeof options;

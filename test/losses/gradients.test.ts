@@ -91,9 +91,14 @@ describe('of scores', () => {
 
   test('scaled and shifted scores take the place of scores, as cosines must where the teacher speaks in logits', async () => {
     const moved = s.map((list) => list.map((v) => 20 * v - 10));
-    for (const make of [losses.mse, losses.bce]) {
-      const plain = await make().evaluate({ student: moved, teacher: t });
-      const { loss, gradients } = await make({ scale: 20, shift: -10 }).evaluate({ student: s, teacher: t });
+    const reliability = s.map((list) => list.map(() => 0.8));
+    for (const make of [losses.mse, losses.bce, losses.slam]) {
+      const plain = await make().evaluate({ student: moved, teacher: t, reliability });
+      const { loss, gradients } = await make({ scale: 20, shift: -10 }).evaluate({
+        student: s,
+        teacher: t,
+        reliability,
+      });
       expect(loss).toBeCloseTo(plain.loss, 4);
       near(
         gradients.student,
