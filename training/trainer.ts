@@ -35,6 +35,8 @@ export interface TrainOptions {
 export interface TrainHooks extends Watch {
   /** Runs before each step's batch is made, first of all where training goes on from saved state. */
   beforeStep?(step: number, weights: () => Promise<ReadonlyMap<string, Tensor>>): Promise<void>;
+  /** Told the log once the first steps are in it, also where training goes on from later. */
+  onFirstSteps?(log: readonly TrainingLogEntry[]): void;
   /** The dev score of the weights as they are; higher is better. */
   evaluate?(weights: ReadonlyMap<string, Tensor>, step: number): Promise<number>;
   /** Where state is kept; nothing is kept where absent. */
@@ -104,7 +106,7 @@ export async function train<B = StepBatch>(
   const due = (every: number | undefined): boolean =>
     run.step > 0 && every !== undefined && (run.step === totalSteps || run.step % every === 0);
 
-  let between = true;
+  let [between, told] = [true, false];
   try {
     for (;;) {
       const measured = run.evaluations.at(-1)?.step === run.step;
@@ -136,6 +138,8 @@ export async function train<B = StepBatch>(
       run.log.push({ step: run.step, loss, terms, gradientNorm, learningRate, seconds });
       if (run.log.length > MOST_LOGGED) run.log = run.log.filter((_, i) => i % 2 === 0);
       tell(run.step, { loss: smoothed(run.log) });
+      if (!told && run.log.length >= FIRST_STEPS) hooks.onFirstSteps?.(run.log.slice(0, FIRST_STEPS));
+      told ||= run.log.length >= FIRST_STEPS;
     }
   } catch (error) {
     // What runs before a step may have changed half of what it keeps: the state saved before it stands then.
@@ -159,6 +163,9 @@ export async function train<B = StepBatch>(
 
 /** Entries that a log has at most, an even number: a curve needs no more, and the memory of a long training must not grow. */
 const MOST_LOGGED = 10_000;
+
+/** Steps after which a training's beginning can be judged. */
+const FIRST_STEPS = 20;
 
 /** The mean loss of the last steps, so that the figure on the screen does not jump. */
 function smoothed(log: readonly TrainingLogEntry[]): number {

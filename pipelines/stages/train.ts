@@ -21,6 +21,7 @@ import type { Lesson, Trained } from './taught.ts';
 import { topicOrder } from './topics.ts';
 import { keptExamples, trainingKey } from './train-state.ts';
 import { dropState, finishedTraining, keepTraining, trainingFolder } from './trained.ts';
+import { warnOfSmallLosses } from './warnings.ts';
 import { weigher } from './weigh.ts';
 
 export interface FitOptions {
@@ -171,6 +172,7 @@ async function trainAnew(job: Job, lesson: Lesson, key: StateKey, options: FitOp
             await refresh?.(step, weights);
             await weigh?.(step, weights);
           },
+          onFirstSteps: (log) => warnOfSmallLosses(config.losses, log, job.warn),
           evaluate: evaluates
             ? async (weights) => {
                 const encoder = await encoderOf(job, student, kept(weights));

@@ -16,6 +16,8 @@ const SAME_SCORE = 1e-5;
 const LEAST_RANK = 2;
 /** Fewer embeddings than this span few directions anyhow. */
 const FEWEST_TEXTS = 8;
+/** A loss that is less than this share of the total. */
+const SMALL_LOSS = 0.01;
 /** Texts whose embeddings are looked at. */
 const SAMPLE = 256;
 
@@ -136,4 +138,27 @@ export function collapse(rows: { dimensions: number; data: Float32Array }): stri
   return rank >= LEAST_RANK || rows.dimensions <= LEAST_RANK
     ? undefined
     : `its embeddings use ${rank.toFixed(2)} of ${rows.dimensions} directions (effective rank), mean cosine ${anisotropy(rows).toFixed(3)}`;
+}
+
+/**
+ * Losses that are next to nothing beside the others, so that they teach nothing: those with a factor T^2 at a small temperature
+ * T, or a mean over all pairs of a step.
+ *
+ * @param log of the first steps, with the value of each loss before its weight
+ */
+export function warnOfSmallLosses(
+  losses: readonly { kind: string; weight: number }[],
+  log: readonly { loss: number; terms: readonly number[] }[],
+  warn: Warn,
+): void {
+  const sound = log.filter((e) => Number.isFinite(e.loss));
+  const total = sound.reduce((sum, e) => sum + Math.abs(e.loss), 0);
+  for (const [i, { kind, weight }] of losses.entries()) {
+    const own = sound.reduce((sum, e) => sum + Math.abs(weight * e.terms[i]), 0);
+    if (losses.length > 1 && own > 0 && own < SMALL_LOSS * total)
+      warn(
+        `train.small-loss-${i}`,
+        `the loss '${kind}' with weight ${weight} is ${((100 * own) / total).toPrecision(1)} % of the total over the first ${log.length} steps and teaches next to nothing; a weight of about ${Number(((weight * total) / (losses.length * own)).toPrecision(1))} would make it a share of the size of the others`,
+      );
+  }
 }

@@ -282,6 +282,26 @@ describe('active', () => {
   });
 });
 
+test('a loss that is next to nothing beside the others is told, with a weight that would make it count', async () => {
+  const warned = async (name: string, weight: number): Promise<string[]> => {
+    const losses = [{ kind: 'info-nce' as const }, { kind: 'similarity-preserving' as const, weight }];
+    const report = await distill(
+      options(name, { losses, train: { steps: 21 }, evaluate: { ...quick, teacher: false } }),
+    );
+    return JSON.parse(readFileSync(report.report, 'utf8')).warnings.filter((w: string) =>
+      w.includes('teaches next to'),
+    );
+  };
+  const [warning, ...more] = await warned('small-loss', 1);
+  expect(more).toEqual([]);
+  const weight = Number(/a weight of about (\d+)/.exec(warning)?.[1]);
+  expect(weight).toBeGreaterThan(10);
+  expect(warning).toMatch(
+    /^the loss 'similarity-preserving' with weight 1 is 0\.\d+ % of the total over the first 20 steps/,
+  );
+  expect(await warned('weighed-loss', weight)).toEqual([]);
+});
+
 test('a teacher whose scores nothing reads is not asked for them', async () => {
   const heard: string[] = [];
   const run = (name: string, more: Partial<ConfigInput>): Promise<RunReport> =>
