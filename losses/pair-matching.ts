@@ -12,7 +12,8 @@ export interface PairMatchingOptions {
  *
  *     value_b = mean_n( |e^t_q(q, d_n) - Proj(e^s_q)| + |e^t_d(q, d_n) - Proj(e^s_d)| )
  *
- * The targets depend on the pair, so the student can at best reach their mean.
+ * The targets depend on the pair, so the student can at best reach their mean. In a run, Proj is learned at equal widths too: the
+ * two spaces have nothing to do with each other.
  *
  * @example
  * import { pairMatching } from 'onnx-distill/losses';

@@ -39,7 +39,7 @@ export interface LossGraph {
   upstream: Value;
   total: Value;
   terms: readonly Value[];
-  /** A learned map from the student's width to the teacher's, where they differ: its start and its gradient. */
+  /** A learned map from the student's space to the teacher's, where widths differ or a cross-encoder's vectors are matched. */
   projection?: { value: Value; tensor: Tensor<'float32'>; gradient: Value };
 }
 
@@ -72,7 +72,9 @@ export async function lossGraph(options: LossGraphOptions, width: number, opset:
   const documents = frozenDocuments
     ? given('documents', 'float32', ['documents', frozenDocuments])
     : withWidth(texts.gather(given('documents_at', 'int64', ['documents'])), width);
-  const start = teacherWidth && teacherWidth !== width ? identity(width, teacherWidth) : undefined;
+  // A cross-encoder's space is none that the student began in, whatever the widths.
+  const unrelated = options.pairWidth !== undefined && !frozenDocuments;
+  const start = teacherWidth && (teacherWidth !== width || unrelated) ? identity(width, teacherWidth) : undefined;
   const projection = start && given('projection', 'float32', [...start.dims]);
   // Over frozen documents the projection stays at serving time: queries are compared in the documents' space.
   const served = (e: Expr): Expr => {

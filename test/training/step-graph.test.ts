@@ -2,8 +2,11 @@ import { describe, expect, test } from 'vitest';
 import { Expr } from '../../engine/expressions/expr.ts';
 import type { Graph } from '../../engine/graph/ir.ts';
 import { Session } from '../../engine/runtime/session.ts';
+import { losses } from '../../losses/index.ts';
+import type { Loss } from '../../losses/loss.ts';
 import { AdamW } from '../../training/adamw.ts';
 import { encoderStep } from '../../training/encoder-step.ts';
+import { lossGraph } from '../../training/loss-graph.ts';
 import { emitGradients } from '../../training/plan-whole.ts';
 import { StepGraph, type StepGraphOptions } from '../../training/step-graph.ts';
 import { batchOf, tinyStep } from './tiny.ts';
@@ -121,4 +124,14 @@ test('training twice gives the same weights to the bit', async () => {
     return graph.parameters.map((p) => p.data);
   };
   expect(await run()).toEqual(await run());
+});
+
+test("a map into the teacher's space is learned where widths differ and where a cross-encoder's vectors are matched", async () => {
+  const width = 8;
+  const mapOf = async (loss: Loss, more: object): Promise<readonly number[] | undefined> =>
+    (await lossGraph({ losses: [{ loss, weight: 1 }], normalize: true, ...more }, width, 20)).projection?.tensor.dims;
+  const given = ['pairQueries', 'pairDocuments'] as const;
+  expect(await mapOf(losses['embedding-matching'](), { teacherWidth: width })).toBeUndefined();
+  expect(await mapOf(losses['embedding-matching'](), { teacherWidth: 12 })).toEqual([8, 12]);
+  expect(await mapOf(losses['pair-matching'](), { teacherWidth: width, pairWidth: width, given })).toEqual([8, 8]);
 });
