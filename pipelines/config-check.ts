@@ -101,9 +101,10 @@ export function completed(parsed: ParsedConfig, where: string): Config {
   if (pipeline === 'active' && !teacher) refuse("'pipeline: active' has no one to ask", "add a 'teacher'");
   if (pipeline === 'active' && !parsed.queries)
     refuse("'pipeline: active' has no budget", "say under 'queries' how many are asked about and how they are chosen");
-  if (toWeighting(weighting).needs.includes('ensemble') && !weighting.teachers)
+  const weighingNeeds = toWeighting(weighting).needs;
+  if (weighingNeeds.includes('ensemble') && !weighting.teachers)
     refuse("'weighting.kind: ensemble' has no further teachers", "name them under 'weighting.teachers'");
-  if (toWeighting(weighting).needs.includes('peer')) {
+  if (weighingNeeds.includes('peer')) {
     if (weighting.renew === null)
       refuse(
         "'weighting.kind: co-teaching' has no moment to choose at",

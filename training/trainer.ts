@@ -138,8 +138,10 @@ export async function train<B = StepBatch>(
       run.log.push({ step: run.step, loss, terms, gradientNorm, learningRate, seconds });
       if (run.log.length > MOST_LOGGED) run.log = run.log.filter((_, i) => i % 2 === 0);
       tell(run.step, { loss: smoothed(run.log) });
-      if (!told && run.log.length >= FIRST_STEPS) hooks.onFirstSteps?.(run.log.slice(0, FIRST_STEPS));
-      told ||= run.log.length >= FIRST_STEPS;
+      if (!told && run.log.length >= FIRST_STEPS) {
+        told = true;
+        hooks.onFirstSteps?.(run.log.slice(0, FIRST_STEPS));
+      }
     }
   } catch (error) {
     // What runs before a step may have changed half of what it keeps: the state saved before it stands then.
