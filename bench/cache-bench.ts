@@ -10,8 +10,8 @@ import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { ScoreCache } from '../teachers/cache.ts';
-import { survey, verify } from '../teachers/keep-cache.ts';
+import { survey, verify } from '../teachers/cache/maintenance.ts';
+import { ScoreCache } from '../teachers/cache/score-cache.ts';
 import type { Pair, Teacher } from '../teachers/teacher.ts';
 
 const CALL = 100_000;

@@ -6,8 +6,8 @@
 import { parseArgs } from 'node:util';
 import { DeviceLearner } from '../training/device-learner.ts';
 import { encoderStep } from '../training/encoder-step.ts';
-import { HostLearner } from '../training/learner.ts';
-import { StepGraph } from '../training/step-graph.ts';
+import { HostLearner } from '../training/host-learner.ts';
+import { StepGraph } from '../training/step/dual-encoder-step.ts';
 import { median, round, SHARED } from './peers.ts';
 import { randomBatch, stepOptions } from './step.ts';
 

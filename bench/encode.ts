@@ -8,7 +8,7 @@
  */
 import { join } from 'node:path';
 import { openBeir } from '../data/beir.ts';
-import { Encoder } from '../students/encoder.ts';
+import { Encoder } from '../models/encoder.ts';
 import { compare, type Measured, ours, python, round, SHARED } from './peers.ts';
 import { peakMegabytes } from './step.ts';
 

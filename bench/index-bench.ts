@@ -7,10 +7,10 @@
  * model is given; the first line says which.
  */
 import { parseArgs } from 'node:util';
-import { Random } from '../common/random.ts';
 import { openDataset } from '../data/open.ts';
-import { measureIndex } from '../evaluation/ann.ts';
-import { Encoder } from '../students/encoder.ts';
+import { Random } from '../math/random.ts';
+import { Encoder } from '../models/encoder.ts';
+import { measureIndex } from '../retrieval/approximate-search.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

@@ -8,12 +8,12 @@
  */
 import { join } from 'node:path';
 import { writeWhole } from '../common/files.ts';
-import { Random } from '../common/random.ts';
 import { openBeir } from '../data/beir.ts';
 import { readScores } from '../data/scores.ts';
-import { fastestProvider } from '../engine/runtime/resident.ts';
-import { defaultCache } from '../pipelines/stages/teachers.ts';
-import { ScoreCache } from '../teachers/cache.ts';
+import { fastestProvider } from '../engine/runtime/device-session.ts';
+import { Random } from '../math/random.ts';
+import { defaultCache } from '../pipelines/run/open-teachers.ts';
+import { ScoreCache } from '../teachers/cache/score-cache.ts';
 import { dualEncoder } from '../teachers/dual-encoder.ts';
 
 const shared = process.env.SHARED ?? '../shared';

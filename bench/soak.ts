@@ -7,12 +7,13 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Random } from '../common/random.ts';
 import { padBatch } from '../data/batches.ts';
 import { infoNCE } from '../losses/info-nce.ts';
-import { bertGraph } from '../students/bert.ts';
-import { HostLearner } from '../training/learner.ts';
-import { type StepBatch, StepGraph } from '../training/step-graph.ts';
+import { Random } from '../math/random.ts';
+import { bertGraph } from '../models/bert.ts';
+import type { StepBatch } from '../training/batches/batches.ts';
+import { HostLearner } from '../training/host-learner.ts';
+import { StepGraph } from '../training/step/dual-encoder-step.ts';
 import { train } from '../training/trainer.ts';
 
 const [steps = 100_000, allowed = 30] = process.argv.slice(2).map(Number);

@@ -5,11 +5,12 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Random } from '../common/random.ts';
-import { loadGraph } from '../engine/graph/proto.ts';
+import { loadGraph } from '../engine/io/onnx-file.ts';
 import { infoNCE } from '../losses/info-nce.ts';
-import { AdamW } from '../training/adamw.ts';
-import { type StepBatch, StepGraph, type StepGraphOptions, type TokenBatch } from '../training/step-graph.ts';
+import { Random } from '../math/random.ts';
+import type { StepBatch } from '../training/batches/batches.ts';
+import { AdamW } from '../training/optimizers/adamw.ts';
+import { StepGraph, type StepGraphOptions, type TokenBatch } from '../training/step/dual-encoder-step.ts';
 import { compare, type Measured, median, ours, python, round, SHARED } from './peers.ts';
 
 export async function benchStep(

@@ -14,14 +14,15 @@ import { openBeir } from '../data/beir.ts';
 import { findFile, readLines } from '../data/lines.ts';
 import { TextTokenizer } from '../data/tokenizer.ts';
 import type { Pooling } from '../engine/expressions/pooling.ts';
-import { keepLayers } from '../engine/graph/layers.ts';
-import { loadGraph } from '../engine/graph/proto.ts';
+import { loadGraph } from '../engine/io/onnx-file.ts';
+import { keepLayers } from '../engine/passes/layers.ts';
 import { infoNCE } from '../losses/info-nce.ts';
-import { readModelFolder } from '../students/folder.ts';
+import { readModelFolder } from '../models/model-folder.ts';
+import type { StepBatch } from '../training/batches/batches.ts';
 import { DeviceLearner } from '../training/device-learner.ts';
 import { encoderStep } from '../training/encoder-step.ts';
-import { HostLearner } from '../training/learner.ts';
-import { type StepBatch, StepGraph, type StepGraphOptions } from '../training/step-graph.ts';
+import { HostLearner } from '../training/host-learner.ts';
+import { StepGraph, type StepGraphOptions } from '../training/step/dual-encoder-step.ts';
 
 interface Trajectory {
   model: string;

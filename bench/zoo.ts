@@ -12,16 +12,16 @@ import { basename, join } from 'node:path';
 import { differentiate } from '../engine/autodiff/differentiate.ts';
 import { constant, Expr } from '../engine/expressions/expr.ts';
 import { type Pooling, pool } from '../engine/expressions/pooling.ts';
-import { toDouble } from '../engine/graph/double.ts';
-import { fuse } from '../engine/graph/fuse.ts';
 import type { Graph, Value } from '../engine/graph/ir.ts';
-import { keepLayers } from '../engine/graph/layers.ts';
-import { liftConstants, normalize } from '../engine/graph/normalize.ts';
-import { trainableConstants } from '../engine/graph/parameters.ts';
-import { loadGraph } from '../engine/graph/proto.ts';
-import { readSafetensors } from '../engine/graph/safetensors.ts';
 import { castFloat, type Tensor, tensor } from '../engine/graph/tensor.ts';
-import { probe } from '../engine/runtime/probe.ts';
+import { loadGraph } from '../engine/io/onnx-file.ts';
+import { readSafetensors } from '../engine/io/safetensors.ts';
+import { fuse } from '../engine/passes/fuse.ts';
+import { keepLayers } from '../engine/passes/layers.ts';
+import { liftConstants, normalize } from '../engine/passes/normalize.ts';
+import { toDouble } from '../engine/passes/to-float64.ts';
+import { trainableConstants } from '../engine/passes/trainable-parameters.ts';
+import { probe } from '../engine/runtime/infer-shapes.ts';
 import { Session } from '../engine/runtime/session.ts';
 
 interface Case {

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** @file The `distill` command. The first Ctrl-C (or SIGTERM) ends the step and saves; the second stops at once. */
 import { main } from './program.ts';
-import { Stopped, signalCode, signalNames } from './stopped.ts';
+import { Stopped, signalCode, signalNames } from './terminal/stopped.ts';
 
 const controller = new AbortController();
 for (const name of signalNames)

@@ -1,8 +1,8 @@
 /** @file The command: its verbs, and what a failure looks like. */
 import { Command, CommanderError } from 'commander';
 import { InputError } from '../common/errors.ts';
-import { Stopped, signalCode } from './stopped.ts';
-import type { Context } from './verb.ts';
+import { Stopped, signalCode } from './terminal/stopped.ts';
+import type { Context } from './terminal/verb.ts';
 import { verbs } from './verbs/index.ts';
 
 export type Terminal = Pick<Context, 'out' | 'err'>;

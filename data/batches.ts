@@ -1,5 +1,5 @@
 /** @file Batches of texts of like length, so that little of a batch is padding. */
-import { upTo } from '../common/numbers.ts';
+import { upTo } from '../math/numbers.ts';
 import type { Tokens } from './tokenizer.ts';
 
 /**

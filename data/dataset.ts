@@ -1,7 +1,7 @@
 /** @file What a data set is: two tables of texts and the judgements of each split. */
 import { createHash } from 'node:crypto';
 import { InputError } from '../common/errors.ts';
-import type { CandidateLists } from './scores.ts';
+import type { CandidateLists } from './lists.ts';
 
 /** Texts with ids, in file order. */
 export interface TextTable {
@@ -114,4 +114,16 @@ export function unknownSplit(split: string, known: readonly string[], where: str
     expected: `one of ${known.join(', ') || '(none found)'}`,
     remedy: 'name one of these under data.splits or add the file of judgements',
   });
+}
+export const textsAt = (dataset: Dataset, queries: readonly number[]): Texts => ({
+  length: queries.length,
+  ids: queries.map((q) => dataset.queries.ids[q]),
+  text: (i) => dataset.queries.text(queries[i]),
+});
+/** Texts by position, so that a table need not hold them all at once. */
+export interface Texts {
+  readonly length: number;
+  /** How messages name them. */
+  readonly ids?: readonly string[];
+  text(i: number): string;
 }

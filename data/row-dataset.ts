@@ -2,11 +2,11 @@
 import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
 import { InputError } from '../common/errors.ts';
-import { Random } from '../common/random.ts';
+import { Random } from '../math/random.ts';
 import { type Reading, type Roles, readRow, rolesOf } from './columns.ts';
 import { type Dataset, type Qrels, TextTableBuilder, unknownSplit } from './dataset.ts';
+import { type CandidateLists, candidateLists } from './lists.ts';
 import { readRows } from './rows.ts';
-import { type CandidateLists, candidateLists } from './scores.ts';
 
 export type SplitName = 'train' | 'dev' | 'test';
 

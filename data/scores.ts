@@ -2,17 +2,7 @@
 import { InputError } from '../common/errors.ts';
 import type { TextTable } from './dataset.ts';
 import { findFile, readLines } from './lines.ts';
-
-/** Candidates of some queries: those of query `queries[i]` are documents[offsets[i] .. offsets[i + 1]]. */
-export interface CandidateLists {
-  /** Positions in the query table. */
-  readonly queries: Int32Array;
-  readonly offsets: Int32Array;
-  /** Positions in the document table. */
-  readonly documents: Int32Array;
-  /** The teacher's raw scores; NaN where not scored. */
-  readonly scores: Float32Array;
-}
+import { type CandidateLists, candidateLists } from './lists.ts';
 
 /** @throws InputError that names file and line for unknown ids and scores that are no numbers */
 export async function readScores(path: string, queries: TextTable, documents: TextTable): Promise<CandidateLists> {
@@ -53,18 +43,4 @@ export async function readScores(path: string, queries: TextTable, documents: Te
     list.scores.push(value);
   }
   return candidateLists([...lists].map(([query, list]) => ({ query, ...list })));
-}
-
-export function candidateLists(
-  lists: readonly { query: number; documents: readonly number[]; scores?: readonly number[] }[],
-): CandidateLists {
-  const offsets = new Int32Array(lists.length + 1);
-  for (const [i, l] of lists.entries()) offsets[i + 1] = offsets[i] + l.documents.length;
-  const documents = new Int32Array(offsets[lists.length]);
-  const scores = new Float32Array(offsets[lists.length]).fill(Number.NaN);
-  for (const [i, l] of lists.entries()) {
-    documents.set(l.documents, offsets[i]);
-    if (l.scores) scores.set(l.scores, offsets[i]);
-  }
-  return { queries: Int32Array.from(lists, (l) => l.query), offsets, documents, scores };
 }

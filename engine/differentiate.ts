@@ -4,7 +4,7 @@ import { differentiate as append } from './autodiff/differentiate.ts';
 import { Expr } from './expressions/expr.ts';
 import type { Graph, Value } from './graph/ir.ts';
 import { type Tensor, tensor } from './graph/tensor.ts';
-import { probe } from './runtime/probe.ts';
+import { probe } from './runtime/infer-shapes.ts';
 
 export interface DifferentiatedModel {
   /** The model with a gradient as one more output for each parameter; parameters are inputs. */

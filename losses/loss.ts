@@ -4,7 +4,7 @@ import { differentiate } from '../engine/autodiff/differentiate.ts';
 import { Expr } from '../engine/expressions/expr.ts';
 import { Graph, type Value } from '../engine/graph/ir.ts';
 import type { Tensor } from '../engine/graph/tensor.ts';
-import { probe } from '../engine/runtime/probe.ts';
+import { probe } from '../engine/runtime/infer-shapes.ts';
 import { Session } from '../engine/runtime/session.ts';
 
 /**

@@ -2,14 +2,16 @@
  * @file Rounds under a budget: choose queries with the student of the moment, ask the teacher about them, train on all that
  * it has said so far.
  */
-import type { Config } from './config.ts';
-import { type Asked, chooseQueries, listsAt } from './stages/ask.ts';
-import { embedTargets } from './stages/embed.ts';
-import type { Job } from './stages/job.ts';
-import { extraTexts, gather, openStudent, prepare, score } from './stages/lesson.ts';
-import { finish, type RunReport } from './stages/report.ts';
-import type { Trained } from './stages/taught.ts';
-import { trainStudent } from './stages/train.ts';
+
+import { listsAt } from '../data/lists.ts';
+import type { Config } from './config/config.ts';
+import { trainStudent } from './fit/train-student.ts';
+import { embedTargets } from './prepare/embeddings.ts';
+import { type Asked, chooseQueries } from './prepare/query-selection.ts';
+import { extraTexts, gather, openStudent, prepare, score } from './prepare/training-set.ts';
+import type { Trained } from './prepare/types.ts';
+import { finish, type RunReport } from './publish/run-report.ts';
+import type { Job } from './run/context.ts';
 
 export async function active(job: Job): Promise<RunReport> {
   const { config } = job;

@@ -3,11 +3,11 @@ import { existsSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
-import { compareEvaluations } from '../evaluation/compare.ts';
-import type { RunEvaluation } from '../evaluation/evaluate.ts';
+import { compareEvaluations } from '../evaluation/metrics/compare.ts';
+import type { RunEvaluation } from '../evaluation/metrics/evaluate.ts';
 import type { Comparison, Figures, SystemFigures } from '../evaluation/report/figures.ts';
-import { readJson } from '../students/folder.ts';
-import { roleOf } from './stages/run-figures.ts';
+import { readJson } from '../models/model-folder.ts';
+import { roleOf } from './measure/run-figures.ts';
 
 export interface CompareOptions {
   /** Folders with a report.json, or files that `distill evaluate --json` wrote; the first is what others are compared with. */

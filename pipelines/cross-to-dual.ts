@@ -8,10 +8,11 @@
  *   serves on and only the queries get cheaper. Where the widths differ, a learned projection takes queries into the
  *   documents' space; it is saved inside the graph, behind the token vectors.
  */
-import type { Job } from './stages/job.ts';
-import { ask, gather, openStudent, prepare } from './stages/lesson.ts';
-import { finish, type RunReport } from './stages/report.ts';
-import { trainStudent } from './stages/train.ts';
+
+import { trainStudent } from './fit/train-student.ts';
+import { ask, gather, openStudent, prepare } from './prepare/training-set.ts';
+import { finish, type RunReport } from './publish/run-report.ts';
+import type { Job } from './run/context.ts';
 
 export async function crossToDual(job: Job): Promise<RunReport> {
   const student = await openStudent(job);

@@ -1,14 +1,15 @@
 /** @file Distils a teacher into a student by the pipeline that the options name. */
 import type { Watch } from '../common/progress.ts';
 import { active } from './active.ts';
-import { type Config, type ConfigInput, parseConfig } from './config.ts';
+import type { Config, ConfigInput } from './config/config.ts';
+import { parseConfig } from './config/parse.ts';
 import { crossToDual } from './cross-to-dual.ts';
 import { online } from './online.ts';
-import { type Job, withJob } from './stages/job.ts';
-import type { RunReport } from './stages/report.ts';
+import type { RunReport } from './publish/run-report.ts';
+import { type Job, withJob } from './run/context.ts';
 import { staticQueries } from './static-queries.ts';
 
-export type { RunReport, System } from './stages/report.ts';
+export type { RunReport, System } from './publish/run-report.ts';
 
 /** Every pipeline, by the name that configs use. */
 const pipelines: Record<Config['pipeline'], (job: Job) => Promise<RunReport>> = {

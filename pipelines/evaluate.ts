@@ -2,26 +2,26 @@
 import { writeWhole } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
 import { openDataset } from '../data/open.ts';
-import { retentionSentence } from '../evaluation/compare.ts';
-import { cutRun, dropIdenticalIds, isQueryItself, type Run } from '../evaluation/evaluate.ts';
-import { fidelity } from '../evaluation/fidelity.ts';
-import { defaultMetrics, parseMetric } from '../evaluation/metrics.ts';
+import { retentionSentence } from '../evaluation/metrics/compare.ts';
+import { cutRun, dropIdenticalIds, isQueryItself, type Run } from '../evaluation/metrics/evaluate.ts';
+import { fidelity } from '../evaluation/metrics/fidelity.ts';
+import { defaultMetrics, parseMetric } from '../evaluation/metrics/metrics.ts';
+import { formatRun, readRun } from '../evaluation/metrics/run-file.ts';
 import type { Figures } from '../evaluation/report/figures.ts';
-import { formatRun, readRun } from '../evaluation/run-file.ts';
-import { search } from '../evaluation/search.ts';
-import { ScoreCache } from '../teachers/cache.ts';
-import { differences } from './stages/against.ts';
-import { measureTeacher } from './stages/beside.ts';
-import { measureCosts, speedFactor } from './stages/costs.ts';
-import { diagnose } from './stages/diagnose.ts';
-import { toRun } from './stages/evaluate.ts';
-import { Ladder } from './stages/ladder.ts';
-import { memorySentence, servingMemory } from './stages/memory.ts';
-import { isScoreFile } from './stages/references.ts';
-import { rounded } from './stages/run-figures.ts';
-import { cutTo, dtypeFiles, encodeStudentSplit, madeWith, type Vectors } from './stages/student-vectors.ts';
-import { defaultCache } from './stages/teachers.ts';
-import { collapse } from './stages/warnings.ts';
+import { cutTo, search } from '../retrieval/exact-search.ts';
+import { ScoreCache } from '../teachers/cache/score-cache.ts';
+import { differences } from './measure/compare-systems.ts';
+import { measureCosts, speedFactor } from './measure/cost-figures.ts';
+import { diagnose } from './measure/diagnostics.ts';
+import { dtypeFiles, encodeStudentSplit, madeWith, type Vectors } from './measure/encode-split.ts';
+import { Ladder } from './measure/evaluation-table.ts';
+import { isScoreFile } from './measure/reference-systems.ts';
+import { toRun } from './measure/retrieve.ts';
+import { rounded } from './measure/run-figures.ts';
+import { measureTeacher } from './measure/teacher-evaluation.ts';
+import { memorySentence, servingMemory } from './run/memory-budget.ts';
+import { defaultCache } from './run/open-teachers.ts';
+import { collapse } from './run/warnings.ts';
 
 export interface EvaluateOptions {
   student: string;
@@ -143,7 +143,7 @@ export async function evaluate(options: EvaluateOptions, given: Watch = {}): Pro
     const cost = options.cost === false ? [] : await measureCosts(ladder.systems, costing, watch);
     let index: Figures['index'];
     if (options.index) {
-      const { measureIndex } = await import('../evaluation/ann.ts');
+      const { measureIndex } = await import('../retrieval/approximate-search.ts');
       index = await measureIndex(vectors.queries, vectors.documents, vectors.dimensions, { ...watch, k: 10 });
     }
     const diagnosed = diagnose({

@@ -6,11 +6,11 @@ import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { dataKind, openDataset, splitOf } from '../data/open.ts';
-import { findLayers } from '../engine/graph/layers.ts';
-import { loadGraph } from '../engine/graph/proto.ts';
-import { readModelFolder } from '../students/folder.ts';
-import { readConfig } from './config-file.ts';
-import { MARK } from './stages/output.ts';
+import { loadGraph } from '../engine/io/onnx-file.ts';
+import { findLayers } from '../engine/passes/layers.ts';
+import { readModelFolder } from '../models/model-folder.ts';
+import { readConfig } from './config/read-yaml.ts';
+import { MARK } from './run/output-folder.ts';
 
 interface FoundModel {
   folder: string;

@@ -3,13 +3,13 @@
  * and ends with the teacher itself.
  * @source Harutyunyan et al., ICLR 2023 (arXiv 2301.12245)
  */
-import type { Config } from './config.ts';
-import { scoreCandidates } from './stages/candidates.ts';
-import type { Job } from './stages/job.ts';
-import { ask, gather, openStudent, prepare } from './stages/lesson.ts';
-import { finish, type RunReport } from './stages/report.ts';
-import { openTeachers } from './stages/teachers.ts';
-import { stepsOf, trainStudent } from './stages/train.ts';
+import type { Config } from './config/config.ts';
+import { stepsOf, trainStudent } from './fit/train-student.ts';
+import { scoreCandidates } from './prepare/candidates.ts';
+import { ask, gather, openStudent, prepare } from './prepare/training-set.ts';
+import { finish, type RunReport } from './publish/run-report.ts';
+import type { Job } from './run/context.ts';
+import { openTeachers } from './run/open-teachers.ts';
 
 export async function online(job: Job): Promise<RunReport> {
   const { config } = job;

@@ -5,15 +5,17 @@ import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
 import { judgedQueries } from '../data/dataset.ts';
+import { withoutUnscored } from '../data/lists.ts';
 import { openDataset } from '../data/open.ts';
 import { distribute } from '../teachers/queue/distribute.ts';
 import { isInProcess, openQueue } from '../teachers/queue/index.ts';
 import { pairsOfJob } from '../teachers/queue/queue.ts';
 import type { Pair } from '../teachers/teacher.ts';
-import { type Config, type ConfigInput, parseConfig } from './config.ts';
-import { findCandidates, pairsOf, scoreCandidates, withoutUnscored } from './stages/candidates.ts';
-import { withMemory } from './stages/memory.ts';
-import { openTeachers, type Teachers } from './stages/teachers.ts';
+import type { Config, ConfigInput } from './config/config.ts';
+import { parseConfig } from './config/parse.ts';
+import { findCandidates, pairsOf, scoreCandidates } from './prepare/candidates.ts';
+import { withMemory } from './run/memory-budget.ts';
+import { openTeachers, type Teachers } from './run/open-teachers.ts';
 
 export interface ScoreReport {
   file: string;

@@ -2,12 +2,12 @@
  * @file A query tower without a transformer over the documents of a dual-encoder: a table, trained on that model's embeddings
  * of queries and of spans of documents. Labels and a cross-encoder's scores are optional.
  */
-import { staticStudent } from '../students/static.ts';
-import { tokenVectors } from './stages/embed.ts';
-import type { Job } from './stages/job.ts';
-import { ask, gather, prepare } from './stages/lesson.ts';
-import { finish, type RunReport } from './stages/report.ts';
-import { trainStudent } from './stages/train.ts';
+import { staticStudent } from '../students/static-encoder.ts';
+import { trainStudent } from './fit/train-student.ts';
+import { tokenVectors } from './prepare/embeddings.ts';
+import { ask, gather, prepare } from './prepare/training-set.ts';
+import { finish, type RunReport } from './publish/run-report.ts';
+import type { Job } from './run/context.ts';
 
 export async function staticQueries(job: Job): Promise<RunReport> {
   const { embedder, seed, student: options } = job.config;

@@ -4,9 +4,9 @@ import { Unfit } from '../teachers/queue/errors.ts';
 import { openQueue, type QueueOptions } from '../teachers/queue/index.ts';
 import { pairsOfJob, type ScoreQueue, scoreJobSchema, type TeacherName } from '../teachers/queue/queue.ts';
 import type { Teacher } from '../teachers/teacher.ts';
-import type { Config } from './config.ts';
-import { computeOn } from './stages/compute.ts';
-import { openModel } from './stages/teachers.ts';
+import type { Config } from './config/config.ts';
+import { openModel } from './run/open-teachers.ts';
+import { computeOn } from './run/provider.ts';
 
 type Provider = Config['train']['provider'];
 

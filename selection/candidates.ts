@@ -1,8 +1,7 @@
 /** @file Which of a query's scored candidates are trained on, probable false negatives left out. */
 import { InputError } from '../common/errors.ts';
-import { descending, softmax } from '../common/numbers.ts';
-import { Random } from '../common/random.ts';
-import { drawFrom } from './diversity.ts';
+import { descending, softmax } from '../math/numbers.ts';
+import { drawFrom, Random } from '../math/random.ts';
 import type { CandidateInputs, CandidateSelection, SelectedCandidates } from './selection.ts';
 
 interface OneList {

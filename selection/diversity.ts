@@ -1,6 +1,6 @@
 /** @file Queries unlike each other. */
-import { type Rows, type ScoreLists, squaredDistance } from '../common/numbers.ts';
-import { Random } from '../common/random.ts';
+import { type Rows, type ScoreLists, squaredDistance } from '../math/numbers.ts';
+import { drawFrom, Random } from '../math/random.ts';
 import { defineQuerySelection, type QueryInputs, type QuerySelection } from './selection.ts';
 import { listUncertainty } from './uncertainty.ts';
 
@@ -87,20 +87,3 @@ const uncertaintyWeights = ({ student, count }: QueryInputs, temperature: number
   student
     ? listUncertainty(student as ScoreLists, 'margin', temperature).map((u) => u * u)
     : new Float64Array(count).fill(1);
-
-/** A position drawn in proportion to its weight; -1 where all weights are 0. */
-export function drawFrom(weight: (i: number) => number, n: number, random: Random): number {
-  let total = 0;
-  for (let i = 0; i < n; i++) total += weight(i);
-  if (!(total > 0)) return -1;
-  let mark = random.uniform() * total;
-  let last = -1;
-  for (let i = 0; i < n; i++) {
-    const w = weight(i);
-    if (!(w > 0)) continue;
-    last = i;
-    mark -= w;
-    if (mark < 0) return i;
-  }
-  return last;
-}

@@ -1,5 +1,5 @@
 /** @file Queries in the direction in which the student's loss rises. */
-import { countOf, dotRows, type Rows } from '../common/numbers.ts';
+import { countOf, dotRows, type Rows } from '../math/numbers.ts';
 import { defineQuerySelection, largest, type QuerySelection } from './selection.ts';
 
 /**

@@ -31,7 +31,7 @@ export const querySelections = {
   tgt,
 } as const;
 
-export { type Clusters, type KMeansOptions, kMeans } from './k-means.ts';
+export { type Clusters, type KMeansOptions, kMeans } from '../math/k-means.ts';
 export { overlapAt, type RefreshSchedule, refreshesAt, refreshNegatives } from './refresh.ts';
 export type {
   BudgetOptions,

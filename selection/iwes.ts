@@ -1,6 +1,6 @@
 /** @file Importance weighted subset selection: drawn by informativeness, weighted back so that the loss stays the pool's. */
-import { eachList, listOf, type ScoreLists, softmax, topTwo } from '../common/numbers.ts';
-import { Random } from '../common/random.ts';
+import { eachList, listOf, type ScoreLists, softmax, topTwo } from '../math/numbers.ts';
+import { Random } from '../math/random.ts';
 import { defineQuerySelection, type QuerySelection } from './selection.ts';
 import { uncertaintyOf } from './uncertainty.ts';
 

@@ -1,6 +1,6 @@
 /** @file Robust active distillation: informative queries, but not at the mercy of the teacher's mistakes. */
-import { descending } from '../common/numbers.ts';
-import { Random } from '../common/random.ts';
+import { descending } from '../math/numbers.ts';
+import { Random } from '../math/random.ts';
 import { defineQuerySelection, type QuerySelection } from './selection.ts';
 import { listUncertainty, type Uncertainty } from './uncertainty.ts';
 

@@ -1,5 +1,5 @@
 /** @file Queries at random: what every other selection has to beat. */
-import { Random } from '../common/random.ts';
+import { Random } from '../math/random.ts';
 import { defineQuerySelection, type QuerySelection } from './selection.ts';
 
 /** Uniform without replacement. */

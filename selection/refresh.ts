@@ -1,5 +1,5 @@
 /** @file Negatives found again with the student of the moment. */
-import { Random } from '../common/random.ts';
+import { Random } from '../math/random.ts';
 
 export interface RefreshSchedule {
   /** Steps between two refreshes. */

@@ -1,6 +1,6 @@
 /** @file What selecting is: plain arrays in, positions out; seeded, without repeats, within the budget. */
 import { InputError } from '../common/errors.ts';
-import { countOf, descending, type Rows, type ScoreLists } from '../common/numbers.ts';
+import { countOf, descending, type Rows, type ScoreLists } from '../math/numbers.ts';
 
 /** What selections of queries may look at; n queries. A selection says in `needs` what it cannot do without. */
 export interface QueryInputs {

@@ -1,7 +1,7 @@
 /** @file Teacher-guided selection without a generator: real queries near what a perturbed embedding would ask. */
-import { dotRows, type Rows, squaredDistance } from '../common/numbers.ts';
-import { Random } from '../common/random.ts';
-import { quantile } from '../evaluation/statistics.ts';
+import { dotRows, type Rows, squaredDistance } from '../math/numbers.ts';
+import { Random } from '../math/random.ts';
+import { quantile } from '../math/resampling.ts';
 import { defineQuerySelection, type QuerySelection } from './selection.ts';
 
 export interface TgtOptions {

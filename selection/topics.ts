@@ -1,6 +1,6 @@
 /** @file Topic-aware sampling: batches of queries of one topic, pairs of every margin. */
 import { InputError } from '../common/errors.ts';
-import { Random } from '../common/random.ts';
+import { Random } from '../math/random.ts';
 import { chooseCandidates } from './candidates.ts';
 import type { CandidateSelection } from './selection.ts';
 

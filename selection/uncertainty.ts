@@ -1,5 +1,5 @@
 /** @file Queries that the student is least sure of. */
-import { eachList, entropy, type ScoreLists, softmax, topTwo } from '../common/numbers.ts';
+import { eachList, entropy, type ScoreLists, softmax, topTwo } from '../math/numbers.ts';
 import { defineQuerySelection, largest, type QuerySelection } from './selection.ts';
 
 export const uncertainties = ['margin', 'entropy', 'least-confidence'] as const;

@@ -1,6 +1,7 @@
 /** @file What a static tower knows of word order: functions of neighbouring tokens, added to the token vectors. */
-import { Random } from '../common/random.ts';
+
 import { constant, type Expr } from '../engine/expressions/expr.ts';
+import { Random } from '../math/random.ts';
 
 interface Weight {
   name: string;

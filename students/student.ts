@@ -4,13 +4,13 @@ import { TextTokenizer, type Tokens } from '../data/tokenizer.ts';
 import { Expr } from '../engine/expressions/expr.ts';
 import type { Pooling } from '../engine/expressions/pooling.ts';
 import type { Graph } from '../engine/graph/ir.ts';
-import { keepLayers } from '../engine/graph/layers.ts';
-import { loadGraph } from '../engine/graph/proto.ts';
 import { castFloat, sizeOf, type Tensor } from '../engine/graph/tensor.ts';
-import { checkTrainable } from './check.ts';
-import { configWithLayers } from './checkpoint.ts';
-import { checkVocabulary } from './encoder.ts';
-import { type ModelFolder, readModelFolder } from './folder.ts';
+import { loadGraph } from '../engine/io/onnx-file.ts';
+import { keepLayers } from '../engine/passes/layers.ts';
+import { configWithLayers } from '../models/checkpoint.ts';
+import { checkVocabulary } from '../models/encoder.ts';
+import { type ModelFolder, readModelFolder } from '../models/model-folder.ts';
+import { checkTrainable } from '../models/trainability.ts';
 
 export type Weights = ReadonlyMap<string, Tensor>;
 

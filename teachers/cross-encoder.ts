@@ -4,11 +4,11 @@ import { hashParts } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
 import { padBatch, shapedBatches } from '../data/batches.ts';
 import { type PairLimits, TextTokenizer } from '../data/tokenizer.ts';
-import { loadGraph } from '../engine/graph/proto.ts';
-import { forwardBytes, tokensWithin } from '../engine/runtime/memory.ts';
+import { loadGraph } from '../engine/io/onnx-file.ts';
+import { forwardBytes, tokensWithin } from '../engine/runtime/forward-memory.ts';
 import { batchTokens, Session, type SessionOptions } from '../engine/runtime/session.ts';
-import { checkVocabulary, tokenInputs } from '../students/encoder.ts';
-import { modelHash, readModelFolder } from '../students/folder.ts';
+import { checkVocabulary, tokenInputs } from '../models/encoder.ts';
+import { modelHash, readModelFolder } from '../models/model-folder.ts';
 import type { Pair, Teacher } from './teacher.ts';
 
 export interface CrossEncoderOptions extends PairLimits {

@@ -1,6 +1,6 @@
 /** @file An ONNX dual-encoder as teacher: scores are dot products, and its embeddings can be matched or inherited. */
 import { hashParts } from '../common/files.ts';
-import { describeEncoder, Encoder, type EncoderOptions, encoderKey } from '../students/encoder.ts';
+import { describeEncoder, Encoder, type EncoderOptions, encoderKey } from '../models/encoder.ts';
 import type { Teacher } from './teacher.ts';
 
 export interface DualEncoderOptions extends EncoderOptions {

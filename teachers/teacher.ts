@@ -1,6 +1,6 @@
 /** @file What a teacher is: something that scores pairs of texts, and perhaps embeds texts. */
 import type { Watch } from '../common/progress.ts';
-import type { Texts } from '../students/encoder.ts';
+import type { Texts } from '../data/dataset.ts';
 
 export interface Pair {
   queryId: string;

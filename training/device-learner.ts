@@ -1,15 +1,15 @@
 /** @file Training on a device: weights and moments stay there, token ids go in, losses come out. */
 import { FaultError } from '../common/errors.ts';
 import { sizeOf, type Tensor } from '../engine/graph/tensor.ts';
-import { ResidentSession } from '../engine/runtime/resident.ts';
+import { ResidentSession } from '../engine/runtime/device-session.ts';
 import type { SessionOptions } from '../engine/runtime/session.ts';
-import type { AdamWOptions } from './adamw.ts';
-import { appendAdamW, FIRST, type GraphAdamW, RATES, SECOND, WEIGHTS } from './graph-adamw.ts';
-import type { Learner, LearnerState, LearnerStep } from './learner.ts';
-import { type DifferentiatedStep, wantedFeeds } from './plan.ts';
-import { tidy } from './plan-whole.ts';
-import { CHUNK, rowChunks } from './row-chunks.ts';
-import type { StepBatch } from './step-graph.ts';
+import type { StepBatch } from './batches/batches.ts';
+import { CHUNK, rowChunks } from './batches/token-chunks.ts';
+import type { Learner, LearnerState, LearnerStep } from './host-learner.ts';
+import type { AdamWOptions } from './optimizers/adamw.ts';
+import { appendAdamW, FIRST, type GraphAdamW, RATES, SECOND, WEIGHTS } from './optimizers/adamw-graph.ts';
+import { tidy } from './step/single-run.ts';
+import { type DifferentiatedStep, wantedFeeds } from './step/training-step.ts';
 
 const kinds = { weight: WEIGHTS, first: FIRST, second: SECOND } as const;
 

@@ -1,10 +1,12 @@
 /** @file The training step of an encoder for a device: few groups, padded to few shapes. */
-import { dropoutTable } from './dropout.ts';
-import { encoderGraph } from './encoder-graph.ts';
-import { lossGraph } from './loss-graph.ts';
-import type { DifferentiatedStep } from './plan.ts';
-import { assemble, groupFeeds } from './plan-whole.ts';
-import { packStep, type StepBatch, type StepGraphOptions } from './step-graph.ts';
+
+import type { StepBatch } from './batches/batches.ts';
+import { dropoutTable } from './step/dropout.ts';
+import { packStep, type StepGraphOptions } from './step/dual-encoder-step.ts';
+import { encoderGraph } from './step/encoder-graph.ts';
+import { lossGraph } from './step/loss-graph.ts';
+import { assemble, groupFeeds } from './step/single-run.ts';
+import type { DifferentiatedStep } from './step/training-step.ts';
 
 /** Each group is a few hundred dispatches more; a device pads cheaper than it is told what to do. */
 const DEVICE_GROUPS = 2;

@@ -1,20 +1,20 @@
 /** @file A rotation of a space of embeddings after which prefixes say what whole vectors say: Matryoshka without an encoder. */
 import { InputError } from '../common/errors.ts';
 import type { Watch } from '../common/progress.ts';
-import { Random } from '../common/random.ts';
 import { differentiate } from '../engine/differentiate.ts';
 import { constant, Expr } from '../engine/expressions/expr.ts';
 import { Graph } from '../engine/graph/ir.ts';
 import { identity, type Tensor } from '../engine/graph/tensor.ts';
 import { Session } from '../engine/runtime/session.ts';
-import { search } from '../evaluation/search.ts';
 import { inBatchKL } from '../losses/in-batch-kl.ts';
 import type { LossInputs } from '../losses/loss.ts';
 import { matryoshka } from '../losses/matryoshka.ts';
+import { Random } from '../math/random.ts';
+import { search } from '../retrieval/exact-search.ts';
 import type { Embeddings } from '../teachers/teacher.ts';
-import { AdamW } from './adamw.ts';
-import type { Parameter } from './plan.ts';
-import { learningRateAt } from './schedule.ts';
+import { AdamW } from './optimizers/adamw.ts';
+import { learningRateAt } from './optimizers/learning-rate.ts';
+import type { Parameter } from './step/training-step.ts';
 
 export interface RotationOptions {
   /** Widths whose prefixes are to be good, each below the whole. */

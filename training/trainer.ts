@@ -1,22 +1,13 @@
 /** @file The training loop: batch, one session run, one optimizer step; best weights kept by dev score; state saved now and then. */
 import type { Watch } from '../common/progress.ts';
 import type { Tensor } from '../engine/graph/tensor.ts';
-import type { Learner } from './learner.ts';
-import { notFinite } from './not-finite.ts';
-import { learningRateAt, type Schedule } from './schedule.ts';
-import { type KeptArrays, type RunState, StateFolder, type StateKey, type TrainingLogEntry } from './state.ts';
-import type { StepBatch } from './step-graph.ts';
+import type { Batches, StepBatch } from './batches/batches.ts';
+import type { Learner } from './host-learner.ts';
+import { notFinite } from './non-finite-step.ts';
+import { learningRateAt, type Schedule } from './optimizers/learning-rate.ts';
+import { type KeptArrays, type RunState, StateFolder, type StateKey, type TrainingLogEntry } from './training-state.ts';
 
-export type { TrainingLogEntry } from './state.ts';
-
-/** Batches by number: the same number is the same batch, whatever was drawn before. */
-export interface Batches<B> {
-  draw(number: number): B | Promise<B>;
-  /** Ids of what a batch holds, for the message of a step that went wrong. */
-  ids?(batch: B): readonly string[];
-  /** Arrays that a batch hands to the losses, by name: looked at where a step went wrong. */
-  arrays?(batch: B): Iterable<readonly [string, ArrayLike<number>]>;
-}
+export type { TrainingLogEntry } from './training-state.ts';
 
 export interface TrainOptions {
   schedule: Schedule;

@@ -1,5 +1,5 @@
 /** @file Whether two rankings of the same candidates agree. */
-import { kendallTauB } from '../evaluation/fidelity.ts';
+import { kendallTauB } from '../math/rank-correlation.ts';
 
 /** max(0, tau-b); 0 where a list is constant. */
 export const agreementOf = (x: ArrayLike<number>, y: ArrayLike<number>): number => Math.max(0, kendallTauB(x, y) || 0);

@@ -1,7 +1,8 @@
 /** @file What a list of candidates shows about whether the teacher's best one is right. */
-import { descending, listOf, mean, softmax, topTwo } from '../common/numbers.ts';
+
+import type { Features } from '../math/logistic-regression.ts';
+import { descending, listOf, mean, softmax, topTwo } from '../math/numbers.ts';
 import { agreementOf } from './agreement.ts';
-import type { Features } from './logistic.ts';
 import { standardise } from './simple.ts';
 import { fittedTemperature, sureness, type WeightingInputs } from './weighting.ts';
 

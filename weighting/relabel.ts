@@ -1,7 +1,8 @@
 /** @file New soft labels in place of weights: which candidate is right, by all that is known. */
-import { listOf, logSumExp } from '../common/numbers.ts';
+
+import { fitConditionalLogit, linear } from '../math/logistic-regression.ts';
+import { listOf, logSumExp } from '../math/numbers.ts';
 import { candidateFeatures } from './features.ts';
-import { fitConditionalLogit, linear } from './logistic.ts';
 import { defineWeighting, labelledLists, pseudoLabels, type Weighting } from './weighting.ts';
 
 export interface CalibratedPosteriorOptions {

@@ -1,7 +1,8 @@
 /** @file Weights by the probability that the teacher is right, learned from labelled queries. */
-import { sigmoid } from '../common/numbers.ts';
+
+import { fitLogistic, linear } from '../math/logistic-regression.ts';
+import { sigmoid } from '../math/numbers.ts';
 import { listFeatures } from './features.ts';
-import { fitLogistic, linear } from './logistic.ts';
 import { knownRight } from './weighted-distillation.ts';
 import { defineWeighting, labelledRight, type Weighting } from './weighting.ts';
 

@@ -1,5 +1,5 @@
 /** @file Weights that need no labels: equal, by the teacher's confidence, by agreement. */
-import { eachList, listOf, mean } from '../common/numbers.ts';
+import { eachList, listOf, mean } from '../math/numbers.ts';
 import { agreementOf } from './agreement.ts';
 import { defineWeighting, sureness, toMeanOne, type Weighting } from './weighting.ts';
 

@@ -1,6 +1,6 @@
 /** @file Small-loss trimming and co-teaching: noise is learned late, so what is learned late is left out. */
 import { InputError } from '../common/errors.ts';
-import { descending } from '../common/numbers.ts';
+import { descending } from '../math/numbers.ts';
 import { defineWeighting, type Weighting } from './weighting.ts';
 
 export interface KeepSchedule {

@@ -1,5 +1,5 @@
 /** @file Weighted distillation: the noisy loss made an unbiased estimate of the clean one; and plain error weights. */
-import { eachList, type ScoreLists, softmax } from '../common/numbers.ts';
+import { eachList, type ScoreLists, softmax } from '../math/numbers.ts';
 import {
   defineWeighting,
   fittedTemperature,

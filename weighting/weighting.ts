@@ -1,7 +1,7 @@
 /** @file What weighting is: plain arrays in, a factor for each query's loss out; never differentiated through. */
 import { InputError } from '../common/errors.ts';
-import { listOf, mean, type ScoreLists, softmax, topTwo } from '../common/numbers.ts';
-import { fitConditionalLogit } from './logistic.ts';
+import { fitConditionalLogit } from '../math/logistic-regression.ts';
+import { listOf, mean, type ScoreLists, softmax, topTwo } from '../math/numbers.ts';
 
 /**
  * What weightings may look at; n queries, each with a list of candidates. A query's pseudo-label is the candidate that the

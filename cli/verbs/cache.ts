@@ -1,7 +1,7 @@
 /** @file `distill cache`: what teachers have said and is kept, looked after. */
 import { Command } from 'commander';
 import { FaultError, InputError } from '../../common/errors.ts';
-import type { Verb } from '../verb.ts';
+import type { Verb } from '../terminal/verb.ts';
 
 interface Options {
   folder?: string;
@@ -27,7 +27,7 @@ function quantity(text: string, units: Readonly<Record<string, number>>, option:
 
 export const cache: Verb = ({ out }) => {
   const folderOf = async ({ folder }: Options): Promise<string> =>
-    folder ?? (await import('../../pipelines/stages/teachers.ts')).defaultCache();
+    folder ?? (await import('../../pipelines/run/open-teachers.ts')).defaultCache();
   const verb = (name: string, description: string, example: string): Command =>
     new Command(name)
       .description(description)
@@ -37,8 +37,8 @@ export const cache: Verb = ({ out }) => {
 
   const list = verb('list', 'say what the cache holds: teachers, scores, embeddings, size, last use', 'list').action(
     async (options: Options) => {
-      const { survey } = await import('../../teachers/keep-cache.ts');
-      const { renderSurvey } = await import('../cache-report.ts');
+      const { survey } = await import('../../teachers/cache/maintenance.ts');
+      const { renderSurvey } = await import('../terminal/cache-report.ts');
       const found = await survey(await folderOf(options));
       out.write(options.json ? `${JSON.stringify(found)}\n` : renderSurvey(found));
     },
@@ -47,8 +47,8 @@ export const cache: Verb = ({ out }) => {
   const verify = verb('verify', 'compute the checksum of everything that is kept', 'verify --repair')
     .option('--repair', 'remove what is damaged, so that it is made again when it is needed')
     .action(async (options: Options & { repair?: boolean }) => {
-      const { verify } = await import('../../teachers/keep-cache.ts');
-      const { renderDamage } = await import('../cache-report.ts');
+      const { verify } = await import('../../teachers/cache/maintenance.ts');
+      const { renderDamage } = await import('../terminal/cache-report.ts');
       const found = await verify(await folderOf(options), options.repair);
       out.write(options.json ? `${JSON.stringify(found)}\n` : renderDamage(found, options.repair === true));
       if (!options.repair && (found.damaged.length || found.unreadable))
@@ -70,8 +70,8 @@ export const cache: Verb = ({ out }) => {
           subject: 'nothing says what to remove',
           remedy: 'give --older-than 30d, --max-size 2GB or both',
         });
-      const { prune } = await import('../../teachers/keep-cache.ts');
-      const { renderPruned } = await import('../cache-report.ts');
+      const { prune } = await import('../../teachers/cache/maintenance.ts');
+      const { renderPruned } = await import('../terminal/cache-report.ts');
       const pruned = await prune(await folderOf(options), {
         before: olderThan === undefined ? undefined : Date.now() - quantity(olderThan, ages, '--older-than', '30d'),
         size: maxSize === undefined ? undefined : quantity(maxSize, sizes, '--max-size', '2GB'),

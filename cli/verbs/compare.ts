@@ -1,6 +1,6 @@
 /** @file `distill compare`: several runs side by side. */
 import { Command } from 'commander';
-import type { Verb } from '../verb.ts';
+import type { Verb } from '../terminal/verb.ts';
 
 export const compare: Verb = ({ out }) =>
   new Command('compare')
@@ -12,6 +12,6 @@ export const compare: Verb = ({ out }) =>
     .addHelpText('after', '\nExample:\n  distill compare runs/a runs/b --html compare.html')
     .action(async (runs: string[], options: { html?: string; json?: string; seed: number }) => {
       const { compareRuns } = await import('../../pipelines/compare.ts');
-      const { renderCompared } = await import('../figures.ts');
+      const { renderCompared } = await import('../terminal/figures.ts');
       out.write(renderCompared(await compareRuns({ runs, ...options })));
     });

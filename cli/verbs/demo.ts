@@ -1,8 +1,8 @@
 /** @file `distill demo`: the main job on a small world made here. */
 import { Command } from 'commander';
 import type { DemoReport } from '../../pipelines/demo/demo.ts';
-import { duration, progressReporter } from '../progress.ts';
-import type { Verb } from '../verb.ts';
+import { duration, progressReporter } from '../terminal/progress.ts';
+import type { Verb } from '../terminal/verb.ts';
 
 export const demo: Verb = ({ out, err, signal }) =>
   new Command('demo')
@@ -15,7 +15,7 @@ export const demo: Verb = ({ out, err, signal }) =>
     .addHelpText('after', '\nExample:\n  distill demo\n  distill run demo/distill.yaml --set train.steps=800')
     .action(async (options: { quick?: boolean; folder: string; seed: number; memory?: string; json?: boolean }) => {
       const { demo } = await import('../../pipelines/demo/demo.ts');
-      const { renderSystems } = await import('../report.ts');
+      const { renderSystems } = await import('../terminal/report.ts');
       const onProgress = progressReporter(err);
       const report = await demo(options, { onProgress, signal });
       onProgress.end();

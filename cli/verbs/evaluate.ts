@@ -1,8 +1,8 @@
 /** @file `distill evaluate`: what a saved student finds, beside its teacher and other systems, and what it costs. */
 import { Command } from 'commander';
 import type { EvaluateOptions } from '../../pipelines/evaluate.ts';
-import { progressReporter } from '../progress.ts';
-import type { Verb } from '../verb.ts';
+import { progressReporter } from '../terminal/progress.ts';
+import type { Verb } from '../terminal/verb.ts';
 
 export const evaluate: Verb = ({ out, err, signal }) =>
   new Command('evaluate')
@@ -30,7 +30,7 @@ export const evaluate: Verb = ({ out, err, signal }) =>
     )
     .action(async (options: EvaluateOptions) => {
       const { evaluate } = await import('../../pipelines/evaluate.ts');
-      const { renderEvaluation } = await import('../figures.ts');
+      const { renderEvaluation } = await import('../terminal/figures.ts');
       const onProgress = progressReporter(err);
       const report = await evaluate(options, { onProgress, signal });
       onProgress.end();

@@ -1,7 +1,7 @@
 /** @file `distill export`: a checkpoint's compact files, measured beside it. */
 import { Command } from 'commander';
-import { progressReporter } from '../progress.ts';
-import type { Verb } from '../verb.ts';
+import { progressReporter } from '../terminal/progress.ts';
+import type { Verb } from '../terminal/verb.ts';
 
 const list = (value: string): string[] => value.split(',').map((v) => v.trim());
 
@@ -31,13 +31,13 @@ export const exportVerb: Verb = ({ out, err, signal }) =>
       '\nExample:\n  distill export runs/student/checkpoint --dtype int8 --dimensions 128 --vocabulary corpus --output runs/student/int8',
     )
     .action(async (checkpoint: string, { json, ...options }) => {
-      const { exportCheckpoint } = await import('../../pipelines/export.ts');
+      const { exportCheckpoint } = await import('../../pipelines/publish/export-checkpoint.ts');
       const onProgress = progressReporter(err);
       const report = await exportCheckpoint({ checkpoint, ...options }, { onProgress, signal });
       onProgress.end();
       if (json) out.write(`${JSON.stringify(report)}\n`);
       else {
-        const { renderExport } = await import('../export-report.ts');
+        const { renderExport } = await import('../terminal/export-report.ts');
         out.write(renderExport(report));
       }
     });

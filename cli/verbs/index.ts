@@ -1,5 +1,5 @@
 /** @file The verbs, in the order that help lists them. */
-import type { Verb } from '../verb.ts';
+import type { Verb } from '../terminal/verb.ts';
 import { cache } from './cache.ts';
 import { check } from './check.ts';
 import { compare } from './compare.ts';

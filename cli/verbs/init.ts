@@ -1,7 +1,7 @@
 /** @file `distill init`: a config for what a folder holds. */
 import { join } from 'node:path';
 import { Command } from 'commander';
-import type { Verb } from '../verb.ts';
+import type { Verb } from '../terminal/verb.ts';
 
 export const init: Verb = ({ out }) =>
   new Command('init')

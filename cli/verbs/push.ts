@@ -1,7 +1,7 @@
 /** @file `distill push`: a checkpoint onto the Hugging Face hub. */
 import { Command } from 'commander';
-import { progressReporter } from '../progress.ts';
-import type { Verb } from '../verb.ts';
+import { progressReporter } from '../terminal/progress.ts';
+import type { Verb } from '../terminal/verb.ts';
 
 export const push: Verb = ({ out, err, signal }) =>
   new Command('push')
@@ -13,7 +13,7 @@ export const push: Verb = ({ out, err, signal }) =>
     .option('--message <text>', "the commit's title")
     .addHelpText('after', '\nExample:\n  distill push runs/student/int8 my-name/debian-student')
     .action(async (checkpoint: string, name: string, options) => {
-      const { pushModel } = await import('../../students/push.ts');
+      const { pushModel } = await import('../../models/push.ts');
       const onProgress = progressReporter(err);
       const url = await pushModel(checkpoint, name, { ...options, onProgress, signal });
       onProgress.end();

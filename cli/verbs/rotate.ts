@@ -1,7 +1,7 @@
 /** @file `distill rotate`: prefixes for a dual-encoder, by a rotation of its vectors. */
 import { Command } from 'commander';
-import { duration, progressReporter } from '../progress.ts';
-import type { Verb } from '../verb.ts';
+import { duration, progressReporter } from '../terminal/progress.ts';
+import type { Verb } from '../terminal/verb.ts';
 
 interface Options {
   data: string;

@@ -1,7 +1,7 @@
 /** @file `distill run`: the pipeline of a config. */
 import { Command } from 'commander';
-import { progressReporter } from '../progress.ts';
-import { collect, type Verb } from '../verb.ts';
+import { progressReporter } from '../terminal/progress.ts';
+import { collect, type Verb } from '../terminal/verb.ts';
 
 export const run: Verb = ({ out, err, signal }) =>
   new Command('run')
@@ -21,9 +21,9 @@ export const run: Verb = ({ out, err, signal }) =>
         file: string,
         options: { set: string[]; output?: string; memory?: string; dryRun?: boolean; json?: boolean },
       ) => {
-        const { readConfig } = await import('../../pipelines/config-file.ts');
+        const { readConfig } = await import('../../pipelines/config/read-yaml.ts');
         const { distill } = await import('../../pipelines/distill.ts');
-        const { renderPlan, renderReport } = await import('../report.ts');
+        const { renderPlan, renderReport } = await import('../terminal/report.ts');
         const own = (['output', 'memory'] as const).flatMap((key) =>
           options[key] === undefined ? [] : [`${key}=${JSON.stringify(options[key])}`],
         );
@@ -31,7 +31,7 @@ export const run: Verb = ({ out, err, signal }) =>
         const config = readConfig(file, sets);
         const onProgress = progressReporter(err);
         if (options.dryRun) {
-          const { planRun } = await import('../../pipelines/plan.ts');
+          const { planRun } = await import('../../pipelines/dry-run.ts');
           const plan = await planRun(config, { onProgress, signal });
           onProgress.end();
           out.write(options.json ? `${JSON.stringify(plan)}\n` : renderPlan(plan));

@@ -1,6 +1,6 @@
 /** @file `distill schema`: the JSON schema of a config. */
 import { Command } from 'commander';
-import type { Verb } from '../verb.ts';
+import type { Verb } from '../terminal/verb.ts';
 
 export const schema: Verb = ({ out }) =>
   new Command('schema')
@@ -8,6 +8,6 @@ export const schema: Verb = ({ out }) =>
     .addHelpText('after', '\nExample:\n  distill schema > distill.schema.json')
     .action(async () => {
       const { z } = await import('zod');
-      const { configSchema } = await import('../../pipelines/config.ts');
+      const { configSchema } = await import('../../pipelines/config/config.ts');
       out.write(`${JSON.stringify(z.toJSONSchema(configSchema, { io: 'input' }), null, 2)}\n`);
     });

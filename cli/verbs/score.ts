@@ -1,7 +1,7 @@
 /** @file `distill score`: the teacher's scores of a split's candidates, into a file. */
 import { Command } from 'commander';
-import { progressReporter } from '../progress.ts';
-import { collect, type Verb } from '../verb.ts';
+import { progressReporter } from '../terminal/progress.ts';
+import { collect, type Verb } from '../terminal/verb.ts';
 
 export const score: Verb = ({ out, err, signal }) =>
   new Command('score')
@@ -22,7 +22,7 @@ export const score: Verb = ({ out, err, signal }) =>
         file: string,
         options: { split: string; scores: string; set: string[]; memory?: string; queue?: string; json?: boolean },
       ) => {
-        const { readConfig } = await import('../../pipelines/config-file.ts');
+        const { readConfig } = await import('../../pipelines/config/read-yaml.ts');
         const { score } = await import('../../pipelines/score.ts');
         const sets = options.memory ? [...options.set, `memory=${JSON.stringify(options.memory)}`] : options.set;
         const onProgress = progressReporter(err);

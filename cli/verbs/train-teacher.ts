@@ -1,7 +1,7 @@
 /** @file `distill train-teacher`: a cross-encoder trained on labels. */
 import { Command } from 'commander';
-import { duration, progressReporter } from '../progress.ts';
-import { collect, type Verb } from '../verb.ts';
+import { duration, progressReporter } from '../terminal/progress.ts';
+import { collect, type Verb } from '../terminal/verb.ts';
 
 interface Options {
   data: string;
@@ -35,7 +35,7 @@ export const trainTeacher: Verb = ({ out, err, signal }) =>
       '\nExample:\n  distill train-teacher --data data/debian --model models/minilm-l6 --set train.steps=300 --output runs/teacher',
     )
     .action(async ({ set, json, fresh, candidates, ...given }: Options) => {
-      const { applySet } = await import('../../pipelines/config-file.ts');
+      const { applySet } = await import('../../pipelines/config/read-yaml.ts');
       const { trainTeacher } = await import('../../pipelines/train-teacher.ts');
       const onProgress = progressReporter(err);
       const options: unknown = set.reduce(applySet, {

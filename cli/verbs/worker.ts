@@ -1,8 +1,8 @@
 /** @file `distill worker`: scores what `distill score --queue` asks for, on any machine that has the teacher's model. */
 import { Command, Option } from 'commander';
 import type { WorkerOptions } from '../../pipelines/worker.ts';
-import { progressReporter } from '../progress.ts';
-import type { Verb } from '../verb.ts';
+import { progressReporter } from '../terminal/progress.ts';
+import type { Verb } from '../terminal/verb.ts';
 
 export const worker: Verb = ({ out, err, signal }) =>
   new Command('worker')

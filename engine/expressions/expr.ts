@@ -1,7 +1,7 @@
 /** @file Arithmetic on graph values: gradient rules, losses and optimizers are all written in these. */
 import type { AttributeInput, Graph, Value } from '../graph/ir.ts';
-import { onnxType } from '../graph/proto.ts';
 import { type DType, tensor } from '../graph/tensor.ts';
+import { onnxType } from '../io/onnx-file.ts';
 
 export type Operand = Expr | number;
 

@@ -3,8 +3,8 @@ import { availableParallelism, cpus } from 'node:os';
 import * as ort from 'onnxruntime-node';
 import { FaultError, InputError } from '../../common/errors.ts';
 import type { Graph } from '../graph/ir.ts';
-import { encodeGraph } from '../graph/proto.ts';
 import { arrayTypes, type DType, sizeOf, type Tensor, type TypedArray } from '../graph/tensor.ts';
+import { encodeGraph } from '../io/onnx-file.ts';
 
 export type Feeds = Readonly<Record<string, Tensor>>;
 

@@ -1,6 +1,7 @@
 /** @file Calibration: whether a probability of 0.8 is right four times of five, and how to make it so. */
-import { logSigmoid, sigmoid } from '../../common/numbers.ts';
-import { fitLogistic } from '../../weighting/logistic.ts';
+
+import { fitLogistic } from '../../math/logistic-regression.ts';
+import { logSigmoid, sigmoid } from '../../math/numbers.ts';
 
 export interface CalibrationError {
   /** sum_b n_b / n |positives in b / n_b - mean probability in b|. */

@@ -1,6 +1,6 @@
 /** @file Whether a student exaggerates its teacher's confidence: the slope of its logits over the teacher's. */
-import { listOf, logit, mean, type ScoreLists, softmax, topTwo } from '../../common/numbers.ts';
-import { quantile } from '../statistics.ts';
+import { listOf, logit, mean, type ScoreLists, softmax, topTwo } from '../../math/numbers.ts';
+import { quantile } from '../../math/resampling.ts';
 
 export interface Line {
   slope: number;

@@ -1,7 +1,7 @@
 /** @file What two spaces of embeddings have in common, and how a space is filled. */
 import { InputError } from '../../common/errors.ts';
-import { eigenvalues } from '../../common/linear-algebra.ts';
-import { countOf, dotRows, logSumExp, type Rows, squaredDistance } from '../../common/numbers.ts';
+import { eigenvalues } from '../../math/linear-algebra.ts';
+import { countOf, dotRows, logSumExp, type Rows, squaredDistance } from '../../math/numbers.ts';
 
 function sameCount(x: Rows, y: Rows): number {
   const n = countOf(x);

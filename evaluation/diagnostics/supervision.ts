@@ -1,7 +1,7 @@
 /** @file Supervision complexity: how hard a student's kernel finds a teacher's targets. */
 import { InputError } from '../../common/errors.ts';
-import { cholesky, forward, type Square } from '../../common/linear-algebra.ts';
-import { dotRows, type Rows } from '../../common/numbers.ts';
+import { cholesky, forward, type Square } from '../../math/linear-algebra.ts';
+import { dotRows, type Rows } from '../../math/numbers.ts';
 
 export interface SupervisionComplexity {
   /** sqrt(Y^T K^-1 Y). */

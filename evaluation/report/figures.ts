@@ -1,6 +1,7 @@
 /** @file What a report is drawn from: plain data that JSON holds, every part but the systems optional. */
-import type { MetricComparison } from '../compare.ts';
-import type { Fidelity } from '../fidelity.ts';
+import type { IndexFigures } from '../../retrieval/approximate-search.ts';
+import type { MetricComparison } from '../metrics/compare.ts';
+import type { Fidelity } from '../metrics/fidelity.ts';
 
 /** One row of the ladder. */
 export interface SystemFigures {
@@ -69,19 +70,6 @@ export interface Differences {
   b: string;
   better: Example[];
   worse: Example[];
-}
-
-export interface IndexFigures {
-  name: string;
-  documents: number;
-  dimensions: number;
-  k: number;
-  /** Share of the exact k nearest that the index found. */
-  recall: number;
-  buildSeconds: number;
-  /** Medians, one query at a time. */
-  queryMilliseconds: number;
-  exactMilliseconds: number;
 }
 
 /** Whether scores, made probabilities by Platt scaling on half of the queries, are right on the other half. */

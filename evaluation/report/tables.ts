@@ -1,5 +1,5 @@
 /** @file The tables of a report as plain cells, for HTML and for markdown. */
-import type { Fidelity } from '../fidelity.ts';
+import type { Fidelity } from '../metrics/fidelity.ts';
 import type { CostFigures, Figures, SystemFigures } from './figures.ts';
 
 export interface TableData {

@@ -4,7 +4,7 @@ import { stringify } from 'yaml';
 import { InputError } from '../../common/errors.ts';
 import { writeWhole } from '../../common/files.ts';
 import type { Watch } from '../../common/progress.ts';
-import type { ConfigInput } from '../config.ts';
+import type { ConfigInput } from '../config/config.ts';
 import { distill, type RunReport } from '../distill.ts';
 import { type TeacherReport, trainTeacher } from '../train-teacher.ts';
 import { makeWorld, type World } from './world.ts';

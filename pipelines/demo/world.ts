@@ -1,6 +1,6 @@
 /** @file A small world of things for sale: listings, and searches that say the same in other words. */
-import { Random } from '../../common/random.ts';
-import { bm25 } from '../../evaluation/bm25.ts';
+import { Random } from '../../math/random.ts';
+import { bm25 } from '../../retrieval/bm25.ts';
 
 export interface WorldOptions {
   seed?: number;

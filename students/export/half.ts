@@ -1,8 +1,8 @@
 /** @file Half precision: weights stored in it, or the arithmetic done in it too. */
 import { Expr } from '../../engine/expressions/expr.ts';
 import type { Graph, Node, Value } from '../../engine/graph/ir.ts';
-import { fromOnnxType, onnxType } from '../../engine/graph/proto.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
+import { fromOnnxType, onnxType } from '../../engine/io/onnx-file.ts';
 
 const LARGEST = 65504;
 /** What a constant that is not 0 becomes at least: an epsilon that turned 0 would divide by 0. */

@@ -3,7 +3,7 @@ import { Expr } from '../../engine/expressions/expr.ts';
 import type { Graph, Node, Value } from '../../engine/graph/ir.ts';
 import { halfToFloat, type Tensor } from '../../engine/graph/tensor.ts';
 import { floatToHalf } from './half.ts';
-import { transposed } from './tidy.ts';
+import { transposed } from './simplify.ts';
 
 /** The least normal half-precision number: scales from here on are stored as halves without loss that matters. */
 const LEAST_HALF = 2 ** -14;

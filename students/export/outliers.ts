@@ -1,9 +1,10 @@
 /** @file The few channels whose numbers are far larger than the others', kept out of int8: one scale for all would round the rest away. */
-import { Random } from '../../common/random.ts';
+
 import { Expr } from '../../engine/expressions/expr.ts';
 import type { Graph, Value } from '../../engine/graph/ir.ts';
 import { type Tensor, tensor } from '../../engine/graph/tensor.ts';
 import { Session } from '../../engine/runtime/session.ts';
+import { Random } from '../../math/random.ts';
 import { OUTLIERS, type Product, weightedProducts } from './int8.ts';
 import { wordLookups } from './outputs.ts';
 

@@ -3,7 +3,7 @@ import { constant, Expr } from '../../engine/expressions/expr.ts';
 import type { Graph, Value } from '../../engine/graph/ir.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
 import { substitute, tableLookups, weightedProducts } from './int8.ts';
-import { transposed } from './tidy.ts';
+import { transposed } from './simplify.ts';
 
 const DOMAIN = 'com.microsoft';
 const BLOCK = 32;

@@ -1,11 +1,11 @@
 /** @file A static query tower as one small file that `onnx-distill/static` reads without a runtime. */
 import { InputError } from '../../common/errors.ts';
 import type { Graph, Value } from '../../engine/graph/ir.ts';
-import { encodeSafetensors } from '../../engine/graph/safetensors.ts';
 import { castFloat, type Tensor } from '../../engine/graph/tensor.ts';
+import { encodeSafetensors } from '../../engine/io/safetensors.ts';
 import { quantize } from './int8.ts';
 import { wordLookups } from './outputs.ts';
-import { tidy } from './tidy.ts';
+import { tidy } from './simplify.ts';
 import type { TokenizerJson } from './vocabulary.ts';
 
 export const STATIC_FILE = 'static.safetensors';

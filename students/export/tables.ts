@@ -1,9 +1,9 @@
 /** @file The word table with fewer rows, or as a product of two thin ones. */
 import { InputError } from '../../common/errors.ts';
-import { symmetricEigen } from '../../common/linear-algebra.ts';
 import { Expr } from '../../engine/expressions/expr.ts';
 import type { Graph } from '../../engine/graph/ir.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
+import { symmetricEigen } from '../../math/linear-algebra.ts';
 import { wordLookups } from './outputs.ts';
 
 /** Keeps the rows named, in that order. @throws InputError where the model has no word table */

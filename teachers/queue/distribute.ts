@@ -1,7 +1,7 @@
 /** @file Pairs through a queue into the cache: in ranges, each written once, whoever scored it and however often. */
 import { setMaxListeners } from 'node:events';
 import type { Watch } from '../../common/progress.ts';
-import type { OnNonFinite, ScoreCache } from '../cache.ts';
+import type { OnNonFinite, ScoreCache } from '../cache/score-cache.ts';
 import type { Pair, Teacher } from '../teacher.ts';
 import { jobOf, type ScoreQueue, type TeacherName } from './queue.ts';
 

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { Expr } from '../../engine/expressions/expr.ts';
-import { encodeGraph, loadGraph } from '../../engine/graph/proto.ts';
+import { encodeGraph, loadGraph } from '../../engine/io/onnx-file.ts';
 import { distill, makeWorld, snapshot, write } from '../cli/world.ts';
 
 let world: string;

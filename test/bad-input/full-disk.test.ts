@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { ScoreCache } from '../../teachers/cache.ts';
+import { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import { makeWorld, snapshot } from '../cli/world.ts';
 import { build, start } from '../reliability/command.ts';
 

@@ -1,8 +1,8 @@
 /** @file Every verb: help with an example that names it, options described; what wrong calls say. */
 import { describe, expect, test } from 'vitest';
 import { program } from '../../cli/program.ts';
-import { duration, progressLine, progressReporter } from '../../cli/progress.ts';
-import { renderSystems } from '../../cli/report.ts';
+import { duration, progressLine, progressReporter } from '../../cli/terminal/progress.ts';
+import { renderSystems } from '../../cli/terminal/report.ts';
 import { distill } from './world.ts';
 
 const silent = { out: { write: () => {} }, err: { write: () => {} } };

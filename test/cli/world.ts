@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { stringify } from 'yaml';
 import { main } from '../../cli/program.ts';
-import { Random } from '../../common/random.ts';
-import { freshModel } from '../../students/fresh.ts';
+import { Random } from '../../math/random.ts';
+import { freshModel } from '../../models/new-model.ts';
 
 const words = 'open file list process network packet editor text image audio video server client mail print scan'.split(
   ' ',

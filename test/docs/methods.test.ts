@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { losses } from '../../losses/index.ts';
-import { configSchema } from '../../pipelines/config.ts';
+import { configSchema } from '../../pipelines/config/config.ts';
 import { candidateSelections, querySelections } from '../../selection/index.ts';
 import { weightings } from '../../weighting/index.ts';
 

@@ -1,10 +1,11 @@
 /** @file Comparison of two systems: values from the literature's formulas, seeds, coverage of intervals, fidelity. */
 import { expect, test } from 'vitest';
-import { Random } from '../../common/random.ts';
-import { compareEvaluations, largestDifferences, retentionSentence } from '../../evaluation/compare.ts';
-import type { RunEvaluation } from '../../evaluation/evaluate.ts';
-import { affineKl, fidelity, kendallTauB, overlapAt, pairAgreement, rbo, spearman } from '../../evaluation/fidelity.ts';
-import { bootstrapMean, holm, mean, quantile, retention, signFlip } from '../../evaluation/statistics.ts';
+import { compareEvaluations, largestDifferences, retentionSentence } from '../../evaluation/metrics/compare.ts';
+import type { RunEvaluation } from '../../evaluation/metrics/evaluate.ts';
+import { affineKl, fidelity, overlapAt, pairAgreement, rbo } from '../../evaluation/metrics/fidelity.ts';
+import { Random } from '../../math/random.ts';
+import { kendallTauB, spearman } from '../../math/rank-correlation.ts';
+import { bootstrapMean, holm, mean, quantile, retention, signFlip } from '../../math/resampling.ts';
 
 test('the sign-flip test is exact on few queries', () => {
   expect(signFlip([0.1, 0.2, -0.05, 0.15, 0])).toEqual({ p: 0.25, exact: true });

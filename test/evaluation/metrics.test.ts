@@ -7,9 +7,9 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { openBeir } from '../../data/beir.ts';
 import type { Qrels } from '../../data/dataset.ts';
-import { dropIdenticalIds, evaluateRun, isQueryItself, type Run, rank } from '../../evaluation/evaluate.ts';
-import { metrics, parseMetric } from '../../evaluation/metrics.ts';
-import { formatRun, readRun } from '../../evaluation/run-file.ts';
+import { dropIdenticalIds, evaluateRun, isQueryItself, type Run, rank } from '../../evaluation/metrics/evaluate.ts';
+import { metrics, parseMetric } from '../../evaluation/metrics/metrics.ts';
+import { formatRun, readRun } from '../../evaluation/metrics/run-file.ts';
 import { pythonWith } from '../python.ts';
 import { shared } from '../shared.ts';
 

@@ -8,11 +8,11 @@ import { ModelProtoSchema, StringStringEntryProtoSchema, TensorProto_DataLocatio
 import { beforeAll, describe, expect, test } from 'vitest';
 import { readLines } from '../../data/lines.ts';
 import { readRows } from '../../data/rows.ts';
-import { loadGraph, parseGraph } from '../../engine/graph/proto.ts';
-import { parseSafetensors } from '../../engine/graph/safetensors.ts';
-import { readConfig } from '../../pipelines/config-file.ts';
-import { Encoder } from '../../students/encoder.ts';
-import { readModelFolder } from '../../students/folder.ts';
+import { loadGraph, parseGraph } from '../../engine/io/onnx-file.ts';
+import { parseSafetensors } from '../../engine/io/safetensors.ts';
+import { Encoder } from '../../models/encoder.ts';
+import { readModelFolder } from '../../models/model-folder.ts';
+import { readConfig } from '../../pipelines/config/read-yaml.ts';
 import { distill, makeWorld, write } from '../cli/world.ts';
 import { refused } from './refused.ts';
 

@@ -13,13 +13,13 @@ import { openBeir } from '../../data/beir.ts';
 import { readRows } from '../../data/rows.ts';
 import { readScores } from '../../data/scores.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
-import { parseGraph } from '../../engine/graph/proto.ts';
-import { encodeSafetensors, parseSafetensors } from '../../engine/graph/safetensors.ts';
 import { type Tensor, tensor } from '../../engine/graph/tensor.ts';
-import { readRun } from '../../evaluation/run-file.ts';
-import { readConfig } from '../../pipelines/config-file.ts';
+import { parseGraph } from '../../engine/io/onnx-file.ts';
+import { encodeSafetensors, parseSafetensors } from '../../engine/io/safetensors.ts';
+import { readRun } from '../../evaluation/metrics/run-file.ts';
+import { readModelFolder } from '../../models/model-folder.ts';
+import { readConfig } from '../../pipelines/config/read-yaml.ts';
 import { StaticEncoder } from '../../static/index.ts';
-import { readModelFolder } from '../../students/folder.ts';
 import { jsonl, makeWorld, write } from '../cli/world.ts';
 
 const CASES = Number(process.env.FUZZ_CASES ?? 60);

@@ -6,10 +6,10 @@ import { beforeAll, expect, test } from 'vitest';
 import { openBeir } from '../../data/beir.ts';
 import { readRows } from '../../data/rows.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
-import { parseSafetensors } from '../../engine/graph/safetensors.ts';
-import { readConfig } from '../../pipelines/config-file.ts';
+import { parseSafetensors } from '../../engine/io/safetensors.ts';
+import { readModelFolder } from '../../models/model-folder.ts';
+import { readConfig } from '../../pipelines/config/read-yaml.ts';
 import { evaluate } from '../../pipelines/evaluate.ts';
-import { readModelFolder } from '../../students/folder.ts';
 import { distill, jsonl, makeWorld, write } from '../cli/world.ts';
 import { refused } from './refused.ts';
 

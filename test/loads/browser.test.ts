@@ -6,9 +6,9 @@ import { join } from 'node:path';
 import puppeteer, { type Browser, type Page } from 'puppeteer-core';
 import ts from 'typescript';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { Encoder } from '../../models/encoder.ts';
 import { StaticEncoder } from '../../static/index.ts';
-import { Encoder } from '../../students/encoder.ts';
-import { exportFolder } from '../../students/export/folder.ts';
+import { exportFolder } from '../../students/export/export-folder.ts';
 import { staticTower } from '../static/tower.ts';
 import { cosines, type Exported, exportEverything, largestDifference, texts } from './tools.ts';
 

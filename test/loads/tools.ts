@@ -3,12 +3,12 @@ import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { TextTokenizer } from '../../data/tokenizer.ts';
-import { encodeGraph } from '../../engine/graph/proto.ts';
-import { writeCheckpoint } from '../../students/checkpoint.ts';
-import { Encoder } from '../../students/encoder.ts';
+import { encodeGraph } from '../../engine/io/onnx-file.ts';
+import { writeCheckpoint } from '../../models/checkpoint.ts';
+import { Encoder } from '../../models/encoder.ts';
+import { freshModel } from '../../models/new-model.ts';
 import { exportDTypes } from '../../students/export/dtypes.ts';
-import { exportFolder } from '../../students/export/folder.ts';
-import { freshModel } from '../../students/fresh.ts';
+import { exportFolder } from '../../students/export/export-folder.ts';
 import { loadStudent } from '../../students/student.ts';
 import { shared } from '../shared.ts';
 

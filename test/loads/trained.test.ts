@@ -2,9 +2,9 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import type { ConfigInput } from '../../pipelines/config.ts';
+import { Encoder } from '../../models/encoder.ts';
+import type { ConfigInput } from '../../pipelines/config/config.ts';
 import { distill } from '../../pipelines/distill.ts';
-import { Encoder } from '../../students/encoder.ts';
 import { makeWorld } from '../pipelines/world.ts';
 import { pythonWith, runPython } from '../python.ts';
 import { largestDifference, texts } from './tools.ts';

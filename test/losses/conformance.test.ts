@@ -1,11 +1,10 @@
 /** @file What every loss must hold: gradients, padding, weights, order of candidates, scores of any size. */
 import { describe, expect, test } from 'vitest';
-import { Random } from '../../common/random.ts';
 import { differentiate } from '../../engine/autodiff/differentiate.ts';
 import { Expr } from '../../engine/expressions/expr.ts';
 import { Graph } from '../../engine/graph/ir.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
-import { probe } from '../../engine/runtime/probe.ts';
+import { probe } from '../../engine/runtime/infer-shapes.ts';
 import {
   type ArrayInput,
   type Loss,
@@ -16,6 +15,7 @@ import {
   prefixRelations,
   weightedSum,
 } from '../../losses/index.ts';
+import { Random } from '../../math/random.ts';
 
 const [B, N, M, D] = [3, 4, 6, 5];
 type Arrays = Partial<Record<LossInput, { dims: number[]; data: number[] }>>;

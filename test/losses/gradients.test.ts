@@ -1,7 +1,7 @@
 /** @file Gradients in closed form, written out here in plain arithmetic, against what differentiation finds. */
 import { describe, expect, test } from 'vitest';
-import { Random } from '../../common/random.ts';
 import { losses, matryoshka } from '../../losses/index.ts';
+import { Random } from '../../math/random.ts';
 
 type Matrix = number[][];
 const random = Random.of(31);

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { Random } from '../../common/random.ts';
 import { embeddingMatching, infoNCE, kl, losses, marginMSE, matryoshka, prefixRelations } from '../../losses/index.ts';
+import { Random } from '../../math/random.ts';
 
 const scores = { student: [[3, 2, 0]], teacher: [[4, 2, 1]] };
 

@@ -2,10 +2,10 @@ import { existsSync, mkdtempSync, readdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import type { Config } from '../../pipelines/config.ts';
-import { type Peer, trainTogether } from '../../pipelines/stages/co-teach.ts';
-import type { Job } from '../../pipelines/stages/job.ts';
-import type { Lesson, Trained } from '../../pipelines/stages/taught.ts';
+import type { Config } from '../../pipelines/config/config.ts';
+import { type Peer, trainTogether } from '../../pipelines/fit/co-teaching.ts';
+import type { Lesson, Trained } from '../../pipelines/prepare/types.ts';
+import type { Job } from '../../pipelines/run/context.ts';
 
 const outputs = mkdtempSync(join(tmpdir(), 'co-teach-'));
 const losses = (who: number, step: number): Float64Array => Float64Array.of(who, step);

@@ -3,9 +3,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { losses } from '../../losses/index.ts';
-import { type ConfigInput, parseConfig } from '../../pipelines/config.ts';
-import { readConfig } from '../../pipelines/config-file.ts';
-import { lossSchema, registered, toLosses } from '../../pipelines/config-losses.ts';
+import type { ConfigInput } from '../../pipelines/config/config.ts';
+import { lossSchema, registered, toLosses } from '../../pipelines/config/losses.ts';
+import { parseConfig } from '../../pipelines/config/parse.ts';
+import { readConfig } from '../../pipelines/config/read-yaml.ts';
 
 const minimal = {
   data: { path: 'd' },

@@ -2,11 +2,12 @@
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, test, vi } from 'vitest';
-import { renderReport } from '../../cli/report.ts';
-import { type ConfigInput, parseConfig } from '../../pipelines/config.ts';
+import { renderReport } from '../../cli/terminal/report.ts';
+import type { ConfigInput } from '../../pipelines/config/config.ts';
+import { parseConfig } from '../../pipelines/config/parse.ts';
 import { distill, type RunReport } from '../../pipelines/distill.ts';
-import { exportCheckpoint } from '../../pipelines/export.ts';
-import { planRun } from '../../pipelines/plan.ts';
+import { planRun } from '../../pipelines/dry-run.ts';
+import { exportCheckpoint } from '../../pipelines/publish/export-checkpoint.ts';
 import { makeWorld, type World } from './world.ts';
 
 // Runs of several models each, on machines that may be busy.

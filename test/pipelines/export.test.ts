@@ -4,11 +4,11 @@ import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import { main } from '../../cli/program.ts';
 import { writeWhole } from '../../common/files.ts';
-import { findLayers } from '../../engine/graph/layers.ts';
-import { encodeGraph, loadGraph } from '../../engine/graph/proto.ts';
-import { exportCheckpoint } from '../../pipelines/export.ts';
-import { exportFolder } from '../../students/export/folder.ts';
-import { freshModel } from '../../students/fresh.ts';
+import { encodeGraph, loadGraph } from '../../engine/io/onnx-file.ts';
+import { findLayers } from '../../engine/passes/layers.ts';
+import { freshModel } from '../../models/new-model.ts';
+import { exportCheckpoint } from '../../pipelines/publish/export-checkpoint.ts';
+import { exportFolder } from '../../students/export/export-folder.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'export-'));
 const [checkpoint, data] = [join(folder, 'checkpoint'), join(folder, 'data')];

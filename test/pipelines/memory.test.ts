@@ -2,17 +2,17 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
-import { memorySize } from '../../common/memory.ts';
-import { Random } from '../../common/random.ts';
+import { memorySize } from '../../common/byte-size.ts';
 import { openDataset } from '../../data/open.ts';
-import { loadGraph } from '../../engine/graph/proto.ts';
-import { forwardBytes, tokensWithin } from '../../engine/runtime/memory.ts';
-import { search, searchBlock } from '../../evaluation/search.ts';
-import type { ConfigInput } from '../../pipelines/config.ts';
+import { loadGraph } from '../../engine/io/onnx-file.ts';
+import { forwardBytes, tokensWithin } from '../../engine/runtime/forward-memory.ts';
+import { Random } from '../../math/random.ts';
+import { Encoder } from '../../models/encoder.ts';
+import type { ConfigInput } from '../../pipelines/config/config.ts';
 import { distill } from '../../pipelines/distill.ts';
 import { evaluate } from '../../pipelines/evaluate.ts';
-import { batchMemory } from '../../pipelines/stages/memory.ts';
-import { Encoder } from '../../students/encoder.ts';
+import { batchMemory } from '../../pipelines/run/memory-budget.ts';
+import { search, searchBlock } from '../../retrieval/exact-search.ts';
 import { crossEncoder } from '../../teachers/cross-encoder.ts';
 import { makeWorld, type World } from './world.ts';
 

@@ -4,13 +4,13 @@ import { join } from 'node:path';
 import { env, pipeline } from '@huggingface/transformers';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { losses } from '../../losses/index.ts';
-import type { ConfigInput } from '../../pipelines/config.ts';
-import { readConfig } from '../../pipelines/config-file.ts';
+import { Encoder } from '../../models/encoder.ts';
+import type { ConfigInput } from '../../pipelines/config/config.ts';
+import { readConfig } from '../../pipelines/config/read-yaml.ts';
 import { distill, type RunReport } from '../../pipelines/distill.ts';
+import { relabel } from '../../pipelines/fit/reweight.ts';
 import { score } from '../../pipelines/score.ts';
-import { relabel } from '../../pipelines/stages/weigh.ts';
-import { Encoder } from '../../students/encoder.ts';
-import type { Examples } from '../../training/examples.ts';
+import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
 import type { weightings } from '../../weighting/index.ts';
 import { makeWorld, type World } from './world.ts';
 

@@ -7,10 +7,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { hashParts } from '../../common/files.ts';
-import { loadGraph } from '../../engine/graph/proto.ts';
-import { readConfig } from '../../pipelines/config-file.ts';
+import { loadGraph } from '../../engine/io/onnx-file.ts';
+import { readConfig } from '../../pipelines/config/read-yaml.ts';
 import { distill } from '../../pipelines/distill.ts';
-import { planRun, type StagePlan } from '../../pipelines/plan.ts';
+import { planRun, type StagePlan } from '../../pipelines/dry-run.ts';
 import { distill as command, makeWorld, snapshot } from '../cli/world.ts';
 
 /** Every stage there is, weights that are made once and embeddings among them. */

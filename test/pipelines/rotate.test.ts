@@ -1,9 +1,9 @@
 import { cpSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { Encoder } from '../../models/encoder.ts';
 import { distill } from '../../pipelines/distill.ts';
 import { rotate } from '../../pipelines/rotate.ts';
-import { Encoder } from '../../students/encoder.ts';
 import { makeWorld, type World } from './world.ts';
 
 let world: World;

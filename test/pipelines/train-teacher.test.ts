@@ -3,12 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import type { Progress } from '../../common/progress.ts';
+import { freshModel } from '../../models/new-model.ts';
 import { writeWorld } from '../../pipelines/demo/demo.ts';
 import { makeWorld } from '../../pipelines/demo/world.ts';
 import { trainTeacher } from '../../pipelines/train-teacher.ts';
-import { freshModel } from '../../students/fresh.ts';
 import { crossEncoder } from '../../teachers/cross-encoder.ts';
-import { dualPooling } from '../../teachers/dual-pooling.ts';
+import { dualPooling } from '../../teachers/pair-embeddings.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'train-teacher-'));
 const data = join(folder, 'data');

@@ -2,8 +2,8 @@
 import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Random } from '../../common/random.ts';
-import { freshModel } from '../../students/fresh.ts';
+import { Random } from '../../math/random.ts';
+import { freshModel } from '../../models/new-model.ts';
 
 const things = ['lamp', 'chair', 'kettle', 'bicycle', 'guitar', 'camera', 'tent', 'piano'];
 const colours = ['red', 'green', 'blue', 'yellow', 'black', 'white'];

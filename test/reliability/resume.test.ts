@@ -5,7 +5,7 @@
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
-import { Random } from '../../common/random.ts';
+import { Random } from '../../math/random.ts';
 import { makeWorld } from '../cli/world.ts';
 import { build, type Fault, heard, modelHash, type Running, start as startCommand } from './command.ts';
 

@@ -2,10 +2,10 @@
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { renderReport } from '../../cli/report.ts';
-import { encodeGraph, loadGraph } from '../../engine/graph/proto.ts';
+import { renderReport } from '../../cli/terminal/report.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
-import type { ConfigInput } from '../../pipelines/config.ts';
+import { encodeGraph, loadGraph } from '../../engine/io/onnx-file.ts';
+import type { ConfigInput } from '../../pipelines/config/config.ts';
 import { distill } from '../../pipelines/distill.ts';
 import { evaluate } from '../../pipelines/evaluate.ts';
 import { makeWorld, type World } from '../pipelines/world.ts';

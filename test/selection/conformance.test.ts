@@ -1,6 +1,6 @@
 /** @file What every selection must hold: valid positions, no repeats, the budget, the seed, order of input, ties. */
 import { describe, expect, test } from 'vitest';
-import { Random } from '../../common/random.ts';
+import { Random } from '../../math/random.ts';
 import {
   type CandidateSelection,
   candidateSelections,

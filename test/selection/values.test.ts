@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { Random } from '../../common/random.ts';
+import { Random } from '../../math/random.ts';
 import {
   candidateSelections,
   kMeans,

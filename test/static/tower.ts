@@ -1,10 +1,11 @@
 /** @file A static tower with random rows, for tests. */
-import { Random } from '../../common/random.ts';
+
 import { TextTokenizer } from '../../data/tokenizer.ts';
 import { Expr } from '../../engine/expressions/expr.ts';
 import { Graph } from '../../engine/graph/ir.ts';
-import { encodeGraph } from '../../engine/graph/proto.ts';
-import { writeCheckpoint } from '../../students/checkpoint.ts';
+import { encodeGraph } from '../../engine/io/onnx-file.ts';
+import { Random } from '../../math/random.ts';
+import { writeCheckpoint } from '../../models/checkpoint.ts';
 
 /** A static tower: last_hidden_state = Gather(table, input_ids), rows of special tokens 0. */
 export async function staticTower(to: string, tokenizerFrom: string, width: number): Promise<void> {

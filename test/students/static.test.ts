@@ -1,10 +1,10 @@
 /** @file The static query tower: its fold is exact, order does not matter, special tokens weigh nothing. */
 import { beforeAll, expect, test } from 'vitest';
-import { Random } from '../../common/random.ts';
 import type { Graph } from '../../engine/graph/ir.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
 import { Session } from '../../engine/runtime/session.ts';
-import { specialTokens, staticStudent } from '../../students/static.ts';
+import { Random } from '../../math/random.ts';
+import { specialTokens, staticStudent } from '../../students/static-encoder.ts';
 import type { Student } from '../../students/student.ts';
 import { makeWorld } from '../pipelines/world.ts';
 

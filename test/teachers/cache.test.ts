@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { open } from 'lmdb';
 import { describe, expect, test } from 'vitest';
-import { Random } from '../../common/random.ts';
-import { ScoreCache } from '../../teachers/cache.ts';
-import { prune, survey, verify } from '../../teachers/keep-cache.ts';
-import { recordKey, sourceId } from '../../teachers/store.ts';
+import { Random } from '../../math/random.ts';
+import { prune, survey, verify } from '../../teachers/cache/maintenance.ts';
+import { recordKey, sourceId } from '../../teachers/cache/record-store.ts';
+import { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import type { Pair, Teacher } from '../../teachers/teacher.ts';
 import { distill } from '../cli/world.ts';
 

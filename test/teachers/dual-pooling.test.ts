@@ -1,10 +1,10 @@
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { TextTokenizer } from '../../data/tokenizer.ts';
-import { loadGraph } from '../../engine/graph/proto.ts';
+import { loadGraph } from '../../engine/io/onnx-file.ts';
 import { Session } from '../../engine/runtime/session.ts';
 import { crossEncoder } from '../../teachers/cross-encoder.ts';
-import { dualPooling, exposeSegments, segmentsOf } from '../../teachers/dual-pooling.ts';
+import { dualPooling, exposeSegments, segmentsOf } from '../../teachers/pair-embeddings.ts';
 import { shared } from '../shared.ts';
 
 test('segments stand between special tokens, whatever their number', () => {

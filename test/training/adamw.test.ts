@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
-import { GradientSum } from '../../training/accumulate.ts';
-import { AdamW } from '../../training/adamw.ts';
-import type { Parameter } from '../../training/plan.ts';
+import { AdamW } from '../../training/optimizers/adamw.ts';
+import { GradientSum } from '../../training/optimizers/gradient-accumulation.ts';
+import type { Parameter } from '../../training/step/training-step.ts';
 
 const parameter = (name: string, dims: number[], data: number[], gradient?: number[]): Parameter => ({
   name,

@@ -2,8 +2,8 @@ import { expect, test } from 'vitest';
 import type { Tensor } from '../../engine/graph/tensor.ts';
 import { DeviceLearner } from '../../training/device-learner.ts';
 import { encoderStep } from '../../training/encoder-step.ts';
-import { HostLearner, type Learner } from '../../training/learner.ts';
-import { StepGraph } from '../../training/step-graph.ts';
+import { HostLearner, type Learner } from '../../training/host-learner.ts';
+import { StepGraph } from '../../training/step/dual-encoder-step.ts';
 import { batchOf, tinyStep } from './tiny.ts';
 
 const adamw = { weightDecay: 0.1, clipNorm: 1 };

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { packForDevice } from '../../training/pack.ts';
+import { packForDevice } from '../../training/batches/length-groups.ts';
 import { batchOf } from './tiny.ts';
 
 test('a device gets few shapes, and each text is where its place says', () => {

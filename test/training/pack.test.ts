@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { packChunks, packGroups, type TokenBatch } from '../../training/pack.ts';
+import { packChunks, packGroups, type TokenBatch } from '../../training/batches/length-groups.ts';
 
 /** A padded batch of texts, each a list of ids. */
 function batchOf(texts: readonly (readonly number[])[]): TokenBatch {

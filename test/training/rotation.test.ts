@@ -1,7 +1,6 @@
 import { expect, test } from 'vitest';
-import { Random } from '../../common/random.ts';
-import { search } from '../../evaluation/search.ts';
-import { prefix } from '../../pipelines/stages/student-vectors.ts';
+import { Random } from '../../math/random.ts';
+import { prefix, search } from '../../retrieval/exact-search.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
 import { learnRotation, rotated } from '../../training/rotation.ts';
 

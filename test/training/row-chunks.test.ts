@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { Random } from '../../common/random.ts';
-import { CHUNK, rowChunks } from '../../training/row-chunks.ts';
+import { Random } from '../../math/random.ts';
+import { CHUNK, rowChunks } from '../../training/batches/token-chunks.ts';
 
 test('each occurrence stands in one chunk of its own token, padding after the last', () => {
   const random = Random.of(1);

@@ -4,11 +4,11 @@ import type { Graph } from '../../engine/graph/ir.ts';
 import { Session } from '../../engine/runtime/session.ts';
 import { losses } from '../../losses/index.ts';
 import type { Loss } from '../../losses/loss.ts';
-import { AdamW } from '../../training/adamw.ts';
 import { encoderStep } from '../../training/encoder-step.ts';
-import { lossGraph } from '../../training/loss-graph.ts';
-import { emitGradients } from '../../training/plan-whole.ts';
-import { StepGraph, type StepGraphOptions } from '../../training/step-graph.ts';
+import { AdamW } from '../../training/optimizers/adamw.ts';
+import { StepGraph, type StepGraphOptions } from '../../training/step/dual-encoder-step.ts';
+import { lossGraph } from '../../training/step/loss-graph.ts';
+import { emitGradients } from '../../training/step/single-run.ts';
 import { batchOf, tinyStep } from './tiny.ts';
 
 const make = (options: Partial<StepGraphOptions> = {}): Promise<StepGraph> =>

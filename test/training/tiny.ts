@@ -1,9 +1,11 @@
 /** @file A tiny encoder and batches for the tests of training. */
-import { Random } from '../../common/random.ts';
+
 import { infoNCE } from '../../losses/info-nce.ts';
-import { bertGraph } from '../../students/bert.ts';
-import type { TokenBatch } from '../../training/pack.ts';
-import type { StepBatch, StepGraphOptions } from '../../training/step-graph.ts';
+import { Random } from '../../math/random.ts';
+import { bertGraph } from '../../models/bert.ts';
+import type { StepBatch } from '../../training/batches/batches.ts';
+import type { TokenBatch } from '../../training/batches/length-groups.ts';
+import type { StepGraphOptions } from '../../training/step/dual-encoder-step.ts';
 
 const tiny = { vocabularySize: 300, hidden: 16, layers: 2, heads: 2, intermediate: 32, maxLength: 24 };
 

@@ -1,6 +1,6 @@
 /** @file What every weighting must hold: a finite, non-negative factor for each query, whatever the lists look like. */
 import { describe, expect, test } from 'vitest';
-import { Random } from '../../common/random.ts';
+import { Random } from '../../math/random.ts';
 import { type Weighting, type WeightingInputs, weightings } from '../../weighting/index.ts';
 
 /** Lists of several lengths, among them of one candidate and of none; scores of some size. */

@@ -1,8 +1,8 @@
 import { expect, test } from 'vitest';
-import { sigmoid } from '../../common/numbers.ts';
-import { Random } from '../../common/random.ts';
+import { fitConditionalLogit, fitLogistic } from '../../math/logistic-regression.ts';
+import { sigmoid } from '../../math/numbers.ts';
+import { Random } from '../../math/random.ts';
 import { coTeach, distillationWeight, keepShare, smallestLosses, weightings } from '../../weighting/index.ts';
-import { fitConditionalLogit, fitLogistic } from '../../weighting/logistic.ts';
 
 const list = (scores: number[]) => ({ teacher: { offsets: [0, scores.length], scores } });
 /** Weights relative to a list that is sure, so that scaling to mean 1 can be undone. */

@@ -1,13 +1,13 @@
 import { describe, expect, test } from 'vitest';
-import { Random } from '../../../common/random.ts';
 import { differentiate } from '../../../engine/autodiff/differentiate.ts';
 import { rules } from '../../../engine/autodiff/rules.ts';
 import { constant, Expr } from '../../../engine/expressions/expr.ts';
-import { toDouble } from '../../../engine/graph/double.ts';
 import { type AttributeInput, float, Graph, type Value } from '../../../engine/graph/ir.ts';
 import { sizeOf, type Tensor, tensor } from '../../../engine/graph/tensor.ts';
-import { probe } from '../../../engine/runtime/probe.ts';
+import { toDouble } from '../../../engine/passes/to-float64.ts';
+import { probe } from '../../../engine/runtime/infer-shapes.ts';
 import { Session } from '../../../engine/runtime/session.ts';
+import { Random } from '../../../math/random.ts';
 import { type Input, type Size, type Use, uses } from './cases.ts';
 
 const sizes = [{ B: 2, L: 4, N: 5 }, { B: 3, L: 6, N: 7 }] as const; // biome-ignore format: one line

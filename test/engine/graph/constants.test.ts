@@ -1,10 +1,10 @@
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { Graph } from '../../../engine/graph/ir.ts';
-import { normalize } from '../../../engine/graph/normalize.ts';
-import { trainableConstants } from '../../../engine/graph/parameters.ts';
-import { encodeGraph, loadGraph, parseGraph } from '../../../engine/graph/proto.ts';
 import { type Tensor, tensor } from '../../../engine/graph/tensor.ts';
+import { encodeGraph, loadGraph, parseGraph } from '../../../engine/io/onnx-file.ts';
+import { normalize } from '../../../engine/passes/normalize.ts';
+import { trainableConstants } from '../../../engine/passes/trainable-parameters.ts';
 import { Session } from '../../../engine/runtime/session.ts';
 
 const fixtures = join(import.meta.dirname, '../../fixtures');

@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest';
-import { Random } from '../../../common/random.ts';
 import { type AttributeInput, Graph } from '../../../engine/graph/ir.ts';
-import { normalize } from '../../../engine/graph/normalize.ts';
 import { sizeOf, type Tensor, tensor } from '../../../engine/graph/tensor.ts';
+import { normalize } from '../../../engine/passes/normalize.ts';
 import { Session } from '../../../engine/runtime/session.ts';
+import { Random } from '../../../math/random.ts';
 
 /** Input, kernel, attributes; every kernel's products are compared with ONNX Runtime's own convolution. */
 const convolutions: [x: number[], kernel: number[], attributes: Record<string, AttributeInput>][] = [

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { Graph, type Value } from '../../../engine/graph/ir.ts';
-import { findLayers, keepLayers } from '../../../engine/graph/layers.ts';
 import { type Tensor, tensor } from '../../../engine/graph/tensor.ts';
+import { findLayers, keepLayers } from '../../../engine/passes/layers.ts';
 import { Session } from '../../../engine/runtime/session.ts';
 
 type Mixing = (graph: Graph, stream: Value) => Value;

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { type AttributeInput, Graph } from '../../../engine/graph/ir.ts';
-import { normalize } from '../../../engine/graph/normalize.ts';
 import { tensor } from '../../../engine/graph/tensor.ts';
+import { normalize } from '../../../engine/passes/normalize.ts';
 
 const axes: [opset: number, attributes: Record<string, AttributeInput>, given: number | undefined, axis: number][] = [
   [17, {}, undefined, 1],

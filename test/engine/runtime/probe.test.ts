@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { Graph } from '../../../engine/graph/ir.ts';
 import { tensor } from '../../../engine/graph/tensor.ts';
-import { probe } from '../../../engine/runtime/probe.ts';
+import { probe } from '../../../engine/runtime/infer-shapes.ts';
 
 test('a model that holds the size of the example it was exported with is refused with its operator, node and remedy', async () => {
   const graph = new Graph(20);

@@ -1,8 +1,4 @@
 import { expect, test } from 'vitest';
-import { eigenvalues } from '../../../common/linear-algebra.ts';
-import type { Rows } from '../../../common/numbers.ts';
-import { sigmoid } from '../../../common/numbers.ts';
-import { Random } from '../../../common/random.ts';
 import {
   alignment,
   anisotropy,
@@ -22,6 +18,10 @@ import {
   topProbabilities,
   uniformity,
 } from '../../../evaluation/diagnostics/index.ts';
+import { eigenvalues } from '../../../math/linear-algebra.ts';
+import type { Rows } from '../../../math/numbers.ts';
+import { sigmoid } from '../../../math/numbers.ts';
+import { Random } from '../../../math/random.ts';
 
 const square = (...rows: number[][]) => ({ n: rows.length, data: Float64Array.from(rows.flat()) });
 const normal = (random: Random, n: number, dimensions: number): Rows & { data: Float64Array } => ({

@@ -1,0 +1,82 @@
+/** @file The table a run ends with. */
+
+import type { ModelCheck } from '../../models/trainability.ts';
+import type { RunReport } from '../../pipelines/distill.ts';
+import type { StagePlan } from '../../pipelines/dry-run.ts';
+import { NEVER_MADE } from '../../pipelines/run/artifact-store.ts';
+import { duration } from './progress.ts';
+
+type Row = RunReport['systems'][number];
+
+/** Columns besides the metrics, shown where some system has them. */
+const extraColumns: readonly { title: string; of(row: Row): string | undefined }[] = [
+  { title: 'MB', of: ({ bytes }) => (bytes === undefined ? undefined : (bytes / 1e6).toFixed(1)) },
+  { title: 'ms a query', of: ({ queryMilliseconds }) => queryMilliseconds?.toFixed(1) },
+];
+
+/** Systems as the lines of a table, columns aligned. */
+export function renderSystems(systems: readonly Row[]): string[] {
+  const metrics = Object.keys(systems[0]?.metrics ?? {});
+  const extras = extraColumns.filter((c) => systems.some((s) => c.of(s)));
+  const rows = [
+    ['system', ...metrics, ...extras.map((c) => c.title)],
+    ...systems.map((s) => [
+      s.name,
+      ...metrics.map((m) => s.metrics[m]?.toFixed(4) ?? '-'),
+      ...extras.map((c) => c.of(s) ?? '-'),
+    ]),
+  ];
+  const widths = rows[0].map((_, c) => Math.max(...rows.map((r) => r[c].length)));
+  return rows.map((r) => r.map((cell, c) => (c ? cell.padStart(widths[c]) : cell.padEnd(widths[c]))).join('  '));
+}
+
+/** A count of parameters in millions, or as it is where it is small. */
+const counted = (n: number): string => (n < 100_000 ? n.toLocaleString('en') : `${(n / 1e6).toFixed(1)} M`);
+
+export function renderCheck(found: ModelCheck): string {
+  const dims = (d: readonly unknown[]): string => `[${d.join(', ')}]`;
+  return [
+    `model       ${found.file}, opset ${found.opset}`,
+    ...found.inputs.map((v) => `input       ${v.name} ${v.dtype} ${dims(v.dims)}`),
+    ...found.outputs.map((v) => `output      ${v.name} ${dims(v.dims)}`),
+    `layers      ${found.layers ?? `none found: ${found.layersProblem}`}`,
+    `parameters  ${counted(found.parameters)}`,
+    `rules       ${found.withoutRule.length ? `missing for ${found.withoutRule.join(', ')}` : 'every operator has one'}`,
+    ...(found.stepMegabytes ? [`memory      about ${found.stepMegabytes} MB a step of 32 texts of 64 tokens`] : []),
+    found.trainable ? 'it can be trained here' : 'it cannot be trained here until these operators have a gradient rule',
+    '',
+  ].join('\n');
+}
+
+const statusWords: Record<StagePlan['status'], string> = { made: 'made again', reused: 'reused', depends: 'depends' };
+
+/** A line a stage: its name, what becomes of it, and why. */
+export function renderPlan(plan: readonly StagePlan[]): string {
+  const rows = plan.map(({ stage, status, why }) => [stage, why === NEVER_MADE ? 'made' : statusWords[status], why]);
+  return rows.map(([a, b, c]) => `${a.padEnd(16)}${b.padEnd(12)}${c}\n`).join('');
+}
+
+export function renderReport(report: RunReport): string {
+  const table = renderSystems(report.systems);
+  const { student, training, seconds, retention = {}, matryoshka = [], systems } = report;
+  const [metric] = Object.keys(systems[0]?.metrics ?? {});
+  const total = Object.values(seconds).reduce((a, b) => a + b, 0);
+  return [
+    '',
+    ...table,
+    '',
+    ...Object.entries(retention)
+      .slice(0, 1)
+      .map(([metric, kept]) => `retention   ${(100 * kept).toFixed(1)} % of the teacher's ${metric}`),
+    `student     ${counted(student.parameters)} parameters, ${(student.bytes / 1e6).toFixed(1)} MB, ${student.queryMilliseconds.toFixed(1)} ms a query`,
+    ...(matryoshka.length > 1
+      ? [`dimensions  ${metric} ${matryoshka.map((m) => `${m.value.toFixed(4)} of ${m.dimensions}`).join(', ')}`]
+      : []),
+    `training    ${training.steps} steps, ${training.secondsAStep.toFixed(3)} s a step, ${duration(seconds.train ?? 0)}; the whole run ${duration(total)}`,
+    ...[...report.warnings, ...(report.export?.warnings ?? [])].map((w) => `warning     ${w}`),
+    `checkpoint  ${report.checkpoint}`,
+    ...(report.export ? [`export      ${report.export.output}`] : []),
+    `report      ${report.report}`,
+    '',
+  ].join('\n');
+}

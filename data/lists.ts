@@ -1,0 +1,61 @@
+/** @file Ragged lists of candidates: flat arrays with offsets. */
+
+/** Candidates of some queries: those of query `queries[i]` are documents[offsets[i] .. offsets[i + 1]]. */
+export interface CandidateLists {
+  /** Positions in the query table. */
+  readonly queries: Int32Array;
+  readonly offsets: Int32Array;
+  /** Positions in the document table. */
+  readonly documents: Int32Array;
+  /** The teacher's raw scores; NaN where not scored. */
+  readonly scores: Float32Array;
+}
+export function candidateLists(
+  lists: readonly { query: number; documents: readonly number[]; scores?: readonly number[] }[],
+): CandidateLists {
+  const offsets = new Int32Array(lists.length + 1);
+  for (const [i, l] of lists.entries()) offsets[i + 1] = offsets[i] + l.documents.length;
+  const documents = new Int32Array(offsets[lists.length]);
+  const scores = new Float32Array(offsets[lists.length]).fill(Number.NaN);
+  for (const [i, l] of lists.entries()) {
+    documents.set(l.documents, offsets[i]);
+    if (l.scores) scores.set(l.scores, offsets[i]);
+  }
+  return { queries: Int32Array.from(lists, (l) => l.query), offsets, documents, scores };
+}
+/** Some lists of many. */
+export function listsAt(lists: CandidateLists, indices: ArrayLike<number>): CandidateLists {
+  return candidateLists(
+    Array.from(indices, (i) => ({
+      query: lists.queries[i],
+      documents: Array.from(lists.documents.subarray(lists.offsets[i], lists.offsets[i + 1])),
+      scores: Array.from(lists.scores.subarray(lists.offsets[i], lists.offsets[i + 1])),
+    })),
+  );
+}
+export function joined(a: CandidateLists, b: CandidateLists): CandidateLists {
+  const from = a.documents.length;
+  return {
+    queries: Int32Array.from([...a.queries, ...b.queries]),
+    offsets: Int32Array.from([...a.offsets, ...b.offsets.subarray(1).map((o) => o + from)]),
+    documents: Int32Array.from([...a.documents, ...b.documents]),
+    scores: Float32Array.from([...a.scores, ...b.scores]),
+  };
+}
+/** Lists without the candidates that have no score; a query that has none left keeps its place. @returns how many were left out */
+export function withoutUnscored(lists: CandidateLists): { lists: CandidateLists; leftOut: number } {
+  const leftOut = lists.scores.reduce((n, s) => n + Number(!Number.isFinite(s)), 0);
+  if (!leftOut) return { lists, leftOut };
+  const kept = candidateLists(
+    Array.from(lists.queries, (query, i) => {
+      const own = Array.from({ length: lists.offsets[i + 1] - lists.offsets[i] }, (_, k) => lists.offsets[i] + k);
+      const scored = own.filter((at) => Number.isFinite(lists.scores[at]));
+      return {
+        query,
+        documents: scored.map((at) => lists.documents[at]),
+        scores: scored.map((at) => lists.scores[at]),
+      };
+    }),
+  );
+  return { lists: kept, leftOut };
+}

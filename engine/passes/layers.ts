@@ -1,0 +1,175 @@
+/** @file Finds an encoder's layers by structure, whatever its exporter called them, and keeps some of them. */
+import { InputError } from '../../common/errors.ts';
+import { check } from '../graph/checker.ts';
+import type { Graph, Node, Value } from '../graph/ir.ts';
+
+/** The stretch of the residual stream that one layer spans. */
+export interface Layer {
+  input: Value;
+  output: Value;
+}
+
+/** What lets tokens see each other; a Fourier transform does in FNet. */
+const attention = new Set(['Softmax', 'Attention', 'MultiHeadAttention', 'GroupQueryAttention', 'DFT']);
+/** Operators that an exporter cancels with their opposite. */
+const moves = new Set(['Transpose', 'Reshape']);
+/** Operators whose output says something about a tensor's shape alone. */
+const shapeOnly = new Set(['Shape', 'Size', 'ConstantOfShape']);
+
+/**
+ * The layers of an encoder, first to last.
+ *
+ * All paths from the token embeddings to the output go through a chain of values: the residual stream. Each attention
+ * lies between two of them; a layer begins at the last one before its attention and ends where the next layer begins.
+ *
+ * @throws InputError where no token embedding or no attention is found
+ */
+export function findLayers(graph: Graph): Layer[] {
+  const source = tokenEmbedding(graph);
+  const cuts = cutPoints(graph, source);
+  const segments = attentionSegments(graph, cuts);
+  if (!segments.length)
+    throw new InputError({
+      code: 'layers.none',
+      subject: 'no attention was found between the token embeddings and the output',
+      remedy: 'give a transformer encoder, or leave out student.layers',
+    });
+  // How far after its attention a layer's last cut point lies: all layers but the last tell.
+  const tail = segments.length > 1 ? segments[1] - segments[0] - 1 : cuts.length - 2 - segments[0];
+  // Where the last one is shorter, its end was cancelled by what follows it, as a transposition by the one back: then
+  // all layers begin and end before that, so that each gives the next what the last gives.
+  const lastEnd = segments[segments.length - 1] + 1 + tail;
+  const same = (back: number): boolean => {
+    const own = cuts[segments[0] + 1 + tail - back].producer?.op ?? '';
+    return !moves.has(own) || cuts[lastEnd - back].producer?.op === own;
+  };
+  let lost = Math.max(0, lastEnd - (cuts.length - 1));
+  while (lost <= tail && !same(lost)) lost++;
+  const shift = lost <= Math.min(tail, segments[0]) ? lost : 0;
+  return segments.map((at, i) => {
+    const end = i + 1 < segments.length ? segments[i + 1] - shift : Math.min(at + 1 + tail - shift, cuts.length - 1);
+    return { input: cuts[at - shift], output: cuts[end] };
+  });
+}
+
+/**
+ * Keeps the layers given, in that order, and joins them.
+ * @throws InputError where there is no such layer
+ */
+export function keepLayers(graph: Graph, keep: readonly number[]): Graph {
+  const layers = findLayers(graph);
+  for (const k of keep)
+    if (!Number.isInteger(k) || k < 0 || k >= layers.length)
+      throw new InputError({
+        code: 'layers.out-of-range',
+        subject: `the encoder has no layer ${k}`,
+        expected: `layers from 0 to ${layers.length - 1}`,
+        remedy: 'choose student.layers among them',
+      });
+  if (keep.some((k, i) => i > 0 && k <= keep[i - 1]))
+    throw new InputError({
+      code: 'layers.order',
+      subject: `layers [${keep}] do not rise`,
+      remedy: 'name each layer once, lowest first',
+    });
+  let stream = layers[0].input;
+  // Readers are taken before anything is rewired: a layer's output is the next one's input.
+  const readers = new Map(layers.map((l) => [l, [...l.input.readers]]));
+  const end = layers[layers.length - 1].output;
+  const endReaders = [...end.readers];
+  for (const k of keep) {
+    const layer = layers[k];
+    for (const node of readers.get(layer) ?? []) node.replaceInput(layer.input, stream);
+    stream = layer.output;
+  }
+  for (const node of endReaders) node.replaceInput(end, stream);
+  for (const [i, v] of graph.outputs.entries())
+    if (v === end && stream !== end) {
+      const name = end.name;
+      end.name = graph.freshName(`${name}_dropped`);
+      stream.name = name;
+      [stream.dtype, stream.dims] = [end.dtype, end.dims];
+      graph.outputs[i] = stream;
+    }
+  graph.prune();
+  graph.sort();
+  return check(graph);
+}
+
+/** What the token ids are looked up as. */
+function tokenEmbedding(graph: Graph): Value {
+  const fused = graph.nodes.find((n) => n.op === 'EmbedLayerNormalization');
+  if (fused) return fused.outputs[0];
+  const ids = new Set(graph.inputs.filter((v) => v.name === 'input_ids'));
+  for (const node of graph.nodes) {
+    const [table, indices] = node.inputs;
+    // A Where puts one id in another's place, as exports for transformers.js do with the closing token.
+    if (
+      ['Cast', 'Identity', 'Where', 'Reshape', 'Transpose'].includes(node.op) &&
+      node.inputs.some((v) => v && ids.has(v))
+    )
+      ids.add(node.outputs[0]);
+    if (node.op === 'Gather' && indices && ids.has(indices) && (table?.constant?.dims.length === 2 || table?.producer))
+      return node.outputs[0];
+  }
+  throw new InputError({
+    code: 'layers.no-embedding',
+    subject: "no table is looked up with the input 'input_ids'",
+    remedy: 'give an encoder whose token embedding is a Gather',
+  });
+}
+
+/** Values through which every path from the source to an output goes, in order. */
+function cutPoints(graph: Graph, source: Value): Value[] {
+  const reached = new Set<Value>([source]);
+  for (const node of graph.nodes)
+    if (!shapeOnly.has(node.op) && node.inputs.some((v) => v && reached.has(v)))
+      for (const v of node.outputs) reached.add(v);
+  const needed = new Set<Value>();
+  const stack: Value[] = graph.outputs.filter((v) => reached.has(v));
+  for (let v = stack.pop(); v; v = stack.pop()) {
+    if (needed.has(v)) continue;
+    needed.add(v);
+    if (v === source || !v.producer || shapeOnly.has(v.producer.op)) continue;
+    for (const input of v.producer.inputs) if (input && reached.has(input)) stack.push(input);
+  }
+  const counts = (node: Node): boolean => !shapeOnly.has(node.op) && node.outputs.some((v) => needed.has(v));
+  const left = new Map<Value, number>();
+  for (const v of needed) left.set(v, [...v.readers].filter(counts).length + (graph.outputs.includes(v) ? 1 : 0));
+  const live = new Set<Value>([source]);
+  const cuts = [source];
+  for (const node of graph.nodes) {
+    if (!counts(node) || node === source.producer) continue;
+    for (const v of new Set(node.inputs)) {
+      if (!v || !live.has(v)) continue;
+      left.set(v, (left.get(v) as number) - 1);
+      if (left.get(v) === 0) live.delete(v);
+    }
+    for (const v of node.outputs) if (needed.has(v)) live.add(v);
+    if (live.size === 1) cuts.push([...live][0]);
+  }
+  return cuts;
+}
+
+/** Positions in the chain of cut points after which an attention comes before the next cut point. */
+function attentionSegments(graph: Graph, cuts: readonly Value[]): number[] {
+  const position = new Map(cuts.map((v, i) => [v, i]));
+  const place = new Map(graph.nodes.map((n, i) => [n, i]));
+  const starts: number[] = [];
+  for (const node of graph.nodes) {
+    if (!attention.has(node.op)) continue;
+    // The nearest cut point upstream of the attention is where its segment begins.
+    let best = -1;
+    const stack = [...node.inputs];
+    const seen = new Set<Value>();
+    for (let v = stack.pop(); v !== undefined; v = stack.pop()) {
+      if (!v || seen.has(v)) continue;
+      seen.add(v);
+      const at = position.get(v);
+      if (at !== undefined) best = Math.max(best, at);
+      else if (v.producer && !shapeOnly.has(v.producer.op) && place.has(v.producer)) stack.push(...v.producer.inputs);
+    }
+    if (best >= 0 && !starts.includes(best)) starts.push(best);
+  }
+  return starts.sort((a, b) => a - b);
+}

@@ -1,0 +1,146 @@
+/** @file One dialect for the rules: graphs of any opset from 11 on are rewritten to opset 20, in float32, without Dropout nodes and composite operators. */
+import { InputError } from '../../common/errors.ts';
+import type { Graph, Node, Value } from '../graph/ir.ts';
+import { castFloat, isFloat, type Tensor, tensor } from '../graph/tensor.ts';
+import { fromOnnxType, onnxType } from '../io/onnx-file.ts';
+import { expand } from './expand.ts';
+
+export const CANONICAL_OPSET = 20;
+const OLDEST_OPSET = 11;
+
+/** Operators whose axes were an attribute before the given opset and are an input since. */
+const axesBecameInput: Readonly<Record<string, number>> = {
+  ReduceSum: 13,
+  Squeeze: 13,
+  Unsqueeze: 13,
+  ReduceL1: 18,
+  ReduceL2: 18,
+  ReduceLogSum: 18,
+  ReduceLogSumExp: 18,
+  ReduceMax: 18,
+  ReduceMean: 18,
+  ReduceMin: 18,
+  ReduceProd: 18,
+  ReduceSumSquare: 18,
+};
+
+/**
+ * Rewrites a graph in place to the dialect that the gradient rules know.
+ * @throws InputError where the opset is older than 11
+ */
+export function normalize(graph: Graph, file = 'the model'): Graph {
+  if (graph.opset < OLDEST_OPSET)
+    throw new InputError({
+      code: 'onnx.opset',
+      subject: `${file} uses opset ${graph.opset}`,
+      expected: `opset ${OLDEST_OPSET} or newer`,
+      remedy: `export the model again with opset 14 or newer`,
+    });
+  graph.float = 'float32';
+  toFloat32(graph);
+  upgrade(graph);
+  expand(graph);
+  dropIdentities(graph);
+  graph.prune();
+  return graph;
+}
+
+/** Half precision is read as float32: weights, constants, casts and inputs. */
+function toFloat32(graph: Graph): void {
+  const half = (t: Tensor): boolean => t.dtype === 'float16' || t.dtype === 'bfloat16';
+  for (const v of graph.constants)
+    if (v.constant && half(v.constant)) v.constant = restored(castFloat(v.constant, 'float32'));
+  for (const v of graph.values().values()) if (v.dtype === 'float16' || v.dtype === 'bfloat16') v.dtype = 'float32';
+  for (const node of graph.nodes)
+    for (const [name, a] of node.attributes) {
+      if (a.kind === 'tensor' && half(a.value))
+        node.attributes.set(name, { kind: 'tensor', value: castFloat(a.value, 'float32') });
+      const target = name === 'to' && a.kind === 'int' ? fromOnnxType(a.value) : undefined;
+      if (target && isFloat(target) && target !== 'float64')
+        node.attributes.set(name, { kind: 'int', value: onnxType('float32') });
+    }
+}
+
+/**
+ * A number of the arithmetic that half precision rounded, as it was: the square root of 2 in GELU, one over the square
+ * root (or the fourth root) of a head's width in attention. A number is only replaced by one that rounds to it.
+ */
+function restored(t: Tensor<'float32'>): Tensor<'float32'> {
+  if (t.data.length !== 1 || !Number.isFinite(t.data[0])) return t;
+  const value = t.data[0];
+  const roots = Array.from({ length: 64 }, (_, i) => 4 * (i + 1)).flatMap((d) => [d ** -0.5, d ** -0.25, d ** 0.5]);
+  const known = [Math.SQRT2, Math.SQRT1_2, Math.sqrt(2 / Math.PI), 0.044715, ...roots];
+  const exact = known.find((k) => Math.abs(k - value) <= 2 ** (Math.floor(Math.log2(Math.abs(value))) - 11));
+  return exact === undefined ? t : tensor('float32', t.dims, [exact]);
+}
+
+function upgrade(graph: Graph): void {
+  const from = graph.opset;
+  for (const node of graph.nodes) {
+    if (node.domain !== '') continue;
+    const since = axesBecameInput[node.op];
+    const axes = node.ints('axes');
+    if (since && from < since && axes) appendInput(graph, node, 1, axes);
+    if (node.op === 'Split' && from < 13 && node.ints('split'))
+      appendInput(graph, node, 1, node.ints('split') as number[], 'split');
+    if (node.op === 'Split' && !node.inputs[1] && !node.attributes.has('num_outputs'))
+      node.attributes.set('num_outputs', { kind: 'int', value: node.outputs.length });
+    if (node.op === 'DFT' && (from < 20 || !node.inputs[2])) axisOfFourier(graph, node, from < 20 ? 1 : -2);
+    if ((node.op === 'Softmax' || node.op === 'LogSoftmax') && from < 13 && !node.attributes.has('axis'))
+      node.attributes.set('axis', { kind: 'int', value: 1 });
+  }
+  graph.opsets.set('', Math.max(CANONICAL_OPSET, from));
+}
+
+function appendInput(graph: Graph, node: Node, index: number, values: readonly number[], attribute = 'axes'): void {
+  node.attributes.delete(attribute);
+  const inputs = [...node.inputs];
+  while (inputs.length < index) inputs.push(null);
+  inputs[index] = graph.constant(tensor('int64', [values.length], values), `${node.outputs[0].name}_${attribute}`);
+  node.setInputs(inputs);
+}
+
+/** The axis of a DFT, which was an attribute and is its third input: ONNX Runtime 1.30 dies where that is left out. */
+function axisOfFourier(graph: Graph, node: Node, otherwise: number): void {
+  const axis = graph.constant(tensor('int64', [], [node.int('axis', otherwise)]), `${node.outputs[0].name}_axis`);
+  node.attributes.delete('axis');
+  node.setInputs([node.inputs[0], node.inputs[1] ?? null, axis]);
+}
+
+/** Identity, Dropout outside training and casts of float32 to float32 pass their input on. */
+function dropIdentities(graph: Graph): void {
+  for (const node of graph.nodes) {
+    const [x] = node.inputs;
+    if (!x || node.domain !== '') continue;
+    const inferenceDropout =
+      node.op === 'Dropout' &&
+      !node.outputs[1]?.readers.size &&
+      !(node.inputs[2]?.constant?.data[0] === 1) &&
+      (!node.inputs[2] || node.inputs[2].constant);
+    const sameCast = node.op === 'Cast' && x.dtype === 'float32' && fromOnnxType(node.int('to', 0)) === 'float32';
+    if (node.op !== 'Identity' && !inferenceDropout && !sameCast) continue;
+    const y: Value = node.outputs[0];
+    if (y.stopsGradient || (graph.outputs.includes(y) && !x.producer)) continue;
+    if (graph.outputs.includes(y) && !graph.outputs.includes(x)) {
+      // The output keeps its name: what it was called passes to the value that now is the output.
+      graph.replace(y, x);
+      const name = y.name;
+      y.name = x.name;
+      x.name = name;
+    } else graph.replace(y, x);
+  }
+}
+
+/** Lifts constants to inputs of the same name, so that weights can be given to each run and the file stays small. */
+export function liftConstants(graph: Graph, values: readonly Value[]): Map<Value, Tensor> {
+  const lifted = new Map<Value, Tensor>();
+  for (const v of values) {
+    if (!v.constant) continue;
+    lifted.set(v, v.constant);
+    v.dtype = v.constant.dtype;
+    v.dims = v.constant.dims;
+    v.constant = null;
+    graph.inputs.push(v);
+  }
+  return lifted;
+}

@@ -1,0 +1,168 @@
+/** @file A graph with state: outputs that are its next run's inputs stay where the provider computes. */
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import * as ort from 'onnxruntime-node';
+import { InputError } from '../../common/errors.ts';
+import { constant, Expr } from '../expressions/expr.ts';
+import { Graph } from '../graph/ir.ts';
+import type { Tensor, TypedArray } from '../graph/tensor.ts';
+import { encodeGraph } from '../io/onnx-file.ts';
+import { execution, type Feeds, onProcessor, Session, type SessionOptions } from './session.ts';
+
+/** Runs a graph again and again; what a run leaves in an output, the next one finds in the input that belongs to it. */
+export class ResidentSession {
+  readonly inputs: readonly string[];
+  private readonly session: ort.InferenceSession;
+  private readonly options: SessionOptions;
+  /** Input name to the output that becomes it. */
+  private readonly carried: ReadonlyMap<string, string>;
+  private readonly state = new Map<string, ort.Tensor>();
+  private download: ort.InferenceSession | undefined;
+
+  private constructor(session: ort.InferenceSession, options: SessionOptions, carried: ReadonlyMap<string, string>) {
+    this.session = session;
+    this.options = options;
+    this.carried = carried;
+    this.inputs = session.inputNames.filter((n) => !carried.has(n));
+  }
+
+  /**
+   * @param carried input name to output name, of float32 tensors of equal shape
+   * @throws InputError with ONNX Runtime's own words where the graph or the provider cannot be had
+   */
+  static async load(
+    graph: Graph,
+    carried: ReadonlyMap<string, string>,
+    options: SessionOptions = {},
+  ): Promise<ResidentSession> {
+    const resident = new Set(carried.values());
+    const places = graph.outputs.map((v): [string, 'gpu-buffer' | 'cpu'] => [
+      v.name,
+      resident.has(v.name) ? 'gpu-buffer' : 'cpu',
+    ]);
+    try {
+      const session = await ort.InferenceSession.create(encodeGraph(graph), {
+        executionProviders: [execution(options.provider)],
+        graphOptimizationLevel: options.optimize ?? 'all',
+        logSeverityLevel: 3,
+        ...(!onProcessor(options) && { preferredOutputLocation: Object.fromEntries(places) }),
+        ...options.extra,
+      });
+      return new ResidentSession(session, options, carried);
+    } catch (cause) {
+      throw new InputError({
+        code: 'runtime.load',
+        subject: `ONNX Runtime cannot load the graph for ${options.provider ?? 'cpu'} (${(cause as Error).message})`,
+        remedy: 'choose train.provider cpu',
+        cause,
+      });
+    }
+  }
+
+  /** Puts a tensor in place of the state of an input. */
+  set(input: string, { dims, data }: Tensor<'float32'>): void {
+    this.state.get(input)?.dispose();
+    this.state.set(input, new ort.Tensor('float32', data, dims));
+  }
+
+  /** The state of an input, copied from the device. */
+  async get(input: string): Promise<Tensor<'float32'>> {
+    const held = this.state.get(input) as ort.Tensor;
+    if (held.location === 'cpu')
+      return { dtype: 'float32', dims: held.dims, data: (held.data as Float32Array).slice() };
+    this.download ??= await downloader(this.options);
+    const { out } = await this.download.run({ in: held });
+    return { dtype: 'float32', dims: held.dims, data: out.data as Float32Array };
+  }
+
+  /** Runs once. @returns the outputs that are not carried */
+  async run(feeds: Feeds): Promise<Record<string, Tensor>> {
+    const inputs: Record<string, ort.Tensor> = Object.fromEntries(this.state);
+    for (const name of this.inputs) {
+      const t = feeds[name];
+      inputs[name] = new ort.Tensor(t.dtype as ort.Tensor.Type, t.data as never, t.dims);
+    }
+    const results = await this.session.run(inputs);
+    const resident = new Set(this.carried.values());
+    for (const [input, output] of this.carried) {
+      this.state.get(input)?.dispose();
+      this.state.set(input, results[output]);
+    }
+    return Object.fromEntries(
+      Object.entries(results)
+        .filter(([name]) => !resident.has(name))
+        .map(([name, t]) => [name, { dtype: t.type, dims: t.dims, data: t.data as TypedArray } as Tensor]),
+    );
+  }
+
+  async release(): Promise<void> {
+    for (const t of this.state.values()) t.dispose();
+    this.state.clear();
+    await this.download?.release();
+    await this.session.release();
+  }
+}
+
+/** The binding hands out device tensors and cannot read them: a graph that multiplies by 1 brings them here. */
+async function downloader(options: SessionOptions): Promise<ort.InferenceSession> {
+  const graph = new Graph(14);
+  const x = new Expr(graph, graph.input('in', 'float32', ['n']));
+  graph.output(x.mul(constant(graph, 'float32', [1], [1])).value, 'out');
+  return ort.InferenceSession.create(encodeGraph(graph), {
+    executionProviders: [execution(options.provider)],
+    graphOptimizationLevel: 'disabled',
+    logSeverityLevel: 3,
+    preferredOutputLocation: 'cpu',
+  });
+}
+
+/** Milliseconds that a provider takes for products of matrices; undefined where it is not to be had. */
+async function speed(provider: 'cpu' | 'webgpu' | 'cuda'): Promise<number | undefined> {
+  const [rows, width] = [1024, 512];
+  const graph = new Graph(14);
+  let x = new Expr(graph, graph.input('x', 'float32', [rows, width]));
+  const w = new Expr(graph, graph.input('w', 'float32', [width, width]));
+  for (let i = 0; i < 16; i++) x = x.matmul(w);
+  graph.output(x.sum([0]).value, 'y');
+  try {
+    const session = await Session.load(graph, { provider });
+    const filled = (n: number, m: number): Tensor => ({
+      dtype: 'float32',
+      dims: [n, m],
+      data: new Float32Array(n * m).fill(1e-3),
+    });
+    const feeds = { x: filled(rows, width), w: filled(width, width) };
+    await session.run(feeds);
+    const started = performance.now();
+    await session.run(feeds);
+    const took = performance.now() - started;
+    await session.release();
+    return took;
+  } catch {
+    return undefined;
+  }
+}
+
+let fastest: Promise<'cpu' | 'webgpu' | 'cuda'> | undefined;
+
+/** The provider that multiplies fastest of those that this machine has; found out once. */
+export function fastestProvider(): Promise<'cpu' | 'webgpu' | 'cuda'> {
+  fastest ??= (async () => {
+    let best: 'cpu' | 'webgpu' | 'cuda' = 'cpu';
+    let least = Number.POSITIVE_INFINITY;
+    for (const provider of [...(hasCuda() ? (['cuda'] as const) : []), 'webgpu', 'cpu'] as const) {
+      const took = await speed(provider);
+      if (took !== undefined && took < least) [best, least] = [provider, took];
+    }
+    return best;
+  })();
+  return fastest;
+}
+
+/** The runtime complains aloud when it is asked for CUDA without its library, which comes separately. */
+function hasCuda(): boolean {
+  const runtime = dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'));
+  const place = join(runtime, 'bin/napi-v6', process.platform, process.arch);
+  return existsSync(join(place, 'libonnxruntime_providers_cuda.so'));
+}

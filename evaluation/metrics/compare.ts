@@ -1,0 +1,87 @@
+/** @file Two systems over the same queries: what one keeps of the other, how sure that is, and where they differ. */
+
+import { holm, type Interval, mean, type Resampling, retention, signFlip } from '../../math/resampling.ts';
+import type { RunEvaluation } from './evaluate.ts';
+
+/** One metric of two systems. */
+export interface MetricComparison {
+  metric: string;
+  a: number;
+  b: number;
+  /** mean(a) / mean(b) with its bootstrap interval. */
+  retention: Interval;
+  /** Mean of a - b. */
+  difference: number;
+  /** Paired sign-flip test of the difference, and the same after Holm's correction over the metrics compared. */
+  p: number;
+  pHolm: number;
+  /** Queries where a is higher, equal, lower. */
+  wins: number;
+  ties: number;
+  losses: number;
+}
+
+/**
+ * Compares two evaluations of the same queries, metric by metric.
+ * @throws RangeError where they are of different queries
+ */
+export function compareEvaluations(
+  a: RunEvaluation,
+  b: RunEvaluation,
+  metrics: readonly string[] = Object.keys(a.means).filter((m) => m in b.means),
+  options: Resampling = {},
+): MetricComparison[] {
+  if (a.queryIds.length !== b.queryIds.length || a.queryIds.some((q, i) => q !== b.queryIds[i]))
+    throw new RangeError('two evaluations are compared over the same queries in the same order');
+  const rows = metrics.map((metric) => {
+    const [x, y] = [a.perQuery[metric], b.perQuery[metric]];
+    const d = Float64Array.from(x, (v, i) => v - y[i]);
+    const wins = d.filter((v) => v > 0).length;
+    const losses = d.filter((v) => v < 0).length;
+    return {
+      metric,
+      a: mean(x),
+      b: mean(y),
+      retention: retention(x, y, options),
+      difference: mean(d),
+      p: signFlip(d, options).p,
+      wins,
+      ties: d.length - wins - losses,
+      losses,
+    };
+  });
+  const adjusted = holm(rows.map((r) => r.p));
+  return rows.map((r, i) => ({ ...r, pHolm: adjusted[i] }));
+}
+
+/** E.g. `keeps 97.4 % [96.1, 98.6] of the teacher's ndcg@10`. */
+export function retentionSentence(c: MetricComparison, of: string): string {
+  const percent = (x: number): string => (Number.isFinite(x) ? (100 * x).toFixed(1) : 'n/a');
+  return `keeps ${percent(c.retention.value)} % [${percent(c.retention.low)}, ${percent(c.retention.high)}] of ${of} ${c.metric}`;
+}
+
+export interface QueryDifference {
+  queryId: string;
+  a: number;
+  b: number;
+}
+
+/** Queries by a - b: those where a gains most and those where it loses most, none without a difference. */
+export function largestDifferences(
+  a: RunEvaluation,
+  b: RunEvaluation,
+  metric: string,
+  count: number,
+): { best: QueryDifference[]; worst: QueryDifference[] } {
+  const all = a.queryIds
+    .map((queryId, i) => ({ queryId, a: a.perQuery[metric][i], b: b.perQuery[metric][i] }))
+    .filter((q) => q.a !== q.b)
+    .sort((x, y) => y.a - y.b - (x.a - x.b));
+  return {
+    best: all.filter((q) => q.a > q.b).slice(0, count),
+    worst: all
+      .filter((q) => q.a < q.b)
+      .reverse()
+      .slice(0, count),
+  };
+}

@@ -1,0 +1,128 @@
+/** @file Metrics of a run as trec_eval computes them: scores as float32, ties by document id descending, missing queries as 0. */
+import { InputError } from '../../common/errors.ts';
+import type { Dataset, Qrels } from '../../data/dataset.ts';
+import { defaultMetrics, parseMetric, type Ranked } from './metrics.ts';
+
+/** What a system found for one query, in any order. */
+export interface Found {
+  readonly ids: readonly string[];
+  readonly scores: ArrayLike<number>;
+}
+
+/** What a system found, by query id. */
+export type Run = ReadonlyMap<string, Found>;
+
+export interface RunEvaluation {
+  /** Judged queries in the order of the judgements; those that the run lacks are among them. */
+  queryIds: string[];
+  /** One value a query, by metric. */
+  perQuery: Record<string, Float64Array>;
+  /** Mean over these queries. */
+  means: Record<string, number>;
+}
+
+export interface EvaluateRunOptions {
+  /**
+   * Which queries are averaged over: all that have judgements, as `trec_eval -c` (one without a relevant document counts 0),
+   * or those with a relevant document.
+   */
+  queries?: 'judged' | 'relevant';
+}
+
+/**
+ * Evaluates a run against judgements, exactly as trec_eval -c does: nothing is dropped (BEIR's rule for identical ids is
+ * `dropIdenticalIds`), of a document listed twice the higher score counts.
+ *
+ * @param metrics names such as `ndcg@10`, `mrr@10`, `recall@100`, `map`
+ * @throws InputError for an unknown metric and for a score that is not a number
+ */
+export function evaluateRun(
+  run: Run,
+  qrels: Qrels,
+  metrics: readonly string[] = defaultMetrics,
+  options: EvaluateRunOptions = {},
+): RunEvaluation {
+  const parsed = metrics.map(parseMetric);
+  const relevant = (grades: ReadonlyMap<string, number>): number[] => [...grades.values()].filter((g) => g > 0);
+  const judged = [...qrels].filter(([, grades]) => options.queries !== 'relevant' || relevant(grades).length > 0);
+  const perQuery = Object.fromEntries(metrics.map((m) => [m, new Float64Array(judged.length)]));
+  for (const [i, [query, grades]] of judged.entries()) {
+    const found = run.get(query);
+    if (!found) continue;
+    const ranked: Ranked = {
+      grades: rank(found, query).ids.map((id) => Math.max(0, grades.get(id) ?? 0)),
+      ideal: relevant(grades).sort((a, b) => b - a),
+    };
+    for (const m of parsed) perQuery[m.name][i] = m.value(ranked);
+  }
+  const mean = (v: Float64Array): number => v.reduce((a, b) => a + b, 0) / Math.max(1, v.length);
+  return {
+    queryIds: judged.map(([q]) => q),
+    perQuery,
+    means: Object.fromEntries(metrics.map((m) => [m, mean(perQuery[m])])),
+  };
+}
+
+/**
+ * A query's documents in trec_eval's order: float32 scores descending, equal ones by the bytes of their ids descending; a
+ * document listed twice once, at its higher score.
+ */
+export function rank(found: Found, query = ''): { ids: string[]; scores: Float32Array } {
+  const order = found.ids.map((id, i) => ({ id, score: Math.fround(found.scores[i]) + 0 }));
+  const bad = order.find((o) => Number.isNaN(o.score));
+  if (bad)
+    throw new InputError({
+      code: 'run.not-a-number',
+      subject: `the score of document '${bad.id}' for query '${query}' is not a number`,
+      remedy: 'find out why the model gave it; nothing can be ranked by it',
+    });
+  order.sort((a, b) => b.score - a.score || compareBytes(b.id, a.id));
+  const seen = new Set<string>();
+  const kept = order.filter(({ id }) => !seen.has(id) && seen.add(id));
+  return { ids: kept.map((o) => o.id), scores: Float32Array.from(kept, (o) => o.score) };
+}
+
+/** As C's strcmp over UTF-8; UTF-16's order differs beyond the basic plane. */
+function compareBytes(a: string, b: string): number {
+  return a === b ? 0 : Buffer.compare(Buffer.from(a), Buffer.from(b));
+}
+
+/**
+ * BEIR's rule: a document with the query's own id is no result, dropped before any cut. It is meant for sets whose queries
+ * are documents of the corpus (ArguAna, Quora).
+ *
+ * @param same whether the two are the same text; by default equal ids are enough, as in BEIR. Where queries and documents
+ *   are merely numbered alike (Cranfield), a comparison of texts keeps real answers.
+ */
+export function dropIdenticalIds(run: Run, same: (query: string) => boolean = () => true): Run {
+  const kept = new Map<string, Found>();
+  for (const [query, found] of run) {
+    const at = found.ids.indexOf(query);
+    if (at < 0 || !same(query)) kept.set(query, found);
+    else {
+      const keep = found.ids.flatMap((id, i) => (id === query ? [] : [i]));
+      kept.set(query, { ids: keep.map((i) => found.ids[i]), scores: Float64Array.from(keep, (i) => found.scores[i]) });
+    }
+  }
+  return kept;
+}
+
+/** The best `depth` documents of each query, in trec_eval's order. */
+export const cutRun = (run: Run, depth: number): Run =>
+  new Map(
+    [...run].map(([query, found]) => {
+      const { ids, scores } = rank(found, query);
+      return [query, { ids: ids.slice(0, depth), scores: scores.subarray(0, depth) }];
+    }),
+  );
+
+/** Whether the document with a query's id is that query: its text is the query's, perhaps behind a title. For `dropIdenticalIds`. */
+export function isQueryItself(dataset: Pick<Dataset, 'queries' | 'documents'>): (query: string) => boolean {
+  const plain = (text: string): string => text.replace(/\s+/g, ' ').trim().toLowerCase();
+  return (id) => {
+    const [q, d] = [dataset.queries.indexOf(id), dataset.documents.indexOf(id)];
+    return (
+      q !== undefined && d !== undefined && plain(dataset.documents.text(d)).endsWith(plain(dataset.queries.text(q)))
+    );
+  };
+}

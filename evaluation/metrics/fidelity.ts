@@ -1,0 +1,115 @@
+/** @file How closely a student repeats its teacher on the same candidates, whatever the labels say. */
+
+import { kendallTauB, moments, spearman } from '../../math/rank-correlation.ts';
+import { mean } from '../../math/resampling.ts';
+import { type Run, rank } from './evaluate.ts';
+
+/** Documents that both lists have among their first k, over k (or the shorter list). */
+export function overlapAt(a: readonly string[], b: readonly string[], k: number): number {
+  const first = new Set(a.slice(0, k));
+  return b.slice(0, k).filter((id) => first.has(id)).length / Math.min(k, Math.max(a.length, b.length));
+}
+
+/**
+ * Rank-biased overlap, extrapolated to lists of unequal end: weights fall by p a rank (Webber, Moffat and Zobel 2010, eq. 32
+ * for lists of equal length). 1 for equal lists, 0 for disjoint ones.
+ */
+export function rbo(a: readonly string[], b: readonly string[], p = 0.9): number {
+  const depth = Math.min(a.length, b.length);
+  const [left, right] = [new Set<string>(), new Set<string>()];
+  let [common, total] = [0, 0];
+  for (let d = 0; d < depth; d++) {
+    left.add(a[d]);
+    if (right.has(a[d])) common++;
+    right.add(b[d]);
+    if (left.has(b[d])) common++;
+    total += (common / (d + 1)) * p ** (d + 1);
+  }
+  return depth ? (common / depth) * p ** depth + ((1 - p) / p) * total : Number.NaN;
+}
+
+/**
+ * KL(softmax(t / T) || softmax(s' / T)) in nats, where s' = a s + b is the student's list fitted to the teacher's by least
+ * squares (b has no effect), so that only what a change of scale cannot mend counts.
+ */
+export function affineKl(teacher: ArrayLike<number>, student: ArrayLike<number>, temperature = 1): number {
+  const { covariance, varianceX } = moments(student, teacher);
+  const scale = covariance / varianceX;
+  const p = logSoftmax(Array.from(teacher, (t) => t / temperature));
+  const q = logSoftmax(Array.from(student, (s) => (scale * s) / temperature));
+  return p.reduce((s, lp, i) => s + Math.exp(lp) * (lp - q[i]), 0);
+}
+
+function logSoftmax(x: readonly number[]): number[] {
+  const top = Math.max(...x);
+  const log = top + Math.log(x.reduce((s, v) => s + Math.exp(v - top), 0));
+  return x.map((v) => v - log);
+}
+
+/** Share of the pairs that the teacher tells apart by more than delta which the student orders alike; NaN where there is none. */
+export function pairAgreement(teacher: ArrayLike<number>, student: ArrayLike<number>, delta: number): number {
+  let [pairs, alike] = [0, 0];
+  for (let i = 0; i < teacher.length; i++)
+    for (let j = i + 1; j < teacher.length; j++) {
+      const t = teacher[i] - teacher[j];
+      if (Math.abs(t) <= delta) continue;
+      pairs++;
+      const s = student[i] - student[j];
+      alike += s === 0 ? 0.5 : Number(Math.sign(s) === Math.sign(t));
+    }
+  return alike / pairs;
+}
+
+export interface Fidelity {
+  /** Queries whose lists were compared, and those skipped: a constant list, or fewer than two documents. */
+  queries: number;
+  skipped: number;
+  kendallTau: number;
+  spearman: number;
+  overlap10: number;
+  rbo: number;
+  /** After an affine fit a query, at temperature 1. */
+  kl: number;
+  /** Over pairs that the teacher tells apart by more than one standard deviation of its scores in the list. */
+  confidentPairs: number;
+}
+
+/** Means over queries of how alike two runs order the documents that both hold. */
+export function fidelity(student: Run, teacher: Run): Fidelity {
+  const rows: Omit<Fidelity, 'queries' | 'skipped'>[] = [];
+  let skipped = 0;
+  for (const [query, t] of teacher) {
+    const own = student.get(query);
+    const scores = new Map(own?.ids.map((id, i) => [id, Math.fround(own.scores[i])]));
+    const ids = t.ids.filter((id) => scores.has(id));
+    const byTeacher = new Map(t.ids.map((id, i) => [id, Math.fround(t.scores[i])]));
+    const x = Float64Array.from(ids, (id) => byTeacher.get(id) as number);
+    const y = Float64Array.from(ids, (id) => scores.get(id) as number);
+    const { varianceX, varianceY } = moments(x, y);
+    if (ids.length < 2 || !(varianceX > 0) || !(varianceY > 0)) {
+      skipped++;
+      continue;
+    }
+    const [rankedT, rankedS] = [rank({ ids, scores: x }).ids, rank({ ids, scores: y }).ids];
+    rows.push({
+      kendallTau: kendallTauB(x, y),
+      spearman: spearman(x, y),
+      overlap10: overlapAt(rankedT, rankedS, 10),
+      rbo: rbo(rankedT, rankedS),
+      kl: affineKl(x, y),
+      confidentPairs: pairAgreement(x, y, Math.sqrt(varianceX / ids.length)),
+    });
+  }
+  const column = (key: keyof (typeof rows)[number]): number =>
+    mean(rows.map((r) => r[key]).filter((v) => !Number.isNaN(v)));
+  return {
+    queries: rows.length,
+    skipped,
+    kendallTau: column('kendallTau'),
+    spearman: column('spearman'),
+    overlap10: column('overlap10'),
+    rbo: column('rbo'),
+    kl: column('kl'),
+    confidentPairs: column('confidentPairs'),
+  };
+}

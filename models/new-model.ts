@@ -1,0 +1,86 @@
+/** @file A fresh encoder: graph, random weights and a vocabulary over the data, as a model folder like any other. */
+import { join } from 'node:path';
+import { InputError } from '../common/errors.ts';
+import { writeWhole } from '../common/files.ts';
+import { replaceFolder } from '../common/replace.ts';
+import type { Texts } from '../data/dataset.ts';
+import { encodeGraph } from '../engine/io/onnx-file.ts';
+import { Random } from '../math/random.ts';
+import { appendHead, type BertOptions, bertGraph } from './bert.ts';
+import { tokenizerConfig, tokenizerJson, trainWordPiece } from './wordpiece.ts';
+
+export interface FreshOptions {
+  /** Most tokens of the vocabulary; small data gives fewer. */
+  vocabulary?: number;
+  hidden?: number;
+  layers?: number;
+  heads?: number;
+  /** 4 x hidden by default. */
+  intermediate?: number;
+  /** Positions: the longest text, or pair of texts, in tokens. */
+  maxLength?: number;
+  seed?: number;
+  /** What the model ends in: token vectors (`encoder`), or one logit a pair (`cross-encoder`). */
+  kind?: 'encoder' | 'cross-encoder';
+}
+
+/**
+ * Writes a model folder with onnx/model.onnx, config.json and tokenizer files. The same texts and options give the same bytes.
+ * @param texts what the vocabulary is learned from
+ * @throws InputError where the width cannot be shared among the heads
+ */
+export async function freshModel(folder: string, texts: Texts, options: FreshOptions = {}): Promise<void> {
+  const { hidden = 128, layers = 2, heads = 4, maxLength = 256, seed = 0, kind = 'encoder' } = options;
+  if (hidden % heads)
+    throw new InputError({
+      code: 'student.heads',
+      subject: `a width of ${hidden} cannot be shared among ${heads} heads`,
+      remedy: 'choose a width that is a multiple of the heads',
+    });
+  const vocabulary = trainWordPiece(texts, { size: options.vocabulary ?? 8192 });
+  const bert: BertOptions = {
+    vocabularySize: vocabulary.length,
+    hidden,
+    layers,
+    heads,
+    intermediate: options.intermediate ?? 4 * hidden,
+    maxLength,
+  };
+  const classifier = kind === 'cross-encoder';
+  const prefix = classifier ? 'bert.' : '';
+  const graph = bertGraph(bert, Random.of(seed, 'fresh'), prefix);
+  if (classifier) appendHead(graph, hidden, Random.of(seed, 'head'), prefix);
+  const json = (value: unknown): string => `${JSON.stringify(value, null, 1)}\n`;
+  const files: Record<string, string | Uint8Array> = {
+    'onnx/model.onnx': encodeGraph(graph),
+    'config.json': json(bertConfig(bert, classifier)),
+    'tokenizer.json': json(tokenizerJson(vocabulary)),
+    'tokenizer_config.json': json(tokenizerConfig(maxLength)),
+    'vocab.txt': `${vocabulary.join('\n')}\n`,
+    ...(classifier ? {} : { 'sentence_bert_config.json': json({ max_seq_length: maxLength, do_lower_case: false }) }),
+  };
+  await replaceFolder(folder, async (beside) => {
+    for (const [name, content] of Object.entries(files)) await writeWhole(join(beside, name), content);
+  });
+}
+
+/** config.json as Hugging Face's BertConfig reads it. */
+const bertConfig = (o: BertOptions, classifier: boolean): Record<string, unknown> => ({
+  architectures: [classifier ? 'BertForSequenceClassification' : 'BertModel'],
+  model_type: 'bert',
+  vocab_size: o.vocabularySize,
+  hidden_size: o.hidden,
+  num_hidden_layers: o.layers,
+  num_attention_heads: o.heads,
+  intermediate_size: o.intermediate,
+  max_position_embeddings: o.maxLength,
+  type_vocab_size: 2,
+  hidden_act: 'gelu',
+  hidden_dropout_prob: 0,
+  attention_probs_dropout_prob: 0,
+  layer_norm_eps: 1e-12,
+  initializer_range: 0.02,
+  pad_token_id: 0,
+  position_embedding_type: 'absolute',
+  ...(classifier ? { num_labels: 1, id2label: { 0: 'LABEL_0' }, label2id: { LABEL_0: 0 } } : {}),
+});

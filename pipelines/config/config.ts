@@ -1,0 +1,110 @@
+/** @file What a run is told: one schema for files, programs, help and editors. */
+import { z } from 'zod';
+import { exportSchema } from './export.ts';
+import { lossSchema, matryoshkaSchema } from './losses.ts';
+import { queriesSchema, selectionSchema, weightingSchema } from './methods.ts';
+import { embedder, student, teacher } from './models.ts';
+import { active, candidates, generate, memory, online, train } from './training.ts';
+
+const path = z.string().min(1);
+const count = z.int().positive();
+
+const data = z
+  .strictObject({
+    path: path
+      .optional()
+      .describe(
+        'BEIR folder (corpus.jsonl, queries.jsonl, qrels/*.tsv), file of rows (.jsonl, .csv, .tsv, .parquet), or folder of train, dev and test files of rows',
+      ),
+    holdOut: z
+      .number()
+      .min(0)
+      .max(0.25)
+      .default(0.05)
+      .describe('share of the training queries that dev and test each take where rows come without a file for them'),
+    splitSeed: z.int().nonnegative().default(0).describe('which queries these are'),
+    splits: z
+      .strictObject({
+        train: z.string().default('train'),
+        dev: z.string().nullable().default('dev').describe('for the choice of the best weights; null for none'),
+        test: z.string().default('test'),
+      })
+      .prefault({})
+      .describe('names of the judgement files'),
+    maxQueries: count.optional().describe('use only so many training queries'),
+    labelled: count
+      .optional()
+      .describe('only the first so many training queries keep their labels; the teacher alone speaks for the others'),
+    unlabelled: z
+      .boolean()
+      .default(true)
+      .describe('whether queries without a judgement in any split are trained on: the teacher alone speaks for them'),
+  })
+  .describe('what is trained on and evaluated with');
+
+const evaluation = z
+  .strictObject({
+    metrics: z.array(z.string()).min(1).default(['ndcg@10', 'mrr@10', 'recall@100']),
+    depth: count.default(100).describe('documents a query that the teacher re-ranks'),
+    bm25: z.boolean().default(true),
+    teacher: z.boolean().default(true).describe('whether the teacher re-ranks candidates of the test split'),
+    before: z.boolean().default(true).describe('whether the student is evaluated before training too'),
+  })
+  .describe('what is measured at the end');
+
+export const pipelineNames = [
+  'active',
+  'online',
+  'static-queries',
+  'cross-to-dual',
+  'dual-to-dual',
+  'inherit-documents',
+] as const;
+
+export const configSchema = z.strictObject({
+  pipeline: z.enum(pipelineNames).default('cross-to-dual').describe('which job is done'),
+  folder: path.optional().describe('where modules named as ./name.mjs lie; the folder of the file by default'),
+  seed: z.int().nonnegative().default(0),
+  output: path.default('runs/student').describe('folder for artefacts, checkpoint and report'),
+  memory: memory.describe('limit that batches of scoring, encoding, training and searching are chosen by, e.g. 4GB'),
+  cache: path.optional().describe('folder of the store of teacher scores; ~/.cache/onnx-distill by default'),
+  data,
+  teacher: teacher.optional(),
+  embedder: embedder.optional(),
+  student,
+  candidates: candidates.prefault({}),
+  queries: queriesSchema.optional(),
+  selection: selectionSchema.prefault({ kind: 'all' }),
+  weighting: weightingSchema
+    .optional()
+    .describe(
+      "each query's factor in the loss: uniform by default; reliability where some queries have labels and the others learn the teacher's pseudo-labels",
+    ),
+  losses: z
+    .array(lossSchema)
+    .min(1)
+    .optional()
+    .describe(
+      'info-nce and kl by default, where there is a teacher; embedding-matching where there is an embedder alone',
+    ),
+  matryoshka: matryoshkaSchema.optional(),
+  generate: generate.optional(),
+  active: active.optional(),
+  online: online.optional(),
+  train: train.prefault({}),
+  evaluate: evaluation.prefault({}),
+  export: exportSchema.optional(),
+});
+
+type Parsed = z.output<typeof configSchema>;
+/** A run's options with every default filled in. */
+export interface Config extends Parsed {
+  losses: NonNullable<Parsed['losses']>;
+  weighting: NonNullable<Parsed['weighting']>;
+  student: Parsed['student'] & { towers: 'both' | 'query' };
+  train: Parsed['train'] &
+    Required<Pick<Parsed['train'], 'learningRate' | 'queries' | 'spans' | 'warmupSteps' | 'weightDecay'>>;
+}
+/** A run's options as a person writes them. */
+export type ConfigInput = z.input<typeof configSchema>;
+export type { Parsed as ParsedConfig };

@@ -1,0 +1,108 @@
+/** @file What the training of a cross-encoder is told. */
+import { z } from 'zod';
+import { InputError } from '../../common/errors.ts';
+import { memory } from './training.ts';
+
+const path = z.string().min(1);
+const count = z.int().positive();
+
+export const teacherSchema = z.strictObject({
+  data: path.describe('BEIR folder: corpus.jsonl, queries.jsonl, qrels/*.tsv'),
+  split: z.string().default('train').describe('judgements that are learned'),
+  dev: z.string().nullable().default('dev').describe('judgements that choose the best weights; null for none'),
+  model: path.optional().describe('folder that training starts from: a cross-encoder, or an encoder that gets a head'),
+  fresh: z
+    .strictObject({
+      vocabulary: count.default(8192),
+      hidden: count.default(128),
+      layers: count.default(2),
+      heads: count.default(4),
+      intermediate: count.optional(),
+      maxLength: count.default(256),
+    })
+    .optional()
+    .describe('a new cross-encoder with random weights and a vocabulary of the data, in place of a model'),
+  head: z
+    .enum(['as-it-is', 'dual-pooling'])
+    .default('as-it-is')
+    .describe(
+      "dual-pooling: the logit becomes the cosine of what the model makes of the query's and of the document's tokens, for the loss pair-matching",
+    ),
+  output: path.default('runs/teacher').describe('folder of the trained model'),
+  seed: z.int().nonnegative().default(0),
+  memory: memory.describe('limit that batches of training and scoring are chosen by, e.g. 4GB'),
+  queryTokens: count.optional().describe('tokens of a query, special tokens not counted'),
+  documentTokens: count.optional().describe('tokens of a document, special tokens not counted'),
+  maxLength: count.optional().describe('tokens of a pair in all'),
+  candidates: z
+    .strictObject({
+      source: z.enum(['bm25', 'random', 'given']).default('bm25'),
+      count: count.default(24).describe('documents a query, relevant ones included'),
+      random: z.int().nonnegative().default(8).describe('how many of them are drawn from the whole corpus'),
+      files: z
+        .strictObject({ train: path, dev: path.optional() })
+        .optional()
+        .describe("given: 'query-id corpus-id score' lines"),
+    })
+    .prefault({}),
+  targets: z
+    .enum(['labels', 'scores'])
+    .default('labels')
+    .describe('what the logits learn: the judgements, or the scores of the given candidates'),
+  losses: z
+    .record(z.string(), z.number().positive())
+    .default({ kl: 1, bce: 0.1 }) // equal shares hold a fresh model longer on its first plateau (measured)
+    .describe('factor of each loss; with labels kl is listwise softmax cross-entropy and bce binary cross-entropy'),
+  train: z
+    .strictObject({
+      epochs: z.number().positive().optional(),
+      steps: count.optional().describe('in place of epochs'),
+      queries: count.default(16).describe('queries a step'),
+      candidates: count.default(8).describe('documents a query, a relevant one and others drawn anew each step'),
+      groups: count.default(2).describe('pairs are padded in so many groups of like length'),
+      learningRate: z.number().positive().default(5e-5),
+      weightDecay: z.number().min(0).default(0.01),
+      warmupSteps: z.int().nonnegative().default(50),
+      finalLearningRate: z.number().min(0).max(1).default(0.02),
+      clipNorm: z.number().positive().nullable().default(1),
+      evaluateEvery: count
+        .nullable()
+        .default(null)
+        .describe('steps between evaluations on dev; at the end alone by default'),
+      devQueries: count.default(200).describe('most dev queries used for the choice'),
+      saveEvery: count.default(100).describe('steps between saved states'),
+      provider: z
+        .enum(['auto', 'cpu', 'webgpu', 'cuda'])
+        .default('auto')
+        .describe('where training and scoring compute; auto takes what multiplies fastest here'),
+      threads: count.optional(),
+      onNonFinite: z
+        .enum(['stop', 'skip'])
+        .default('stop')
+        .describe('whether a step whose loss or gradient is not finite ends the training, or is left out and counted'),
+    })
+    .prefault({}),
+});
+
+export type TeacherConfig = z.output<typeof teacherSchema>;
+export type TeacherConfigInput = z.input<typeof teacherSchema>;
+
+/** @throws InputError for the first mistake */
+export function parseTeacherConfig(input: unknown): TeacherConfig {
+  const result = teacherSchema.safeParse(input);
+  const refuse = (subject: string, remedy: string): never => {
+    throw new InputError({ code: 'config.invalid', subject, remedy });
+  };
+  if (!result.success) {
+    const [issue] = result.error.issues;
+    return refuse(`'${issue.path.join('.')}' of the teacher's options: ${issue.message}`, 'mend it');
+  }
+  const config = result.data;
+  if (!config.model === !config.fresh) refuse("a teacher starts from either 'model' or 'fresh'", 'give one of the two');
+  if (config.candidates.source === 'given' && !config.candidates.files)
+    refuse("'candidates.source: given' needs 'candidates.files'", 'name files of query-id corpus-id score lines');
+  if (config.targets === 'scores' && config.candidates.source !== 'given')
+    refuse("'targets: scores' needs given candidates with scores", "set 'candidates.source: given'");
+  if (config.train.epochs && config.train.steps) refuse("'train.epochs' and 'train.steps' are both given", 'keep one');
+  return config;
+}

@@ -1,0 +1,123 @@
+/** @file What a config says of training: what is learned from, in which order, and how. */
+import { z } from 'zod';
+import { isMemorySize } from '../../common/byte-size.ts';
+
+const path = z.string().min(1);
+const count = z.int().positive();
+
+export const memory = z
+  .union([z.string(), z.number().transform(String)])
+  .refine(isMemorySize, { error: 'expected a size such as 4GB or 512MiB' })
+  .optional();
+const share = z.number().min(0).max(1);
+
+export const candidates = z
+  .strictObject({
+    source: z
+      .enum(['bm25', 'embedder', 'given', 'random', 'student'])
+      .default('bm25')
+      .describe("given: those of the teacher's score files, or those that the rows list"),
+    onEmpty: z
+      .enum(['stop', 'skip'])
+      .default('stop')
+      .describe('given: what happens where a judged query has no candidate'),
+    count: count.default(16).describe('candidates a query, the labelled positive included'),
+    refresh: z
+      .strictObject({
+        every: count.describe('steps between two searches'),
+        warmup: z.int().nonnegative().default(0).describe('steps before the first: a raw student finds poor negatives'),
+        depth: count.default(100).describe('first hits that negatives are drawn from'),
+        keep: share.default(0).describe('share of the negatives before that stay'),
+      })
+      .optional()
+      .describe('negatives are found again with the student of the moment'),
+  })
+  .describe('which documents the teacher scores for a query');
+
+export const generate = z
+  .strictObject({
+    kind: z
+      .enum(['spans', 'sentences', 'mixed', 'titles', 'first-sentences'])
+      .default('spans')
+      .describe('what of a document stands for a query; no generator is needed'),
+    count: count.default(100_000).describe('texts in all; titles and first sentences give at most one a document'),
+    tokens: z
+      .tuple([count, count])
+      .default([5, 13])
+      .describe('tokens of a span, from and to; longer titles and sentences are cut to the second'),
+    score: z
+      .boolean()
+      .default(false)
+      .describe(
+        'whether candidates are found for each, scored where a loss asks for that, so that every loss without labels sees them too',
+      ),
+  })
+  .describe('queries made of the documents, for regions that the training queries leave sparse');
+
+export const active = z
+  .strictObject({
+    rounds: count.default(4),
+    restart: z.boolean().default(true).describe('whether each round trains from the beginning'),
+  })
+  .describe('rounds of choosing queries, asking the teacher about them and training; the budget stands under queries');
+
+export const online = z
+  .strictObject({
+    teachers: z
+      .array(path)
+      .min(1)
+      .describe('earlier checkpoints of the teacher, first to last; the teacher itself ends them'),
+    share: share.default(0.5).describe('of the steps, how many the earlier checkpoints teach in all'),
+  })
+  .describe('a sequence of teacher checkpoints that the student follows');
+
+export const train = z
+  .strictObject({
+    epochs: z.number().positive().optional(),
+    steps: count.optional().describe('in place of epochs'),
+    queries: count.optional().describe('queries a step; 32, or 64 of a static tower'),
+    topics: z
+      .strictObject({
+        clusters: count.describe('of the training queries, by the embedder'),
+        perBatch: count.default(1).describe('topics that a batch is drawn from; queries a step are a multiple of it'),
+      })
+      .optional()
+      .describe('batches of like queries, so that the other queries documents are hard negatives'),
+    candidates: count.default(8).describe('documents a query, the positive and others drawn anew each step'),
+    documentTokens: count.optional().describe('tokens of a document in training, where fewer than in evaluation'),
+    groups: count.optional().describe('texts of a step are encoded in so many groups of like length; 4 by default'),
+    accumulate: count.default(1).describe('batches whose gradients make one step together'),
+    gradCacheChunk: count
+      .optional()
+      .describe('texts encoded at a time, twice (GradCache), so that memory does not grow with the batch'),
+    dropout: z.number().min(0).max(0.9).default(0).describe('share of activations dropped in training'),
+    documentGroups: count.default(2).describe('documents are padded in so many groups of like length'),
+    learningRate: z.number().positive().optional().describe('2e-4, or 3e-3 for a static tower'),
+    weightDecay: z.number().min(0).optional().describe('0.01, or 0 for a static tower'),
+    decayNormsAndBiases: z.boolean().default(false),
+    warmupSteps: z.int().nonnegative().optional().describe('50, or 100 for a static tower'),
+    finalLearningRate: share.default(0.02).describe('as a share of the learning rate'),
+    clipNorm: z.number().positive().nullable().default(1),
+    evaluateEvery: count.nullable().default(null).describe('steps between evaluations on the dev split; null for none'),
+    devDocuments: count
+      .optional()
+      .describe('documents that dev queries are searched among, besides their relevant ones; all by default'),
+    saveEvery: count.default(100).describe('steps between saved states'),
+    spans: count
+      .nullable()
+      .optional()
+      .describe('generated texts matched to the embedder a step, see generate; none, or 256 for a static tower'),
+    provider: z
+      .enum(['auto', 'cpu', 'webgpu', 'cuda'])
+      .default('auto')
+      .describe('where training, teachers and encoding compute; auto takes what multiplies fastest here'),
+    threads: count.optional(),
+    pseudoLabels: z
+      .boolean()
+      .default(false)
+      .describe(
+        "whether a query without a label takes the teacher's best candidate for its positive, or the best of the soft labels that the weighting makes",
+      ),
+    onNonFinite: z.enum(['stop', 'skip']).default('stop'),
+  })
+  .describe('the optimizer, its schedule and the batches');

@@ -1,0 +1,169 @@
+/** @file What the schema alone cannot say: defaults that depend on the pipeline, and contradictions. */
+import { join } from 'node:path';
+import { InputError } from '../../common/errors.ts';
+import type { Config, ParsedConfig } from './config.ts';
+import { lossSchema, needsOf, registered, toLosses } from './losses.ts';
+import { toQuerySelection, toWeighting, weightingSchema } from './methods.ts';
+
+/** @throws InputError for the first contradiction, with what to change */
+export function completed(parsed: ParsedConfig, where: string): Config {
+  const refuse = (subject: string, remedy: string): never => {
+    throw new InputError({ code: 'config.contradiction', subject: `${where}: ${subject}`, remedy });
+  };
+  const { pipeline, data } = parsed;
+  const weighting = parsed.weighting ?? defaultWeighting(parsed);
+  const student = { ...parsed.student };
+  const teacher =
+    parsed.teacher?.kind === 'dual-encoder'
+      ? {
+          ...parsed.teacher,
+          queryTokens: parsed.teacher.queryTokens ?? student.queryTokens,
+          documentTokens: parsed.teacher.documentTokens ?? student.documentTokens,
+        }
+      : parsed.teacher;
+  if (student.fresh) student.model ||= join(parsed.output, 'fresh');
+  if (!data.path) refuse("'data.path' is missing", 'name a BEIR folder');
+
+  const overFrozen = pipeline === 'inherit-documents' || pipeline === 'static-queries';
+  const towers = student.towers ?? (overFrozen ? 'query' : 'both');
+  if (overFrozen && towers === 'both')
+    refuse(`'pipeline: ${pipeline}' trains the query tower alone`, "remove 'student.towers: both'");
+  if (pipeline === 'cross-to-dual' && towers === 'query')
+    refuse("'pipeline: cross-to-dual' trains both towers", "use 'pipeline: inherit-documents' for a query tower");
+  // A dual-encoder that scores can also be matched and inherited from.
+  const embedder =
+    parsed.embedder ??
+    (teacher?.kind === 'dual-encoder'
+      ? { model: teacher.model, queryTokens: teacher.queryTokens, documentTokens: teacher.documentTokens }
+      : undefined);
+  if (pipeline === 'dual-to-dual' && !embedder)
+    refuse("'pipeline: dual-to-dual' has no dual-encoder to learn from", "use 'teacher.kind: dual-encoder'");
+  if (pipeline === 'static-queries' && !embedder)
+    refuse("'pipeline: static-queries' has no documents to search", "add an 'embedder'");
+  if (pipeline !== 'static-queries' && !student.model)
+    refuse("'student.model' is missing", "name a model folder, or give 'student.fresh'");
+  if (towers === 'query' && !embedder)
+    refuse(
+      `${overFrozen ? `'pipeline: ${pipeline}'` : "'student.towers: query'"} needs frozen documents`,
+      "add an 'embedder' whose documents the query tower searches",
+    );
+
+  if (student.static && pipeline !== 'static-queries')
+    refuse("'student.static' is a table of tokens", "use 'pipeline: static-queries'");
+  if (pipeline === 'static-queries') {
+    if (student.model || student.fresh)
+      refuse("'pipeline: static-queries' makes its own student", "remove 'student.model'");
+    student.static ??= { order: 'none', width: 64, buckets: 131_072 };
+  }
+
+  const losses = parsed.losses ?? defaultLosses(parsed, Boolean(embedder));
+  const { epochs, ...defaults } = pipeline === 'static-queries' ? staticTraining : training;
+  const train = { ...defaults, ...(parsed.train.steps ? {} : { epochs }), ...defined(parsed.train) };
+  const needs = needsOf(toLosses(registered(losses), towers === 'query', parsed.matryoshka));
+  if ((needs.has('teacherQueries') || needs.has('teacherDocuments')) && !embedder)
+    refuse("a loss matches embeddings and there is no 'embedder'", 'add one, or remove the loss');
+  if (needs.has('teacher') && !teacher)
+    refuse(
+      "a loss follows the teacher's scores and there is no 'teacher'",
+      'add one, or train on labels with info-nce alone',
+    );
+  if (needs.has('pairQueries') && teacher?.kind !== 'cross-encoder')
+    refuse(
+      "the loss 'pair-matching' needs a cross-encoder's hidden states and there is no model of one",
+      "use 'teacher.kind: cross-encoder', or another loss",
+    );
+  if (needs.has('teacherInBatch'))
+    refuse(
+      "a loss asks for the teacher's score of every document of a step, which a run does not have",
+      "use its form by 'embeddings', or by 'candidates'",
+    );
+  if (needs.has('reliability') && weighting.kind === 'uniform')
+    refuse(
+      "the loss 'slam' needs an estimate of how likely the teacher is right",
+      "use 'weighting.kind: reliability' or another that estimates it",
+    );
+  if (train.spans && !embedder) refuse("'train.spans' needs an 'embedder'", 'add one, or remove it');
+  if (train.spans && !losses.some((l) => l.kind === 'embedding-matching' && l.of !== 'documents'))
+    refuse("'train.spans' are only seen by the loss 'embedding-matching'", 'add it, or remove them');
+  if (parsed.generate?.score && !teacher && !embedder)
+    refuse("'generate.score' needs a 'teacher' or an 'embedder'", 'add one, or remove it');
+  if (parsed.train.epochs && parsed.train.steps) refuse("'train.epochs' and 'train.steps' are both given", 'keep one');
+  const { refresh } = parsed.candidates;
+  if (refresh && needs.has('teacher') && teacher?.kind === 'scores')
+    refuse("'candidates.refresh' finds pairs that no file of scores holds", "use a teacher's model, or labels alone");
+  if (refresh && (weighting.kind !== 'uniform' || pipeline === 'online'))
+    refuse("'candidates.refresh' changes the lists that weights and checkpoints are held for", 'use one of them');
+  if (train.topics && !embedder) refuse("'train.topics' clusters embeddings and there is no 'embedder'", 'add one');
+  if (pipeline === 'online' && !parsed.online)
+    refuse("'pipeline: online' has no earlier checkpoints", "name them under 'online.teachers'");
+  if (pipeline === 'online' && teacher?.kind !== 'cross-encoder' && teacher?.kind !== 'dual-encoder')
+    refuse("'pipeline: online' scores with a model", "use 'teacher.kind: cross-encoder' or dual-encoder");
+  if (pipeline === 'active' && !teacher) refuse("'pipeline: active' has no one to ask", "add a 'teacher'");
+  if (pipeline === 'active' && !parsed.queries)
+    refuse("'pipeline: active' has no budget", "say under 'queries' how many are asked about and how they are chosen");
+  const weighingNeeds = toWeighting(weighting).needs;
+  if (weighingNeeds.includes('ensemble') && !weighting.teachers)
+    refuse("'weighting.kind: ensemble' has no further teachers", "name them under 'weighting.teachers'");
+  if (weighingNeeds.includes('peer')) {
+    if (weighting.renew === null)
+      refuse(
+        "'weighting.kind: co-teaching' has no moment to choose at",
+        "say under 'weighting.renew' after how many steps",
+      );
+    if (pipeline === 'online')
+      refuse(
+        "'weighting.kind: co-teaching' trains two students and 'pipeline: online' changes teachers",
+        'use one of them',
+      );
+  }
+  if (parsed.export?.strict && data.splits.dev === null)
+    refuse(
+      "'export.strict' measures files on the dev split and 'data.splits.dev' is null",
+      'name one, or remove strict',
+    );
+  if ([parsed.export?.dtype].flat().includes('static-int8') && student.static?.order !== 'none')
+    refuse(
+      "'export.dtype: static-int8' is a table of tokens",
+      "use 'pipeline: static-queries' without word order, or another dtype",
+    );
+  const active = pipeline === 'active' ? (parsed.active ?? { rounds: 4, restart: true }) : parsed.active;
+  const more =
+    parsed.queries && toQuerySelection(parsed.queries).needs.find((n) => n === 'second' || n === 'teacherErrors');
+  if (more)
+    refuse(`'queries.kind: ${parsed.queries?.kind}' needs '${more}', which a run does not have`, 'choose another kind');
+  return { ...parsed, weighting, active, teacher, student: { ...student, towers }, embedder, losses, train };
+}
+
+const training = { epochs: 1, queries: 32, learningRate: 2e-4, weightDecay: 0.01, warmupSteps: 50, spans: null };
+
+/** Rows move little by little from where the teacher put them: a high rate, no decay. As in the reference runs. */
+const staticTraining = { epochs: 5, queries: 64, learningRate: 3e-3, weightDecay: 0, warmupSteps: 100, spans: 256 };
+
+/** An object without the keys that hold nothing, so that defaults show through. */
+const defined = <T extends object>(o: T): T =>
+  Object.fromEntries(Object.entries(o).filter(([, v]) => v !== undefined)) as T;
+
+/**
+ * Where some queries are labelled and the others learn what the teacher takes for right, the labelled ones tell where it is:
+ * see docs/results.md, 'A teacher that errs'.
+ */
+const defaultWeighting = ({ data, train }: ParsedConfig): Config['weighting'] =>
+  weightingSchema.parse(
+    train.pseudoLabels && data.labelled ? { kind: 'reliability', renew: RENEW } : { kind: 'uniform' },
+  );
+const RENEW = 200;
+
+/** What teaches by default: labels and the teacher's scores, or embeddings where that is all there is. */
+function defaultLosses({ pipeline, teacher }: ParsedConfig, embedder: boolean): Config['losses'] {
+  const labels = { kind: 'info-nce' };
+  const matching = { kind: 'embedding-matching', weight: 2 };
+  if (pipeline === 'static-queries') return [lossSchema.parse(matching)];
+  const scores = teacher && { kind: 'kl', ...(teacher.kind === 'dual-encoder' && COSINES) };
+  return [labels, ...(scores ? [scores] : []), ...(embedder ? [matching] : [])].map((l) => lossSchema.parse(l));
+}
+
+/**
+ * Cosines lie within [-1, 1]: without the temperature a dual-encoder's distribution over candidates is flat, and without the
+ * weight, 1 / T^2, the loss's own factor T^2 leaves nothing of it beside the others. Assumption, as in the reference runs.
+ */
+const COSINES = { temperature: 0.05, weight: 400 };

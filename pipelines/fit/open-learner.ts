@@ -1,0 +1,37 @@
+/** @file Where training computes: on the host, or on a device that is there and faster. */
+import { InputError } from '../../common/errors.ts';
+import { DeviceLearner } from '../../training/device-learner.ts';
+import { encoderStep } from '../../training/encoder-step.ts';
+import { HostLearner, type Learner } from '../../training/host-learner.ts';
+import type { AdamWOptions } from '../../training/optimizers/adamw.ts';
+import { StepGraph, type StepGraphOptions } from '../../training/step/dual-encoder-step.ts';
+import type { Job } from '../run/context.ts';
+import { computeOn } from '../run/provider.ts';
+
+/**
+ * @param chunk texts encoded at a time where memory is short and the host computes
+ * @throws InputError where the provider that the config names is not to be had */
+export async function openLearner(
+  { config, note }: Job,
+  options: Omit<StepGraphOptions, 'session'>,
+  adamw: AdamWOptions,
+  chunk?: number,
+): Promise<Learner> {
+  const { provider: wanted, threads, accumulate } = config.train;
+  // These two need the gradients themselves, which a device keeps to itself.
+  const needsGradients = accumulate > 1 ? 'accumulate' : options.gradCacheChunk ? 'gradCacheChunk' : undefined;
+  if (needsGradients && wanted !== 'auto' && wanted !== 'cpu')
+    throw new InputError({
+      code: 'config.contradiction',
+      subject: `'train.${needsGradients}' is not to be had with 'train.provider: ${wanted}'`,
+      remedy: 'remove one of them',
+    });
+  const session = needsGradients ? { provider: 'cpu' as const, threads } : await computeOn(config);
+  if (wanted === 'auto' && session.provider !== 'cpu')
+    note(`training on ${session.provider}, which multiplies faster here than the processor`);
+  if (session.provider === 'cpu') {
+    const gradCacheChunk = options.gradCacheChunk ?? chunk;
+    return new HostLearner(await StepGraph.create({ ...options, gradCacheChunk, session }), adamw);
+  }
+  return DeviceLearner.create(await encoderStep({ ...options, session }), session, adamw);
+}

@@ -1,0 +1,31 @@
+/** @file Batches of like queries: the order in which examples are taken. */
+
+import { textsAt } from '../../data/dataset.ts';
+import { kMeans, topicBatches } from '../../selection/index.ts';
+import { embed } from '../prepare/embeddings.ts';
+import type { Lesson } from '../prepare/types.ts';
+import type { Job } from '../run/context.ts';
+
+/**
+ * The order of each epoch: whole batches of queries of few topics, where the config wants them.
+ * @source Hofstätter et al., SIGIR 2021 (arXiv 2104.06967)
+ */
+export async function topicOrder(
+  job: Job,
+  { dataset, examples }: Lesson,
+): Promise<((epoch: number) => Int32Array) | undefined> {
+  const { train, seed } = job.config;
+  if (!train.topics) return undefined;
+  const { clusters, perBatch } = train.topics;
+  const n = examples.queries.length;
+  const batch = Math.min(train.queries, n);
+  const rows = await job.stage('embed', () =>
+    embed(job.embedder)(textsAt(dataset, Array.from(examples.queries)), 'query', job.watch),
+  );
+  const { assignment } = await job.stage('cluster', () => kMeans(rows, { clusters: Math.min(clusters, n), seed }));
+  return (epoch) =>
+    topicBatches(assignment, { batch, topicsPerBatch: perBatch, seed: seed + EPOCH_STRIDE * epoch }).indices;
+}
+
+/** Seeds of neighbouring runs are neighbours: epochs keep away from them. */
+const EPOCH_STRIDE = 1_000_003;

@@ -1,0 +1,67 @@
+/** @file A student against other systems: on the same candidates, in full retrieval, and where they differ. */
+import type { Dataset, Qrels } from '../../data/dataset.ts';
+import { compareEvaluations, largestDifferences } from '../../evaluation/metrics/compare.ts';
+import { type Run, type RunEvaluation, rank } from '../../evaluation/metrics/evaluate.ts';
+import type { Comparison, Differences, Example, ExampleDocument } from '../../evaluation/report/figures.ts';
+import type { Resampling } from '../../math/resampling.ts';
+import type { Vectors } from './encode-split.ts';
+
+/** A system under its name, with what it found and how good that is. */
+export interface Measured {
+  name: string;
+  run: Run;
+  evaluation: RunEvaluation;
+}
+
+export const compare = (a: Measured, b: Measured, on: string, options: Resampling): Comparison => ({
+  a: a.name,
+  b: b.name,
+  on,
+  rows: compareEvaluations(a.evaluation, b.evaluation, undefined, options),
+});
+
+/** Queries that two systems answer most differently, with what each ranked first. */
+export function differences(
+  a: Measured,
+  b: Measured,
+  dataset: Dataset,
+  qrels: Qrels,
+  metric: string,
+  count = 8,
+): Differences {
+  const { best, worst } = largestDifferences(a.evaluation, b.evaluation, metric, count);
+  const example = (d: { queryId: string; a: number; b: number }): Example => ({
+    ...d,
+    query: dataset.queries.text(dataset.queries.indexOf(d.queryId) as number),
+    topA: top(a.run, d.queryId),
+    topB: top(b.run, d.queryId),
+  });
+  const top = (run: Run, query: string): ExampleDocument[] => {
+    const found = run.get(query);
+    return (found ? rank(found, query).ids.slice(0, 3) : []).map((id) => {
+      const at = dataset.documents.indexOf(id);
+      const text = at === undefined ? '' : dataset.documents.text(at);
+      return { id, text: text.length > 240 ? `${text.slice(0, 239)}…` : text, grade: qrels.get(query)?.get(id) ?? 0 };
+    });
+  };
+  return { metric, a: a.name, b: b.name, better: best.map(example), worse: worst.map(example) };
+}
+
+/** Given candidates with the dot products of vectors in hand as scores. */
+export function rerankByVectors(candidates: Run, dataset: Dataset, vectors: Vectors): Run {
+  const { positions, queries, documents, dimensions } = vectors;
+  const row = new Map(positions.map((q, i) => [dataset.queries.ids[q], i]));
+  const out = new Map<string, { ids: readonly string[]; scores: Float32Array }>();
+  for (const [query, { ids }] of candidates) {
+    const i = row.get(query);
+    if (i === undefined) continue;
+    const scores = Float32Array.from(ids, (id) => {
+      const d = dataset.documents.indexOf(id) as number;
+      let s = 0;
+      for (let k = 0; k < dimensions; k++) s += queries[i * dimensions + k] * documents[d * dimensions + k];
+      return s;
+    });
+    out.set(query, { ids, scores });
+  }
+  return out;
+}

@@ -1,0 +1,62 @@
+/** @file What an evaluation gathers: systems measured on the same queries, and comparisons of them. */
+import type { Watch } from '../../common/progress.ts';
+import type { Dataset, Qrels } from '../../data/dataset.ts';
+import { evaluateRun, type Run } from '../../evaluation/metrics/evaluate.ts';
+import type { Comparison, SystemFigures } from '../../evaluation/report/figures.ts';
+import { compare, type Measured } from './compare-systems.ts';
+
+export interface LadderOptions {
+  dataset: Dataset;
+  split: string;
+  metrics: readonly string[];
+  /** Of resamples and flips. */
+  seed: number;
+  samples?: number;
+  watch: Watch;
+}
+
+export class Ladder {
+  /** Rows, in the order in which they were measured. */
+  readonly systems: SystemFigures[] = [];
+  readonly measured: Measured[] = [];
+  readonly comparisons: Comparison[] = [];
+  /** Sentences for a reader. */
+  readonly notes: string[] = [];
+  readonly qrels: Qrels;
+  private readonly options: LadderOptions;
+
+  constructor(options: LadderOptions) {
+    this.options = options;
+    this.qrels = options.dataset.qrels(options.split);
+  }
+
+  /** Measures a run without giving it a row. */
+  measure(name: string, run: Run): Measured {
+    return { name, run, evaluation: evaluateRun(run, this.qrels, this.options.metrics) };
+  }
+
+  add(role: SystemFigures['role'], name: string, run: Run): Measured {
+    const measured = this.measure(name, run);
+    this.systems.push({ name, role, metrics: measured.evaluation.means });
+    this.measured.push(measured);
+    return measured;
+  }
+
+  /** @param on e.g. `the same candidates` @param place what a report's headline is made of stands first */
+  compare(a: Measured, b: Measured, on: string, place: 'first' | 'last' = 'last'): void {
+    const { seed, samples } = this.options;
+    const comparison = compare(a, b, on, { seed, samples });
+    if (place === 'first') this.comparisons.unshift(comparison);
+    else this.comparisons.push(comparison);
+  }
+
+  note(text: string): void {
+    this.notes.push(text);
+    this.options.watch.onProgress?.({ stage: 'evaluate', done: 0, unit: 'systems', note: text });
+  }
+
+  /** Mean of one metric of a run. */
+  mean(run: Run, metric: string): number {
+    return evaluateRun(run, this.qrels, [metric]).means[metric];
+  }
+}

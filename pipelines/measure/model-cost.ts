@@ -1,0 +1,132 @@
+/** @file What a model costs to run: size, load, one text at a time, batches, memory; in a process of its own where there can be one. */
+import { fork } from 'node:child_process';
+import { statSync } from 'node:fs';
+import { basename } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { FaultError } from '../../common/errors.ts';
+import { loadGraph } from '../../engine/io/onnx-file.ts';
+import type { CostFigures } from '../../evaluation/report/figures.ts';
+import { quantile } from '../../math/resampling.ts';
+import { Encoder } from '../../models/encoder.ts';
+import { readModelFolder } from '../../models/model-folder.ts';
+import { parameterCount } from '../../students/student.ts';
+import { crossEncoder } from '../../teachers/cross-encoder.ts';
+
+/** What is to be timed; plain data, so that another process can be told. */
+export type CostJob = { name: string; folder: string } & (
+  | { kind: 'encoder'; file?: string; texts: string[]; maxLength: number }
+  | { kind: 'cross-encoder'; lists: { query: string; documents: string[] }[] }
+);
+
+/** Texts encoded one at a time before the clock runs, and texts in the batches that give the rate. */
+const WARM = 10;
+const BATCHED = 512;
+
+/** Measures in a fresh process, so that memory is the model's own; in this one where the code is not compiled. */
+export async function measureCost(job: CostJob, signal?: AbortSignal): Promise<CostFigures> {
+  const here = fileURLToPath(import.meta.url);
+  if (here.endsWith('.ts')) return timeModel(job);
+  const child = fork(here, ['--measure-cost'], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'], signal });
+  return new Promise((resolve, reject) => {
+    child.on('message', (found) => {
+      resolve(found as CostFigures);
+      child.disconnect();
+    });
+    child.on('error', reject);
+    child.on('exit', (code) =>
+      reject(
+        new FaultError({
+          code: 'cost.failed',
+          subject: `the process that times ${job.name} ended with status ${code}`,
+          remedy: 'free memory and run the same command again',
+        }),
+      ),
+    );
+    child.send(job);
+  });
+}
+
+/** Loads and times a model in this process. */
+export async function timeModel(job: CostJob): Promise<CostFigures> {
+  const file = (job.kind === 'encoder' ? job.file : undefined) ?? (await readModelFolder(job.folder)).model;
+  const started = performance.now();
+  if (job.kind === 'cross-encoder') {
+    const teacher = await crossEncoder(job.folder);
+    const loadMilliseconds = performance.now() - started;
+    const ask = ({ query, documents }: { query: string; documents: string[] }) =>
+      teacher.score(documents.map((document, i) => ({ queryId: '', documentId: String(i), query, document })));
+    try {
+      // A short list warms up: a whole one can take seconds.
+      if (job.lists.length) await ask({ ...job.lists[0], documents: job.lists[0].documents.slice(0, 8) });
+      const times = await timeEach(job.lists, ask);
+      const pairs = job.lists.reduce((n, l) => n + l.documents.length, 0) / Math.max(1, job.lists.length);
+      return { ...(await figures(job, file, loadMilliseconds, times)), role: 'teacher', pairs };
+    } finally {
+      await teacher.dispose();
+    }
+  }
+  const encoder = await Encoder.load(file);
+  const loadMilliseconds = performance.now() - started;
+  const { texts, maxLength } = job;
+  try {
+    const encode = (text: string) => encoder.encode([text], { maxLength });
+    for (const text of texts.slice(0, WARM)) await encode(text);
+    const times = await timeEach(texts, encode);
+    const many = Array.from(
+      { length: Math.min(BATCHED, Math.max(64, texts.length)) },
+      (_, i) => texts[i % texts.length],
+    );
+    // Each made distinct: equal texts are encoded once.
+    const distinct = many.map((text, i) => (i < texts.length ? text : `${text} ${i}`));
+    const before = performance.now();
+    await encoder.encode(distinct, { maxLength });
+    const textsPerSecond = (1000 * distinct.length) / (performance.now() - before);
+    return { ...(await figures(job, file, loadMilliseconds, times)), role: 'student', textsPerSecond };
+  } finally {
+    await encoder.dispose();
+  }
+}
+
+async function timeEach<T>(items: readonly T[], work: (item: T) => Promise<unknown>): Promise<number[]> {
+  const times: number[] = [];
+  for (const item of items) {
+    const before = performance.now();
+    await work(item);
+    times.push(performance.now() - before);
+  }
+  return times;
+}
+
+/** The peak is read before the graph is loaded once more to count its weights. */
+async function figures(
+  job: CostJob,
+  file: string,
+  loadMilliseconds: number,
+  times: number[],
+): Promise<Omit<CostFigures, 'role'>> {
+  const peakBytes = process.argv.includes('--measure-cost') ? process.resourceUsage().maxRSS * 1024 : undefined;
+  return {
+    name: job.name,
+    bytes: statSync(file).size,
+    parameters: parameterCount(await loadGraph(file)),
+    p50: quantile(times, 0.5),
+    p95: quantile(times, 0.95),
+    timed: times.length,
+    loadMilliseconds,
+    peakBytes,
+  };
+}
+
+if (
+  process.argv.includes('--measure-cost') &&
+  basename(process.argv[1] ?? '') === basename(fileURLToPath(import.meta.url))
+)
+  process.once('message', (job) => {
+    timeModel(job as CostJob).then(
+      (found) => process.send?.(found),
+      (error) => {
+        console.error(error);
+        process.exit(3);
+      },
+    );
+  });

@@ -1,0 +1,81 @@
+/** @file The systems that a student is measured beside: a teacher that is a model or a file of scores, candidates, other runs. */
+import { existsSync, statSync } from 'node:fs';
+import { basename } from 'node:path';
+import { InputError } from '../../common/errors.ts';
+import type { Watch } from '../../common/progress.ts';
+import type { Dataset } from '../../data/dataset.ts';
+import { findFile } from '../../data/lines.ts';
+import { readScores } from '../../data/scores.ts';
+import { cutRun, type Run } from '../../evaluation/metrics/evaluate.ts';
+import { readRun } from '../../evaluation/metrics/run-file.ts';
+import { crossEncoder } from '../../teachers/cross-encoder.ts';
+import { dualEncoder } from '../../teachers/dual-encoder.ts';
+import type { Teacher } from '../../teachers/teacher.ts';
+import { bm25Run } from '../prepare/bm25-run.ts';
+
+/** Whether a teacher is given as a file of scores. */
+export const isScoreFile = (path: string): boolean => {
+  const file = findFile(path);
+  return file !== undefined && statSync(file).isFile();
+};
+
+/**
+ * Opens a folder as the cross-encoder or dual-encoder that it is.
+ * @throws InputError where it is neither
+ */
+export async function openTeacher(
+  folder: string,
+  limits: { queryTokens?: number; documentTokens?: number },
+): Promise<Teacher> {
+  try {
+    return await crossEncoder(folder, { maxQuery: limits.queryTokens, maxDocument: limits.documentTokens });
+  } catch (error) {
+    if (!(error instanceof InputError) || error.code !== 'teacher.no-logits') throw error;
+    return dualEncoder(folder, limits);
+  }
+}
+
+/** Lists of a file as a run. */
+export async function scoresAsRun(path: string, dataset: Dataset): Promise<Run> {
+  const lists = await readScores(path, dataset.queries, dataset.documents);
+  return new Map(
+    Array.from(lists.queries, (q, i) => {
+      const [from, to] = [lists.offsets[i], lists.offsets[i + 1]];
+      const ids = Array.from(lists.documents.subarray(from, to), (d) => dataset.documents.ids[d]);
+      return [dataset.queries.ids[q], { ids, scores: lists.scores.subarray(from, to) }];
+    }),
+  );
+}
+
+/**
+ * Candidates by the name of their source: `bm25`, or a run file.
+ * @throws InputError where it is neither
+ */
+export async function candidateRun(
+  source: string,
+  dataset: Dataset,
+  split: string,
+  depth: number,
+  watch: Watch,
+): Promise<{ name: string; run: Run }> {
+  if (source === 'bm25') return { name: 'BM25', run: await bm25Run(dataset, split, depth, watch) };
+  if (!existsSync(source) && !findFile(source))
+    throw new InputError({
+      code: 'evaluate.candidates',
+      subject: `there are no candidates called ${source}`,
+      expected: "'student', 'bm25' or a run file",
+      remedy: 'name one of these under --candidates',
+    });
+  return { name: basename(source), run: known(cutRun(await readRun(source), depth), dataset) };
+}
+
+/** Without documents and queries that the data lacks: their texts could not be read. */
+function known(run: Run, dataset: Dataset): Run {
+  return new Map(
+    [...run].flatMap(([query, { ids, scores }]) => {
+      if (dataset.queries.indexOf(query) === undefined) return [];
+      const at = ids.flatMap((id, i) => (dataset.documents.indexOf(id) === undefined ? [] : [i]));
+      return [[query, { ids: at.map((i) => ids[i]), scores: Float32Array.from(at, (i) => scores[i]) }] as const];
+    }),
+  );
+}

@@ -1,0 +1,76 @@
+/** @file What a run's report shows besides its table: intervals, fidelity, differences and training curves. */
+import { evaluateRun, type Run, type RunEvaluation } from '../../evaluation/metrics/evaluate.ts';
+import { fidelity } from '../../evaluation/metrics/fidelity.ts';
+import type { Figures, SystemFigures } from '../../evaluation/report/figures.ts';
+import type { Job } from '../run/context.ts';
+import { compare, differences, type Measured } from './compare-systems.ts';
+
+/** One row of the table that a run ends with. */
+export interface System {
+  name: string;
+  /** Means over the test split. */
+  metrics: Record<string, number>;
+  /** Of its model file. */
+  bytes?: number;
+  /** Median from a query's text to its vector; for a cross-encoder, to the scores of its candidates. */
+  queryMilliseconds?: number;
+}
+
+/** The role that a system of a run has by its name. */
+export const roleOf = (name: string): SystemFigures['role'] =>
+  name.startsWith('student') ? 'student' : name === 'teacher' ? 'teacher' : name === 'embedder' ? 'baseline' : 'other';
+
+/** Values by metric as a report keeps them. */
+export const rounded = (perQuery: RunEvaluation['perQuery']): Record<string, number[]> =>
+  Object.fromEntries(
+    Object.entries(perQuery).map(([metric, values]) => [metric, Array.from(values, (v) => Number(v.toFixed(6)))]),
+  );
+
+/**
+ * @param systems rows of the table, with what each found under its name in `runs`
+ * @param training the log of the run
+ */
+export function runFigures(
+  { config, dataset, warnings }: Pick<Job, 'config' | 'dataset' | 'warnings'>,
+  systems: readonly Omit<SystemFigures, 'role'>[],
+  runs: ReadonlyMap<string, Run>,
+  training: Figures['training'],
+): Figures {
+  const { metrics, depth } = config.evaluate;
+  const qrels = dataset.qrels(config.data.splits.test);
+  const measured = new Map<string, Measured>(
+    [...runs].map(([name, run]) => [name, { name, run, evaluation: evaluateRun(run, qrels, metrics) }]),
+  );
+  const student = measured.get('student');
+  const teacher = measured.get('teacher') ?? measured.get('embedder');
+  const on =
+    config.teacher?.kind === 'scores'
+      ? "the teacher's lists beside full retrieval"
+      : `full retrieval, the teacher re-ranking ${depth}`;
+  return {
+    title: `Distilled on ${dataset.name}`,
+    facts: [
+      ['pipeline', config.pipeline],
+      [
+        'student',
+        `${config.student.model}${config.student.layers ? `, layers ${config.student.layers.join(', ')}` : ''}`,
+      ],
+      ['losses', config.losses.map((l) => `${l.weight} x ${l.kind}`).join(' + ')],
+      ['data', `${dataset.name}, split ${config.data.splits.test}`],
+      ['documents', dataset.documents.length.toLocaleString('en')],
+    ],
+    notes: [...warnings.values()].map((w) => `Warning: ${w}`),
+    systems: systems.map((s) => ({ ...s, role: roleOf(s.name) })),
+    comparisons:
+      student && teacher
+        ? [compare(student, teacher, teacher.name === 'teacher' ? on : 'full retrieval', { seed: config.seed })]
+        : undefined,
+    fidelity: student && teacher && fidelity(student.run, teacher.run),
+    differences: student && teacher && differences(student, teacher, dataset, qrels, metrics[0]),
+    training,
+    perQuery: {
+      queryIds: student?.evaluation.queryIds ?? [],
+      systems: Object.fromEntries([...measured.values()].map((m) => [m.name, rounded(m.evaluation.perQuery)])),
+    },
+  };
+}

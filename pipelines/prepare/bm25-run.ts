@@ -1,0 +1,46 @@
+/** @file BM25 over a data set: candidates, and the row that every report compares with. */
+import type { Watch } from '../../common/progress.ts';
+import type { Dataset, TextTable } from '../../data/dataset.ts';
+import type { Run } from '../../evaluation/metrics/evaluate.ts';
+import { type Bm25, bm25 } from '../../retrieval/bm25.ts';
+
+/** Queries between two looks at the signal. */
+const REPORT_EVERY = 256;
+const indexes = new WeakMap<TextTable, Bm25>();
+
+/** The best documents for each query, as positions; the index is built once for a table. */
+export async function bm25Search(
+  dataset: Dataset,
+  queries: readonly number[],
+  depth: number,
+  watch: Watch = {},
+): Promise<{ indices: Int32Array; scores: Float32Array }[]> {
+  let index = indexes.get(dataset.documents);
+  if (!index) {
+    index = await bm25(dataset.documents, watch);
+    indexes.set(dataset.documents, index);
+  }
+  const found: { indices: Int32Array; scores: Float32Array }[] = [];
+  for (const [i, q] of queries.entries()) {
+    if (i % REPORT_EVERY === 0) {
+      watch.signal?.throwIfAborted();
+      watch.onProgress?.({ stage: 'bm25', done: i, total: queries.length, unit: 'queries' });
+    }
+    found.push(index.search(dataset.queries.text(q), depth));
+  }
+  watch.onProgress?.({ stage: 'bm25', done: queries.length, total: queries.length, unit: 'queries' });
+  return found;
+}
+
+/** BM25's run over the judged queries of a split. */
+export async function bm25Run(dataset: Dataset, split: string, depth: number, watch: Watch = {}): Promise<Run> {
+  const ids = [...dataset.qrels(split).keys()];
+  const queries = ids.map((id) => dataset.queries.indexOf(id) as number);
+  const found = await bm25Search(dataset, queries, depth, watch);
+  return new Map(
+    ids.map((id, i) => [
+      id,
+      { ids: Array.from(found[i].indices, (d) => dataset.documents.ids[d]), scores: found[i].scores },
+    ]),
+  );
+}

@@ -1,0 +1,144 @@
+/** @file Which documents stand for a query: the labelled positive first, then what was found. */
+import { InputError } from '../../common/errors.ts';
+import type { Watch } from '../../common/progress.ts';
+import type { Dataset } from '../../data/dataset.ts';
+import { type CandidateLists, candidateLists } from '../../data/lists.ts';
+import { readScores } from '../../data/scores.ts';
+import { Random } from '../../math/random.ts';
+import { Encoder } from '../../models/encoder.ts';
+import { search } from '../../retrieval/exact-search.ts';
+import type { Pair, Teacher } from '../../teachers/teacher.ts';
+import type { Config } from '../config/config.ts';
+import { bm25Search } from './bm25-run.ts';
+
+/**
+ * The candidates of queries, relevant ones first; scores are NaN but for given lists.
+ * @param split whose judgements say what is relevant
+ */
+export async function findCandidates(
+  config: Config,
+  dataset: Dataset,
+  split: string,
+  queries: readonly number[],
+  embedder: Teacher | undefined,
+  watch: Watch,
+): Promise<CandidateLists> {
+  if (config.candidates.source === 'given') return given(config, dataset, split, new Set(queries));
+  const qrels = dataset.qrels(split);
+  const count = config.candidates.count;
+  const found = await nearest(config, dataset, queries, count, embedder, watch);
+  return candidateLists(
+    queries.map((query, i) => {
+      const grades = [...(qrels.get(dataset.queries.ids[query]) ?? [])];
+      const relevant = grades.filter(([, g]) => g > 0).map(([id]) => dataset.documents.indexOf(id) as number);
+      const [positive] = relevant;
+      const others = found[i].filter((d) => !relevant.includes(d));
+      const documents = positive === undefined ? others : [positive, ...others];
+      return { query, documents: documents.slice(0, count) };
+    }),
+  );
+}
+
+async function given(
+  config: Config,
+  dataset: Dataset,
+  split: string,
+  wanted: ReadonlySet<number>,
+): Promise<CandidateLists> {
+  const name = (['train', 'dev', 'test'] as const).find((s) => config.data.splits[s] === split);
+  const file = config.teacher?.kind === 'scores' && name ? config.teacher.files[name] : undefined;
+  const lists = file ? await readScores(file, dataset.queries, dataset.documents) : dataset.candidates?.(split);
+  if (!lists)
+    throw new InputError({
+      code: 'config.missing-scores',
+      subject: `'teacher.files' names no scores for the split '${split}'`,
+      remedy: 'add the file, or choose another candidates.source',
+    });
+  const listed = new Set(lists.queries);
+  const bare = [...wanted].filter((q) => !listed.has(q) && dataset.qrels(split).has(dataset.queries.ids[q]));
+  if (bare.length && config.candidates.onEmpty === 'stop')
+    throw new InputError({
+      code: 'candidates.none',
+      subject: `${file ?? config.data.path} lists no candidate for the query '${dataset.queries.ids[bare[0]]}'${bare.length > 1 ? ` nor for ${bare.length - 1} others of the split '${split}'` : ''}`,
+      remedy: "add lines for it, or leave such queries out with 'candidates.onEmpty: skip'",
+    });
+  return candidateLists(
+    Array.from(lists.queries, (query, i) => ({
+      query,
+      documents: Array.from(lists.documents.subarray(lists.offsets[i], lists.offsets[i + 1])),
+      scores: Array.from(lists.scores.subarray(lists.offsets[i], lists.offsets[i + 1])),
+    })).filter(({ query }) => wanted.has(query)),
+  );
+}
+
+/** Documents near each query, best first, more than enough to replace relevant ones. */
+async function nearest(
+  config: Config,
+  dataset: Dataset,
+  queries: readonly number[],
+  count: number,
+  embedder: Teacher | undefined,
+  watch: Watch,
+): Promise<number[][]> {
+  const { documents } = dataset;
+  const texts = { length: queries.length, text: (i: number) => dataset.queries.text(queries[i]) };
+  const { source } = config.candidates;
+  if (source === 'random') {
+    const random = Random.of(config.seed, 'candidates');
+    return queries.map(() => Array.from({ length: count * 2 }, () => random.integer(documents.length)));
+  }
+  if (source === 'bm25')
+    return (await bm25Search(dataset, queries, count + 8, watch)).map((found) => Array.from(found.indices));
+  let vectors: { queries: Float32Array; documents: Float32Array; dimensions: number };
+  if (source === 'embedder' && embedder?.embed) {
+    const q = await embedder.embed(texts, 'query', watch);
+    const d = await embedder.embed(documents, 'document', watch);
+    vectors = { queries: q.data, documents: d.data, dimensions: q.dimensions };
+  } else if (source === 'student') {
+    const encoder = await Encoder.load(config.student.model);
+    try {
+      vectors = {
+        queries: await encoder.encode(texts, { ...watch, maxLength: config.student.queryTokens }),
+        documents: await encoder.encode(documents, { ...watch, maxLength: config.student.documentTokens }),
+        dimensions: encoder.dimensions,
+      };
+    } finally {
+      await encoder.dispose();
+    }
+  } else
+    throw new InputError({
+      code: 'config.contradiction',
+      subject: `'candidates.source: ${source}' needs an embedder`,
+      remedy: 'add one, or choose another source',
+    });
+  const hits = await search(vectors.queries, vectors.documents, vectors.dimensions, count + 8, watch);
+  return queries.map((_, i) => Array.from(hits.indices.subarray(i * hits.k, (i + 1) * hits.k)));
+}
+
+/** Every candidate beside its query, in order. */
+export function pairsOf(
+  lists: Pick<CandidateLists, 'queries' | 'offsets' | 'documents'>,
+  { queries, documents }: Pick<Dataset, 'queries' | 'documents'>,
+): Pair[] {
+  const pairs: Pair[] = [];
+  for (let i = 0; i < lists.queries.length; i++) {
+    const q = lists.queries[i];
+    const query = queries.text(q);
+    for (let at = lists.offsets[i]; at < lists.offsets[i + 1]; at++) {
+      const d = lists.documents[at];
+      pairs.push({ queryId: queries.ids[q], documentId: documents.ids[d], query, document: documents.text(d) });
+    }
+  }
+  return pairs;
+}
+
+/** Scores every candidate that has none. */
+export async function scoreCandidates(
+  lists: CandidateLists,
+  dataset: Dataset,
+  teacher: Teacher | undefined,
+  watch: Watch,
+): Promise<CandidateLists> {
+  if (!teacher || lists.scores.every((s) => !Number.isNaN(s))) return lists;
+  return { ...lists, scores: await teacher.score(pairsOf(lists, dataset), watch) };
+}

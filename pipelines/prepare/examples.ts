@@ -1,0 +1,75 @@
+/** @file From scored candidates to what is trained on. */
+import type { Dataset } from '../../data/dataset.ts';
+import type { CandidateLists } from '../../data/lists.ts';
+import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
+import type { Config } from '../config/config.ts';
+import { toSelection } from '../config/methods.ts';
+
+const none: ReadonlySet<number> = new Set();
+
+/** Relevant documents by query, as positions; of the first so many queries where the config keeps no more labels. */
+export function labelsOf(config: Config, dataset: Dataset, split: string): Map<number, ReadonlySet<number>> {
+  const labels = new Map<number, ReadonlySet<number>>();
+  for (const [query, grades] of dataset.qrels(split)) {
+    if (labels.size >= (config.data.labelled ?? Number.POSITIVE_INFINITY)) break;
+    const relevant = [...grades].filter(([, g]) => g > 0).map(([id]) => dataset.documents.indexOf(id) as number);
+    labels.set(dataset.queries.indexOf(query) as number, new Set(relevant));
+  }
+  return labels;
+}
+
+/**
+ * Examples of a split: known positives first, then the negatives that the selection keeps. Queries without any candidate are
+ * left out and counted.
+ * @param weights a factor for each list, as the choice of queries may hand on
+ */
+export function makeExamples(
+  config: Config,
+  dataset: Dataset,
+  split: string,
+  lists: CandidateLists,
+  weights?: Float32Array,
+): { examples: Examples; leftOut: number } {
+  const labels = labelsOf(config, dataset, split);
+  const positives = Uint8Array.from(lists.documents, () => 0);
+  for (const [i, query] of lists.queries.entries()) {
+    const relevant = labels.get(query) ?? none;
+    for (let at = lists.offsets[i]; at < lists.offsets[i + 1]; at++)
+      if (relevant.has(lists.documents[at])) positives[at] = 1;
+  }
+  const { indices, offsets } = toSelection(config.selection).select(
+    { offsets: lists.offsets, scores: lists.scores, positives },
+    { seed: config.seed },
+  );
+  const kept: number[] = [];
+  const chosen: number[][] = [];
+  const labelled: number[] = [];
+  for (let i = 0; i < lists.queries.length; i++) {
+    const own = Array.from(indices.subarray(offsets[i], offsets[i + 1]));
+    if (!own.length) continue;
+    const known = positives[own[0]] === 1;
+    // The teacher's best candidate stands where a label would.
+    if (!known && config.train.pseudoLabels) own.unshift(...own.splice(bestOf(lists.scores, own), 1));
+    kept.push(i);
+    labelled.push(known || config.train.pseudoLabels ? 1 : 0);
+    chosen.push(own);
+  }
+  const ends = new Int32Array(kept.length + 1);
+  for (const [k, list] of chosen.entries()) ends[k + 1] = ends[k] + list.length;
+  const flat = chosen.flat();
+  const examples: Examples = {
+    queries: Int32Array.from(kept, (i) => lists.queries[i]),
+    offsets: ends,
+    documents: Int32Array.from(flat, (at) => lists.documents[at]),
+    scores: Float32Array.from(flat, (at) => lists.scores[at]),
+    labelled: Uint8Array.from(labelled),
+    weights: Float32Array.from(kept, (i) => weights?.[i] ?? 1),
+    relevant: (query) => labels.get(query) ?? none,
+  };
+  return { examples, leftOut: lists.queries.length - kept.length };
+}
+
+/** Where the largest score stands, the first of equals. */
+function bestOf(scores: Float32Array, at: readonly number[]): number {
+  return at.reduce((best, a, k) => (scores[a] > scores[at[best]] ? k : best), 0);
+}

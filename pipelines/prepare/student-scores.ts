@@ -1,0 +1,77 @@
+/** @file What the student of the moment says of candidates. */
+import type { Dataset } from '../../data/dataset.ts';
+import { textsAt } from '../../data/dataset.ts';
+import type { CandidateLists } from '../../data/lists.ts';
+import { Encoder } from '../../models/encoder.ts';
+import { positionsOf } from '../../models/model-folder.ts';
+import type { Student, Weights } from '../../students/student.ts';
+import type { Embeddings } from '../../teachers/teacher.ts';
+import type { Job } from '../run/context.ts';
+import { computeOn } from '../run/provider.ts';
+
+/** The student with these weights, ready to encode. */
+export async function encoderOf(job: Job, student: Student, weights: Weights): Promise<Encoder> {
+  const { queryTokens, documentTokens } = job.config.student;
+  return Encoder.of(await student.serve(weights), {
+    tokenizer: student.tokenizer,
+    pooling: student.pooling,
+    normalize: student.normalize,
+    maxLength: Math.max(queryTokens, documentTokens),
+    positions: positionsOf(student.folder.config),
+    hash: '',
+    name: 'the student',
+    session: await computeOn(job.config),
+  });
+}
+
+/** Lists of candidates, scored or not. */
+export type Lists = Pick<CandidateLists, 'queries' | 'offsets' | 'documents'>;
+
+export interface StudentScores {
+  /** [all candidates] dot products. */
+  scores: Float32Array;
+  /** Of the lists' queries. */
+  queries: Embeddings;
+  /** The vector of a candidate, by its position in the document table. */
+  document(position: number): Float32Array;
+}
+
+/** Encodes queries and each candidate once (or reads the frozen documents) and multiplies. */
+export async function studentScores(
+  job: Job,
+  student: Student,
+  weights: Weights,
+  dataset: Dataset,
+  lists: Lists,
+  frozen?: Embeddings,
+): Promise<StudentScores> {
+  const { queryTokens, documentTokens } = job.config.student;
+  const encoder = await encoderOf(job, student, weights);
+  try {
+    const watch = { ...job.watch, onProgress: undefined };
+    const queries = await encoder.encode(textsAt(dataset, Array.from(lists.queries)), {
+      ...watch,
+      maxLength: queryTokens,
+    });
+    const unique = frozen ? [] : [...new Set(lists.documents)];
+    const texts = { length: unique.length, text: (i: number) => dataset.documents.text(unique[i]) };
+    const documents = frozen?.data ?? (await encoder.encode(texts, { ...watch, maxLength: documentTokens }));
+    const row = new Map(unique.map((d, i) => [d, i]));
+    const D = encoder.dimensions;
+    const scores = new Float32Array(lists.documents.length);
+    const document = (position: number): Float32Array => {
+      const at = (row.get(position) ?? position) * D;
+      return documents.subarray(at, at + D);
+    };
+    for (let i = 0; i < lists.queries.length; i++)
+      for (let at = lists.offsets[i]; at < lists.offsets[i + 1]; at++) {
+        const d = document(lists.documents[at]);
+        let dot = 0;
+        for (let k = 0; k < D; k++) dot += queries[i * D + k] * d[k];
+        scores[at] = dot;
+      }
+    return { scores, queries: { dimensions: D, data: queries }, document };
+  } finally {
+    await encoder.dispose();
+  }
+}

@@ -1,0 +1,219 @@
+/** @file The export: a checkpoint's compact files, measured beside it before they take their place. */
+import { existsSync, statSync } from 'node:fs';
+import { readFile, rename, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { InputError } from '../../common/errors.ts';
+import { writeWhole } from '../../common/files.ts';
+import { takeLock } from '../../common/lock.ts';
+import type { Watch } from '../../common/progress.ts';
+import { finishReplacing, replaceFolder } from '../../common/replace.ts';
+import type { Dataset } from '../../data/dataset.ts';
+import { openDataset } from '../../data/open.ts';
+import type { RowOptions } from '../../data/row-dataset.ts';
+import { TextTokenizer } from '../../data/tokenizer.ts';
+import { refuseOccupied } from '../../models/checkpoint.ts';
+import { readJson, readModelFolder } from '../../models/model-folder.ts';
+import type { DTypeName } from '../../students/export/dtypes.ts';
+import { type ExportedFolder, exportFolder } from '../../students/export/export-folder.ts';
+import { type ExportSettings, parseExport } from '../config/export.ts';
+import { type Figures, Guard } from '../measure/export-quality.ts';
+
+export interface ExportOptions extends ExportSettings {
+  checkpoint: string;
+  output: string;
+  /** As the checkpoint's distill.json says by default. */
+  data?: string;
+  split?: string;
+}
+
+export interface ExportReport {
+  output: string;
+  /** The checkpoint as it is. */
+  source: { bytes: number; figures?: Figures };
+  files: { dtype: DTypeName; file: string; bytes: number; figures?: Figures; change?: number }[];
+  vocabulary?: { before: number; used: number; after: number };
+  tableShare?: number;
+  safetensors: string;
+  /** Why nothing was measured. */
+  unmeasured?: string;
+  warnings: string[];
+}
+
+/** What the run that made a checkpoint was told. */
+interface Made {
+  config?: { data?: RowOptions & { path?: string; splits?: { train?: string; dev?: string | null } } };
+}
+
+/**
+ * @param opened the data, where they are in memory already
+ * @throws InputError where the checkpoint, the data or an option does not fit; with `strict` also where quality falls
+ */
+export async function exportCheckpoint(
+  options: ExportOptions,
+  watch: Watch = {},
+  opened?: Dataset,
+): Promise<ExportReport> {
+  const { checkpoint, output, data: path, split: chosen, ...rest } = options;
+  const settings = parseExport(rest);
+  await refuseOccupied(output);
+  const source = await readModelFolder(checkpoint);
+  const made = (await readJson(join(source.folder, 'distill.json'))) as Made;
+  const known = path ?? made.config?.data?.path;
+  if (!opened && path === undefined && known !== undefined && !existsSync(known) && settings.vocabulary === 'corpus')
+    throw new InputError({
+      code: 'export.no-data',
+      subject: `the data ${known} that ${checkpoint} was trained with is not there`,
+      remedy: 'name the folder with --data',
+    });
+  const dataset =
+    opened ?? (known !== undefined && existsSync(known) ? await openDataset(known, made.config?.data) : undefined);
+  const dtypes = [settings.dtype].flat();
+  const used = settings.vocabulary === 'corpus' ? await usedPieces(dataset, made, source.folder, watch) : undefined;
+
+  const candidate = `${output}.export`;
+  const unlock = await takeLock(`${output}.lock`, `the output folder ${output}`);
+  try {
+    await finishReplacing(output);
+    await rm(candidate, { recursive: true, force: true });
+    const exported = await exportFolder(checkpoint, candidate, { ...settings, dtypes, used }, { ...settings });
+    if (exported.kept && dataset) await sameTokens(dataset, made, source.folder, candidate, exported.kept, watch);
+    const split = chosen ?? made.config?.data?.splits?.dev ?? 'dev';
+    const guard = dataset?.splits.includes(split)
+      ? await Guard.open(dataset, split, checkpoint, source.folder, settings, watch)
+      : undefined;
+    const report = await measure(exported, guard, candidate, settings, watch);
+    const whole: ExportReport = {
+      output,
+      source: { bytes: statSync(source.model).size, figures: guard?.source },
+      ...report,
+      vocabulary: exported.kept && {
+        before: (await TextTokenizer.load(source.folder)).vocabularySize,
+        used: used?.size ?? 0,
+        after: exported.kept.length,
+      },
+      tableShare: exported.tableShare,
+      safetensors: !settings.safetensors ? 'not asked for' : (exported.safetensorsProblem ?? 'model.safetensors'),
+      unmeasured: guard ? undefined : dataset ? `the data has no split '${split}'` : 'no data was named',
+    };
+    if (settings.strict && whole.warnings.length)
+      throw new InputError({
+        code: 'export.quality',
+        subject: whole.warnings.join('; '),
+        expected: `a loss of at most ${percent(settings.tolerance)}`,
+        remedy: 'export with more dimensions or another dtype, or allow more with --tolerance',
+      });
+    if (whole.unmeasured && settings.strict)
+      throw new InputError({
+        code: 'export.unmeasured',
+        subject: `--strict needs figures and ${whole.unmeasured}`,
+        remedy: 'name a data set with a dev split: --data, --split',
+      });
+    const card = await readFile(join(candidate, 'README.md'), 'utf8');
+    await writeWhole(join(candidate, 'README.md'), `${card.trimEnd()}\n\n${fileTable(whole)}`);
+    await replaceFolder(output, async (into) => {
+      await rm(into, { recursive: true });
+      await rename(candidate, into);
+    });
+    return whole;
+  } finally {
+    await rm(candidate, { recursive: true, force: true });
+    await unlock();
+  }
+}
+
+async function measure(
+  exported: ExportedFolder,
+  guard: Guard | undefined,
+  folder: string,
+  settings: ReturnType<typeof parseExport>,
+  watch: Watch,
+): Promise<Pick<ExportReport, 'files' | 'warnings'>> {
+  const files: ExportReport['files'] = [];
+  const warnings: string[] = [];
+  for (const f of exported.files) {
+    const figures = await guard?.measure(join(folder, f.file), watch);
+    const before = guard?.source['ndcg@10'];
+    const change = figures && before ? figures['ndcg@10'] / before - 1 : undefined;
+    files.push({ ...f, figures, change });
+    if (change !== undefined && change < -settings.tolerance)
+      warnings.push(`${f.file} loses ${percent(-change)} of the checkpoint's dev nDCG@10`);
+  }
+  return { files, warnings };
+}
+
+const percent = (share: number): string => `${(100 * share).toFixed(2)} %`;
+
+/** Ids that the corpus and the training queries use. Queries of other splits stay unseen. */
+async function usedPieces(
+  dataset: Dataset | undefined,
+  made: Made,
+  folder: string,
+  watch: Watch,
+): Promise<Set<number>> {
+  if (!dataset)
+    throw new InputError({
+      code: 'export.no-data',
+      subject: '--vocabulary corpus needs the corpus',
+      remedy: 'name the data folder with --data',
+    });
+  const tokenizer = await TextTokenizer.load(folder);
+  const used = new Set<number>();
+  eachText(dataset, made, watch, 'count pieces', (text) => {
+    for (const id of tokenizer.plain(text)) used.add(id);
+  });
+  return used;
+}
+
+/** @throws Error, a defect, where a text of the corpus has other pieces than before */
+async function sameTokens(
+  dataset: Dataset,
+  made: Made,
+  before: string,
+  after: string,
+  kept: Int32Array,
+  watch: Watch,
+): Promise<void> {
+  const [old, cut] = await Promise.all([TextTokenizer.load(before), TextTokenizer.load(after)]);
+  eachText(dataset, made, watch, 'compare tokens', (text) => {
+    const ids = old.plain(text);
+    const other = cut.plain(text);
+    if (other.length !== ids.length || other.some((id, i) => kept[id] !== ids[i]))
+      throw new Error(`the cut vocabulary tokenizes '${text.slice(0, 80)}' differently`);
+  });
+}
+
+function eachText(dataset: Dataset, made: Made, watch: Watch, stage: string, visit: (text: string) => void): void {
+  const train = made.config?.data?.splits?.train ?? 'train';
+  const queries = dataset.splits.includes(train) ? [...dataset.qrels(train).keys()] : [];
+  const total = dataset.documents.length + queries.length;
+  for (let i = 0; i < dataset.documents.length; i++) {
+    if (i % 1000 === 0) {
+      watch.signal?.throwIfAborted();
+      watch.onProgress?.({ stage, done: i, total, unit: 'texts' });
+    }
+    visit(dataset.documents.text(i));
+  }
+  for (const id of queries) {
+    const at = dataset.queries.indexOf(id);
+    if (at !== undefined) visit(dataset.queries.text(at));
+  }
+  watch.onProgress?.({ stage, done: total, total, unit: 'texts' });
+}
+
+/** The files as a table of the model card. */
+function fileTable(report: ExportReport): string {
+  const number = (x: number | undefined, digits: number): string => (x === undefined ? '' : x.toFixed(digits));
+  const row = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
+  const { source } = report;
+  return [
+    '## Files',
+    '',
+    row(['file', 'MB', 'nDCG@10 (dev sample)', 'cosine to the checkpoint']),
+    row(['---', '---', '---', '---']),
+    row(['the checkpoint', number(source.bytes / 1e6, 2), number(source.figures?.['ndcg@10'], 4), '1']),
+    ...report.files.map((f) =>
+      row([f.file, number(f.bytes / 1e6, 2), number(f.figures?.['ndcg@10'], 4), number(f.figures?.cosine, 5)]),
+    ),
+    '',
+  ].join('\n');
+}

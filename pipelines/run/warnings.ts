@@ -1,0 +1,164 @@
+/** @file What is probably wrong though nothing fails: each warning with its figures. */
+import { type Dataset, judgedQueries } from '../../data/dataset.ts';
+import type { CandidateLists } from '../../data/lists.ts';
+import { anisotropy, effectiveRank } from '../../evaluation/diagnostics/geometry.ts';
+import type { Encoder } from '../../models/encoder.ts';
+import type { Config } from '../config/config.ts';
+import { trainingQueries } from './training-queries.ts';
+
+export type Warn = (code: string, text: string) => void;
+
+/** Fewer labelled queries than this say nothing about how labels are spread. */
+const FEWEST_LABELS = 8;
+/** Scores of a query's candidates closer than this, relative to their size, are one score. */
+const SAME_SCORE = 1e-5;
+/** A student that uses fewer directions than this has collapsed. */
+const LEAST_RANK = 2;
+/** Fewer embeddings than this span few directions anyhow. */
+const FEWEST_TEXTS = 8;
+/** A loss that is less than this share of the total. */
+const SMALL_LOSS = 0.01;
+/** Texts whose embeddings are looked at. */
+const SAMPLE = 256;
+
+const percent = (part: number, whole: number): string => `${((100 * part) / whole).toFixed(part < whole ? 1 : 0)} %`;
+
+/** Texts that differ in case or spacing alone are one. */
+const plain = (text: string): string => text.normalize('NFKC').toLowerCase().replace(/\s+/g, ' ').trim();
+
+/** Labels that say nothing, and figures of the test split that would be too good. */
+export function warnOfData(config: Config, dataset: Dataset, warn: Warn): void {
+  const { train, test } = config.data.splits;
+  if (!dataset.splits.includes(train)) return;
+  warnOfLabels(dataset, train, warn);
+  if (train === test || !dataset.splits.includes(test)) return;
+  warnOfSharedQueries(config, dataset, warn);
+  warnOfTwins(dataset, train, test, warn);
+}
+
+function warnOfLabels(dataset: Dataset, split: string, warn: Warn): void {
+  const times = new Map<string, number>();
+  let labelled = 0;
+  for (const grades of dataset.qrels(split).values()) {
+    const relevant = [...grades].filter(([, g]) => g > 0);
+    labelled += Number(relevant.length > 0);
+    for (const [id] of relevant) times.set(id, (times.get(id) ?? 0) + 1);
+  }
+  const [id, most] = [...times].reduce((best, own) => (own[1] > best[1] ? own : best), ['', 0]);
+  if (labelled >= FEWEST_LABELS && 2 * most > labelled)
+    warn(
+      'data.one-document',
+      `${most} of ${labelled} labelled queries of the split '${split}' (${percent(most, labelled)}) have the same relevant document, '${id}'`,
+    );
+}
+
+function warnOfSharedQueries(config: Config, dataset: Dataset, warn: Warn): void {
+  const { test } = config.data.splits;
+  const { queries } = dataset;
+  const learned = new Map(trainingQueries(config, dataset).map((q) => [plain(queries.text(q)), q]));
+  const tested = judgedQueries(dataset, test);
+  const shared = tested.filter((q) => learned.has(plain(queries.text(q))));
+  if (!shared.length) return;
+  const [first] = shared;
+  const twin = learned.get(plain(queries.text(first))) ?? first;
+  warn(
+    'data.shared-queries',
+    `${shared.length} of ${tested.length} queries of the split '${test}' (${percent(shared.length, tested.length)}) are trained on too, by their text: e.g. '${queries.ids[first]}'${twin === first ? '' : ` is '${queries.ids[twin]}'`}; figures of this split are too good`,
+  );
+}
+
+/** The corpus is shared by all splits; what is relevant in the test must not stand in it twice. */
+function warnOfTwins(dataset: Dataset, train: string, test: string, warn: Warn): void {
+  const { documents } = dataset;
+  const relevant = (split: string): Set<string> =>
+    new Set(
+      [...dataset.qrels(split).values()].flatMap((g) => [...g].filter(([, grade]) => grade > 0).map(([id]) => id)),
+    );
+  const tested = relevant(test);
+  const texts = new Map<string, string>();
+  for (const id of tested) texts.set(plain(documents.text(documents.indexOf(id) as number)), id);
+  const learned = relevant(train);
+  const twins = new Map<string, string[]>();
+  for (let i = 0; i < documents.length; i++) {
+    const id = documents.ids[i];
+    const own = texts.get(plain(documents.text(i)));
+    if (own !== undefined && own !== id) twins.set(own, [...(twins.get(own) ?? []), id]);
+  }
+  if (!twins.size) return;
+  const [[id, [twin]]] = twins;
+  const leaked = [...twins.values()].filter((ids) => ids.some((d) => learned.has(d))).length;
+  warn(
+    'data.twin-documents',
+    `${twins.size} of ${tested.size} documents that are relevant in the split '${test}' (${percent(twins.size, tested.size)}) stand in the corpus under another id too, e.g. '${id}' and '${twin}', and count as wrong there; ${leaked} of them are relevant in '${train}' under the other id`,
+  );
+}
+
+/** A teacher whose scores do not tell a query's candidates apart teaches nothing. */
+export function warnOfScores({ offsets, scores }: CandidateLists, warn: Warn): void {
+  let [lists, flat, least, most] = [0, 0, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
+  for (let i = 0; i + 1 < offsets.length; i++) {
+    const own = scores.subarray(offsets[i], offsets[i + 1]).filter(Number.isFinite);
+    if (own.length < 2) continue;
+    const [low, high] = own.reduce(([a, b], s) => [Math.min(a, s), Math.max(b, s)], [own[0], own[0]]);
+    lists++;
+    flat += Number(high - low <= SAME_SCORE * Math.max(1, Math.abs(low), Math.abs(high)));
+    [least, most] = [Math.min(least, low), Math.max(most, high)];
+  }
+  if (lists && 2 * flat > lists)
+    warn(
+      'teacher.constant',
+      `the teacher gives all candidates the same score for ${flat} of ${lists} queries (${percent(flat, lists)}); its scores lie between ${least.toPrecision(4)} and ${most.toPrecision(4)}`,
+    );
+}
+
+/** @param frozen whether the student encodes queries alone */
+export async function warnOfCollapse(
+  encoder: Encoder,
+  { config, dataset, frozen }: { config: Config; dataset: Dataset; frozen: boolean },
+  warn: Warn,
+): Promise<void> {
+  const { queryTokens, documentTokens } = config.student;
+  const [texts, maxLength] = frozen ? [dataset.queries, queryTokens] : [dataset.documents, documentTokens];
+  // Evenly over the table; a text that stands there twice would pass for collapse.
+  const every = Math.max(1, Math.floor(texts.length / SAMPLE));
+  const chosen = [...new Set(Array.from({ length: Math.min(SAMPLE, texts.length) }, (_, i) => texts.text(i * every)))];
+  const data = await encoder.encode(chosen, { maxLength });
+  const found = collapse({ dimensions: encoder.dimensions, data });
+  if (found)
+    warn(
+      'student.collapsed',
+      `the student has collapsed: ${found} over ${chosen.length} ${frozen ? 'queries' : 'documents'}`,
+    );
+}
+
+/** What shows that embeddings have collapsed; undefined where they have not, or are too few to tell. */
+export function collapse(rows: { dimensions: number; data: Float32Array }): string | undefined {
+  if (rows.data.length < FEWEST_TEXTS * rows.dimensions) return undefined;
+  const rank = effectiveRank(rows);
+  return rank >= LEAST_RANK || rows.dimensions <= LEAST_RANK
+    ? undefined
+    : `its embeddings use ${rank.toFixed(2)} of ${rows.dimensions} directions (effective rank), mean cosine ${anisotropy(rows).toFixed(3)}`;
+}
+
+/**
+ * Losses that are next to nothing beside the others, so that they teach nothing: those with a factor T^2 at a small temperature
+ * T, or a mean over all pairs of a step.
+ *
+ * @param log of the first steps, with the value of each loss before its weight
+ */
+export function warnOfSmallLosses(
+  losses: readonly { kind: string; weight: number }[],
+  log: readonly { loss: number; terms: readonly number[] }[],
+  warn: Warn,
+): void {
+  const sound = log.filter((e) => Number.isFinite(e.loss));
+  const total = sound.reduce((sum, e) => sum + Math.abs(e.loss), 0);
+  for (const [i, { kind, weight }] of losses.entries()) {
+    const own = sound.reduce((sum, e) => sum + Math.abs(weight * e.terms[i]), 0);
+    if (losses.length > 1 && own > 0 && own < SMALL_LOSS * total)
+      warn(
+        `train.small-loss-${i}`,
+        `the loss '${kind}' with weight ${weight} is ${((100 * own) / total).toPrecision(1)} % of the total over the first ${log.length} steps and teaches next to nothing; a weight of about ${Number(((weight * total) / (losses.length * own)).toPrecision(1))} would make it a share of the size of the others`,
+      );
+  }
+}

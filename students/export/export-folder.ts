@@ -1,0 +1,145 @@
+/** @file An export as a folder: the files of every dtype, the tokenizer cut and limited, what the loaders of each tool read. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Graph } from '../../engine/graph/ir.ts';
+import { encodeSafetensors } from '../../engine/io/safetensors.ts';
+import { writeCheckpoint } from '../../models/checkpoint.ts';
+import { positionsOf, readJson } from '../../models/model-folder.ts';
+import { loadStudent, type Student } from '../student.ts';
+import { compact } from './compress.ts';
+import { type DTypeName, type ExportDType, fileNames } from './dtypes.ts';
+import { STATIC_FILE, staticFile, staticTable } from './static-file.ts';
+import { factorise, keepRows } from './tables.ts';
+import { huggingFaceWeights } from './torch-names.ts';
+import {
+  cutVocabulary,
+  renumberConfig,
+  type TokenizerJson,
+  tokenizerConfig,
+  vocabTxt,
+  withLimits,
+} from './vocabulary.ts';
+
+export interface ExportFolderOptions {
+  dtypes: readonly DTypeName[];
+  dimensions?: number;
+  /** Ids that texts use, where the vocabulary is cut to them. */
+  used?: ReadonlySet<number>;
+  /** Further pieces kept where it is cut. */
+  reserve?: number;
+  tableRank?: number;
+  tables?: ExportDType;
+  half?: 'compute' | 'storage';
+  /** Whether texts cut off without their last special token get it back inside the graph. */
+  seal?: boolean;
+  safetensors?: boolean;
+}
+
+export interface ExportedFolder {
+  student: Student;
+  files: { dtype: DTypeName; file: string; bytes: number }[];
+  /** New ids to old, where the vocabulary was cut. */
+  kept?: Int32Array;
+  /** Share of the word table's squared length that the factorised one keeps. */
+  tableShare?: number;
+  /** Why model.safetensors was not written. */
+  safetensorsProblem?: string;
+}
+
+/**
+ * Writes a checkpoint's compact form.
+ * @param card README.md
+ * @param provenance what distill.json says besides what the checkpoint's own says
+ * @throws InputError where the checkpoint cannot be read or an option does not fit it
+ */
+export async function exportFolder(
+  checkpoint: string,
+  output: string,
+  options: ExportFolderOptions,
+  provenance: Record<string, unknown> = {},
+): Promise<ExportedFolder> {
+  const student = await loadStudent(checkpoint);
+  const { folder, tokenizer } = student;
+  const whole = (await readJson(join(folder.folder, 'tokenizer.json'))) as unknown as TokenizerJson;
+  const maxLength = Math.min(folder.maxLength ?? 512, tokenizer.modelMaxLength ?? 512, positionsOf(folder.config));
+  const cut = options.used && cutVocabulary(whole, options.used, options.reserve ?? 0, tokenizer.padId);
+  const json = withLimits(cut?.tokenizer ?? whole, maxLength);
+  const { graph } = student;
+  if (cut) keepRows(graph, cut.kept);
+  const newId = (id: number): number => cut?.kept.indexOf(id) ?? id;
+  const around = tokenizer.around;
+  const last = around.after.at(-1);
+  const isStatic = staticTable(graph) !== undefined;
+  const named =
+    options.dimensions !== undefined
+      ? { problem: 'a PyTorch model of the family has no cut dimensions' }
+      : options.tableRank !== undefined
+        ? { problem: 'a PyTorch model of the family has no factorised table' }
+        : huggingFaceWeights(graph, String(folder.config.model_type));
+  const tableShare = options.tableRank === undefined ? undefined : factorise(graph, options.tableRank);
+  const width = outputWidth(graph, Number(folder.config.hidden_size));
+  const files = new Map<string, Uint8Array | string>();
+  const made: ExportedFolder['files'] = [];
+  for (const dtype of options.dtypes) {
+    if (dtype === 'static-int8') {
+      const bytes = staticFile(graph, {
+        tokenizer: json,
+        before: around.before.map(newId),
+        after: around.after.map(newId),
+        maxLength,
+        dimensions: options.dimensions,
+      });
+      files.set(STATIC_FILE, bytes);
+      made.push({ dtype, file: STATIC_FILE, bytes: bytes.length });
+      continue;
+    }
+    const bytes = await compact(graph, {
+      dtype,
+      tables: options.tables,
+      half: options.half,
+      pooling: student.pooling,
+      normalize: student.normalize,
+      width,
+      dimensions: options.dimensions,
+      separator: options.seal !== false && !isStatic && last !== undefined ? newId(last) : undefined,
+    });
+    for (const name of fileNames[dtype]) files.set(`onnx/${name}`, bytes);
+    made.push({ dtype, file: `onnx/${fileNames[dtype][0]}`, bytes: bytes.length });
+  }
+  const text = (value: unknown): string => `${JSON.stringify(value, null, 1)}\n`;
+  const ownConfig = await readJson(join(folder.folder, 'tokenizer_config.json'));
+  files.set('tokenizer.json', JSON.stringify(json));
+  files.set('tokenizer_config.json', text(tokenizerConfig(ownConfig, maxLength, cut?.kept)));
+  const pieces = cut && vocabTxt(json);
+  if (pieces) files.set('vocab.txt', pieces);
+  if (options.safetensors !== false && 'weights' in named)
+    files.set('model.safetensors', encodeSafetensors(named.weights, { format: 'pt' }));
+  await writeCheckpoint(output, {
+    tokenizerFrom: folder.folder,
+    // These are the whole vocabulary in other forms; tokenizer.json says all that loaders need.
+    withoutTokenizerFiles: cut ? ['vocab.json', 'merges.txt', 'sentencepiece.bpe.model', 'added_tokens.json'] : [],
+    files,
+    config: cut ? renumberConfig(folder.config, cut.kept) : folder.config,
+    pooling: student.pooling,
+    normalize: student.normalize,
+    dimensions: options.dimensions ?? width,
+    maxLength,
+    provenance: { ...(await readJson(join(folder.folder, 'distill.json'))), export: provenance },
+    card: await readFile(join(folder.folder, 'README.md'), 'utf8').catch(() => ''),
+  });
+  return {
+    student,
+    files: made,
+    kept: cut?.kept,
+    tableShare,
+    safetensorsProblem: 'problem' in named ? named.problem : undefined,
+  };
+}
+
+/** Width of the token vectors, as the graph says or else config.json. */
+function outputWidth(graph: Graph, hiddenSize: number): number {
+  const hidden = graph.outputs.find((v) => v.name === 'last_hidden_state' || v.name === 'token_embeddings');
+  const width = hidden?.dims?.at(-1);
+  if (typeof width === 'number') return width;
+  return staticTable(graph)?.dims[1] ?? hiddenSize;
+}

@@ -1,0 +1,227 @@
+/** @file Looking after a cache: what is in it, whether it is whole, and what of it goes. */
+import { existsSync } from 'node:fs';
+import { rename, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { InputError } from '../../common/errors.ts';
+import { syncEntry } from '../../common/replace.ts';
+import { alone, DATA, isWhole, partsOfKey, RecordStore, type Source, type StoredRecord } from './record-store.ts';
+import { endsReading, salvage } from './recovery.ts';
+
+/** A teacher's share of a cache. */
+export interface Tally extends Partial<Source> {
+  /** What records call it; `earlier` for those of an earlier layout, which tell no teachers apart. */
+  id: string;
+  scores: number;
+  embeddings: number;
+  /** Of keys and values, without the store's own. */
+  bytes: number;
+}
+
+export interface Damage {
+  /** Hex. */
+  key: string;
+  teacher: string;
+  kind: string;
+}
+
+export interface CacheSurvey {
+  folder: string;
+  /** Of the file. */
+  bytes: number;
+  tallies: Tally[];
+  damaged: Damage[];
+  /** What the store itself says where it cannot be read through; those records are not counted. */
+  unreadable?: string;
+}
+
+const EARLIER = 'earlier';
+/** What LMDB keeps beside key and value, of each record. */
+const NODE_BYTES = 10;
+/** Records copied in one transaction. */
+const BATCH = 10_000;
+
+/** Every record, as far as the store can be read through. @param fail is told why it cannot */
+function* everyRecord(store: RecordStore, fail: (why: string) => void): Generator<StoredRecord> {
+  for (const [table, earlier] of [
+    [store.records, false],
+    [store.earlier, true],
+  ] as const) {
+    if (!table) continue;
+    let shown = 0;
+    try {
+      for (const { key, value } of table.getRange()) {
+        yield { key, value, earlier };
+        shown++;
+      }
+      const { entryCount } = table.getStats() as { entryCount: number };
+      if (shown !== entryCount) fail(`it holds ${entryCount} records and shows ${shown}`);
+    } catch (error) {
+      fail((error as Error).message);
+    }
+  }
+}
+
+/** Counts what a cache holds. @param check whether every value's checksum is computed too */
+export async function survey(folder: string, check = false): Promise<CacheSurvey> {
+  const store = await existing(folder);
+  try {
+    const sources = sourcesOf(store);
+    const tallies = new Map<string, Tally>();
+    const damaged: Damage[] = [];
+    let unreadable: string | undefined;
+    for (const { key, value, earlier } of everyRecord(store, (why) => {
+      unreadable = why;
+    })) {
+      const { source, kind } = earlier ? { source: EARLIER, kind: undefined } : partsOfKey(key);
+      const tally = tallies.get(source) ?? { id: source, ...sources.get(source), scores: 0, embeddings: 0, bytes: 0 };
+      tallies.set(source, tally);
+      const isScore = earlier ? value.length === 8 : kind === 'score';
+      if (isScore) tally.scores++;
+      else tally.embeddings++;
+      tally.bytes += key.length + value.length + NODE_BYTES;
+      if (check && !isWhole(key, value, earlier))
+        damaged.push({
+          key: key.toString('hex'),
+          teacher: tally.name ?? `(${source})`,
+          kind: kind ?? (isScore ? 'score' : 'embedding'),
+        });
+    }
+    const bytes = (await stat(join(folder, DATA))).size;
+    return { folder, bytes, tallies: [...tallies.values()], damaged, unreadable };
+  } finally {
+    await store.close();
+  }
+}
+
+/**
+ * Checks every record, and where asked writes the store anew with the whole ones: the others are asked for again when a run
+ * needs them. A store whose structure is damaged is taken apart page by page.
+ *
+ * @throws InputError where there is no cache, or somebody has it open that is to be repaired
+ */
+export async function verify(folder: string, repair = false): Promise<CacheSurvey> {
+  refuseMissing(folder);
+  const ended = endsReading(folder);
+  const found: CacheSurvey = ended
+    ? { folder, bytes: (await stat(join(folder, DATA))).size, tallies: [], damaged: [], unreadable: ended }
+    : await survey(folder, true);
+  if (repair && found.unreadable)
+    await alone(folder, () => replaceStore(folder, (to) => copyRecords(salvage(folder), to)));
+  else if (repair && found.damaged.length)
+    await alone(folder, () => rebuild(folder, ({ key, value, earlier }) => isWhole(key, value, earlier)));
+  return found;
+}
+
+export interface PruneOptions {
+  /** Milliseconds since 1970: teachers that were last used before go. */
+  before?: number;
+  /** Bytes: teachers go, those unused the longest first, until what stays is no more. */
+  size?: number;
+}
+
+export interface Pruned {
+  removed: Tally[];
+  kept: Tally[];
+  /** Of the file. */
+  bytes: { before: number; after: number };
+}
+
+/** @throws InputError where there is no cache or somebody has it open */
+export async function prune(folder: string, { before, size }: PruneOptions): Promise<Pruned> {
+  const { tallies, bytes } = await survey(folder);
+  const byUse = [...tallies].sort((a, b) => (a.used ?? 0) - (b.used ?? 0));
+  let left = byUse.reduce((sum, t) => sum + t.bytes, 0);
+  const removed: Tally[] = [];
+  for (const tally of byUse) {
+    const old = before !== undefined && (tally.used ?? 0) < before;
+    const large = size !== undefined && left > size;
+    if (!old && !large) continue;
+    removed.push(tally);
+    left -= tally.bytes;
+  }
+  const gone = new Set(removed.map((t) => t.id));
+  if (gone.size)
+    await alone(folder, () =>
+      rebuild(folder, ({ key, earlier }) => !gone.has(earlier ? EARLIER : partsOfKey(key).source)),
+    );
+  const after = (await stat(join(folder, DATA))).size;
+  return { removed, kept: tallies.filter((t) => !gone.has(t.id)), bytes: { before: bytes, after } };
+}
+
+function refuseMissing(folder: string): void {
+  if (!existsSync(join(folder, DATA)))
+    throw new InputError({
+      code: 'cache.missing',
+      subject: `there is no cache in ${folder}`,
+      remedy: "name the folder that stands under 'cache' in the config with --folder",
+    });
+}
+
+async function existing(folder: string): Promise<RecordStore> {
+  refuseMissing(folder);
+  return RecordStore.open(folder);
+}
+
+/** Teachers by what records call them; an entry that cannot be read is left out. */
+function sourcesOf(store: RecordStore): Map<string, Source> {
+  const found = new Map<string, Source>();
+  try {
+    for (const { key, value } of store.sources.getRange()) if (value?.name) found.set(key, value);
+  } catch {}
+  return found;
+}
+
+/** Writes the store anew with some of its records. */
+async function rebuild(folder: string, keep: (record: StoredRecord) => boolean): Promise<void> {
+  await replaceStore(folder, async (to) => {
+    const from = await RecordStore.open(folder);
+    try {
+      const seen = await copyRecords(
+        everyRecord(from, () => {}),
+        to,
+        keep,
+      );
+      for (const [id, source] of sourcesOf(from)) if (seen.has(id)) to.copySource(id, source);
+    } finally {
+      await from.close();
+    }
+  });
+}
+
+/** @returns what the copied records call their teachers */
+async function copyRecords(
+  records: Iterable<StoredRecord>,
+  to: RecordStore,
+  keep: (record: StoredRecord) => boolean = () => true,
+): Promise<Set<string>> {
+  const seen = new Set<string>();
+  let batch: StoredRecord[] = [];
+  for (const record of records) {
+    if (!keep(record)) continue;
+    if (!record.earlier) seen.add(partsOfKey(record.key).source);
+    batch.push(record);
+    if (batch.length < BATCH) continue;
+    await to.copyIn(batch);
+    batch = [];
+  }
+  await to.copyIn(batch);
+  return seen;
+}
+
+/** Puts another store in the place of one: a kill leaves the old file or the new one. */
+async function replaceStore(folder: string, fill: (to: RecordStore) => Promise<unknown>): Promise<void> {
+  const beside = join(folder, 'rebuilt');
+  await rm(beside, { recursive: true, force: true });
+  const to = await RecordStore.open(beside);
+  try {
+    await fill(to);
+  } finally {
+    await to.close();
+  }
+  await syncEntry(join(beside, DATA));
+  // Nobody has the store open, so that its table of readers can be made again.
+  await rm(join(folder, 'lock.mdb'), { force: true });
+  await rename(join(beside, DATA), join(folder, DATA));
+  await syncEntry(folder);
+  await rm(beside, { recursive: true, force: true });
+}

@@ -1,0 +1,223 @@
+/** @file What teachers have said, kept by content: a second run asks nothing, a stopped one loses nothing. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { FaultError } from '../../common/errors.ts';
+import type { Progress, Watch } from '../../common/progress.ts';
+import type { Texts } from '../../data/dataset.ts';
+import { allFinite, firstNotFinite } from '../../math/finite.ts';
+import type { Embeddings, Pair, Teacher } from '../teacher.ts';
+import { type RecordKey, RecordStore, recordKey, sourceId } from './record-store.ts';
+
+/** Pairs or texts handed to the teacher before their results are written: what a kill can cost. */
+const CHUNK = 1024;
+
+/** What happens where a teacher's answer is no finite number: a fault that names the text, or it stays out and is counted. */
+export type OnNonFinite = 'stop' | 'skip';
+
+/** Scores and embeddings of teachers, behind which a teacher is asked only what it has not said before. */
+export class ScoreCache {
+  /** Scores and embeddings that were asked for because they were not kept. */
+  asked = 0;
+  private readonly store: RecordStore;
+
+  private constructor(store: RecordStore) {
+    this.store = store;
+  }
+
+  /** @throws InputError where the folder cannot hold a store or the store is from a newer version */
+  static async open(path: string): Promise<ScoreCache> {
+    return new ScoreCache(await RecordStore.open(path));
+  }
+
+  /** The cache of a folder that has one. */
+  static async openIfThere(path: string): Promise<ScoreCache | undefined> {
+    return existsSync(join(path, 'data.mdb')) ? ScoreCache.open(path) : undefined;
+  }
+
+  /** How many of the pairs a teacher would be asked about. @param teacher its key */
+  missingScores(teacher: string, pairs: readonly Pick<Pair, 'query' | 'document'>[]): number {
+    const id = sourceId(teacher);
+    return this.missing(pairs.length, (i) => recordKey(teacher, id, 'score', pairs[i].query, pairs[i].document));
+  }
+
+  /** How many of the texts a teacher would be asked to embed. @param teacher its key */
+  missingEmbeddings(teacher: string, kind: 'query' | 'document', texts: Texts): number {
+    const id = sourceId(teacher);
+    return this.missing(texts.length, (i) => recordKey(teacher, id, kind, texts.text(i)));
+  }
+
+  private missing(n: number, key: (i: number) => RecordKey): number {
+    let missing = 0;
+    for (let i = 0; i < n; i++) if (!this.store.get(key(i))) missing++;
+    return missing;
+  }
+
+  /**
+   * The teacher, asked only what it has not said before. Only finite numbers are kept.
+   * @param onNonFinite with `skip`, what is not finite comes through as it is, with a note that counts it
+   * @throws FaultError from its functions, where an answer is not finite and that is to stop
+   */
+  wrap(teacher: Teacher, onNonFinite: OnNonFinite = 'stop'): Teacher {
+    const id = sourceId(teacher.key);
+    this.store.use(id, { key: teacher.key, name: teacher.name, kind: teacher.kind, tokenizer: teacher.tokenizer });
+    const { embed, embedTokens } = teacher;
+    return {
+      ...teacher,
+      score: async (pairs, watch) => {
+        const key = (p: Pair): RecordKey => recordKey(teacher.key, id, 'score', p.query, p.document);
+        const found = await this.through(
+          {
+            n: pairs.length,
+            key: (i) => key(pairs[i]),
+            label: (i) => `the query '${pairs[i].queryId}' with the document '${pairs[i].documentId}'`,
+            width: 1,
+            stage: 'score',
+            unit: 'pairs',
+            teacher: teacher.name,
+            onNonFinite,
+            async ask(missing, inner) {
+              const scores = await teacher.score(
+                missing.map((i) => pairs[i]),
+                inner,
+              );
+              return missing.map((_, k) => scores.subarray(k, k + 1));
+            },
+          },
+          watch,
+        );
+        return found.data;
+      },
+      ...(embed && {
+        embed: async (texts, kind, watch) => {
+          const text = Array.isArray(texts)
+            ? (i: number) => (texts as string[])[i]
+            : (i: number) => (texts as Texts).text(i);
+          const ids = Array.isArray(texts) ? undefined : (texts as Texts).ids;
+          return this.through(
+            {
+              n: texts.length,
+              key: (i) => recordKey(teacher.key, id, kind, text(i)),
+              label: (i) => `the ${kind} ${ids ? `'${ids[i]}'` : JSON.stringify(text(i).slice(0, 60))}`,
+              width: 0,
+              stage: `embed ${kind === 'query' ? 'queries' : 'documents'}`,
+              unit: 'texts',
+              teacher: teacher.name,
+              onNonFinite,
+              async ask(missing, inner) {
+                const { dimensions, data } = await embed(missing.map(text), kind, inner);
+                return missing.map((_, k) => data.subarray(k * dimensions, (k + 1) * dimensions));
+              },
+            },
+            watch,
+          );
+        },
+      }),
+      ...(embedTokens && {
+        embedTokens: (sequences, watch) =>
+          this.through(
+            {
+              n: sequences.length,
+              key: (i) => recordKey(teacher.key, id, 'tokens', sequences[i].join(' ')),
+              label: (i) => `the tokens ${sequences[i].join(' ')}`,
+              width: 0,
+              stage: 'embed tokens',
+              unit: 'texts',
+              teacher: teacher.name,
+              onNonFinite,
+              async ask(missing, inner) {
+                const { dimensions, data } = await embedTokens(
+                  missing.map((i) => sequences[i]),
+                  inner,
+                );
+                return missing.map((_, k) => data.subarray(k * dimensions, (k + 1) * dimensions));
+              },
+            },
+            watch,
+          ),
+      }),
+    };
+  }
+
+  async close(): Promise<void> {
+    await this.store.close();
+  }
+
+  /** Looks everything up, asks for what is missing in chunks, writes each chunk down before the next. */
+  private async through(question: Question, watch: Watch = {}): Promise<Embeddings> {
+    const { n, key, width, stage, unit, ask } = question;
+    let dimensions = width;
+    let data = new Float32Array(n * width);
+    const missing: number[] = [];
+    const place = (i: number, numbers: Float32Array): void => {
+      if (!dimensions) {
+        dimensions = numbers.length;
+        data = new Float32Array(n * dimensions);
+      }
+      data.set(numbers, i * dimensions);
+    };
+    const damagedBefore = this.store.damaged;
+    for (let i = 0; i < n; i++) {
+      const numbers = this.store.get(key(i));
+      // What an earlier version kept may not be finite.
+      if (numbers && (!dimensions || numbers.length === dimensions) && allFinite(numbers)) place(i, numbers);
+      else missing.push(i);
+    }
+    let broken = 0;
+    const known = n - missing.length;
+    const damaged = this.store.damaged - damagedBefore;
+    if (damaged) {
+      const note = `${damaged} damaged ${damaged === 1 ? 'value' : 'values'} in the cache: made again`;
+      watch.onProgress?.({ stage, done: known, total: n, unit, note });
+    }
+    if (known && missing.length)
+      watch.onProgress?.({ stage, done: known, total: n, unit, note: `${known} of ${n} ${unit} were in the cache` });
+    for (let at = 0; at < missing.length; at += CHUNK) {
+      watch.signal?.throwIfAborted();
+      const chunk = missing.slice(at, at + CHUNK);
+      const onProgress =
+        watch.onProgress &&
+        ((p: Progress) =>
+          watch.onProgress?.(p.note === undefined ? { stage, done: known + at + p.done, total: n, unit } : p));
+      const answers = await ask(chunk, { ...watch, onProgress });
+      this.asked += chunk.length;
+      for (const [k, i] of chunk.entries()) place(i, answers[k]);
+      const whole = chunk.flatMap((i, k) => (allFinite(answers[k]) ? [{ key: key(i), numbers: answers[k] }] : []));
+      await this.store.put(whole);
+      if (whole.length < chunk.length) {
+        const at = answers.findIndex((a) => !allFinite(a));
+        if (question.onNonFinite === 'stop') throw notFinite(question, chunk[at], answers[at]);
+        broken += chunk.length - whole.length;
+      }
+      watch.onProgress?.({ stage, done: known + at + chunk.length, total: n, unit });
+    }
+    if (broken) {
+      const note = `warning: what ${question.teacher} says of ${broken} of ${n} ${unit} is not finite`;
+      watch.onProgress?.({ stage, done: n, total: n, unit, note });
+    }
+    return { dimensions, data };
+  }
+}
+
+/** What is asked of a teacher, item by item. */
+interface Question {
+  n: number;
+  key(i: number): RecordKey;
+  /** How messages name an item. */
+  label(i: number): string;
+  /** Numbers an item; 0 where the first answer says it. */
+  width: number;
+  stage: string;
+  unit: string;
+  teacher: string;
+  onNonFinite: OnNonFinite;
+  ask(missing: number[], watch: Watch): Promise<Float32Array[]>;
+}
+
+function notFinite({ teacher, label, unit, stage }: Question, i: number, answer: Float32Array): FaultError {
+  const at = firstNotFinite(answer);
+  return new FaultError({
+    code: 'teacher.not-finite',
+    subject: `what ${teacher} says of ${label(i)} is ${answer[at]}${answer.length > 1 ? ` in dimension ${at}` : ''} (${stage})`,
+    remedy: `mend the model or remove the text, or set train.onNonFinite to skip, which leaves such ${unit} out and counts them; what it has said of others is kept`,
+  });
+}

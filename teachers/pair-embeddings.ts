@@ -1,0 +1,193 @@
+/** @file Dual pooling: what a cross-encoder made of the query and of the document while it read both. */
+import { InputError } from '../common/errors.ts';
+import type { Watch } from '../common/progress.ts';
+import { type BlockSize, padBatch, shapedBatches } from '../data/batches.ts';
+import { type PairLimits, TextTokenizer, type Tokens } from '../data/tokenizer.ts';
+import { Expr } from '../engine/expressions/expr.ts';
+import { pool } from '../engine/expressions/pooling.ts';
+import type { Graph } from '../engine/graph/ir.ts';
+import type { Tensor } from '../engine/graph/tensor.ts';
+import { loadGraph } from '../engine/io/onnx-file.ts';
+import { forwardBytes, tokensWithin } from '../engine/runtime/forward-memory.ts';
+import { batchTokens, Session, type SessionOptions } from '../engine/runtime/session.ts';
+import { pearson } from '../math/rank-correlation.ts';
+import { checkVocabulary, tokenInputs } from '../models/encoder.ts';
+import { readModelFolder } from '../models/model-folder.ts';
+import { hiddenStates } from './dual-pooling-head.ts';
+import type { Pair } from './teacher.ts';
+
+export interface PairEmbeddings {
+  dimensions: number;
+  /** [n, dimensions] mean over the query's tokens, and over the document's, as they stand in the pair. */
+  queries: Float32Array;
+  documents: Float32Array;
+  /** [n] the logit of a model with one, the difference of two. */
+  logits: Float32Array;
+  /**
+   * Pearson correlation over the pairs of the logit with the dot product of the two vectors, and with their cosine. Dual pooling
+   * is meant for cross-encoders trained to score by that product; of one trained otherwise the vectors are no account of its
+   * scores, and this says how far.
+   */
+  correlation: { dot: number; cosine: number };
+}
+
+export interface DualPooling {
+  read(pairs: readonly Pick<Pair, 'query' | 'document'>[], watch?: Watch): Promise<PairEmbeddings>;
+  dispose(): Promise<void>;
+}
+
+export interface DualPoolingOptions extends PairLimits {
+  /** Padded tokens a batch. */
+  batchTokens?: number;
+  session?: SessionOptions;
+}
+
+/**
+ * Opens a cross-encoder's folder, its graph cut before the classifier: hidden states H [L, D] of the last layer are pooled over
+ * the query's tokens and over the document's, special tokens left out.
+ *
+ *     e_q(q, d) = mean of H over the query's tokens,  e_d(q, d) = mean of H over the document's
+ *
+ * The targets of the loss `pair-matching`. A text without tokens gives the zero vector.
+ *
+ * @throws InputError where the model has no logits or no layers are found
+ * @source Kim, Rawat, Zaheer et al. 2023 (arXiv 2301.12005); `appendDualHead` is the head that the paper fine-tunes
+ */
+export async function dualPooling(folder: string, options: DualPoolingOptions = {}): Promise<DualPooling> {
+  const files = await readModelFolder(folder);
+  const tokenizer = await TextTokenizer.load(files.folder);
+  const graph = await loadGraph(files.model);
+  checkVocabulary(graph, tokenizer, folder);
+  exposeSegments(graph, files.model);
+  const bytesAToken = forwardBytes(graph);
+  const session = await Session.load(graph, options.session, files.model);
+  const limits: PairLimits = {
+    maxLength: options.maxLength ?? Math.min(files.maxLength ?? 512, tokenizer.modelMaxLength ?? 512),
+    maxQuery: options.maxQuery,
+    maxDocument: options.maxDocument,
+  };
+  const special = new Set(tokenizer.encodePair('', '', limits).ids);
+
+  return {
+    async read(pairs, watch = {}) {
+      const tokens = pairs.map((p) => tokenizer.encodePair(p.query, p.document, limits));
+      const found = {
+        queries: new Float32Array(0),
+        documents: new Float32Array(0),
+        logits: new Float32Array(pairs.length),
+      };
+      let [dimensions, done] = [0, 0];
+      const lengths = tokens.map((t) => t.ids.length);
+      const longest = lengths.reduce((a, b) => Math.max(a, b), 1);
+      const wanted = options.batchTokens ?? batchTokens(options.session);
+      const most = tokensWithin(wanted, watch.memory, bytesAToken(longest));
+      for (const { at, ...shape } of shapedBatches(lengths, most, session.onDevice, limits.maxLength)) {
+        watch.signal?.throwIfAborted();
+        const rows = at.map((i) => tokens[i]);
+        const own = rows.map((t, r) => segmentsOf(t.ids, special, pairs[at[r]].query.trim() !== ''));
+        const out = await session.run(feedsOf(rows, own, shape, tokenizer.padId, session.inputs));
+        dimensions = out.pair_queries.dims[1];
+        if (!found.queries.length) {
+          found.queries = new Float32Array(pairs.length * dimensions);
+          found.documents = new Float32Array(pairs.length * dimensions);
+        }
+        const columns = out.logits.data.length / shape.rows;
+        for (const [r, i] of at.entries()) {
+          const row = (name: string): Float32Array =>
+            (out[name].data as Float32Array).subarray(r * dimensions, (r + 1) * dimensions);
+          found.queries.set(row('pair_queries'), i * dimensions);
+          found.documents.set(row('pair_documents'), i * dimensions);
+          const logits = out.logits.data as Float32Array;
+          found.logits[i] = columns === 1 ? logits[r] : logits[2 * r + 1] - logits[2 * r];
+        }
+        done += at.length;
+        watch.onProgress?.({ stage: 'read pairs', done, total: pairs.length, unit: 'pairs' });
+      }
+      return { dimensions, ...found, correlation: correlationOf(found, dimensions) };
+    },
+    dispose: () => session.release(),
+  };
+}
+
+/**
+ * Adds to a cross-encoder the inputs `query_segment` and `document_segment` [B, L] (int64, 1 at a segment's tokens) and the
+ * outputs `pair_queries` and `pair_documents` [B, D], beside its logits.
+ */
+export function exposeSegments(graph: Graph, file = 'the cross-encoder'): void {
+  const logits = graph.outputs.find((v) => v.name === 'logits');
+  if (!logits)
+    throw new InputError({
+      code: 'teacher.no-logits',
+      subject: `${file} has the outputs ${graph.outputs.map((v) => v.name).join(', ')}`,
+      expected: 'logits',
+      remedy: 'give a cross-encoder (a sequence classification model)',
+    });
+  const hidden = new Expr(graph, hiddenStates(graph, file));
+  graph.outputs.splice(0, graph.outputs.length, logits);
+  for (const [segment, output] of [
+    ['query_segment', 'pair_queries'],
+    ['document_segment', 'pair_documents'],
+  ]) {
+    const mask = new Expr(graph, graph.input(segment, 'int64', ['batch_size', 'sequence_length']));
+    graph.output(pool(hidden, mask, 'mean').value, output);
+  }
+}
+
+/** Where the tokens of the two texts stand: between runs of special tokens, the query's first. */
+export function segmentsOf(
+  ids: ArrayLike<number>,
+  special: ReadonlySet<number>,
+  hasQuery = true,
+): { query: [number, number]; document: [number, number] } {
+  const next = (from: number, inside: boolean): number => {
+    let at = from;
+    while (at < ids.length && special.has(ids[at]) !== inside) at++;
+    return at;
+  };
+  const start = next(0, false);
+  if (!hasQuery) return { query: [start, start], document: [start, next(start, true)] };
+  const end = next(start, true);
+  const document = next(end, false);
+  return { query: [start, end], document: [document, next(document, true)] };
+}
+
+function feedsOf(
+  rows: readonly Tokens[],
+  segments: readonly ReturnType<typeof segmentsOf>[],
+  shape: BlockSize,
+  padId: number,
+  inputs: readonly string[],
+): Record<string, Tensor> {
+  const b = padBatch(rows, padId, shape);
+  const dims = [b.rows, b.length];
+  const mask = (which: 'query' | 'document'): Tensor => {
+    const data = new BigInt64Array(b.rows * b.length);
+    for (const [r, s] of segments.entries()) data.fill(1n, r * b.length + s[which][0], r * b.length + s[which][1]);
+    for (let r = segments.length; r < b.rows; r++) data[r * b.length] = 1n;
+    return { dtype: 'int64', dims, data };
+  };
+  const all: Record<string, Tensor> = {
+    ...tokenInputs(b),
+    query_segment: mask('query'),
+    document_segment: mask('document'),
+  };
+  return Object.fromEntries(inputs.map((n) => [n, all[n]]));
+}
+
+function correlationOf(
+  { queries, documents, logits }: Pick<PairEmbeddings, 'queries' | 'documents' | 'logits'>,
+  D: number,
+): PairEmbeddings['correlation'] {
+  const [dots, cosines] = [new Float64Array(logits.length), new Float64Array(logits.length)];
+  for (let i = 0; i < logits.length; i++) {
+    let [qd, qq, dd] = [0, 0, 0];
+    for (let k = i * D; k < (i + 1) * D; k++) {
+      qd += queries[k] * documents[k];
+      qq += queries[k] ** 2;
+      dd += documents[k] ** 2;
+    }
+    dots[i] = qd;
+    cosines[i] = qd / Math.sqrt(qq * dd || 1);
+  }
+  return { dot: pearson(dots, logits), cosine: pearson(cosines, logits) };
+}

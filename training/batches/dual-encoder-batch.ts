@@ -1,0 +1,240 @@
+/** @file What is trained on: queries with their candidates, and the batches that steps draw from them. */
+
+import { padBatch } from '../../data/batches.ts';
+import type { Tokens } from '../../data/tokenizer.ts';
+import type { Tensor } from '../../engine/graph/tensor.ts';
+import { Random } from '../../math/random.ts';
+import type { StepBatch } from './batches.ts';
+
+/** One query to learn from. */
+export interface Examples {
+  /** [n] positions in the query table. */
+  queries: Int32Array;
+  /** Candidates of example i: documents[offsets[i] .. offsets[i + 1]], the labelled positive first where there is one. */
+  offsets: Int32Array;
+  documents: Int32Array;
+  /** The teacher's raw scores of the candidates; NaN where it was not asked. */
+  scores: Float32Array;
+  /** [n] 1 where the first candidate is a labelled positive. */
+  labelled: Uint8Array;
+  /** [n] a factor for each query's loss. */
+  weights: Float32Array;
+  /** [n] how likely the teacher's word on a query is right, where it is estimated. */
+  reliability?: Float32Array;
+  /** Documents known to be relevant to a query: they never stand against it. */
+  relevant(query: number): ReadonlySet<number>;
+}
+
+/** Embeddings by position in their table, as a loss matches them. */
+export interface EmbeddingTable {
+  dimensions: number;
+  data: Float32Array;
+}
+
+export interface BatchSource {
+  examples: Examples;
+  /** Tokens by position in the tables. */
+  queryTokens(i: number): Tokens;
+  documentTokens(i: number): Tokens;
+  padId: number;
+  teacherQueries?: EmbeddingTable;
+  teacherDocuments?: EmbeddingTable;
+  /** Whether documents are given as embeddings and not encoded. */
+  frozenDocuments?: boolean;
+  /** The order in which an epoch takes the examples; a new random one each by default. */
+  order?(epoch: number): Int32Array;
+  /** Texts that only have a teacher's embedding. */
+  extra?: { tokens(i: number): Tokens; embeddings: EmbeddingTable; count: number };
+}
+
+export interface BatchOptions {
+  /** Queries a step. */
+  queries: number;
+  /** Candidates a query: the first and others drawn anew each step. */
+  candidates: number;
+  documentGroups: number;
+  extraTexts?: number;
+  /** Draws of Gumbel noise a query, for losses that sample the teacher's orders. */
+  draws?: number;
+  seed: number;
+}
+
+/** Which examples a step takes: each epoch is a new order of all of them. */
+export function stepExamples(
+  n: number,
+  perStep: number,
+  step: number,
+  seed: number,
+  ordered?: (epoch: number) => Int32Array,
+): number[] {
+  const stepsAnEpoch = Math.max(1, Math.floor(n / perStep));
+  const epoch = Math.floor(step / stepsAnEpoch);
+  const order = epochOrder(n, epoch, seed, ordered);
+  const from = (step % stepsAnEpoch) * perStep;
+  return Array.from(order.subarray(from, Math.min(n, from + perStep)));
+}
+
+let lastOrder: { key: string; by?: (epoch: number) => Int32Array; order: Int32Array } | undefined;
+
+function epochOrder(n: number, epoch: number, seed: number, ordered?: (epoch: number) => Int32Array): Int32Array {
+  const key = `${n} ${epoch} ${seed}`;
+  if (lastOrder?.key !== key || lastOrder.by !== ordered)
+    lastOrder = {
+      key,
+      by: ordered,
+      order: ordered?.(epoch) ?? Random.of(seed, `epoch ${epoch}`).shuffle(Int32Array.from({ length: n }, (_, i) => i)),
+    };
+  return lastOrder.order;
+}
+
+/**
+ * The batch of a step; the same step of the same seed is the same batch, whatever was drawn before. `drawn` are each query's
+ * candidates as positions in `examples.documents`.
+ */
+export function makeBatch(
+  source: BatchSource,
+  step: number,
+  options: BatchOptions,
+): StepBatch & { exampleIds: number[]; drawn: number[][] } {
+  const { examples } = source;
+  const chosen = stepExamples(examples.queries.length, options.queries, step, options.seed, source.order);
+  const random = Random.of(options.seed, `candidates ${step}`);
+  const drawn = chosen.map((e) => drawCandidates(examples, e, options.candidates, random));
+  const N = Math.max(...drawn.map((d) => d.length));
+  const B = chosen.length;
+
+  // Every document once, grouped by length.
+  const unique = [...new Set(drawn.flat().map((at) => examples.documents[at]))];
+  if (!source.frozenDocuments)
+    unique.sort((a, b) => source.documentTokens(a).ids.length - source.documentTokens(b).ids.length || a - b);
+  const place = new Map(unique.map((d, i) => [d, i]));
+  const M = unique.length;
+
+  const float = (...dims: number[]): Tensor<'float32'> => ({
+    dtype: 'float32',
+    dims,
+    data: new Float32Array(dims.reduce((a, b) => a * b, 1)),
+  });
+  const candidates: Tensor<'int64'> = { dtype: 'int64', dims: [B, N], data: new BigInt64Array(B * N) };
+  const [teacher, mask, positives, inBatch, owner] = [float(B, N), float(B, N), float(B, M), float(B, M), float(B, M)];
+  const weights = float(B);
+  const owned = new Set<number>();
+  inBatch.data.fill(1);
+  for (const [b, e] of chosen.entries()) {
+    weights.data[b] = examples.weights[e];
+    const relevant = examples.relevant(examples.queries[e]);
+    for (const d of relevant) {
+      const m = place.get(d);
+      if (m !== undefined) inBatch.data[b * M + m] = 0;
+    }
+    for (const [j, at] of drawn[b].entries()) {
+      const m = place.get(examples.documents[at]) as number;
+      candidates.data[b * N + j] = BigInt(m);
+      teacher.data[b * N + j] = examples.scores[at];
+      mask.data[b * N + j] = 1;
+      if (!owned.has(m)) {
+        owned.add(m);
+        owner.data[b * M + m] = 1;
+      }
+      if (j === 0 && examples.labelled[e]) {
+        positives.data[b * M + m] = 1;
+        inBatch.data[b * M + m] = 1;
+      }
+    }
+  }
+  const gather = (table: EmbeddingTable, rows: readonly number[]): Tensor => {
+    const out = float(rows.length, table.dimensions);
+    for (const [i, r] of rows.entries())
+      out.data.set(table.data.subarray(r * table.dimensions, (r + 1) * table.dimensions), i * table.dimensions);
+    return out;
+  };
+  const queryRows = chosen.map((e) => examples.queries[e]);
+  const groups = source.frozenDocuments ? [] : split(unique, options.documentGroups);
+  return {
+    exampleIds: chosen,
+    drawn,
+    padId: source.padId,
+    queries: padBatch(
+      queryRows.map((q) => source.queryTokens(q)),
+      source.padId,
+    ),
+    documents: groups.map((g) =>
+      padBatch(
+        g.map((d) => source.documentTokens(d)),
+        source.padId,
+      ),
+    ),
+    ...(source.frozenDocuments && source.teacherDocuments
+      ? { documentEmbeddings: gather(source.teacherDocuments, unique) }
+      : {}),
+    candidates,
+    arrays: {
+      teacher,
+      mask,
+      positives,
+      inBatch,
+      owner,
+      ...(examples.reliability && { reliability: broadcast(examples.reliability, chosen, float(B, N)) }),
+      ...(options.draws && { gumbel: gumbel(float(B, options.draws, N), options.seed, step) }),
+      ...(source.teacherQueries && { teacherQueries: gather(source.teacherQueries, queryRows) }),
+      ...(source.teacherDocuments && { teacherDocuments: gather(source.teacherDocuments, unique) }),
+    },
+    weights,
+    ...(source.extra && options.extraTexts
+      ? { extra: drawExtra(source, source.extra, options.extraTexts, step, options.seed, gather) }
+      : {}),
+  };
+}
+
+/** The same number for each of a query's candidates. */
+function broadcast(values: Float32Array, examples: readonly number[], into: Tensor<'float32'>): Tensor {
+  const N = into.dims[1];
+  for (const [b, e] of examples.entries()) into.data.fill(values[e], b * N, (b + 1) * N);
+  return into;
+}
+
+/** -log(-log U), new in each step. */
+function gumbel(into: Tensor<'float32'>, seed: number, step: number): Tensor {
+  const random = Random.of(seed, `gumbel ${step}`);
+  for (let i = 0; i < into.data.length; i++) into.data[i] = -Math.log(-Math.log(random.uniform() || Number.MIN_VALUE));
+  return into;
+}
+
+function drawExtra(
+  source: BatchSource,
+  extra: NonNullable<BatchSource['extra']>,
+  count: number,
+  step: number,
+  seed: number,
+  gather: (table: EmbeddingTable, rows: readonly number[]) => Tensor,
+): NonNullable<StepBatch['extra']> {
+  const rows = stepExamples(extra.count, Math.min(count, extra.count), step, seed + 1);
+  return {
+    texts: padBatch(
+      rows.map((i) => extra.tokens(i)),
+      source.padId,
+    ),
+    embeddings: gather(extra.embeddings, rows),
+  };
+}
+
+/** The first candidate and others drawn without replacement. */
+function drawCandidates(examples: Examples, e: number, count: number, random: Random): number[] {
+  const [from, to] = [examples.offsets[e], examples.offsets[e + 1]];
+  const all = Array.from({ length: to - from }, (_, i) => from + i);
+  if (all.length <= count) return all;
+  const [first, ...rest] = all;
+  for (let i = 0; i < count - 1; i++) {
+    const j = i + random.integer(rest.length - i);
+    [rest[i], rest[j]] = [rest[j], rest[i]];
+  }
+  return [first, ...rest.slice(0, count - 1)];
+}
+
+/** Consecutive parts of about equal size, each with at least one element (the last one again where there are too few). */
+function split<T>(items: readonly T[], parts: number): T[][] {
+  return Array.from({ length: parts }, (_, i) => {
+    const part = items.slice(Math.floor((i * items.length) / parts), Math.floor(((i + 1) * items.length) / parts));
+    return part;
+  }).filter((p) => p.length);
+}

@@ -1,0 +1,123 @@
+/** @file What the training loop trains with: gradients and the optimizer, on the host or on a device. */
+
+import type { Tensor } from '../engine/graph/tensor.ts';
+import { allFinite } from '../math/finite.ts';
+import type { StepBatch } from './batches/batches.ts';
+import { AdamW, type AdamWOptions, type Moments } from './optimizers/adamw.ts';
+import { GradientSum } from './optimizers/gradient-accumulation.ts';
+import type { Parameter, StepResult } from './step/dual-encoder-step.ts';
+
+export interface LearnerStep extends StepResult {
+  /** Global norm before clipping; where it is not finite, no weight has changed. */
+  gradientNorm: number;
+}
+
+/** Weights and both moments by name: `weight:NAME`, `first:NAME`, `second:NAME`. */
+export type LearnerState = ReadonlyMap<string, Tensor>;
+
+export interface Learner<B = StepBatch> {
+  readonly parameters: readonly Pick<Parameter, 'name' | 'dims'>[];
+  /** Updates made so far. */
+  updates: number;
+  /**
+   * One update by the mean gradient of some batches.
+   * @param first number of the first batch: decides dropout's masks
+   */
+  step(batches: readonly B[], first: number, learningRate: number): Promise<LearnerStep>;
+  weights(): Promise<Map<string, Tensor>>;
+  /** Puts weights in place of those that have their names. */
+  setWeights(weights: ReadonlyMap<string, Tensor>): Promise<void>;
+  state(): Promise<LearnerState>;
+  restore(state: LearnerState, updates: number): Promise<void>;
+  /**
+   * What was not finite first in a step made with the weights as they are, where that can be known: a value of the graph, or
+   * the gradient of a weight.
+   */
+  notFinite(batches: readonly B[], first: number): Promise<string | undefined>;
+  release(): Promise<void>;
+}
+
+/** What gives gradients: a step graph, or a graph of pairs. */
+export interface GradientGraph<B> {
+  readonly parameters: readonly Parameter[];
+  run(batch: B, step?: number): Promise<StepResult>;
+  /** The first value of a step that is not finite, where it can be found. */
+  inspect?(batch: B, step: number): Promise<string | undefined>;
+  release(): Promise<void>;
+}
+
+/** Gradients by one session run, AdamW over plain arrays. */
+export class HostLearner<B = StepBatch> implements Learner<B> {
+  readonly parameters: readonly Parameter[];
+  private readonly graph: GradientGraph<B>;
+  private readonly optimizer: AdamW;
+  private sums: GradientSum | undefined;
+
+  constructor(graph: GradientGraph<B>, options: AdamWOptions = {}) {
+    this.graph = graph;
+    this.parameters = graph.parameters;
+    this.optimizer = new AdamW(graph.parameters, options);
+  }
+
+  get updates(): number {
+    return this.optimizer.steps;
+  }
+
+  async step(batches: readonly B[], first: number, learningRate: number): Promise<LearnerStep> {
+    if (batches.length > 1) this.sums ??= new GradientSum(this.parameters);
+    const sums = batches.length > 1 ? this.sums : undefined;
+    const share = 1 / batches.length;
+    const whole: StepResult = { loss: 0, terms: [] };
+    for (const [i, batch] of batches.entries()) {
+      const { loss, terms } = await this.graph.run(batch, first + i);
+      sums?.add(share);
+      whole.loss += share * loss;
+      whole.terms = terms.map((t, k) => (whole.terms[k] ?? 0) + share * t);
+    }
+    sums?.finish();
+    return { ...whole, gradientNorm: Number.isFinite(whole.loss) ? this.optimizer.step(learningRate) : Number.NaN };
+  }
+
+  async weights(): Promise<Map<string, Tensor>> {
+    return new Map(this.parameters.map((p) => [p.name, { dtype: 'float32', dims: p.dims, data: p.data.slice() }]));
+  }
+
+  async setWeights(weights: ReadonlyMap<string, Tensor>): Promise<void> {
+    for (const p of this.parameters) {
+      const given = weights.get(p.name);
+      if (given) p.data.set(given.data as Float32Array);
+    }
+  }
+
+  async state(): Promise<LearnerState> {
+    const tensors = new Map<string, Tensor>();
+    for (const p of this.parameters)
+      for (const [kind, data] of Object.entries(this.arrays(p)))
+        tensors.set(`${kind}:${p.name}`, { dtype: 'float32', dims: p.dims, data });
+    return tensors;
+  }
+
+  async restore(state: LearnerState, updates: number): Promise<void> {
+    for (const p of this.parameters)
+      for (const [kind, data] of Object.entries(this.arrays(p)))
+        data.set(state.get(`${kind}:${p.name}`)?.data as Float32Array);
+    this.optimizer.steps = updates;
+  }
+
+  private arrays(p: Parameter): { weight: Float32Array } & Moments {
+    return { weight: p.data, ...(this.optimizer.moments.get(p.name) as Moments) };
+  }
+
+  async notFinite(batches: readonly B[], first: number): Promise<string | undefined> {
+    for (const [i, batch] of batches.entries()) {
+      const found = await this.graph.inspect?.(batch, first + i);
+      if (found) return found;
+    }
+    const name = this.parameters.find((p) => p.gradient && !allFinite(p.gradient))?.name;
+    return name && `the gradient of '${name}'`;
+  }
+
+  async release(): Promise<void> {
+    await this.graph.release();
+  }
+}

@@ -1,0 +1,62 @@
+/** @file A step whose loss or gradient is not finite: what was seen, in which batch, and which tensor was the first. */
+import { FaultError } from '../common/errors.ts';
+import { allFinite } from '../math/finite.ts';
+import type { Batches } from './batches/batches.ts';
+import type { Learner } from './host-learner.ts';
+
+/** Ids that a message names; a batch rarely has more. */
+const NAMED = 64;
+
+export class NotFinite extends FaultError {
+  readonly what: string;
+  /** Whether every later step would be the same. */
+  readonly lasting: boolean;
+  constructor(step: number, what: string, lasting: boolean) {
+    super({
+      code: 'train.not-finite',
+      subject: `training stopped at step ${step + 1}: ${what}`,
+      remedy: lasting
+        ? 'use a model whose weights are whole; the state before this step is kept'
+        : 'lower train.learningRate or set train.onNonFinite to skip, with which the same command goes on; the state before this step is kept',
+    });
+    this.what = what;
+    this.lasting = lasting;
+  }
+}
+
+/** What a step was, whose numbers went wrong. */
+export interface BadStep<B> {
+  step: number;
+  /** Number of its first batch. */
+  first: number;
+  loss: number;
+  terms: readonly number[];
+  drawn: readonly B[];
+}
+
+/** Looks for the first tensor that is not finite, in the order in which a step reads and makes them. */
+export async function notFinite<B>(
+  { step, first, loss, terms, drawn }: BadStep<B>,
+  learner: Learner<B>,
+  batches: Batches<B>,
+  names: readonly string[] = [],
+): Promise<NotFinite> {
+  const input = drawn.flatMap((b) => [...(batches.arrays?.(b) ?? [])]).find(([, data]) => !allFinite(data))?.[0];
+  const weight = [...(await learner.weights())].find(([, t]) => !allFinite(t.data as Float32Array))?.[0];
+  const found =
+    (input && `the batch's '${input}'`) ??
+    (weight && `the weight '${weight}'`) ??
+    (await learner.notFinite(drawn, first));
+  const term = terms.findIndex((t) => !Number.isFinite(t));
+  const where =
+    term >= 0
+      ? `the loss term ${names[term] ?? term} is ${terms[term]}`
+      : Number.isFinite(loss)
+        ? 'a gradient is not finite'
+        : `the loss is ${loss}`;
+  const ids = drawn.flatMap((b) => [...(batches.ids?.(b) ?? [])]);
+  const more = ids.length > NAMED ? `, ${ids.length - NAMED} more` : '';
+  const queries = ids.length ? ` (queries ${ids.slice(0, NAMED).join(', ')}${more})` : '';
+  const tensor = found ? `, the first tensor that is not finite is ${found}` : '';
+  return new NotFinite(step, `${where}${tensor}${queries}`, weight !== undefined);
+}

@@ -1,0 +1,203 @@
+/** @file One training step of a cross-encoder as one graph: pairs in; losses and the gradient of every weight out. */
+import { InputError } from '../../common/errors.ts';
+import { differentiate } from '../../engine/autodiff/differentiate.ts';
+import { Expr } from '../../engine/expressions/expr.ts';
+import { Graph, type Value } from '../../engine/graph/ir.ts';
+import { castFloat, sizeOf, type Tensor, tensor } from '../../engine/graph/tensor.ts';
+import { fuse } from '../../engine/passes/fuse.ts';
+import { normalize } from '../../engine/passes/normalize.ts';
+import { trainableConstants } from '../../engine/passes/trainable-parameters.ts';
+import { firstNotFiniteValue } from '../../engine/runtime/find-non-finite.ts';
+import { probe } from '../../engine/runtime/infer-shapes.ts';
+import { onProcessor, Session, type SessionOptions } from '../../engine/runtime/session.ts';
+import { type LossInputs, reduce } from '../../losses/loss.ts';
+import type { PairBatch } from '../batches/batches.ts';
+import type { Parameter, StepResult, WeightedLoss } from './dual-encoder-step.ts';
+import { emitGradients, tidy, tokenFeeds } from './single-run.ts';
+import { type DifferentiatedStep, wantedFeeds } from './training-step.ts';
+
+export interface PairGraphOptions {
+  /** The cross-encoder as loaded from its file: `logits` [pairs, 1]. */
+  model: Graph;
+  /** Losses over `student` (the logits), `teacher` (labels or another model's scores) and `mask`, all [B, N]. */
+  losses: readonly WeightedLoss[];
+  /** Pairs are read in groups, each padded to its own longest. */
+  groups: number;
+}
+
+/** Tables with fewer rows than this get a whole gradient: there is nothing to save. */
+const ROW_TABLE_MINIMUM = 256;
+const TOKEN_INPUTS = ['input_ids', 'attention_mask', 'token_type_ids'];
+
+/** Gradients of a cross-encoder on the host. */
+export class PairGraph {
+  readonly parameters: readonly Parameter[];
+  private readonly session: Session;
+  private readonly step: DifferentiatedStep<PairBatch>;
+  private readonly rows: ReadonlyMap<string, readonly { indices: string; rows: string }[]>;
+  private readonly weights: Record<string, Tensor> = {};
+  private readonly into: Record<string, Tensor> = {};
+
+  private constructor(
+    step: DifferentiatedStep<PairBatch>,
+    session: Session,
+    { wholes, rows }: ReturnType<typeof emitGradients>,
+  ) {
+    this.step = step;
+    this.session = session;
+    this.rows = rows;
+    this.parameters = [...step.start].map(([name, { dims, data: start }]) => {
+      const data = Float32Array.from(start as Float32Array);
+      this.weights[name] = { dtype: 'float32', dims, data };
+      const whole = wholes.get(name);
+      const gradient = whole ? new Float32Array(data.length) : undefined;
+      if (whole && gradient) this.into[whole] = { dtype: 'float32', dims, data: gradient };
+      return { name, dims, data, gradient };
+    });
+  }
+
+  /** @throws InputError where an operator has no gradient rule or the model gives no single logit */
+  static async create({ session, ...options }: PairGraphOptions & { session?: SessionOptions }): Promise<PairGraph> {
+    const step = await pairStep(options, onProcessor(session));
+    const emitted = emitGradients(step.graph, step.gradients);
+    return new PairGraph(step, await Session.load(step.graph, session, 'the training graph'), emitted);
+  }
+
+  /** The first value of a batch's step that is not finite; runs the step again. */
+  inspect(batch: PairBatch): Promise<string | undefined> {
+    return firstNotFiniteValue(this.step.graph, this.feedsOf(batch));
+  }
+
+  private feedsOf(batch: PairBatch): Record<string, Tensor> {
+    return wantedFeeds(this.session.inputs, this.weights, this.step.feeds(batch, 0));
+  }
+
+  /** Runs forward and backward once: `parameters[i].gradient` and `.rows` then hold the gradients. */
+  async run(batch: PairBatch): Promise<StepResult> {
+    const results = await this.session.run(this.feedsOf(batch), this.into);
+    for (const p of this.parameters) {
+      const rows = this.rows.get(p.name);
+      if (rows)
+        p.rows = rows.map((r) => ({
+          indices: results[r.indices].data as BigInt64Array,
+          rows: results[r.rows].data as Float32Array,
+        }));
+    }
+    const number = (name: string): number => Number(results[name].data[0]);
+    return { loss: number(this.step.total), terms: this.step.terms.map(number) };
+  }
+
+  async release(): Promise<void> {
+    await this.session.release();
+  }
+}
+
+/**
+ * The step of a cross-encoder: losses as outputs, and the gradient of each weight as a value.
+ *
+ * @param processor whether it will run on a processor and not on a device
+ * @throws InputError where an operator has no gradient rule or the model gives no single logit
+ */
+export async function pairStep(
+  { model, losses, groups }: PairGraphOptions,
+  processor = false,
+): Promise<DifferentiatedStep<PairBatch>> {
+  const source = model.clone();
+  const trainable = new Set(trainableConstants(source));
+  normalize(source, 'the cross-encoder');
+  fuse(source);
+  const logits = source.outputs.find((v) => v.name === 'logits') ?? source.outputs[0];
+  source.outputs.splice(0, source.outputs.length, logits);
+  source.prune();
+
+  const graph = new Graph(source.opset);
+  const weights: { name: string; tensor: Tensor; value: Value }[] = [];
+  const weightOf = new Map<Value, Value>();
+  for (const v of source.constants) {
+    if (!trainable.has(v) || !v.constant) continue;
+    const start = castFloat(v.constant, 'float32');
+    const value = graph.input(v.name, 'float32', start.dims);
+    weights.push({ name: v.name, tensor: start, value });
+    weightOf.set(v, value);
+  }
+  const read = (prefix: string): Expr => {
+    const inputs = new Map<string, Value>();
+    for (const v of source.inputs) {
+      if (!TOKEN_INPUTS.includes(v.name))
+        throw new InputError({
+          code: 'train.input',
+          subject: `the cross-encoder wants an input '${v.name}'`,
+          expected: TOKEN_INPUTS.join(', '),
+          remedy: 'export the model without it',
+        });
+      inputs.set(v.name, graph.input(`${prefix}.${v.name}`, 'int64', [`${prefix}_rows`, `${prefix}_length`]));
+    }
+    const map = graph.embed(source, (v) => weightOf.get(v) ?? inputs.get(v.name), `${prefix}/`);
+    return new Expr(graph, map.get(logits) as Value).reshape(-1); // [pairs of the group]
+  };
+  const parts = Array.from({ length: groups }, (_, g) => read(`pairs${g}`));
+  const scores = parts.length > 1 ? parts[0].concat(parts.slice(1), 0) : parts[0]; // [pairs]
+  const given = (name: string, dtype: 'float32' | 'int64', dims: string[]): Expr =>
+    new Expr(graph, graph.input(name, dtype, dims));
+  const inputs = {
+    student: scores.gather(given('places', 'int64', ['queries', 'candidates'])), // [B, N]
+    teacher: given('teacher', 'float32', ['queries', 'candidates']),
+    mask: given('mask', 'float32', ['queries', 'candidates']),
+  } as LossInputs;
+  const factors = given('weights', 'float32', ['queries']);
+  const terms = losses.map(({ loss }) => reduce(loss.perQuery(inputs), factors));
+  if (!terms.length)
+    throw new InputError({ code: 'train.no-loss', subject: 'no loss is given', remedy: 'name at least one' });
+  const total = terms.map((t, i) => t.mul(losses[i].weight)).reduce((a, b) => a.add(b));
+  graph.outputs.push(total.value, ...terms.map((t) => t.value));
+  tidy(graph);
+
+  const shapes = await probe(graph, [sampleFeeds(graph, weights, 0), sampleFeeds(graph, weights, 1)]);
+  const live = weights.filter((w) => w.value.readers.size);
+  const tables = live.filter((w) => w.tensor.dims.length === 2 && w.tensor.dims[0] >= ROW_TABLE_MINIMUM);
+  const gradients = differentiate(
+    graph,
+    total.value,
+    live.map((w) => w.value),
+    shapes,
+    { asRows: new Set(tables.map((w) => w.value)), processor },
+  );
+  return {
+    graph,
+    start: new Map(live.map((w) => [w.name, w.tensor])),
+    gradients: new Map([...gradients].map(([w, gradient]) => [w.name, gradient])),
+    total: total.value.name,
+    terms: terms.map((t) => t.value.name),
+    feeds: (batch) => ({
+      places: batch.places,
+      teacher: batch.targets,
+      mask: batch.mask,
+      weights: batch.weights,
+      ...Object.assign({}, ...batch.pairs.map((b, g) => tokenFeeds(`pairs${g}.`, b))),
+    }),
+  };
+}
+
+/** Feeds of two sizes in which no two dimensions that can differ are equal. */
+function sampleFeeds(
+  graph: Graph,
+  parameters: readonly { name: string; tensor: Tensor }[],
+  k: 0 | 1,
+): Record<string, Tensor> {
+  const weights = new Map(parameters.map((p) => [p.name, p.tensor]));
+  const size = (dim: number | string): number => {
+    if (typeof dim === 'number') return dim;
+    if (dim === 'queries') return [5, 7][k];
+    if (dim === 'candidates') return [3, 4][k];
+    const group = Number(/^pairs(\d+)_/.exec(dim)?.[1]);
+    // Short, so that models with few positions can read them.
+    return 2 * group + (dim.endsWith('length') ? [6, 9][k] : [21, 25][k]);
+  };
+  return Object.fromEntries(
+    graph.inputs.map((v) => {
+      const dims = (v.dims ?? []).map(size);
+      const ones = new Float32Array(sizeOf(dims)).fill(v.name === 'places' || v.name.endsWith('type_ids') ? 0 : 1);
+      return [v.name, weights.get(v.name) ?? tensor(v.dtype === 'int64' ? 'int64' : 'float32', dims, ones)];
+    }),
+  );
+}

@@ -1,0 +1,170 @@
+/** @file The encoder of a step: texts to embeddings, and from the embeddings' gradient back to every weight's. */
+import { InputError } from '../../common/errors.ts';
+import { differentiate, type Gradient } from '../../engine/autodiff/differentiate.ts';
+import { Expr } from '../../engine/expressions/expr.ts';
+import { type Pooling, pool } from '../../engine/expressions/pooling.ts';
+import { Graph, type Node, type Value } from '../../engine/graph/ir.ts';
+import { castFloat, type Tensor, tensor } from '../../engine/graph/tensor.ts';
+import { fuse } from '../../engine/passes/fuse.ts';
+import { normalize } from '../../engine/passes/normalize.ts';
+import { trainableConstants } from '../../engine/passes/trainable-parameters.ts';
+import { probe } from '../../engine/runtime/infer-shapes.ts';
+import { insertDropout } from './dropout.ts';
+
+export interface EncoderGraphOptions {
+  /** The student's encoder as loaded from its file. */
+  encoder: Graph;
+  pooling: Pooling;
+  /** Whether embeddings are scaled to unit length. */
+  normalize: boolean;
+  /** Share of hidden values set to zero in training. */
+  dropout?: number;
+}
+
+/** One weight that is trained, an input of the graph. */
+export interface Weight {
+  name: string;
+  tensor: Tensor<'float32'>;
+  value: Value;
+}
+
+/** An encoder with its reverse. Graphs take copies of it: one for each group of texts. */
+export interface EncoderGraph {
+  graph: Graph;
+  /** [R, L] token ids, mask and types, those of them that the encoder reads. */
+  tokens: ReadonlyMap<string, Value>;
+  weights: readonly Weight[];
+  /** [R, D] */
+  embedding: Value;
+  width: number;
+  /** [R, D] the gradient of the loss with respect to the embedding, an input. */
+  upstream: Value;
+  /** [sites, 2] where each dropout reads its mask; absent without dropout. */
+  dropout?: { sites: number; places: Value; table: Value };
+  /** Nodes from texts to embeddings, and the others. */
+  forward: readonly Node[];
+  backward: readonly Node[];
+  gradients: ReadonlyMap<string, Gradient>;
+}
+
+export const TOKEN_INPUTS = ['input_ids', 'attention_mask', 'token_type_ids'];
+
+/** Tables with fewer rows than this get a whole gradient: there is nothing to save. */
+const ROW_TABLE_MINIMUM = 256;
+
+/**
+ * @param processor whether it will run on a processor and not on a device
+ * @throws InputError where an operator has no gradient rule or the encoder has inputs that are not known
+ */
+export async function encoderGraph(options: EncoderGraphOptions, processor = false): Promise<EncoderGraph> {
+  const source = options.encoder.clone();
+  const trainable = new Set(trainableConstants(source));
+  normalize(source, 'the student');
+  fuse(source);
+  const hidden = source.outputs.find((v) => v.name === 'last_hidden_state') ?? source.outputs[0];
+  source.outputs.splice(0, source.outputs.length, hidden);
+  source.prune();
+
+  const graph = new Graph(source.opset);
+  const all: Weight[] = [];
+  const bound = new Map<Value, Value>();
+  for (const v of source.constants) {
+    if (!trainable.has(v) || !v.constant) continue;
+    const weights = castFloat(v.constant, 'float32');
+    const value = graph.input(v.name, 'float32', weights.dims);
+    all.push({ name: v.name, tensor: weights, value });
+    bound.set(v, value);
+  }
+  const tokens = new Map<string, Value>();
+  for (const v of source.inputs) {
+    if (!TOKEN_INPUTS.includes(v.name))
+      throw new InputError({
+        code: 'student.input',
+        subject: `the student wants an input '${v.name}'`,
+        expected: 'input_ids, attention_mask and perhaps token_type_ids',
+        remedy: 'export the encoder without it',
+      });
+    if (!v.readers.size) continue;
+    const value = graph.input(v.name, 'int64', ['rows', 'length']);
+    tokens.set(v.name, value);
+    bound.set(v, value);
+  }
+  const mask = tokens.get('attention_mask') ?? graph.input('attention_mask', 'int64', ['rows', 'length']);
+  tokens.set('attention_mask', mask);
+  const map = graph.embed(source, (v) => bound.get(v));
+  const dropout = options.dropout ? insertDropout(graph) : undefined;
+  let out = pool(new Expr(graph, map.get(hidden) as Value), new Expr(graph, mask), options.pooling);
+  if (options.normalize) out = out.l2Normalize();
+  const embedding = out.value;
+  graph.outputs.push(embedding);
+  graph.prune();
+  if (!mask.readers.size) {
+    tokens.delete('attention_mask');
+    graph.inputs.splice(graph.inputs.indexOf(mask), 1);
+  }
+  const weights = all.filter((w) => w.value.readers.size);
+  graph.inputs.splice(0, graph.inputs.length, ...graph.inputs.filter((v) => v.readers.size));
+
+  // The gradient of sum(embedding x upstream) is the gradient of whatever loss has `upstream` at the embedding.
+  const samples = [0, 1].map((k) => sampleFeeds(graph, weights, k));
+  const sizes = await probe(graph, [samples[0], samples[1]]);
+  const width = sizes.get(embedding)?.dims[1];
+  if (typeof width !== 'number')
+    throw new InputError({
+      code: 'student.width',
+      subject: "the student's embeddings have no fixed width",
+      remedy: 'export the encoder with a fixed hidden size',
+    });
+  const forward = [...graph.nodes];
+  const upstream = graph.input('upstream', 'float32', ['rows', width]);
+  const product = out.mul(new Expr(graph, upstream));
+  const surrogate = product.sum([0, 1]).value;
+  const shapes = new Map(sizes);
+  const shape = { dtype: 'float32', dims: sizes.get(embedding)?.dims ?? [] } as const;
+  shapes.set(upstream, shape).set(product.value, shape).set(surrogate, { dtype: 'float32', dims: [] });
+  for (const v of graph.constants)
+    if (v.constant && !shapes.has(v)) shapes.set(v, { dtype: v.constant.dtype, dims: v.constant.dims });
+  const tables = weights.filter((p) => p.tensor.dims.length === 2 && p.tensor.dims[0] >= ROW_TABLE_MINIMUM);
+  const gradients = differentiate(
+    graph,
+    surrogate,
+    weights.map((w) => w.value),
+    shapes,
+    { asRows: new Set(tables.map((w) => w.value)), processor },
+  );
+  for (const g of gradients.values())
+    for (const v of 'dense' in g ? [g.dense] : g.rows.flatMap((r) => [r.indices, r.rows])) graph.outputs.push(v);
+  graph.prune();
+  const kept = new Set(forward);
+  return {
+    graph,
+    tokens,
+    weights,
+    embedding,
+    width,
+    upstream,
+    dropout,
+    forward: graph.nodes.filter((n) => kept.has(n)),
+    backward: graph.nodes.filter((n) => !kept.has(n)),
+    gradients: new Map([...gradients].map(([v, g]) => [v.name, g])),
+  };
+}
+
+/** Feeds of two sizes in which no two dimensions that can differ are equal; ids, types and masks of 1 are valid anywhere. */
+function sampleFeeds(graph: Graph, weights: readonly Weight[], k: number): Record<string, Tensor> {
+  const given = new Map<string, Tensor>(weights.map((w) => [w.name, w.tensor]));
+  const dims = [
+    [5, 9],
+    [7, 11],
+  ][k];
+  const sample = (v: Value): Tensor => {
+    const known = given.get(v.name);
+    if (known) return known;
+    if (v.dtype !== 'int64' || v.dims?.[0] !== 'rows')
+      return tensor(v.dtype ?? 'float32', v.dims as number[], new Float32Array(sizeOfDims(v)));
+    return tensor('int64', dims, new Float32Array(dims[0] * dims[1]).fill(v.name === 'token_type_ids' ? 0 : 1));
+  };
+  return Object.fromEntries(graph.inputs.map((v) => [v.name, sample(v)]));
+}
+
+const sizeOfDims = (v: Value): number => (v.dims as number[]).reduce((a, b) => a * b, 1);

@@ -1,0 +1,181 @@
+/** @file The losses of a step: from the embeddings of all its texts to the total, and back to the embeddings. */
+import { InputError } from '../../common/errors.ts';
+import { differentiate } from '../../engine/autodiff/differentiate.ts';
+import { Expr } from '../../engine/expressions/expr.ts';
+import { Graph, type Value } from '../../engine/graph/ir.ts';
+import { identity, sizeOf, type Tensor, tensor } from '../../engine/graph/tensor.ts';
+import { probe } from '../../engine/runtime/infer-shapes.ts';
+import { type Loss, type LossInputs, reduce } from '../../losses/loss.ts';
+
+/** A loss with its share of the total. */
+export interface WeightedLoss {
+  loss: Loss;
+  weight: number;
+  /** What is asked of texts that only have a teacher's embedding, as if they were queries; its mean is added to the loss's. */
+  extra?: Loss;
+}
+
+export interface LossGraphOptions {
+  losses: readonly WeightedLoss[];
+  /** Whether embeddings are scaled to unit length. */
+  normalize: boolean;
+  /** Width of the documents' embeddings where they are given and not encoded (frozen documents). */
+  frozenDocuments?: number;
+  /** Width of the teacher's embeddings, where a loss matches them. */
+  teacherWidth?: number;
+  /** Width of a cross-encoder's vectors for the two texts of a pair, where a loss matches them. */
+  pairWidth?: number;
+  /** Arrays that batches bring besides those that every batch may: a loss that can do without one then uses it. */
+  given?: readonly (keyof typeof optionalArrays)[];
+  /** Whether a group of texts comes that only have a teacher's embedding (unlabelled queries, spans of documents). */
+  extraTexts?: boolean;
+}
+
+export interface LossGraph {
+  graph: Graph;
+  /** [T, D] embeddings of all texts of the step, an input. */
+  texts: Value;
+  /** [T, D] the gradient of the total with respect to them. */
+  upstream: Value;
+  total: Value;
+  terms: readonly Value[];
+  /** A learned map from the student's space to the teacher's, where widths differ or a cross-encoder's vectors are matched. */
+  projection?: { value: Value; tensor: Tensor<'float32'>; gradient: Value };
+}
+
+/** What a batch gives the losses, by its name in LossInputs. */
+export const lossArrays = {
+  teacher: ['queries', 'candidates'],
+  mask: ['queries', 'candidates'],
+  positives: ['queries', 'documents'],
+  inBatch: ['queries', 'documents'],
+  owner: ['queries', 'documents'],
+  teacherQueries: ['queries', 'teacherWidth'],
+  teacherDocuments: ['documents', 'teacherWidth'],
+} as const;
+
+export const optionalArrays = {
+  reliability: ['queries', 'candidates'],
+  gumbel: ['queries', 'draws', 'candidates'],
+  pairQueries: ['queries', 'candidates', 'pairWidth'],
+  pairDocuments: ['queries', 'candidates', 'pairWidth'],
+} as const;
+
+/** @param width D, of the student's embeddings */
+export async function lossGraph(options: LossGraphOptions, width: number, opset: number): Promise<LossGraph> {
+  const { teacherWidth, frozenDocuments } = options;
+  const graph = new Graph(opset);
+  const given = (name: string, dtype: 'float32' | 'int64', dims: (number | string)[]): Expr =>
+    new Expr(graph, graph.input(name, dtype, dims));
+  const texts = given('texts', 'float32', ['texts', width]);
+  const queries = texts.gather(given('queries_at', 'int64', ['queries']));
+  const documents = frozenDocuments
+    ? given('documents', 'float32', ['documents', frozenDocuments])
+    : withWidth(texts.gather(given('documents_at', 'int64', ['documents'])), width);
+  // A cross-encoder's space is none that the student began in, whatever the widths.
+  const unrelated = options.pairWidth !== undefined && !frozenDocuments;
+  const start = teacherWidth && (teacherWidth !== width || unrelated) ? identity(width, teacherWidth) : undefined;
+  const projection = start && given('projection', 'float32', [...start.dims]);
+  // Over frozen documents the projection stays at serving time: queries are compared in the documents' space.
+  const served = (e: Expr): Expr => {
+    if (!frozenDocuments || !projection) return e;
+    const moved = e.matmul(projection);
+    return options.normalize ? moved.l2Normalize() : moved;
+  };
+  const searching = withWidth(served(queries), frozenDocuments && projection ? teacherWidth : width);
+  const candidates = given('candidates', 'int64', ['queries', 'candidates']);
+  const fixed: Record<string, number> = { teacherWidth: teacherWidth ?? 1, pairWidth: options.pairWidth ?? 1 };
+  const chosen = Object.fromEntries((options.given ?? []).map((name) => [name, optionalArrays[name]]));
+  const arrays = Object.fromEntries(
+    Object.entries({ ...lossArrays, ...chosen }).map(([name, dims]) => [
+      name,
+      given(
+        name,
+        'float32',
+        dims.map((d) => fixed[d] ?? d),
+      ),
+    ]),
+  );
+  const inputs = {
+    ...arrays,
+    candidates,
+    student: searching.matmul(documents.transpose(1, 0)).gatherElements(candidates, 1), // [B, N]
+    queries: searching,
+    documents,
+    ...(projection && !frozenDocuments ? { projection } : {}),
+  } as unknown as LossInputs;
+  const weights = given('weights', 'float32', ['queries']);
+  const extraInputs =
+    options.extraTexts && options.losses.some((l) => l.extra)
+      ? {
+          ...inputs,
+          queries: withWidth(
+            served(texts.gather(given('extra_at', 'int64', ['extra']))),
+            frozenDocuments && projection ? teacherWidth : width,
+          ),
+          teacherQueries: given('teacherExtra', 'float32', ['extra', teacherWidth ?? 1]),
+        }
+      : undefined;
+  const terms = options.losses.map(({ loss, extra }) => {
+    const term = reduce(loss.perQuery(inputs), weights);
+    return extra && extraInputs ? term.add(extra.perQuery(extraInputs).mean([0])) : term;
+  });
+  if (!terms.length)
+    throw new InputError({
+      code: 'train.no-loss',
+      subject: 'no loss is given',
+      remedy: 'name at least one under losses',
+    });
+  const total = terms.map((t, i) => t.mul(options.losses[i].weight)).reduce((a, b) => a.add(b)).value;
+  graph.outputs.push(total, ...terms.map((t) => t.value));
+  graph.prune();
+  graph.inputs.splice(0, graph.inputs.length, ...graph.inputs.filter((v) => v.readers.size || v === texts.value));
+
+  const shapes = await probe(graph, [sampleFeeds(graph, 0), sampleFeeds(graph, 1)]);
+  const wanted = [texts.value, ...(projection?.value.readers.size ? [projection.value] : [])];
+  const gradients = differentiate(graph, total, wanted, shapes);
+  const gradientOf = (v: Value): Value => {
+    const g = gradients.get(v);
+    if (g && 'dense' in g) return g.dense;
+    throw new InputError({
+      code: 'train.no-gradient',
+      subject: `no loss depends on ${v === texts.value ? "the student's embeddings" : 'the projection'}`,
+      remedy: 'name a loss that reads scores or embeddings of the student',
+    });
+  };
+  const upstream = gradientOf(texts.value);
+  graph.outputs.push(upstream);
+  let learned: LossGraph['projection'];
+  if (start && projection?.value.readers.size) {
+    learned = { value: projection.value, tensor: start, gradient: gradientOf(projection.value) };
+    graph.outputs.push(learned.gradient);
+  }
+  graph.prune();
+  return { graph, texts: texts.value, upstream, total, terms: terms.map((t) => t.value), projection: learned };
+}
+
+/** Says how wide vectors are, for losses that cut them. */
+function withWidth(vectors: Expr, width: number | undefined): Expr {
+  vectors.value.dims = width === undefined ? undefined : ['rows', width];
+  return vectors;
+}
+
+/** Feeds of two sizes in which no two dimensions that can differ are equal. */
+function sampleFeeds(graph: Graph, k: 0 | 1): Record<string, Tensor> {
+  const size: Record<string, number> = {
+    queries: [5, 7][k],
+    documents: [13, 17][k],
+    texts: [31, 37][k],
+    candidates: [3, 4][k],
+    extra: [6, 10][k],
+    draws: [8, 9][k],
+  };
+  return Object.fromEntries(
+    graph.inputs.map((v) => {
+      const dims = (v.dims ?? []).map((d) => (typeof d === 'number' ? d : size[d]));
+      const n = sizeOf(dims);
+      // Positions of 0 are valid everywhere; embeddings and arrays of 1 keep the losses finite.
+      return [v.name, tensor(v.dtype ?? 'float32', dims, new Float32Array(n).fill(v.dtype === 'int64' ? 0 : 1))];
+    }),
+  );
+}
