@@ -16,7 +16,7 @@ import type { Job } from './run/context.ts';
 export async function active(job: Job): Promise<RunReport> {
   const { config } = job;
   const { rounds, restart } = config.active as NonNullable<Config['active']>;
-  const budget = (config.queries as NonNullable<Config['queries']>).budget;
+  const budget = (config.querySelection as NonNullable<Config['querySelection']>).budget;
   const student = await openStudent(job);
   const { dataset, lists } = await gather(job, student);
   const total = Math.min(budget, lists.queries.length);

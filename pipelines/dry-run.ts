@@ -136,7 +136,7 @@ async function listsToScore(
           undefined,
           watch,
         );
-  if (!config.queries) return lists;
+  if (!config.querySelection) return lists;
   return queries.status === 'reused' ? listsAt(lists, (await readChoice(ledger)).indices) : undefined;
 }
 

@@ -200,7 +200,7 @@ function compose({ data, dataset, models, scores, notes }: Findings, from: strin
     '',
     'train:',
     '  epochs: 1',
-    '  queries: 16         # a step',
+    '  batchSize: 16       # queries a step',
     '  candidates: 4       # documents a query and step',
     '  documentTokens: 96  # fewer than in evaluation: steps are faster',
   );

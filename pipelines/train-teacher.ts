@@ -106,8 +106,8 @@ async function trainFrom(
   const train = await pairExamples(config, dataset, config.split, 'train');
   const dev = config.dev === null ? undefined : await pairExamples(config, dataset, config.dev, 'dev');
 
-  const { queries, candidates, groups, learningRate, warmupSteps, finalLearningRate, evaluateEvery } = config.train;
-  const perStep = Math.min(queries, train.queries.length);
+  const { batchSize, candidates, groups, learningRate, warmupSteps, finalLearningRate, evaluateEvery } = config.train;
+  const perStep = Math.min(batchSize, train.queries.length);
   const totalSteps =
     config.train.steps ?? Math.ceil((config.train.epochs ?? 1) * Math.floor(train.queries.length / perStep));
   const pairTokens = (q: number, d: number): Tokens =>

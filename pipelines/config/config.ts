@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { exportSchema } from './export.ts';
 import { lossSchema, matryoshkaSchema } from './losses.ts';
-import { queriesSchema, selectionSchema, weightingSchema } from './methods.ts';
+import { querySelectionSchema, selectionSchema, weightingSchema } from './methods.ts';
 import { embedder, student, teacher } from './models.ts';
 import { active, candidates, generate, memory, online, train } from './training.ts';
 
@@ -73,7 +73,7 @@ export const configSchema = z.strictObject({
   embedder: embedder.optional(),
   student,
   candidates: candidates.prefault({}),
-  queries: queriesSchema.optional(),
+  querySelection: querySelectionSchema.optional(),
   selection: selectionSchema.prefault({ kind: 'all' }),
   weighting: weightingSchema
     .optional()
@@ -103,7 +103,7 @@ export interface Config extends Parsed {
   weighting: NonNullable<Parsed['weighting']>;
   student: Parsed['student'] & { towers: 'both' | 'query' };
   train: Parsed['train'] &
-    Required<Pick<Parsed['train'], 'learningRate' | 'queries' | 'spans' | 'warmupSteps' | 'weightDecay'>>;
+    Required<Pick<Parsed['train'], 'batchSize' | 'learningRate' | 'spans' | 'warmupSteps' | 'weightDecay'>>;
 }
 /** A run's options as a person writes them. */
 export type ConfigInput = z.input<typeof configSchema>;

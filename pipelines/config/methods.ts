@@ -100,7 +100,7 @@ function choice<T extends Record<string, z.ZodRawShape>, C extends z.ZodRawShape
 }
 
 export const selectionSchema = choice(candidateOptions, {}).describe('which of the scored candidates are trained on');
-export const queriesSchema = choice(queryOptions, queryCommon).describe(
+export const querySelectionSchema = choice(queryOptions, queryCommon).describe(
   'which queries the teacher is asked about, under a budget; all by default',
 );
 export const weightingSchema = choice(weightingOptions, weightingCommon).describe("each query's factor in the loss");
@@ -112,6 +112,6 @@ function made<M>(registry: Record<string, unknown>, { kind, ...options }: { kind
 
 export const toSelection = (config: z.output<typeof selectionSchema>): CandidateSelection =>
   made(candidateSelections, config);
-export const toQuerySelection = (config: z.output<typeof queriesSchema>): QuerySelection =>
+export const toQuerySelection = (config: z.output<typeof querySelectionSchema>): QuerySelection =>
   made(querySelections, config);
 export const toWeighting = (config: z.output<typeof weightingSchema>): Weighting => made(weightings, config);

@@ -1,6 +1,7 @@
 /** @file What the training of a cross-encoder is told. */
 import { z } from 'zod';
 import { InputError } from '../../common/errors.ts';
+import { checkOptions } from './check-options.ts';
 import { memory } from './training.ts';
 
 const path = z.string().min(1);
@@ -57,7 +58,7 @@ export const teacherSchema = z.strictObject({
     .strictObject({
       epochs: z.number().positive().optional(),
       steps: count.optional().describe('in place of epochs'),
-      queries: count.default(16).describe('queries a step'),
+      batchSize: count.default(16).describe('queries a step'),
       candidates: count.default(8).describe('documents a query, a relevant one and others drawn anew each step'),
       groups: count.default(2).describe('pairs are padded in so many groups of like length'),
       learningRate: z.number().positive().default(5e-5),
@@ -89,15 +90,16 @@ export type TeacherConfigInput = z.input<typeof teacherSchema>;
 
 /** @throws InputError for the first mistake */
 export function parseTeacherConfig(input: unknown): TeacherConfig {
-  const result = teacherSchema.safeParse(input);
+  const where = "the teacher's options";
+  const config = checkOptions(teacherSchema, input, {
+    where,
+    schemaCommand: 'distill schema train-teacher',
+    code: 'config',
+    renamed: { 'train.queries': 'train.batchSize' },
+  });
   const refuse = (subject: string, remedy: string): never => {
     throw new InputError({ code: 'config.invalid', subject, remedy });
   };
-  if (!result.success) {
-    const [issue] = result.error.issues;
-    return refuse(`'${issue.path.join('.')}' of the teacher's options: ${issue.message}`, 'mend it');
-  }
-  const config = result.data;
   if (!config.model === !config.fresh) refuse("a teacher starts from either 'model' or 'fresh'", 'give one of the two');
   if (config.candidates.source === 'given' && !config.candidates.files)
     refuse("'candidates.source: given' needs 'candidates.files'", 'name files of query-id corpus-id score lines');

@@ -59,7 +59,9 @@ export const active = z
     rounds: count.default(4),
     restart: z.boolean().default(true).describe('whether each round trains from the beginning'),
   })
-  .describe('rounds of choosing queries, asking the teacher about them and training; the budget stands under queries');
+  .describe(
+    'rounds of choosing queries, asking the teacher about them and training; the budget stands under querySelection',
+  );
 
 export const online = z
   .strictObject({
@@ -75,7 +77,7 @@ export const train = z
   .strictObject({
     epochs: z.number().positive().optional(),
     steps: count.optional().describe('in place of epochs'),
-    queries: count.optional().describe('queries a step; 32, or 64 of a static tower'),
+    batchSize: count.optional().describe('queries a step; 32, or 64 of a static tower'),
     topics: z
       .strictObject({
         clusters: count.describe('of the training queries, by the embedder'),

@@ -99,8 +99,11 @@ export function completed(parsed: ParsedConfig, where: string): Config {
   if (pipeline === 'online' && teacher?.kind !== 'cross-encoder' && teacher?.kind !== 'dual-encoder')
     refuse("'pipeline: online' scores with a model", "use 'teacher.kind: cross-encoder' or dual-encoder");
   if (pipeline === 'active' && !teacher) refuse("'pipeline: active' has no one to ask", "add a 'teacher'");
-  if (pipeline === 'active' && !parsed.queries)
-    refuse("'pipeline: active' has no budget", "say under 'queries' how many are asked about and how they are chosen");
+  if (pipeline === 'active' && !parsed.querySelection)
+    refuse(
+      "'pipeline: active' has no budget",
+      "say under 'querySelection' how many are asked about and how they are chosen",
+    );
   const weighingNeeds = toWeighting(weighting).needs;
   if (weighingNeeds.includes('ensemble') && !weighting.teachers)
     refuse("'weighting.kind: ensemble' has no further teachers", "name them under 'weighting.teachers'");
@@ -128,16 +131,20 @@ export function completed(parsed: ParsedConfig, where: string): Config {
     );
   const active = pipeline === 'active' ? (parsed.active ?? { rounds: 4, restart: true }) : parsed.active;
   const more =
-    parsed.queries && toQuerySelection(parsed.queries).needs.find((n) => n === 'second' || n === 'teacherErrors');
+    parsed.querySelection &&
+    toQuerySelection(parsed.querySelection).needs.find((n) => n === 'second' || n === 'teacherErrors');
   if (more)
-    refuse(`'queries.kind: ${parsed.queries?.kind}' needs '${more}', which a run does not have`, 'choose another kind');
+    refuse(
+      `'querySelection.kind: ${parsed.querySelection?.kind}' needs '${more}', which a run does not have`,
+      'choose another kind',
+    );
   return { ...parsed, weighting, active, teacher, student: { ...student, towers }, embedder, losses, train };
 }
 
-const training = { epochs: 1, queries: 32, learningRate: 2e-4, weightDecay: 0.01, warmupSteps: 50, spans: null };
+const training = { epochs: 1, batchSize: 32, learningRate: 2e-4, weightDecay: 0.01, warmupSteps: 50, spans: null };
 
 /** Rows move little by little from where the teacher put them: a high rate, no decay. As in the reference runs. */
-const staticTraining = { epochs: 5, queries: 64, learningRate: 3e-3, weightDecay: 0, warmupSteps: 100, spans: 256 };
+const staticTraining = { epochs: 5, batchSize: 64, learningRate: 3e-3, weightDecay: 0, warmupSteps: 100, spans: 256 };
 
 /** An object without the keys that hold nothing, so that defaults show through. */
 const defined = <T extends object>(o: T): T =>

@@ -112,7 +112,7 @@ const teacherOptions = (folder: string, size: Size, seed: number): Parameters<ty
   losses: { kl: 1 },
   train: {
     steps: size.teacherSteps,
-    queries: size.teacherQueries,
+    batchSize: size.teacherQueries,
     candidates: 8,
     learningRate: 2e-3,
   },
@@ -132,7 +132,7 @@ const common = (folder: string, size: Size, seed: number) =>
     candidates: { source: 'bm25', count: size.candidates },
     train: {
       steps: size.studentSteps,
-      queries: 32,
+      batchSize: 32,
       candidates: 8,
       learningRate: 2e-3,
       provider: 'cpu',

@@ -18,7 +18,7 @@ export async function topicOrder(
   if (!train.topics) return undefined;
   const { clusters, perBatch } = train.topics;
   const n = examples.queries.length;
-  const batch = Math.min(train.queries, n);
+  const batch = Math.min(train.batchSize, n);
   const rows = await job.stage('embed', () =>
     embed(job.embedder)(textsAt(dataset, Array.from(examples.queries)), 'query', job.watch),
   );

@@ -60,7 +60,7 @@ async function trainAnew(job: Job, lesson: Lesson, key: StateKey, options: FitOp
   const reliability = job.needs.has('reliability');
   const draws = Math.max(0, ...config.losses.map((l) => (l.kind === 'rank-distil' ? l.draws : 0)));
   const perQuery = frozenDocuments ? 1 : 1 + settings.candidates;
-  const texts = Math.min(settings.queries, examples.queries.length) * perQuery + ((extra && settings.spans) || 0);
+  const texts = Math.min(settings.batchSize, examples.queries.length) * perQuery + ((extra && settings.spans) || 0);
   const chunk = await stepChunk(job, student, texts);
   const embedded = targets.documents?.dimensions ?? targets.queries?.dimensions;
   const pairs = await pairVectors(job, lesson, embedded);
@@ -117,7 +117,7 @@ async function trainAnew(job: Job, lesson: Lesson, key: StateKey, options: FitOp
       order: await topicOrder(job, lesson),
     };
     const n = examples.queries.length;
-    const perStep = Math.min(settings.queries, n);
+    const perStep = Math.min(settings.batchSize, n);
     const totalSteps = stepsOf(config, n);
     const weigh = await weigher(job, lesson, Math.max(1, Math.floor(n / perStep)), peer);
     const refresh = refresher(job, lesson);
@@ -199,8 +199,8 @@ async function trainAnew(job: Job, lesson: Lesson, key: StateKey, options: FitOp
 }
 
 /** Steps that training on n queries takes. */
-export function stepsOf({ train: { steps, epochs, queries, accumulate } }: Config, n: number): number {
-  const batches = Math.floor(n / Math.min(queries, n));
+export function stepsOf({ train: { steps, epochs, batchSize, accumulate } }: Config, n: number): number {
+  const batches = Math.floor(n / Math.min(batchSize, n));
   return steps ?? Math.max(1, Math.round(((epochs ?? 1) * batches) / accumulate));
 }
 

@@ -41,7 +41,7 @@ export async function chooseQueries(
   asked?: Asked,
 ): Promise<Selected> {
   const { config } = job;
-  const options = config.queries as NonNullable<Config['queries']>;
+  const options = config.querySelection as NonNullable<Config['querySelection']>;
   const selection = toQuerySelection(options);
   const needs = new Set(selection.needs);
   const known = asked?.indices.length ? asked : undefined;

@@ -98,11 +98,11 @@ export async function ask(
   dataset: Dataset,
   lists: CandidateLists,
 ): Promise<{ scored: CandidateLists; weights?: Float32Array; asked?: number }> {
-  const { queries } = job.config;
-  if (!queries) return { scored: await score(job, dataset, lists) };
+  const { querySelection } = job.config;
+  if (!querySelection) return { scored: await score(job, dataset, lists) };
   const { indices, weights } = await keptChoice(job, async () => {
     const frozen = job.frozenDocuments ? (await embedTargets(job, dataset, lists.queries)).documents : undefined;
-    return chooseQueries(job, { student, dataset, lists, frozen }, new Map(), queries.budget);
+    return chooseQueries(job, { student, dataset, lists, frozen }, new Map(), querySelection.budget);
   });
   return { scored: await score(job, dataset, listsAt(lists, indices)), weights, asked: indices.length };
 }

@@ -121,10 +121,11 @@ export async function stageKeys(
     ...((source === 'embedder' || (source === 'given' && generated)) && { 'the embedder': embedder }),
     ...(source === 'given' && { 'the teacher': teacher }),
   };
-  const looks = config.queries && toQuerySelection(config.queries).needs.some((n) => LOOKS_AT_STUDENT.has(n));
+  const looks =
+    config.querySelection && toQuerySelection(config.querySelection).needs.some((n) => LOOKS_AT_STUDENT.has(n));
   const queries = {
     ...candidates,
-    ...(config.queries && under(options, 'queries', 'seed')),
+    ...(config.querySelection && under(options, 'querySelection', 'seed')),
     ...(looks && { ...student, ...limits, ...(config.student.towers === 'query' && { 'the embedder': embedder }) }),
   };
   const scores = { ...queries, 'the teacher': teacher };
@@ -213,7 +214,7 @@ export function stagesOf(config: Config): Set<StageName> {
   const { documents, queries } = embedsWhat(config);
   const absent: [StageName, boolean][] = [
     ['candidates', !module && !comparesDocuments(needs)],
-    ['queries', !config.queries || config.pipeline === 'active'],
+    ['queries', !config.querySelection || config.pipeline === 'active'],
     ['teacher scores', !config.teacher || !(module || readsScores(config, needs))],
     ['embeddings', !config.embedder || !(documents || queries)],
     ['weights', config.weighting.kind === 'uniform'],

@@ -77,11 +77,11 @@ const cases: Record<string, Case> = {
   },
   'a config value of a wrong type': {
     spoil: (folder) => config(folder, 'count: 4', 'count: many'),
-    says: /distill\.yaml line \d+: 'candidates\.count' .*number.*received "many"; mend it; `distill schema` prints what is possible/,
+    says: /distill\.yaml line \d+: 'candidates\.count' .*number.*received "many"; fix it; `distill schema` prints what is possible/,
   },
   'a config value out of range': {
     set: ['train.learningRate=-1'],
-    says: /distill\.yaml: 'train\.learningRate' .*received -1; mend it/,
+    says: /distill\.yaml: 'train\.learningRate' .*received -1; fix it/,
   },
   'a config that is no YAML': {
     spoil: (folder) => line(folder, 'distill.yaml', 2, 'data: [unclosed'),

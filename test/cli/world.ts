@@ -64,7 +64,7 @@ export const tinyConfig = {
   teacher: { kind: 'cross-encoder', model: 'cross' },
   student: { model: 'dual', queryTokens: 16, documentTokens: 32 },
   candidates: { count: 4 },
-  train: { steps: 2, queries: 4, candidates: 4, warmupSteps: 1, threads: 1 },
+  train: { steps: 2, batchSize: 4, candidates: 4, warmupSteps: 1, threads: 1 },
 };
 
 export interface Outcome {

@@ -11,7 +11,7 @@ const rows = readFileSync('docs/methods.md', 'utf8')
   .split('\n')
   .filter((l) => l.startsWith('| '));
 const examples = rows.flatMap((row) =>
-  [...row.matchAll(/`((?:candidates|losses|matryoshka|selection|queries|train|weighting): .+?)`/g)].map(
+  [...row.matchAll(/`((?:candidates|losses|matryoshka|selection|querySelection|train|weighting): .+?)`/g)].map(
     ([, yaml]) => yaml,
   ),
 );
@@ -25,7 +25,7 @@ test('every loss, selection and weighting has a row with a config of its kind', 
     );
   expect([...kinds('losses')].sort()).toEqual(Object.keys(losses).sort());
   expect([...kinds('selection')].sort()).toEqual(Object.keys(candidateSelections).sort());
-  expect([...kinds('queries')].sort()).toEqual(Object.keys(querySelections).sort());
+  expect([...kinds('querySelection')].sort()).toEqual(Object.keys(querySelections).sort());
   expect([...kinds('weighting')].sort()).toEqual(Object.keys(weightings).sort());
 });
 

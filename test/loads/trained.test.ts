@@ -38,7 +38,15 @@ test.skipIf(!python)(
         teacher: { kind: 'cross-encoder', model: world.crossEncoder },
         student: { model: world.student },
         candidates: { count: 4 },
-        train: { steps: 2, queries: 8, candidates: 4, learningRate: 1e-2, warmupSteps: 1, threads: 1, provider: 'cpu' },
+        train: {
+          steps: 2,
+          batchSize: 8,
+          candidates: 4,
+          learningRate: 1e-2,
+          warmupSteps: 1,
+          threads: 1,
+          provider: 'cpu',
+        },
         evaluate: { teacher: false, before: false, bm25: false },
         ...more,
       });

@@ -7,6 +7,7 @@ import type { ConfigInput } from '../../pipelines/config/config.ts';
 import { lossSchema, registered, toLosses } from '../../pipelines/config/losses.ts';
 import { parseConfig } from '../../pipelines/config/parse.ts';
 import { readConfig } from '../../pipelines/config/read-yaml.ts';
+import { parseTeacherConfig } from '../../pipelines/config/teacher.ts';
 
 const minimal = {
   data: { path: 'd' },
@@ -30,10 +31,25 @@ test('a file is named with the line of the mistake', () => {
   const file = join(mkdtempSync(join(tmpdir(), 'config-')), 'a.yaml');
   writeFileSync(
     file,
-    'data: { path: d }\nteacher: { kind: cross-encoder, model: t }\nstudent: { model: s }\ntrain:\n  queries: -3\n',
+    'data: { path: d }\nteacher: { kind: cross-encoder, model: t }\nstudent: { model: s }\ntrain:\n  batchSize: -3\n',
   );
-  expect(() => readConfig(file)).toThrow(/a\.yaml line 5: 'train\.queries' .*received -3; mend it/);
-  expect(readConfig(file, ['train.queries=8']).train.queries).toBe(8);
+  expect(() => readConfig(file)).toThrow(/a\.yaml line 5: 'train\.batchSize' .*received -3; fix it/);
+  expect(readConfig(file, ['train.batchSize=8']).train.batchSize).toBe(8);
+});
+
+test('earlier names of options are refused with the current one', () => {
+  expect(() => parseConfig({ ...minimal, train: { queries: 8 } }, 'a.yaml')).toThrow(
+    "a.yaml: 'train.queries' is an earlier name; write 'train.batchSize'",
+  );
+  expect(() => parseConfig({ ...minimal, queries: { kind: 'random', budget: 8 } }, 'a.yaml')).toThrow(
+    "a.yaml: 'queries' is an earlier name; write 'querySelection'",
+  );
+  expect(() => parseTeacherConfig({ data: 'd', fresh: {}, train: { queries: 8 } })).toThrow(
+    "the teacher's options: 'train.queries' is an earlier name; write 'train.batchSize'",
+  );
+  expect(() => parseTeacherConfig({ data: 'd', fresh: {}, train: { stepz: 8 } })).toThrow(
+    "the teacher's options: 'train.stepz' is no known key; did you mean 'steps'?",
+  );
 });
 
 test('contradictions are told before anything runs', () => {

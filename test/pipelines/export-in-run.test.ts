@@ -26,7 +26,7 @@ const options = (name: string, more: Partial<ConfigInput> = {}): ConfigInput => 
   teacher: { kind: 'cross-encoder', model: world.crossEncoder },
   student: { model: world.student },
   candidates: { count: 4 },
-  train: { steps: 2, queries: 8, candidates: 4, warmupSteps: 1, threads: 1, provider: 'cpu' },
+  train: { steps: 2, batchSize: 8, candidates: 4, warmupSteps: 1, threads: 1, provider: 'cpu' },
   evaluate: { teacher: false, before: false, bm25: false },
   export: { ...compact, dtype: [...compact.dtype] },
   ...more,
@@ -143,7 +143,7 @@ test('what cannot be exported is refused before training; what loses too much, a
 
   const train = {
     steps: 40,
-    queries: 8,
+    batchSize: 8,
     candidates: 4,
     learningRate: 1e-2,
     warmupSteps: 2,

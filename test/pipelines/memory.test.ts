@@ -93,7 +93,7 @@ test('a run says what it chose, and its losses are those of a run without a limi
     teacher: { kind: 'cross-encoder', model: world.crossEncoder },
     student: { model: world.dualEncoder, documentTokens: 64 },
     candidates: { source: 'bm25', count: 8 },
-    train: { provider: 'cpu', steps: 3, queries: 64, candidates: 8, warmupSteps: 1, learningRate: 1e-3, threads: 1 },
+    train: { provider: 'cpu', steps: 3, batchSize: 64, candidates: 8, warmupSteps: 1, learningRate: 1e-3, threads: 1 },
     evaluate: { bm25: false, before: false, teacher: false },
   });
   const refused = await distill(options('little', '1MB')).catch((e) => e);

@@ -28,7 +28,7 @@ const options = (name: string, more: Partial<ConfigInput> = {}): ConfigInput => 
   student: { model: world.student },
   candidates: { source: 'bm25', count: 6 },
   ...more,
-  train: { steps: 6, queries: 8, candidates: 4, learningRate: 1e-3, warmupSteps: 2, threads: 1, ...more.train },
+  train: { steps: 6, batchSize: 8, candidates: 4, learningRate: 1e-3, warmupSteps: 2, threads: 1, ...more.train },
 });
 
 const names = (report: RunReport): string[] => report.systems.map((s) => s.name);
@@ -232,7 +232,7 @@ describe('static-queries', () => {
           candidates: { source: 'embedder', count: 4 },
           generate: { count: 60, score },
           losses: [{ kind: 'embedding-matching' }, { kind: 'in-batch-kl' }],
-          train: { epochs: 3, steps: undefined, queries: 30, candidates: 4, spans: null, learningRate: 1e-2 },
+          train: { epochs: 3, steps: undefined, batchSize: 30, candidates: 4, spans: null, learningRate: 1e-2 },
           evaluate: quick,
         }),
       );
@@ -250,7 +250,7 @@ describe('active', () => {
     const report = await distill(
       options('active', {
         pipeline: 'active',
-        queries: { kind: 'gradient-guided', budget: 24 },
+        querySelection: { kind: 'gradient-guided', budget: 24 },
         active: { rounds: 3, restart: false },
         evaluate: quick,
       }),
@@ -271,7 +271,7 @@ describe('active', () => {
       const report = await distill(
         options(`budget-${kind}`, {
           pipeline: 'active',
-          queries: { kind, budget: 20 },
+          querySelection: { kind, budget: 20 },
           active: { rounds: 2 },
           train: { steps: 1 },
           evaluate: quick,

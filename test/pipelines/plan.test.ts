@@ -18,11 +18,11 @@ const sets = [
   'embedder={model: frozen, queryTokens: 16, documentTokens: 32}',
   'losses=[{kind: info-nce}, {kind: kl}, {kind: embedding-matching}]',
   'weighting={kind: calibrated-posterior}',
-  'queries={kind: random, budget: 14}',
-  'train={provider: cpu, steps: 3, queries: 4, candidates: 4, warmupSteps: 1, threads: 1, evaluateEvery: 2, saveEvery: 1}',
+  'querySelection={kind: random, budget: 14}',
+  'train={provider: cpu, steps: 3, batchSize: 4, candidates: 4, warmupSteps: 1, threads: 1, evaluateEvery: 2, saveEvery: 1}',
 ];
 
-const withoutBudget = sets.filter((s) => !s.startsWith('queries='));
+const withoutBudget = sets.filter((s) => !s.startsWith('querySelection='));
 
 let base: string;
 beforeAll(async () => {

@@ -63,7 +63,7 @@ test('a student begins in the rotated space, and its vectors are compared there'
     embedder: { model: rotated },
     student: { model: rotated },
     losses: [{ kind: 'embedding-matching', of: 'queries' }],
-    train: { steps: 1, queries: 8, candidates: 2, learningRate: 1e-9, provider: 'cpu' },
+    train: { steps: 1, batchSize: 8, candidates: 2, learningRate: 1e-9, provider: 'cpu' },
     matryoshka: { dimensions: [32, 8] },
     evaluate: { bm25: false },
     cache: join(world.folder, 'cache'),

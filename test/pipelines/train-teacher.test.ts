@@ -16,7 +16,7 @@ const tiny = { hidden: 16, layers: 1, heads: 2, maxLength: 48, vocabulary: 300 }
 const options = {
   data,
   candidates: { count: 8, random: 4 },
-  train: { steps: 12, queries: 8, candidates: 4, learningRate: 5e-3, warmupSteps: 2, evaluateEvery: 6 },
+  train: { steps: 12, batchSize: 8, candidates: 4, learningRate: 5e-3, warmupSteps: 2, evaluateEvery: 6 },
 };
 let texts: string[] = [];
 beforeAll(async () => {
@@ -109,7 +109,7 @@ test('under a limit of memory the pairs of a step are read in parts, and a limit
   const cross = join(folder, 'teacher');
   const heard = async (memory: string | undefined, queries: number): Promise<[string[], number]> => {
     const notes: string[] = [];
-    const train = { ...options.train, queries, steps: 2, candidates: 8 };
+    const train = { ...options.train, batchSize: queries, steps: 2, candidates: 8 };
     const output = join(folder, `within-${memory}-${queries}`);
     const given = { ...options, dev: null, train, output, model: cross, memory };
     const { loss } = await trainTeacher(given, { onProgress: (p) => p.note && notes.push(p.note) });

@@ -38,7 +38,7 @@ const options = (name: string, data: string, more: Partial<ConfigInput> = {}): C
   student: { model: world.student },
   candidates: { source: 'bm25', count: 4 },
   ...more,
-  train: { provider: 'cpu', steps: 3, queries: 4, candidates: 3, warmupSteps: 1, threads: 1, ...more.train },
+  train: { provider: 'cpu', steps: 3, batchSize: 4, candidates: 3, warmupSteps: 1, threads: 1, ...more.train },
 });
 
 const judge = (split: [string, string][]): string =>
@@ -143,6 +143,6 @@ test('one query, one document, a batch of one', async () => {
     'qrels/test.tsv': judge([['p', 'd']]),
   });
   await wholeWay(
-    options('one', folder, { data: { path: folder, splits: { dev: null } }, train: { queries: 1, steps: 2 } }),
+    options('one', folder, { data: { path: folder, splits: { dev: null } }, train: { batchSize: 1, steps: 2 } }),
   );
 });

@@ -9,7 +9,7 @@ import { makeWorld } from '../cli/world.ts';
 import { build, type Fault, modelHash, start } from './command.ts';
 
 const sets = [
-  'train={provider: cpu, steps: 16, queries: 4, candidates: 4, warmupSteps: 2, threads: 1, evaluateEvery: 6, saveEvery: 4}',
+  'train={provider: cpu, steps: 16, batchSize: 4, candidates: 4, warmupSteps: 2, threads: 1, evaluateEvery: 6, saveEvery: 4}',
   'student={fresh: {hidden: 16, layers: 1, heads: 2, maxLength: 64, vocabulary: 200}, queryTokens: 16, documentTokens: 32}',
   'export={dtype: fp32, tolerance: 10}',
 ];

@@ -30,7 +30,7 @@ const options = (name: string, more: Partial<ConfigInput> = {}): ConfigInput => 
   candidates: { source: 'bm25', count: 4 },
   evaluate: { bm25: false, before: false, teacher: false },
   ...more,
-  train: { provider: 'cpu', steps: 6, queries: 8, candidates: 4, warmupSteps: 2, threads: 1, ...more.train },
+  train: { provider: 'cpu', steps: 6, batchSize: 8, candidates: 4, warmupSteps: 2, threads: 1, ...more.train },
 });
 
 /** A copy of a model whose vector of one word (of every token where none is given) is not finite. */
@@ -101,7 +101,7 @@ test('embeddings: the text and the dimension are named; skip leaves out the step
   const error = await failure(distill(options('embedder', more)));
   expect(error).toMatchObject({ code: 'teacher.not-finite', exitCode: 3 });
   expect(error.message).toMatch(/says of the query 'q\d+' is NaN in dimension 0 \(embed queries\)/);
-  const report = await distill(options('embedder', { ...more, train: { queries: 2, onNonFinite: 'skip' } }));
+  const report = await distill(options('embedder', { ...more, train: { batchSize: 2, onNonFinite: 'skip' } }));
   expect(report.training.skipped).toBeGreaterThan(0);
   expect(report.training.skipped).toBeLessThan(6);
   expect(report.warnings.join('\n')).toMatch(
@@ -165,7 +165,7 @@ test('the training of a teacher: step, term, weight and queries', async () => {
       model,
       output: join(world.folder, 'trained'),
       dev: null,
-      train: { steps: 2, queries: 4, threads: 1 },
+      train: { steps: 2, batchSize: 4, threads: 1 },
     }),
   );
   expect(error).toMatchObject({ code: 'train.not-finite', exitCode: 3 });

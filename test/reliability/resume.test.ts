@@ -13,7 +13,7 @@ const KILLS = Number(process.env.KILLS ?? 2);
 const SEED = Number(process.env.KILL_SEED ?? 1);
 /** Over all stages of a run: scoring, training with renewed weights and evaluations, saving, evaluating. */
 const sets = [
-  'train={provider: cpu, steps: 120, queries: 4, candidates: 4, warmupSteps: 5, threads: 1, evaluateEvery: 20, saveEvery: 7, dropout: 0.1}',
+  'train={provider: cpu, steps: 120, batchSize: 4, candidates: 4, warmupSteps: 5, threads: 1, evaluateEvery: 20, saveEvery: 7, dropout: 0.1}',
   'weighting={kind: agreement, renew: 15}',
   'student={fresh: {hidden: 16, layers: 1, heads: 2, maxLength: 64, vocabulary: 200}, queryTokens: 16, documentTokens: 32}',
 ];

@@ -6,7 +6,7 @@ import { makeWorld } from '../cli/world.ts';
 import { build, type Fault, heard, modelHash, type Running, start } from './command.ts';
 
 const sets = [
-  'train={steps: 60, queries: 4, candidates: 4, warmupSteps: 2, evaluateEvery: 20, saveEvery: 10, threads: 1}',
+  'train={steps: 60, batchSize: 4, candidates: 4, warmupSteps: 2, evaluateEvery: 20, saveEvery: 10, threads: 1}',
 ];
 /** In the order in which a training comes past them; the last always, all of them where KILLS is set. */
 const all: Fault[] = [

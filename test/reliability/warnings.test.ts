@@ -27,7 +27,7 @@ const options = (name: string, more: Partial<ConfigInput> = {}): ConfigInput => 
   student: { model: world.student },
   candidates: { source: 'bm25', count: 4 },
   evaluate: { bm25: false, before: false, teacher: false },
-  train: { provider: 'cpu', steps: 2, queries: 8, candidates: 4, warmupSteps: 1, threads: 1 },
+  train: { provider: 'cpu', steps: 2, batchSize: 8, candidates: 4, warmupSteps: 1, threads: 1 },
   ...more,
 });
 

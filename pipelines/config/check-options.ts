@@ -1,0 +1,77 @@
+/** @file Checks options against a schema: one sentence for the first mistake, with its place and the remedy. */
+import { z } from 'zod';
+import { InputError, nearest } from '../../common/errors.ts';
+
+export interface CheckOptions {
+  /** What messages call the source, e.g. the file's name. */
+  where: string;
+  /** The command that prints the schema. */
+  schemaCommand: string;
+  /** Error codes begin with it. */
+  code: string;
+  /** Keys that have another name now, by dotted path; * stands for any one key. */
+  renamed?: Readonly<Record<string, string>>;
+  /** The line of a key in the file, where the options come from one. */
+  lineOf?: (path: readonly PropertyKey[]) => number | undefined;
+}
+
+/**
+ * The options with every default filled in.
+ * @throws InputError for the first mistake: key, what was expected, what was received, the nearest known key
+ */
+export function checkOptions<S extends z.ZodType>(schema: S, input: unknown, options: CheckOptions): z.output<S> {
+  const result = schema.safeParse(input);
+  if (result.success) return result.data;
+  const { where, schemaCommand, code, renamed = {}, lineOf } = options;
+  // A key that is not known is the likelier cause of whatever else is missing.
+  const { issues } = result.error;
+  const issue = issues.find((i) => i.code === 'unrecognized_keys') ?? issues[0];
+  const keys = issue.code === 'unrecognized_keys' ? [...issue.path, issue.keys[0]] : issue.path;
+  const line = lineOf?.(keys);
+  const subject = `${where}${line ? ` line ${line}` : ''}: '${keys.join('.')}'`;
+  if (issue.code === 'unrecognized_keys') {
+    const now = renamed[keys.join('.')];
+    const known = knownKeys(schema, issue.path);
+    const near = nearest(issue.keys[0], known);
+    throw new InputError({
+      code: `${code}.unknown-key`,
+      subject: `${subject} ${now ? 'is an earlier name' : 'is no known key'}`,
+      remedy: now
+        ? `write '${now}'`
+        : near
+          ? `did you mean '${near}'?`
+          : known.length
+            ? `known here are ${known.join(', ')}`
+            : 'remove it',
+    });
+  }
+  const received = keys.reduce<unknown>((v, k) => (v as Record<PropertyKey, unknown> | undefined)?.[k], input);
+  throw new InputError({
+    code: `${code}.invalid`,
+    subject: `${subject} ${issue.message
+      .replace(/^Invalid input: /, '')
+      .replace(/^Invalid/, 'is invalid')
+      .replace(/^expected (.*), received undefined$/, 'is missing: $1 is expected')
+      .replace(/^expected (.*), received (.*)$/, 'is $2 where $1 is expected')}`,
+    received: received === undefined ? undefined : JSON.stringify(received)?.slice(0, 80),
+    remedy: `fix it; \`${schemaCommand}\` prints what is possible`,
+  });
+}
+
+/** Keys that a schema knows at a place, for suggestions. */
+export function knownKeys(schema: z.ZodType, at: readonly PropertyKey[]): string[] {
+  interface Node {
+    properties?: Record<string, Node>;
+    items?: Node;
+    anyOf?: Node[];
+    oneOf?: Node[];
+  }
+  let nodes = [z.toJSONSchema(schema, { io: 'input' }) as Node];
+  const open = (n: Node): Node[] =>
+    [n, ...(n.anyOf ?? []), ...(n.oneOf ?? [])].flatMap((m) => (m === n ? [m] : open(m)));
+  for (const key of at)
+    nodes = nodes
+      .flatMap(open)
+      .flatMap((n) => (typeof key === 'number' ? (n.items ? [n.items] : []) : (n.properties?.[String(key)] ?? [])));
+  return [...new Set(nodes.flatMap(open).flatMap((n) => Object.keys(n.properties ?? {})))];
+}
