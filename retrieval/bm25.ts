@@ -1,16 +1,28 @@
 /** @file BM25 as Lucene computes it, exact: every posting of every query term is added up. */
 import { setImmediate } from 'node:timers/promises';
-import snowball from 'snowball-stemmers';
-import { InputError } from '../common/errors.ts';
 import type { Watch } from '../common/progress.ts';
+import { type Analyzer, type AnalyzerChoice, type AnalyzerSpec, openAnalyzer } from './analyzer.ts';
 
 export interface Bm25Options extends Watch {
   /** How soon repetitions of a word stop counting. */
   k1?: number;
   /** How far a document's length counts, 0 to 1. */
   b?: number;
-  /** A Snowball stemmer's name; null to take words as they are. English stopwords go out with the English stemmer. */
-  language?: string | null;
+  /** How texts are cut into terms; `auto`, the default, follows the documents' script and language. */
+  analyzer?: AnalyzerChoice;
+}
+
+/** What an index knows of its corpus: enough to weigh the terms of a query anywhere else. */
+export interface Bm25Statistics {
+  k1: number;
+  b: number;
+  analyzer: AnalyzerSpec;
+  /** Documents, and their mean length in terms. */
+  documents: number;
+  averageLength: number;
+  /** Terms and in how many documents each stands. */
+  terms: string[];
+  frequencies: Int32Array;
 }
 
 export interface Bm25 {
@@ -18,13 +30,12 @@ export interface Bm25 {
   search(query: string, k: number): { indices: Int32Array; scores: Float32Array };
   /** Scores of given documents; 0 where one shares no word with the query. */
   scores(query: string, documents: ArrayLike<number> & Iterable<number>): Float32Array;
+  readonly analyzer: Analyzer;
+  /** Why the analyzer was chosen, where it was chosen by the documents. */
+  readonly reason?: string;
+  statistics(): Bm25Statistics;
 }
 
-/** Lucene's EnglishAnalyzer's list, which bm25s takes too. */
-const englishStopwords =
-  'a an and are as at be but by for if in into is it no not of on or such that the their then there these they this to was will with';
-/** As scikit-learn's CountVectorizer: runs of at least two letters, digits or underscores. */
-const WORD = /[\p{L}\p{N}_]{2,}/gu;
 /** Documents between two looks at the signal. */
 const YIELD_EVERY = 2048;
 
@@ -40,8 +51,21 @@ export async function bm25(
   documents: { readonly length: number; text(i: number): string },
   options: Bm25Options = {},
 ): Promise<Bm25> {
-  const { k1 = 0.9, b = 0.4, language = 'english' } = options;
-  const analyze = analyzer(language);
+  const { k1 = 0.9, b = 0.4 } = options;
+  const { analyzer, reason } = openAnalyzer(options.analyzer === undefined ? 'auto' : options.analyzer, documents);
+  const ids = new Map<string, number>();
+  const analyze = (text: string, grow: boolean): number[] => {
+    const found: number[] = [];
+    for (const term of analyzer.terms(text)) {
+      let id = ids.get(term);
+      if (id === undefined && grow) {
+        id = ids.size;
+        ids.set(term, id);
+      }
+      if (id !== undefined) found.push(id);
+    }
+    return found;
+  };
   const N = documents.length;
 
   // One run of postings in document order; then sorted by term by counting.
@@ -108,6 +132,17 @@ export async function bm25(
         return { indices: best, scores: Float32Array.from(best, (d) => scores[d]) };
       }),
     scores: (query, wanted) => scored(query, () => Float32Array.from(wanted, (d) => scores[d])),
+    analyzer,
+    reason,
+    statistics: () => ({
+      k1,
+      b,
+      analyzer: analyzer.spec,
+      documents: N,
+      averageLength,
+      terms: [...ids.keys()],
+      frequencies: frequencies.data.slice(0, T),
+    }),
   };
 }
 
@@ -130,40 +165,6 @@ function largest(candidates: readonly number[], values: Float64Array, k: number)
     heap[at] = item;
   }
   return Int32Array.from(heap).sort(better);
-}
-
-/** Texts to the numbers of their stems. Each word is stemmed once: a corpus repeats few words many times. */
-function analyzer(language: string | null): (text: string, grow: boolean) => number[] {
-  if (language !== null && !snowball.algorithms().includes(language))
-    throw new InputError({
-      code: 'bm25.language',
-      subject: `there is no stemmer for '${language}'`,
-      expected: `one of ${snowball.algorithms().join(', ')}`,
-      remedy: 'name one of these, or null to take words as they are',
-    });
-  const stemmer = language === null ? { stem: (w: string) => w } : snowball.newStemmer(language);
-  const SKIPPED = -1;
-  const words = new Map<string, number>();
-  if (language === 'english') for (const w of englishStopwords.split(' ')) words.set(w, SKIPPED);
-  const stems = new Map<string, number>();
-  return (text, grow) => {
-    const ids: number[] = [];
-    for (const word of text.toLowerCase().match(WORD) ?? []) {
-      let id = words.get(word);
-      if (id === undefined) {
-        const stem = stemmer.stem(word);
-        id = stems.get(stem);
-        if (id === undefined) {
-          if (!grow) continue;
-          id = stems.size;
-          stems.set(stem, id);
-        }
-        if (grow) words.set(word, id);
-      }
-      if (id !== SKIPPED) ids.push(id);
-    }
-    return ids;
-  };
 }
 
 /** An Int32Array that grows. */

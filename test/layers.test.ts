@@ -16,7 +16,7 @@ const order = [
   ['engine'],
   ['losses', 'selection', 'weighting'],
   ['models', 'retrieval'],
-  ['evaluation'],
+  ['evaluation', 'adaptive'],
   ['teachers', 'students'],
   ['training'],
   ['pipelines/config'],

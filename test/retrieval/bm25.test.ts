@@ -43,8 +43,8 @@ test('the best k are those of all documents in order, ties by position; a query 
 });
 
 test('an unknown stemmer is refused; no stemmer takes words as they are', async () => {
-  await expect(bm25(table([]), { language: 'klingon' })).rejects.toThrow("there is no stemmer for 'klingon'");
-  const index = await bm25(table(['the runs', 'the run']), { language: null });
+  await expect(bm25(table([]), { analyzer: 'klingon' })).rejects.toThrow("there is no stemmer for 'klingon'");
+  const index = await bm25(table(['the runs', 'the run']), { analyzer: null });
   expect([...index.search('the run', 2).indices]).toEqual([1, 0]);
 });
 

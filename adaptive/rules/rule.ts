@@ -1,0 +1,50 @@
+/** @file What a deferral rule is: how much a query needs more of the teacher, from what is known of it so far. */
+import type { FEATURES } from './states.ts';
+
+/** States of queries that a rule is fitted on. */
+export interface Examples {
+  /** [n, FEATURES] row-major. */
+  readonly features: Float64Array;
+  /** [n] quality that scoring the whole list would still add; negative where it would cost. */
+  readonly gains: Float64Array;
+  /** [n] whether the first document served is not the best that the whole list would give. */
+  readonly wrong: Uint8Array;
+}
+
+/** A rule's numbers, as JSON keeps them. */
+export type Parameters = readonly number[];
+
+/** Members share this shape; `test/adaptive/rules.test.ts` holds each to it. */
+export interface Rule {
+  /** For docs and help. */
+  readonly about: string;
+  /** Numbers from examples; a rule without any gives none. */
+  fit(examples: Examples): Parameters;
+  /**
+   * How much a query needs more of the teacher; only its order matters.
+   * @param features of length `FEATURES`
+   */
+  need(features: Float64Array, parameters: Parameters): number;
+}
+
+/** Column means and deviations, so that weights of a fitted rule are of like size. */
+export function standardised({ features }: Examples, width: typeof FEATURES | number) {
+  const n = features.length / width;
+  const mean = new Float64Array(width);
+  const deviation = new Float64Array(width);
+  for (let i = 0; i < n; i++) for (let k = 0; k < width; k++) mean[k] += features[i * width + k] / n;
+  for (let i = 0; i < n; i++)
+    for (let k = 0; k < width; k++) deviation[k] += (features[i * width + k] - mean[k]) ** 2 / n;
+  for (let k = 0; k < width; k++) deviation[k] = Math.sqrt(deviation[k]) || 1;
+  const data = features.map((v, i) => (v - mean[i % width]) / deviation[i % width]);
+  return { mean, deviation, data };
+}
+
+/** w x + b of the standardised features; parameters are means, deviations, weights, then the intercept. */
+export function linearNeed(features: Float64Array, parameters: Parameters): number {
+  const width = features.length;
+  let z = parameters[3 * width];
+  for (let k = 0; k < width; k++)
+    z += (parameters[2 * width + k] * (features[k] - parameters[k])) / parameters[width + k];
+  return z;
+}
