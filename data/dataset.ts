@@ -63,6 +63,10 @@ export class TextTableBuilder {
   private readonly titleBytes: number[] = [];
   private readonly hash = createHash('sha256');
 
+  get length(): number {
+    return this.ids.length;
+  }
+
   has(id: string): boolean {
     return this.positions.has(id);
   }

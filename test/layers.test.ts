@@ -8,7 +8,7 @@ const order = [
   ['static'],
   ['common'],
   ['math'],
-  ['data', 'engine/graph'],
+  ['data', 'engine/graph', 'generation'],
   ['engine/io'],
   ['engine/expressions', 'engine/passes'],
   ['engine/autodiff'],

@@ -1,0 +1,91 @@
+/** @file A folder of plain text, Markdown and HTML as a data set of passages. */
+import { readdirSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { basename, extname, join, relative, sep } from 'node:path';
+import { InputError } from '../../common/errors.ts';
+import { type Dataset, TextTableBuilder, unknownSplit } from '../dataset.ts';
+import { textReaders } from './blocks.ts';
+import { type PassageOptions, passages } from './passages.ts';
+
+const ending = (file: string): string => extname(file).slice(1).toLowerCase();
+
+/** The text files of a folder and the folders in it, by path; hidden ones and node_modules are left out. */
+export function textFiles(folder: string): string[] {
+  return readdirSync(folder, { withFileTypes: true })
+    .filter((e) => !e.name.startsWith('.') && e.name !== 'node_modules')
+    .sort((a, b) => (a.name < b.name ? -1 : 1))
+    .flatMap((e) => {
+      const path = join(folder, e.name);
+      if (e.isDirectory()) return textFiles(path);
+      return e.isFile() && Object.hasOwn(textReaders, ending(e.name)) ? [path] : [];
+    });
+}
+
+/**
+ * Reads every text file into passages; ids are `path#number`.
+ * @throws InputError that names a file that is not UTF-8, or where no file holds any text
+ */
+export async function openTextFolder(folder: string, options: PassageOptions = {}): Promise<Dataset> {
+  const files = textFiles(folder);
+  const documents = new TextTableBuilder();
+  const empty: string[] = [];
+  for (const file of files) {
+    const name = relative(folder, file).split(sep).join('/');
+    const { title, blocks } = await textReaders[ending(file)](decoded(await readFile(file), file));
+    const found = passages(title || basename(file, extname(file)), blocks, options);
+    if (!found.length) empty.push(name);
+    for (const [i, p] of found.entries()) documents.add(`${name}#${i + 1}`, `${p.title} ${p.text}`, p.title);
+  }
+  if (!documents.length)
+    throw new InputError({
+      code: 'data.no-text',
+      subject: `${folder} holds no text`,
+      expected: `files that end in ${Object.keys(textReaders).join(', ')}`,
+      remedy: 'give a folder with such files, or a data set (corpus.jsonl, queries.jsonl, qrels) or a file of rows',
+    });
+  const notes = [`${documents.length} passages of ${files.length - empty.length} text files`];
+  if (empty.length) notes.push(`${empty.length} text files hold no text, the first is ${empty[0]}`);
+  return {
+    name: basename(folder),
+    documents: documents.build(),
+    queries: new TextTableBuilder().build(),
+    splits: [],
+    qrels: (split) => {
+      throw unknownSplit(split, [], folder);
+    },
+    notes,
+  };
+}
+
+function decoded(bytes: Buffer, file: string): string {
+  const [encoding, from] =
+    bytes[0] === 0xff && bytes[1] === 0xfe
+      ? ['utf-16le', 2]
+      : bytes[0] === 0xfe && bytes[1] === 0xff
+        ? ['utf-16be', 2]
+        : ['utf-8', 0];
+  try {
+    return new TextDecoder(encoding as string, { fatal: true })
+      .decode(bytes.subarray(from as number))
+      .replaceAll('\r\n', '\n');
+  } catch {
+    // The line of the first byte that is wrong, for the message.
+    let line = 1;
+    for (let at = 0; at < bytes.length; ) {
+      const end = bytes.indexOf(10, at);
+      const next = end < 0 ? bytes.length : end + 1;
+      try {
+        new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(at, next));
+      } catch {
+        break;
+      }
+      line++;
+      at = next;
+    }
+    throw new InputError({
+      code: 'data.encoding',
+      subject: `${file} line ${line} is not UTF-8`,
+      remedy: `convert it, e.g. with iconv -f latin1 -t utf-8`,
+    });
+  }
+}

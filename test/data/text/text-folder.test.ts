@@ -1,0 +1,147 @@
+/** @file Folders of text, Markdown and HTML: passages with titles, refusals, made queries. */
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterAll, describe, expect, test } from 'vitest';
+import { textReaders } from '../../../data/text/blocks.ts';
+import { withMadeQueries } from '../../../data/text/made-queries.ts';
+import { openTextFolder, textFiles } from '../../../data/text/open.ts';
+import { passages } from '../../../data/text/passages.ts';
+
+const folders: string[] = [];
+function folder(files: Record<string, string | Buffer>): string {
+  const dir = mkdtempSync(join(tmpdir(), 'texts-'));
+  folders.push(dir);
+  for (const [name, content] of Object.entries(files)) {
+    mkdirSync(dirname(join(dir, name)), { recursive: true });
+    writeFileSync(join(dir, name), content);
+  }
+  return dir;
+}
+afterAll(() => {
+  for (const dir of folders.splice(0)) rmSync(dir, { recursive: true });
+});
+
+const words = (n: number, word = 'word'): string => Array.from({ length: n }, (_, i) => `${word}${i}`).join(' ');
+
+describe('passages', () => {
+  test('paragraphs are joined while they fit, never across a heading', () => {
+    const found = passages(
+      'Guide',
+      [
+        { heading: false, text: words(50) },
+        { heading: false, text: words(60) },
+        { heading: false, text: words(30) },
+        { heading: true, text: 'Setup' },
+        { heading: false, text: words(10) },
+      ],
+      { words: 120 },
+    );
+    expect(found.map((p) => [p.title, p.text.split(/\s+/).length])).toEqual([
+      ['Guide', 110],
+      ['Guide', 30],
+      ['Guide: Setup', 10],
+    ]);
+  });
+  test('a long paragraph is cut between sentences, a long sentence between words, and nothing is lost', () => {
+    const text = `First one here. ${words(25, 'Word')}. Last.`;
+    const found = passages('T', [{ heading: false, text }], { words: 10 });
+    expect(found.map((p) => p.text).join(' ')).toBe(text);
+    expect(Math.max(...found.map((p) => p.text.split(' ').length))).toBeLessThanOrEqual(10);
+    expect(found[0].text).toBe('First one here.');
+  });
+  test('text without spaces is counted by characters', () => {
+    const text = '東京は日本の首都です。'.repeat(20);
+    const found = passages('東京', [{ heading: false, text }], { words: 50 });
+    expect(found.length).toBeGreaterThan(3);
+    expect(found.map((p) => p.text).join('')).toBe(text);
+  });
+});
+
+describe('readers', () => {
+  test('Markdown: title of the header or of the first heading, code and links as text', async () => {
+    const read = textReaders.md;
+    expect(
+      await read(
+        '---\ntitle: "Own title"\n---\n# Head\n\nSome *text* with a [link](http://a.b) and `code`.\n\n- one\n- two\n',
+      ),
+    ).toEqual({
+      title: 'Own title',
+      blocks: [
+        { heading: true, text: 'Head' },
+        { heading: false, text: 'Some text with a link and code.' },
+        { heading: false, text: 'one\ntwo' },
+      ],
+    });
+    expect((await read('# Head\n\ntext')).title).toBe('Head');
+  });
+  test('HTML: title, headings, entities; no scripts, styles, navigation or addresses', async () => {
+    const { title, blocks } = await textReaders.html(
+      '<html><head><title>A &amp; B</title><style>p{}</style></head><body><nav>menu</nav><h2>Part</h2><p>x &lt; y <a href="u">here</a></p><script>evil()</script></body></html>',
+    );
+    expect(title).toBe('A & B');
+    expect(blocks).toEqual([
+      { heading: true, text: 'Part' },
+      { heading: false, text: 'x < y here' },
+    ]);
+  });
+});
+
+describe('a folder', () => {
+  test('its passages have ids by path and titles; hidden files and others are left out', async () => {
+    const dir = folder({
+      'b/notes.txt': 'One paragraph.\n\nAnother.',
+      'a.md': '# Alpha\n\ntext of alpha',
+      '.git/x.md': '# no',
+      'image.png': 'x',
+      'empty.txt': '\n',
+    });
+    const data = await openTextFolder(dir);
+    expect([...data.documents.ids]).toEqual(['a.md#1', 'b/notes.txt#1']);
+    expect(data.documents.text(0)).toBe('Alpha text of alpha');
+    expect(data.documents.title?.(1)).toBe('notes');
+    expect(data.notes).toEqual(['2 passages of 2 text files', '1 text files hold no text, the first is empty.txt']);
+    expect(textFiles(dir)).toHaveLength(3);
+  });
+  test('Latin-1 is refused with file and line, UTF-16 with its mark is read', async () => {
+    const dir = folder({ 'x.txt': Buffer.from('one\ncaf\xe9', 'latin1') });
+    await expect(openTextFolder(dir)).rejects.toThrow(`${join(dir, 'x.txt')} line 2 is not UTF-8; convert it`);
+    const wide = folder({ 'x.txt': Buffer.concat([Buffer.from([0xff, 0xfe]), Buffer.from('café', 'utf16le')]) });
+    expect((await openTextFolder(wide)).documents.text(0)).toBe('x café');
+  });
+  test('a folder without text is refused', async () => {
+    await expect(openTextFolder(folder({ 'a.txt': ' ' }))).rejects.toThrow('holds no text');
+  });
+});
+
+describe('made queries', async () => {
+  const dir = folder(
+    Object.fromEntries(
+      Array.from({ length: 60 }, (_, i) => [
+        `f${i}.md`,
+        `# Title ${i}\n\nThe ${words(12, `w${i}x`)} end. Some other sentence ${i} here.`,
+      ]),
+    ),
+  );
+  const data = withMadeQueries(await openTextFolder(dir), { seed: 1 });
+  test('each is judged with its document; held out ones are not in training', () => {
+    expect(data.splits).toEqual(['dev', 'test', 'train']);
+    const text = (split: string) =>
+      [...data.qrels(split).keys()].map((id) => data.queries.text(data.queries.indexOf(id) as number));
+    expect(text('dev')).toHaveLength(6);
+    expect(text('test')).toHaveLength(6);
+    expect(text('train').filter((t) => text('dev').includes(t) || text('test').includes(t))).toEqual([]);
+    for (const split of data.splits)
+      for (const [id, grades] of data.qrels(split)) {
+        const query = data.queries.text(data.queries.indexOf(id) as number);
+        for (const d of grades.keys())
+          expect(data.documents.text(data.documents.indexOf(d) as number)).toContain(query.split(' ')[0]);
+      }
+  });
+  test('that they are made is said, and the same seed makes the same', async () => {
+    expect(data.notes?.at(-1)).toContain('were made of the documents');
+    const again = withMadeQueries(await openTextFolder(dir), { seed: 1 });
+    expect(again.queries.hash).toBe(data.queries.hash);
+    expect(withMadeQueries(await openTextFolder(dir), { seed: 2 }).queries.hash).not.toBe(data.queries.hash);
+  });
+});

@@ -1,0 +1,153 @@
+/** @file Queries by a language model, against a local server that speaks the protocol, faults included. */
+import { appendFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, test } from 'vitest';
+import { chatQueries, queriesOf } from '../../generation/chat.ts';
+
+type Answer = (body: { messages: { content: string }[]; model: string }, response: ServerResponse, n: number) => void;
+const closing: (() => void)[] = [];
+afterEach(() => {
+  for (const close of closing.splice(0)) close();
+});
+
+async function server(answer: Answer): Promise<{ url: string; calls: { auth?: string; content: string }[] }> {
+  const calls: { auth?: string; content: string }[] = [];
+  const s = createServer(async (request: IncomingMessage, response) => {
+    let text = '';
+    for await (const chunk of request) text += chunk;
+    const body = JSON.parse(text);
+    calls.push({ auth: request.headers.authorization, content: body.messages[0].content });
+    answer(body, response, calls.length);
+  });
+  await new Promise<void>((resolve) => s.listen(0, '127.0.0.1', resolve));
+  closing.push(() => {
+    s.closeAllConnections();
+    s.close();
+  });
+  return { url: `http://127.0.0.1:${(s.address() as AddressInfo).port}/v1`, calls };
+}
+
+const say = (response: ServerResponse, content: unknown, tokens = 10): void => {
+  response.setHeader('content-type', 'application/json');
+  response.end(
+    JSON.stringify({ choices: [{ message: { role: 'assistant', content } }], usage: { total_tokens: tokens } }),
+  );
+};
+const fail = (response: ServerResponse, status: number, headers: Record<string, string> = {}): void => {
+  response.writeHead(status, { 'content-type': 'application/json', ...headers });
+  response.end(JSON.stringify({ error: { message: `error ${status}` } }));
+};
+const cacheFile = (): string => {
+  const dir = mkdtempSync(join(tmpdir(), 'chat-'));
+  closing.push(() => rmSync(dir, { recursive: true, force: true }));
+  return join(dir, 'replies.jsonl');
+};
+const documents = (n: number) => ({ length: n, text: (i: number) => `text ${i} with {count} braces` });
+const options = (url: string, cache = cacheFile()) => ({ url, model: 'tiny', each: 2, cache, retries: 2 });
+const echo: Answer = ({ messages }, response) => {
+  const n = /text (\d+)/.exec(messages[0].content)?.[1];
+  say(response, `Here are the queries:\n1. "first ${n}"\n- second ${n}\nthird ${n}`);
+};
+
+test('a reply is cut into queries', () => {
+  expect(
+    queriesOf(
+      `<think>hm\nno</think>Sure, here they are:\n\n1. one\n2) two\n* three\n(4) “four”\n...\n${'x'.repeat(301)}`,
+    ),
+  ).toEqual(['one', 'two', 'three', 'four']);
+});
+
+test('each document gets its queries; the prompt holds the text, the count and the examples', async () => {
+  const { url, calls } = await server(echo);
+  const result = await chatQueries(documents(3), { ...options(url), examples: ['how to x'] });
+  expect(result.queries).toEqual(
+    [0, 1, 2].flatMap((d) => [
+      { document: d, text: `first ${d}` },
+      { document: d, text: `second ${d}` },
+    ]),
+  );
+  expect(result).toMatchObject({ calls: 3, cached: 0, tokens: 30, documents: 3, notes: [] });
+  expect(calls[0].content).toContain('Write 2 short search queries');
+  expect(calls[0].content).toContain('how to x');
+  expect(calls[0].content).toContain('with {count} braces');
+});
+
+test('a second call asks nothing; another prompt asks again; a line that was cut short is asked again', async () => {
+  const { url, calls } = await server(echo);
+  const own = options(url);
+  await chatQueries(documents(3), own);
+  const again = await chatQueries(documents(3), own);
+  expect(again).toMatchObject({ calls: 0, cached: 3 });
+  expect(again.queries).toHaveLength(6);
+  await chatQueries(documents(3), { ...own, prompt: 'Other: {document}' });
+  expect(calls).toHaveLength(6);
+  appendFileSync(own.cache, '{"key":"abc","te');
+  expect(await chatQueries(documents(4), own)).toMatchObject({ calls: 1, cached: 3 });
+  expect(await chatQueries(documents(4), own)).toMatchObject({ calls: 0, cached: 4 });
+  expect(readFileSync(own.cache, 'utf8').trim().split('\n')).toHaveLength(8);
+});
+
+test('the budget ends the asking, what came is kept, and it says so', async () => {
+  const { url } = await server(echo);
+  const own = options(url);
+  const calls = await chatQueries(documents(10), { ...own, concurrency: 1, budget: { calls: 4 } });
+  expect(calls).toMatchObject({ calls: 4, documents: 4 });
+  expect(calls.notes[0]).toContain('the budget of 4 calls is spent: 4 of 10 documents have queries');
+  const tokens = await chatQueries(documents(10), { ...own, concurrency: 1, budget: { tokens: 20 } });
+  expect(tokens).toMatchObject({ calls: 2, cached: 4, documents: 6 });
+});
+
+describe('faults', () => {
+  test('a server that is busy is asked again when it says so', async () => {
+    const { url, calls } = await server((body, response, n) =>
+      n === 1
+        ? fail(response, 429, { 'retry-after-ms': '20' })
+        : n === 2
+          ? fail(response, 500, { 'retry-after-ms': '20' })
+          : echo(body, response, n),
+    );
+    expect(await chatQueries(documents(1), options(url))).toMatchObject({ documents: 1 });
+    expect(calls).toHaveLength(3);
+  });
+  test.each([
+    [401, 'set OPENAI_API_KEY'],
+    [404, 'check generate.url'],
+  ])('%i is one sentence with the remedy', async (status, remedy) => {
+    const { url } = await server((_, response) => fail(response, status));
+    await expect(chatQueries(documents(2), options(url))).rejects.toThrow(remedy);
+  });
+  test('no server, no chat endpoint, a reply without text', async () => {
+    await expect(chatQueries(documents(1), { ...options('http://127.0.0.1:9/v1'), retries: 0 })).rejects.toThrow(
+      'did not write queries (no answer',
+    );
+    const page = await server((_, response) => response.end('<html>'));
+    await expect(chatQueries(documents(1), options(page.url))).rejects.toThrow(/answered without|did not write/);
+    const empty = await server((_, response) => say(response, null));
+    await expect(chatQueries(documents(1), options(empty.url))).rejects.toThrow('answered without choices');
+  });
+  test('replies without queries are counted', async () => {
+    const { url } = await server((_, response) => say(response, '...'));
+    expect((await chatQueries(documents(2), options(url))).notes).toEqual(['2 replies held no query']);
+  });
+  test('what came before a failure is kept', async () => {
+    let broken = true;
+    const { url, calls } = await server((body, response, n) =>
+      n > 2 && broken ? fail(response, 400) : echo(body, response, n),
+    );
+    const own = { ...options(url), concurrency: 1 };
+    await expect(chatQueries(documents(5), own)).rejects.toThrow('error 400');
+    broken = false;
+    expect(await chatQueries(documents(5), own)).toMatchObject({ calls: 3, cached: 2, documents: 5 });
+    expect(calls).toHaveLength(6);
+  });
+  test('stopping by a signal stops, and a prompt without {document} is refused', async () => {
+    const { url } = await server(() => {});
+    const stop = new AbortController();
+    setTimeout(() => stop.abort(new Error('stopped')), 50);
+    await expect(chatQueries(documents(3), { ...options(url), signal: stop.signal })).rejects.toThrow('stopped');
+    await expect(chatQueries(documents(1), { ...options(url), prompt: 'x' })).rejects.toThrow('has no {document}');
+  });
+});
