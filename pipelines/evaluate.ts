@@ -1,22 +1,22 @@
-/** @file Evaluates a saved student: what it finds, beside its teacher and other systems, and what it costs. */
+/** @file Evaluates a saved student: what it finds compared with its teacher and other systems, and what it costs. */
 import { writeWhole } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
 import { openDataset } from '../data/open.ts';
 import { retentionSentence } from '../evaluation/metrics/compare.ts';
-import { cutRun, dropIdenticalIds, isQueryItself, type Run } from '../evaluation/metrics/evaluate.ts';
+import { dropIdenticalIds, isQueryItself } from '../evaluation/metrics/evaluate.ts';
 import { fidelity } from '../evaluation/metrics/fidelity.ts';
 import { defaultMetrics, parseMetric } from '../evaluation/metrics/metrics.ts';
 import { formatRun, readRun } from '../evaluation/metrics/run-file.ts';
 import type { Figures } from '../evaluation/report/figures.ts';
-import { cutTo, search } from '../retrieval/exact-search.ts';
+import { Encoder } from '../models/encoder.ts';
 import { ScoreCache } from '../teachers/cache/score-cache.ts';
+import { type DTypeFile, dtypeFiles, inheritedDocuments, readProvenance } from './measure/checkpoint.ts';
 import { differences } from './measure/compare-systems.ts';
 import { measureCosts, speedFactor } from './measure/cost-figures.ts';
 import { diagnose } from './measure/diagnostics.ts';
-import { dtypeFiles, encodeStudentSplit, madeWith, type Vectors } from './measure/encode-split.ts';
-import { Ladder } from './measure/evaluation-table.ts';
+import { EvaluationTable } from './measure/evaluation-table.ts';
 import { isScoreFile } from './measure/reference-systems.ts';
-import { toRun } from './measure/retrieve.ts';
+import { byPrefix, encoderSearcher, retrieve } from './measure/retrieve.ts';
 import { rounded } from './measure/run-figures.ts';
 import { measureTeacher } from './measure/teacher-evaluation.ts';
 import { memorySentence, servingMemory } from './run/memory-budget.ts';
@@ -79,7 +79,7 @@ export async function evaluate(options: EvaluateOptions, given: Watch = {}): Pro
   const { split = 'test', metrics = defaultMetrics, depth = 100, candidates = 'student', seed = 0 } = options;
   const cuts = metrics.map((m) => parseMetric(m).k).filter(Number.isFinite);
   const reach = Math.max(100, depth, ...cuts);
-  const made = await madeWith(options.student, options);
+  const made = await readProvenance(options.student, options);
   const dataset = await openDataset(options.data, made.data);
   const qrels = dataset.qrels(split);
   const [first, ...otherFiles] = await dtypeFiles(options.student, options.dtype);
@@ -87,50 +87,55 @@ export async function evaluate(options: EvaluateOptions, given: Watch = {}): Pro
   const watch: Watch = {
     ...given,
     ...(options.memory && {
-      memory: await servingMemory(options.memory, [options.student, made.documents, servedTeacher], dataset),
+      memory: await servingMemory(options.memory, [options.student, made.inherits?.model, servedTeacher], dataset),
     }),
   };
   const cache = await ScoreCache.open(options.cache ?? defaultCache());
-  const ladder = new Ladder({ dataset, split, metrics, seed, samples: options.samples, watch });
+  const table = new EvaluationTable({ dataset, split, metrics, seed, samples: options.samples, watch });
   if (options.memory && watch.memory)
-    ladder.note(memorySentence(options.memory, watch.memory, dataset.documents.length));
+    table.note(memorySentence(options.memory, watch.memory, dataset.documents.length));
   try {
     // What the student finds by itself.
-    const found = async (v: Vectors, dimensions = v.dimensions): Promise<Run> => {
-      const cut = (data: Float32Array) => cutTo(dimensions, { dimensions: v.dimensions, data });
-      const hits = await search(cut(v.queries), cut(v.documents), dimensions, reach + 1, watch);
-      return cutRun(toRun(dataset, v.positions, hits), reach);
+    const searched = { dataset, split, depth: reach };
+    const documents = inheritedDocuments(made, cache);
+    const find = async ({ file }: DTypeFile): ReturnType<typeof retrieve> => {
+      const encoder = await Encoder.load(file);
+      try {
+        return await retrieve(encoderSearcher(encoder, made, documents), searched, watch);
+      } finally {
+        await encoder.dispose();
+      }
     };
-    const vectors = await encodeStudentSplit(dataset, split, options.student, first, made, cache, watch);
-    const student = ladder.add('student', 'student', await found(vectors));
+    const found = await find(first);
+    const { vectors } = found;
+    const student = table.add('student', 'student', found.run);
     const hopeless = [...qrels.values()].filter((grades) => ![...grades.values()].some((g) => g > 0)).length;
     if (hopeless)
-      ladder.note(`${hopeless} judged queries have no relevant document and count 0, as trec_eval counts them`);
+      table.note(`${hopeless} judged queries have no relevant document and count 0, as trec_eval counts them`);
 
     // The teacher, another system, other files of the checkpoint.
     const { teacher, costQueries = 5 } = options;
-    const asked = { dataset, split, teacher, candidates, depth, reach, costQueries, made, cache };
-    const { same, given: listed, timed } = await measureTeacher(ladder, student, vectors, asked, watch);
+    const limits = made.teacher;
+    const asked = { dataset, split, teacher, candidates, depth, reach, costQueries, limits, cache };
+    const { same, given: listed, timed } = await measureTeacher(table, student, vectors, asked, watch);
     if (options.baseline) {
       const other = dropIdenticalIds(await readRun(options.baseline), isQueryItself(dataset));
-      const baseline = ladder.add('baseline', `baseline ${options.baseline.split(/[\\/]/).at(-1)}`, other);
-      ladder.compare(student, baseline, 'full retrieval');
+      const baseline = table.add('baseline', `baseline ${options.baseline.split(/[\\/]/).at(-1)}`, other);
+      table.compare(student, baseline, 'full retrieval');
     }
     const [metric] = metrics;
     const quality = new Map([[first.dtype, student.evaluation.means[metric]]]);
     for (const file of otherFiles) {
-      const v = await encodeStudentSplit(dataset, split, options.student, file, made, cache, watch);
-      const m = ladder.add('student', `student ${file.dtype}`, await found(v));
+      const m = table.add('student', `student ${file.dtype}`, (await find(file)).run);
       quality.set(file.dtype, m.evaluation.means[metric]);
-      ladder.compare(m, student, 'full retrieval');
+      table.compare(m, student, 'full retrieval');
     }
 
     // Shorter vectors, cost, an index, what the vectors are like.
-    const matryoshka: NonNullable<Figures['matryoshka']> = [];
-    for (let n = vectors.dimensions; n >= 16 && matryoshka.length < 5; n = Math.floor(n / 2)) {
-      const run = n === vectors.dimensions ? student.run : await found(vectors, n);
-      matryoshka.push({ dimensions: n, value: ladder.mean(run, metric) });
-    }
+    const widths = [1, 2, 4, 8, 16]
+      .map((part) => Math.floor(vectors.dimensions / part))
+      .filter((n, i) => !i || n >= 16);
+    const matryoshka = await byPrefix(found, widths, searched, metric, watch);
     const texts = vectors.positions.slice(0, TIMED).map((q) => dataset.queries.text(q));
     const costing = {
       student: options.student,
@@ -140,7 +145,7 @@ export async function evaluate(options: EvaluateOptions, given: Watch = {}): Pro
       timed,
       quality,
     };
-    const cost = options.cost === false ? [] : await measureCosts(ladder.systems, costing, watch);
+    const cost = options.cost === false ? [] : await measureCosts(table.systems, costing, watch);
     let index: Figures['index'];
     if (options.index) {
       const { measureIndex } = await import('../retrieval/approximate-search.ts');
@@ -155,9 +160,9 @@ export async function evaluate(options: EvaluateOptions, given: Watch = {}): Pro
       seed,
     });
     const { dimensions } = vectors;
-    const own = made.documents ? vectors.queries : vectors.documents;
+    const own = made.inherits ? vectors.queries : vectors.documents;
     const collapsed = collapse({ dimensions, data: own.subarray(0, COLLAPSE_SAMPLE * dimensions) });
-    if (collapsed) ladder.note(`warning: the student has collapsed: ${collapsed}`);
+    if (collapsed) table.note(`warning: the student has collapsed: ${collapsed}`);
 
     const report: EvaluateReport = {
       title: `Evaluation on ${dataset.name}`,
@@ -175,13 +180,13 @@ export async function evaluate(options: EvaluateOptions, given: Watch = {}): Pro
             ] as [string, string][])
           : []),
       ],
-      notes: ladder.notes,
+      notes: table.notes,
       split,
       queries: student.evaluation.queryIds.length,
-      systems: ladder.systems,
-      comparisons: ladder.comparisons,
-      retention: same && Object.fromEntries(ladder.comparisons[0].rows.map((r) => [r.metric, r.retention.value])),
-      sentences: ladder.comparisons
+      systems: table.systems,
+      comparisons: table.comparisons,
+      retention: same && Object.fromEntries(table.comparisons[0].rows.map((r) => [r.metric, r.retention.value])),
+      sentences: table.comparisons
         .filter((c) => c.b.startsWith('teacher'))
         .map((c) => `${retentionSentence(c.rows[0], "the teacher's")} (${c.on})`),
       fidelity: same && fidelity(same.student.run, same.teacher.run),
@@ -193,7 +198,7 @@ export async function evaluate(options: EvaluateOptions, given: Watch = {}): Pro
       matryoshka,
       perQuery: {
         queryIds: student.evaluation.queryIds,
-        systems: Object.fromEntries(ladder.measured.map((m) => [m.name, rounded(m.evaluation.perQuery)])),
+        systems: Object.fromEntries(table.measured.map((m) => [m.name, rounded(m.evaluation.perQuery)])),
       },
     };
     if (options.run) await writeWhole(options.run, formatRun(student.run));

@@ -13,13 +13,12 @@ import { encodeGraph, loadGraph } from '../engine/io/onnx-file.ts';
 import { writeCheckpoint } from '../models/checkpoint.ts';
 import { describeEncoder, type EncoderDescription } from '../models/encoder.ts';
 import { readModelFolder } from '../models/model-folder.ts';
-import { cutTo, search } from '../retrieval/exact-search.ts';
 import { mapped } from '../students/student.ts';
 import { ScoreCache } from '../teachers/cache/score-cache.ts';
 import { dualEncoder, dualEncoderKey } from '../teachers/dual-encoder.ts';
 import type { Embeddings, Teacher } from '../teachers/teacher.ts';
 import { learnRotation, rotated } from '../training/rotation.ts';
-import { means, toRun } from './measure/retrieve.ts';
+import { byPrefix, CHOICE_METRIC, type Split, searchVectors } from './measure/retrieve.ts';
 import { embed } from './prepare/embeddings.ts';
 import { defaultCache } from './run/open-teachers.ts';
 import { computeOn } from './run/provider.ts';
@@ -90,7 +89,10 @@ export async function rotate(given: RotateOptions, watch: Watch = {}): Promise<R
       embed: async (...texts) => rotated(await embed(known)(...texts), R),
     });
     const turned = await embedAll(turning, options, dataset, watch);
-    const prefixes = vectors.dev && turned.dev && (await byWidth(dataset, dev, vectors, turned, dimensions, watch));
+    const prefixes =
+      vectors.dev &&
+      turned.dev &&
+      (await byWidth({ dataset, split: dev, depth: 10 }, vectors, turned, dimensions, watch));
     return { output, dimensions: D, prefixes, seconds: (performance.now() - started) / 1000 };
   });
 }
@@ -115,13 +117,19 @@ async function withEncoder<T>(
   }
 }
 
+interface Embedded {
+  documents: Embeddings;
+  queries: Embeddings;
+  dev?: Embeddings;
+}
+
 /** What a model makes of the documents, of the queries that are learned from, and of those that prefixes are measured with. */
 async function embedAll(
   model: Teacher,
   { split = 'train', dev = 'dev' }: RotateOptions,
   dataset: Dataset,
   watch: Watch,
-): Promise<{ documents: Embeddings; queries: Embeddings; dev?: Embeddings }> {
+): Promise<Embedded> {
   const queries = [...judgedQueries(dataset, split), ...unjudgedQueries(dataset)];
   return {
     documents: await embed(model)(dataset.documents, 'document', watch),
@@ -178,27 +186,19 @@ and scale both to unit length again.
 
 /** nDCG@10 of whole vectors and prefixes, as they were and rotated. */
 async function byWidth(
-  dataset: Dataset,
-  split: string,
-  vectors: { documents: Embeddings; dev?: Embeddings },
-  turned: { documents: Embeddings; dev?: Embeddings },
+  searched: Split,
+  vectors: Embedded,
+  turned: Embedded,
   widths: readonly number[],
   watch: Watch,
 ): Promise<NonNullable<RotateReport['prefixes']>> {
-  const { dimensions: D } = vectors.documents;
-  const judged = judgedQueries(dataset, split);
-  const measure = async ({ dev, documents }: typeof vectors, width: number): Promise<number> => {
-    const hits = await search(cutTo(width, dev as Embeddings), cutTo(width, documents), width, 10, watch);
-    return means(toRun(dataset, judged, hits), dataset, split, [METRIC])[METRIC];
+  const positions = judgedQueries(searched.dataset, searched.split);
+  const measure = async ({ dev, documents: { dimensions, data: documents } }: Embedded) => {
+    const found = { positions, dimensions, queries: (dev as Embeddings).data, documents };
+    const run = await searchVectors(found, searched.dataset, searched.depth, watch);
+    const all = [dimensions, ...[...widths].sort((a, b) => b - a)];
+    return byPrefix({ run, vectors: found }, all, searched, CHOICE_METRIC, watch);
   };
-  const rows: NonNullable<RotateReport['prefixes']> = [];
-  for (const width of [D, ...[...widths].sort((a, b) => b - a)])
-    rows.push({
-      dimensions: width,
-      before: await measure(vectors, width),
-      after: await measure(turned, width),
-    });
-  return rows;
+  const [before, after] = [await measure(vectors), await measure(turned)];
+  return before.map(({ dimensions, value }, i) => ({ dimensions, before: value, after: after[i].value }));
 }
-
-const METRIC = 'ndcg@10';

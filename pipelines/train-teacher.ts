@@ -11,7 +11,6 @@ import { type Dataset, judgedQueries, learnedTexts } from '../data/dataset.ts';
 import { TextTokenizer, type Tokens } from '../data/tokenizer.ts';
 import type { Graph } from '../engine/graph/ir.ts';
 import { encodeGraph, loadGraph } from '../engine/io/onnx-file.ts';
-import { evaluateRun, type Run } from '../evaluation/metrics/evaluate.ts';
 import { losses } from '../losses/index.ts';
 import type { Loss } from '../losses/loss.ts';
 import { Random } from '../math/random.ts';
@@ -24,7 +23,6 @@ import { freshModel } from '../models/new-model.ts';
 import { parameterCount, type Weights, withWeights } from '../students/student.ts';
 import { type CrossEncoderOptions, crossEncoder } from '../teachers/cross-encoder.ts';
 import { appendDualHead } from '../teachers/dual-pooling-head.ts';
-import type { Pair } from '../teachers/teacher.ts';
 import { makePairBatch } from '../training/batches/cross-encoder-batch.ts';
 import type { Examples } from '../training/batches/dual-encoder-batch.ts';
 import { DeviceLearner } from '../training/device-learner.ts';
@@ -33,6 +31,8 @@ import { PairGraph, pairStep } from '../training/step/cross-encoder-step.ts';
 import type { WeightedLoss } from '../training/step/dual-encoder-step.ts';
 import { train as trainLoop } from '../training/trainer.ts';
 import { parseTeacherConfig, type TeacherConfig, type TeacherConfigInput } from './config/teacher.ts';
+import { listsAsRun } from './measure/reference-systems.ts';
+import { choiceScore, rerank } from './measure/retrieve.ts';
 import { pairExamples } from './prepare/pair-examples.ts';
 import { batchMemory, trainedAtATime } from './run/memory-budget.ts';
 import { computeOn } from './run/provider.ts';
@@ -251,26 +251,9 @@ async function rankingScore(
 ): Promise<number> {
   const teacher = await crossEncoder(folder, options);
   try {
-    const count = Math.min(dev.queries.length, config.train.devQueries);
-    const pairs: Pair[] = [];
-    for (let e = 0; e < count; e++)
-      for (let at = dev.offsets[e]; at < dev.offsets[e + 1]; at++)
-        pairs.push({
-          queryId: dataset.queries.ids[dev.queries[e]],
-          documentId: dataset.documents.ids[dev.documents[at]],
-          query: dataset.queries.text(dev.queries[e]),
-          document: dataset.documents.text(dev.documents[at]),
-        });
-    const scores = await teacher.score(pairs, { ...watch, onProgress: undefined });
-    const run = new Map<string, { ids: string[]; scores: number[] }>();
-    for (const [i, p] of pairs.entries()) {
-      const list = run.get(p.queryId) ?? { ids: [], scores: [] };
-      list.ids.push(p.documentId);
-      list.scores.push(scores[i]);
-      run.set(p.queryId, list);
-    }
-    const qrels = new Map([...dataset.qrels(config.dev ?? '')].filter(([q]) => run.has(q)));
-    return evaluateRun(run as Run, qrels, ['ndcg@10']).means['ndcg@10'];
+    const first = { ...dev, queries: dev.queries.subarray(0, config.train.devQueries) };
+    const run = await rerank(dataset, listsAsRun(first, dataset), teacher, { ...watch, onProgress: undefined });
+    return choiceScore(run, dataset, config.dev ?? '');
   } finally {
     await teacher.dispose();
   }

@@ -1,5 +1,6 @@
 /** @file From examples and targets to trained weights. */
 import type { TextTokenizer, Tokens } from '../../data/tokenizer.ts';
+import { Random } from '../../math/random.ts';
 import type { Encoder } from '../../models/encoder.ts';
 import { positionsOf } from '../../models/model-folder.ts';
 import type { Weights } from '../../students/student.ts';
@@ -8,7 +9,7 @@ import { train } from '../../training/trainer.ts';
 import type { StateKey } from '../../training/training-state.ts';
 import type { Config } from '../config/config.ts';
 import { toWeighting } from '../config/methods.ts';
-import { means, searchSplit, toRun } from '../measure/retrieve.ts';
+import { CHOICE_METRIC, drawSample, encoderSearcher, means, retrieve } from '../measure/retrieve.ts';
 import type { Targets } from '../prepare/embeddings.ts';
 import { encoderOf } from '../prepare/student-scores.ts';
 import type { Lesson, Trained } from '../prepare/types.ts';
@@ -204,13 +205,20 @@ export function stepsOf({ train: { steps, epochs, batchSize, accumulate } }: Con
   return steps ?? Math.max(1, Math.round(((epochs ?? 1) * batches) / accumulate));
 }
 
-/** nDCG@10 of the dev split; documents beside the relevant ones are as many as the config says. */
-async function devScore(job: Job, encoder: Encoder, dev: string, targets: Targets): Promise<number> {
-  const { queryTokens, documentTokens } = job.config.student;
-  const frozen = job.frozenDocuments ? targets.documents?.data : undefined;
-  const setup = { encoder, frozen, queryTokens, documentTokens, depth: 10, among: job.config.train.devDocuments };
-  const { queries, hits } = await searchSplit(job.dataset, dev, setup, { ...job.watch, onProgress: undefined });
-  return means(toRun(job.dataset, queries, hits), job.dataset, dev, ['ndcg@10'])['ndcg@10'];
+/** nDCG@10 of the dev split, searched among all documents or, besides the relevant ones, as many as the config says. */
+async function devScore(
+  { config, dataset, watch, frozenDocuments }: Job,
+  encoder: Encoder,
+  split: string,
+  targets: Targets,
+) {
+  const among = config.train.devDocuments;
+  const random = Random.of(0, 'dev documents');
+  const sample = among === undefined ? undefined : drawSample(dataset, split, random, (relevant) => relevant + among);
+  sample?.documents.sort();
+  const searcher = encoderSearcher(encoder, config.student, frozenDocuments ? targets.documents : undefined);
+  const { run } = await retrieve(searcher, { dataset, split, depth: 10, sample }, { ...watch, onProgress: undefined });
+  return means(run, dataset, split, [CHOICE_METRIC])[CHOICE_METRIC];
 }
 
 /** Token ids of the lesson's texts, made when first asked for and kept. */

@@ -1,7 +1,7 @@
 /** @file What each model of an evaluation costs, and where that stands in the table. */
 import type { Watch } from '../../common/progress.ts';
 import type { CostFigures, SystemFigures } from '../../evaluation/report/figures.ts';
-import { dtypeFiles } from './encode-split.ts';
+import { dtypeFiles } from './checkpoint.ts';
 import { type CostJob, measureCost } from './model-cost.ts';
 
 export interface CostsOptions {

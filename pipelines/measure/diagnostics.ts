@@ -1,5 +1,4 @@
-/** @file What diagnostics say of a student: calibration beside its teacher, confidence, and how its space is used. */
-
+/** @file Diagnostics of a student: calibration and confidence compared with its teacher's, and how its space is used. */
 import type { Dataset, Qrels } from '../../data/dataset.ts';
 import { brier, calibrationError, platt } from '../../evaluation/diagnostics/calibration.ts';
 import { confidenceSlope } from '../../evaluation/diagnostics/confidence.ts';
@@ -7,7 +6,7 @@ import { alignment, effectiveRank, uniformity } from '../../evaluation/diagnosti
 import type { Run } from '../../evaluation/metrics/evaluate.ts';
 import type { CalibrationFigures, Figures, GeometryFigures } from '../../evaluation/report/figures.ts';
 import { Random } from '../../math/random.ts';
-import type { Vectors } from './encode-split.ts';
+import type { Vectors } from './retrieve.ts';
 
 export interface DiagnoseInput {
   dataset: Dataset;

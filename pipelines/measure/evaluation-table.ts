@@ -5,7 +5,7 @@ import { evaluateRun, type Run } from '../../evaluation/metrics/evaluate.ts';
 import type { Comparison, SystemFigures } from '../../evaluation/report/figures.ts';
 import { compare, type Measured } from './compare-systems.ts';
 
-export interface LadderOptions {
+export interface EvaluationTableOptions {
   dataset: Dataset;
   split: string;
   metrics: readonly string[];
@@ -15,7 +15,7 @@ export interface LadderOptions {
   watch: Watch;
 }
 
-export class Ladder {
+export class EvaluationTable {
   /** Rows, in the order in which they were measured. */
   readonly systems: SystemFigures[] = [];
   readonly measured: Measured[] = [];
@@ -23,9 +23,9 @@ export class Ladder {
   /** Sentences for a reader. */
   readonly notes: string[] = [];
   readonly qrels: Qrels;
-  private readonly options: LadderOptions;
+  private readonly options: EvaluationTableOptions;
 
-  constructor(options: LadderOptions) {
+  constructor(options: EvaluationTableOptions) {
     this.options = options;
     this.qrels = options.dataset.qrels(options.split);
   }
@@ -53,10 +53,5 @@ export class Ladder {
   note(text: string): void {
     this.notes.push(text);
     this.options.watch.onProgress?.({ stage: 'evaluate', done: 0, unit: 'systems', note: text });
-  }
-
-  /** Mean of one metric of a run. */
-  mean(run: Run, metric: string): number {
-    return evaluateRun(run, this.qrels, [metric]).means[metric];
   }
 }

@@ -1,11 +1,10 @@
 /** @file The systems that a run ends with, measured: BM25, the student from its saved folder, its embedder and its teacher. */
 import { stat } from 'node:fs/promises';
-import { judgedQueries, textsAt } from '../../data/dataset.ts';
+import { judgedQueries } from '../../data/dataset.ts';
 import { cutRun, type Run } from '../../evaluation/metrics/evaluate.ts';
 import type { Figures } from '../../evaluation/report/figures.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { readModelFolder } from '../../models/model-folder.ts';
-import { cutTo, search } from '../../retrieval/exact-search.ts';
 import type { Student } from '../../students/student.ts';
 import { bm25Run, bm25Search } from '../prepare/bm25-run.ts';
 import { embed, type Targets } from '../prepare/embeddings.ts';
@@ -14,13 +13,13 @@ import type { Trained } from '../prepare/types.ts';
 import type { Job } from '../run/context.ts';
 import { computeOn } from '../run/provider.ts';
 import { warnOfCollapse } from '../run/warnings.ts';
+import { medianMilliseconds, TIMED_QUERIES } from './model-cost.ts';
 import { scoresAsRun } from './reference-systems.ts';
-import { means, rerank, type SearchedVectors, searchSplit, toRun } from './retrieve.ts';
+import { byPrefix, encoderSearcher, means, rerank, retrieve, teacherSearcher } from './retrieve.ts';
 import type { System } from './run-figures.ts';
 import type { Saved } from './saved.ts';
-import { medianMilliseconds, TIMED_QUERIES } from './timing.ts';
 
-/** The saved folder's row and those beside it. @param trained for the student before training */
+/** The saved folder's row and those that it is compared with. @param trained for the student before training */
 export async function measureRun(
   job: Job,
   student: Student,
@@ -31,100 +30,76 @@ export async function measureRun(
   const { config, dataset, watch } = job;
   const { metrics, depth } = config.evaluate;
   const { test } = config.data.splits;
-  const { queryTokens, documentTokens } = config.student;
-  const frozen = job.frozenDocuments ? targets.documents?.data : undefined;
-  const reach = Math.max(100, depth);
-  const found = async (encoder: Encoder): Promise<{ run: Run; vectors: SearchedVectors }> => {
-    const setup = { encoder, frozen, queryTokens, documentTokens, depth: reach };
-    const { queries, hits, vectors } = await searchSplit(dataset, test, setup, watch);
-    return { run: toRun(dataset, queries, hits), vectors };
-  };
+  const judged = judgedQueries(dataset, test);
+  const searched = { dataset, split: test, depth: Math.max(100, depth) };
+  const frozen = job.frozenDocuments ? targets.documents : undefined;
+  const find = (encoder: Encoder) => retrieve(encoderSearcher(encoder, config.student, frozen), searched, watch);
   const runs = new Map<string, Run>();
-  const row = (name: string, run: Run, more: Partial<System> = {}): System => {
-    runs.set(name, run);
-    return { name, metrics: means(run, dataset, test, metrics), ...more };
-  };
   const systems: System[] = [];
+  const add = (name: string, run: Run, more: Partial<System> = {}): void => {
+    runs.set(name, run);
+    systems.push({ name, metrics: means(run, dataset, test, metrics), ...more });
+  };
+  /** Median time of one query. */
+  const timeQueries = (encode: (text: string) => Promise<unknown>): Promise<number> =>
+    medianMilliseconds(judged.slice(0, TIMED_QUERIES), (q) => encode(dataset.queries.text(q)));
+
   if (config.evaluate.before)
     await job.stage('evaluate before', async () => {
       const before = await encoderOf(job, student, trained.initial);
-      systems.push(row('student before training', (await found(before)).run));
+      add('student before training', (await find(before)).run);
       await before.dispose();
     });
   if (config.evaluate.bm25)
     await job.stage('evaluate bm25', async () => {
-      await bm25Search(dataset, judgedQueries(dataset, test).slice(0, 1), 1, watch); // builds the index
+      await bm25Search(dataset, judged.slice(0, 1), 1, watch); // builds the index
       const started = performance.now();
-      const found = await bm25Run(dataset, test, reach, watch);
-      systems.push(row('BM25', found, { queryMilliseconds: (performance.now() - started) / found.size }));
+      const run = await bm25Run(dataset, test, searched.depth, watch);
+      add('BM25', run, { queryMilliseconds: (performance.now() - started) / run.size });
     });
   const searcher = await Encoder.load(saved.folder, { session: await computeOn(config) });
   const { run, matryoshka } = await job.stage('evaluate', async () => {
-    const whole = await found(searcher);
-    const matryoshka = config.matryoshka && (await byPrefix(job, whole, config.matryoshka.dimensions, reach));
-    return { run: whole.run, matryoshka };
+    const found = await find(searcher);
+    const { dimensions } = found.vectors;
+    const widths = [...new Set([dimensions, ...(config.matryoshka?.dimensions ?? [])])].filter((n) => n <= dimensions);
+    widths.sort((a, b) => b - a);
+    const matryoshka = config.matryoshka && (await byPrefix(found, widths, searched, metrics[0], watch));
+    return { run: found.run, matryoshka };
   });
   await searcher.dispose();
-  // One query at a time is a processor's work, wherever the run computed.
+  // One query at a time is faster on the CPU, wherever the run computed.
   const encoder = await Encoder.load(saved.folder);
-  const queryMilliseconds = await medianMilliseconds(judgedQueries(dataset, test).slice(0, TIMED_QUERIES), (q) =>
-    encoder.encode([dataset.queries.text(q)], { maxLength: queryTokens }),
-  );
+  const maxLength = config.student.queryTokens;
+  const queryMilliseconds = await timeQueries((text) => encoder.encode([text], { maxLength }));
   await warnOfCollapse(encoder, { config, dataset, frozen: job.frozenDocuments }, job.warn);
   await encoder.dispose();
-  systems.push(row('student', run, { bytes: saved.bytes, queryMilliseconds }));
+  add('student', run, { bytes: saved.bytes, queryMilliseconds });
   if (!config.evaluate.teacher) return { systems, runs, matryoshka };
 
   const { documents } = targets;
-  if (documents && job.embedder)
+  const { embedder, teacher, uncached } = job;
+  if (documents && embedder)
     await job.stage('evaluate embedder', async () => {
-      const queries = judgedQueries(dataset, test);
-      const q = await embed(job.embedder)(textsAt(dataset, queries), 'query', watch);
-      const hits = await search(q.data, documents.data, q.dimensions, reach, watch);
-      const { uncached } = job;
-      const milliseconds = await medianMilliseconds(queries.slice(0, TIMED_QUERIES), (q) =>
-        embed(uncached.embedder ?? job.embedder)([dataset.queries.text(q)], 'query'),
-      );
-      const more = { bytes: await modelBytes(config.embedder?.model), queryMilliseconds: milliseconds };
-      systems.push(row('embedder', toRun(dataset, queries, hits), more));
+      const { run } = await retrieve(teacherSearcher(embed(embedder), documents), searched, watch);
+      const alone = embed(uncached.embedder ?? embedder);
+      const bytes = await modelBytes(config.embedder?.model);
+      add('embedder', run, { bytes, queryMilliseconds: await timeQueries((text) => alone([text], 'query')) });
     });
   await job.stage('evaluate teacher', async () => {
-    const { teacher } = job;
     if (config.teacher?.kind === 'scores') {
       const given = config.teacher.files.test;
-      if (given) systems.push(row('teacher', await scoresAsRun(given, dataset)));
-    } else if (teacher && !(teacher === job.embedder && documents)) {
+      if (given) add('teacher', await scoresAsRun(given, dataset));
+    } else if (teacher && !(teacher === embedder && documents)) {
       const top = cutRun(run, depth);
       const reranked = await rerank(dataset, top, teacher, watch);
-      const { teacher: model } = job.uncached;
+      const model = uncached.teacher;
       const timed = [...top].slice(0, TIMED_RERANKINGS);
       const queryMilliseconds =
         model && (await medianMilliseconds(timed, (one) => rerank(dataset, new Map([one]), model, {})));
-      const bytes = await modelBytes(config.teacher?.model);
-      systems.push(row('teacher', reranked, { bytes, queryMilliseconds }));
+      add('teacher', reranked, { bytes: await modelBytes(config.teacher?.model), queryMilliseconds });
     }
   });
   return { systems, runs, matryoshka };
-}
-
-/** The first metric of the vectors cut to each width and of the whole ones, widest first. @param run what the whole find */
-async function byPrefix(
-  { config, dataset, watch }: Job,
-  { run, vectors: { dimensions, queries, documents } }: { run: Run; vectors: SearchedVectors },
-  widths: readonly number[],
-  reach: number,
-): Promise<NonNullable<Figures['matryoshka']>> {
-  const { test } = config.data.splits;
-  const [metric] = config.evaluate.metrics;
-  const wanted = [...new Set([dimensions, ...widths])].filter((n) => n <= dimensions).sort((a, b) => b - a);
-  const curve: NonNullable<Figures['matryoshka']> = [];
-  for (const n of wanted) {
-    const cut = (data: Float32Array): Float32Array => cutTo(n, { dimensions, data });
-    const hits = n < dimensions && (await search(cut(queries), cut(documents), n, reach, watch));
-    const found = hits ? toRun(dataset, judgedQueries(dataset, test), hits) : run;
-    curve.push({ dimensions: n, value: means(found, dataset, test, [metric])[metric] });
-  }
-  return curve;
 }
 
 /** Queries whose candidates a cross-encoder scores to be timed: seconds each. */

@@ -1,4 +1,4 @@
-/** @file What a model costs to run: size, load, one text at a time, batches, memory; in a process of its own where there can be one. */
+/** @file What a model costs to run: size, time to load, latency of one text, throughput, memory; in a process of its own where possible. */
 import { fork } from 'node:child_process';
 import { statSync } from 'node:fs';
 import { basename } from 'node:path';
@@ -85,6 +85,16 @@ export async function timeModel(job: CostJob): Promise<CostFigures> {
   } finally {
     await encoder.dispose();
   }
+}
+
+/** Queries that are embedded one at a time to be timed. */
+export const TIMED_QUERIES = 60;
+
+/** Median of single pieces of work in milliseconds, the first ones left out. */
+export async function medianMilliseconds<T>(items: readonly T[], work: (item: T) => Promise<unknown>): Promise<number> {
+  const times = await timeEach(items, work);
+  const counted = times.slice(Math.min(10, items.length >> 1)).sort((a, b) => a - b);
+  return counted[counted.length >> 1] ?? Number.NaN;
 }
 
 async function timeEach<T>(items: readonly T[], work: (item: T) => Promise<unknown>): Promise<number[]> {

@@ -1,10 +1,11 @@
-/** @file The systems that a student is measured beside: a teacher that is a model or a file of scores, candidates, other runs. */
+/** @file The systems that a student is compared with: a teacher that is a model or a file of scores, candidates, other runs. */
 import { existsSync, statSync } from 'node:fs';
 import { basename } from 'node:path';
 import { InputError } from '../../common/errors.ts';
 import type { Watch } from '../../common/progress.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { findFile } from '../../data/lines.ts';
+import type { CandidateLists } from '../../data/lists.ts';
 import { readScores } from '../../data/scores.ts';
 import { cutRun, type Run } from '../../evaluation/metrics/evaluate.ts';
 import { readRun } from '../../evaluation/metrics/run-file.ts';
@@ -36,8 +37,11 @@ export async function openTeacher(
 }
 
 /** Lists of a file as a run. */
-export async function scoresAsRun(path: string, dataset: Dataset): Promise<Run> {
-  const lists = await readScores(path, dataset.queries, dataset.documents);
+export const scoresAsRun = async (path: string, dataset: Dataset): Promise<Run> =>
+  listsAsRun(await readScores(path, dataset.queries, dataset.documents), dataset);
+
+/** Candidates with their scores as a run. */
+export function listsAsRun(lists: CandidateLists, dataset: Dataset): Run {
   return new Map(
     Array.from(lists.queries, (q, i) => {
       const [from, to] = [lists.offsets[i], lists.offsets[i + 1]];

@@ -1,123 +1,214 @@
-/** @file What a saved student finds: exact search over the corpus, read from the folder that was written. */
+/** @file Measuring a system: its embeddings of a split, exact search over them, the run that comes of it, and the metrics. */
+import { InputError } from '../../common/errors.ts';
 import type { Watch } from '../../common/progress.ts';
-import { type Dataset, judgedQueries, textsAt } from '../../data/dataset.ts';
-import { dropIdenticalIds, evaluateRun, isQueryItself, type Run } from '../../evaluation/metrics/evaluate.ts';
-import { Random } from '../../math/random.ts';
+import { type Dataset, judgedQueries, type Texts, textsAt } from '../../data/dataset.ts';
+import { evaluateRun, isQueryItself, type Run } from '../../evaluation/metrics/evaluate.ts';
+import type { Random } from '../../math/random.ts';
 import type { Encoder } from '../../models/encoder.ts';
-import { type Hits, search } from '../../retrieval/exact-search.ts';
-import type { Pair, Teacher } from '../../teachers/teacher.ts';
+import { cutTo, search } from '../../retrieval/exact-search.ts';
+import type { Embeddings, Teacher } from '../../teachers/teacher.ts';
 
-export interface SearchSetup {
-  encoder: Pick<Encoder, 'dimensions' | 'encode'>;
-  queryTokens: number;
-  documentTokens: number;
-  /** [M, dimensions] where documents are inherited and not encoded by the student. */
-  frozen?: Float32Array;
-  depth: number;
-  /** Documents searched besides the relevant ones, drawn at random; all by default. */
-  among?: number;
+export type Embed = (texts: Texts, watch: Watch) => Promise<Embeddings>;
+
+/** What is measured: anything that embeds queries, over documents that it embeds or that are embedded already. */
+export interface Searcher {
+  queries: Embed;
+  /** A table holds all documents of the data set; where it is wider than the queries, its prefix is searched. */
+  documents: Embed | Embeddings;
 }
 
-/** What was searched, and what with; [n, dimensions] and [m, dimensions], row-major. */
-export interface SearchedVectors {
+/** What is searched. */
+export interface Split {
+  dataset: Dataset;
+  /** Judgements; their queries are searched for. */
+  split: string;
+  /** Documents found for each query. */
+  depth: number;
+  /** A part of both, by position; all judged queries and all documents by default. */
+  sample?: Sample;
+}
+
+export interface Sample {
+  queries: readonly number[];
+  documents: Int32Array;
+}
+
+/** What was searched, and what with: [n, dimensions] and [m, dimensions], row-major. */
+export interface Vectors {
+  /** Positions of the queries; of the documents where they are a sample. */
+  positions: readonly number[];
+  sample?: Int32Array;
   dimensions: number;
   queries: Float32Array;
   documents: Float32Array;
 }
 
-/** The student's best documents for each judged query of a split. */
-export async function searchSplit(
-  dataset: Dataset,
-  split: string,
-  setup: SearchSetup,
-  watch: Watch,
-): Promise<{ queries: number[]; hits: Hits; vectors: SearchedVectors }> {
-  const { encoder } = setup;
-  const queries = judgedQueries(dataset, split);
-  const q = await encoder.encode(textsAt(dataset, queries), {
-    ...watch,
-    maxLength: setup.queryTokens,
-    stage: 'encode queries',
-  });
-  const some = setup.among === undefined ? undefined : sample(dataset, split, setup.among);
-  const D = encoder.dimensions;
-  const frozen =
-    setup.frozen && some
-      ? Float32Array.from(
-          { length: some.length * D },
-          (_, i) => setup.frozen?.[some[Math.floor(i / D)] * D + (i % D)] ?? 0,
-        )
-      : setup.frozen;
-  const texts = some
-    ? { length: some.length, text: (i: number) => dataset.documents.text(some[i]) }
-    : dataset.documents;
-  const d =
-    frozen ?? (await encoder.encode(texts, { ...watch, maxLength: setup.documentTokens, stage: 'encode documents' }));
-  const hits = await search(q, d, D, setup.depth, watch);
+/** @param documents the table that is searched, where the encoder embeds queries alone */
+export function encoderSearcher(
+  encoder: Pick<Encoder, 'dimensions' | 'encode'>,
+  limits: { queryTokens: number; documentTokens: number },
+  documents?: Searcher['documents'],
+): Searcher {
+  const { dimensions } = encoder;
+  const side =
+    (stage: string, maxLength: number): Embed =>
+    async (texts, watch) => ({ dimensions, data: await encoder.encode(texts, { ...watch, maxLength, stage }) });
   return {
-    queries,
-    hits: some ? { ...hits, indices: hits.indices.map((i) => some[i]) } : hits,
-    vectors: { dimensions: D, queries: q, documents: d },
+    queries: side('encode queries', limits.queryTokens),
+    documents: documents ?? side('encode documents', limits.documentTokens),
   };
 }
 
-/** A split's relevant documents and others drawn at random, the same each time. */
-function sample(dataset: Dataset, split: string, others: number): Int32Array {
-  const chosen = new Set<number>();
-  for (const grades of dataset.qrels(split).values())
-    for (const [id, grade] of grades) if (grade > 0) chosen.add(dataset.documents.indexOf(id) as number);
-  const order = Random.of(0, 'dev documents').shuffle(
-    Int32Array.from({ length: dataset.documents.length }, (_, i) => i),
-  );
-  let wanted = others;
-  for (const d of order)
-    if (wanted > 0 && !chosen.has(d)) {
-      chosen.add(d);
-      wanted--;
-    }
-  return Int32Array.from(chosen).sort();
+/** @param documents the teacher's embeddings of all documents, where they are known */
+export const teacherSearcher = (embed: NonNullable<Teacher['embed']>, documents?: Embeddings): Searcher => ({
+  queries: (texts, watch) => embed(texts, 'query', watch),
+  documents: documents ?? ((texts, watch) => embed(texts, 'document', watch)),
+});
+
+/** The best documents for each query by exact search. @throws InputError where documents are narrower than queries */
+export async function retrieve(
+  searcher: Searcher,
+  { dataset, split, depth, sample }: Split,
+  watch: Watch,
+): Promise<{ run: Run; vectors: Vectors }> {
+  const positions = sample?.queries ?? judgedQueries(dataset, split);
+  const queries = await searcher.queries(textsAt(dataset, positions), watch);
+  const { dimensions } = queries;
+  const documents =
+    typeof searcher.documents === 'function'
+      ? await searcher.documents(documentsAt(dataset, sample?.documents), watch)
+      : rowsAt(searcher.documents, sample?.documents);
+  if (documents.dimensions < dimensions)
+    throw new InputError({
+      code: 'evaluate.dimensions',
+      subject: `the documents that are searched have ${documents.dimensions} dimensions`,
+      expected: `at least ${dimensions}, as the queries`,
+      remedy: 'search the documents of the dual-encoder that the student was trained on (--documents)',
+    });
+  const vectors: Vectors = {
+    positions,
+    sample: sample?.documents,
+    dimensions,
+    queries: queries.data,
+    documents: cutTo(dimensions, documents),
+  };
+  return { run: await searchVectors(vectors, dataset, depth, watch), vectors };
 }
 
-/** Search hits as a run by ids, without documents that are the query itself. */
-export function toRun(dataset: Dataset, queries: readonly number[], hits: Hits): Run {
-  const run: Run = new Map(
-    queries.map((q, i) => {
-      const at = Array.from(hits.indices.subarray(i * hits.k, (i + 1) * hits.k));
-      return [
-        dataset.queries.ids[q],
-        { ids: at.map((d) => dataset.documents.ids[d]), scores: hits.scores.subarray(i * hits.k, (i + 1) * hits.k) },
-      ];
+const documentsAt = ({ documents }: Dataset, at?: Int32Array): Texts =>
+  at ? { length: at.length, text: (i) => documents.text(at[i]) } : documents;
+
+function rowsAt({ dimensions, data }: Embeddings, at?: Int32Array): Embeddings {
+  if (!at) return { dimensions, data };
+  const rows = new Float32Array(at.length * dimensions);
+  for (const [i, row] of at.entries())
+    rows.set(data.subarray(row * dimensions, (row + 1) * dimensions), i * dimensions);
+  return { dimensions, data: rows };
+}
+
+/**
+ * What vectors in hand find, by ids, without a document that is the query itself.
+ * @param width how many dimensions are looked at, from the first on; all by default
+ */
+export async function searchVectors(
+  vectors: Vectors,
+  dataset: Dataset,
+  depth: number,
+  watch: Watch,
+  width = vectors.dimensions,
+): Promise<Run> {
+  const { positions, sample, dimensions } = vectors;
+  const [q, d] = [vectors.queries, vectors.documents].map((data) => cutTo(width, { dimensions, data }));
+  // One more than is kept: the query itself may be among them.
+  const { k, indices, scores } = await search(q, d, width, depth + 1, watch);
+  const itself = isQueryItself(dataset);
+  return new Map(
+    positions.map((position, i) => {
+      const query = dataset.queries.ids[position];
+      const id = (at: number): string => dataset.documents.ids[sample ? sample[indices[at]] : indices[at]];
+      const all = Array.from({ length: k }, (_, n) => i * k + n);
+      const found = all.filter((at) => id(at) !== query || !itself(query)).slice(0, depth);
+      return [query, { ids: found.map(id), scores: Float32Array.from(found, (at) => scores[at]) }];
     }),
   );
-  return dropIdenticalIds(run, isQueryItself(dataset));
 }
 
-/** The same candidates in the teacher's order. */
-export async function rerank(dataset: Dataset, run: Run, teacher: Teacher, watch: Watch): Promise<Run> {
-  const pairs: Pair[] = [];
-  for (const [queryId, { ids }] of run) {
-    const query = dataset.queries.text(dataset.queries.indexOf(queryId) as number);
-    for (const documentId of ids)
-      pairs.push({
-        queryId,
-        documentId,
-        query,
-        document: dataset.documents.text(dataset.documents.indexOf(documentId) as number),
-      });
+/**
+ * Judged queries and documents of a split: the relevant documents of these queries, and others drawn at random.
+ * @param documents how many in all, by how many are relevant
+ * @param queries how many of the judged queries; all by default, without drawing
+ */
+export function drawSample(
+  dataset: Dataset,
+  split: string,
+  random: Random,
+  documents: (relevant: number) => number,
+  queries = Number.POSITIVE_INFINITY,
+): Sample {
+  const judged = judgedQueries(dataset, split);
+  const some = queries === Number.POSITIVE_INFINITY ? judged : random.shuffle(judged).slice(0, queries);
+  const chosen = new Set<number>();
+  for (const q of some)
+    for (const [id, grade] of dataset.qrels(split).get(dataset.queries.ids[q]) ?? []) {
+      const at = dataset.documents.indexOf(id);
+      if (grade > 0 && at !== undefined) chosen.add(at);
+    }
+  const total = documents(chosen.size);
+  for (const d of random.shuffle(Int32Array.from({ length: dataset.documents.length }, (_, i) => i))) {
+    if (chosen.size >= total) break;
+    chosen.add(d);
   }
+  return { queries: some, documents: Int32Array.from(chosen) };
+}
+
+/** The same candidates in a teacher's order; one that it gives no finite score is not found by it. */
+export async function rerank(dataset: Dataset, run: Run, teacher: Pick<Teacher, 'score'>, watch: Watch): Promise<Run> {
+  const { queries, documents } = dataset;
+  const pairs = [...run].flatMap(([queryId, { ids }]) => {
+    const query = queries.text(queries.indexOf(queryId) as number);
+    return ids.map((documentId) => {
+      const document = documents.text(documents.indexOf(documentId) as number);
+      return { queryId, documentId, query, document };
+    });
+  });
   const scores = await teacher.score(pairs, watch);
   let at = 0;
-  const reranked = new Map<string, { ids: readonly string[]; scores: Float32Array }>();
-  for (const [q, { ids }] of run) {
-    const own = scores.subarray(at, at + ids.length);
-    // What the teacher cannot say a number of is not found by it.
-    const known = Array.from(own.keys()).filter((i) => Number.isFinite(own[i]));
-    reranked.set(q, { ids: known.map((i) => ids[i]), scores: Float32Array.from(known, (i) => own[i]) });
-    at += ids.length;
-  }
-  return reranked;
+  return new Map(
+    [...run].map(([query, { ids }]) => {
+      const own = scores.subarray(at, at + ids.length);
+      at += ids.length;
+      const known = Array.from(own.keys()).filter((i) => Number.isFinite(own[i]));
+      return [query, { ids: known.map((i) => ids[i]), scores: Float32Array.from(known, (i) => own[i]) }];
+    }),
+  );
 }
 
-/** Means of the metrics for a run. */
+/** Means of the metrics over the judged queries of a split. */
 export const means = (run: Run, dataset: Dataset, split: string, metrics: readonly string[]): Record<string, number> =>
   evaluateRun(run, dataset.qrels(split), metrics).means;
+
+/** The metric by which weights and files are chosen. */
+export const CHOICE_METRIC = 'ndcg@10';
+
+/** Its mean over the queries that the run holds. */
+export function choiceScore(run: Run, dataset: Dataset, split: string): number {
+  const qrels = new Map([...dataset.qrels(split)].filter(([q]) => run.has(q)));
+  return evaluateRun(run, qrels, [CHOICE_METRIC]).means[CHOICE_METRIC];
+}
+
+/** The mean of a metric by the first dimensions of the vectors, in the order of the widths. @param whole what all dimensions find */
+export async function byPrefix(
+  { run: whole, vectors }: { run: Run; vectors: Vectors },
+  widths: readonly number[],
+  { dataset, split, depth }: Split,
+  metric: string,
+  watch: Watch,
+): Promise<{ dimensions: number; value: number }[]> {
+  const rows: { dimensions: number; value: number }[] = [];
+  for (const dimensions of widths) {
+    const run =
+      dimensions < vectors.dimensions ? await searchVectors(vectors, dataset, depth, watch, dimensions) : whole;
+    rows.push({ dimensions, value: means(run, dataset, split, [metric])[metric] });
+  }
+  return rows;
+}

@@ -1,4 +1,4 @@
-/** @file The export: a checkpoint's compact files, measured beside it before they take their place. */
+/** @file The export: a checkpoint's compact files, compared with it before they take their place. */
 import { existsSync, statSync } from 'node:fs';
 import { readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -9,14 +9,14 @@ import type { Watch } from '../../common/progress.ts';
 import { finishReplacing, replaceFolder } from '../../common/replace.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { openDataset } from '../../data/open.ts';
-import type { RowOptions } from '../../data/row-dataset.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
 import { refuseOccupied } from '../../models/checkpoint.ts';
-import { readJson, readModelFolder } from '../../models/model-folder.ts';
+import { readModelFolder } from '../../models/model-folder.ts';
 import type { DTypeName } from '../../students/export/dtypes.ts';
 import { type ExportedFolder, exportFolder } from '../../students/export/export-folder.ts';
 import { type ExportSettings, parseExport } from '../config/export.ts';
-import { type Figures, Guard } from '../measure/export-quality.ts';
+import { type Provenance, readProvenance } from '../measure/checkpoint.ts';
+import { type ExportFigures, type ExportQuality, exportQuality } from '../measure/export-quality.ts';
 
 export interface ExportOptions extends ExportSettings {
   checkpoint: string;
@@ -29,19 +29,14 @@ export interface ExportOptions extends ExportSettings {
 export interface ExportReport {
   output: string;
   /** The checkpoint as it is. */
-  source: { bytes: number; figures?: Figures };
-  files: { dtype: DTypeName; file: string; bytes: number; figures?: Figures; change?: number }[];
+  source: { bytes: number; figures?: ExportFigures };
+  files: { dtype: DTypeName; file: string; bytes: number; figures?: ExportFigures; change?: number }[];
   vocabulary?: { before: number; used: number; after: number };
   tableShare?: number;
   safetensors: string;
   /** Why nothing was measured. */
   unmeasured?: string;
   warnings: string[];
-}
-
-/** What the run that made a checkpoint was told. */
-interface Made {
-  config?: { data?: RowOptions & { path?: string; splits?: { train?: string; dev?: string | null } } };
 }
 
 /**
@@ -57,8 +52,8 @@ export async function exportCheckpoint(
   const settings = parseExport(rest);
   await refuseOccupied(output);
   const source = await readModelFolder(checkpoint);
-  const made = (await readJson(join(source.folder, 'distill.json'))) as Made;
-  const known = path ?? made.config?.data?.path;
+  const made = await readProvenance(source.folder);
+  const known = path ?? made.data.path;
   if (!opened && path === undefined && known !== undefined && !existsSync(known) && settings.vocabulary === 'corpus')
     throw new InputError({
       code: 'export.no-data',
@@ -66,7 +61,7 @@ export async function exportCheckpoint(
       remedy: 'name the folder with --data',
     });
   const dataset =
-    opened ?? (known !== undefined && existsSync(known) ? await openDataset(known, made.config?.data) : undefined);
+    opened ?? (known !== undefined && existsSync(known) ? await openDataset(known, made.data) : undefined);
   const dtypes = [settings.dtype].flat();
   const used = settings.vocabulary === 'corpus' ? await usedPieces(dataset, made, source.folder, watch) : undefined;
 
@@ -77,14 +72,14 @@ export async function exportCheckpoint(
     await rm(candidate, { recursive: true, force: true });
     const exported = await exportFolder(checkpoint, candidate, { ...settings, dtypes, used }, { ...settings });
     if (exported.kept && dataset) await sameTokens(dataset, made, source.folder, candidate, exported.kept, watch);
-    const split = chosen ?? made.config?.data?.splits?.dev ?? 'dev';
-    const guard = dataset?.splits.includes(split)
-      ? await Guard.open(dataset, split, checkpoint, source.folder, settings, watch)
+    const split = chosen ?? made.data.splits?.dev ?? 'dev';
+    const quality = dataset?.splits.includes(split)
+      ? await exportQuality(dataset, split, checkpoint, made, settings, watch)
       : undefined;
-    const report = await measure(exported, guard, candidate, settings, watch);
+    const report = await measure(exported, quality, candidate, settings.tolerance);
     const whole: ExportReport = {
       output,
-      source: { bytes: statSync(source.model).size, figures: guard?.source },
+      source: { bytes: statSync(source.model).size, figures: quality?.source },
       ...report,
       vocabulary: exported.kept && {
         before: (await TextTokenizer.load(source.folder)).vocabularySize,
@@ -93,7 +88,7 @@ export async function exportCheckpoint(
       },
       tableShare: exported.tableShare,
       safetensors: !settings.safetensors ? 'not asked for' : (exported.safetensorsProblem ?? 'model.safetensors'),
-      unmeasured: guard ? undefined : dataset ? `the data has no split '${split}'` : 'no data was named',
+      unmeasured: quality ? undefined : dataset ? `the data has no split '${split}'` : 'no data was named',
     };
     if (settings.strict && whole.warnings.length)
       throw new InputError({
@@ -123,19 +118,18 @@ export async function exportCheckpoint(
 
 async function measure(
   exported: ExportedFolder,
-  guard: Guard | undefined,
+  quality: ExportQuality | undefined,
   folder: string,
-  settings: ReturnType<typeof parseExport>,
-  watch: Watch,
+  tolerance: number,
 ): Promise<Pick<ExportReport, 'files' | 'warnings'>> {
   const files: ExportReport['files'] = [];
   const warnings: string[] = [];
   for (const f of exported.files) {
-    const figures = await guard?.measure(join(folder, f.file), watch);
-    const before = guard?.source['ndcg@10'];
+    const figures = await quality?.measure(join(folder, f.file));
+    const before = quality?.source['ndcg@10'];
     const change = figures && before ? figures['ndcg@10'] / before - 1 : undefined;
     files.push({ ...f, figures, change });
-    if (change !== undefined && change < -settings.tolerance)
+    if (change !== undefined && change < -tolerance)
       warnings.push(`${f.file} loses ${percent(-change)} of the checkpoint's dev nDCG@10`);
   }
   return { files, warnings };
@@ -146,7 +140,7 @@ const percent = (share: number): string => `${(100 * share).toFixed(2)} %`;
 /** Ids that the corpus and the training queries use. Queries of other splits stay unseen. */
 async function usedPieces(
   dataset: Dataset | undefined,
-  made: Made,
+  made: Provenance,
   folder: string,
   watch: Watch,
 ): Promise<Set<number>> {
@@ -167,7 +161,7 @@ async function usedPieces(
 /** @throws Error, a defect, where a text of the corpus has other pieces than before */
 async function sameTokens(
   dataset: Dataset,
-  made: Made,
+  made: Provenance,
   before: string,
   after: string,
   kept: Int32Array,
@@ -182,8 +176,14 @@ async function sameTokens(
   });
 }
 
-function eachText(dataset: Dataset, made: Made, watch: Watch, stage: string, visit: (text: string) => void): void {
-  const train = made.config?.data?.splits?.train ?? 'train';
+function eachText(
+  dataset: Dataset,
+  made: Provenance,
+  watch: Watch,
+  stage: string,
+  visit: (text: string) => void,
+): void {
+  const train = made.data.splits?.train ?? 'train';
   const queries = dataset.splits.includes(train) ? [...dataset.qrels(train).keys()] : [];
   const total = dataset.documents.length + queries.length;
   for (let i = 0; i < dataset.documents.length; i++) {

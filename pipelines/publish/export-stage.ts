@@ -3,12 +3,11 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { writeWhole } from '../../common/files.ts';
 import { evaluateRun } from '../../evaluation/metrics/evaluate.ts';
-import { cutTo } from '../../retrieval/exact-search.ts';
 import type { Config } from '../config/config.ts';
 import { openFileEncoder } from '../measure/file-encoder.ts';
-import { searchSplit, toRun } from '../measure/retrieve.ts';
+import { medianMilliseconds, TIMED_QUERIES } from '../measure/model-cost.ts';
+import { encoderSearcher, retrieve } from '../measure/retrieve.ts';
 import { rounded, type System } from '../measure/run-figures.ts';
-import { medianMilliseconds, TIMED_QUERIES } from '../measure/timing.ts';
 import type { Targets } from '../prepare/embeddings.ts';
 import type { Job } from '../run/context.ts';
 import { type ExportReport, exportCheckpoint } from './export-checkpoint.ts';
@@ -65,20 +64,19 @@ async function measured(
 ): Promise<Pick<Exported, 'systems' | 'perQuery'>> {
   const { config, dataset, watch } = job;
   const { test } = config.data.splits;
-  const { queryTokens, documentTokens } = config.student;
+  const searched = { dataset, split: test, depth: Math.max(100, config.evaluate.depth) };
+  const frozen = job.frozenDocuments ? targets.documents : undefined;
   const like = [dimensions && `${dimensions} dimensions`, vocabulary === 'corpus' && 'cut vocabulary'].filter(Boolean);
   const found: Pick<Exported, 'systems' | 'perQuery'> = { systems: [], perQuery: {} };
   for (const { dtype, file, bytes } of made.files) {
     const encoder = await openFileEncoder(join(made.output, file));
     try {
-      const frozen =
-        job.frozenDocuments && targets.documents ? cutTo(encoder.dimensions, targets.documents) : undefined;
-      const setup = { encoder, frozen, queryTokens, documentTokens, depth: Math.max(100, config.evaluate.depth) };
-      const { queries, hits } = await job.stage('evaluate export', () => searchSplit(dataset, test, setup, watch));
-      const queryMilliseconds = await medianMilliseconds(queries.slice(0, TIMED_QUERIES), (q) =>
-        encoder.encode([dataset.queries.text(q)], { maxLength: queryTokens }),
+      const searcher = encoderSearcher(encoder, config.student, frozen);
+      const { run, vectors } = await job.stage('evaluate export', () => retrieve(searcher, searched, watch));
+      const maxLength = config.student.queryTokens;
+      const queryMilliseconds = await medianMilliseconds(vectors.positions.slice(0, TIMED_QUERIES), (q) =>
+        encoder.encode([dataset.queries.text(q)], { maxLength }),
       );
-      const run = toRun(dataset, queries, hits);
       const { means, perQuery } = evaluateRun(run, dataset.qrels(test), config.evaluate.metrics);
       const name = [`student ${dtype}`, ...like].join(', ');
       found.systems.push({ name, metrics: means, bytes, queryMilliseconds });

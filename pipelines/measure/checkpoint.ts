@@ -1,0 +1,106 @@
+/** @file A saved student as the verbs find it: what its distill.json says, its model files, and the documents that it searches. */
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { InputError } from '../../common/errors.ts';
+import type { RowOptions } from '../../data/row-dataset.ts';
+import { readJson, readModelFolder } from '../../models/model-folder.ts';
+import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
+import { dualEncoder } from '../../teachers/dual-encoder.ts';
+import type { Config } from '../config/config.ts';
+import type { Embed } from './retrieve.ts';
+
+/** How texts were cut, whose documents are searched, and what was learned from, in the run that made a checkpoint. */
+export interface Provenance {
+  queryTokens: number;
+  documentTokens: number;
+  /** The dual-encoder whose documents are searched; absent where the student encodes them. */
+  inherits?: { model: string; queryTokens: number; documentTokens: number };
+  teacher: { queryTokens?: number; documentTokens?: number };
+  data: RowOptions & { path?: string; splits?: { train?: string; dev?: string | null } };
+}
+
+/** @param options take the place of what the file says */
+export async function readProvenance(
+  folder: string,
+  options: { queryTokens?: number; documentTokens?: number; documents?: string } = {},
+): Promise<Provenance> {
+  const { config } = (await readJson(join(folder, 'distill.json'))) as { config?: Partial<Config> };
+  const { student, embedder, data, teacher } = config ?? {};
+  const documentTokens = options.documentTokens ?? student?.documentTokens ?? 192;
+  const queryTokens = options.queryTokens ?? student?.queryTokens ?? 64;
+  const model = options.documents ?? (student?.towers === 'query' ? embedder?.model : undefined);
+  return {
+    queryTokens,
+    documentTokens,
+    inherits:
+      model === undefined
+        ? undefined
+        : {
+            model,
+            queryTokens: embedder?.queryTokens ?? queryTokens,
+            documentTokens: embedder?.documentTokens ?? documentTokens,
+          },
+    teacher: teacher && teacher.kind !== 'scores' ? teacher : {},
+    data: data ?? {},
+  };
+}
+
+/** The documents that a student of queries searches, embedded once; undefined where it encodes them itself. */
+export function inheritedDocuments({ inherits }: Provenance, cache?: ScoreCache): Embed | undefined {
+  if (!inherits) return undefined;
+  const { model, ...limits } = inherits;
+  const embedAll: Embed = async (texts, watch) => {
+    const encoder = await dualEncoder(model, limits);
+    try {
+      const { embed = encoder.embed } = cache?.wrap(encoder) ?? encoder;
+      return await embed(texts, 'document', watch);
+    } finally {
+      await encoder.dispose();
+    }
+  };
+  let table: ReturnType<Embed> | undefined;
+  return (texts, watch) => {
+    table ??= embedAll(texts, watch);
+    return table;
+  };
+}
+
+export interface DTypeFile {
+  /** As transformers.js names it: fp32, fp16, int8, q4, ... */
+  dtype: string;
+  file: string;
+}
+
+/**
+ * The model files of a folder by dtype, the folder's own first.
+ * @param wanted names separated by commas, or `all`; the folder's own by default
+ * @throws InputError where there is none of a name
+ */
+export async function dtypeFiles(folder: string, wanted?: string): Promise<DTypeFile[]> {
+  const { model } = await readModelFolder(folder);
+  const onnx = join(folder, 'onnx');
+  const found = new Map<string, string>();
+  for (const name of existsSync(onnx) ? readdirSync(onnx).sort() : []) {
+    const suffix = /^model(?:_(\w+))?\.onnx$/.exec(name);
+    if (!suffix) continue;
+    // Both names stand for int8, and exporters write the same bytes under both.
+    const dtype = suffix[1] === 'quantized' ? 'int8' : (suffix[1] ?? 'fp32');
+    if (!found.has(dtype) || suffix[1] === 'quantized') found.set(dtype, join(onnx, name));
+  }
+  if (!found.size) found.set('fp32', model);
+  const all = [...found].map(([dtype, file]) => ({ dtype, file }));
+  all.sort((a, b) => Number(b.file === model) - Number(a.file === model));
+  if (wanted === undefined) return all.slice(0, 1);
+  if (wanted === 'all') return all;
+  return wanted.split(',').map((name) => {
+    const one = all.find((f) => f.dtype === name.trim());
+    if (!one)
+      throw new InputError({
+        code: 'evaluate.dtype',
+        subject: `${folder} has no model file of dtype '${name.trim()}'`,
+        expected: `${all.map((f) => f.dtype).join(', ')} or all`,
+        remedy: 'name one of these under --dtype, or export it first',
+      });
+    return one;
+  });
+}
