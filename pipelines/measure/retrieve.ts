@@ -65,7 +65,11 @@ export async function searchSplit(
 function sample(dataset: Dataset, split: string, others: number): Int32Array {
   const chosen = new Set<number>();
   for (const grades of dataset.qrels(split).values())
-    for (const [id, grade] of grades) if (grade > 0) chosen.add(dataset.documents.indexOf(id) as number);
+    for (const [id, grade] of grades) {
+      // A judged document that the corpus lacks cannot be searched.
+      const d = grade > 0 ? dataset.documents.indexOf(id) : undefined;
+      if (d !== undefined) chosen.add(d);
+    }
   const order = Random.of(0, 'dev documents').shuffle(
     Int32Array.from({ length: dataset.documents.length }, (_, i) => i),
   );
