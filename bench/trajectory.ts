@@ -11,7 +11,7 @@ import { join } from 'node:path';
 import { InputError } from '../common/errors.ts';
 import { padBatch } from '../data/batches.ts';
 import { openBeir } from '../data/beir.ts';
-import { findFile, readLines } from '../data/lines.ts';
+import { findFile, readLines } from '../data/files/lines.ts';
 import { TextTokenizer } from '../data/tokenizer.ts';
 import type { Pooling } from '../engine/expressions/pooling.ts';
 import { loadGraph } from '../engine/io/onnx-file.ts';

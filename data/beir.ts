@@ -1,9 +1,16 @@
-/** @file Data sets in BEIR's layout: corpus.jsonl, queries.jsonl, qrels/*.tsv, plain or gzipped. */
+/** @file Data sets in BEIR's layout: corpus, queries and judgements, in the forms that people and the Hugging Face Hub keep them. */
 import { existsSync, readdirSync, statSync } from 'node:fs';
-import { basename, join, resolve } from 'node:path';
+import { basename, join, relative, resolve } from 'node:path';
 import { InputError } from '../common/errors.ts';
-import { type Dataset, type Qrels, type TextTable, TextTableBuilder, unknownSplit } from './dataset.ts';
-import { findFile, parseObject, readLines } from './lines.ts';
+import { type Dataset, type DataWarning, type Qrels, unknownSplit } from './dataset.ts';
+import { rowFormat, unreadForm } from './files/rows.ts';
+import { lineEndings, readQrels } from './qrels.ts';
+import { splitOf } from './splits.ts';
+import { readTable, tableFiles } from './text-tables.ts';
+
+/** Whether a folder holds a table of BEIR's layout. */
+export const isBeir = (folder: string): boolean =>
+  tableFiles(folder, 'corpus').length > 0 || tableFiles(folder, 'queries').length > 0;
 
 /**
  * Reads a BEIR folder. Queries without a judgement are kept: the teacher alone can speak for them.
@@ -16,11 +23,25 @@ export async function openBeir(folder: string): Promise<Dataset> {
       subject: `there is no folder ${folder}`,
       remedy: 'give a folder with corpus.jsonl, queries.jsonl and qrels/*.tsv',
     });
-  const documents = await readTable(folder, 'corpus.jsonl', 'documents');
-  const queries = await readTable(folder, 'queries.jsonl', 'queries');
-  const files = qrelsFiles(folder);
+  const { table: documents, files: corpus, notes: ofCorpus } = await readTable(folder, 'corpus', 'documents');
+  const { table: queries, files: asked, notes: ofQueries } = await readTable(folder, 'queries', 'queries');
+  const { files, notes } = qrelsFiles(folder);
   const judged = new Map<string, Qrels>();
-  for (const [split, file] of files) judged.set(split, await readQrels(file, queries, documents));
+  const warnings: DataWarning[] = [];
+  const short = (names: readonly string[]): string => names.map((f) => relative(folder, f)).join(', ');
+  notes.unshift(
+    `${short(corpus)}: ${documents.length} documents; ${short(asked)}: ${queries.length} queries`,
+    ...ofCorpus,
+    ...ofQueries,
+  );
+  for (const [split, own] of files) {
+    const { qrels, judgements, said, warnings: more } = await readQrels(own, queries, documents);
+    judged.set(split, qrels);
+    warnings.push(...more.map((w) => ({ ...w, code: `${w.code}-${split}` })));
+    notes.push(
+      `${short(own)} (${split}): ${said}; ${judgements} judgements of ${qrels.size} queries, ${countPositives(qrels)} positives`,
+    );
+  }
   const splits = [...files.keys()];
   return {
     name: basename(resolve(folder)),
@@ -32,96 +53,81 @@ export async function openBeir(folder: string): Promise<Dataset> {
       if (!found) throw unknownSplit(split, splits, join(folder, 'qrels'));
       return found;
     },
+    notes,
+    warnings,
   };
 }
 
-function qrelsFiles(folder: string): Map<string, string> {
-  const dir = join(folder, 'qrels');
-  const names = existsSync(dir) ? readdirSync(dir).sort() : [];
-  return new Map(
-    names.flatMap((name) => {
-      const split = /^(.+)\.tsv(\.gz)?$/.exec(name)?.[1];
-      return split ? [[split, join(dir, name)] as const] : [];
-    }),
-  );
+export function countPositives(qrels: Qrels): number {
+  let count = 0;
+  for (const grades of qrels.values()) for (const grade of grades.values()) count += Number(grade > 0);
+  return count;
 }
 
-async function readTable(folder: string, name: string, what: string): Promise<TextTable> {
-  const file = findFile(join(folder, name));
-  if (!file)
-    throw new InputError({
-      code: 'data.missing-file',
-      subject: `${folder} has no ${name} or ${name}.gz`,
-      remedy: `write the ${what} there, one JSON object a line with _id and text`,
-    });
-  const table = new TextTableBuilder();
-  for await (const line of readLines(file)) {
-    if (!line.text.trim()) continue;
-    const object = parseObject(line, file);
-    const { _id: id, text, title } = object;
-    const bad = (expected: string, received: unknown): InputError =>
-      new InputError({
-        code: 'data.malformed-line',
-        subject: `${file} line ${line.number}`,
-        expected,
-        received: JSON.stringify(received) ?? 'nothing',
-        remedy: 'mend or remove the line',
-      });
-    if (typeof id !== 'string' && typeof id !== 'number') throw bad("a text under '_id'", id);
-    if (typeof text !== 'string') throw bad("a text under 'text'", text);
-    if (title !== undefined && title !== null && typeof title !== 'string') throw bad("a text under 'title'", title);
-    if (table.has(String(id)))
+/** A file of judgements by its name: `test.tsv`, `test-00000-of-00002.parquet`, `qrels.dev.txt.gz`. */
+const NAME = /^(.*?)(-\d+-of-\d+)?(?:\.([a-z]+))?(\.gz)?$/i;
+
+/** The files of judgements by split; those of one split are the parts of one table. */
+function qrelsFiles(folder: string): { files: Map<string, string[]>; notes: string[] } {
+  const files = new Map<string, string[]>();
+  const forms = new Map<string, string>();
+  const notes: string[] = [];
+  const add = (split: string, path: string): void => {
+    const [, , part = '', ending = ''] = NAME.exec(basename(path)) ?? [];
+    const form = `${part && 'parts '}${ending.toLowerCase()}`;
+    const others = files.get(split);
+    if (others && (!part || forms.get(split) !== form))
       throw new InputError({
-        code: 'data.duplicate-id',
-        subject: `${file} line ${line.number} uses the id '${id}' a second time`,
-        remedy: 'give each text an id of its own',
+        code: 'data.two-forms',
+        subject: `${others[0]} and ${path} both hold judgements of the split '${split}'`,
+        remedy: 'keep one of them',
       });
-    table.add(String(id), title ? `${title} ${text}`.trim() : text.trim(), title?.trim());
+    forms.set(split, form);
+    files.set(split, [...(others ?? []), path]);
+  };
+  for (const path of filesIn(join(folder, 'qrels'))) {
+    const [, stem = '', , ending] = NAME.exec(basename(path)) ?? [];
+    if (isTable(path)) add(stem.replace(/^qrels?[._-](?=.)|[._-]qrels?$/gi, ''), path);
+    else if (unreadForm(path)) throw unread(path);
+    else if (ending && !/^(md|yaml|yml)$/i.test(ending)) notes.push(`not read: ${relative(folder, path)}`);
   }
-  const built = table.build();
-  if (!built.length)
-    throw new InputError({
-      code: 'data.empty',
-      subject: `${file} holds no ${what}`,
-      remedy: `write at least one of the ${what}, one JSON object a line`,
-    });
-  return built;
+  for (const path of filesIn(folder)) {
+    const name = basename(path);
+    if (!/^qrels?[._-]|[._-]qrels?[._]|\.qrels?$/i.test(name)) continue;
+    if (unreadForm(path)) throw unread(path);
+    if (!isTable(path)) continue;
+    const split = splitOf(name) ?? 'test';
+    if (!splitOf(name)) notes.push(`${name} names no split and is read as 'test'`);
+    add(split, path);
+  }
+  // On the Hub judgements are often the default part, in data/ or default/, with corpus and queries beside it.
+  for (const dir of files.size ? [] : ['data', 'default'])
+    for (const path of filesIn(join(folder, dir)))
+      if (rowFormat(path) && splitOf(basename(path))) add(splitOf(basename(path)) as string, path);
+  return { files, notes };
 }
 
-/** Reads `query-id corpus-id score` lines; a first line that is no judgement is the header. */
-export async function readQrels(file: string, queries: TextTable, documents: TextTable): Promise<Qrels> {
-  const qrels = new Map<string, Map<string, number>>();
-  for await (const { text, number } of readLines(file)) {
-    if (!text.trim() || (number === 1 && /^query-?_?id\t/i.test(text))) continue;
-    const fields = text.split('\t');
-    const [query, document, score] = fields.length >= 4 ? [fields[0], fields[2], fields[3]] : fields;
-    const grade = Number(score);
-    if (!query || !document || score?.trim() === '' || !Number.isInteger(grade))
-      throw new InputError({
-        code: 'data.malformed-line',
-        subject: `${file} line ${number}`,
-        expected: 'query-id, corpus-id and a whole number, separated by tabs',
-        received: JSON.stringify(text.slice(0, 80)),
-        remedy: 'mend or remove the line',
-      });
-    const unknown =
-      queries.indexOf(query) === undefined
-        ? ['query', query]
-        : documents.indexOf(document) === undefined
-          ? ['document', document]
-          : undefined;
-    if (unknown)
-      throw new InputError({
-        code: 'data.unknown-id',
-        subject: `${file} line ${number} names the ${unknown[0]} '${unknown[1]}', which is not in the data`,
-        remedy: `add it to ${unknown[0] === 'query' ? 'queries.jsonl' : 'corpus.jsonl'} or remove the line`,
-      });
-    let judgements = qrels.get(query);
-    if (!judgements) {
-      judgements = new Map();
-      qrels.set(query, judgements);
-    }
-    judgements.set(document, grade);
-  }
-  return qrels;
+function filesIn(dir: string): string[] {
+  if (!existsSync(dir) || !statSync(dir).isDirectory()) return [];
+  return readdirSync(dir)
+    .sort()
+    .filter((name) => !name.startsWith('.'))
+    .map((name) => join(dir, name))
+    .filter((path) => statSync(path, { throwIfNoEntry: false })?.isFile());
 }
+
+function isTable(path: string): boolean {
+  const ending = NAME.exec(basename(path))?.[3]?.toLowerCase();
+  // `.json` files are mostly descriptions of the data.
+  if (ending === 'json') return splitOf(basename(path)) !== undefined;
+  if (ending === undefined) return !/^(readme|licen[cs]e)$/i.test(basename(path));
+  return lineEndings.includes(ending) || rowFormat(path) !== undefined;
+}
+
+const unread = (path: string): InputError =>
+  new InputError({
+    code: 'data.unknown-format',
+    subject: `${path} is not a file of judgements that is read`,
+    expected: `${lineEndings.map((e) => `.${e}`).join(', ')}, .jsonl, .csv, .parquet or .arrow`,
+    remedy: unreadForm(path),
+  });

@@ -1,108 +1,216 @@
-/** @file What the columns of a row are: sentence-transformers' names first, its order where no name is known. */
+/** @file What the columns of rows are: told by `data.columns`, else by known names, else by their order as in sentence-transformers. */
 import { InputError } from '../common/errors.ts';
-import type { Row } from './rows.ts';
+import type { Row } from './files/rows.ts';
 
-const queryNames = ['query', 'anchor', 'question', 'sentence1', 'sentence_1', 'text1', 'sentence_a', 'q'];
-const documentNames = [
-  'positive',
-  'pos',
-  'document',
-  'passage',
-  'answer',
-  'response',
-  'sentence2',
-  'sentence_2',
-  'text2',
-  'sentence_b',
-  'context',
-  'text',
-];
-const scoreNames = ['score', 'scores', 'label', 'labels', 'similarity', 'similarity_score', 'margin', 'teacher_score'];
-const NEGATIVE = /^(hard_)?neg(ative)?s?([_-]?\d+)?$/i;
-const NUMBERING = /^_?(id|idx|index)$/i;
+/** Columns by name, or by place from 1 in a file without a header. */
+export interface ColumnOptions {
+  query?: string | number;
+  /** Relevant documents, or documents that labels or scores speak of. */
+  document?: string | number;
+  negatives?: string | number | (string | number)[];
+  /** Grades: whole numbers, over 0 relevant; or -1 and 1. */
+  label?: string | number;
+  /** A teacher's scores: one column, or those of the documents and of the negatives. */
+  scores?: string | number | (string | number)[];
+  /** Columns that are known not to matter. */
+  ignore?: string | number | (string | number)[];
+}
+
+/** Names by which columns are known; case, spaces and hyphens do not matter. The first in a list goes before the others. */
+export const columnNames = {
+  query: [
+    ...['query', 'anchor', 'question', 'sentence1', 'sentence_1', 'text1', 'text_1', 'sentence_a', 'text_a', 'q'],
+    ...['queries', 'query_text', 'search_term', 'search_query', 'question_text'],
+  ],
+  document: [
+    ...['positive', 'positives', 'pos', 'document', 'documents', 'docs', 'doc', 'passage', 'passages', 'answer'],
+    ...['answers', 'response', 'sentence2', 'sentence_2', 'text2', 'text_2', 'sentence_b', 'text_b', 'context'],
+    ...['contexts', 'candidates', 'document_text', 'passage_text', 'product_title', 'text', 'content'],
+  ],
+  negatives: ['negative', 'negatives', 'neg', 'hard_negative', 'hard_negatives', 'negative_1', 'neg_2'],
+  label: [
+    ...['label', 'labels', 'relevance', 'rel', 'relevancy', 'grade', 'grades', 'rating', 'ratings', 'gain', 'gains'],
+    ...['judgement', 'judgment', 'is_relevant', 'relevant', 'target', 'targets', 'gold'],
+  ],
+  scores: [
+    ...['score', 'scores', 'similarity', 'similarity_score', 'margin', 'teacher_score', 'teacher_scores'],
+    ...['relevance_score', 'logit', 'logits'],
+  ],
+  'scores of documents': ['pos_scores', 'positive_scores', 'pos_score', 'positive_score'],
+  'scores of negatives': ['neg_scores', 'negative_scores', 'neg_score', 'negative_score'],
+  prompt: ['prompt', 'instruction', 'query_instruction', 'task'],
+} as const;
+
+const NEGATIVE = /^(hard_)?neg(ative)?s?(_?\d+)?$/;
+/** Numbering and ids, which say nothing of relevance. */
+const NUMBERING =
+  /^_?(id|idx|index|uid|uuid|guid|qid|pid|did|docid|docno|rank|\(column \d+\)|(.+_)(id|ids|idx|uid|uuid|no))$|^unnamed:/;
+/** Columns that by their name hold relevant documents only. */
+const POSITIVE = /^pos(itive)?s?$/;
+
+const plain = (name: string): string =>
+  name
+    .trim()
+    .toLowerCase()
+    .replace(/[\s-]+/g, '_');
 
 export interface Roles {
   query: string;
-  positive: string;
-  negatives(values: Row['values']): string[];
-  score: string | undefined;
+  document: string;
+  /** Whether the name says that its documents are relevant. */
+  onlyPositives: boolean;
+  negatives: string[];
+  label: string | undefined;
+  /** One column, or that of the documents and that of the negatives. */
+  scores: string[];
   /** E.g. `query = anchor, positive = answer, negatives = negative_1, negative_2`. */
   said: string;
+  /** What was found besides, e.g. columns that are not read. */
+  aside: string[];
 }
 
-/** What a row says: a query, its documents, and what is known of each. */
-export interface Reading {
-  query: string;
-  positives: string[];
-  negatives: string[];
-  /** Whether it is a query and one document, so that its number may be a grade. */
-  pair: boolean;
-  /** One number for the pair, or one a document (positives first), or one margin a negative. */
-  scores: number[] | undefined;
+type Kind = 'number' | 'numbers' | 'text' | 'texts' | 'empty' | 'other';
+
+const isNumber = (v: unknown): boolean =>
+  typeof v === 'number' ||
+  typeof v === 'bigint' ||
+  typeof v === 'boolean' ||
+  (typeof v === 'string' && v.trim() !== '' && Number.isFinite(Number(v)));
+
+/** What a column holds, by some rows of it. */
+function kindOf(values: readonly unknown[]): Kind {
+  const given = values.filter((v) => v !== null && v !== undefined && v !== '');
+  if (!given.length) return 'empty';
+  if (given.every(isNumber)) return 'number';
+  if (given.every((v) => typeof v === 'string')) return 'text';
+  if (!given.every(Array.isArray)) return 'other';
+  const items = given.flat().filter((v) => v !== null && v !== '');
+  if (items.length && items.every(isNumber)) return 'numbers';
+  return items.every((v) => typeof v === 'string') ? 'texts' : 'other';
 }
 
-/** @throws InputError where there are not at least two columns of text */
-export function rolesOf(row: Row): Roles {
-  const names = Object.keys(row.values);
+const refuse = (subject: string, expected: string | undefined, remedy: string): InputError =>
+  new InputError({ code: 'data.columns', subject, expected, remedy });
+
+const list = (value: string | number | readonly (string | number)[] | undefined): string[] =>
+  value === undefined ? [] : (Array.isArray(value) ? value : [value]).map(String);
+
+/** Whether columns are told by place, so that a file has no header. */
+export const byPlace = (options: ColumnOptions = {}): boolean =>
+  Object.values(options)
+    .flat()
+    .some((v) => typeof v === 'number');
+
+/**
+ * The role of each column.
+ * @param rows the first rows of a file
+ * @throws InputError where there are not a query and a document, or a column of numbers is not understood
+ */
+export function rolesOf(rows: readonly Row[], options: ColumnOptions = {}): Roles {
+  const [{ where, headed, note }] = rows;
+  const names = [...new Set(rows.flatMap((r) => Object.keys(r.values)))];
+  const kinds = new Map(names.map((n) => [n, kindOf(rows.map((r) => r.values[n]))]));
+  checkTold(names, options, where);
+  if (headed && !byPlace(options)) checkHeader(names, options, where);
+  const ignored = new Set(list(options.ignore));
+  const free = names.filter((n) => !ignored.has(n));
   const named = (known: readonly string[], among: readonly string[]): string | undefined =>
-    known.flatMap((k) => among.filter((n) => n.toLowerCase() === k))[0];
-  const score = named(scoreNames, names);
-  const texts = names.filter((n) => n !== score && !NUMBERING.test(n));
-  const query = named(queryNames, texts) ?? texts.find((n) => !NEGATIVE.test(n) && !documentNames.includes(n));
+    known.flatMap((k) => among.filter((n) => plain(n) === k))[0];
+  const told = new Set(
+    [options.query, options.document, options.label, options.negatives, options.scores].flatMap(list),
+  );
+  const open = free.filter((n) => !told.has(n));
+
+  const asLabel = list(options.label)[0] ?? named(columnNames.label, open);
+  const pairScores = [columnNames['scores of documents'], columnNames['scores of negatives']].flatMap(
+    (known) => named(known, open) ?? [],
+  );
+  const single = named(columnNames.scores, open);
+  const asScores =
+    options.scores !== undefined ? list(options.scores) : pairScores.length ? pairScores : single ? [single] : [];
+  const prompt = named(columnNames.prompt, open);
+  const numeric = (n: string): boolean => ['number', 'numbers', 'other'].includes(kinds.get(n) as string);
+  const texts = open.filter(
+    (n) => n !== asLabel && n !== prompt && !asScores.includes(n) && !NUMBERING.test(plain(n)) && !numeric(n),
+  );
+  const isDocument = (n: string): boolean => (columnNames.document as readonly string[]).includes(plain(n));
+  const knownQuery = list(options.query)[0] ?? named(columnNames.query, texts);
+  const query = knownQuery ?? texts.find((n) => !NEGATIVE.test(plain(n)) && !isDocument(n));
   const others = texts.filter((n) => n !== query);
-  const known = named(documentNames, others);
-  const positive = known ?? others.find((n) => !NEGATIVE.test(n));
-  if (query === undefined || positive === undefined)
-    throw new InputError({
-      code: 'data.columns',
-      subject: `${row.where} has the columns ${names.join(', ') || '(none)'}`,
-      expected: 'a query and a document, e.g. query and positive, or anchor, positive and negative',
-      remedy: 'name the columns so, e.g. with a first line query,positive in CSV',
-    });
+  const knownDocument = list(options.document)[0] ?? named(columnNames.document, others);
+  const document = knownDocument ?? others.find((n) => !NEGATIVE.test(plain(n)));
+  if (query === undefined || document === undefined)
+    throw refuse(
+      `${where} has the columns ${names.join(', ') || '(none)'}`,
+      'a query and a document, e.g. query and positive, or anchor, positive and negative',
+      'name the columns so, e.g. with a first line query,positive in CSV, or say which is which: data.columns: { query: NAME, document: NAME }',
+    );
+
   // Without a known name the order speaks, as in sentence-transformers: what follows the positive is negative.
-  const inOrder = known ? [] : others.filter((n) => n !== positive && !NEGATIVE.test(n));
-  const negatives = (values: Row['values']): string[] => [
-    ...Object.keys(values).filter((n) => NEGATIVE.test(n)),
-    ...inOrder,
+  const left = others.filter((n) => n !== document && n !== query);
+  const namedNegatives = left.filter((n) => NEGATIVE.test(plain(n)));
+  const inOrder = knownDocument ? [] : left.filter((n) => !NEGATIVE.test(plain(n)));
+  const negatives = options.negatives !== undefined ? list(options.negatives) : [...namedNegatives, ...inOrder];
+  // One number of a row with negatives is the margin to them, as sentence-transformers calls it.
+  const margin = negatives.length && !asScores.length && kinds.get(asLabel as string) === 'number';
+  const [label, scores] = margin ? [undefined, [asLabel as string]] : [asLabel, asScores];
+
+  const used = new Set([query, document, label, ...negatives, ...scores]);
+  const unused = free.filter((n) => !used.has(n) && kinds.get(n) !== 'empty');
+  const doubtful = unused.find(
+    (n) => ['number', 'numbers'].includes(kinds.get(n) as string) && !NUMBERING.test(plain(n)) && n !== prompt,
+  );
+  if (doubtful !== undefined && !label && !scores.length && !negatives.length)
+    throw refuse(
+      `${where}: the column '${doubtful}' holds numbers, and its name does not tell what they mean`,
+      `a name such as ${columnNames.label.slice(0, 4).join(', ')} for grades, or score for a teacher's scores`,
+      `rename it, or set data.columns: { label: ${doubtful} }, { scores: ${doubtful} } or { ignore: ${doubtful} }`,
+    );
+  const aside = [
+    ...(prompt !== undefined
+      ? [`'${prompt}' (${JSON.stringify(rows[0].values[prompt])}) is not read: student.prompts holds instructions`]
+      : []),
+    ...(unused.some((n) => n !== prompt) ? [`not read: ${unused.filter((n) => n !== prompt).join(', ')}`] : []),
+    ...(note ? [note] : []),
+    ...(knownQuery === undefined || knownDocument === undefined ? ['columns by their order'] : []),
   ];
-  const listed = negatives(row.values);
   const said = [
     `query = ${query}`,
-    `positive = ${positive}`,
-    ...(listed.length ? [`negatives = ${listed.join(', ')}`] : []),
-    ...(score ? [`score = ${score}`] : []),
+    `${label || (scores.length && !negatives.length) ? 'document' : 'positive'} = ${document}`,
+    ...(negatives.length ? [`negatives = ${negatives.join(', ')}`] : []),
+    ...(label ? [`label = ${label}`] : []),
+    ...(scores.length ? [`score = ${scores.join(', ')}`] : []),
   ].join(', ');
-  return { query, positive, negatives, score, said };
+  return { query, document, onlyPositives: POSITIVE.test(plain(document)), negatives, label, scores, said, aside };
 }
 
-/** @throws InputError that names the row and the column where a text or a number is missing */
-export function readRow({ values, where }: Row, roles: Roles): Reading {
-  const bad = (column: string, expected: string): InputError =>
-    new InputError({
-      code: 'data.malformed-line',
-      subject: `${where}: '${column}'`,
-      expected,
-      received: JSON.stringify(values[column], (_, v) => (typeof v === 'bigint' ? Number(v) : v)) ?? 'nothing',
-      remedy: 'mend or remove the row',
-    });
-  const texts = (column: string): string[] => {
-    const value = values[column];
-    const list = Array.isArray(value) ? value : value === null || value === undefined ? [] : [value];
-    if (!list.every((t) => typeof t === 'string')) throw bad(column, 'a text');
-    return list.map((t) => t.trim()).filter(Boolean);
-  };
-  const [query] = texts(roles.query);
-  if (query === undefined) throw bad(roles.query, 'a text');
-  const positives = texts(roles.positive);
-  if (!positives.length) throw bad(roles.positive, 'a text');
-  let scores: number[] | undefined;
-  if (roles.score) {
-    const value = values[roles.score];
-    const empty = value === null || value === undefined || value === '';
-    scores = (Array.isArray(value) ? value : [value]).map(Number);
-    if (empty || !scores.every(Number.isFinite)) throw bad(roles.score, 'a number');
-  }
-  const columns = roles.negatives(values);
-  const pair = !columns.length && !Array.isArray(values[roles.positive]);
-  return { query, positives, negatives: columns.flatMap(texts), pair, scores };
+/** What `data.columns` names must be there. */
+function checkTold(names: readonly string[], options: ColumnOptions, where: string): void {
+  const absent = Object.values(options)
+    .flatMap((v) => list(v))
+    .find((n) => !names.includes(n));
+  if (absent !== undefined)
+    throw refuse(
+      `${where} has no column '${absent}', which data.columns names`,
+      `one of ${names.join(', ')}`,
+      'name columns that are there, or give places such as 1 where the file has no header',
+    );
+}
+
+/** A first line without any known name, whose fields look like texts or numbers, is a row. */
+function checkHeader(names: readonly string[], options: ColumnOptions, where: string): void {
+  const told = Object.values(options).flatMap((v) => list(v));
+  const known = names.some(
+    (n) =>
+      told.includes(n) ||
+      NEGATIVE.test(plain(n)) ||
+      Object.values(columnNames).some((k) => (k as readonly string[]).includes(plain(n))),
+  );
+  const text = names.find((n) => isNumber(n) || /[.,;!?"]|\s\S+\s/.test(n) || n.length > 40 || /\s/.test(n));
+  if (known || text === undefined) return;
+  throw refuse(
+    `${where.replace(/ line \d+$/, '')}: the first line (${names.map((n) => (n.length > 30 ? `${n.slice(0, 30)}...` : n)).join(', ')}) does not look like the names of columns`,
+    'a first line such as query,document,label',
+    'add it, or give the places of columns: data.columns: { query: 1, document: 2 }',
+  );
 }

@@ -30,8 +30,16 @@ export interface Dataset {
   qrels(split: string): Qrels;
   /** The documents that the data itself lists for a split's queries, with a teacher's scores where it has them. */
   candidates?(split: string): CandidateLists;
-  /** What a person should know of how it was read. */
+  /** How it was read, a line each: which column is what, how much there is of it. */
   readonly notes?: readonly string[];
+  /** What is probably wrong with it. */
+  readonly warnings?: readonly DataWarning[];
+}
+
+export interface DataWarning {
+  /** Stable, e.g. `data.unknown-documents-test`. */
+  code: string;
+  text: string;
 }
 
 /** Positions of the queries that no split judges: only a teacher can speak for them. */
@@ -108,6 +116,36 @@ export class TextTableBuilder {
       hash: this.hash.digest('hex'),
       bytes: this.bytes.length,
     };
+  }
+
+  /**
+   * The table in the order of its ids, so that the order of adding does not matter.
+   * @returns the table, and the new position of each text by its old one
+   */
+  buildSorted(): { table: TextTable; moved: Int32Array } {
+    const { ids, positions, ends } = this;
+    const order = Int32Array.from(ids, (_, i) => i).sort((a, b) => (ids[a] < ids[b] ? -1 : 1));
+    const moved = new Int32Array(ids.length);
+    const sorted: string[] = new Array(ids.length);
+    const hash = createHash('sha256');
+    const bytes = this.bytes.subarray(0, this.used);
+    const textOf = (at: number): Buffer => bytes.subarray(at ? ends[at - 1] : 0, ends[at]);
+    for (let i = 0; i < order.length; i++) {
+      const at = order[i];
+      moved[at] = i;
+      sorted[i] = ids[at];
+      positions.set(ids[at], i);
+      hash.update(`${Buffer.byteLength(ids[at])}:${ids[at]}${textOf(at).length}:`).update(textOf(at));
+    }
+    const table: TextTable = {
+      ids: sorted,
+      length: ids.length,
+      text: (i) => textOf(order[i]).toString('utf8'),
+      indexOf: (id) => positions.get(id),
+      hash: hash.digest('hex'),
+      bytes: this.bytes.length,
+    };
+    return { table, moved };
   }
 }
 

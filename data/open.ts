@@ -1,74 +1,150 @@
 /** @file A data set from whatever a path holds: a BEIR folder, a file of rows, or a folder of train, dev and test files. */
-import { existsSync, readdirSync, statSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { basename, join, resolve } from 'node:path';
 import { InputError } from '../common/errors.ts';
-import { openBeir } from './beir.ts';
+import { isBeir, openBeir } from './beir.ts';
 import type { Dataset } from './dataset.ts';
-import { findFile } from './lines.ts';
-import { openRows, type RowOptions, type SplitName } from './row-dataset.ts';
-import { rowFormat } from './rows.ts';
+import { rowFormat, unreadForm } from './files/rows.ts';
+import { openRows, type RowOptions } from './row-dataset.ts';
+import { type SplitName, splitOf } from './splits.ts';
 
+export { splitOf } from './splits.ts';
 export type DataKind = 'beir' | 'rows';
 
-/** Names of files, or parts of them, that say which split they hold. */
-const splitWords: Record<string, SplitName> = {
-  train: 'train',
-  training: 'train',
-  dev: 'dev',
-  val: 'dev',
-  valid: 'dev',
-  validation: 'dev',
-  eval: 'dev',
-  test: 'test',
-};
-
-/** The split that a file's name says, e.g. dev for `validation-00000-of-00001.parquet`. */
-export const splitOf = (file: string): SplitName | undefined =>
-  basename(file)
-    .toLowerCase()
-    .split(/[^a-z]+/)
-    .flatMap((word) => (Object.hasOwn(splitWords, word) ? [splitWords[word]] : []))[0];
+interface RowFiles {
+  files: { file: string; split: SplitName }[];
+  /** Data files that are there and are not read. */
+  unread: string[];
+}
 
 /** The files of rows that a path holds, each with its split; empty where it holds none. */
-export function rowFiles(path: string, deeper = true): { file: string; split: SplitName }[] {
-  if (!statSync(path).isDirectory()) return [{ file: path, split: 'train' }];
-  const here = readdirSync(path)
+export function rowFiles(path: string): RowFiles {
+  if (!statSync(path).isDirectory()) return { files: [{ file: path, split: 'train' }], unread: [] };
+  const kept = savedByDatasets(path);
+  if (kept) return { files: kept, unread: [] };
+  const here = filesHere(path);
+  // The layout of Hugging Face's data sets.
+  const data = join(path, 'data');
+  return here.files.length || !existsSync(data) || !statSync(data).isDirectory() ? here : filesHere(data);
+}
+
+function filesHere(dir: string): RowFiles {
+  const names = readdirSync(dir)
     .sort()
-    .filter((name) => rowFormat(name) && !/^(teacher-)?scores|^corpus\.|^queries\.|^qrels/i.test(name))
-    .map((name) => join(path, name));
-  const named = here.flatMap((file) => {
+    .filter((name) => !/^\.|^(teacher-)?scores|^corpus\.|^queries\.|^qrels/i.test(name));
+  const rows = names
+    .filter((name) => rowFormat(name) && (!/\.json(\.gz)?$/i.test(name) || isJsonOfSplit(name)))
+    .map((name) => join(dir, name));
+  const packed = names.filter((name) => unreadForm(name) && splitOf(name)).map((name) => join(dir, name));
+  const named = rows.flatMap((file) => {
     const split = splitOf(file);
     return split ? [{ file, split }] : [];
   });
-  if (named.length) return named;
-  if (here.length) return here.map((file) => ({ file, split: 'train' }));
-  // The layout of Hugging Face's data sets.
-  const data = join(path, 'data');
-  return deeper && existsSync(data) && statSync(data).isDirectory() ? rowFiles(data, false) : [];
+  if (!named.length) return { files: rows.map((file) => ({ file, split: 'train' })), unread: packed };
+  return { files: named, unread: [...packed, ...rows.filter((file) => !splitOf(file))] };
 }
+
+/** `train.json`, `my-dev.json`; not `test_results.json`: most .json files describe something. */
+const isJsonOfSplit = (name: string): boolean => {
+  const stem = name.replace(/(-\d+-of-\d+)?\.json(\.gz)?$/i, '');
+  return splitOf(stem.split(/[^a-z]+/i).at(-1) as string) !== undefined;
+};
+
+/** The files of a folder that `datasets` wrote by save_to_disk: one split, or several under dataset_dict.json. */
+function savedByDatasets(path: string): { file: string; split: SplitName }[] | undefined {
+  if (existsSync(join(path, 'dataset_dict.json'))) {
+    const { splits } = readDescription(join(path, 'dataset_dict.json')) as { splits?: unknown };
+    if (!Array.isArray(splits) || !splits.every((s) => typeof s === 'string' && s === basename(s)))
+      throw malformed(join(path, 'dataset_dict.json'), 'the names of splits');
+    return splits.flatMap((split: string) => partsOf(join(path, split), splitOf(split) ?? 'train'));
+  }
+  if (!existsSync(join(path, 'dataset_info.json')) || !existsSync(join(path, 'state.json'))) return undefined;
+  const { _split } = readDescription(join(path, 'state.json')) as { _split?: unknown };
+  return partsOf(path, (typeof _split === 'string' && splitOf(_split)) || 'train');
+}
+
+function partsOf(dir: string, split: SplitName): { file: string; split: SplitName }[] {
+  const state = join(dir, 'state.json');
+  const { _data_files: files, _indices_files: indices } = readDescription(state) as Record<string, unknown>;
+  const names = Array.isArray(files) ? files.map((f) => (f as { filename?: unknown } | null)?.filename) : [];
+  if (!names.length || !names.every((n) => typeof n === 'string' && n === basename(n)))
+    throw malformed(state, 'the files of the data set under _data_files');
+  if (Array.isArray(indices) && indices.length)
+    throw new InputError({
+      code: 'data.indices',
+      subject: `${dir} keeps a selection of rows apart from the rows (_indices_files), which is not read`,
+      remedy: 'call flatten_indices() before save_to_disk',
+    });
+  return (names as string[]).map((name) => ({ file: join(dir, name), split }));
+}
+
+function readDescription(file: string): object {
+  try {
+    const value: unknown = JSON.parse(readFileSync(file, 'utf8'));
+    if (value && typeof value === 'object') return value;
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT')
+      throw new InputError({
+        code: 'data.missing-file',
+        subject: `there is no ${file}`,
+        remedy: 'save the data set again, or give a folder of files of rows',
+      });
+  }
+  throw malformed(file, 'a JSON object');
+}
+
+const malformed = (file: string, expected: string): InputError =>
+  new InputError({ code: 'data.malformed-file', subject: file, expected, remedy: 'save the data set again' });
 
 /** How a path would be read; undefined where it holds no data. */
 export function dataKind(path: string): DataKind | undefined {
   if (!existsSync(path)) return undefined;
   if (!statSync(path).isDirectory()) return rowFormat(path) ? 'rows' : undefined;
-  if (findFile(join(path, 'corpus.jsonl')) || findFile(join(path, 'queries.jsonl'))) return 'beir';
-  return rowFiles(path).length ? 'rows' : undefined;
+  if (isBeir(path)) return 'beir';
+  return rowFiles(path).files.length ? 'rows' : undefined;
 }
 
 /**
  * Opens a data set.
- * @param path a BEIR folder; a file of rows (JSONL, CSV, TSV, Parquet); or a folder of such files named by split
+ * @param path a BEIR folder; a file of rows (JSONL, JSON, CSV, TSV, Parquet, Arrow); a folder of such files named by split; or
+ *   a folder that `datasets` saved. See docs/data.md.
+ * @param say is told how it was read, a line at a time
  * @throws InputError that names file, line and remedy
  */
-export async function openDataset(path: string, options: RowOptions = {}): Promise<Dataset> {
+export async function openDataset(
+  path: string,
+  options: RowOptions = {},
+  say?: (line: string) => void,
+): Promise<Dataset> {
+  const dataset = await open(path, options);
+  for (const note of dataset.notes ?? []) say?.(note);
+  for (const { text } of dataset.warnings ?? []) say?.(`warning: ${text}`);
+  return dataset;
+}
+
+async function open(path: string, options: RowOptions): Promise<Dataset> {
+  const expected =
+    'a folder with corpus.jsonl, queries.jsonl and qrels/*.tsv, or a file of rows (.jsonl, .csv, .tsv, .parquet)';
   if (!existsSync(path))
     throw new InputError({
       code: 'data.missing-folder',
       subject: `there is no data ${path}`,
-      remedy:
-        'give a folder with corpus.jsonl, queries.jsonl and qrels/*.tsv, or a file of rows (.jsonl, .csv, .tsv, .parquet)',
+      remedy: `give ${expected}`,
     });
-  if (!statSync(path).isDirectory() || dataKind(path) === 'rows')
-    return openRows(basename(path).replace(/\..*/, ''), rowFiles(path), options);
-  return openBeir(path);
+  if (statSync(path).isDirectory() && isBeir(path)) return openBeir(path);
+  const { files, unread } = rowFiles(path);
+  if (!files.length) {
+    if (!unread.length) return openBeir(path);
+    throw new InputError({
+      code: 'data.unknown-format',
+      subject: `${unread[0]} is not a file that is read`,
+      expected,
+      remedy: unreadForm(unread[0]),
+    });
+  }
+  const dataset = await openRows(basename(resolve(path)).replace(/\..*/, ''), files, options);
+  const notes = unread.map(
+    (file) => `not read: ${file}${unreadForm(file) ? `; ${unreadForm(file)}` : ', its name has no split'}`,
+  );
+  return { ...dataset, notes: [...(dataset.notes ?? []), ...notes] };
 }

@@ -3,39 +3,41 @@ import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
 import { InputError } from '../common/errors.ts';
 import { Random } from '../math/random.ts';
-import { type Reading, type Roles, readRow, rolesOf } from './columns.ts';
+import { byPlace, type ColumnOptions, type Roles, rolesOf } from './columns.ts';
 import { type Dataset, type Qrels, TextTableBuilder, unknownSplit } from './dataset.ts';
-import { type CandidateLists, candidateLists } from './lists.ts';
-import { readRows } from './rows.ts';
-
-export type SplitName = 'train' | 'dev' | 'test';
+import { type Row, readRows } from './files/rows.ts';
+import { type JudgedLists, listsWhere, Pairs, qrelsOf, sortPairs } from './judged-lists.ts';
+import { Numbers, settle } from './labels.ts';
+import { type Reading, readRow } from './row-reading.ts';
+import type { SplitName } from './splits.ts';
 
 export interface RowOptions {
   /** Which queries dev and test take. */
   splitSeed?: number;
   /** Share of the training queries that each of dev and test takes where no file is there for it. */
   holdOut?: number;
+  /** What columns are, where their names do not tell. */
+  columns?: ColumnOptions;
 }
 
-/** What the rows of one split say of query-document pairs, a pair an entry. */
-class Pairs {
-  readonly queries: number[] = [];
-  readonly documents: number[] = [];
-  /** NaN where a row judges nothing. */
-  readonly grades: number[] = [];
-  /** NaN where a row scores nothing. */
-  readonly scores: number[] = [];
+/** Rows whose values tell what columns hold. */
+const LOOKED_AT = 100;
 
-  add(query: number, document: number, grade: number, score: number): void {
-    this.queries.push(query);
-    this.documents.push(document);
-    this.grades.push(grade);
-    this.scores.push(score);
-  }
+/** What is known of all rows while they are read. */
+interface Gathered {
+  documents: TextTableBuilder;
+  queries: TextTableBuilder;
+  splits: Map<string, Pairs>;
+  labels: Numbers;
+  /** Scores of rows that nothing else judges. */
+  doubtful: Numbers;
+  hasScores: boolean;
+  /** Lines about files, by what they have in common. */
+  said: Map<string, { files: string[]; split: string; rows: number; empty: number }>;
 }
 
 /**
- * Reads files of rows, each for a split.
+ * Reads files of rows, each for a split. The order of rows and files does not matter.
  * @throws InputError that names file and line
  */
 export async function openRows(
@@ -43,142 +45,127 @@ export async function openRows(
   files: readonly { file: string; split: SplitName }[],
   options: RowOptions = {},
 ): Promise<Dataset> {
-  const documents = new TextTableBuilder();
-  const queries = new TextTableBuilder();
-  const notes: string[] = [];
-  const splits = new Map<string, Pairs>();
-  for (const { file, split } of files) {
-    const pairs = splits.get(split) ?? new Pairs();
-    splits.set(split, pairs);
-    let roles: Roles | undefined;
-    for await (const row of readRows(file)) {
-      if (!roles) {
-        roles = rolesOf(row);
-        notes.push(`${basename(file)} (${split}): ${roles.said}`);
-      }
-      addRow(readRow(row, roles), row.where, pairs, queries, documents);
-    }
-    if (!roles)
-      throw new InputError({ code: 'data.empty', subject: `${file} holds no row`, remedy: 'write at least one row' });
+  const all: Gathered = {
+    documents: new TextTableBuilder(),
+    queries: new TextTableBuilder(),
+    splits: new Map(),
+    labels: new Numbers(),
+    doubtful: new Numbers(),
+    hasScores: false,
+    said: new Map(),
+  };
+  for (const { file, split } of files) await addFile(all, file, split, options.columns);
+  const meaning = settle([...all.splits.values()], all.labels, all.doubtful, all.hasScores, name);
+  const { table: queries, moved: movedQueries } = all.queries.buildSorted();
+  const { table: documents, moved: movedDocuments } = all.documents.buildSorted();
+  const splits = new Map<string, JudgedLists>();
+  for (const [split, pairs] of all.splits) {
+    splits.set(split, sortPairs(pairs, movedQueries, movedDocuments));
+    all.splits.set(split, new Pairs());
   }
-  settleScores([...splits.values()]);
+  const notes = [...all.said].map(([said, { files: own, split, rows, empty }]) => {
+    const more = own.length > 1 ? ` and ${own.length - 1} more` : '';
+    const { queries: q, positives } = count(splits.get(split) as JudgedLists);
+    return `${own[0]}${more} (${split}): ${said}${meaning ? `; ${meaning}` : ''}; ${rows} rows${empty ? `, ${empty} empty texts left out` : ''}; the split has ${q} queries, ${positives} positives`;
+  });
   notes.push(...holdOut(splits, options));
   const judged = new Map<string, Qrels>();
-  const queryTable = queries.build();
-  const documentTable = documents.build();
-  for (const [split, pairs] of splits)
-    judged.set(split, judgements(pairs, queryTable.ids, documentTable.ids, split !== 'train'));
-  if ([...splits.values()].some((p) => p.scores.length && p.grades.every(Number.isNaN)))
+  for (const [split, lists] of splits) judged.set(split, qrelsOf(lists, queries, documents, split !== 'train'));
+  const scored = [...splits.values()].some((l) => l.grades.length > 0 && l.grades.every(Number.isNaN));
+  if (scored)
     notes.push('the rows score and do not judge: in evaluation the document scored highest counts as the relevant one');
   const of = <T>(table: ReadonlyMap<string, T>, split: string): T => {
     const found = table.get(split);
     if (!found) throw unknownSplit(split, [...splits.keys()], name);
     return found;
   };
-  const names = [...splits.keys()];
-  const lists = [...splits.values()].some((p) => p.scores.some((s, i) => !Number.isNaN(s) || p.grades[i] === 0));
+  const lists = [...splits.values()].some((l) => l.scores.some((s, i) => !Number.isNaN(s) || l.grades[i] === 0));
   return {
     name,
-    documents: documentTable,
-    queries: queryTable,
-    splits: names,
+    documents,
+    queries,
+    splits: [...splits.keys()],
     qrels: (split) => of(judged, split),
-    ...(lists && { candidates: (split: string) => listed(of(splits, split)) }),
+    ...(lists && { candidates: (split: string) => of(splits, split) }),
     notes,
   };
 }
 
+async function addFile(all: Gathered, file: string, split: SplitName, columns?: ColumnOptions): Promise<void> {
+  const pairs = all.splits.get(split) ?? new Pairs();
+  all.splits.set(split, pairs);
+  let roles: Roles | undefined;
+  let first: Row[] = [];
+  let [rows, empty] = [0, 0];
+  const add = (row: Row): void => {
+    const reading = readRow(row, roles as Roles);
+    rows++;
+    empty += reading.empty;
+    addReading(all, pairs, reading);
+  };
+  const start = (): void => {
+    roles = rolesOf(first, columns);
+    for (const row of first) add(row);
+    first = [];
+  };
+  for await (const row of readRows(file, { header: !byPlace(columns) })) {
+    if (roles) add(row);
+    else if (first.push(row) === LOOKED_AT) start();
+  }
+  if (!roles && first.length) start();
+  if (!roles)
+    throw new InputError({ code: 'data.empty', subject: `${file} holds no row`, remedy: 'write at least one row' });
+  const { said, aside } = roles as Roles;
+  const line = [said, ...aside].join('; ');
+  const known = all.said.get(line);
+  if (known?.split === split) {
+    known.files.push(basename(file));
+    known.rows += rows;
+    known.empty += empty;
+  } else all.said.set(known ? `${line} ` : line, { files: [basename(file)], split, rows, empty });
+}
+
 const idOf = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 24);
 
-function addRow(
-  row: Reading,
-  where: string,
-  pairs: Pairs,
-  queries: TextTableBuilder,
-  documents: TextTableBuilder,
-): void {
-  const { positives, negatives, scores } = row;
-  const query = queries.put(idOf(row.query), row.query);
-  const at = [...positives, ...negatives].map((text) => documents.put(idOf(text), text));
-  const P = positives.length;
-  if (scores && !(scores.length === at.length || (P === 1 && scores.length === negatives.length)))
-    throw new InputError({
-      code: 'data.malformed-line',
-      subject: `${where} has ${scores.length} scores`,
-      expected: `${at.length}, one a document${P === 1 && negatives.length ? `, or ${negatives.length}, the margin to each negative` : ''}`,
-      remedy: 'mend or remove the row',
-    });
-  for (const [i, document] of at.entries()) {
-    // A margin is the positive's score less the negative's; losses over scores do not see a shift common to both.
-    const score = !scores ? Number.NaN : scores.length === at.length ? scores[i] : i === 0 ? 0 : -scores[i - 1];
-    // A pair's number may be a grade or a score: that is known when all rows are read.
-    const grade = scores && row.pair ? Number.NaN : i < P ? 1 : 0;
-    pairs.add(query, document, grade, score);
+function addReading(all: Gathered, pairs: Pairs, row: Reading): void {
+  const query = all.queries.put(idOf(row.query), row.query);
+  all.hasScores ||= row.scores !== undefined;
+  for (const [i, text] of row.documents.entries()) {
+    const label = row.labels?.[i] ?? Number.NaN;
+    const score = row.scores?.[i] ?? Number.NaN;
+    if (row.labels) all.labels.add(label);
+    if (row.doubtful) all.doubtful.add(score);
+    pairs.add(query, all.documents.put(idOf(text), text), row.grades[i], label, score);
   }
 }
 
-/** Numbers of pairs that are whole and not negative in every row are grades; otherwise they are a teacher's scores. */
-function settleScores(all: readonly Pairs[]): void {
-  const numbers = all.flatMap((p) => p.scores.filter((_, i) => Number.isNaN(p.grades[i])));
-  if (!numbers.every((s) => Number.isInteger(s) && s >= 0)) return;
-  for (const p of all)
-    for (const [i, g] of p.grades.entries())
-      if (Number.isNaN(g)) [p.grades[i], p.scores[i]] = [p.scores[i], Number.NaN];
+function count({ queries, grades }: JudgedLists): { queries: number; positives: number } {
+  let positives = 0;
+  for (const g of grades) positives += Number(g > 0);
+  return { queries: queries.length, positives };
 }
 
 /** Cuts dev and test from the training queries where no file is there for them. @returns what was done */
-function holdOut(splits: Map<string, Pairs>, { splitSeed = 0, holdOut: share = 0.05 }: RowOptions): string[] {
+function holdOut(splits: Map<string, JudgedLists>, { splitSeed = 0, holdOut: share = 0.05 }: RowOptions): string[] {
   const train = splits.get('train');
   const missing = (['dev', 'test'] as const).filter((s) => !splits.has(s));
   if (!train || !missing.length) return [];
-  const queries = Random.of(splitSeed, 'splits').shuffle([...new Set(train.queries)]);
+  const queries = Random.of(splitSeed, 'splits').shuffle(train.queries.slice());
   const count = Math.min(Math.ceil(queries.length * share), Math.floor(queries.length / 4));
   if (!count) return [];
-  const goes = new Map<number, Pairs>();
+  const goes = new Map<number, string>();
   for (const [i, split] of missing.entries()) {
-    const pairs = new Pairs();
-    splits.set(split, pairs);
-    for (const q of queries.slice(i * count, (i + 1) * count)) goes.set(q, pairs);
+    for (const q of queries.subarray(i * count, (i + 1) * count)) goes.set(q, split);
+    splits.set(
+      split,
+      listsWhere(train, (q) => goes.get(q) === split),
+    );
   }
-  const kept = new Pairs();
-  for (let i = 0; i < train.queries.length; i++)
-    (goes.get(train.queries[i]) ?? kept).add(train.queries[i], train.documents[i], train.grades[i], train.scores[i]);
-  splits.set('train', kept);
+  splits.set(
+    'train',
+    listsWhere(train, (q) => !goes.has(q)),
+  );
   return [
     `no file for ${missing.join(' and ')}: ${count} of ${queries.length} queries each, drawn with seed ${splitSeed}`,
   ];
-}
-
-/** @param best whether the document scored highest stands in for judgements where a query has none */
-function judgements(pairs: Pairs, queryIds: readonly string[], documentIds: readonly string[], best: boolean): Qrels {
-  const qrels = new Map<string, Map<string, number>>();
-  const top = new Map<number, number>();
-  for (const [i, q] of pairs.queries.entries()) {
-    const grade = pairs.grades[i];
-    if (Number.isNaN(grade)) {
-      if (pairs.scores[i] > (pairs.scores[top.get(q) ?? -1] ?? Number.NEGATIVE_INFINITY)) top.set(q, i);
-      continue;
-    }
-    const own = qrels.get(queryIds[q]) ?? new Map<string, number>();
-    const id = documentIds[pairs.documents[i]];
-    own.set(id, Math.max(grade, own.get(id) ?? 0));
-    qrels.set(queryIds[q], own);
-  }
-  if (best)
-    for (const [q, i] of top)
-      if (!qrels.has(queryIds[q])) qrels.set(queryIds[q], new Map([[documentIds[pairs.documents[i]], 1]]));
-  return qrels;
-}
-
-function listed(pairs: Pairs): CandidateLists {
-  const lists = new Map<number, Map<number, number>>();
-  for (const [i, q] of pairs.queries.entries()) {
-    const own = lists.get(q) ?? new Map<number, number>();
-    const d = pairs.documents[i];
-    own.set(d, Number.isNaN(pairs.scores[i]) ? (own.get(d) ?? Number.NaN) : pairs.scores[i]);
-    lists.set(q, own);
-  }
-  return candidateLists(
-    [...lists].map(([query, own]) => ({ query, documents: [...own.keys()], scores: [...own.values()] })),
-  );
 }

@@ -1,7 +1,7 @@
 /** @file Lists of candidates with scores: `query-id corpus-id score` lines, in file order. */
 import { InputError } from '../common/errors.ts';
 import type { TextTable } from './dataset.ts';
-import { findFile, readLines } from './lines.ts';
+import { findFile, readLines } from './files/lines.ts';
 import { type CandidateLists, candidateLists } from './lists.ts';
 
 /** @throws InputError that names file and line for unknown ids and scores that are no numbers */
@@ -24,7 +24,7 @@ export async function readScores(path: string, queries: TextTable, documents: Te
         subject: `${file} line ${number}`,
         expected: 'query-id, corpus-id and a number, separated by tabs',
         received: JSON.stringify(text.slice(0, 80)),
-        remedy: 'mend or remove the line',
+        remedy: 'fix or remove the line',
       });
     const q = queries.indexOf(query);
     const d = documents.indexOf(document);

@@ -4,7 +4,7 @@ import { InputError } from '../common/errors.ts';
 import { hashFile, hashParts } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
 import type { TextTable } from '../data/dataset.ts';
-import { findFile } from '../data/lines.ts';
+import { findFile } from '../data/files/lines.ts';
 import type { CandidateLists } from '../data/lists.ts';
 import { readScores } from '../data/scores.ts';
 import type { Teacher } from './teacher.ts';

@@ -1,6 +1,6 @@
 /** @file Run files in TREC's format: `query Q0 document rank score tag`, read and written so that every tool ranks alike. */
 import { InputError } from '../../common/errors.ts';
-import { findFile, readLines } from '../../data/lines.ts';
+import { findFile, readLines } from '../../data/files/lines.ts';
 import { type Run, rank } from './evaluate.ts';
 
 /**

@@ -4,7 +4,7 @@ import { basename } from 'node:path';
 import { InputError } from '../../common/errors.ts';
 import type { Watch } from '../../common/progress.ts';
 import type { Dataset } from '../../data/dataset.ts';
-import { findFile } from '../../data/lines.ts';
+import { findFile } from '../../data/files/lines.ts';
 import type { CandidateLists } from '../../data/lists.ts';
 import { readScores } from '../../data/scores.ts';
 import { cutRun, type Run } from '../../evaluation/metrics/evaluate.ts';

@@ -76,7 +76,10 @@ function warnOfTwins(dataset: Dataset, train: string, test: string, warn: Warn):
     );
   const tested = relevant(test);
   const texts = new Map<string, string>();
-  for (const id of tested) texts.set(plain(documents.text(documents.indexOf(id) as number)), id);
+  for (const id of tested) {
+    const at = documents.indexOf(id);
+    if (at !== undefined) texts.set(plain(documents.text(at)), id);
+  }
   const learned = relevant(train);
   const twins = new Map<string, string[]>();
   for (let i = 0; i < documents.length; i++) {

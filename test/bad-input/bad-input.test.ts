@@ -87,25 +87,25 @@ const cases: Record<string, Case> = {
     spoil: (folder) => line(folder, 'distill.yaml', 2, 'data: [unclosed'),
     says: /distill\.yaml line \d+ column \d+ is not valid YAML \(.*\); mend the line/,
   },
-  'a judgement of an unknown document': {
-    spoil: (folder) => line(folder, 'data/qrels/train.tsv', 3, 'q1\td999\t1'),
-    says: /qrels\/train\.tsv line 3 names the document 'd999', which is not in the data; add it to corpus\.jsonl or remove the line/,
+  'judgements of unknown queries alone': {
+    spoil: (folder) => write(folder, { 'data/qrels/dev.tsv': 'query-id\tcorpus-id\tscore\nq999\td1\t1\n' }),
+    says: /qrels\/dev\.tsv: none of its 1 judgements is of a query that the data holds \(e\.g\. 'q999'\); use the ids of the queries' table/,
   },
-  'a judgement of an unknown query': {
-    spoil: (folder) => line(folder, 'data/qrels/dev.tsv', 2, 'q999\td1\t1'),
-    says: /qrels\/dev\.tsv line 2 names the query 'q999', which is not in the data; add it to queries\.jsonl or remove the line/,
+  'a file of judgements without one': {
+    spoil: (folder) => write(folder, { 'data/qrels/dev.tsv': 'query-id\tcorpus-id\tscore\n' }),
+    says: /qrels\/dev\.tsv holds no judgement; add lines query-id, corpus-id, score, or remove the file/,
   },
   'a judgement that is no number': {
     spoil: (folder) => line(folder, 'data/qrels/train.tsv', 4, 'q2\td2\tyes'),
-    says: /qrels\/train\.tsv line 4: expected query-id, corpus-id and a whole number, separated by tabs, received "q2\\td2\\tyes"; mend or remove/,
+    says: /qrels\/train\.tsv line 4: expected query-id, corpus-id and a whole number, separated by tabs, received "q2\\td2\\tyes"; fix or remove/,
   },
   'malformed JSON on a line': {
     spoil: (folder) => line(folder, 'data/corpus.jsonl', 7, '{"_id": "d6", "text": "unclosed'),
-    says: /corpus\.jsonl line 7 is not valid JSON \(.*\); mend or remove the line/,
+    says: /corpus\.jsonl line 7 is not valid JSON \(.*\); fix or remove the line/,
   },
   'a document without a text': {
     spoil: (folder) => line(folder, 'data/corpus.jsonl', 2, '{"_id": "d1"}'),
-    says: /corpus\.jsonl line 2: expected a text under 'text', received nothing; mend or remove the line/,
+    says: /corpus\.jsonl line 2: expected a text under 'text', received nothing; fix or remove the line/,
   },
   'an id used twice': {
     spoil: (folder) => line(folder, 'data/queries.jsonl', 2, '{"_id": "q0", "text": "a"}'),

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { type AsyncBuffer, parquetMetadata, type RowGroup } from 'hyparquet';
 import { expect, test } from 'vitest';
-import { checkRowGroup } from '../../data/parquet-limits.ts';
+import { checkRowGroup } from '../../data/files/parquet-limits.ts';
 
 /** A number as Thrift's compact protocol has it. */
 function zigzag(n: number): number[] {

@@ -10,7 +10,7 @@ import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { InputError } from '../../common/errors.ts';
 import { openBeir } from '../../data/beir.ts';
-import { readRows } from '../../data/rows.ts';
+import { readRows } from '../../data/files/rows.ts';
 import { readScores } from '../../data/scores.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
 import { type Tensor, tensor } from '../../engine/graph/tensor.ts';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import { openBeir } from '../../data/beir.ts';
-import { readRows } from '../../data/rows.ts';
+import { readRows } from '../../data/files/rows.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
 import { parseSafetensors } from '../../engine/io/safetensors.ts';
 import { readModelFolder } from '../../models/model-folder.ts';

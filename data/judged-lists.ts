@@ -1,0 +1,192 @@
+/** @file Query-document pairs as sorted lists, and judgements and candidates as views of them: millions of rows without a Map each. */
+import type { Qrels, TextTable } from './dataset.ts';
+import type { CandidateLists } from './lists.ts';
+
+/** A column of numbers that grows. */
+export class Column<T extends Int32Array | Float32Array> {
+  private values: T;
+  length = 0;
+
+  constructor(type: { new (length: number): T }) {
+    this.values = new type(1024);
+  }
+
+  push(value: number): void {
+    if (this.length === this.values.length) {
+      const larger = new (this.values.constructor as { new (length: number): T })(this.length * 2);
+      larger.set(this.values);
+      this.values = larger;
+    }
+    this.values[this.length++] = value;
+  }
+
+  get all(): T {
+    return this.values.subarray(0, this.length) as T;
+  }
+}
+
+/** What rows say of query-document pairs, a pair an entry. */
+export class Pairs {
+  readonly queries = new Column(Int32Array);
+  readonly documents = new Column(Int32Array);
+  /** NaN where a row judges nothing. */
+  readonly grades = new Column(Float32Array);
+  /** Numbers of the column of labels; NaN without one. */
+  readonly labels = new Column(Float32Array);
+  /** NaN where a row scores nothing. */
+  readonly scores = new Column(Float32Array);
+
+  get length(): number {
+    return this.queries.length;
+  }
+
+  add(query: number, document: number, grade: number, label: number, score: number): void {
+    this.queries.push(query);
+    this.documents.push(document);
+    this.grades.push(grade);
+    this.labels.push(label);
+    this.scores.push(score);
+  }
+}
+
+/** Each pair once, lists in the order of queries, within a list the highest grade first. */
+export interface JudgedLists extends CandidateLists {
+  /** [all pairs] NaN where nothing is judged. */
+  readonly grades: Float32Array;
+}
+
+/**
+ * Sorts pairs and joins those that come more than once: the highest grade and the highest score count.
+ * @param movedQueries new positions by old ones
+ */
+export function sortPairs(pairs: Pairs, movedQueries: Int32Array, movedDocuments: Int32Array): JudgedLists {
+  const n = pairs.length;
+  const [q, d, g, s] = [pairs.queries.all, pairs.documents.all, pairs.grades.all, pairs.scores.all];
+  // By query in one pass of counting, then each short list by document.
+  const ends = new Int32Array(movedQueries.length + 1);
+  for (let i = 0; i < n; i++) ends[movedQueries[q[i]] + 1]++;
+  for (let i = 0; i < movedQueries.length; i++) ends[i + 1] += ends[i];
+  const next = ends.slice(0, -1);
+  const order = new Int32Array(n);
+  for (let i = 0; i < n; i++) order[next[movedQueries[q[i]]]++] = i;
+  const queries = new Column(Int32Array);
+  const offsets = new Column(Int32Array);
+  const documents = new Column(Int32Array);
+  const grades = new Column(Float32Array);
+  const scores = new Column(Float32Array);
+  offsets.push(0);
+  for (let query = 0; query < movedQueries.length; query++) {
+    if (ends[query] === ends[query + 1]) continue;
+    const own = order
+      .subarray(ends[query], ends[query + 1])
+      .sort((a, b) => movedDocuments[d[a]] - movedDocuments[d[b]]);
+    const merged: { document: number; grade: number; score: number }[] = [];
+    for (const i of own) {
+      const last = merged.at(-1);
+      if (last?.document !== movedDocuments[d[i]])
+        merged.push({ document: movedDocuments[d[i]], grade: g[i], score: s[i] });
+      else [last.grade, last.score] = [highest(last.grade, g[i]), highest(last.score, s[i])];
+    }
+    const judged = (grade: number): number => (Number.isNaN(grade) ? -1 : grade);
+    merged.sort((a, b) => judged(b.grade) - judged(a.grade) || a.document - b.document);
+    for (const { document, grade, score } of merged) {
+      documents.push(document);
+      grades.push(grade);
+      scores.push(score);
+    }
+    queries.push(query);
+    offsets.push(documents.length);
+  }
+  return {
+    queries: queries.all,
+    offsets: offsets.all,
+    documents: documents.all,
+    grades: grades.all,
+    scores: scores.all,
+  };
+}
+
+const highest = (a: number, b: number): number => (Number.isNaN(a) ? b : Number.isNaN(b) ? a : Math.max(a, b));
+
+/** The lists that a test keeps. */
+export function listsWhere(lists: JudgedLists, keep: (query: number) => boolean): JudgedLists {
+  const queries = new Column(Int32Array);
+  const offsets = new Column(Int32Array);
+  const at = new Column(Int32Array);
+  offsets.push(0);
+  for (let i = 0; i < lists.queries.length; i++) {
+    if (!keep(lists.queries[i])) continue;
+    queries.push(lists.queries[i]);
+    for (let k = lists.offsets[i]; k < lists.offsets[i + 1]; k++) at.push(k);
+    offsets.push(at.length);
+  }
+  const places = at.all;
+  return {
+    queries: queries.all,
+    offsets: offsets.all,
+    documents: places.map((k) => lists.documents[k]),
+    grades: Float32Array.from(places, (k) => lists.grades[k]),
+    scores: Float32Array.from(places, (k) => lists.scores[k]),
+  };
+}
+
+/**
+ * Lists as judgements, the highest grade first; a query's Map is made when it is asked for.
+ * @param best whether the document scored highest stands in for judgements where a query has none
+ */
+export function qrelsOf(lists: JudgedLists, queries: TextTable, documents: TextTable, best: boolean): Qrels {
+  const listOf = new Int32Array(queries.length).fill(-1);
+  let size = 0;
+  for (let i = 0; i < lists.queries.length; i++) {
+    const own = lists.grades.subarray(lists.offsets[i], lists.offsets[i + 1]);
+    if (!best && own.every(Number.isNaN)) continue;
+    listOf[lists.queries[i]] = i;
+    size++;
+  }
+  const grades = (i: number): ReadonlyMap<string, number> => {
+    const at: number[] = [];
+    for (let k = lists.offsets[i]; k < lists.offsets[i + 1]; k++) if (!Number.isNaN(lists.grades[k])) at.push(k);
+    if (!at.length) return new Map([[documents.ids[lists.documents[bestOf(lists, i)]], 1]]);
+    at.sort((a, b) => lists.grades[b] - lists.grades[a] || a - b);
+    return new Map(at.map((k) => [documents.ids[lists.documents[k]], lists.grades[k]]));
+  };
+  const list = (id: string): number => {
+    const position = queries.indexOf(id);
+    return position === undefined ? -1 : listOf[position];
+  };
+  function* keys(): MapIterator<string> {
+    for (let q = 0; q < listOf.length; q++) if (listOf[q] >= 0) yield queries.ids[q];
+    return undefined;
+  }
+  function* entries(): MapIterator<[string, ReadonlyMap<string, number>]> {
+    for (let q = 0; q < listOf.length; q++) if (listOf[q] >= 0) yield [queries.ids[q], grades(listOf[q])];
+    return undefined;
+  }
+  function* values(): MapIterator<ReadonlyMap<string, number>> {
+    for (let q = 0; q < listOf.length; q++) if (listOf[q] >= 0) yield grades(listOf[q]);
+    return undefined;
+  }
+  const view: Qrels = {
+    size,
+    has: (id) => list(id) >= 0,
+    get(id) {
+      const i = list(id);
+      return i < 0 ? undefined : grades(i);
+    },
+    forEach(each) {
+      for (const [id, own] of entries()) each(own, id, view);
+    },
+    keys,
+    values,
+    entries,
+    [Symbol.iterator]: entries,
+  };
+  return view;
+}
+
+/** Where the highest score of a list stands, the first of equals. */
+function bestOf(lists: JudgedLists, i: number): number {
+  let best = lists.offsets[i];
+  for (let k = best; k < lists.offsets[i + 1]; k++) if (lists.scores[k] > lists.scores[best]) best = k;
+  return best;
+}

@@ -1,0 +1,202 @@
+/** @file Relevance judgements: TREC's four columns, tables with or without a header, and rows of any form. */
+import { basename } from 'node:path';
+import { InputError } from '../common/errors.ts';
+import type { Qrels, TextTable } from './dataset.ts';
+import { readLines } from './files/lines.ts';
+import { type Row, readRows, rowFormat } from './files/rows.ts';
+import { idText } from './text-tables.ts';
+
+/** What the columns of judgements may be called, whatever their case and separators. */
+export const qrelsNames = {
+  query: ['query_id', 'qid', 'queryid', 'query', 'topic', 'topic_id'],
+  document: ['corpus_id', 'doc_id', 'document_id', 'docid', 'docno', 'did', 'pid', 'passage_id', 'document', 'doc'],
+  grade: ['score', 'relevance', 'rel', 'label', 'grade', 'rating', 'judgement', 'judgment'],
+};
+type Column = keyof typeof qrelsNames;
+
+/** Endings of files of lines; those of rows are known by `rowFormat`. */
+export const lineEndings = ['tsv', 'txt', 'trec', 'qrels', 'qrel'];
+
+export interface ReadQrels {
+  qrels: Qrels;
+  judgements: number;
+  /** How the columns were understood. */
+  said: string;
+  /** Judgements that are counted otherwise than written. */
+  warnings: { code: string; text: string }[];
+}
+
+interface Judgement {
+  query: unknown;
+  document: unknown;
+  grade: unknown;
+  where: string;
+  /** The line or row, for messages. */
+  raw: string;
+  said: string;
+}
+
+/**
+ * Reads the files of one split. Queries come in the order of their table and documents by grade, so that the order of lines
+ * does not matter. A judgement of a document that the corpus lacks stays: trec_eval counts it as relevant and never found.
+ *
+ * @throws InputError that names file and line, and where no judgement is left
+ */
+export async function readQrels(
+  files: readonly string[],
+  queries: TextTable,
+  documents: TextTable,
+): Promise<ReadQrels> {
+  const found = new Map<string, Map<string, number>>();
+  const gone = { queries: [] as string[], documents: [] as string[], contradictions: [] as string[] };
+  let [lines, said] = [0, ''];
+  for (const file of files)
+    for await (const judgement of judgementsOf(file)) {
+      const { query, document, grade } = checked(judgement);
+      lines++;
+      said ||= judgement.said;
+      if (queries.indexOf(query) === undefined) {
+        gone.queries.push(query);
+        continue;
+      }
+      if (documents.indexOf(document) === undefined) gone.documents.push(document);
+      const own = found.get(query) ?? new Map<string, number>();
+      const before = own.get(document);
+      if (before !== undefined && before !== grade) gone.contradictions.push(`'${query}' and '${document}'`);
+      own.set(document, Math.max(grade, before ?? grade));
+      found.set(query, own);
+    }
+  const names = files.map((f) => basename(f)).join(', ');
+  if (!found.size)
+    throw new InputError({
+      code: 'data.no-judgements',
+      subject: lines
+        ? `${files.join(', ')}: none of its ${lines} judgements is of a query that the data holds (e.g. '${gone.queries[0]}')`
+        : `${files.join(', ')} holds no judgement`,
+      remedy: lines ? "use the ids of the queries' table" : 'add lines query-id, corpus-id, score, or remove the file',
+    });
+  const warnings = [
+    gone.queries.length && {
+      code: 'data.unknown-queries',
+      text: `${gone.queries.length} of ${lines} judgements in ${names} are left out: the data has no such query, e.g. '${gone.queries[0]}'`,
+    },
+    gone.documents.length && {
+      code: 'data.unknown-documents',
+      text: `${gone.documents.length} of ${lines} judgements in ${names} are of documents that the corpus lacks, e.g. '${gone.documents[0]}': they count as never found, as trec_eval counts them`,
+    },
+    gone.contradictions.length && {
+      code: 'data.contradictions',
+      text: `${gone.contradictions.length} pairs in ${names} are judged more than once with different grades, e.g. ${gone.contradictions[0]}: the highest counts`,
+    },
+  ].filter((w) => w !== 0);
+  return { qrels: ordered(found, queries, documents), judgements: lines, said, warnings };
+}
+
+function ordered(found: Map<string, Map<string, number>>, queries: TextTable, documents: TextTable): Qrels {
+  const place = (id: string): number => documents.indexOf(id) ?? documents.length;
+  const at = (table: TextTable, id: string): number => table.indexOf(id) as number;
+  return new Map(
+    [...found]
+      .sort(([a], [b]) => at(queries, a) - at(queries, b))
+      .map(([query, own]) => [
+        query,
+        new Map([...own].sort(([a, g], [b, h]) => h - g || place(a) - place(b) || (a < b ? -1 : 1))),
+      ]),
+  );
+}
+
+/** Grades are whole numbers; 32 bits hold every scale. */
+const isGrade = (n: number): boolean => Number.isInteger(n) && Math.abs(n) < 2 ** 31;
+
+function checked({ query, document, grade, where, raw }: Judgement): {
+  query: string;
+  document: string;
+  grade: number;
+} {
+  const [q, d] = [idText(query), idText(document)];
+  const g = typeof grade === 'string' && grade.trim() === '' ? Number.NaN : Number(grade ?? Number.NaN);
+  if (!q || !d || !isGrade(g))
+    throw new InputError({
+      code: 'data.malformed-line',
+      subject: where,
+      expected: 'query-id, corpus-id and a whole number, separated by tabs',
+      received: raw.length > 80 ? `${raw.slice(0, 80)}...` : raw,
+      remedy: 'fix or remove the line',
+    });
+  return { query: q, document: d, grade: g };
+}
+
+const plainName = (name: string): string =>
+  name
+    .trim()
+    .toLowerCase()
+    .replace(/[\s-]+/g, '_');
+
+/** The place of each column among names; undefined where one is not there. */
+function placesOf(names: readonly string[]): Record<Column, number> | undefined {
+  const plain = names.map(plainName);
+  const place = (column: Column): number => {
+    const name = qrelsNames[column].find((n) => plain.includes(n));
+    return name === undefined ? -1 : plain.indexOf(name);
+  };
+  const places = { query: place('query'), document: place('document'), grade: place('grade') };
+  return Object.values(places).includes(-1) ? undefined : places;
+}
+
+async function* judgementsOf(file: string): AsyncGenerator<Judgement> {
+  if (rowFormat(file) && !/\.tsv(\.gz)?$/i.test(file)) yield* fromRows(file);
+  else yield* fromLines(file);
+}
+
+async function* fromLines(file: string): AsyncGenerator<Judgement> {
+  let header: Record<Column, number> | undefined;
+  for await (const { text, number } of readLines(file)) {
+    if (!text.trim()) continue;
+    const fields = text.includes('\t') ? text.split('\t') : text.trim().split(/\s+/);
+    if (number === 1) {
+      header = placesOf(fields);
+      if (header) continue;
+    }
+    const trec = fields.length >= 4;
+    const { query, document, grade } = header ?? { query: 0, document: trec ? 2 : 1, grade: trec ? 3 : 2 };
+    yield {
+      query: fields[query],
+      document: fields[document],
+      grade: fields[grade],
+      where: `${file} line ${number}`,
+      raw: JSON.stringify(text),
+      said: header
+        ? 'columns by its header'
+        : trec
+          ? "TREC's four columns"
+          : 'query-id, corpus-id, score without a header',
+    };
+  }
+}
+
+async function* fromRows(file: string): AsyncGenerator<Judgement> {
+  let header = true;
+  // The first line of a CSV file may be a judgement already.
+  for await (const row of readRows(file)) {
+    header = !row.headed || placesOf(Object.keys(row.values)) !== undefined;
+    break;
+  }
+  for await (const row of readRows(file, { header })) yield fromRow(row, header);
+}
+
+function fromRow({ values, where }: Row, header: boolean): Judgement {
+  const names = Object.keys(values);
+  const trec = names.length >= 4;
+  const places = header ? placesOf(names) : { query: 0, document: trec ? 2 : 1, grade: trec ? 3 : 2 };
+  if (!places)
+    throw new InputError({
+      code: 'data.columns',
+      subject: `${where} has the columns ${names.join(', ') || '(none)'}`,
+      expected: 'query-id, corpus-id and score',
+      remedy: 'name the columns of judgements so',
+    });
+  const [query, document, grade] = [places.query, places.document, places.grade].map((i) => values[names[i]]);
+  const raw = JSON.stringify(values, (_, v) => (typeof v === 'bigint' ? String(v) : v));
+  const said = header ? `${names[places.query]}, ${names[places.document]}, ${names[places.grade]}` : 'no header';
+  return { query, document, grade, where, raw, said };
+}
