@@ -44,7 +44,7 @@ test('run over rows of query, document and score: the scores teach, without any 
     '--set',
     'losses=[{kind: kl}]',
   );
-  expect(err).toContain('pairs.jsonl (train): query = query, positive = document, score = score');
+  expect(err).toContain('pairs.jsonl (train): query = query, document = document, score = score');
   expect(err).not.toMatch(/error/);
   expect(code).toBe(0);
   expect(out).toContain('student');
