@@ -1,5 +1,7 @@
 /** @file Constant tensors: a type, a shape and a typed array. */
+
 import { InputError } from '../../common/errors.ts';
+import { halfToFloat } from '../../math/half.ts';
 
 /** The element types that ONNX names and this engine holds, with their typed arrays. */
 export interface TypedArrays {
@@ -83,16 +85,6 @@ export const isFloat = (dtype: DType | undefined): boolean =>
   dtype === 'float32' || dtype === 'float64' || dtype === 'float16' || dtype === 'bfloat16';
 
 const scratch = new DataView(new ArrayBuffer(4));
-
-/** The float32 value of a half-precision bit pattern. */
-export function halfToFloat(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 31;
-  const fraction = bits & 1023;
-  if (exponent === 0) return sign * fraction * 2 ** -24;
-  if (exponent === 31) return fraction ? Number.NaN : sign * Number.POSITIVE_INFINITY;
-  return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
-}
 
 /** A constant as float32 or float64, read from any float type. */
 export function castFloat<T extends 'float32' | 'float64'>(source: Tensor, dtype: T): Tensor<T> {

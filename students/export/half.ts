@@ -3,29 +3,10 @@ import { Expr } from '../../engine/expressions/expr.ts';
 import type { Graph, Node, Value } from '../../engine/graph/ir.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
 import { fromOnnxType, onnxType } from '../../engine/io/onnx-file.ts';
+import { floatToHalf, LARGEST_HALF } from '../../math/half.ts';
 
-const LARGEST = 65504;
 /** What a constant that is not 0 becomes at least: an epsilon that turned 0 would divide by 0. */
 const SMALLEST = 2 ** -24;
-const scratch = new DataView(new ArrayBuffer(4));
-
-/** The half-precision bits nearest to a number, ties to even; beyond the largest half they stay at it. */
-export function floatToHalf(value: number): number {
-  if (Number.isNaN(value)) return 0x7e00;
-  const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0;
-  const size = Math.min(Math.abs(value), LARGEST);
-  if (size < 2 ** -14) return sign | roundEven(size / 2 ** -24);
-  scratch.setFloat32(0, size);
-  const exponent = (scratch.getUint32(0) >>> 23) - 127;
-  // A fraction that rounds up to 1024 carries into the exponent by itself.
-  return sign | (((exponent + 15) << 10) + roundEven((size / 2 ** exponent - 1) * 1024));
-}
-
-function roundEven(x: number): number {
-  const floor = Math.floor(x);
-  const rest = x - floor;
-  return rest > 0.5 || (rest === 0.5 && floor % 2 === 1) ? floor + 1 : floor;
-}
 
 export function toHalf(t: Tensor): Tensor {
   const data = new Uint16Array(t.data.length);
@@ -53,7 +34,7 @@ export function storeHalf(graph: Graph): void {
 /** Halves err by 2^-25 at least: little beside the tensor's largest number, unless that is small itself. */
 const worthwhile = (t: Tensor): boolean => {
   const largest = (t.data as Float32Array).reduce((m, x) => Math.max(m, Math.abs(x)), 0);
-  return largest >= 2 ** -10 && largest <= LARGEST;
+  return largest >= 2 ** -10 && largest <= LARGEST_HALF;
 };
 
 /**

@@ -1,8 +1,8 @@
 /** @file Dynamic int8: weights by output channel, activations as they come, tables with a scale a row. */
 import { Expr } from '../../engine/expressions/expr.ts';
 import type { Graph, Node, Value } from '../../engine/graph/ir.ts';
-import { halfToFloat, type Tensor } from '../../engine/graph/tensor.ts';
-import { floatToHalf } from './half.ts';
+import type { Tensor } from '../../engine/graph/tensor.ts';
+import { floatToHalf, halfToFloat } from '../../math/half.ts';
 import { transposed } from './simplify.ts';
 
 /** The least normal half-precision number: scales from here on are stored as halves without loss that matters. */

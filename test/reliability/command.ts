@@ -17,6 +17,9 @@ export function build(): void {
   symlinkSync(resolve('node_modules'), join(built, 'node_modules'));
 }
 
+/** Where the compiled files are, after `build`. */
+export const builtFolder = (): string => built;
+
 export interface Running {
   child: ChildProcess;
   said(): string;

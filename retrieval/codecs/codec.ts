@@ -1,0 +1,34 @@
+/** @file How vectors are stored in an index: one shape for every encoding. */
+
+/** Vectors, row-major [n, dimensions]. */
+export interface Vectors {
+  readonly data: Float32Array;
+  readonly dimensions: number;
+}
+
+/** What an encoding learned from vectors, as files keep it. */
+export type Learned = Readonly<Record<string, Float32Array>>;
+
+/**
+ * An encoding. `test/retrieval/codecs.test.ts` holds every member to this.
+ * Scores are inner products of a float query with what a code stands for.
+ */
+export interface Codec {
+  /** For docs and help. */
+  readonly about: string;
+  /** Bytes a vector. */
+  bytes(dimensions: number): number;
+  /** From a sample of the vectors; {} where there is nothing to learn. */
+  learn(sample: Vectors, seed: number): Learned;
+  /** Codes of all rows, `bytes(dimensions)` each. */
+  encode(vectors: Vectors, learned: Learned): Uint8Array;
+  /** Prepares one query. The function scores the codes `from` to `to` into `out[0 ..]`. */
+  scorer(
+    query: Float32Array,
+    learned: Learned,
+  ): (codes: Uint8Array, from: number, to: number, out: Float32Array) => void;
+}
+
+/** The vectors that codes stand for are scored as if each was decoded; this is the row of a table. */
+export const rowOf = ({ data, dimensions }: Vectors, i: number): Float32Array =>
+  data.subarray(i * dimensions, (i + 1) * dimensions);

@@ -1,0 +1,117 @@
+/** @file Numbers as they are, in half precision, or as whole numbers with a scale a vector. */
+import { floatToHalf, halfToFloat } from '../../math/half.ts';
+import type { Codec, Vectors } from './codec.ts';
+import { rowOf } from './codec.ts';
+
+export const float32: Codec = {
+  about: 'as they are',
+  bytes: (dimensions) => 4 * dimensions,
+  learn: () => ({}),
+  encode: ({ data }) => new Uint8Array(data.slice().buffer),
+  scorer: (query) => (codes, from, to, out) => {
+    const D = query.length;
+    const rows = new Float32Array(codes.buffer, codes.byteOffset, codes.byteLength >> 2);
+    for (let i = from; i < to; i++) {
+      let s = 0;
+      for (let k = 0, at = i * D; k < D; k++) s += query[k] * rows[at + k];
+      out[i - from] = s;
+    }
+  },
+};
+
+export const float16: Codec = {
+  about: 'half precision',
+  bytes: (dimensions) => 2 * dimensions,
+  learn: () => ({}),
+  encode: ({ data }) => new Uint8Array(Uint16Array.from(data, floatToHalf).buffer),
+  scorer: (query) => {
+    const value = halves();
+    return (codes, from, to, out) => {
+      const D = query.length;
+      const rows = new Uint16Array(codes.buffer, codes.byteOffset, codes.byteLength >> 1);
+      for (let i = from; i < to; i++) {
+        let s = 0;
+        for (let k = 0, at = i * D; k < D; k++) s += query[k] * value[rows[at + k]];
+        out[i - from] = s;
+      }
+    };
+  },
+};
+
+/** Every half as a float: 256 KB, made once. */
+let table: Float32Array | undefined;
+const halves = (): Float32Array => {
+  table ??= Float32Array.from({ length: 1 << 16 }, (_, bits) => halfToFloat(bits));
+  return table;
+};
+
+/** Largest absolute value of a row over the largest whole number. */
+const scaleOf = (row: Float32Array, most: number): number =>
+  row.reduce((m, v) => Math.max(m, Math.abs(v)), 0) / most || 1;
+
+/** Codes are the scale as float32, then the whole numbers. */
+function wholeNumbers(
+  { data, dimensions }: Vectors,
+  size: number,
+  write: (row: Float32Array, into: Uint8Array) => number,
+) {
+  const n = data.length / dimensions;
+  const codes = new Uint8Array(n * size);
+  const view = new DataView(codes.buffer);
+  for (let i = 0; i < n; i++) {
+    const scale = write(rowOf({ data, dimensions }, i), codes.subarray(i * size + 4, (i + 1) * size));
+    view.setFloat32(i * size, scale, true);
+  }
+  return codes;
+}
+
+export const int8: Codec = {
+  about: 'whole numbers from -127 to 127 with a scale a vector',
+  bytes: (dimensions) => dimensions + 4,
+  learn: () => ({}),
+  encode: (vectors) =>
+    wholeNumbers(vectors, int8.bytes(vectors.dimensions), (row, into) => {
+      const scale = scaleOf(row, 127);
+      for (let k = 0; k < row.length; k++) into[k] = Math.round(row[k] / scale);
+      return scale;
+    }),
+  scorer: (query) => (codes, from, to, out) => {
+    const size = int8.bytes(query.length);
+    const view = new DataView(codes.buffer, codes.byteOffset, codes.byteLength);
+    const whole = new Int8Array(codes.buffer, codes.byteOffset, codes.byteLength);
+    for (let i = from; i < to; i++) {
+      let s = 0;
+      for (let k = 0, at = i * size + 4; k < query.length; k++) s += query[k] * whole[at + k];
+      out[i - from] = s * view.getFloat32(i * size, true);
+    }
+  },
+};
+
+export const int4: Codec = {
+  about: 'whole numbers from -7 to 7, two a byte, with a scale a vector',
+  bytes: (dimensions) => Math.ceil(dimensions / 2) + 4,
+  learn: () => ({}),
+  encode: (vectors) =>
+    wholeNumbers(vectors, int4.bytes(vectors.dimensions), (row, into) => {
+      const scale = scaleOf(row, 7);
+      for (let k = 0; k < row.length; k++) into[k >> 1] |= (Math.round(row[k] / scale) + 8) << (4 * (k & 1));
+      return scale;
+    }),
+  scorer: (query) => {
+    // Of every byte the sum of its two products: one look-up in place of two.
+    const half = Math.ceil(query.length / 2);
+    const sums = new Float32Array(half * 256);
+    for (let j = 0; j < half; j++)
+      for (let byte = 0; byte < 256; byte++)
+        sums[j * 256 + byte] = query[2 * j] * ((byte & 15) - 8) + (query[2 * j + 1] ?? 0) * ((byte >> 4) - 8);
+    return (codes, from, to, out) => {
+      const size = half + 4;
+      const view = new DataView(codes.buffer, codes.byteOffset, codes.byteLength);
+      for (let i = from; i < to; i++) {
+        let s = 0;
+        for (let j = 0, at = i * size + 4; j < half; j++) s += sums[j * 256 + codes[at + j]];
+        out[i - from] = s * view.getFloat32(i * size, true);
+      }
+    };
+  },
+};

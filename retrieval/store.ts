@@ -1,0 +1,439 @@
+/** @file An index in a folder: parts that never change, and a manifest that is replaced whole, so that a kill loses nothing. */
+import { createHash, randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { mkdir, open, readdir, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { InputError } from '../common/errors.ts';
+import { writeWhole } from '../common/files.ts';
+import type { Learned, Vectors } from './codecs/index.ts';
+import type { Top } from './top-k.ts';
+import {
+  checkSettings,
+  type EncodedPart,
+  encodePart,
+  type IndexSettings,
+  type LearnedSettings,
+  learnSettings,
+  searchParts,
+} from './vector-index.ts';
+
+const FORMAT = 'onnx-distill-index-1';
+/** Parts are joined when there are more. */
+const MOST_PARTS = 32;
+/** Vectors that encodings are learned from. */
+const SAMPLE = 32_768;
+
+/** A document as it is added: its id and whatever else is to come back with it. */
+export interface IndexedDocument {
+  readonly id: string;
+  readonly text?: string;
+  readonly metadata?: unknown;
+}
+
+export interface Found extends IndexedDocument {
+  readonly score: number;
+}
+
+export interface CreateOptions {
+  /** Width of the vectors. */
+  dimensions: number;
+  settings?: IndexSettings;
+  /** What made the vectors, e.g. an encoder's key: another one's are refused. */
+  encoder?: string;
+}
+
+interface PartFile {
+  name: string;
+  count: number;
+  /** sha256 of the part's file. */
+  hash: string;
+}
+
+interface Manifest {
+  format: typeof FORMAT;
+  dimensions: number;
+  settings: IndexSettings;
+  encoder?: string;
+  /** File with what the encodings learned; absent before the first vectors. */
+  learned?: PartFile;
+  parts: PartFile[];
+  /** Positions, counted through all parts, of documents that were replaced or removed. */
+  removed: number[];
+}
+
+interface Part extends EncodedPart {
+  readonly documents: IndexedDocument[];
+}
+
+/** Scanned as whole numbers, nothing learned: exact to 0.001 at a quarter of the bytes. */
+export const defaultSettings: IndexSettings = { codec: 'int8' };
+
+/**
+ * An open index. Vectors are held in memory in their encoded form; changes are on disk when the promise of a change is fulfilled.
+ * One process writes at a time; others that have it open see what was there when they opened it.
+ */
+export class IndexStore {
+  private positions = new Map<string, number>();
+  private busy: Promise<unknown> = Promise.resolve();
+
+  private constructor(
+    private readonly folder: string,
+    private manifest: Manifest,
+    private learned: LearnedSettings,
+    private parts: Part[],
+    private removed: Set<number>,
+  ) {
+    this.index();
+  }
+
+  /**
+   * Makes an empty index in a new or empty folder.
+   * @throws InputError where the folder holds something, or settings do not fit
+   */
+  static async create(
+    folder: string,
+    { dimensions, settings = defaultSettings, encoder }: CreateOptions,
+  ): Promise<IndexStore> {
+    checkSettings(settings, dimensions);
+    if (existsSync(folder) && (await readdir(folder)).length)
+      throw new InputError({
+        code: 'index.exists',
+        subject: `${folder} is not empty`,
+        remedy: 'open it as an index, or name a new folder',
+      });
+    await mkdir(folder, { recursive: true });
+    const manifest: Manifest = { format: FORMAT, dimensions, settings, encoder, parts: [], removed: [] };
+    const store = new IndexStore(folder, manifest, { codes: {}, exact: {} }, [], new Set());
+    await store.save(manifest);
+    return store;
+  }
+
+  /**
+   * Opens an index.
+   * @throws InputError where the folder holds none, or a file of it is damaged
+   */
+  static async open(folder: string): Promise<IndexStore> {
+    const file = join(folder, 'index.json');
+    if (!existsSync(file))
+      throw new InputError({
+        code: 'index.none',
+        subject: `${folder} holds no index (there is no index.json)`,
+        remedy: 'make one with distill index',
+      });
+    const manifest = readManifest(await readFile(file, 'utf8'), file);
+    const learned = manifest.learned
+      ? decodeLearned(await readPart(folder, manifest.learned))
+      : { codes: {}, exact: {} };
+    const parts: Part[] = [];
+    for (const part of manifest.parts) parts.push(decodePart(await readPart(folder, part), part));
+    return new IndexStore(folder, manifest, learned, parts, new Set(manifest.removed));
+  }
+
+  /** Documents that a search can find. */
+  get size(): number {
+    return this.positions.size;
+  }
+  get dimensions(): number {
+    return this.manifest.dimensions;
+  }
+  get settings(): IndexSettings {
+    return this.manifest.settings;
+  }
+  get encoder(): string | undefined {
+    return this.manifest.encoder;
+  }
+  /** Bytes of the encoded vectors in memory. */
+  get bytes(): number {
+    return this.parts.reduce((n, p) => n + p.codes.length + p.exact.length, 0);
+  }
+  has(id: string): boolean {
+    return this.positions.has(id);
+  }
+  get(id: string): IndexedDocument | undefined {
+    const at = this.positions.get(id);
+    return at === undefined ? undefined : this.documentAt(at);
+  }
+
+  /**
+   * Adds documents; one whose id is there is replaced.
+   * @param vectors [documents.length, dimensions], in the same order
+   * @throws InputError for another number of vectors, a non-finite one, or an id that stands twice
+   */
+  add(documents: readonly IndexedDocument[], vectors: Float32Array): Promise<void> {
+    return this.inTurn(async () => {
+      const D = this.dimensions;
+      this.check(documents, vectors);
+      if (!documents.length) return;
+      const table = { data: vectors, dimensions: D };
+      let manifest = this.manifest;
+      let learned = this.learned;
+      if (!manifest.learned && needsLearning(manifest.settings)) {
+        learned = learnSettings({ data: vectors.subarray(0, SAMPLE * D), dimensions: D }, manifest.settings);
+        manifest = { ...manifest, learned: await this.write('learned', encodeLearned(learned), 0) };
+      }
+      const part: Part = { ...encodePart(table, manifest.settings, learned), documents: [...documents] };
+      const replaced = documents.flatMap((d) => this.positions.get(d.id) ?? []);
+      const removed = new Set([...this.removed, ...replaced]);
+      const file = await this.write('part', encodeBody(part), part.count);
+      manifest = { ...manifest, parts: [...manifest.parts, file], removed: [...removed] };
+      await this.save(manifest);
+      [this.manifest, this.learned, this.removed] = [manifest, learned, removed];
+      this.parts = [...this.parts, part];
+      this.index();
+      if (this.parts.length > MOST_PARTS) await this.join();
+    });
+  }
+
+  /** Removes documents by id. @returns how many were there */
+  remove(ids: readonly string[]): Promise<number> {
+    return this.inTurn(async () => {
+      const found = [...new Set(ids)].flatMap((id) => this.positions.get(id) ?? []);
+      if (!found.length) return 0;
+      const removed = new Set([...this.removed, ...found]);
+      const manifest = { ...this.manifest, removed: [...removed] };
+      await this.save(manifest);
+      [this.manifest, this.removed] = [manifest, removed];
+      this.index();
+      // Many removed ones cost every scan.
+      if (removed.size > 1024 && removed.size > this.positions.size) await this.join();
+      return found.length;
+    });
+  }
+
+  /**
+   * The k nearest documents by inner product, best first.
+   * @param query [dimensions]
+   */
+  search(query: Float32Array, k: number): Found[] {
+    const { indices, scores } = this.searchPositions(query, k);
+    return Array.from(indices, (at, i) => ({ ...this.documentAt(at), score: scores[i] }));
+  }
+
+  /** As `search`, as positions. */
+  searchPositions(query: Float32Array, k: number): Top {
+    if (query.length !== this.dimensions)
+      throw new InputError({
+        code: 'index.query',
+        subject: `a query of ${query.length} numbers`,
+        expected: `${this.dimensions}, the width of the index`,
+        remedy: 'embed it with the encoder that the index was made for',
+      });
+    return searchParts(query, this.parts, this.settings, this.learned, Math.min(k, this.size), this.removed);
+  }
+
+  /** Every document that a search can find, in the order in which they were added. */
+  *documents(): Generator<IndexedDocument> {
+    let at = 0;
+    for (const part of this.parts) for (const document of part.documents) if (!this.removed.has(at++)) yield document;
+  }
+
+  /** Joins all parts into one and leaves removed documents out. */
+  compact(): Promise<void> {
+    return this.inTurn(() => this.join());
+  }
+
+  private async join(): Promise<void> {
+    const kept: [Part, number][] = [];
+    let at = 0;
+    for (const part of this.parts)
+      for (let i = 0; i < part.count; i++) if (!this.removed.has(at++)) kept.push([part, i]);
+    const take = (of: (p: Part) => Uint8Array): Uint8Array => {
+      const size = this.parts.length ? of(this.parts[0]).length / Math.max(1, this.parts[0].count) : 0;
+      const out = new Uint8Array(kept.length * size);
+      for (const [k, [part, i]] of kept.entries()) out.set(of(part).subarray(i * size, (i + 1) * size), k * size);
+      return out;
+    };
+    const part: Part = {
+      count: kept.length,
+      codes: take((p) => p.codes),
+      exact: take((p) => p.exact),
+      documents: kept.map(([p, i]) => p.documents[i]),
+    };
+    const file = await this.write('part', encodeBody(part), part.count);
+    const manifest = { ...this.manifest, parts: [file], removed: [] };
+    await this.save(manifest);
+    [this.manifest, this.parts, this.removed] = [manifest, [part], new Set()];
+    this.index();
+  }
+
+  private check(documents: readonly IndexedDocument[], vectors: Float32Array): void {
+    const D = this.dimensions;
+    const fail = (subject: string, expected: string, remedy: string): never => {
+      throw new InputError({ code: 'index.add', subject, expected, remedy });
+    };
+    if (vectors.length !== documents.length * D)
+      fail(
+        `${documents.length} documents with ${vectors.length} numbers`,
+        `${D} numbers a document`,
+        'give one vector a document',
+      );
+    const ids = new Set<string>();
+    for (const [i, { id }] of documents.entries()) {
+      if (typeof id !== 'string' || !id)
+        fail(`document ${i} has no id`, 'a text that is not empty', 'give every document an id');
+      if (ids.has(id)) fail(`the id '${id}' stands twice`, 'every id once', 'leave one of them out');
+      ids.add(id);
+    }
+    const bad = vectors.findIndex((v) => !Number.isFinite(v));
+    if (bad >= 0)
+      fail(`the vector of '${documents[Math.floor(bad / D)].id}' is not finite`, 'finite numbers', 'embed it again');
+  }
+
+  private documentAt(position: number): IndexedDocument {
+    let p = 0;
+    let at = position;
+    while (at >= this.parts[p].count) at -= this.parts[p++].count;
+    return this.parts[p].documents[at];
+  }
+
+  private index(): void {
+    this.positions = new Map();
+    let at = 0;
+    for (const part of this.parts)
+      for (const { id } of part.documents) {
+        if (!this.removed.has(at)) this.positions.set(id, at);
+        at++;
+      }
+  }
+
+  /** Changes one after the other, also after one that failed. */
+  private inTurn<T>(change: () => Promise<T>): Promise<T> {
+    const next = this.busy.then(change, change);
+    this.busy = next.catch(() => undefined);
+    return next;
+  }
+
+  /** A new file; nothing points to it before the manifest does. */
+  private async write(kind: string, content: Uint8Array, count: number): Promise<PartFile> {
+    const name = `${kind}-${randomUUID()}.bin`;
+    await writeWhole(join(this.folder, name), content);
+    return { name, count, hash: createHash('sha256').update(content).digest('hex') };
+  }
+
+  private async save(manifest: Manifest): Promise<void> {
+    await writeWhole(join(this.folder, 'index.json'), JSON.stringify(manifest));
+    // The rename is on disk with the folder; then files that nothing points to can go.
+    const folder = await open(this.folder, 'r');
+    await folder.sync().finally(() => folder.close());
+    const used = new Set([...manifest.parts.map((p) => p.name), manifest.learned?.name, 'index.json']);
+    for (const name of await readdir(this.folder))
+      if (/^(part|learned)-[0-9a-f-]{36}\.bin$/.test(name) && !used.has(name))
+        await rm(join(this.folder, name), { force: true });
+  }
+}
+
+const needsLearning = ({ codec, rescore }: IndexSettings): boolean =>
+  /^pq/.test(codec) || /^pq/.test(rescore?.codec ?? '');
+
+function readManifest(text: string, file: string): Manifest {
+  const damaged = (why: string): never => {
+    throw new InputError({
+      code: 'index.damaged',
+      subject: `${file} is no index of this version (${why})`,
+      remedy: 'make the index again with distill index',
+    });
+  };
+  let value: Partial<Manifest> | null = null;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    damaged('not JSON');
+  }
+  if (value?.format !== FORMAT) damaged(`format ${JSON.stringify(value?.format)}, expected ${FORMAT}`);
+  const isFile = (f: unknown): boolean => {
+    const { name, count, hash } = (f ?? {}) as Partial<PartFile>;
+    return (
+      typeof name === 'string' &&
+      /^(part|learned)-[0-9a-f-]{36}\.bin$/.test(name) &&
+      Number.isInteger(count) &&
+      typeof hash === 'string'
+    );
+  };
+  const { dimensions, settings, parts, removed, learned } = value as Partial<Manifest>;
+  if (!Number.isInteger(dimensions) || (dimensions as number) < 1) damaged('dimensions');
+  if (!Array.isArray(parts) || !parts.every(isFile)) damaged('parts');
+  if (!Array.isArray(removed) || !removed.every(Number.isInteger)) damaged('removed');
+  if (learned !== undefined && !isFile(learned)) damaged('learned');
+  if (typeof settings !== 'object' || settings === null) damaged('settings');
+  checkSettings(settings as IndexSettings, dimensions as number);
+  return value as Manifest;
+}
+
+async function readPart(folder: string, { name, hash }: PartFile): Promise<Buffer> {
+  const path = join(folder, name);
+  const content = await readFile(path).catch((cause) => {
+    throw new InputError({
+      code: 'index.damaged',
+      subject: `${path} cannot be read (${(cause as NodeJS.ErrnoException).code})`,
+      remedy: 'restore the folder, or make the index again with distill index',
+      cause,
+    });
+  });
+  if (createHash('sha256').update(content).digest('hex') !== hash)
+    throw new InputError({
+      code: 'index.damaged',
+      subject: `${path} is damaged (its checksum differs)`,
+      remedy: 'restore the folder, or make the index again with distill index',
+    });
+  return content;
+}
+
+/** Runs of bytes, each behind its length. */
+function encodeRuns(runs: readonly Uint8Array[]): Buffer {
+  return Buffer.concat(
+    runs.flatMap((run) => {
+      const size = Buffer.alloc(8);
+      size.writeBigUInt64LE(BigInt(run.byteLength));
+      // Runs begin at a multiple of 8 bytes, so that numbers can be read in place.
+      return [size, run, Buffer.alloc((8 - (run.byteLength % 8)) % 8)];
+    }),
+  );
+}
+
+function decodeRuns(content: Buffer): Uint8Array[] {
+  const bytes = new Uint8Array(content); // aligned
+  const view = new DataView(bytes.buffer);
+  const runs: Uint8Array[] = [];
+  for (let at = 0; at < bytes.length; ) {
+    const size = Number(view.getBigUint64(at, true));
+    runs.push(bytes.subarray(at + 8, at + 8 + size));
+    at += 8 + size + ((8 - (size % 8)) % 8);
+  }
+  return runs;
+}
+
+const encodeBody = ({ codes, exact, documents }: Part): Buffer =>
+  encodeRuns([codes, exact, Buffer.from(documents.map((d) => JSON.stringify(d)).join('\n'))]);
+
+function decodePart(content: Buffer, { count }: PartFile): Part {
+  const [codes, exact, lines] = decodeRuns(content);
+  const documents = count
+    ? Buffer.from(lines.buffer, lines.byteOffset, lines.byteLength)
+        .toString('utf8')
+        .split('\n')
+        .map((line) => JSON.parse(line) as IndexedDocument)
+    : [];
+  return { count, codes, exact, documents };
+}
+
+function encodeLearned({ codes, exact }: LearnedSettings): Buffer {
+  const arrays = { codes, exact };
+  const names = Object.entries(arrays).flatMap(([of, learned]) =>
+    Object.keys(learned).map((name) => [of, name] as const),
+  );
+  const values = names.map(([of, name]) => {
+    const { buffer, byteOffset, byteLength } = arrays[of as keyof typeof arrays][name];
+    return new Uint8Array(buffer, byteOffset, byteLength);
+  });
+  return encodeRuns([Buffer.from(JSON.stringify(names)), ...values]);
+}
+
+function decodeLearned(content: Buffer): LearnedSettings {
+  const [names, ...values] = decodeRuns(content);
+  const out = { codes: {} as Record<string, Float32Array>, exact: {} as Record<string, Float32Array> };
+  for (const [i, [of, name]] of (JSON.parse(Buffer.from(names).toString()) as [keyof typeof out, string][]).entries())
+    out[of][name] = new Float32Array(values[i].buffer, values[i].byteOffset, values[i].byteLength >> 2);
+  return out;
+}
+
+export type { Learned, Vectors };

@@ -1,0 +1,73 @@
+/** @file The k largest of many scores: exact, or by bins with a recall that a formula gives. */
+
+/** Positions and values, best first; of equal values the lower position first. */
+export interface Top {
+  readonly indices: Int32Array;
+  readonly scores: Float32Array;
+}
+
+/** The exact k largest, by a heap whose root is the worst kept. */
+export function topK(scores: Float32Array, k: number, n = scores.length): Top {
+  const size = Math.min(k, n);
+  const heap = new Int32Array(size);
+  if (!size) return { indices: heap, scores: new Float32Array(0) };
+  const worse = (a: number, b: number): boolean => scores[a] < scores[b] || (scores[a] === scores[b] && a > b);
+  const sink = (from: number, end: number): void => {
+    const item = heap[from];
+    let at = from;
+    for (let child = 2 * at + 1; child < end; child = 2 * at + 1) {
+      if (child + 1 < end && worse(heap[child + 1], heap[child])) child++;
+      if (!worse(heap[child], item)) break;
+      heap[at] = heap[child];
+      at = child;
+    }
+    heap[at] = item;
+  };
+  for (let i = 0; i < size; i++) heap[i] = i;
+  for (let i = (size >> 1) - 1; i >= 0; i--) sink(i, size);
+  let least = scores[heap[0]];
+  for (let i = size; i < n; i++)
+    if (scores[i] > least) {
+      heap[0] = i;
+      sink(0, size);
+      least = scores[heap[0]];
+    }
+  for (let end = size - 1; end > 0; end--) {
+    const worst = heap[0];
+    heap[0] = heap[end];
+    heap[end] = worst;
+    sink(0, end);
+  }
+  return { indices: heap, scores: Float32Array.from(heap, (i) => scores[i]) };
+}
+
+/**
+ * The largest of each of L bins, then the exact k largest of these. Rows i, i + L, i + 2L, ... share a bin, so neighbours, which
+ * are alike in many corpora, do not.
+ * @source Chern et al., "TPU-KNN", NeurIPS 2022 (arXiv 2206.14286), PartialReduce
+ */
+export function topKByBins(scores: Float32Array, k: number, bins: number, n = scores.length): Top {
+  const L = Math.min(bins, n);
+  if (L >= n) return topK(scores, k, n);
+  const best = scores.slice(0, L);
+  const at = Int32Array.from({ length: L }, (_, i) => i);
+  for (let from = L; from < n; from += L) {
+    const end = Math.min(L, n - from);
+    for (let b = 0; b < end; b++)
+      if (scores[from + b] > best[b]) {
+        best[b] = scores[from + b];
+        at[b] = from + b;
+      }
+  }
+  const found = topK(best, k);
+  return { indices: Int32Array.from(found.indices, (b) => at[b]), scores: found.scores };
+}
+
+/** Expected share of the k largest that L bins keep, if rows are in random order: L (1 - (1 - 1 / L)^k) / k. */
+export const expectedRecall = (bins: number, k: number): number => (bins * (1 - (1 - 1 / bins) ** k)) / k;
+
+/** The fewest bins with the expected recall asked for, by the bound (1 - 1 / L)^(k - 1): floor((1 - k) / ln(recall)). */
+export function binsFor(recall: number, k: number): number {
+  if (!(recall > 0 && recall < 1)) throw new RangeError(`recall is ${recall}, expected a number above 0 and below 1`);
+  return Math.max(k, 1, Math.floor((1 - k) / Math.log(recall)));
+}

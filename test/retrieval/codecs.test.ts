@@ -1,0 +1,133 @@
+/** @file Every encoding of vectors is held to the same shape; the anisotropic loss by hand. */
+import { describe, expect, test } from 'vitest';
+import { floatToHalf, halfToFloat } from '../../math/half.ts';
+import { Random } from '../../math/random.ts';
+import { type CodecName, codecs } from '../../retrieval/codecs/index.ts';
+import { anisotropicLoss, anisotropy, product } from '../../retrieval/codecs/product.ts';
+
+const random = Random.of(5, 'codecs');
+const [n, dimensions] = [600, 96];
+/** Unit vectors in clusters, as embeddings are. */
+const centres = Array.from({ length: 12 }, () => Array.from({ length: dimensions }, () => random.normal()));
+const unit = (rows: number): Float32Array => {
+  const out = new Float32Array(rows * dimensions);
+  for (let i = 0; i < rows; i++) {
+    const centre = centres[random.integer(centres.length)];
+    const row = centre.map((c) => c + 0.7 * random.normal());
+    const norm = Math.hypot(...row);
+    for (let k = 0; k < dimensions; k++) out[i * dimensions + k] = row[k] / norm;
+  }
+  return out;
+};
+const vectors = { data: unit(n), dimensions };
+const queries = unit(20);
+/** Largest error of a score, and the least share of the exact ten among the first fifty. */
+const bounds: Record<CodecName, [error: number, found: number]> = {
+  binary: [Number.POSITIVE_INFINITY, 0.9],
+  float16: [1e-3, 1],
+  float32: [1e-6, 1],
+  int4: [0.05, 1],
+  int8: [5e-3, 1],
+  pq16: [0.5, 0.9],
+  pq32: [0.4, 0.95],
+  pq48: [0.3, 0.95],
+};
+
+describe.each(Object.keys(codecs) as CodecName[])('%s', (name) => {
+  const codec = codecs[name];
+  const learned = codec.learn(vectors, 0);
+  const codes = codec.encode(vectors, learned);
+  const scores = (q: number): Float32Array => {
+    const out = new Float32Array(n);
+    codec.scorer(queries.subarray(q * dimensions, (q + 1) * dimensions), learned)(codes, 0, n, out);
+    return out;
+  };
+  test('takes the bytes it says, the same at every run', () => {
+    expect(codes.length).toBe(n * codec.bytes(dimensions));
+    expect(Buffer.from(codec.encode(vectors, codec.learn(vectors, 0))).equals(Buffer.from(codes))).toBe(true);
+  });
+  test('scores are near the exact ones, and the exact ten are among the first fifty', () => {
+    const [error, found] = bounds[name];
+    let [worst, hits] = [0, 0];
+    for (let q = 0; q < 20; q++) {
+      const own = scores(q);
+      const exact = Float32Array.from({ length: n }, (_, i) => {
+        let s = 0;
+        for (let k = 0; k < dimensions; k++) s += queries[q * dimensions + k] * vectors.data[i * dimensions + k];
+        return s;
+      });
+      for (let i = 0; i < n; i++) worst = Math.max(worst, Math.abs(own[i] - exact[i]));
+      const first = (x: Float32Array, k: number) =>
+        Array.from(x.keys())
+          .sort((a, b) => x[b] - x[a])
+          .slice(0, k);
+      const fifty = new Set(first(own, 50));
+      hits += first(exact, 10).filter((i) => fifty.has(i)).length / 200;
+    }
+    expect(worst).toBeLessThan(error);
+    expect(hits).toBeGreaterThanOrEqual(found);
+  });
+  test('a part of the codes scores as the whole does', () => {
+    const part = new Float32Array(7);
+    codec.scorer(queries.subarray(0, dimensions), learned)(codes, 100, 107, part);
+    expect([...part]).toEqual([...scores(0).subarray(100, 107)]);
+  });
+  test('vectors of zeros have finite scores', () => {
+    const zeros = codec.encode({ data: new Float32Array(2 * dimensions), dimensions }, learned);
+    const out = new Float32Array(2);
+    codec.scorer(queries.subarray(0, dimensions), learned)(zeros, 0, 2, out);
+    expect(out.every(Number.isFinite)).toBe(true);
+  });
+});
+
+test('every half survives the way to a float and back', () => {
+  for (let bits = 0; bits < 1 << 16; bits++) {
+    const value = halfToFloat(bits);
+    if (Number.isFinite(value)) expect(floatToHalf(value)).toBe(bits);
+  }
+});
+
+describe('the anisotropic loss', () => {
+  test('by hand', () => {
+    expect(anisotropicLoss([1, 0], [0.8, 0.3], 4)).toBeCloseTo(0.25, 12);
+    expect(anisotropicLoss([1, 0], [0.8, 0.3], 1)).toBeCloseTo(0.13, 12);
+    expect(anisotropy(100, 0.2)).toBeCloseTo(4.125, 6);
+    expect(anisotropy(128, 0.2)).toBeCloseTo(5.2917, 4);
+    expect(anisotropy(384)).toBeCloseTo(3, 1);
+  });
+  test('codes have less of it than the nearest centroids of each part', () => {
+    const codec = product(16);
+    const learned = codec.learn(vectors, 0);
+    const width = dimensions / 16;
+    const codes = codec.encode(vectors, learned);
+    const eta = anisotropy(dimensions);
+    let [own, plain] = [0, 0];
+    for (let i = 0; i < n; i++) {
+      const x = new Float32Array(dimensions);
+      for (let a = 0; a < dimensions; a++)
+        for (let b = 0; b < dimensions; b++)
+          x[b] += vectors.data[i * dimensions + a] * learned.rotation[a * dimensions + b];
+      const decode = (code: (j: number) => number) =>
+        Float32Array.from({ length: dimensions }, (_, k) => {
+          const j = Math.floor(k / width);
+          return learned.centroids[(j * 256 + code(j)) * width + (k % width)];
+        });
+      const nearest = (j: number): number => {
+        let [least, at] = [Number.POSITIVE_INFINITY, 0];
+        for (let c = 0; c < 256; c++) {
+          let d = 0;
+          for (let k = 0; k < width; k++) d += (x[j * width + k] - learned.centroids[(j * 256 + c) * width + k]) ** 2;
+          if (d < least) [least, at] = [d, c];
+        }
+        return at;
+      };
+      own += anisotropicLoss(
+        x,
+        decode((j) => codes[i * 16 + j]),
+        eta,
+      );
+      plain += anisotropicLoss(x, decode(nearest), eta);
+    }
+    expect(own).toBeLessThan(plain);
+  });
+});

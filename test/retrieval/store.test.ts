@@ -1,0 +1,192 @@
+/** @file An index in a folder: add, replace, remove, open again; kills and damage. */
+import { spawn } from 'node:child_process';
+import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
+import { afterAll, describe, expect, test } from 'vitest';
+import { Random } from '../../math/random.ts';
+import { type CodecName, codecs } from '../../retrieval/codecs/index.ts';
+import { IndexStore } from '../../retrieval/store.ts';
+import { build, builtFolder } from '../reliability/command.ts';
+
+const folders: string[] = [];
+const folder = (): string => {
+  const dir = mkdtempSync(join(tmpdir(), 'index-'));
+  folders.push(dir);
+  return join(dir, 'index');
+};
+afterAll(() => {
+  for (const dir of folders) rmSync(dir, { recursive: true, force: true });
+});
+
+const random = Random.of(1, 'store');
+const D = 96;
+const unit = (n: number): Float32Array => {
+  const out = new Float32Array(n * D);
+  for (let i = 0; i < n; i++) {
+    const row = Array.from({ length: D }, () => random.normal());
+    const norm = Math.hypot(...row);
+    out.set(
+      row.map((v) => v / norm),
+      i * D,
+    );
+  }
+  return out;
+};
+const named = (n: number, from = 0) =>
+  Array.from({ length: n }, (_, i) => ({ id: `d${from + i}`, metadata: { at: from + i } }));
+const vectors = unit(300);
+const row = (i: number): Float32Array => vectors.slice(i * D, (i + 1) * D);
+
+describe.each([
+  ...(Object.keys(codecs) as CodecName[]).map((codec) => ({ codec })),
+  { codec: 'binary', rescore: { codec: 'int8', count: 50 } } as const,
+  { codec: 'int8', dimensions: 16, rescore: { codec: 'float32', count: 60 } } as const,
+  { codec: 'int8', bins: 200 } as const,
+])('%o', (settings) => {
+  test('finds each document by its own vector, also when opened again', async () => {
+    const dir = folder();
+    const store = await IndexStore.create(dir, { dimensions: D, settings });
+    await store.add(named(200), vectors.subarray(0, 200 * D));
+    await store.add(named(100, 200), vectors.subarray(200 * D));
+    const again = await IndexStore.open(dir);
+    expect([again.size, again.bytes]).toEqual([300, store.bytes]);
+    let first = 0;
+    for (let i = 0; i < 300; i += 7) {
+      const found = again.search(row(i), 5);
+      expect(found).toEqual(store.search(row(i), 5));
+      expect(found).toHaveLength(5);
+      first += Number(found[0].id === `d${i}`);
+    }
+    expect(first / 43).toBeGreaterThan(0.85);
+  });
+});
+
+test('replacing, removing, joining: what is gone is not found, the rest is', async () => {
+  const dir = folder();
+  const store = await IndexStore.create(dir, { dimensions: D, settings: { codec: 'float32' } });
+  await store.add(named(100), vectors.subarray(0, 100 * D));
+  await store.add([{ id: 'd3', text: 'new' }], row(200));
+  expect(store.size).toBe(100);
+  expect(store.search(row(200), 1)[0]).toMatchObject({ id: 'd3', text: 'new' });
+  expect(store.search(row(3), 1)[0].id).not.toBe('d3');
+  expect(await store.remove(['d5', 'd5', 'unknown'])).toBe(1);
+  expect(store.search(row(5), 100).map((d) => d.id)).not.toContain('d5');
+  expect(store.search(row(5), 1000)).toHaveLength(99);
+  const before = store.search(row(7), 10);
+  await store.compact();
+  expect(store.search(row(7), 10)).toEqual(before);
+  const again = await IndexStore.open(dir);
+  expect([...again.documents()].map((d) => d.id).sort()).toEqual([...store.documents()].map((d) => d.id).sort());
+  expect(readdirSync(dir)).toHaveLength(2);
+});
+
+test('changes made at the same time are all there, and many parts are joined', async () => {
+  const store = await IndexStore.create(folder(), { dimensions: D });
+  await Promise.all(Array.from({ length: 60 }, (_, i) => store.add(named(1, i), row(i))));
+  expect(store.size).toBe(60);
+  for (let i = 0; i < 60; i++) expect(store.search(row(i), 1)[0].id).toBe(`d${i}`);
+});
+
+test('an empty index finds nothing; a list that ends before k is shorter', async () => {
+  const store = await IndexStore.create(folder(), { dimensions: D });
+  expect(store.search(row(0), 10)).toEqual([]);
+  await store.add([], new Float32Array(0));
+  await store.add(named(2), vectors.subarray(0, 2 * D));
+  expect(store.search(row(0), 10)).toHaveLength(2);
+});
+
+describe('refusals', () => {
+  test('vectors and documents that do not fit', async () => {
+    const store = await IndexStore.create(folder(), { dimensions: D });
+    await expect(store.add(named(2), row(0))).rejects.toThrow('2 documents with 96 numbers');
+    await expect(store.add([{ id: '' }], row(0))).rejects.toThrow('document 0 has no id');
+    await expect(store.add([{ id: 'a' }, { id: 'a' }], vectors.subarray(0, 2 * D))).rejects.toThrow(
+      "the id 'a' stands twice",
+    );
+    await expect(store.add([{ id: 'a' }], row(0).fill(Number.NaN, 3, 4))).rejects.toThrow(
+      "the vector of 'a' is not finite",
+    );
+    expect(() => store.search(new Float32Array(3), 1)).toThrow('a query of 3 numbers');
+    // A refusal is no hindrance to what follows.
+    await store.add([{ id: 'a' }], row(0));
+    expect(store.size).toBe(1);
+  });
+  test('settings that do not fit', async () => {
+    await expect(IndexStore.create(folder(), { dimensions: 50, settings: { codec: 'pq16' } })).rejects.toThrow(
+      'no multiple of that',
+    );
+    await expect(
+      IndexStore.create(folder(), { dimensions: 48, settings: { codec: 'int8', dimensions: 64 } }),
+    ).rejects.toThrow('an index of 64 dimensions');
+    await expect(IndexStore.create(folder(), { dimensions: 48, settings: { codec: 'zip' as 'int8' } })).rejects.toThrow(
+      "no encoding 'zip'",
+    );
+  });
+  test('no index, another format, a damaged part, a missing part, names that lead elsewhere', async () => {
+    const dir = folder();
+    await expect(IndexStore.open(dir)).rejects.toThrow('holds no index');
+    const store = await IndexStore.create(dir, { dimensions: D });
+    await expect(IndexStore.create(dir, { dimensions: D })).rejects.toThrow('is not empty');
+    await store.add(named(10), vectors.subarray(0, 10 * D));
+    const manifest = JSON.parse(readFileSync(join(dir, 'index.json'), 'utf8'));
+    const part = join(dir, manifest.parts[0].name);
+    copyFileSync(part, `${part}.good`);
+    const bytes = readFileSync(part);
+    bytes[40] ^= 1;
+    writeFileSync(part, bytes);
+    await expect(IndexStore.open(dir)).rejects.toThrow('its checksum differs');
+    rmSync(part);
+    await expect(IndexStore.open(dir)).rejects.toThrow('cannot be read (ENOENT)');
+    for (const [change, why] of [
+      [{ format: 'x' }, 'expected onnx-distill-index-1'],
+      [{ parts: [{ name: '../../etc/passwd', count: 1, hash: '' }] }, 'parts'],
+      [{ dimensions: -1 }, 'dimensions'],
+      [{ removed: 'all' }, 'removed'],
+    ] as const) {
+      writeFileSync(join(dir, 'index.json'), JSON.stringify({ ...manifest, ...change }));
+      await expect(IndexStore.open(dir)).rejects.toThrow(why);
+    }
+    writeFileSync(join(dir, 'index.json'), '{');
+    await expect(IndexStore.open(dir)).rejects.toThrow('not JSON');
+  });
+});
+
+test('killed while it writes: what was confirmed is there, and it opens', async () => {
+  build();
+  const dir = folder();
+  await IndexStore.create(dir, { dimensions: 8, settings: { codec: 'int8' } });
+  const script = `
+    import { IndexStore } from ${JSON.stringify(pathToFileURL(join(builtFolder(), 'retrieval/store.js')).href)};
+    const store = await IndexStore.open(${JSON.stringify(dir)});
+    for (let i = 0; ; i++) {
+      await store.add([{ id: 'd' + i }], Float32Array.from({ length: 8 }, (_, k) => Math.sin(i * 8 + k)));
+      console.log(i);
+    }`;
+  const options = ['--input-type=module', '-e', script];
+  for (let round = 0; round < 3; round++) {
+    rmSync(dir, { recursive: true });
+    await IndexStore.create(dir, { dimensions: 8, settings: { codec: 'int8' } });
+    const child = spawn(process.execPath, options, { stdio: ['ignore', 'pipe', 'pipe'] });
+    let confirmed = -1;
+    let errors = '';
+    child.stdout.on('data', (text) => {
+      confirmed = Number(String(text).trim().split('\n').at(-1));
+    });
+    child.stderr.on('data', (text) => {
+      errors += text;
+    });
+    const ended = new Promise((resolve) => child.on('exit', resolve));
+    for (let waited = 0; confirmed < 3 && child.exitCode === null && waited < 400; waited++) await setTimeout(25);
+    child.kill('SIGKILL');
+    await ended;
+    expect(errors).toBe('');
+    const store = await IndexStore.open(dir);
+    expect(confirmed).toBeGreaterThanOrEqual(3);
+    for (let i = 0; i <= confirmed; i++) expect(store.has(`d${i}`)).toBe(true);
+    await store.add([{ id: 'after' }], new Float32Array(8).fill(0.1));
+    expect((await IndexStore.open(dir)).has('after')).toBe(true);
+  }
+}, 60_000);
