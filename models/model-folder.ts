@@ -1,13 +1,11 @@
 /** @file What a model folder of sentence-transformers or transformers.js says: where the graph is, how vectors are pooled. */
-import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { InputError } from '../common/errors.ts';
-import { hashParts } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
 import type { Pooling } from '../engine/expressions/pooling.ts';
-import { modelBytes } from '../engine/io/onnx-file.ts';
+import { modelFileHash } from '../engine/io/model-file.ts';
 
 export interface ModelFolder {
   folder: string;
@@ -85,10 +83,7 @@ function poolingOf(config: Record<string, unknown>): Pooling {
 }
 
 /** sha256 of what a model's weights are read from: its file, and the files beside it that it names; hex. */
-export async function modelHash(model: string): Promise<string> {
-  const [own, ...beside] = (await modelBytes(model)).map((bytes) => createHash('sha256').update(bytes).digest('hex'));
-  return beside.length ? hashParts(own, ...beside) : own;
-}
+export const modelHash = (model: string): Promise<string> => modelFileHash(model);
 
 /** A file's JSON; an empty object where there is no file. */
 export async function readJson(file: string): Promise<Record<string, unknown>> {

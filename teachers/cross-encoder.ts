@@ -1,17 +1,15 @@
 /** @file An ONNX cross-encoder: reads query and document together and says how well they match. */
-import { InputError } from '../common/errors.ts';
-import { hashParts } from '../common/files.ts';
+import { FaultError, InputError } from '../common/errors.ts';
 import type { Watch } from '../common/progress.ts';
-import { padBatch, shapedBatches } from '../data/batches.ts';
-import { type PairLimits, TextTokenizer } from '../data/tokenizer.ts';
-import { loadGraph } from '../engine/io/onnx-file.ts';
-import { forwardBytes, tokensWithin } from '../engine/runtime/forward-memory.ts';
+import type { PairLimits } from '../data/tokenizer.ts';
 import { batchTokens, Session, type SessionOptions } from '../engine/runtime/session.ts';
-import { checkVocabulary, tokenInputs } from '../models/encoder.ts';
-import { modelHash, readModelFolder } from '../models/model-folder.ts';
+import { describeClassifier, limitSays, type ReadingOptions } from './reading/describe.ts';
+import { type ScoreRule, scoreRule } from './reading/labels.ts';
+import { columnsOf, logitOf, scoreSource } from './reading/output.ts';
+import { bytesAToken, type Runner, runTokens, teller } from './reading/run.ts';
 import type { Pair, Teacher } from './teacher.ts';
 
-export interface CrossEncoderOptions extends PairLimits {
+export interface CrossEncoderOptions extends ReadingOptions {
   name?: string;
   /** Padded tokens a batch. */
   batchTokens?: number;
@@ -21,98 +19,78 @@ export interface CrossEncoderOptions extends PairLimits {
 /** Pairs read at a time: enough to sort by length, few enough to hold. */
 const CHUNK = 4096;
 
-async function describe(folder: string, options: PairLimits) {
-  const files = await readModelFolder(folder);
-  const tokenizer = await TextTokenizer.load(files.folder);
-  const limits: PairLimits = {
-    maxLength: options.maxLength ?? Math.min(files.maxLength ?? 512, tokenizer.modelMaxLength ?? 512),
-    maxQuery: options.maxQuery,
-    maxDocument: options.maxDocument,
-  };
-  const key = hashParts('cross-encoder', await modelHash(files.model), tokenizer.hash, JSON.stringify(limits));
-  return { files, tokenizer, limits, key };
-}
-
 /** The key of the teacher that `crossEncoder` opens. */
-export const crossEncoderKey = async (folder: string, options: PairLimits = {}): Promise<string> =>
-  (await describe(folder, options)).key;
+export const crossEncoderKey = async (folder: string, options: ReadingOptions & PairLimits = {}): Promise<string> =>
+  (await describeClassifier(folder, options)).key;
 
 /**
- * Opens a cross-encoder's folder. A model with one logit gives it as it is; one with two gives their difference, relevant
- * less irrelevant, which orders documents as the softmax over both does without its flat ends.
+ * Opens a cross-encoder's folder. The file goes to ONNX Runtime as it stands. A model with one logit gives it as it is; of several,
+ * the logit of the label that id2label or `label` names less the log-sum-exp of the others, which for two is their difference: it
+ * orders documents as the softmax does without its flat ends.
  *
- * @throws InputError where files are missing or the model has no logits of one or two columns
+ * @throws InputError where files are missing, an input is not understood, no output is a score or no label says relevance
  */
 export async function crossEncoder(folder: string, options: CrossEncoderOptions = {}): Promise<Teacher> {
-  const { files, tokenizer, limits, key } = await describe(folder, options);
-  const graph = await loadGraph(files.model);
-  checkVocabulary(graph, tokenizer, folder);
-  if (!graph.outputs.some((v) => v.name === 'logits'))
-    throw new InputError({
-      code: 'teacher.no-logits',
-      subject: `${files.model} has the outputs ${graph.outputs.map((v) => v.name).join(', ')}`,
-      expected: 'logits',
-      remedy: 'give a cross-encoder (a sequence classification model), or use teacher.kind dual-encoder',
-    });
-  const bytesAToken = forwardBytes(graph);
-  const session = await Session.load(graph, options.session, files.model);
+  const read = await describeClassifier(folder, options);
+  const { files, tokenizer, model, plan, limits, output, notes } = read;
+  const file = files.model;
+  const runner: Runner = {
+    file,
+    session: await Session.open(await scoreSource(model, output), options.session, file),
+    plan,
+    output: output.port.name,
+    batchTokens: options.batchTokens ?? batchTokens(options.session),
+    maxLength: limits.maxLength,
+    bytesAToken: bytesAToken(model, files.config),
+  };
+  const tokensOf = (p: Pick<Pair, 'query' | 'document'>) => tokenizer.encodePair(p.query, p.document, limits);
 
-  let told = false;
-  async function scoreChunk(
-    pairs: readonly Pair[],
-    into: Float32Array,
-    { signal, memory, onProgress }: Watch,
-  ): Promise<void> {
-    const tokens = pairs.map((p) => tokenizer.encodePair(p.query, p.document, limits));
-    const lengths = tokens.map((t) => t.ids.length);
-    const longest = lengths.reduce((a, b) => Math.max(a, b), 1);
-    const wanted = options.batchTokens ?? batchTokens(options.session);
-    const most = tokensWithin(wanted, memory, bytesAToken(longest));
-    if (most < wanted && !told && onProgress) {
-      told = true;
-      const note = `memory: pairs are scored ${most} padded tokens at a time instead of ${wanted}`;
-      onProgress({ stage: 'score', done: 0, unit: 'pairs', note });
-    }
-    for (const { at, ...shape } of shapedBatches(lengths, most, session.onDevice, limits.maxLength)) {
-      signal?.throwIfAborted();
-      const b = padBatch(
-        at.map((i) => tokens[i]),
-        tokenizer.padId,
-        shape,
-      );
-      const all = tokenInputs(b);
-      const { logits } = await session.run(Object.fromEntries(session.inputs.map((n) => [n, all[n]])), {}, ['logits']);
-      const columns = logits.data.length / b.rows;
-      if (columns !== 1 && columns !== 2)
-        throw new InputError({
-          code: 'teacher.no-logits',
-          subject: `${files.model} gives ${columns} logits a pair`,
-          expected: 'one or two',
-          remedy: 'give a cross-encoder trained for relevance',
-        });
-      const data = logits.data as Float32Array;
-      for (const [r, i] of at.entries()) into[i] = columns === 1 ? data[r] : data[2 * r + 1] - data[2 * r];
-    }
+  async function scoreChunk(pairs: readonly Pair[], into: Float32Array, watch: Watch): Promise<void> {
+    await runTokens(runner, pairs.map(tokensOf), watch, (data, dims, at) => {
+      const columns = data.length / dims[0];
+      const values = output.probability ? data.map(columns === 1 ? logitOf : Math.log) : data;
+      for (const [r, i] of at.entries()) into[i] = rule.read(values, r * columns);
+    });
   }
 
+  /** One pair is read at once: what it gives is known then, and a model that does not run is refused before any work. */
+  async function probe(): Promise<ScoreRule> {
+    let rule: ScoreRule | undefined;
+    try {
+      await runTokens(runner, [tokensOf({ query: 'a', document: 'b' })], {}, (_, dims) => {
+        const rows = plan.rows ?? dims[0];
+        rule = scoreRule(columnsOf(dims, rows, { port: output.port, file }), files.config, file, options.label);
+      });
+    } catch (cause) {
+      await runner.session.release();
+      if (!(cause instanceof FaultError)) throw cause;
+      const { message: subject, code } = cause;
+      throw new InputError({ code, subject, cause });
+    }
+    return rule as ScoreRule;
+  }
+
+  const rule = await probe();
+  if (rule.note) notes.push(rule.note);
+  const name = options.name ?? folder;
+  const tell = teller(notes.map((note) => `${name}: ${note}`));
   return {
-    name: options.name ?? folder,
+    name,
     kind: 'cross-encoder',
-    key,
+    key: read.key,
     tokenizer: tokenizer.hash,
+    facts: { file, inputs: plan.says, score: rule.says, limit: limitSays(limits, plan), notes },
     async score(pairs, watch: Watch = {}) {
+      tell(watch);
       const scores = new Float32Array(pairs.length);
       for (let at = 0; at < pairs.length; at += CHUNK) {
-        await scoreChunk(pairs.slice(at, at + CHUNK), scores.subarray(at, at + CHUNK), watch);
-        watch.onProgress?.({
-          stage: 'score',
-          done: Math.min(pairs.length, at + CHUNK),
-          total: pairs.length,
-          unit: 'pairs',
-        });
+        const part = pairs.slice(at, at + CHUNK);
+        await scoreChunk(part, scores.subarray(at, at + CHUNK), watch);
+        const done = Math.min(pairs.length, at + CHUNK);
+        watch.onProgress?.({ stage: 'score', done, total: pairs.length, unit: 'pairs' });
       }
       return scores;
     },
-    dispose: () => session.release(),
+    dispose: () => runner.session.release(),
   };
 }

@@ -9,6 +9,16 @@ export interface Pair {
   document: string;
 }
 
+/** What was understood of a model, a line each; `distill check` prints it. */
+export interface TeacherFacts {
+  file: string;
+  inputs: readonly string[];
+  score: string;
+  limit: string;
+  /** Guesses that change results; told when the teacher first scores. */
+  notes: readonly string[];
+}
+
 export interface Embeddings {
   dimensions: number;
   /** [n, dimensions] row-major. */
@@ -20,6 +30,8 @@ export interface Teacher {
   readonly kind: string;
   /** Of the model's bytes, its tokenizer and how texts are cut: equal keys give equal scores. */
   readonly key: string;
+  /** What was understood of its files, where it is a model that was opened here. */
+  readonly facts?: TeacherFacts;
   /** Hash of its tokenizer, where it has one. */
   readonly tokenizer?: string;
   /** Raw scores (logits, dot products), one a pair. */

@@ -86,16 +86,24 @@ export const isFloat = (dtype: DType | undefined): boolean =>
 
 const scratch = new DataView(new ArrayBuffer(4));
 
-/** A constant as float32 or float64, read from any float type. */
+/** The float32 value of every half-precision bit pattern, made when it is first needed. */
+let halves: Float32Array | undefined;
+
+/** A tensor as float32 or float64, read from any type of number. */
 export function castFloat<T extends 'float32' | 'float64'>(source: Tensor, dtype: T): Tensor<T> {
   if (source.dtype === dtype) return source as unknown as Tensor<T>;
   const data = new arrayTypes[dtype](source.data.length) as Float32Array | Float64Array;
-  for (let i = 0; i < data.length; i++) {
-    if (source.dtype === 'float16') data[i] = halfToFloat(source.data[i] as number);
-    else if (source.dtype === 'bfloat16') {
+  if (source.dtype === 'float16') {
+    halves ??= Float32Array.from({ length: 1 << 16 }, (_, bits) => halfToFloat(bits));
+    for (let i = 0; i < data.length; i++) data[i] = halves[source.data[i] as number];
+  } else if (source.dtype === 'bfloat16')
+    for (let i = 0; i < data.length; i++) {
       scratch.setUint32(0, (source.data[i] as number) << 16);
       data[i] = scratch.getFloat32(0);
-    } else data[i] = Number(source.data[i]);
-  }
+    }
+  else for (let i = 0; i < data.length; i++) data[i] = Number(source.data[i]);
   return { dtype, dims: source.dims, data: data as unknown as TypedArrays[T] };
 }
+
+/** What a model gave, as float32 whatever its type: halves and doubles are converted, float32 is not copied. */
+export const floatsOf = (source: Tensor): Float32Array => castFloat(source, 'float32').data;

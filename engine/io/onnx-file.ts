@@ -5,6 +5,7 @@ import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import {
   type AttributeProto,
   AttributeProtoSchema,
+  type GraphProto,
   GraphProtoSchema,
   AttributeProto_AttributeType as Kind,
   type ModelProto,
@@ -46,13 +47,8 @@ export async function loadGraph(file: string): Promise<Graph> {
   return toGraph(model, { file, external: await externalData(model, file) });
 }
 
-/** Everything that a model's weights are read from: the bytes of its file, then those of each file beside it that it names. */
-export async function modelBytes(file: string): Promise<Uint8Array[]> {
-  const bytes = await readModel(file);
-  return [bytes, ...(await externalData(decode(bytes, file), file)).values()];
-}
-
-async function readModel(file: string): Promise<Uint8Array> {
+/** @throws InputError where it cannot be read */
+export async function readModel(file: string): Promise<Uint8Array> {
   try {
     return await readFile(file);
   } catch (cause) {
@@ -107,7 +103,8 @@ export function encodeGraph(graph: Graph, options: { producer?: string; irVersio
   return toBinary(ModelProtoSchema, model);
 }
 
-function decode(bytes: Uint8Array, file: string): ModelProto {
+/** A file's protobuf message. @throws InputError where it is cut short or holds no graph */
+export function decode(bytes: Uint8Array, file: string): ModelProto {
   let model: ModelProto | undefined;
   try {
     model = fromBinary(ModelProtoSchema, bytes);
@@ -128,9 +125,24 @@ function decode(bytes: Uint8Array, file: string): ModelProto {
   return model;
 }
 
-function* tensorsOf(model: ModelProto): Generator<TensorProto> {
-  yield* model.graph?.initializer ?? [];
-  for (const node of model.graph?.node ?? []) for (const a of node.attribute) if (a.t) yield a.t;
+/** Every tensor of a model: of its graph, of the graphs within its nodes, of sparse weights and of its functions. */
+export function* tensorsOf(model: ModelProto): Generator<TensorProto> {
+  if (model.graph) yield* tensorsOfGraph(model.graph);
+  for (const f of model.functions) yield* tensorsOfNodes(f.node);
+}
+
+function* tensorsOfGraph({ initializer, sparseInitializer, node }: GraphProto): Generator<TensorProto> {
+  yield* initializer;
+  for (const s of sparseInitializer) for (const t of [s.values, s.indices]) if (t) yield t;
+  yield* tensorsOfNodes(node);
+}
+
+function* tensorsOfNodes(nodes: readonly NodeProto[]): Generator<TensorProto> {
+  for (const node of nodes)
+    for (const a of node.attribute) {
+      for (const t of [a.t, ...a.tensors, a.sparseTensor?.values, a.sparseTensor?.indices]) if (t) yield t;
+      for (const g of [a.g, ...a.graphs]) if (g) yield* tensorsOfGraph(g);
+    }
 }
 
 function toGraph(model: ModelProto, source: Source): Graph {

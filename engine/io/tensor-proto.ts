@@ -40,8 +40,12 @@ const entry = (t: TensorProto, key: string): string | undefined => t.externalDat
 export const externalLocation = (t: TensorProto): string | undefined =>
   t.dataLocation === TensorProto_DataLocation.EXTERNAL ? (entry(t, 'location') ?? '') : undefined;
 
-/** A model file may only name data beside or below itself, links resolved. */
-export async function readExternal(file: string, location: string): Promise<Uint8Array> {
+/**
+ * The path of a file that a model names for its weights. It lies beside or below the model, links resolved; in a snapshot of
+ * Hugging Face's cache, whose files are links, anywhere in the same repository of that cache.
+ * @throws InputError where it leads elsewhere or is not a file
+ */
+export async function externalPath(file: string, location: string): Promise<string> {
   const refuse = (why: string, remedy: string): never => {
     throw new InputError({
       code: 'onnx.external-data',
@@ -49,23 +53,50 @@ export async function readExternal(file: string, location: string): Promise<Uint
       remedy,
     });
   };
-  const outside = (path: string): boolean =>
-    path === '..' || path.startsWith('../') || path.startsWith('..\\') || isAbsolute(path);
+  const away = (): never => refuse('which leads outside its folder', 'use a model whose data lies beside it');
   const folder = dirname(file);
-  if (!location || outside(location) || outside(relative(folder, join(folder, location))))
-    refuse('which leads outside its folder', 'use a model whose data lies beside it');
+  if (!location || outside(location) || outside(relative(folder, join(folder, location)))) away();
   const path = join(folder, location);
   try {
-    if (outside(relative(await realpath(folder), await realpath(path))))
-      refuse('which leads outside its folder', 'use a model whose data lies beside it');
+    const real = await realpath(path);
+    const allowed = await realpath(folder);
+    if (outside(relative(allowed, real)) && outside(relative(cacheRepository(allowed) ?? allowed, real))) away();
     if (!(await stat(path)).isFile()) refuse('which is not a file', 'put the data file beside the model');
-    return await readFile(path);
+    return path;
   } catch (cause) {
     if (cause instanceof InputError) throw cause;
     return refuse(
       `which cannot be read (${(cause as NodeJS.ErrnoException).code})`,
       'put the data file beside the model',
     );
+  }
+}
+
+const outside = (path: string): boolean =>
+  path === '..' || path.startsWith('../') || path.startsWith('..\\') || isAbsolute(path);
+
+/** The folder of a repository in Hugging Face's cache, `models--ORG--NAME`, of a folder in one of its snapshots. */
+function cacheRepository(folder: string): string | undefined {
+  const found = /^(.*[\\/]models--[^\\/]+)[\\/]snapshots[\\/]/.exec(`${folder}/`);
+  return found?.[1];
+}
+
+/** The bytes of a file that a model names for its weights. @throws InputError as externalPath, and where it is over 2 GiB */
+export async function readExternal(file: string, location: string): Promise<Uint8Array> {
+  const path = await externalPath(file, location);
+  try {
+    return await readFile(path);
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
+    const large = code === 'ERR_FS_FILE_TOO_LARGE';
+    throw new InputError({
+      code: 'onnx.external-data',
+      subject: `${file} keeps weights in '${location}', which ${large ? 'has more than 2 GiB' : `cannot be read (${code})`}`,
+      remedy: large
+        ? 'use it as teacher, which ONNX Runtime reads by its path; what is trained or changed has at most 2 GiB'
+        : 'put the data file beside the model',
+      cause,
+    });
   }
 }
 

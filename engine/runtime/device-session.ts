@@ -6,9 +6,9 @@ import * as ort from 'onnxruntime-node';
 import { InputError } from '../../common/errors.ts';
 import { constant, Expr } from '../expressions/expr.ts';
 import { Graph } from '../graph/ir.ts';
-import type { Tensor, TypedArray } from '../graph/tensor.ts';
+import type { Tensor } from '../graph/tensor.ts';
 import { encodeGraph } from '../io/onnx-file.ts';
-import { execution, type Feeds, onProcessor, Session, type SessionOptions } from './session.ts';
+import { execution, type Feeds, fromOrt, onProcessor, Session, type SessionOptions, toOrt } from './session.ts';
 
 /** Runs a graph again and again; what a run leaves in an output, the next one finds in the input that belongs to it. */
 export class ResidentSession {
@@ -80,8 +80,7 @@ export class ResidentSession {
   async run(feeds: Feeds): Promise<Record<string, Tensor>> {
     const inputs: Record<string, ort.Tensor> = Object.fromEntries(this.state);
     for (const name of this.inputs) {
-      const t = feeds[name];
-      inputs[name] = new ort.Tensor(t.dtype as ort.Tensor.Type, t.data as never, t.dims);
+      inputs[name] = toOrt(feeds[name]);
     }
     const results = await this.session.run(inputs);
     const resident = new Set(this.carried.values());
@@ -92,7 +91,7 @@ export class ResidentSession {
     return Object.fromEntries(
       Object.entries(results)
         .filter(([name]) => !resident.has(name))
-        .map(([name, t]) => [name, { dtype: t.type, dims: t.dims, data: t.data as TypedArray } as Tensor]),
+        .map(([name, t]) => [name, fromOrt(t)]),
     );
   }
 

@@ -14,8 +14,14 @@ export function forwardBytes(graph: Graph): (length: number) => number {
   for (const v of graph.constants)
     if (v !== table && v.constant?.dims.length === 2 && v.constant.dims.includes(hidden))
       widest = Math.max(widest, ...v.constant.dims.filter((d) => d <= 8 * hidden));
-  return (length) => 4 * (HIDDEN * hidden + WIDEST * widest + 2 * Math.ceil(hidden / WIDTH_OF_HEAD) * length);
+  return bytesOfWidths({ hidden, widest });
 }
+
+/** As forwardBytes, of widths that are known: of token vectors, and of the widest of the values between. */
+export const bytesOfWidths =
+  ({ hidden, widest }: { hidden: number; widest: number }) =>
+  (length: number): number =>
+    4 * (HIDDEN * hidden + WIDEST * widest + 2 * Math.ceil(hidden / WIDTH_OF_HEAD) * length);
 
 /** Padded tokens a batch: as many as are wanted, or as fit. */
 export function tokensWithin(wanted: number, memory: number | undefined, bytesAToken: number): number {

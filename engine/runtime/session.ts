@@ -1,9 +1,11 @@
 /** @file The only place that talks to ONNX Runtime: graphs in, typed arrays in and out, nothing copied on the way. */
+import { readFile } from 'node:fs/promises';
 import { availableParallelism, cpus } from 'node:os';
 import * as ort from 'onnxruntime-node';
 import { FaultError, InputError } from '../../common/errors.ts';
 import type { Graph } from '../graph/ir.ts';
 import { arrayTypes, type DType, sizeOf, type Tensor, type TypedArray } from '../graph/tensor.ts';
+import type { ModelSource } from '../io/model-file.ts';
 import { encodeGraph } from '../io/onnx-file.ts';
 
 export type Feeds = Readonly<Record<string, Tensor>>;
@@ -60,18 +62,40 @@ export class Session {
   }
 
   /** @throws InputError with ONNX Runtime's own words where it cannot load the model */
-  static async load(model: Graph | Uint8Array, options: SessionOptions = {}, name = 'the model'): Promise<Session> {
-    const bytes = model instanceof Uint8Array ? model : encodeGraph(model);
+  static load(model: Graph | Uint8Array, options: SessionOptions = {}, name = 'the model'): Promise<Session> {
+    return Session.create(model instanceof Uint8Array ? model : encodeGraph(model), {}, options, name);
+  }
+
+  /**
+   * A file that is only run: ONNX Runtime reads it by its path, whatever its operators and its size.
+   * @throws InputError with ONNX Runtime's own words where it cannot load it
+   */
+  static async open(source: ModelSource, options: SessionOptions = {}, name = 'the model'): Promise<Session> {
+    if ('path' in source) return Session.create(source.path, {}, options, name);
+    const { bytes, folder, data = [] } = source;
+    const extra = folder && { extra: { session: { model_external_initializers_file_folder_path: folder } } };
+    const externalData = await Promise.all(data.map(async (d) => ({ path: d.path, data: await readFile(d.file) })));
+    return Session.create(bytes, { ...extra, ...(data.length && { externalData }) }, options, name);
+  }
+
+  private static async create(
+    model: string | Uint8Array,
+    weights: ort.InferenceSession.SessionOptions,
+    options: SessionOptions,
+    name: string,
+  ): Promise<Session> {
     const threads = options.threads ?? allowed();
     try {
       return new Session(
-        await ort.InferenceSession.create(bytes, {
+        // The two forms of the call have types of their own.
+        await ort.InferenceSession.create(model as string, {
           executionProviders: [execution(options.provider)],
           graphOptimizationLevel: options.optimize ?? 'all',
           logSeverityLevel: 3,
           // Patterns are kept for shapes seen before; texts differ in length, and a pattern holds its peak a second time.
           enableMemPattern: false,
           ...(threads ? { intraOpNumThreads: threads } : {}),
+          ...weights,
           ...options.extra,
         }),
         !onProcessor(options),
@@ -120,12 +144,26 @@ function refuseZeros(name: string, { type, data }: ort.Tensor): void {
     });
 }
 
-function toOrt(t: Tensor): ort.Tensor {
-  return new ort.Tensor(t.dtype as ort.Tensor.Type, t.data as never, t.dims);
+/** Half floats are bits here; on Node 24 and later the binding takes and gives Float16Array, before that their bits. */
+const Half = (globalThis as { Float16Array?: new (buffer: ArrayBufferLike, at: number, n: number) => object })
+  .Float16Array;
+
+/** A tensor as the binding takes it. */
+export function toOrt({ dtype, dims, data }: Tensor): ort.Tensor {
+  const given = dtype === 'float16' && Half ? new Half(data.buffer, data.byteOffset, data.length) : data;
+  return new ort.Tensor(dtype as ort.Tensor.Type, given as never, dims);
 }
 
-function fromOrt(t: ort.Tensor): Tensor {
-  return { dtype: t.type as DType, dims: t.dims, data: t.data as TypedArray } as Tensor;
+/** A tensor of the binding, half floats as bits whatever the Node. */
+export function fromOrt(t: ort.Tensor): Tensor {
+  const { type, dims } = t;
+  let data = t.data as TypedArray;
+  // `floatsOf` reads the bits. Whatever ONNX Runtime gives comes through here.
+  if (type === 'float16' && !(data instanceof Uint16Array)) {
+    const { buffer, byteOffset, length } = data as TypedArray;
+    data = new Uint16Array(buffer as ArrayBuffer, byteOffset, length);
+  }
+  return { dtype: type as DType, dims, data } as Tensor;
 }
 
 /** An empty tensor to be written to. */

@@ -1,0 +1,95 @@
+/** @file What a re-ranker's folder says before anything runs: its inputs, its score, its limits, and its key in the cache. */
+
+import { InputError } from '../../common/errors.ts';
+import { hashParts } from '../../common/files.ts';
+import { type PairLimits, TextTokenizer } from '../../data/tokenizer.ts';
+import { type ModelFile, readModelFile } from '../../engine/io/model-file.ts';
+import { type ModelFolder, modelHash, readModelFolder } from '../../models/model-folder.ts';
+import { type InputPlan, planInputs } from './inputs.ts';
+import { isUsual, type LabelChoice, labelsOf } from './labels.ts';
+import { countFromPad, firstPosition, type LengthLimits, lengthLimits, positionsOf } from './limits.ts';
+import { type ScoreOutput, scoreOutput } from './output.ts';
+
+export interface ReadingOptions extends PairLimits {
+  /** Which label means relevance, by name or place, where id2label does not say it. */
+  label?: LabelChoice;
+  /** Which output holds the scores; `logits` or the only one that can by default. */
+  output?: string;
+}
+
+export interface FolderReading {
+  files: ModelFolder;
+  tokenizer: TextTokenizer;
+  model: ModelFile;
+  hash: string;
+  plan: InputPlan;
+  limits: LengthLimits;
+  notes: string[];
+}
+
+/** A folder's tokenizer and graph, and how texts are cut and fed. @throws InputError where something is missing or not understood */
+export async function readFolder(
+  folder: string,
+  options: PairLimits,
+  { generates = false, usual }: { generates?: boolean; usual?: number } = {},
+): Promise<FolderReading> {
+  const files = await readModelFolder(folder);
+  const tokenizer = await TextTokenizer.load(files.folder);
+  const model = await readModelFile(files.model);
+  const { padId } = tokenizer;
+  const plan = planInputs(model, { padId, firstPosition: firstPosition(files.config, padId), generates });
+  checkVocabulary(model, tokenizer, folder);
+  const { limits, note } = lengthLimits(options, {
+    tokenizer: Math.min(tokenizer.modelMaxLength ?? Number.POSITIVE_INFINITY, usual ?? Number.POSITIVE_INFINITY),
+    positions: positionsOf(files.config, padId),
+    fixed: plan.length,
+  });
+  return { files, tokenizer, model, hash: await modelHash(files.model), plan, limits, notes: note ? [note] : [] };
+}
+
+/** A cross-encoder's folder, and the output that its score is read from. */
+export async function describeClassifier(
+  folder: string,
+  options: ReadingOptions,
+): Promise<FolderReading & { output: ScoreOutput; key: string }> {
+  const reading = await readFolder(folder, options);
+  const { files, model, tokenizer, hash, limits, plan, notes } = reading;
+  const output = scoreOutput(model, options.output);
+  if (output.note) notes.push(output.note);
+  const { config } = files;
+  // Versions before this one read these otherwise, or wrongly: what they left in the cache is not of this teacher.
+  const changed = {
+    ...(output.port.name !== 'logits' && { output: output.port.name }),
+    ...(output.port.dtype !== 'float32' && { dtype: output.port.dtype }),
+    ...(output.activation && { activation: output.activation }),
+    ...(output.probability && { probability: true }),
+    ...(!plan.masked && { masked: false }),
+    ...(!isUsual(config, options.label) && { labels: labelsOf(config), label: options.label }),
+    ...(countFromPad.has(String(config.model_type)) && { family: config.model_type }),
+  };
+  const parts = ['cross-encoder', hash, tokenizer.hash, JSON.stringify(limits)];
+  const key = hashParts(...parts, ...(Object.keys(changed).length ? [JSON.stringify(changed)] : []));
+  return { ...reading, output, key };
+}
+
+/** @throws InputError where the tokenizer has ids beyond the table that they are looked up in */
+function checkVocabulary({ table }: ModelFile, tokenizer: TextTokenizer, folder: string): void {
+  if (!table || tokenizer.vocabularySize <= table.rows) return;
+  throw new InputError({
+    code: 'model.tokenizer-mismatch',
+    subject: `the tokenizer of ${folder} has ids up to ${tokenizer.vocabularySize - 1}`,
+    expected: `ids below ${table.rows}, the rows of the model's word table`,
+    remedy: 'use the tokenizer that the model was trained with',
+  });
+}
+
+export const limitSays = ({ maxLength, maxQuery, maxDocument }: LengthLimits, { rows, length }: InputPlan): string =>
+  [
+    `${maxLength} tokens a pair`,
+    maxQuery !== undefined && `${maxQuery} of the query`,
+    maxDocument !== undefined && `${maxDocument} of the document`,
+    length !== undefined && `every batch is padded to ${length} tokens`,
+    rows !== undefined && `every batch has ${rows} pairs`,
+  ]
+    .filter(Boolean)
+    .join(', ');
