@@ -2,6 +2,7 @@ import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
+    setupFiles: ['test/setup.ts'],
     include: ['test/**/*.test.ts'],
     // Native sessions and LMDB environments are per process: forks keep one test file's handles out of another's.
     pool: 'forks',

@@ -5,9 +5,8 @@
  */
 import { parseArgs } from 'node:util';
 import { DeviceLearner } from '../training/device-learner.ts';
-import { encoderStep } from '../training/encoder-step.ts';
 import { HostLearner } from '../training/host-learner.ts';
-import { StepGraph } from '../training/step/dual-encoder-step.ts';
+import { dualEncoderOnHost, dualEncoderStep } from '../training/step/dual-encoder-step.ts';
 import { median, round, SHARED } from './peers.ts';
 import { randomBatch, stepOptions } from './step.ts';
 
@@ -23,8 +22,8 @@ const [sequences = 64, length = 64, steps = 40] = positionals.map(Number);
 const provider = values.provider as 'webgpu' | 'cuda';
 const options = { ...(await stepOptions(SHARED)), dropout: Number(values.dropout) || undefined };
 const batch = randomBatch(sequences, length);
-const host = new HostLearner(await StepGraph.create({ ...options, session: { threads: Number(values.threads) } }));
-const device = await DeviceLearner.create(await encoderStep({ ...options, groups: 1, session: { provider } }), {
+const host = new HostLearner(await dualEncoderOnHost({ ...options, session: { threads: Number(values.threads) } }));
+const device = await DeviceLearner.create(await dualEncoderStep({ ...options, groups: 1, session: { provider } }), {
   provider,
 });
 const times = { host: [] as number[], device: [] as number[] };

@@ -12,7 +12,7 @@ import { loadGraph } from '../engine/io/onnx-file.ts';
 import { infoNCE } from '../losses/info-nce.ts';
 import { type Examples, makeBatch } from '../training/batches/dual-encoder-batch.ts';
 import { HostLearner } from '../training/host-learner.ts';
-import { StepGraph } from '../training/step/dual-encoder-step.ts';
+import { dualEncoderOnHost } from '../training/step/dual-encoder-step.ts';
 import { train } from '../training/trainer.ts';
 import { compare, type Measured, ours, python, round, SHARED } from './peers.ts';
 import { peakMegabytes } from './step.ts';
@@ -49,7 +49,7 @@ async function measure(steps: number): Promise<Measured> {
       return known;
     };
   };
-  const graph = await StepGraph.create({
+  const graph = await dualEncoderOnHost({
     encoder: await loadGraph(join(model, 'onnx/model.onnx')),
     pooling: 'mean',
     normalize: true,

@@ -13,7 +13,7 @@ import { Random } from '../math/random.ts';
 import { bertGraph } from '../models/bert.ts';
 import type { StepBatch } from '../training/batches/batches.ts';
 import { HostLearner } from '../training/host-learner.ts';
-import { StepGraph } from '../training/step/dual-encoder-step.ts';
+import { dualEncoderOnHost } from '../training/step/dual-encoder-step.ts';
 import { train } from '../training/trainer.ts';
 
 const [steps = 100_000, allowed = 30] = process.argv.slice(2).map(Number);
@@ -23,7 +23,7 @@ const encoder = bertGraph(
   Random.of(0, 'weights'),
 );
 const learner = new HostLearner(
-  await StepGraph.create({
+  await dualEncoderOnHost({
     encoder,
     pooling: 'mean',
     normalize: true,

@@ -9,8 +9,9 @@ import { loadGraph } from '../engine/io/onnx-file.ts';
 import { infoNCE } from '../losses/info-nce.ts';
 import { Random } from '../math/random.ts';
 import type { StepBatch } from '../training/batches/batches.ts';
+import type { TokenBatch } from '../training/batches/length-groups.ts';
 import { AdamW } from '../training/optimizers/adamw.ts';
-import { StepGraph, type StepGraphOptions, type TokenBatch } from '../training/step/dual-encoder-step.ts';
+import { type DualEncoderStepOptions, dualEncoderOnHost } from '../training/step/dual-encoder-step.ts';
 import { compare, type Measured, median, ours, python, round, SHARED } from './peers.ts';
 
 export async function benchStep(
@@ -18,9 +19,9 @@ export async function benchStep(
   sequences = 64,
   length = 64,
   steps = 6,
-  options: Partial<StepGraphOptions> = {},
+  options: Partial<DualEncoderStepOptions> = {},
 ): Promise<Measured> {
-  const graph = await StepGraph.create({ ...(await stepOptions(shared)), ...options });
+  const graph = await dualEncoderOnHost({ ...(await stepOptions(shared)), ...options });
   const optimizer = new AdamW(graph.parameters);
   const batch = randomBatch(sequences, length);
   const times: number[] = [];
@@ -44,7 +45,7 @@ export async function benchStep(
   };
 }
 
-export const stepOptions = async (shared: string): Promise<StepGraphOptions> => ({
+export const stepOptions = async (shared: string): Promise<DualEncoderStepOptions> => ({
   encoder: await loadGraph(join(shared, 'models/minilm-l6/onnx/model.onnx')),
   pooling: 'mean',
   normalize: true,

@@ -20,9 +20,8 @@ import { infoNCE } from '../losses/info-nce.ts';
 import { readModelFolder } from '../models/model-folder.ts';
 import type { StepBatch } from '../training/batches/batches.ts';
 import { DeviceLearner } from '../training/device-learner.ts';
-import { encoderStep } from '../training/encoder-step.ts';
 import { HostLearner } from '../training/host-learner.ts';
-import { StepGraph, type StepGraphOptions } from '../training/step/dual-encoder-step.ts';
+import { type DualEncoderStepOptions, dualEncoderOnHost, dualEncoderStep } from '../training/step/dual-encoder-step.ts';
 
 interface Trajectory {
   model: string;
@@ -67,7 +66,7 @@ export async function* trajectory(
       remedy: 'make the case with torch.optim.AdamW',
     });
   const adamw = { betas, eps, weightDecay: weight_decay, decayNormsAndBiases: true };
-  const options: StepGraphOptions = {
+  const options: DualEncoderStepOptions = {
     encoder: c.layers ? keepLayers(await loadGraph(model), c.layers) : await loadGraph(model),
     pooling: c.pooling ?? pooling,
     normalize: true,
@@ -75,8 +74,8 @@ export async function* trajectory(
   };
   const learner =
     provider === 'cpu'
-      ? new HostLearner(await StepGraph.create(options), adamw)
-      : await DeviceLearner.create(await encoderStep({ ...options, session: { provider } }), { provider }, adamw);
+      ? new HostLearner(await dualEncoderOnHost(options), adamw)
+      : await DeviceLearner.create(await dualEncoderStep({ ...options, session: { provider } }), { provider }, adamw);
   const tolerance = provider === 'cpu' ? 1e-4 : 1e-3;
   try {
     for (const [k, reference] of c.steps.entries()) {

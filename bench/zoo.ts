@@ -136,7 +136,7 @@ async function compare(
   const mask = known ?? graph.input('attention_mask', 'int64', ['batch_size', 'sequence_length']);
   graph.float = float;
   const loss = caseLoss(graph, output, mask, zoo).value;
-  graph.outputs.splice(0, graph.outputs.length, loss);
+  graph.setOutputs(loss);
   if (options.double) toDouble(graph); // the operators of the loss
   graph.prune();
 

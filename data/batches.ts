@@ -1,5 +1,5 @@
 /** @file Batches of texts of like length, so that little of a batch is padding. */
-import { upTo } from '../math/numbers.ts';
+import { roundUp } from '../math/numbers.ts';
 import type { Tokens } from './tokenizer.ts';
 
 /**
@@ -45,7 +45,7 @@ const DEVICE_LENGTHS = 32;
  * @param most what the model has positions for
  */
 export const deviceLength = (length: number, most = Number.POSITIVE_INFINITY): number =>
-  Math.max(length, Math.min(upTo(length, DEVICE_LENGTHS), most));
+  Math.max(length, Math.min(roundUp(length, DEVICE_LENGTHS), most));
 
 /**
  * As lengthBatches, with the block of each. On a device blocks come in few shapes, rows and lengths filled up: it keeps its

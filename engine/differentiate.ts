@@ -35,17 +35,15 @@ export async function differentiate(
   const weights: Record<string, Tensor> = {};
   for (const p of parameters) {
     if (!p.constant) continue;
-    weights[p.name] = p.constant;
-    [p.dtype, p.dims, p.constant] = [p.constant.dtype, p.constant.dims, null];
-    model.inputs.push(p);
+    weights[p.name] = model.makeInput(p);
   }
   const scalars = outputs.map((v) => new Expr(model, v).reshape(-1).sum([0]));
   const loss = scalars.reduce((a, b) => a.add(b)).value;
   const kept = [...model.outputs];
-  model.outputs.splice(0, model.outputs.length, loss);
+  model.setOutputs(loss);
   const shapes = await probe(model, samples(model, weights, options.sizes ?? {}));
   const found = append(model, loss, parameters, shapes);
-  model.outputs.splice(0, model.outputs.length, ...(kept.length ? kept : outputs));
+  model.setOutputs(...(kept.length ? kept : outputs));
   const gradients: Record<string, string> = {};
   for (const p of parameters) {
     const gradient = found.get(p);

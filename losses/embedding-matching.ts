@@ -6,7 +6,7 @@ export type Distance = 'l2' | 'squared' | 'cosine';
 
 /** Distance along the last axis; the teacher's side is constant. */
 export function distanceBetween(student: Expr, teacher: Expr, distance: Distance): Expr {
-  if (distance === 'cosine') return student.l2Normalize().mul(teacher.stopGradient().l2Normalize()).sum([-1]).from(1);
+  if (distance === 'cosine') return student.l2Normalize().mul(teacher.stopGradient().l2Normalize()).sum([-1]).rsub(1);
   const squared = student.sub(teacher.stopGradient()).square().sum([-1]);
   // The root's gradient has no limit at 0, where student and teacher agree.
   return distance === 'l2' ? squared.add(1e-12).sqrt() : squared;

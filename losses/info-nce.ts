@@ -71,12 +71,12 @@ function trueNegatives(inputs: LossInputs, { by, margin }: NonNullable<InfoNCEOp
       .op('CumSum', [positives.ints(1).squeeze(0)])
       .sub(1); // [B, M] 0, 1, ...
     const here = candidates.float().unsqueeze(2).equal(place.unsqueeze(1)).float(); // [B, N, M]
-    return here.mul(doubtful.unsqueeze(2)).maximum([1]).from(1).stopGradient();
+    return here.mul(doubtful.unsqueeze(2)).reduceMax([1]).rsub(1).stopGradient();
   }
   const { scores, known } = scoresInBatch(inputs, by);
   // The lowest of several positives; a query without one is held to nothing.
   const scored = known ? positives.mul(known) : positives;
-  const lowest = scored.greater(0).where(scores, 1e30).neg().maximum([1], true).neg(); // [B, 1]
+  const lowest = scored.greater(0).where(scores, 1e30).neg().reduceMax([1], true).neg(); // [B, 1]
   const doubtful = scores.greater(lowest.sub(margin)).float();
-  return (known ? doubtful.mul(known) : doubtful).from(1).stopGradient();
+  return (known ? doubtful.mul(known) : doubtful).rsub(1).stopGradient();
 }

@@ -170,15 +170,15 @@ async function evaluate(
     ],
   ]);
   const parameters = studentSide.filter((n) => given.has(n)).map((n) => inputs[n].value);
-  graph.outputs.push(values.value, total.value);
-  graph.inputs.splice(0, graph.inputs.length, ...graph.inputs.filter((v) => v.readers.size > 0));
+  graph.setOutputs(values.value, total.value);
+  graph.dropUnusedInputs();
   const used = Object.fromEntries(graph.inputs.map((v) => [v.name, feeds[v.name]]));
   const shapes = await probe(graph, [used, used]);
   const gradients = differentiate(graph, total.value, parameters, shapes);
   const outputs = new Map<LossInput, Value>();
   for (const [p, g] of gradients)
     if ('dense' in g) outputs.set(p.name as LossInput, new Expr(graph, g.dense).op('Identity').value);
-  graph.outputs.push(...outputs.values());
+  for (const v of outputs.values()) graph.output(v);
   const session = await Session.load(graph, { threads: 1, optimize: 'basic' }, `loss '${loss.name}'`);
   try {
     const results = await session.run(used);

@@ -27,7 +27,7 @@ export function m3se({ scale = 1 }: M3SEOptions = {}): Loss {
       const s = student.mul(scale).mul(mask);
       const t = teacher.mul(mask).stopGradient();
       const first = firstColumn(mask.mul(0).add(1)); // [B, N]
-      const negative = mask.mul(first.from(1)); // [B, N]
+      const negative = mask.mul(first.rsub(1)); // [B, N]
       const hardest = oneHotOfMaximum(negative.greater(0).where(t, -1e30)).mul(negative); // [B, N]
       const at = (x: typeof s): typeof s => x.mul(hardest).sum([1], true); // [B, 1]
       const gap = (x: typeof s): typeof s => x.mul(first).sum([1], true).sub(at(x));
@@ -55,7 +55,7 @@ const firstColumn = (ones: Parameters<Loss['perQuery']>[0]['mask']) =>
 
 /** 1 at each row's maximum, the first of equals. */
 const oneHotOfMaximum = (x: Parameters<Loss['perQuery']>[0]['mask']) => {
-  const hit = x.equal(x.maximum([1], true)).float();
+  const hit = x.equal(x.reduceMax([1], true)).float();
   return hit
     .mul(
       hit

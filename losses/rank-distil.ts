@@ -52,6 +52,6 @@ export function rankDistil({ topK = Number.POSITIVE_INFINITY, temperature = 1 }:
 
 /** log sum exp along the last axis, safe for scores of any size. */
 function logSumExp(x: Expr): Expr {
-  const most = x.maximum([-1], true).stopGradient();
+  const most = x.reduceMax([-1], true).stopGradient();
   return x.sub(most).exp().sum([-1]).log().add(most.squeeze(-1));
 }

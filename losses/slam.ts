@@ -29,9 +29,9 @@ export function slam({ scale = 1, shift = 0 }: SlamOptions = {}): Loss {
     perQuery({ student, teacher, mask, reliability }) {
       const p = student.mul(scale).add(shift).sigmoid();
       const a = reliability.stopGradient();
-      const mixed = a.mul(p).add(a.from(1).mul(p.from(1)));
+      const mixed = a.mul(p).add(a.rsub(1).mul(p.rsub(1)));
       const label = teacher.greater(0).float().stopGradient();
-      const right = label.mul(mixed).add(label.from(1).mul(mixed.from(1)));
+      const right = label.mul(mixed).add(label.rsub(1).mul(mixed.rsub(1)));
       return meanOver(right.max(1e-12).log().neg(), mask);
     },
   });

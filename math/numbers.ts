@@ -107,4 +107,4 @@ export function squaredDistance(a: Rows, i: number, b: Rows, j: number): number 
 }
 
 /** The next multiple, or the number itself where it is one. */
-export const upTo = (n: number, multiple: number): number => Math.ceil(n / multiple) * multiple;
+export const roundUp = (n: number, multiple: number): number => Math.ceil(n / multiple) * multiple;

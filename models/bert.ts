@@ -44,7 +44,7 @@ export function bertGraph(o: BertOptions, random: Random, prefix = ''): Graph {
     .add(table('token_type_embeddings', 2).gather(types))
     .add(table('position_embeddings', o.maxLength).gather(positions));
   let hidden = weights.norm(sum, 'embeddings.LayerNorm', o.hidden);
-  const bias = mask.unsqueeze(1, 2).float().from(1).mul(-10_000); // [B, 1, 1, L]
+  const bias = mask.unsqueeze(1, 2).float().rsub(1).mul(-10_000); // [B, 1, 1, L]
   for (let i = 0; i < o.layers; i++) hidden = layer(weights, hidden, bias, `encoder.layer.${i}`, o);
   hidden.value.dtype = 'float32';
   hidden.value.dims = ['batch', 'sequence', o.hidden];
@@ -96,7 +96,7 @@ export function appendHead(graph: Graph, hidden: number, random: Random, prefix 
   const first = states.gather(constant(graph, 'int64', [], [0]), 1); // [B, D]
   const pooled = weights.linear(first, 'pooler.dense', hidden, hidden).tanh();
   const logits = new Weights(graph, random, '').linear(pooled, 'classifier', hidden, 1);
-  graph.outputs.splice(0, graph.outputs.length);
+  graph.setOutputs();
   logits.value.dtype = 'float32';
   logits.value.dims = ['batch', 1];
   graph.output(logits.value, 'logits');

@@ -267,7 +267,7 @@ export function appendPooling(graph: Graph, pooling: Pooling, unit: boolean, fil
   let out = new Expr(graph, hidden);
   if (!ready) out = pool(out, new Expr(graph, mask), pooling);
   if (!ready && unit) out = out.l2Normalize();
-  graph.outputs.splice(0, graph.outputs.length, out.value);
+  graph.setOutputs(out.value);
   graph.prune();
 }
 

@@ -87,7 +87,7 @@ export async function checkModel(folder: string): Promise<ModelCheck> {
 export function checkTrainable(graph: Graph, file: string): void {
   const copy = graph.clone();
   const kept = copy.outputs.find((v) => v.name === encoderOutput(graph, file).name) as Value;
-  copy.outputs.splice(0, copy.outputs.length, kept);
+  copy.setOutputs(kept);
   copy.prune();
   const weights = trainableConstants(copy);
   normalize(copy, file);

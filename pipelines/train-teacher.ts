@@ -27,8 +27,9 @@ import { makePairBatch } from '../training/batches/cross-encoder-batch.ts';
 import type { Examples } from '../training/batches/dual-encoder-batch.ts';
 import { DeviceLearner } from '../training/device-learner.ts';
 import { HostLearner } from '../training/host-learner.ts';
-import { PairGraph, pairStep } from '../training/step/cross-encoder-step.ts';
+import { crossEncoderStep } from '../training/step/cross-encoder-step.ts';
 import type { WeightedLoss } from '../training/step/dual-encoder-step.ts';
+import { singleRun } from '../training/step/single-run.ts';
 import { train as trainLoop } from '../training/trainer.ts';
 import { parseTeacherConfig, type TeacherConfig, type TeacherConfigInput } from './config/teacher.ts';
 import { listsAsRun } from './measure/reference-systems.ts';
@@ -126,8 +127,8 @@ async function trainFrom(
   const step = { model, losses: weightedLosses(config.losses), groups };
   const adamw = { weightDecay: config.train.weightDecay, clipNorm: config.train.clipNorm ?? undefined };
   const learner = onDevice
-    ? await DeviceLearner.create(await pairStep(step), where, adamw)
-    : new HostLearner(await PairGraph.create({ ...step, session: where }), adamw);
+    ? await DeviceLearner.create(await crossEncoderStep(step, false), where, adamw)
+    : new HostLearner(await singleRun(await crossEncoderStep(step), where), adamw);
   const data = { documents: dataset.documents.hash, queries: dataset.queries.hash };
   const save = async (to: string, weights: Weights, step: number): Promise<void> => {
     const bytes = encodeGraph(withWeights(model, weights));

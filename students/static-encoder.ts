@@ -60,7 +60,7 @@ export async function staticStudent(folder: string, table: TokenTable, options: 
       const ids = Int32Array.from(tokenizer.plain(text, Math.max(0, limit - tokenizer.specialTokens)));
       return { ids, typeIds: new Int32Array(ids.length) };
     },
-    serve: (weights) => servedGraph(table, settings, special, weights),
+    inferenceGraph: (weights) => servedGraph(table, settings, special, weights),
   };
 }
 
@@ -110,7 +110,7 @@ function trainingGraph({ dimensions: D, data }: TokenTable, settings: Settings):
   const added = order.add(parts, given, { ids, present });
   const out = added ? hidden.add(added) : hidden;
   out.value.name = 'last_hidden_state';
-  graph.outputs.push(out.value);
+  graph.output(out.value);
   return graph;
 }
 
@@ -155,7 +155,7 @@ async function servedGraph(
     out = all.mul(mask.float().unsqueeze(-1));
   }
   out.value.name = 'last_hidden_state';
-  graph.outputs.push(out.value);
+  graph.output(out.value);
   return graph;
 }
 

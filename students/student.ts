@@ -27,7 +27,7 @@ export interface Student {
   /** Tokens of a query as training feeds them. @param limit special tokens included */
   queryTokens(text: string, limit: number): Tokens;
   /** The graph that is saved and searched with, with weights by their names in `graph`. */
-  serve(weights: Weights): Graph | Promise<Graph>;
+  inferenceGraph(weights: Weights): Graph | Promise<Graph>;
 }
 
 export interface StudentOptions {
@@ -53,7 +53,7 @@ export async function loadStudent(folder: string, options: StudentOptions = {}):
     normalize: options.normalize ?? files.normalize,
     config: configWithLayers(files.config, options.layers?.length),
     queryTokens: (text, limit) => tokenizer.encode(text, limit),
-    serve: (weights) => served(graph, weights, pooling),
+    inferenceGraph: (weights) => served(graph, weights, pooling),
   };
 }
 
@@ -82,7 +82,7 @@ export function mapped(graph: Graph, matrix: Tensor<'float32'>, name: string): G
   hidden.name = graph.freshName(`before_${name}`);
   const out = new Expr(graph, hidden).matmul(new Expr(graph, graph.constant(matrix, name))).value;
   out.name = HIDDEN;
-  graph.outputs.splice(0, graph.outputs.length, out);
+  graph.setOutputs(out);
   graph.prune();
   return graph;
 }

@@ -38,7 +38,7 @@ export function appendDualHead(graph: Graph, tokenizer: TextTokenizer, file = 't
   const logits = q.mul(d).sum([-1], true).mul(SCALE).add(SHIFT); // [B, 1]
   logits.value.dtype = 'float32';
   logits.value.dims = ['batch', 1];
-  graph.outputs.splice(0, graph.outputs.length, logits.value, hidden);
+  graph.setOutputs(logits.value, hidden);
   graph.prune();
   // The head before is gone, and its names with it.
   logits.value.name = 'logits';
@@ -54,7 +54,7 @@ export function hiddenStates(graph: Graph, file: string): Value {
   const logits = graph.outputs.find((v) => v.name === 'logits');
   const stated = graph.outputs.find((v) => v.name === 'last_hidden_state') ?? (logits ? undefined : graph.outputs[0]);
   if (stated) return stated;
-  graph.outputs.splice(0, graph.outputs.length, logits as Value);
+  graph.setOutputs(logits as Value);
   const layers = findLayers(graph);
   // Where a layer ends before the classifier, the distance between two layers tells.
   if (layers.length === 1)
@@ -76,10 +76,10 @@ function segments(ids: Expr, mask: Expr, tokenizer: TextTokenizer): { query: Exp
   const special = around.map((id) => ids.equal(constant(graph, 'int64', [], [id])).float()).reduce((a, b) => a.add(b)); // [B, L]
   const first = special.slice(0, 1, 1);
   const before = first.sub(first).concat([special.slice(0, -1, 1)], 1);
-  const starts = special.mul(before.from(1)); // 1 where a run of special tokens begins
+  const starts = special.mul(before.rsub(1)); // 1 where a run of special tokens begins
   const runs = starts.op('CumSum', [constant(graph, 'int64', [], [1])]);
   const begins = Number(around.includes(tokenizer.encodePair('a', 'a').ids[0]));
-  const text = special.from(1).mul(mask.float());
+  const text = special.rsub(1).mul(mask.float());
   const segment = (run: number): Expr => runs.equal(run).float().mul(text).cast('int64');
   return { query: segment(begins), document: segment(begins + 1) };
 }

@@ -123,7 +123,7 @@ export function exposeSegments(graph: Graph, file = 'the cross-encoder'): void {
       remedy: 'give a cross-encoder (a sequence classification model)',
     });
   const hidden = new Expr(graph, hiddenStates(graph, file));
-  graph.outputs.splice(0, graph.outputs.length, logits);
+  graph.setOutputs(logits);
   for (const [segment, output] of [
     ['query_segment', 'pair_queries'],
     ['document_segment', 'pair_documents'],

@@ -8,7 +8,6 @@ import { CHUNK, rowChunks } from './batches/token-chunks.ts';
 import type { Learner, LearnerState, LearnerStep } from './host-learner.ts';
 import type { AdamWOptions } from './optimizers/adamw.ts';
 import { appendAdamW, FIRST, type GraphAdamW, RATES, SECOND, WEIGHTS } from './optimizers/adamw-graph.ts';
-import { tidy } from './step/single-run.ts';
 import { type DifferentiatedStep, wantedFeeds } from './step/training-step.ts';
 
 const kinds = { weight: WEIGHTS, first: FIRST, second: SECOND } as const;
@@ -45,7 +44,7 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
       return tensor && gradients.has(value.name) ? [{ name: value.name, dims: tensor.dims, value }] : [];
     });
     const update = appendAdamW(graph, parameters, gradients, adamw);
-    tidy(graph);
+    graph.dropUnused();
     graph.sort();
     const session = await ResidentSession.load(graph, update.carried, where);
     const learner = new DeviceLearner(made, session, update, adamw);

@@ -5,7 +5,7 @@ import { allFinite } from '../math/finite.ts';
 import type { StepBatch } from './batches/batches.ts';
 import { AdamW, type AdamWOptions, type Moments } from './optimizers/adamw.ts';
 import { GradientSum } from './optimizers/gradient-accumulation.ts';
-import type { Parameter, StepResult } from './step/dual-encoder-step.ts';
+import type { HostStep, Parameter, StepResult } from './step/training-step.ts';
 
 export interface LearnerStep extends StepResult {
   /** Global norm before clipping; where it is not finite, no weight has changed. */
@@ -37,26 +37,17 @@ export interface Learner<B = StepBatch> {
   release(): Promise<void>;
 }
 
-/** What gives gradients: a step graph, or a graph of pairs. */
-export interface GradientGraph<B> {
-  readonly parameters: readonly Parameter[];
-  run(batch: B, step?: number): Promise<StepResult>;
-  /** The first value of a step that is not finite, where it can be found. */
-  inspect?(batch: B, step: number): Promise<string | undefined>;
-  release(): Promise<void>;
-}
-
-/** Gradients by one session run, AdamW over plain arrays. */
+/** Gradients from a step on the host, the optimizer over plain arrays. */
 export class HostLearner<B = StepBatch> implements Learner<B> {
   readonly parameters: readonly Parameter[];
-  private readonly graph: GradientGraph<B>;
+  private readonly host: HostStep<B>;
   private readonly optimizer: AdamW;
   private sums: GradientSum | undefined;
 
-  constructor(graph: GradientGraph<B>, options: AdamWOptions = {}) {
-    this.graph = graph;
-    this.parameters = graph.parameters;
-    this.optimizer = new AdamW(graph.parameters, options);
+  constructor(host: HostStep<B>, options: AdamWOptions = {}) {
+    this.host = host;
+    this.parameters = host.parameters;
+    this.optimizer = new AdamW(host.parameters, options);
   }
 
   get updates(): number {
@@ -69,7 +60,7 @@ export class HostLearner<B = StepBatch> implements Learner<B> {
     const share = 1 / batches.length;
     const whole: StepResult = { loss: 0, terms: [] };
     for (const [i, batch] of batches.entries()) {
-      const { loss, terms } = await this.graph.run(batch, first + i);
+      const { loss, terms } = await this.host.run(batch, first + i);
       sums?.add(share);
       whole.loss += share * loss;
       whole.terms = terms.map((t, k) => (whole.terms[k] ?? 0) + share * t);
@@ -110,7 +101,7 @@ export class HostLearner<B = StepBatch> implements Learner<B> {
 
   async notFinite(batches: readonly B[], first: number): Promise<string | undefined> {
     for (const [i, batch] of batches.entries()) {
-      const found = await this.graph.inspect?.(batch, first + i);
+      const found = await this.host.inspect?.(batch, first + i);
       if (found) return found;
     }
     const name = this.parameters.find((p) => p.gradient && !allFinite(p.gradient))?.name;
@@ -118,6 +109,6 @@ export class HostLearner<B = StepBatch> implements Learner<B> {
   }
 
   async release(): Promise<void> {
-    await this.graph.release();
+    await this.host.release();
   }
 }

@@ -75,16 +75,17 @@ export async function learnRotation(
   const parameter: Parameter = {
     name: ROTATION,
     dims: [D, D],
+    table: false,
     data: identity(D).data,
     gradient: new Float32Array(D * D),
   };
   const optimizer = new AdamW([parameter], { weightDecay: 0 });
   const schedule = { learningRate, warmupSteps: 0, totalSteps: steps, finalShare: 0 };
   const random = Random.of(seed, 'rotation');
-  const order = random.shuffle(upTo(n)).subarray(0, steps * perStep);
+  const order = random.shuffle(indices(n)).subarray(0, steps * perStep);
   // Of a large corpus a part is enough, and is searched in seconds.
   const some =
-    m > MOST_DOCUMENTS ? gathered(documents, random.shuffle(upTo(m)).subarray(0, MOST_DOCUMENTS)) : undefined;
+    m > MOST_DOCUMENTS ? gathered(documents, random.shuffle(indices(m)).subarray(0, MOST_DOCUMENTS)) : undefined;
   const corpus = some ? { dimensions: D, data: some.data as Float32Array } : documents;
   const searched = corpus.data.length / D;
   const k = Math.min(NEAREST, searched);
@@ -190,7 +191,7 @@ function nearestOrthogonal(from: Float32Array, D: number): Float32Array {
 
 const float32 = (dims: number[], data: Float32Array): Tensor<'float32'> => ({ dtype: 'float32', dims, data });
 
-const upTo = (n: number): Int32Array => Int32Array.from({ length: n }, (_, i) => i);
+const indices = (n: number): Int32Array => Int32Array.from({ length: n }, (_, i) => i);
 
 function gathered({ dimensions: D, data }: Embeddings, rows: ArrayLike<number>): Tensor<'float32'> {
   const out = new Float32Array(rows.length * D);

@@ -1,6 +1,8 @@
 /** @file Reverse-mode differentiation: the nodes from the loss back to the parameters, each by its rule, appended to the same graph. */
+
 import { InputError } from '../../common/errors.ts';
 import { constant, Expr } from '../expressions/expr.ts';
+import { afterPass } from '../graph/checker.ts';
 import type { Graph, Node, Value } from '../graph/ir.ts';
 import { isFloat } from '../graph/tensor.ts';
 import type { Context } from './rule.ts';
@@ -83,6 +85,7 @@ export function differentiate(
     if (rows) result.set(p, { rows });
     else if (dense) result.set(p, { dense: dense.value });
   }
+  afterPass(graph);
   return result;
 }
 
@@ -114,7 +117,7 @@ function activeValues(nodes: readonly Node[], parameters: readonly Value[], shap
   const active = new Set(parameters);
   for (const node of nodes) {
     if (constantAlmostEverywhere.has(node.op) || !node.inputs.some((v) => v && active.has(v))) continue;
-    for (const v of node.outputs) if (v.name && !v.stopsGradient && isFloat(shapes.get(v)?.dtype)) active.add(v);
+    for (const v of node.outputs) if (v.name && !v.detached && isFloat(shapes.get(v)?.dtype)) active.add(v);
   }
   return active;
 }

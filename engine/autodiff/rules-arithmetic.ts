@@ -40,5 +40,5 @@ export function dropout(c: Context): Gradients {
   const [, ratio, training] = c.x;
   if (!training || c.constant(2)?.[0] === 0) return [c.dy, null, null];
   const mask = c.outputs(2)[1];
-  return [c.dy.mul(mask.float()).div((ratio ?? c.dy.number(0.5)).from(1)), null, null];
+  return [c.dy.mul(mask.float()).div((ratio ?? c.dy.number(0.5)).rsub(1)), null, null];
 }

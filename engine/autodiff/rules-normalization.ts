@@ -62,14 +62,14 @@ export function gelu(c: Context): Gradients {
         t
           .add(1)
           .mul(0.5)
-          .add(x.mul(t.square().from(1)).mul(slope).mul(0.5)),
+          .add(x.mul(t.square().rsub(1)).mul(slope).mul(0.5)),
       ),
     ];
   }
   const s = x.mul(Math.SQRT1_2);
   const density = s
     .square()
-    .from(-0.5 * Math.log(Math.PI))
+    .rsub(-0.5 * Math.log(Math.PI))
     .exp();
   return [dy.mul(halfOfOnePlus(s.op('Erf')).add(s.mul(density)))];
 }

@@ -94,7 +94,7 @@ export const shaped = {
   MatMul: (c) => product.matmul(c),
   Mish: ({ dy, x: [x] }) => {
     const t = x.op('Softplus').tanh();
-    return [dy.mul(t.add(x.mul(t.square().from(1)).mul(x.sigmoid())))];
+    return [dy.mul(t.add(x.mul(t.square().rsub(1)).mul(x.sigmoid())))];
   },
   Neg: ({ dy }) => [dy.neg()],
   Pad: (c) => shape.pad(c),
@@ -113,7 +113,7 @@ export const shaped = {
   Reshape: (c) => [shape.reshapeBack(c), null],
   ScatterElements: (c) => index.scatterElements(c),
   ScatterND: (c) => index.scatterND(c),
-  Sigmoid: ({ dy, y: [y] }) => [dy.mul(y).mul(y.from(1))],
+  Sigmoid: ({ dy, y: [y] }) => [dy.mul(y).mul(y.rsub(1))],
   Sin: ({ dy, x: [x] }) => [dy.mul(x.op('Cos'))],
   Slice: (c) => shape.slice(c),
   Softmax: (c) => normalization.softmax(c),
@@ -122,7 +122,7 @@ export const shaped = {
   Split: (c) => shape.split(c),
   Sqrt: ({ dy, y: [y] }) => [dy.div(y.mul(2))],
   Squeeze: (c) => [shape.reshapeBack(c), null],
-  Tanh: ({ dy, y: [y] }) => [dy.mul(y.square().from(1))],
+  Tanh: ({ dy, y: [y] }) => [dy.mul(y.square().rsub(1))],
   Tile: (c) => shape.tile(c),
   TopK: ({ dy, x: [x], y: [, i], node, dims }) => [
     zeros(x, dims(x)).op('ScatterElements', [i, dy], { axis: node.int('axis', -1), reduction: 'add' }),

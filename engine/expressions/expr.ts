@@ -57,7 +57,7 @@ export class Expr {
     return this.op('Div', [this.lift(other)]);
   }
   /** other - this */
-  from(other: Operand): Expr {
+  rsub(other: Operand): Expr {
     return this.lift(other).sub(this);
   }
   pow(other: Operand): Expr {
@@ -135,7 +135,7 @@ export class Expr {
   mean(axes: readonly number[], keepDims = false): Expr {
     return this.op('ReduceMean', [this.ints(...axes)], { keepdims: keepDims ? 1 : 0 });
   }
-  maximum(axes: readonly number[], keepDims = false): Expr {
+  reduceMax(axes: readonly number[], keepDims = false): Expr {
     return this.op('ReduceMax', [this.ints(...axes)], { keepdims: keepDims ? 1 : 0 });
   }
   softmax(axis = -1): Expr {
@@ -184,7 +184,7 @@ export class Expr {
   /** The same number with no gradient: what the teacher says, weights, masks made of the student's scores. */
   stopGradient(): Expr {
     const held = this.op('Identity');
-    held.value.stopsGradient = true;
+    held.value.detached = true;
     return held;
   }
 

@@ -18,7 +18,7 @@ export function pool(hidden: Expr, mask: Expr, pooling: Pooling): Expr {
       .mul(weights)
       .sum([1])
       .div(weights.sum([1]).max(1e-9));
-  if (pooling === 'max') return weights.greater(0).where(hidden, -1e9).maximum([1]);
+  if (pooling === 'max') return weights.greater(0).where(hidden, -1e9).reduceMax([1]);
   // The last token is where the count of tokens so far first reaches its end, whichever side the padding is on.
   const axis = constant(hidden.graph, 'int64', [], [1]);
   const fromEnd = mask.op('CumSum', [axis], { reverse: 1 }); // [B, L]: 1 at the last token

@@ -1,16 +1,24 @@
-/** @file What must hold after every change of a graph: one maker a value, nothing read before it is made, links agree. */
+/** @file What must hold after every pass over a graph: one producer a value, nothing read before it is made, links agree. */
 import type { Graph, Value } from './ir.ts';
 
 /** @throws Error (a defect, not a user's mistake) that names the node at which an invariant is broken */
 export function check(graph: Graph): Graph {
   const made = new Set<Value>(graph.inputs);
+  const own = new Set(graph.nodes);
+  if (made.size !== graph.inputs.length) throw new Error('an input stands twice in the list of inputs');
   const names = new Map<string, Value>();
   const claim = (v: Value): void => {
     const other = names.get(v.name);
     if (other && other !== v) throw new Error(`two values are named '${v.name}'`);
+    if (other) return;
     names.set(v.name, v);
+    for (const reader of v.readers)
+      if (!own.has(reader)) throw new Error(`'${v.name}' has a reader outside the graph, ${reader.title}`);
   };
-  for (const v of graph.inputs) claim(v);
+  for (const v of graph.inputs) {
+    if (v.producer || v.constant) throw new Error(`input '${v.name}' is also made by the graph`);
+    claim(v);
+  }
   for (const node of graph.nodes) {
     for (const v of node.inputs) {
       if (!v) continue;
@@ -27,4 +35,12 @@ export function check(graph: Graph): Graph {
   }
   for (const v of graph.outputs) if (!made.has(v) && !v.constant) throw new Error(`output '${v.name}' is never made`);
   return graph;
+}
+
+/** Whether passes check the graph that they leave; test/setup.ts turns it on. */
+export const checks = { afterPasses: false };
+
+/** Called at the end of every pass. */
+export function afterPass(graph: Graph): void {
+  if (checks.afterPasses) check(graph);
 }

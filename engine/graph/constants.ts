@@ -5,13 +5,14 @@ import { castFloat, sizeOf, type Tensor, tensor } from './tensor.ts';
 
 /** Constant nodes become constants. */
 export function inlineConstants(graph: Graph): void {
-  graph.nodes = graph.nodes.filter((node) => {
-    if (node.op !== 'Constant') return true;
+  const settled = new Map<Node, Tensor>();
+  for (const node of graph.nodes) {
+    if (node.op !== 'Constant') continue;
     const [[kind, a]] = [...node.attributes];
-    become(node, constantOf(kind, a));
+    settled.set(node, constantOf(kind, a));
     node.outputs[0].inline = true;
-    return false;
-  });
+  }
+  graph.foldNodes(settled);
 }
 
 function constantOf(kind: string, a: Attribute): Tensor {
@@ -28,24 +29,15 @@ function constantOf(kind: string, a: Attribute): Tensor {
   });
 }
 
-/** Makes a node's output a constant. */
-function become(node: Node, constant: Tensor): void {
-  const [value] = node.outputs;
-  node.setInputs([]);
-  value.producer = null;
-  value.constant = constant;
-  value.dtype = constant.dtype;
-  value.dims = constant.dims;
-}
-
 /** Weights stored as integers with a scale become floats: w = (q - zero) scale, by tensor, axis or block. */
 export function foldDequantized(graph: Graph): void {
-  graph.nodes = graph.nodes.filter((node) => {
-    const [q, scale, zero] = node.inputs.map((v) => v?.constant);
-    if (node.op !== 'DequantizeLinear' || !q || !scale || (node.inputs[2] && !zero)) return true;
-    become(node, dequantized(node, q, scale, zero ?? undefined));
-    return false;
-  });
+  const folded = new Map<Node, Tensor>();
+  for (const node of graph.nodes) {
+    const [q, scale, zero] = node.inputs.map((v) => v?.constant ?? folded.get(v?.producer as Node));
+    if (node.op !== 'DequantizeLinear' || !q || !scale || (node.inputs[2] && !zero)) continue;
+    folded.set(node, dequantized(node, q, scale, zero ?? undefined));
+  }
+  graph.foldNodes(folded);
 }
 
 function dequantized(node: Node, q: Tensor, scaleTensor: Tensor, zero: Tensor | undefined): Tensor {

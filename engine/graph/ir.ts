@@ -39,7 +39,7 @@ export class Value {
   /** Written in its file as a Constant node, where exporters put the arithmetic's numbers, and not as an initializer. */
   inline = false;
   /** Its gradient is held at zero: whoever computed it counts as constant (the teacher's side, weights, masks). */
-  stopsGradient = false;
+  detached = false;
   /** Who reads it: a node stands here once for each of its inputs that this value is. */
   readonly readers = new Set<Node>();
 
@@ -118,9 +118,9 @@ export class Node {
 
 /** A graph whose nodes stand in an order in which each value is made before it is read. */
 export class Graph {
-  readonly inputs: Value[] = [];
-  readonly outputs: Value[] = [];
-  nodes: Node[] = [];
+  private inputList: Value[] = [];
+  private outputList: Value[] = [];
+  private nodeList: Node[] = [];
   /** Domain to version; '' is ONNX's own. */
   readonly opsets: Map<string, number>;
   /** The type of float constants that expressions make. */
@@ -136,6 +136,18 @@ export class Graph {
     return this.opsets.get('') ?? 0;
   }
 
+  get inputs(): readonly Value[] {
+    return this.inputList;
+  }
+
+  get outputs(): readonly Value[] {
+    return this.outputList;
+  }
+
+  get nodes(): readonly Node[] {
+    return this.nodeList;
+  }
+
   /** A name no value has yet, near to the one wished for. */
   freshName(wish: string): string {
     let name = wish;
@@ -146,8 +158,30 @@ export class Graph {
 
   input(name: string, dtype: DType, dims: readonly Dim[]): Value {
     const value = new Value(this.freshName(name), { dtype, dims });
-    this.inputs.push(value);
+    this.inputList.push(value);
     return value;
+  }
+
+  /** Makes a constant an input, e.g. a weight that is trained. @returns the tensor it held */
+  makeInput(value: Value): Tensor {
+    const { constant } = value;
+    if (!constant) throw new Error(`'${value.name}' is not a constant`);
+    [value.dtype, value.dims, value.constant] = [constant.dtype, constant.dims, null];
+    this.inputList.push(value);
+    return constant;
+  }
+
+  /** Takes an input's place away. @throws Error (a defect) where something still reads it */
+  removeInput(value: Value): void {
+    if (value.readers.size || this.outputList.includes(value)) throw new Error(`input '${value.name}' is still read`);
+    this.inputList = this.inputList.filter((v) => v !== value);
+  }
+
+  /** Drops inputs that no node reads and that are no outputs. @param keep inputs that stay anyway */
+  dropUnusedInputs(...keep: readonly Value[]): void {
+    this.inputList = this.inputList.filter(
+      (v) => v.readers.size > 0 || keep.includes(v) || this.outputList.includes(v),
+    );
   }
 
   constant(constant: Tensor, name = 'constant'): Value {
@@ -173,7 +207,7 @@ export class Graph {
     options: { name?: string; domain?: string } = {},
   ): Value[] {
     const values = Array.from({ length: outputs }, () => new Value(this.freshName(options.name ?? op)));
-    this.nodes.push(new Node(op, inputs, values, { attributes, ...options }));
+    this.nodeList.push(new Node(op, inputs, values, { attributes, ...options }));
     if (options.domain && !this.opsets.has(options.domain)) this.opsets.set(options.domain, 1);
     return values;
   }
@@ -195,7 +229,53 @@ export class Graph {
 
   output(value: Value, name?: string): void {
     if (name && name !== value.name) value.name = this.freshName(name);
-    this.outputs.push(value);
+    this.outputList.push(value);
+  }
+
+  /** Replaces the outputs, in this order. Nodes that only served the others stay until `prune`. */
+  setOutputs(...values: readonly Value[]): void {
+    this.outputList = [...values];
+  }
+
+  /** Appends a node that was made elsewhere, e.g. by a reader of files. */
+  addNode(node: Node): void {
+    this.nodeList.push(node);
+  }
+
+  /** Puts nodes right behind another one. */
+  insertAfter(place: Node, ...nodes: readonly Node[]): void {
+    const at = this.nodeList.indexOf(place);
+    if (at < 0) throw new Error(`${place.title} is not in the graph`);
+    this.nodeList.splice(at + 1, 0, ...nodes);
+  }
+
+  /** Removes nodes; what they read no longer counts them as readers. @throws Error (a defect) where an output is still read */
+  removeNodes(gone: ReadonlySet<Node>): void {
+    for (const node of gone) node.setInputs([]);
+    for (const node of gone)
+      for (const v of node.outputs)
+        if (v.readers.size || this.outputList.includes(v))
+          throw new Error(`'${v.name}', made by ${node.title}, is still read`);
+    this.nodeList = this.nodeList.filter((n) => !gone.has(n));
+  }
+
+  /** Replaces nodes of one output by constants, e.g. Constant nodes and quantised weights that are settled. */
+  foldNodes(constants: ReadonlyMap<Node, Tensor>): void {
+    for (const [node, constant] of constants) {
+      const [value] = node.outputs;
+      node.setInputs([]);
+      value.producer = null;
+      [value.dtype, value.dims, value.constant] = [constant.dtype, constant.dims, constant];
+    }
+    this.nodeList = this.nodeList.filter((n) => !constants.has(n));
+  }
+
+  /** Puts the nodes into another order. @throws Error (a defect) where they are not the same nodes */
+  reorder(nodes: readonly Node[]): void {
+    const own = new Set(this.nodeList);
+    if (nodes.length !== own.size || new Set(nodes).size !== own.size || nodes.some((n) => !own.has(n)))
+      throw new Error('an order of other nodes than those of the graph');
+    this.nodeList = [...nodes];
   }
 
   /** The constants that some node or output reads, in the order of first use. */
@@ -218,7 +298,22 @@ export class Graph {
   /** Makes every reader (and the outputs) of one value read another. */
   replace(from: Value, to: Value): void {
     for (const node of [...from.readers]) node.replaceInput(from, to);
-    for (let i = 0; i < this.outputs.length; i++) if (this.outputs[i] === from) this.outputs[i] = to;
+    this.outputList = this.outputList.map((v) => (v === from ? to : v));
+  }
+
+  /** Makes another value the output in place of one, under its name; nodes that read the old one go on reading it. */
+  replaceOutput(from: Value, to: Value): void {
+    if (from === to || !this.outputList.includes(from)) return;
+    const { name } = from;
+    from.name = this.freshName(`${name}_before`);
+    to.name = name;
+    this.outputList = this.outputList.map((v) => (v === from ? to : v));
+  }
+
+  /** Drops nodes that no output needs, and inputs that nothing reads. */
+  dropUnused(): void {
+    this.prune();
+    this.dropUnusedInputs();
   }
 
   /** Drops nodes that no output needs. @returns whether any was dropped */
@@ -230,10 +325,10 @@ export class Graph {
       needed.add(node);
       for (const v of node.inputs) if (v?.producer) stack.push(v.producer);
     }
-    const before = this.nodes.length;
-    for (const node of this.nodes) if (!needed.has(node)) node.setInputs([]);
-    this.nodes = this.nodes.filter((n) => needed.has(n));
-    return this.nodes.length !== before;
+    const before = this.nodeList.length;
+    for (const node of this.nodeList) if (!needed.has(node)) node.setInputs([]);
+    this.nodeList = this.nodeList.filter((n) => needed.has(n));
+    return this.nodeList.length !== before;
   }
 
   /** Puts nodes into an order in which makers stand before readers, keeping the present order where it can. */
@@ -260,11 +355,15 @@ export class Graph {
         }
       }
     }
-    this.nodes = sorted;
+    this.nodeList = sorted;
   }
 
   /** Copies nodes of another graph into this one. `bind` says what stands for its inputs and constants here. */
-  embed(source: Graph, bind: (value: Value) => Value | undefined, prefix = ''): Map<Value, Value> {
+  embed(
+    source: Pick<Graph, 'nodes' | 'outputs' | 'opsets'>,
+    bind: (value: Value) => Value | undefined,
+    prefix = '',
+  ): Map<Value, Value> {
     const map = new Map<Value, Value>();
     const here = (v: Value | null): Value | null => {
       if (!v) return null;
@@ -285,7 +384,7 @@ export class Graph {
     for (const node of source.nodes) {
       const outputs = node.outputs.map((v) => {
         const copy = new Value(v.name ? this.freshName(prefix + v.name) : '', { dtype: v.dtype, dims: v.dims });
-        copy.stopsGradient = v.stopsGradient;
+        copy.detached = v.detached;
         map.set(v, copy);
         return copy;
       });
@@ -294,7 +393,7 @@ export class Graph {
         name: node.name && prefix + node.name,
       });
       for (const [k, a] of node.attributes) copy.attributes.set(k, a);
-      this.nodes.push(copy);
+      this.nodeList.push(copy);
     }
     for (const v of source.outputs) here(v);
     return map;
@@ -306,7 +405,7 @@ export class Graph {
     for (const [domain, version] of this.opsets) copy.opsets.set(domain, version);
     const inputs = new Map(this.inputs.map((v) => [v, copy.input(v.name, v.dtype ?? 'float32', v.dims ?? [])]));
     const map = copy.embed(this, (v) => inputs.get(v));
-    for (const v of this.outputs) copy.outputs.push(map.get(v) as Value);
+    copy.setOutputs(...this.outputs.map((v) => map.get(v) as Value));
     return copy;
   }
 }

@@ -22,6 +22,7 @@ import {
   ValueInfoProtoSchema,
 } from 'onnx-buf';
 import { InputError } from '../../common/errors.ts';
+import { afterPass } from '../graph/checker.ts';
 import { foldDequantized, inlineConstants, settle } from '../graph/constants.ts';
 import { type Attribute, type Dim, Graph, Node, Value } from '../graph/ir.ts';
 import type { Tensor } from '../graph/tensor.ts';
@@ -77,6 +78,7 @@ export function parseGraph(bytes: Uint8Array, file = 'the model', external: Exte
 
 /** The graph as the bytes of an ONNX file; the same graph gives the same bytes. */
 export function encodeGraph(graph: Graph, options: { producer?: string; irVersion?: number } = {}): Uint8Array {
+  afterPass(graph);
   const model = create(ModelProtoSchema, {
     irVersion: BigInt(options.irVersion ?? 8),
     producerName: options.producer ?? 'onnx-distill',
@@ -171,7 +173,7 @@ function toGraph(model: ModelProto, source: Source): Graph {
   for (const info of proto.output) {
     const value = known.get(info.name);
     if (!value) throw bad(`output '${info.name}' is never made`, 'export it again');
-    graph.outputs.push(value);
+    graph.output(value);
   }
   inlineConstants(graph);
   foldDequantized(graph);
@@ -218,7 +220,7 @@ function readNodes(nodes: readonly NodeProto[], scope: Scope): void {
       node.attributes.set(a.name, value);
     }
     for (const [i, name] of n.output.entries()) if (name) known.set(name, outputs[i]);
-    graph.nodes.push(node);
+    graph.addNode(node);
   }
 }
 
@@ -242,7 +244,7 @@ function takeBranch(n: NodeProto, scope: Scope): void {
     const inner = known.get(branch.output[i]?.name ?? '');
     if (!inner) throw scope.bad(`node If ('${n.name}') never makes '${name}'`, 'export it again');
     const value = new Value(graph.freshName(name), { dtype: inner.dtype, dims: inner.dims });
-    graph.nodes.push(new Node('Identity', [inner], [value], { name: n.name }));
+    graph.addNode(new Node('Identity', [inner], [value], { name: n.name }));
     known.set(name, value);
   }
 }

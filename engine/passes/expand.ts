@@ -151,7 +151,7 @@ export function expand(graph: Graph): void {
   }
   if (!composite.length) return;
   const gone = new Set(composite);
-  graph.nodes = graph.nodes.filter((n) => !gone.has(n));
+  graph.removeNodes(gone);
   graph.sort();
 }
 

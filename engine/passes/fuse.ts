@@ -1,4 +1,5 @@
 /** @file Finds operators that exporters wrote out in small ones, so that their gradients can be whole ones too. */
+import { afterPass } from '../graph/checker.ts';
 import { type Graph, Node, Value } from '../graph/ir.ts';
 import { tensor } from '../graph/tensor.ts';
 
@@ -13,6 +14,7 @@ export function fuse(graph: Graph): number {
     graph.prune();
     graph.sort();
   }
+  afterPass(graph);
   return fused;
 }
 
@@ -122,6 +124,6 @@ function insert(graph: Graph, node: Node, end: Node): boolean {
   from.name = to.name;
   to.name = name;
   graph.replace(from, to);
-  graph.nodes.splice(graph.nodes.indexOf(end) + 1, 0, node);
+  graph.insertAfter(end, node);
   return true;
 }

@@ -83,14 +83,10 @@ export function keepLayers(graph: Graph, keep: readonly number[]): Graph {
     stream = layer.output;
   }
   for (const node of endReaders) node.replaceInput(end, stream);
-  for (const [i, v] of graph.outputs.entries())
-    if (v === end && stream !== end) {
-      const name = end.name;
-      end.name = graph.freshName(`${name}_dropped`);
-      stream.name = name;
-      [stream.dtype, stream.dims] = [end.dtype, end.dims];
-      graph.outputs[i] = stream;
-    }
+  if (stream !== end && graph.outputs.includes(end)) {
+    graph.replaceOutput(end, stream);
+    [stream.dtype, stream.dims] = [end.dtype, end.dims];
+  }
   graph.prune();
   graph.sort();
   return check(graph);

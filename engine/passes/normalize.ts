@@ -1,5 +1,6 @@
 /** @file One dialect for the rules: graphs of any opset from 11 on are rewritten to opset 20, in float32, without Dropout nodes and composite operators. */
 import { InputError } from '../../common/errors.ts';
+import { afterPass } from '../graph/checker.ts';
 import type { Graph, Node, Value } from '../graph/ir.ts';
 import { castFloat, isFloat, type Tensor, tensor } from '../graph/tensor.ts';
 import { fromOnnxType, onnxType } from '../io/onnx-file.ts';
@@ -42,6 +43,7 @@ export function normalize(graph: Graph, file = 'the model'): Graph {
   expand(graph);
   dropIdentities(graph);
   graph.prune();
+  afterPass(graph);
   return graph;
 }
 
@@ -120,7 +122,7 @@ function dropIdentities(graph: Graph): void {
     const sameCast = node.op === 'Cast' && x.dtype === 'float32' && fromOnnxType(node.int('to', 0)) === 'float32';
     if (node.op !== 'Identity' && !inferenceDropout && !sameCast) continue;
     const y: Value = node.outputs[0];
-    if (y.stopsGradient || (graph.outputs.includes(y) && !x.producer)) continue;
+    if (y.detached || (graph.outputs.includes(y) && !x.producer)) continue;
     if (graph.outputs.includes(y) && !graph.outputs.includes(x)) {
       // The output keeps its name: what it was called passes to the value that now is the output.
       graph.replace(y, x);
@@ -136,11 +138,7 @@ export function liftConstants(graph: Graph, values: readonly Value[]): Map<Value
   const lifted = new Map<Value, Tensor>();
   for (const v of values) {
     if (!v.constant) continue;
-    lifted.set(v, v.constant);
-    v.dtype = v.constant.dtype;
-    v.dims = v.constant.dims;
-    v.constant = null;
-    graph.inputs.push(v);
+    lifted.set(v, graph.makeInput(v));
   }
   return lifted;
 }

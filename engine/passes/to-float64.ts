@@ -1,4 +1,5 @@
 /** @file A graph in float64, to check it to more digits than training needs: what ONNX Runtime only has in float32 is written out. */
+import { afterPass } from '../graph/checker.ts';
 import type { Graph, Node, Value } from '../graph/ir.ts';
 import { castFloat, tensor } from '../graph/tensor.ts';
 import { fromOnnxType, onnxType } from '../io/onnx-file.ts';
@@ -115,6 +116,7 @@ export function toDouble(graph: Graph, weights: ReadonlySet<Value> = new Set()):
   }
   graph.prune();
   graph.sort();
+  afterPass(graph);
   return graph;
 }
 

@@ -17,9 +17,8 @@ export async function firstNotFiniteValue(graph: Graph, feeds: Feeds): Promise<s
   for (let from = 0; from < count; from += BLOCK) {
     const part = graph.clone();
     const values = part.nodes.slice(from, from + BLOCK).flatMap((n) => n.outputs.filter((v) => v.name));
-    part.outputs.splice(0, part.outputs.length, ...values);
-    part.prune();
-    part.inputs.splice(0, part.inputs.length, ...part.inputs.filter((v) => v.readers.size));
+    part.setOutputs(...values);
+    part.dropUnused();
     const session = await Session.load(part, { optimize: 'disabled' }, 'the graph');
     try {
       const found = await session.run(Object.fromEntries(session.inputs.map((name) => [name, feeds[name]])));

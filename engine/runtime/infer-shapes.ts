@@ -19,7 +19,7 @@ export async function probe(graph: Graph, samples: readonly [Feeds, Feeds]): Pro
   const types = made.map((v) => [v.dtype, v.dims] as const);
   // ONNX Runtime checks what a file says of a value; here it is asked instead.
   for (const v of made) [v.dtype, v.dims] = [undefined, undefined];
-  graph.outputs.splice(0, graph.outputs.length, ...made);
+  graph.setOutputs(...made);
   const seen: Record<string, Tensor>[] = [];
   try {
     const session = await Session.load(graph, { optimize: 'disabled', threads: 1 });
@@ -40,7 +40,7 @@ export async function probe(graph: Graph, samples: readonly [Feeds, Feeds]): Pro
       await session.release();
     }
   } finally {
-    graph.outputs.splice(0, graph.outputs.length, ...outputs);
+    graph.setOutputs(...outputs);
     made.forEach((v, i) => {
       [v.dtype, v.dims] = types[i];
     });

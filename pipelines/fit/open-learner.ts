@@ -1,10 +1,13 @@
 /** @file Where training computes: on the host, or on a device that is there and faster. */
 import { InputError } from '../../common/errors.ts';
 import { DeviceLearner } from '../../training/device-learner.ts';
-import { encoderStep } from '../../training/encoder-step.ts';
 import { HostLearner, type Learner } from '../../training/host-learner.ts';
 import type { AdamWOptions } from '../../training/optimizers/adamw.ts';
-import { StepGraph, type StepGraphOptions } from '../../training/step/dual-encoder-step.ts';
+import {
+  type DualEncoderStepOptions,
+  dualEncoderOnHost,
+  dualEncoderStep,
+} from '../../training/step/dual-encoder-step.ts';
 import type { Job } from '../run/context.ts';
 import { computeOn } from '../run/provider.ts';
 
@@ -13,7 +16,7 @@ import { computeOn } from '../run/provider.ts';
  * @throws InputError where the provider that the config names is not to be had */
 export async function openLearner(
   { config, note }: Job,
-  options: Omit<StepGraphOptions, 'session'>,
+  options: Omit<DualEncoderStepOptions, 'session'>,
   adamw: AdamWOptions,
   chunk?: number,
 ): Promise<Learner> {
@@ -23,7 +26,7 @@ export async function openLearner(
   if (needsGradients && wanted !== 'auto' && wanted !== 'cpu')
     throw new InputError({
       code: 'config.contradiction',
-      subject: `'train.${needsGradients}' is not to be had with 'train.provider: ${wanted}'`,
+      subject: `'train.${needsGradients}' is not available with 'train.provider: ${wanted}'`,
       remedy: 'remove one of them',
     });
   const session = needsGradients ? { provider: 'cpu' as const, threads } : await computeOn(config);
@@ -31,7 +34,7 @@ export async function openLearner(
     note(`training on ${session.provider}, which multiplies faster here than the processor`);
   if (session.provider === 'cpu') {
     const gradCacheChunk = options.gradCacheChunk ?? chunk;
-    return new HostLearner(await StepGraph.create({ ...options, gradCacheChunk, session }), adamw);
+    return new HostLearner(await dualEncoderOnHost({ ...options, gradCacheChunk, session }), adamw);
   }
-  return DeviceLearner.create(await encoderStep({ ...options, session }), session, adamw);
+  return DeviceLearner.create(await dualEncoderStep({ ...options, session }), session, adamw);
 }

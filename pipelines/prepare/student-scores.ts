@@ -12,7 +12,7 @@ import { computeOn } from '../run/provider.ts';
 /** The student with these weights, ready to encode. */
 export async function encoderOf(job: Job, student: Student, weights: Weights): Promise<Encoder> {
   const { queryTokens, documentTokens } = job.config.student;
-  return Encoder.of(await student.serve(weights), {
+  return Encoder.of(await student.inferenceGraph(weights), {
     tokenizer: student.tokenizer,
     pooling: student.pooling,
     normalize: student.normalize,

@@ -23,7 +23,7 @@ export async function savedBefore(job: Job, student: Student, trained: Trained):
   const why = await job.ledger.why('checkpoint', job.keys.checkpoint);
   if (why !== undefined) return undefined;
   const folder = job.path('checkpoint');
-  const graph = await student.serve(trained.weights);
+  const graph = await student.inferenceGraph(trained.weights);
   const { size } = await stat(join(folder, 'onnx', 'model.onnx'));
   return { folder, bytes: size, parameters: parameterCount(graph) };
 }
@@ -32,7 +32,7 @@ export async function savedBefore(job: Job, student: Student, trained: Trained):
 export async function saveStudent(job: Job, student: Student, trained: Trained, figures?: Figures): Promise<Saved> {
   const { config, dataset, teacher, embedder } = job;
   const folder = job.path('checkpoint');
-  const graph = await student.serve(trained.weights);
+  const graph = await student.inferenceGraph(trained.weights);
   const parameters = parameterCount(graph);
   const model = encodeGraph(graph);
   const encoder = await encoderOf(job, student, trained.weights);

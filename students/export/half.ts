@@ -64,13 +64,7 @@ export function computeHalf(graph: Graph): void {
     }
     for (const v of node.outputs) if (half(v)) [v.dtype, v.dims] = [undefined, undefined];
   }
-  for (const [i, v] of graph.outputs.entries()) {
-    const name = v.name;
-    v.name = graph.freshName(`${name}_fp16`);
-    const back = new Expr(graph, v).cast('float32').value;
-    back.name = name;
-    graph.outputs[i] = back;
-  }
+  for (const v of graph.outputs) graph.replaceOutput(v, new Expr(graph, v).cast('float32').value);
 }
 
 /** Nodes all of whose ways on end in a Cast to an integer type or in a comparison. */

@@ -48,8 +48,7 @@ export function substitute(graph: Graph, node: Node, by: Expr): void {
     old.name = graph.freshName(`${name}_before`);
     Object.assign(by.value, { name, dtype, dims });
   }
-  node.setInputs([]);
-  graph.nodes.splice(graph.nodes.indexOf(node), 1);
+  graph.removeNodes(new Set([node]));
 }
 
 const halfRounded = (scale: number): number => halfToFloat(floatToHalf(scale));

@@ -77,7 +77,7 @@ async function largest(graph: Graph, values: readonly Value[]): Promise<Map<Valu
   const byName = copy.values();
   const wanted = values.map((v) => byName.get(v.name) as Value);
   for (const v of wanted) [v.dtype, v.dims] = [undefined, undefined];
-  copy.outputs.splice(0, copy.outputs.length, ...wanted);
+  copy.setOutputs(...wanted);
   copy.prune();
   const session = await Session.load(copy, { threads: 1 });
   const random = Random.of(0, 'outliers');

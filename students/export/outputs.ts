@@ -49,7 +49,7 @@ export function writeOutputs(graph: Graph, options: Outputs): void {
   for (const v of graph.inputs) v.dims = ['batch_size', 'sequence_length'];
   Object.assign(out.value, { dtype: 'float32', dims: ['batch_size', 'sequence_length', dimensions] });
   Object.assign(sentence.value, { dtype: 'float32', dims: ['batch_size', dimensions] });
-  graph.outputs.splice(0, graph.outputs.length, out.value, sentence.value);
+  graph.setOutputs(out.value, sentence.value);
   graph.prune();
 }
 

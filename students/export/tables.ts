@@ -71,13 +71,7 @@ export function factorise(graph: Graph, rank: number): number {
     const product = new Expr(graph, old).matmul(new Expr(graph, B)).value;
     for (const reader of readers) reader.replaceInput(old, product);
     [old.dtype, old.dims] = [undefined, undefined];
-    for (const [i, v] of graph.outputs.entries())
-      if (v === old) {
-        const { name } = old;
-        old.name = graph.freshName(`${name}_thin`);
-        Object.assign(product, { name });
-        graph.outputs[i] = product;
-      }
+    graph.replaceOutput(old, product);
   }
   graph.sort();
   const total = values.reduce((a, b) => a + b, 0);

@@ -47,10 +47,10 @@ const config = (folder: string, from: string, to: string): void => {
 async function changed(folder: string, change: (last: Expr) => Expr): Promise<void> {
   const file = join(folder, 'dual', 'onnx', 'model.onnx');
   const graph = await loadGraph(file);
-  const [last] = graph.outputs.splice(0);
+  const [last] = graph.outputs;
   const { value } = change(new Expr(graph, last));
   [last.name, value.name] = ['before', last.name];
-  graph.outputs.push(value);
+  graph.setOutputs(value);
   writeFileSync(file, encodeGraph(graph));
 }
 

@@ -224,7 +224,7 @@ describe.each(all.map((c, i) => ({ ...c, title: `${c.loss.name} (${i})` })))(
         Object.entries(tensors).map(([name, t]) => [name, new Expr(graph, graph.input(name, t.dtype, t.dims))]),
       );
       const total = loss.perQuery(given as unknown as LossInputs).mean([0]);
-      graph.outputs.push(total.value);
+      graph.output(total.value);
       const shapes = await probe(graph, [tensors, tensors]);
       const teacher = Object.entries(given).filter(([name]) => /teacher|pair|reliability|gumbel/.test(name));
       const found = differentiate(

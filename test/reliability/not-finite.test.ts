@@ -11,7 +11,7 @@ import { trainTeacher } from '../../pipelines/train-teacher.ts';
 import { RecordStore, recordKey, sourceId } from '../../teachers/cache/record-store.ts';
 import { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import { HostLearner } from '../../training/host-learner.ts';
-import { StepGraph } from '../../training/step/dual-encoder-step.ts';
+import { dualEncoderOnHost } from '../../training/step/dual-encoder-step.ts';
 import { train } from '../../training/trainer.ts';
 import { makeWorld, type World } from '../pipelines/world.ts';
 import { batchOf, tinyStep } from '../training/tiny.ts';
@@ -130,7 +130,7 @@ test('a store that holds what is not finite is not believed', async () => {
 
 test('an overflow within the graph: the first value, and the state before the step is on disk and gone on from', async () => {
   const stateFolder = join(world.folder, 'state');
-  const learner = new HostLearner(await StepGraph.create(tinyStep()));
+  const learner = new HostLearner(await dualEncoderOnHost(tinyStep()));
   const bad = batchOf(4, 2);
   // Finite as float32, and its product with anything is not.
   (bad.weights.data as Float32Array).fill(3e38);

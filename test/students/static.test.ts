@@ -27,7 +27,7 @@ beforeAll(async () => {
     ['static.weights', { dtype: 'float32', dims: [V, 1], data: normal(V) }],
     ['static.layer', { dtype: 'float32', dims: [D, D], data: normal(D * D, 0.2) }],
   ]);
-  folded = await student.serve(weights);
+  folded = await student.inferenceGraph(weights);
 });
 
 /** normalise(mean of token vectors), zeros of nothing. */

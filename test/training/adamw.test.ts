@@ -6,6 +6,7 @@ import type { Parameter } from '../../training/step/training-step.ts';
 const parameter = (name: string, dims: number[], data: number[], gradient?: number[]): Parameter => ({
   name,
   dims,
+  table: gradient === undefined,
   data: Float32Array.from(data),
   gradient: gradient && Float32Array.from(gradient),
 });

@@ -1,14 +1,14 @@
 import { expect, test } from 'vitest';
 import type { Tensor } from '../../engine/graph/tensor.ts';
 import { DeviceLearner } from '../../training/device-learner.ts';
-import { encoderStep } from '../../training/encoder-step.ts';
 import { HostLearner, type Learner } from '../../training/host-learner.ts';
-import { StepGraph } from '../../training/step/dual-encoder-step.ts';
+import { dualEncoderOnHost, dualEncoderStep } from '../../training/step/dual-encoder-step.ts';
 import { batchOf, tinyStep } from './tiny.ts';
 
 const adamw = { weightDecay: 0.1, clipNorm: 1 };
-const host = async (): Promise<Learner> => new HostLearner(await StepGraph.create(tinyStep()), adamw);
-const device = (): Promise<Learner> => encoderStep(tinyStep()).then((step) => DeviceLearner.create(step, {}, adamw));
+const host = async (): Promise<Learner> => new HostLearner(await dualEncoderOnHost(tinyStep()), adamw);
+const device = (): Promise<Learner> =>
+  dualEncoderStep(tinyStep(), false).then((step) => DeviceLearner.create(step, {}, adamw));
 
 function expectSame(a: ReadonlyMap<string, Tensor>, b: ReadonlyMap<string, Tensor>, digits: number): void {
   expect([...a.keys()].sort()).toEqual([...b.keys()].sort());

@@ -5,11 +5,11 @@ import { Random } from '../../math/random.ts';
 import { bertGraph } from '../../models/bert.ts';
 import type { StepBatch } from '../../training/batches/batches.ts';
 import type { TokenBatch } from '../../training/batches/length-groups.ts';
-import type { StepGraphOptions } from '../../training/step/dual-encoder-step.ts';
+import type { DualEncoderStepOptions } from '../../training/step/dual-encoder-step.ts';
 
 const tiny = { vocabularySize: 300, hidden: 16, layers: 2, heads: 2, intermediate: 32, maxLength: 24 };
 
-export const tinyStep = (): StepGraphOptions => ({
+export const tinyStep = (): DualEncoderStepOptions => ({
   encoder: bertGraph(tiny, Random.of(3, 'weights')),
   pooling: 'mean',
   normalize: true,

@@ -1,7 +1,7 @@
 /** @file From the padded batches of a step to groups of texts of like length: each text once, little of a group padding. */
 
 import { type BlockSize, deviceLength } from '../../data/batches.ts';
-import { upTo } from '../../math/numbers.ts';
+import { roundUp } from '../../math/numbers.ts';
 
 /** A padded batch of token ids, row-major. */
 export interface TokenBatch {
@@ -12,7 +12,7 @@ export interface TokenBatch {
   typeIds: BigInt64Array;
 }
 
-export interface Packed {
+export interface LengthGroups {
   groups: TokenBatch[];
   /** For each batch that came, where its rows are among the rows of all groups. */
   places: BigInt64Array[];
@@ -33,7 +33,7 @@ interface Row {
  *   text is one token that nobody reads.
  * @param padId fills up shorter texts
  */
-export function packGroups(batches: readonly TokenBatch[], groups: number, padId: number): Packed {
+export function groupByLength(batches: readonly TokenBatch[], groups: number, padId: number): LengthGroups {
   const { rows, rowOf } = uniqueRows(batches);
   const order = rows.map((_, i) => i).sort((a, b) => rows[a].length - rows[b].length || a - b);
   const bounds = bestBounds(
@@ -84,8 +84,8 @@ function bestBounds(lengths: readonly number[], groups: number): number[] {
   return [0, ...bounds];
 }
 
-/** As packGroups, in as many groups as it takes for each to hold at most so many texts. */
-export function packChunks(batches: readonly TokenBatch[], texts: number, padId: number): Packed {
+/** As groupByLength, in as many groups as it takes for each to hold at most so many texts. */
+export function chunkByLength(batches: readonly TokenBatch[], texts: number, padId: number): LengthGroups {
   const { rows, rowOf } = uniqueRows(batches);
   const order = rows.map((_, i) => i).sort((a, b) => rows[a].length - rows[b].length || a - b);
   const parts = Array.from({ length: Math.ceil(rows.length / texts) }, (_, g) =>
@@ -125,7 +125,7 @@ function assemble(
   parts: readonly number[][],
   padId: number,
   fill = (size: BlockSize): BlockSize => size,
-): Packed {
+): LengthGroups {
   const place = new Int32Array(rows.length);
   let next = 0;
   const groups = parts.map((part): TokenBatch => {
@@ -162,16 +162,21 @@ function assemble(
 const DEVICE_ROWS = 32;
 
 /**
- * As packGroups, in groups of equally many texts whose rows and lengths are filled up to multiples of 32.
+ * As groupByLength, in groups of equally many texts whose rows and lengths are filled up to multiples of 32.
  * @param most tokens that the model has positions for
  */
-export function packForDevice(batches: readonly TokenBatch[], groups: number, padId: number, most?: number): Packed {
+export function groupForDevice(
+  batches: readonly TokenBatch[],
+  groups: number,
+  padId: number,
+  most?: number,
+): LengthGroups {
   const { rows, rowOf } = uniqueRows(batches);
   const order = rows.map((_, i) => i).sort((a, b) => rows[a].length - rows[b].length || a - b);
   const bound = (g: number): number => Math.round((g * order.length) / groups);
   const parts = Array.from({ length: groups }, (_, g) => order.slice(bound(g), bound(g + 1)));
   const fill = ({ rows: count, length }: BlockSize): BlockSize => ({
-    rows: upTo(count, DEVICE_ROWS),
+    rows: roundUp(count, DEVICE_ROWS),
     length: deviceLength(length, most),
   });
   return assemble(rows, rowOf, parts, padId, fill);

@@ -1,6 +1,6 @@
 /** @file Equal rows brought together before they are added into a table: a device adds to one place only one after another. */
 
-import { upTo } from '../../math/numbers.ts';
+import { roundUp } from '../../math/numbers.ts';
 
 /** Occurrences of a token that are summed in one go. */
 export const CHUNK = 16;
@@ -43,5 +43,5 @@ export function rowChunks(ids: BigInt64Array): RowChunks {
  */
 function roundedUp(n: number): number {
   const step = 2 ** Math.max(0, Math.ceil(Math.log2(n)) - 3);
-  return upTo(n, step);
+  return roundUp(n, step);
 }

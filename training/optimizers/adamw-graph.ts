@@ -4,7 +4,7 @@ import type { Gradient } from '../../engine/autodiff/differentiate.ts';
 import { constant, Expr } from '../../engine/expressions/expr.ts';
 import type { Graph, Value } from '../../engine/graph/ir.ts';
 import { sizeOf } from '../../engine/graph/tensor.ts';
-import { upTo } from '../../math/numbers.ts';
+import { roundUp } from '../../math/numbers.ts';
 import { CHUNK } from '../batches/token-chunks.ts';
 import type { AdamWOptions } from './adamw.ts';
 
@@ -63,7 +63,7 @@ export function appendAdamW(
     total += sizeOf(p.dims);
     if (decays(p)) decayed = total;
   }
-  const length = upTo(total, WIDTH);
+  const length = roundUp(total, WIDTH);
   const flat = (name: string): Expr => new Expr(graph, graph.input(name, 'float32', [length]));
   const [weights, first, second] = [flat(WEIGHTS), flat(FIRST), flat(SECOND)];
   const rates = new Expr(graph, graph.input(RATES, 'float32', [3]));
@@ -75,7 +75,7 @@ export function appendAdamW(
     parts.push(flatGradient(graph, gradients.get(p.name), dims, tables));
     const view = weights.slice(offset, offset + sizeOf(dims), 0).reshape(...dims);
     graph.replace(p.value, view.value);
-    graph.inputs.splice(graph.inputs.indexOf(p.value), 1);
+    graph.removeInput(p.value);
   }
   if (length > total) parts.push(zeros(graph, length - total));
   const raw = parts[0].concat(parts.slice(1), 0);
@@ -87,7 +87,7 @@ export function appendAdamW(
   const m = first.mul(betas[0]).add(gradient.mul(1 - betas[0]));
   const v = second.mul(betas[1]).add(gradient.square().mul(1 - betas[1]));
   const one = constant(graph, 'float32', [1], [1]);
-  const keep = spread(rate(2).from(1), decayed).concat([spread(one, length - decayed)], 0);
+  const keep = spread(rate(2).rsub(1), decayed).concat([spread(one, length - decayed)], 0);
   const moved = weights.mul(keep).sub(m.mul(rate(0)).div(v.sqrt().div(rate(1)).add(eps)));
   const out = (e: Expr, name: string): string => {
     graph.output(e.value, name);

@@ -7,16 +7,14 @@ import { castFloat, sizeOf, type Tensor, tensor } from '../../engine/graph/tenso
 import { fuse } from '../../engine/passes/fuse.ts';
 import { normalize } from '../../engine/passes/normalize.ts';
 import { trainableConstants } from '../../engine/passes/trainable-parameters.ts';
-import { firstNotFiniteValue } from '../../engine/runtime/find-non-finite.ts';
 import { probe } from '../../engine/runtime/infer-shapes.ts';
-import { onProcessor, Session, type SessionOptions } from '../../engine/runtime/session.ts';
 import { type LossInputs, reduce } from '../../losses/loss.ts';
 import type { PairBatch } from '../batches/batches.ts';
-import type { Parameter, StepResult, WeightedLoss } from './dual-encoder-step.ts';
-import { emitGradients, tidy, tokenFeeds } from './single-run.ts';
-import { type DifferentiatedStep, wantedFeeds } from './training-step.ts';
+import { tokenFeeds } from './assemble.ts';
+import type { WeightedLoss } from './loss-graph.ts';
+import type { DifferentiatedStep } from './training-step.ts';
 
-export interface PairGraphOptions {
+export interface CrossEncoderStepOptions {
   /** The cross-encoder as loaded from its file: `logits` [pairs, 1]. */
   model: Graph;
   /** Losses over `student` (the logits), `teacher` (labels or another model's scores) and `mask`, all [B, N]. */
@@ -29,68 +27,7 @@ export interface PairGraphOptions {
 const ROW_TABLE_MINIMUM = 256;
 const TOKEN_INPUTS = ['input_ids', 'attention_mask', 'token_type_ids'];
 
-/** Gradients of a cross-encoder on the host. */
-export class PairGraph {
-  readonly parameters: readonly Parameter[];
-  private readonly session: Session;
-  private readonly step: DifferentiatedStep<PairBatch>;
-  private readonly rows: ReadonlyMap<string, readonly { indices: string; rows: string }[]>;
-  private readonly weights: Record<string, Tensor> = {};
-  private readonly into: Record<string, Tensor> = {};
-
-  private constructor(
-    step: DifferentiatedStep<PairBatch>,
-    session: Session,
-    { wholes, rows }: ReturnType<typeof emitGradients>,
-  ) {
-    this.step = step;
-    this.session = session;
-    this.rows = rows;
-    this.parameters = [...step.start].map(([name, { dims, data: start }]) => {
-      const data = Float32Array.from(start as Float32Array);
-      this.weights[name] = { dtype: 'float32', dims, data };
-      const whole = wholes.get(name);
-      const gradient = whole ? new Float32Array(data.length) : undefined;
-      if (whole && gradient) this.into[whole] = { dtype: 'float32', dims, data: gradient };
-      return { name, dims, data, gradient };
-    });
-  }
-
-  /** @throws InputError where an operator has no gradient rule or the model gives no single logit */
-  static async create({ session, ...options }: PairGraphOptions & { session?: SessionOptions }): Promise<PairGraph> {
-    const step = await pairStep(options, onProcessor(session));
-    const emitted = emitGradients(step.graph, step.gradients);
-    return new PairGraph(step, await Session.load(step.graph, session, 'the training graph'), emitted);
-  }
-
-  /** The first value of a batch's step that is not finite; runs the step again. */
-  inspect(batch: PairBatch): Promise<string | undefined> {
-    return firstNotFiniteValue(this.step.graph, this.feedsOf(batch));
-  }
-
-  private feedsOf(batch: PairBatch): Record<string, Tensor> {
-    return wantedFeeds(this.session.inputs, this.weights, this.step.feeds(batch, 0));
-  }
-
-  /** Runs forward and backward once: `parameters[i].gradient` and `.rows` then hold the gradients. */
-  async run(batch: PairBatch): Promise<StepResult> {
-    const results = await this.session.run(this.feedsOf(batch), this.into);
-    for (const p of this.parameters) {
-      const rows = this.rows.get(p.name);
-      if (rows)
-        p.rows = rows.map((r) => ({
-          indices: results[r.indices].data as BigInt64Array,
-          rows: results[r.rows].data as Float32Array,
-        }));
-    }
-    const number = (name: string): number => Number(results[name].data[0]);
-    return { loss: number(this.step.total), terms: this.step.terms.map(number) };
-  }
-
-  async release(): Promise<void> {
-    await this.session.release();
-  }
-}
+export type CrossEncoderStep = DifferentiatedStep<PairBatch>;
 
 /**
  * The step of a cross-encoder: losses as outputs, and the gradient of each weight as a value.
@@ -98,16 +35,16 @@ export class PairGraph {
  * @param processor whether it will run on a processor and not on a device
  * @throws InputError where an operator has no gradient rule or the model gives no single logit
  */
-export async function pairStep(
-  { model, losses, groups }: PairGraphOptions,
-  processor = false,
-): Promise<DifferentiatedStep<PairBatch>> {
+export async function crossEncoderStep(
+  { model, losses, groups }: CrossEncoderStepOptions,
+  processor = true,
+): Promise<CrossEncoderStep> {
   const source = model.clone();
   const trainable = new Set(trainableConstants(source));
   normalize(source, 'the cross-encoder');
   fuse(source);
   const logits = source.outputs.find((v) => v.name === 'logits') ?? source.outputs[0];
-  source.outputs.splice(0, source.outputs.length, logits);
+  source.setOutputs(logits);
   source.prune();
 
   const graph = new Graph(source.opset);
@@ -149,8 +86,8 @@ export async function pairStep(
   if (!terms.length)
     throw new InputError({ code: 'train.no-loss', subject: 'no loss is given', remedy: 'name at least one' });
   const total = terms.map((t, i) => t.mul(losses[i].weight)).reduce((a, b) => a.add(b));
-  graph.outputs.push(total.value, ...terms.map((t) => t.value));
-  tidy(graph);
+  graph.setOutputs(total.value, ...terms.map((t) => t.value));
+  graph.dropUnused();
 
   const shapes = await probe(graph, [sampleFeeds(graph, weights, 0), sampleFeeds(graph, weights, 1)]);
   const live = weights.filter((w) => w.value.readers.size);

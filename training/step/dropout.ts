@@ -1,6 +1,7 @@
 /** @file Dropout for graphs that were exported without it: where it belongs, and masks that a seed and a step decide. */
 
 import { constant, Expr } from '../../engine/expressions/expr.ts';
+import { afterPass } from '../../engine/graph/checker.ts';
 import type { Graph, Node, Value } from '../../engine/graph/ir.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
 import { Random } from '../../math/random.ts';
@@ -47,9 +48,10 @@ export function insertDropout(graph: Graph): DropoutSites {
       .reshapeTo(x.shape());
     const dropped = x.mul(mask.stopGradient()).value;
     for (const reader of readers) reader.replaceInput(value, dropped);
-    for (const [i, v] of graph.outputs.entries()) if (v === value) graph.outputs[i] = dropped;
+    graph.replaceOutput(value, dropped);
   }
   graph.sort();
+  afterPass(graph);
   return { sites: found.length, places, table };
 }
 

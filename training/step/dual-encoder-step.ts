@@ -1,21 +1,21 @@
-/** @file One training step as one graph: texts in; losses and the gradient of every weight out. */
-import type { Graph } from '../../engine/graph/ir.ts';
+/** @file The training step of a dual-encoder: texts in; losses and the gradient of every weight out. */
 import type { Tensor } from '../../engine/graph/tensor.ts';
 import { onProcessor, type SessionOptions } from '../../engine/runtime/session.ts';
 import type { StepBatch } from '../batches/batches.ts';
-import { packChunks, packForDevice, packGroups, type TokenBatch } from '../batches/length-groups.ts';
+import { chunkByLength, groupByLength, groupForDevice, type TokenBatch } from '../batches/length-groups.ts';
+import { assemble, type GroupedBatch, groupFeeds } from './assemble.ts';
 import { dropoutPlaces, dropoutTable } from './dropout.ts';
 import { type EncoderGraphOptions, encoderGraph } from './encoder-graph.ts';
-import { cachedPlan } from './grad-cache.ts';
+import { gradCache } from './grad-cache.ts';
 import { type LossGraphOptions, lossGraph } from './loss-graph.ts';
-import { wholePlan } from './single-run.ts';
-import type { PackedBatch, Parameter, Plan, StepResult } from './training-step.ts';
+import { singleRun } from './single-run.ts';
+import type { DifferentiatedStep, HostStep } from './training-step.ts';
 
-export type { TokenBatch } from '../batches/length-groups.ts';
 export type { WeightedLoss } from './loss-graph.ts';
-export type { Parameter, StepResult } from './training-step.ts';
 
-export interface StepGraphOptions extends EncoderGraphOptions, LossGraphOptions {
+export type DualEncoderStep = DifferentiatedStep<StepBatch>;
+
+export interface DualEncoderStepOptions extends EncoderGraphOptions, LossGraphOptions {
   /**
    * Texts are encoded in groups of like length, each padded to its own longest: how many groups a step forms. Groups of
    * 500 to 1,000 tokens also stay in a processor's caches; a graph of more groups takes longer to make.
@@ -30,101 +30,87 @@ export interface StepGraphOptions extends EncoderGraphOptions, LossGraphOptions 
   seed?: number;
 }
 
-/** More groups pad less and stay nearer to the processor, but ONNX Runtime takes longer to load their graph: see docs/performance.md. */
-const DEFAULT_GROUPS = 4;
+/** More groups pad less and stay nearer to the caches, but ONNX Runtime takes longer to load their graph: see docs/performance.md. */
+const HOST_GROUPS = 4;
+/** On a device each group is a few hundred dispatches more, which cost more than padding does. */
+const DEVICE_GROUPS = 2;
 
-export class StepGraph {
-  readonly parameters: readonly Parameter[];
-  private readonly plan: Plan;
-  private readonly options: Omit<StepGraphOptions, 'encoder'>;
-  private readonly sites: number;
-  private readonly table: Tensor | undefined;
-  private steps = 0;
-
-  private constructor(
-    plan: Plan,
-    parameters: readonly Parameter[],
-    options: Omit<StepGraphOptions, 'encoder'>,
-    sites: number,
-  ) {
-    this.plan = plan;
-    this.parameters = parameters;
-    this.options = options;
-    this.sites = sites;
-    this.table = options.dropout ? dropoutTable(options.dropout, options.seed ?? 0) : undefined;
-  }
-
-  /** @throws InputError where an operator has no gradient rule or the encoder has inputs that are not known */
-  static async create(options: StepGraphOptions): Promise<StepGraph> {
-    const encoder = await encoderGraph(options, onProcessor(options.session));
-    const losses = await lossGraph(options, encoder.width, encoder.graph.opset);
-    const trained = encoder.weights.filter((w) => encoder.gradients.has(w.name));
-    const parameters = [...trained, ...(losses.projection ? [{ name: 'projection', ...losses.projection }] : [])].map(
-      ({ name, tensor }): Parameter => {
-        const gradient = encoder.gradients.get(name);
-        const whole = !gradient || 'dense' in gradient;
-        return {
-          name,
-          dims: tensor.dims,
-          data: tensor.data.slice(),
-          gradient: whole ? new Float32Array(tensor.data.length) : undefined,
-        };
-      },
-    );
-    const { encoder: _, ...rest } = options;
-    const plan = options.gradCacheChunk
-      ? await cachedPlan(encoder, losses, parameters, options.session)
-      : await wholePlan(encoder, losses, parameters, options.groups ?? DEFAULT_GROUPS, options.session);
-    return new StepGraph(plan, parameters, rest, encoder.dropout?.sites ?? 0);
-  }
-
-  /** What runs, to be looked at. */
-  get graph(): Graph {
-    return this.plan.graph;
-  }
-
-  /**
-   * Runs forward and backward once: `parameters[i].gradient` and `.rows` then hold the gradients.
-   * @param step decides dropout's masks; the count of runs by default
-   */
-  async run(batch: StepBatch, step = this.steps): Promise<StepResult> {
-    this.steps = step + 1;
-    return this.plan.run(packStep(batch, this.options, this.table, this.sites, step));
-  }
-
-  /** The first value of that step that is not finite, where it can be found; runs the step again. */
-  async inspect(batch: StepBatch, step: number): Promise<string | undefined> {
-    return this.plan.inspect?.(packStep(batch, this.options, this.table, this.sites, step));
-  }
-
-  async release(): Promise<void> {
-    await this.plan.release();
-  }
+/**
+ * The step as one graph. `gradCacheChunk` does not apply here.
+ *
+ * @param processor whether it will run on a processor and not on a device: decides how sums over rows are written, how many
+ *   groups there are by default and to which shapes they are filled up
+ * @throws InputError where an operator has no gradient rule or the encoder has inputs that are not known
+ */
+export async function dualEncoderStep(
+  options: DualEncoderStepOptions,
+  processor = onProcessor(options.session),
+): Promise<DualEncoderStep> {
+  const { encoder: _, gradCacheChunk: __, ...rest } = options;
+  const groups = options.groups ?? (processor ? HOST_GROUPS : DEVICE_GROUPS);
+  const encoder = await encoderGraph(options, processor);
+  const losses = await lossGraph(options, encoder.width, encoder.graph.opset);
+  const group = grouping({ ...rest, groups }, encoder.dropout?.sites);
+  return {
+    ...assemble(encoder, losses, groups),
+    start: startOf(encoder, losses),
+    feeds(batch, step) {
+      const grouped = group(batch, step);
+      return { ...grouped.losses, ...groupFeeds(grouped) };
+    },
+  };
 }
 
-/** A batch as plans take it: texts in groups of like length, and where each of them went. */
-export function packStep(
+/** The step on the host, as one session run, or by GradCache where `gradCacheChunk` is given. @throws as dualEncoderStep */
+export async function dualEncoderOnHost(options: DualEncoderStepOptions): Promise<HostStep<StepBatch>> {
+  if (!options.gradCacheChunk) return singleRun(await dualEncoderStep(options), options.session);
+  const encoder = await encoderGraph(options, onProcessor(options.session));
+  const losses = await lossGraph(options, encoder.width, encoder.graph.opset);
+  const { encoder: _, ...rest } = options;
+  const group = grouping(rest, encoder.dropout?.sites);
+  return gradCache(encoder, losses, startOf(encoder, losses), group, options.session);
+}
+
+type Start = DualEncoderStep['start'];
+type Grouping = Omit<DualEncoderStepOptions, 'encoder'>;
+
+function startOf(
+  encoder: Awaited<ReturnType<typeof encoderGraph>>,
+  losses: Awaited<ReturnType<typeof lossGraph>>,
+): Start {
+  const start = new Map<string, Tensor>(encoder.weights.map((w) => [w.name, w.tensor]));
+  if (losses.projection) start.set('projection', losses.projection.tensor);
+  return start;
+}
+
+/** Gathers a batch's texts in groups of like length, and notes where each of them went. @param sites of dropout, if any */
+function grouping(options: Grouping, sites = 0): (batch: StepBatch, step: number) => GroupedBatch {
+  const table = options.dropout ? dropoutTable(options.dropout, options.seed ?? 0) : undefined;
+  return (batch, step) => groupTexts(batch, options, table, sites, step);
+}
+
+function groupTexts(
   batch: StepBatch,
-  options: Omit<StepGraphOptions, 'encoder'>,
+  options: Grouping,
   table: Tensor | undefined,
   sites: number,
   step: number,
-): PackedBatch {
+): GroupedBatch {
   const { frozenDocuments, groups, gradCacheChunk, seed, extraTexts, positions } = options;
   const documents = frozenDocuments ? [] : batch.documents;
   const extra = extraTexts && batch.extra ? [batch.extra.texts] : [];
   const all = [batch.queries, ...documents, ...extra];
   const padId = batch.padId ?? paddingOf(all);
-  const packed = gradCacheChunk
-    ? packChunks(all, gradCacheChunk, padId)
+  const grouped = gradCacheChunk
+    ? chunkByLength(all, gradCacheChunk, padId)
     : onProcessor(options.session)
-      ? packGroups(all, groups ?? DEFAULT_GROUPS, padId)
-      : packForDevice(all, groups ?? DEFAULT_GROUPS, padId, positions);
+      ? groupByLength(all, groups ?? HOST_GROUPS, padId)
+      : groupForDevice(all, groups ?? HOST_GROUPS, padId, positions);
   return {
-    groups: packed.groups,
-    losses: lossFeeds(batch, packed.places, documents.length),
+    groups: grouped.groups,
+    losses: lossFeeds(batch, grouped.places, documents.length),
     ...(table && {
-      dropout: { table, places: packed.groups.map((_, g) => dropoutPlaces(sites, seed ?? 0, step, g)) },
+      dropout: { table, places: grouped.groups.map((_, g) => dropoutPlaces(sites, seed ?? 0, step, g)) },
     }),
   };
 }

@@ -62,7 +62,7 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
   normalize(source, 'the student');
   fuse(source);
   const hidden = source.outputs.find((v) => v.name === 'last_hidden_state') ?? source.outputs[0];
-  source.outputs.splice(0, source.outputs.length, hidden);
+  source.setOutputs(hidden);
   source.prune();
 
   const graph = new Graph(source.opset);
@@ -96,14 +96,14 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
   let out = pool(new Expr(graph, map.get(hidden) as Value), new Expr(graph, mask), options.pooling);
   if (options.normalize) out = out.l2Normalize();
   const embedding = out.value;
-  graph.outputs.push(embedding);
+  graph.output(embedding);
   graph.prune();
   if (!mask.readers.size) {
     tokens.delete('attention_mask');
-    graph.inputs.splice(graph.inputs.indexOf(mask), 1);
+    graph.removeInput(mask);
   }
   const weights = all.filter((w) => w.value.readers.size);
-  graph.inputs.splice(0, graph.inputs.length, ...graph.inputs.filter((v) => v.readers.size));
+  graph.dropUnusedInputs();
 
   // The gradient of sum(embedding x upstream) is the gradient of whatever loss has `upstream` at the embedding.
   const samples = [0, 1].map((k) => sampleFeeds(graph, weights, k));
@@ -133,7 +133,7 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
     { asRows: new Set(tables.map((w) => w.value)), processor },
   );
   for (const g of gradients.values())
-    for (const v of 'dense' in g ? [g.dense] : g.rows.flatMap((r) => [r.indices, r.rows])) graph.outputs.push(v);
+    for (const v of 'dense' in g ? [g.dense] : g.rows.flatMap((r) => [r.indices, r.rows])) graph.output(v);
   graph.prune();
   const kept = new Set(forward);
   return {

@@ -5,11 +5,12 @@
 import type { Value } from '../../engine/graph/ir.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
 import { Session, type SessionOptions } from '../../engine/runtime/session.ts';
+import type { StepBatch } from '../batches/batches.ts';
+import { type GroupedBatch, tokenFeeds } from './assemble.ts';
 import type { EncoderGraph } from './encoder-graph.ts';
 import type { LossGraph } from './loss-graph.ts';
-import { tokenFeeds } from './single-run.ts';
 import { addRows } from './sparse-rows.ts';
-import { type PackedBatch, type Parameter, type Plan, wantedFeeds } from './training-step.ts';
+import { type HostStep, type Parameter, parametersOf, tableNames, wantedFeeds } from './training-step.ts';
 
 /**
  * GradCache: the plain step's gradients, since the loss reaches a weight through the embeddings alone:
@@ -17,26 +18,32 @@ import { type PackedBatch, type Parameter, type Plan, wantedFeeds } from './trai
  *
  * @source Gao, Zhang, Han, Callan 2021 (arXiv 2101.06983)
  */
-export async function cachedPlan(
+export async function gradCache(
   encoder: EncoderGraph,
   losses: LossGraph,
-  parameters: readonly Parameter[],
+  start: ReadonlyMap<string, Tensor>,
+  group: (batch: StepBatch, step: number) => GroupedBatch,
   options?: SessionOptions,
-): Promise<Plan> {
+): Promise<HostStep<StepBatch>> {
   const { graph, embedding } = encoder;
-  const outputs = [...graph.outputs];
-  graph.outputs.splice(0, graph.outputs.length, embedding);
+  const tables = tableNames(graph);
+  const gradients = graph.outputs.filter((v) => v !== embedding);
+  graph.setOutputs(embedding);
   const forwardGraph = graph.clone();
-  graph.outputs.splice(0, graph.outputs.length, ...outputs.filter((v) => v !== embedding));
-  forwardGraph.prune();
-  forwardGraph.inputs.splice(0, forwardGraph.inputs.length, ...forwardGraph.inputs.filter((v) => v.readers.size));
+  forwardGraph.dropUnused();
+  graph.setOutputs(...gradients);
   const forward = await Session.load(forwardGraph, options, 'the encoder');
   const loss = await Session.load(losses.graph, options, 'the losses');
   const backward = await Session.load(graph, options, "the encoder's gradient");
 
-  const weights = Object.fromEntries(
-    parameters.map((p): [string, Tensor] => [p.name, { dtype: 'float32', dims: p.dims, data: p.data }]),
+  const gradientOf = (name: string) => encoder.gradients.get(name);
+  const parameters = parametersOf(
+    [...start].filter(([name]) => gradientOf(name) || name === 'projection'),
+    (name) => !('rows' in (gradientOf(name) ?? {})),
+    (name) => tables.has(name),
   );
+  const weights: Record<string, Tensor> = Object.fromEntries(start);
+  for (const { name, dims, data } of parameters) weights[name] = { dtype: 'float32', dims, data };
   const own = new Map(parameters.map((p) => [p.name, p]));
   // Every chunk writes its gradients to the same arrays: new ones would wait for the garbage collector.
   const scratch: Record<string, Tensor> = {};
@@ -46,7 +53,7 @@ export async function cachedPlan(
       scratch[gradient.dense.name] = { dtype: 'float32', dims: p.dims, data: new Float32Array(p.data.length) };
   }
   const width = encoder.width;
-  const chunkFeeds = (batch: PackedBatch, g: number): Record<string, Tensor>[] => [
+  const chunkFeeds = (batch: GroupedBatch, g: number): Record<string, Tensor>[] => [
     weights,
     tokenFeeds('', batch.groups[g]),
     batch.dropout ? { dropout_table: batch.dropout.table, dropout_places: batch.dropout.places[g] } : {},
@@ -54,7 +61,9 @@ export async function cachedPlan(
 
   return {
     graph,
-    async run(batch) {
+    parameters,
+    async run(stepBatch, step = 0) {
+      const batch = group(stepBatch, step);
       const texts = batch.groups.reduce((n, b) => n + b.rows, 0);
       const embeddings = new Float32Array(texts * width);
       let at = 0;
@@ -69,7 +78,7 @@ export async function cachedPlan(
       const upstream = results[losses.upstream.name].data as Float32Array;
       for (const p of parameters) {
         p.gradient?.fill(0);
-        if (!p.gradient) p.rows = [];
+        p.rows = p.gradient ? undefined : [];
       }
       if (losses.projection)
         own.get('projection')?.gradient?.set(results[losses.projection.gradient.name].data as Float32Array);

@@ -127,9 +127,9 @@ export async function lossGraph(options: LossGraphOptions, width: number, opset:
       remedy: 'name at least one under losses',
     });
   const total = terms.map((t, i) => t.mul(options.losses[i].weight)).reduce((a, b) => a.add(b)).value;
-  graph.outputs.push(total, ...terms.map((t) => t.value));
+  graph.setOutputs(total, ...terms.map((t) => t.value));
   graph.prune();
-  graph.inputs.splice(0, graph.inputs.length, ...graph.inputs.filter((v) => v.readers.size || v === texts.value));
+  graph.dropUnusedInputs(texts.value);
 
   const shapes = await probe(graph, [sampleFeeds(graph, 0), sampleFeeds(graph, 1)]);
   const wanted = [texts.value, ...(projection?.value.readers.size ? [projection.value] : [])];
@@ -144,11 +144,11 @@ export async function lossGraph(options: LossGraphOptions, width: number, opset:
     });
   };
   const upstream = gradientOf(texts.value);
-  graph.outputs.push(upstream);
+  graph.output(upstream);
   let learned: LossGraph['projection'];
   if (start && projection?.value.readers.size) {
     learned = { value: projection.value, tensor: start, gradient: gradientOf(projection.value) };
-    graph.outputs.push(learned.gradient);
+    graph.output(learned.gradient);
   }
   graph.prune();
   return { graph, texts: texts.value, upstream, total, terms: terms.map((t) => t.value), projection: learned };

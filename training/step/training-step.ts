@@ -1,9 +1,8 @@
-/** @file What a plan is: a way to run a training step, as a whole or chunk by chunk. */
+/** @file A training step as one graph, and what runs one on the host. */
 import { InputError } from '../../common/errors.ts';
 import type { Gradient } from '../../engine/autodiff/differentiate.ts';
 import type { Graph } from '../../engine/graph/ir.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
-import type { TokenBatch } from '../batches/length-groups.ts';
 
 export interface StepResult {
   /** The weighted total. */
@@ -16,33 +15,16 @@ export interface StepResult {
 export interface Parameter {
   readonly name: string;
   readonly dims: readonly number[];
+  /** Whether its rows are looked up by index (word, position and type embeddings), so that it is no matrix of a product. */
+  readonly table: boolean;
   readonly data: Float32Array;
-  /** The gradient as a whole, overwritten by every step; absent where only rows come. */
+  /** The dense gradient, overwritten by every step; absent where it comes as rows. */
   readonly gradient?: Float32Array;
   /** The gradient as rows: each pair adds rows[i] to table row indices[i]. */
   rows?: { indices: BigInt64Array; rows: Float32Array }[];
 }
 
-/** A batch as plans take it. */
-export interface PackedBatch {
-  groups: readonly TokenBatch[];
-  /** What the losses are given, by input name. */
-  losses: Record<string, Tensor>;
-  /** Where dropout of each group reads its masks. */
-  dropout?: { table: Tensor; places: readonly Tensor[] };
-}
-
-/** A way to run a step: as a whole, or chunk by chunk. */
-export interface Plan {
-  readonly graph: Graph;
-  /** Leaves the gradients in the parameters. */
-  run(batch: PackedBatch): Promise<StepResult>;
-  /** The first value of a batch's step that is not finite, where it can be found. */
-  inspect?(batch: PackedBatch): Promise<string | undefined>;
-  release(): Promise<void>;
-}
-
-/** A step before it is fit for host or device: its graph, and what that is given of a batch. */
+/** A differentiated step, for the host or for a device: its graph, and the feeds made of a batch. */
 export interface DifferentiatedStep<B> {
   graph: Graph;
   /** Inputs that hold weights, and what they start from. */
@@ -55,6 +37,45 @@ export interface DifferentiatedStep<B> {
   /** @param step decides dropout's masks */
   feeds(batch: B, step: number): Record<string, Tensor>;
 }
+
+/** Runs a step on the host: as one session run, or chunk by chunk (GradCache). */
+export interface HostStep<B> {
+  readonly parameters: readonly Parameter[];
+  /** The graph that runs (of GradCache: the encoder's backward pass). */
+  readonly graph: Graph;
+  /**
+   * Forward and backward once: `parameters[i].gradient` and `.rows` then hold the gradients.
+   * @param step decides dropout's masks; 0 by default
+   */
+  run(batch: B, step?: number): Promise<StepResult>;
+  /** The first non-finite value of that step, where it can be found; runs the step again. */
+  inspect?(batch: B, step: number): Promise<string | undefined>;
+  release(): Promise<void>;
+}
+
+/** The parameters of a step, with arrays for their values and dense gradients. @param dense which have a dense gradient */
+export function parametersOf(
+  weights: Iterable<readonly [name: string, start: Tensor]>,
+  dense: (name: string) => boolean,
+  table: (name: string) => boolean,
+): Parameter[] {
+  return Array.from(weights, ([name, { dims, data: start }]): Parameter => {
+    const data = Float32Array.from(start as Float32Array);
+    return {
+      name,
+      dims,
+      table: table(name),
+      data,
+      gradient: dense(name) ? new Float32Array(data.length) : undefined,
+    };
+  });
+}
+
+/** Names of the inputs whose rows some node of a graph looks up. */
+export const tableNames = (graph: Pick<Graph, 'inputs'>): Set<string> =>
+  new Set(
+    graph.inputs.filter((v) => [...v.readers].some((n) => n.op === 'Gather' && n.inputs[0] === v)).map((v) => v.name),
+  );
 
 /** The feeds that a graph asks for, by name. @throws InputError where one is missing */
 export function wantedFeeds(

@@ -4,18 +4,23 @@ import type { Graph } from '../../engine/graph/ir.ts';
 import { Session } from '../../engine/runtime/session.ts';
 import { losses } from '../../losses/index.ts';
 import type { Loss } from '../../losses/loss.ts';
-import { encoderStep } from '../../training/encoder-step.ts';
+import type { StepBatch } from '../../training/batches/batches.ts';
 import { AdamW } from '../../training/optimizers/adamw.ts';
-import { StepGraph, type StepGraphOptions } from '../../training/step/dual-encoder-step.ts';
+import {
+  type DualEncoderStepOptions,
+  dualEncoderOnHost,
+  dualEncoderStep,
+} from '../../training/step/dual-encoder-step.ts';
 import { lossGraph } from '../../training/step/loss-graph.ts';
 import { emitGradients } from '../../training/step/single-run.ts';
+import type { HostStep } from '../../training/step/training-step.ts';
 import { batchOf, tinyStep } from './tiny.ts';
 
-const make = (options: Partial<StepGraphOptions> = {}): Promise<StepGraph> =>
-  StepGraph.create({ ...tinyStep(), ...options });
+const make = (options: Partial<DualEncoderStepOptions> = {}): Promise<HostStep<StepBatch>> =>
+  dualEncoderOnHost({ ...tinyStep(), ...options });
 
 /** Gradients with rows added into their tables, by name. */
-function gradientsOf(graph: StepGraph): Map<string, Float32Array> {
+function gradientsOf(graph: HostStep<StepBatch>): Map<string, Float32Array> {
   return new Map(
     graph.parameters.map((p) => {
       const whole = p.gradient?.slice() ?? new Float32Array(p.data.length);
@@ -39,7 +44,7 @@ function expectEqual(a: ReadonlyMap<string, Float32Array>, b: ReadonlyMap<string
 }
 
 describe('a step gives the same loss and gradients', () => {
-  const ways: Record<string, Partial<StepGraphOptions>> = {
+  const ways: Record<string, Partial<DualEncoderStepOptions>> = {
     'in three groups': { groups: 3 },
     'in more groups than texts': { groups: 9 },
     'by GradCache, a text at a time': { gradCacheChunk: 1 },
@@ -59,16 +64,16 @@ describe('a step gives the same loss and gradients', () => {
   test('written for a processor or for a device', async () => {
     const batch = batchOf(6);
     const host = await make({ groups: 2 });
-    const device = await encoderStep({ ...tinyStep(), groups: 2 });
-    const { wholes } = emitGradients(device.graph, device.gradients);
+    const device = await dualEncoderStep({ ...tinyStep(), groups: 2 }, false);
+    const { dense } = emitGradients(device.graph, device.gradients);
     const session = await Session.load(device.graph, { threads: 1 });
     const feeds = { ...Object.fromEntries(device.start), ...device.feeds(batch, 0) };
     const results = await session.run(Object.fromEntries(session.inputs.map((name) => [name, feeds[name]])));
     expect((await host.run(batch)).loss).toBeCloseTo(Number(results[device.total].data[0]), 5);
     const own = gradientsOf(host);
     expectEqual(
-      new Map([...wholes.keys()].map((name) => [name, own.get(name) as Float32Array])),
-      new Map([...wholes].map(([name, output]) => [name, results[output].data as Float32Array])),
+      new Map([...dense.keys()].map((name) => [name, own.get(name) as Float32Array])),
+      new Map([...dense].map(([name, output]) => [name, results[output].data as Float32Array])),
       1e-6,
     );
     // A vector of ones for each group; a device reduces.
@@ -78,7 +83,7 @@ describe('a step gives the same loss and gradients', () => {
   });
 
   test('in groups, where the model adds two weights up', async () => {
-    const added = (groups: number): Promise<StepGraph> => {
+    const added = (groups: number): Promise<HostStep<StepBatch>> => {
       const { encoder, ...rest } = tinyStep();
       const hidden = encoder.outputs[0];
       const data = Float32Array.from({ length: 16 * 16 }, (_, i) => Math.sin(i));
@@ -86,8 +91,8 @@ describe('a step gives the same loss and gradients', () => {
         new Expr(encoder, encoder.constant({ dtype: 'float32', dims: [16, 16], data }, name));
       const out = new Expr(encoder, hidden).matmul(weight('one').add(weight('other'))).value;
       [hidden.name, out.name] = ['before', hidden.name];
-      encoder.outputs.splice(0, 1, out);
-      return StepGraph.create({ ...rest, encoder, groups });
+      encoder.setOutputs(out, ...encoder.outputs.slice(1));
+      return dualEncoderOnHost({ ...rest, encoder, groups });
     };
     const batch = batchOf(6);
     const [plain, parted] = [await added(1), await added(3)];

@@ -1,11 +1,11 @@
 import { expect, test } from 'vitest';
-import { packForDevice } from '../../training/batches/length-groups.ts';
+import { groupForDevice } from '../../training/batches/length-groups.ts';
 import { batchOf } from './tiny.ts';
 
 test('a device gets few shapes, and each text is where its place says', () => {
   const { queries, documents } = batchOf(40);
   const batches = [queries, documents[0]];
-  const { groups, places } = packForDevice(batches, 2, 0);
+  const { groups, places } = groupForDevice(batches, 2, 0);
   for (const g of groups) expect([g.rows % 32, g.length % 32]).toEqual([0, 0]);
   const rows = groups.flatMap((g) => Array.from({ length: g.rows }, (_, r) => ({ g, r })));
   for (const [b, batch] of batches.entries())

@@ -12,7 +12,8 @@ import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
 import { DeviceLearner } from '../../training/device-learner.ts';
 import { HostLearner } from '../../training/host-learner.ts';
 import { AdamW } from '../../training/optimizers/adamw.ts';
-import { PairGraph, pairStep } from '../../training/step/cross-encoder-step.ts';
+import { crossEncoderStep } from '../../training/step/cross-encoder-step.ts';
+import { singleRun } from '../../training/step/single-run.ts';
 
 const texts = ['red cup', 'blue cup', 'red hat', 'a blue hat of wool', 'green hat', 'a scarf'];
 const folder = join(mkdtempSync(join(tmpdir(), 'pairs-')), 'model');
@@ -47,7 +48,7 @@ const stepOptions = async () => ({
   ],
   groups: 2,
 });
-const create = async () => PairGraph.create(await stepOptions());
+const create = async () => singleRun(await crossEncoderStep(await stepOptions()));
 
 test("every weight's gradient is the loss's slope in a random direction", async () => {
   const graph = await create();
@@ -108,7 +109,7 @@ test('the parts of a step have together the loss and the gradients of the whole'
 test('for a device pairs come in few shapes, and the update inside the graph is the update outside', async () => {
   const adamw = { weightDecay: 0.1, clipNorm: 1 };
   const host = new HostLearner(await create(), adamw);
-  const device = await DeviceLearner.create(await pairStep(await stepOptions()), {}, adamw);
+  const device = await DeviceLearner.create(await crossEncoderStep(await stepOptions(), false), {}, adamw);
   const shapes = new Set<string>();
   for (let k = 0; k < 4; k++) {
     const filled = makePairBatch(source(), k, { ...options, onDevice: true, longest: 24 });

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { packChunks, packGroups, type TokenBatch } from '../../training/batches/length-groups.ts';
+import { chunkByLength, groupByLength, type TokenBatch } from '../../training/batches/length-groups.ts';
 
 /** A padded batch of texts, each a list of ids. */
 function batchOf(texts: readonly (readonly number[])[]): TokenBatch {
@@ -38,7 +38,7 @@ test('every row finds its text again, equal texts share a row, and no group is m
   fc.assert(
     fc.property(texts, texts, fc.integer({ min: 1, max: 7 }), fc.boolean(), (a, b, n, chunked) => {
       const batches = [batchOf(a), batchOf(b)];
-      const { groups, places } = chunked ? packChunks(batches, n, 99) : packGroups(batches, n, 99);
+      const { groups, places } = chunked ? chunkByLength(batches, n, 99) : groupByLength(batches, n, 99);
       if (chunked) expect(groups.every((g) => g.rows <= n)).toBe(true);
       else expect(groups).toHaveLength(n);
       for (const [batch, own] of [a, b].entries())
@@ -53,7 +53,7 @@ test('every row finds its text again, equal texts share a row, and no group is m
 test('equal lengths are parted evenly, unequal ones where little is padded', () => {
   const of = (lengths: number[]) => batchOf(lengths.map((n, i) => Array.from({ length: n }, (_, k) => 1000 * i + k)));
   const sizes = (lengths: number[], groups: number) =>
-    packGroups([of(lengths)], groups, 0).groups.map((g) => `${g.rows} x ${g.length}`);
+    groupByLength([of(lengths)], groups, 0).groups.map((g) => `${g.rows} x ${g.length}`);
   expect(sizes(Array(12).fill(8), 3)).toEqual(['4 x 8', '4 x 8', '4 x 8']);
   expect(sizes([5, 60, 6, 61, 5, 6, 58, 5], 2)).toEqual(['5 x 6', '3 x 61']);
 });

@@ -1,0 +1,109 @@
+/** @file The graph of a dual-encoder's step: the encoder once a group, the losses over all texts, and the backward pass. */
+
+import type { Gradient } from '../../engine/autodiff/differentiate.ts';
+import { Expr } from '../../engine/expressions/expr.ts';
+import { Graph, type Node, type Value } from '../../engine/graph/ir.ts';
+import type { Tensor } from '../../engine/graph/tensor.ts';
+import type { TokenBatch } from '../batches/length-groups.ts';
+import type { EncoderGraph } from './encoder-graph.ts';
+import type { LossGraph } from './loss-graph.ts';
+
+/** The texts of a step in groups of like length, and the feeds of its losses. */
+export interface GroupedBatch {
+  groups: readonly TokenBatch[];
+  /** Feeds of the losses, by input name. */
+  losses: Record<string, Tensor>;
+  /** Where dropout of each group reads its masks. */
+  dropout?: { table: Tensor; places: readonly Tensor[] };
+}
+
+/** Tokens of each group, and where its dropout reads. */
+export function groupFeeds({ groups, dropout }: GroupedBatch): Record<string, Tensor> {
+  const feeds: Record<string, Tensor> = Object.assign({}, ...groups.map((b, g) => tokenFeeds(`group${g}.`, b)));
+  if (dropout) feeds.dropout_table = dropout.table;
+  for (const [g, t] of (dropout?.places ?? []).entries()) feeds[`group${g}.dropout_places`] = t;
+  return feeds;
+}
+
+export function tokenFeeds(prefix: string, { rows, length, ids, mask, typeIds }: TokenBatch): Record<string, Tensor> {
+  const dims = [rows, length];
+  return {
+    [`${prefix}input_ids`]: { dtype: 'int64', dims, data: ids },
+    [`${prefix}attention_mask`]: { dtype: 'int64', dims, data: mask },
+    [`${prefix}token_type_ids`]: { dtype: 'int64', dims, data: typeIds },
+  };
+}
+
+/** The graph of a whole step: losses as outputs, and the gradient of each weight as a value. */
+export function assemble(encoder: EncoderGraph, losses: LossGraph, groups: number) {
+  const graph = new Graph(encoder.graph.opset);
+  const bound = new Map<Value, Value>();
+  const input = (v: Value, name = v.name): Value =>
+    graph.input(name, v.dtype ?? 'float32', name === v.name ? (v.dims ?? []) : dimsOf(v, name));
+  for (const w of encoder.weights) bound.set(w.value, input(w.value));
+  for (const v of losses.graph.inputs) if (v !== losses.texts) bound.set(v, input(v));
+  if (encoder.dropout) bound.set(encoder.dropout.table, input(encoder.dropout.table));
+
+  // Forward, group by group; then the losses; then back, group by group.
+  const copies = Array.from({ length: groups }, (_, g) => {
+    const own = new Map(bound);
+    for (const [name, v] of encoder.tokens) own.set(v, input(v, `group${g}.${name}`));
+    if (encoder.dropout) own.set(encoder.dropout.places, input(encoder.dropout.places, `group${g}.dropout_places`));
+    const made = graph.embed(part(encoder, encoder.forward), (v) => own.get(v), `group${g}/`);
+    for (const [v, copy] of made) own.set(v, copy);
+    return own;
+  });
+  const embeddings = copies.map((own) => new Expr(graph, own.get(encoder.embedding) as Value));
+  const texts = groups > 1 ? embeddings[0].concat(embeddings.slice(1), 0) : embeddings[0];
+  const loss = graph.embed(losses.graph, (v) => (v === losses.texts ? texts.value : bound.get(v)), 'loss/');
+  const upstream = new Expr(graph, loss.get(losses.upstream) as Value);
+  const rows = embeddings.map((e) => e.op('Shape', [], { start: 0, end: 1 }));
+  const shares =
+    groups > 1 ? upstream.ops('Split', [rows[0].concat(rows.slice(1), 0)], groups, { axis: 0 }) : [upstream];
+  for (const [g, own] of copies.entries()) {
+    own.set(encoder.upstream, shares[g].value);
+    const made = graph.embed(part(encoder, encoder.backward), (v) => own.get(v), `group${g}/`);
+    for (const [v, copy] of made) own.set(v, copy);
+  }
+
+  // The gradients of a weight from the encoder's copies are summed; rows are listed one copy after another.
+  const gradients = new Map<string, Gradient>();
+  // Weights that a model adds up share one gradient: summed twice, its products would count twice.
+  const sums = new Map<Value, Value>();
+  for (const [name, gradient] of encoder.gradients) {
+    if ('dense' in gradient) {
+      const sum = sums.get(gradient.dense) ?? sumOver(graph, copies, gradient);
+      sums.set(gradient.dense, sum);
+      gradients.set(name, { dense: sum });
+    } else
+      gradients.set(name, {
+        rows: copies.flatMap((own) =>
+          gradient.rows.map((r) => ({ indices: own.get(r.indices) as Value, rows: own.get(r.rows) as Value })),
+        ),
+      });
+  }
+  if (losses.projection) gradients.set('projection', { dense: loss.get(losses.projection.gradient) as Value });
+  const total = loss.get(losses.total) as Value;
+  const terms = losses.terms.map((t) => loss.get(t) as Value);
+  graph.setOutputs(total, ...terms);
+  return { graph, gradients, total: total.name, terms: terms.map((t) => t.name) };
+}
+
+/** An encoder's nodes of one direction, to be copied into a graph. */
+const part = ({ graph: { opsets } }: EncoderGraph, nodes: readonly Node[]) => ({ opsets, nodes, outputs: [] });
+
+const dimsOf = (v: Value, name: string): (number | string)[] =>
+  (v.dims ?? []).map((d) => (typeof d === 'number' ? d : `${name}.${d}`));
+
+/** The sum of a gradient over groups. A product takes the sum so far as its third input and adds it itself. */
+function sumOver(graph: Graph, copies: readonly ReadonlyMap<Value, Value>[], gradient: { dense: Value }): Value {
+  const parts = copies.map((own) => own.get(gradient.dense) as Value);
+  return parts.reduce((sum, own) => {
+    const node = own.producer;
+    if (node?.op === 'Gemm' && node.inputs.length === 2 && !own.readers.size) {
+      node.setInputs([...node.inputs, sum]);
+      return own;
+    }
+    return new Expr(graph, sum).add(new Expr(graph, own)).value;
+  });
+}
