@@ -81,6 +81,7 @@ async function variant(
   cpSync(base, folder, { recursive: true });
   const graph = await loadGraph(join(base, 'onnx/model.onnx'));
   change(graph, new Expr(graph, graph.outputs[0]));
+  graph.sort();
   writeFileSync(join(folder, 'onnx/model.onnx'), encodeGraph(graph));
   const own = JSON.parse(readFileSync(join(base, 'config.json'), 'utf8'));
   writeFileSync(join(folder, 'config.json'), JSON.stringify({ ...own, ...config }));
@@ -90,7 +91,7 @@ async function variant(
 /** Puts a value in the place of the graph's output. */
 function replace(graph: Graph, value: Value, dtype: DType, dims: (number | string)[], name = 'logits'): void {
   for (const v of graph.outputs) v.name = graph.freshName('before');
-  graph.outputs.splice(0);
+  graph.setOutputs();
   [value.dtype, value.dims] = [dtype, dims];
   graph.output(value, name);
   value.name = name;
@@ -316,7 +317,7 @@ describe('inputs', () => {
         const ids = new Expr(graph, graph.inputs.find((v) => v.name === 'input_ids') as Value);
         const ones = ids.mul(constant(graph, 'int64', [], [0])).add(constant(graph, 'int64', [], [1])).value;
         redirect([...mask.readers], mask, ones);
-        graph.inputs.splice(graph.inputs.indexOf(mask), 1);
+        graph.removeInput(mask);
         if (dims) for (const v of graph.inputs) v.dims = dims;
       });
     const folder = await unmasked();
