@@ -16,6 +16,7 @@ export interface Progress {
   note?: string;
 }
 
+/** Called as work goes on, at most a few times a second. */
 export type OnProgress = (progress: Progress) => void;
 
 /** What every long function takes. */

@@ -1,6 +1,7 @@
 /** @file How sure a difference is: bootstrap over queries, sign-flip randomisation, Holm's correction. */
 import { Random } from './random.ts';
 
+/** How many resamples, from which seed, for which interval. */
 export interface Resampling {
   /** Resamples or sign flips; 10,000 by default. */
   samples?: number;
@@ -16,6 +17,7 @@ export interface Interval {
   high: number;
 }
 
+/** Arithmetic mean; 0 of nothing. */
 export const mean = (values: ArrayLike<number>): number => {
   let s = 0;
   for (let i = 0; i < values.length; i++) s += values[i];

@@ -25,6 +25,7 @@ export interface Bm25Statistics {
   frequencies: Int32Array;
 }
 
+/** An index over a corpus, in memory. */
 export interface Bm25 {
   /** Positions of the best documents that share a word with the query, best first; of equal scores the lower first. */
   search(query: string, k: number): { indices: Int32Array; scores: Float32Array };
@@ -33,6 +34,7 @@ export interface Bm25 {
   readonly analyzer: Analyzer;
   /** Why the analyzer was chosen, where it was chosen by the documents. */
   readonly reason?: string;
+  /** What weighs a query elsewhere: document frequencies, lengths, analyzer, k1 and b. */
   statistics(): Bm25Statistics;
 }
 

@@ -4,6 +4,7 @@ import { Expr } from '../engine/expressions/expr.ts';
 import { Graph } from '../engine/graph/ir.ts';
 import { Session } from '../engine/runtime/session.ts';
 
+/** The best documents of some queries. */
 export interface Hits {
   /** Found a query; the smaller of the k asked for and the number of documents. */
   k: number;

@@ -52,6 +52,7 @@ const INVISIBLE = /[^\P{C}\t\n\r]|\ufffd/gu;
 const WORDS = /[^\s\p{P}$+<=>^`|~]+|[\p{P}$+<=>^`|~]/gu;
 const LONGEST_WORD = 100;
 
+/** A static query tower in memory: tokens to rows, summed and brought to unit length. */
 export class StaticEncoder {
   /** Width of the vectors. */
   readonly dimensions: number;

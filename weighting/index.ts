@@ -5,6 +5,7 @@ import { agreement, confidence, ensemble, entropyWeights, uniform } from './simp
 import { coTeaching, smallLoss } from './trimming.ts';
 import { errorProbability, weightedDistillation } from './weighted-distillation.ts';
 
+/** Weightings by name. */
 export const weightings = {
   agreement,
   'calibrated-posterior': calibratedPosterior,

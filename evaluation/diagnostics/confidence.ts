@@ -7,6 +7,7 @@ export interface Line {
   intercept: number;
 }
 
+/** Slope of the student's confidence over the teacher's, with its interval. */
 export interface ConfidenceSlope extends Line {
   /** The median of the slopes between all pairs (Theil-Sen), which few odd points do not move. */
   theilSen: Line;

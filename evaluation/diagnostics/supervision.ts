@@ -3,6 +3,7 @@ import { InputError } from '../../common/errors.ts';
 import { cholesky, forward, type Square } from '../../math/linear-algebra.ts';
 import { dotRows, type Rows } from '../../math/numbers.ts';
 
+/** How complex targets are for a kernel, beside random ones of the same size. */
 export interface SupervisionComplexity {
   /** sqrt(Y^T K^-1 Y). */
   complexity: number;
@@ -43,6 +44,7 @@ export function supervisionComplexity(kernel: Square, targets: ArrayLike<number>
   return { complexity: Math.sqrt(quadratic), adjusted: Math.sqrt(quadratic * trace * (1 + ridge)) / n, ridge };
 }
 
+/** Features of pairs whose kernel measures how hard targets are to learn, row-major. */
 export interface PairFeatures {
   /** [n, H] what goes into the last linear layer, of each pair's query and document. */
   queryHidden: Rows;

@@ -60,6 +60,7 @@ export function retentionSentence(c: MetricComparison, of: string): string {
   return `keeps ${percent(c.retention.value)} % [${percent(c.retention.low)}, ${percent(c.retention.high)}] of ${of} ${c.metric}`;
 }
 
+/** One query whose metric differs between two systems. */
 export interface QueryDifference {
   queryId: string;
   a: number;

@@ -12,6 +12,7 @@ export interface Found {
 /** What a system found, by query id. */
 export type Run = ReadonlyMap<string, Found>;
 
+/** Metrics of one run: a value a query and their means. */
 export interface RunEvaluation {
   /** Judged queries in the order of the judgements; those that the run lacks are among them. */
   queryIds: string[];
@@ -21,6 +22,7 @@ export interface RunEvaluation {
   means: Record<string, number>;
 }
 
+/** Which queries count. */
 export interface EvaluateRunOptions {
   /**
    * Which queries are averaged over: all that have judgements, as `trec_eval -c` (one without a relevant document counts 0),

@@ -60,6 +60,7 @@ export function pairAgreement(teacher: ArrayLike<number>, student: ArrayLike<num
   return alike / pairs;
 }
 
+/** How far a student ranks as its teacher does: correlations and overlap, one value a query and their means. */
 export interface Fidelity {
   /** Queries whose lists were compared, and those skipped: a constant list, or fewer than two documents. */
   queries: number;

@@ -91,6 +91,7 @@ export const metrics = {
   },
 } satisfies Record<string, MetricDefinition>;
 
+/** Names of metrics before the `@`. */
 export type MetricKind = keyof typeof metrics;
 
 /** What is measured where nobody says otherwise. */

@@ -58,12 +58,14 @@ export interface Example {
   topB: ExampleDocument[];
 }
 
+/** A document of an example query as a report shows it. */
 export interface ExampleDocument {
   id: string;
   text: string;
   grade: number;
 }
 
+/** Queries that gained and lost most against another system. */
 export interface Differences {
   metric: string;
   a: string;
@@ -82,6 +84,7 @@ export interface CalibrationFigures {
   pairs: number;
 }
 
+/** Spread and neighbourhood of embeddings. */
 export interface GeometryFigures {
   /** exp of the entropy of the normalised singular values; at most the dimensions. */
   effectiveRank: number;
@@ -93,6 +96,7 @@ export interface GeometryFigures {
   dimensions: number;
 }
 
+/** Losses and dev figures over the steps of a training. */
 export interface TrainingFigures {
   log: readonly { step: number; loss: number; gradientNorm?: number; learningRate?: number }[];
   evaluations: readonly { step: number; score: number }[];
