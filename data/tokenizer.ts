@@ -1,9 +1,15 @@
 /** @file Texts to token ids as Hugging Face's tokenizers do it, truncation included: special tokens are never cut off. */
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { Tokenizer } from '@huggingface/tokenizers';
 import { InputError } from '../common/errors.ts';
-import { hashParts } from '../common/files.ts';
+import type { Part, Templates } from './tokens/post-processor.ts';
+import { openFolder, refusing } from './tokens/read-files.ts';
+import {
+  cutIds,
+  longestFirst,
+  readTokens,
+  type Side,
+  specialCount,
+  type TruncationStrategy,
+} from './tokens/truncation.ts';
 
 /** One sequence with its special tokens. */
 export interface Tokens {
@@ -19,17 +25,11 @@ export interface PairLimits {
   maxQuery?: number;
   /** Tokens of the document alone, without special tokens. */
   maxDocument?: number;
+  /** Which text gives way where both together are too long; `longest_first` where absent. */
+  strategy?: TruncationStrategy;
 }
 
-/** What stands around the texts: special tokens with their segments. */
-interface Template {
-  before: number[];
-  between: number[];
-  after: number[];
-  types: { before: number[]; first: number; between: number[]; second: number; after: number[] };
-}
-
-/** What is asked of a tokenizer; @huggingface/tokenizers' own answers so, others through a few lines. */
+/** What is asked of a tokenizer made elsewhere, such as one of transformers.js. */
 export interface RawTokenizer {
   encode(
     text: string,
@@ -44,104 +44,91 @@ export interface TokenizerFacts {
   padId: number;
   vocabularySize: number;
   modelMaxLength: number | undefined;
+  /** Where tokens are cut off; `right` where absent. */
+  truncationSide?: Side;
+  /** Where padding stands; `right` where absent. */
+  paddingSide?: Side;
 }
 
-/** More characters than this a token are not read at first: texts are cut there and read whole only if too few tokens come. */
-const CHARACTERS_A_TOKEN = 32;
+interface Source {
+  /** Ids of a well-formed text, special tokens that stand in it included, none put around. */
+  encode(text: string): readonly number[];
+  idOf(token: string): number | undefined;
+  templates: Templates;
+}
 
 export class TextTokenizer {
-  /** Of the tokenizer's files. */
+  /** Of the tokenizer's files and of the rules by which they are read. */
   readonly hash: string;
   readonly padId: number;
   /** One more than the highest id. */
   readonly vocabularySize: number;
   /** What the folder says is the longest sequence, where it says so. */
   readonly modelMaxLength: number | undefined;
-  private readonly tokenizer: RawTokenizer;
-  private readonly single: Template;
-  private readonly pair: Template;
+  /** Where a text that is too long is cut. */
+  readonly truncationSide: Side;
+  /** Where the folder says that padding stands. */
+  readonly paddingSide: Side;
+  private readonly source: Source;
 
-  private constructor(tokenizer: RawTokenizer, facts: TokenizerFacts) {
-    this.tokenizer = tokenizer;
+  private constructor(source: Source, facts: TokenizerFacts) {
+    this.source = source;
     this.hash = facts.hash;
     this.padId = facts.padId;
     this.vocabularySize = facts.vocabularySize;
     this.modelMaxLength = facts.modelMaxLength;
-    this.single = this.template(false);
-    this.pair = this.template(true);
+    this.truncationSide = facts.truncationSide ?? 'right';
+    this.paddingSide = facts.paddingSide ?? 'right';
   }
 
   /** A tokenizer object in hand. @throws Error where its special tokens change the tokens of a text */
   static of(tokenizer: RawTokenizer, facts: TokenizerFacts): TextTokenizer {
-    return new TextTokenizer(tokenizer, facts);
+    const source: Source = {
+      encode: (text) => tokenizer.encode(text, { add_special_tokens: false }).ids,
+      idOf: (token) => tokenizer.token_to_id?.(token),
+      templates: { single: templateOf(tokenizer, false), pair: templateOf(tokenizer, true) },
+    };
+    return new TextTokenizer(source, facts);
   }
 
   /**
-   * Reads tokenizer.json and tokenizer_config.json of a model folder.
-   * @throws InputError where a file is missing or no tokenizer
+   * Opens a model folder's tokenizer: tokenizer.json (or vocab.txt, or vocab.json and merges.txt, of BERT's and RoBERTa's
+   * kinds), tokenizer_config.json and the special tokens beside it, as transformers 4.57 reads them. It is tried on hard
+   * texts at once.
+   * @throws InputError where a file is missing or malformed, or a component or option of it is not supported
    */
   static async load(folder: string): Promise<TextTokenizer> {
-    const file = join(folder, 'tokenizer.json');
-    const text = await readText(file);
-    if (text === undefined)
-      throw new InputError({
-        code: 'tokenizer.missing',
-        subject: `${folder} has no tokenizer.json`,
-        remedy: "save the model's fast tokenizer there (tokenizer.save_pretrained)",
-      });
-    const configText = (await readText(join(folder, 'tokenizer_config.json'))) ?? '{}';
-    const json = parse(text, file) as { added_tokens?: { content: string; special?: boolean }[] };
-    const config = parse(configText, join(folder, 'tokenizer_config.json')) as Record<string, unknown>;
-    try {
-      const max = config.model_max_length;
-      const pad = config.pad_token;
-      const padToken = typeof pad === 'string' ? pad : ((pad as { content?: string })?.content ?? '[PAD]');
-      const tokenizer = new Tokenizer(json, config);
-      let highest = -1;
-      for (const id of tokenizer.get_vocab(true).values()) highest = Math.max(highest, id);
-      return new TextTokenizer(tokenizer, {
-        hash: hashParts(text, configText),
-        padId: tokenizer.token_to_id(padToken) ?? 0,
-        vocabularySize: highest + 1,
-        modelMaxLength: typeof max === 'number' && max < 1e6 ? max : undefined,
-      });
-    } catch (cause) {
-      throw new InputError({
-        code: 'tokenizer.malformed',
-        subject: `${file} is no tokenizer that can be read (${(cause as Error).message})`,
-        remedy: 'save it again with a recent version of tokenizers',
-        cause,
-      });
-    }
+    const opened = await openFolder(folder);
+    const { pipeline, file } = opened;
+    const source: Source = {
+      encode: (text) => refusing(file, () => pipeline.encode(text)),
+      idOf: (token) => pipeline.idOf(token),
+      templates: opened.templates,
+    };
+    return new TextTokenizer(source, { ...opened, vocabularySize: pipeline.highestId() + 1 });
   }
 
   idOf(token: string): number | undefined {
-    return this.tokenizer.token_to_id?.(token);
+    return this.source.idOf(token);
   }
 
-  /** Token ids without special tokens. @param limit only the first so many are wanted */
+  /** Token ids without special tokens around. @param limit so many are kept, cut at the tokenizer's side */
   plain(text: string, limit = Number.POSITIVE_INFINITY): number[] {
-    const wellFormed = text.toWellFormed();
-    const enough = limit * CHARACTERS_A_TOKEN;
-    if (wellFormed.length > 2 * enough) {
-      // The cut stands before a space, so that no word of the part is other than in the whole.
-      const space = wellFormed.lastIndexOf(' ', enough);
-      const part =
-        space > 0 ? this.tokenizer.encode(wellFormed.slice(0, space), { add_special_tokens: false }).ids : [];
-      if (part.length >= limit) return part.slice(0, limit);
-    }
-    const { ids } = this.tokenizer.encode(wellFormed, { add_special_tokens: false });
-    return ids.length > limit ? ids.slice(0, limit) : ids;
+    const ids = readTokens(text, limit, this.truncationSide, this.source.encode);
+    return ids as number[];
   }
 
   /** How many special tokens stand around one text. */
   get specialTokens(): number {
-    return this.single.before.length + this.single.after.length;
+    return specialCount(this.source.templates.single);
   }
 
   /** The special tokens that stand around one text. */
   get around(): { before: readonly number[]; after: readonly number[] } {
-    return this.single;
+    const { single } = this.source.templates;
+    const at = single.findIndex((p) => p.text === 0);
+    const idsOf = (parts: readonly Part[]): number[] => parts.flatMap((p) => p.ids);
+    return { before: idsOf(single.slice(0, at)), after: idsOf(single.slice(at + 1)) };
   }
 
   /** @param maxLength tokens in all, special tokens included */
@@ -151,46 +138,67 @@ export class TextTokenizer {
 
   /** One text's tokens with the special tokens around. */
   wrap(ids: readonly number[]): Tokens {
-    return assemble(this.single, ids, undefined);
+    return assemble(this.source.templates.single, [ids, []]);
   }
 
+  /** @throws InputError where a strategy that cuts one text alone finds it too short */
   encodePair(query: string, document: string, limits: PairLimits = {}): Tokens {
-    const { before, between, after } = this.pair;
+    const { pair } = this.source.templates;
     const maxLength = limits.maxLength ?? this.modelMaxLength ?? 512;
-    const room = Math.max(0, maxLength - before.length - between.length - after.length);
-    const first = this.plain(query, Math.min(limits.maxQuery ?? room, room));
-    const second = this.plain(document, Math.min(limits.maxDocument ?? room, room));
-    const [n1, n2] = longestFirst(first.length, second.length, room);
-    return assemble(this.pair, first.slice(0, n1), second.slice(0, n2));
+    const room = Math.max(0, maxLength - specialCount(pair));
+    const most = [limits.maxQuery ?? Number.POSITIVE_INFINITY, limits.maxDocument ?? Number.POSITIVE_INFINITY];
+    const texts = [query, document];
+    const strategy = limits.strategy ?? 'longest_first';
+    // Which of two texts is longer counts even where both are longer than the room.
+    const read = (limit: number): number[][] => texts.map((text, i) => this.plain(text, Math.min(most[i], limit)));
+    let limit = strategy === 'longest_first' ? room + 1 : Number.POSITIVE_INFINITY;
+    let [first, second] = read(limit);
+    while (room % 2 && first.length >= limit && second.length >= limit && (most[0] > limit || most[1] > limit)) {
+      limit *= 4;
+      [first, second] = read(limit);
+    }
+    const [n1, n2] = kept(first.length, second.length, room, strategy);
+    const side = this.truncationSide;
+    return assemble(pair, [cutIds(first, n1, side), cutIds(second, n2, side)]);
   }
+}
 
-  /** Finds what stands around texts by looking at what is put around two known ones. */
-  private template(isPair: boolean): Template {
-    const [a, b] = ['a', 'b'].map((t) => this.tokenizer.encode(t, { add_special_tokens: false }).ids);
-    const whole = this.tokenizer.encode('a', {
-      text_pair: isPair ? 'b' : null,
-      add_special_tokens: true,
-      return_token_type_ids: true,
+function kept(first: number, second: number, room: number, strategy: TruncationStrategy): [number, number] {
+  if (strategy === 'longest_first') return longestFirst(first, second, room);
+  const over = first + second - room;
+  if (over <= 0) return [first, second];
+  const target = strategy === 'only_first' ? first : second;
+  if (target <= over)
+    throw new InputError({
+      code: 'tokenizer.too-short',
+      subject: `a pair is ${over} tokens too long, and the ${strategy === 'only_first' ? 'first' : 'second'} text has ${target}`,
+      remedy: 'cut both texts (longest_first) or raise maxLength',
     });
-    const { ids } = whole;
-    const types = whole.token_type_ids ?? ids.map(() => 0);
-    const at = find(ids, a, 0);
-    const second = isPair ? find(ids, b, at + a.length) : ids.length;
-    const end = isPair ? second + b.length : at + a.length;
-    const between = isPair ? [at + a.length, second] : [end, end];
-    return {
-      before: ids.slice(0, at),
-      between: ids.slice(between[0], between[1]),
-      after: ids.slice(end),
-      types: {
-        before: types.slice(0, at),
-        first: types[at] ?? 0,
-        between: types.slice(between[0], between[1]),
-        second: types[second] ?? 0,
-        after: types.slice(end),
-      },
-    };
-  }
+  return strategy === 'only_first' ? [first - over, second] : [first, second - over];
+}
+
+/** Finds what stands around texts by looking at what is put around two known ones. */
+function templateOf(tokenizer: RawTokenizer, isPair: boolean): Part[] {
+  const [a, b] = ['a', 'b'].map((t) => tokenizer.encode(t, { add_special_tokens: false }).ids);
+  const whole = tokenizer.encode('a', {
+    text_pair: isPair ? 'b' : null,
+    add_special_tokens: true,
+    return_token_type_ids: true,
+  });
+  const { ids } = whole;
+  const types = whole.token_type_ids ?? ids.map(() => 0);
+  const specials = (from: number, to: number): Part[] =>
+    ids.slice(from, to).map((id, i) => ({ ids: [id], type: types[from + i] }));
+  const at = find(ids, a, 0);
+  const parts: Part[] = [...specials(0, at), { text: 0, ids: [], type: types[at] ?? 0 }];
+  if (!isPair) return [...parts, ...specials(at + a.length, ids.length)];
+  const second = find(ids, b, at + a.length);
+  return [
+    ...parts,
+    ...specials(at + a.length, second),
+    { text: 1, ids: [], type: types[second] ?? 0 },
+    ...specials(second + b.length, ids.length),
+  ];
 }
 
 function find(ids: readonly number[], part: readonly number[], from: number): number {
@@ -198,57 +206,18 @@ function find(ids: readonly number[], part: readonly number[], from: number): nu
   throw new Error('its special tokens change the tokens of a text');
 }
 
-function assemble(t: Template, first: readonly number[], second: readonly number[] | undefined): Tokens {
-  const ids = [...t.before, ...first, ...t.between, ...(second ?? []), ...t.after];
-  const typeIds = new Int32Array(ids.length);
+/** A template with its texts' tokens in their places. */
+function assemble(parts: readonly Part[], texts: readonly [readonly number[], readonly number[]]): Tokens {
+  const own = (part: Part): readonly number[] => (part.text === undefined ? part.ids : texts[part.text]);
+  const size = parts.reduce((n, part) => n + own(part).length, 0);
+  const ids = new Int32Array(size);
+  const typeIds = new Int32Array(size);
   let at = 0;
-  const put = (types: readonly number[]): void => {
-    typeIds.set(types, at);
-    at += types.length;
-  };
-  put(t.types.before);
-  typeIds.fill(t.types.first, at, at + first.length);
-  at += first.length;
-  put(t.types.between);
-  if (second) {
-    typeIds.fill(t.types.second, at, at + second.length);
-    at += second.length;
+  for (const part of parts) {
+    const found = own(part);
+    ids.set(found, at);
+    typeIds.fill(part.type, at, at + found.length);
+    at += found.length;
   }
-  put(t.types.after);
-  return { ids: Int32Array.from(ids), typeIds };
-}
-
-/**
- * How much of each text of a pair stays: the longer one gives way first.
- * @source truncation strategy `longest_first` of Hugging Face's tokenizers
- */
-export function longestFirst(first: number, second: number, room: number): [number, number] {
-  if (first + second <= room) return [first, second];
-  let [short, long] = first > second ? [second, first] : [first, second];
-  long = short > room ? short : Math.max(short, room - short);
-  if (short + long > room) {
-    short = Math.floor(room / 2);
-    long = short + (room % 2);
-  }
-  return first > second ? [long, short] : [short, long];
-}
-
-async function readText(file: string): Promise<string | undefined> {
-  try {
-    return await readFile(file, 'utf8');
-  } catch {
-    return undefined;
-  }
-}
-
-function parse(text: string, file: string): object {
-  try {
-    const value = JSON.parse(text);
-    if (value && typeof value === 'object' && !Array.isArray(value)) return value;
-  } catch {}
-  throw new InputError({
-    code: 'tokenizer.malformed',
-    subject: `${file} is no JSON object`,
-    remedy: 'save the tokenizer again',
-  });
+  return { ids, typeIds };
 }

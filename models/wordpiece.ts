@@ -1,6 +1,6 @@
 /** @file A WordPiece vocabulary learned from texts, in the files that every Hugging Face tokenizer reads. */
-import { Tokenizer } from '@huggingface/tokenizers';
 import type { Texts } from '../data/dataset.ts';
+import { readPipeline } from '../data/tokens/pipeline.ts';
 
 export interface WordPieceOptions {
   /** Most tokens, special tokens included. */
@@ -84,7 +84,7 @@ function countWords(
   texts: Texts,
   { maxCharacters = 2e7, maxWords = 100_000 }: WordPieceOptions,
 ): (readonly [string, number])[] {
-  const { normalizer, pre_tokenizer: splitter } = new Tokenizer(tokenizerJson(specialTokens), {});
+  const pipeline = readPipeline(tokenizerJson(specialTokens));
   const counts = new Map<string, number>();
   // A stride that shares no factor with the length visits every text once, spread over the whole table.
   const n = texts.length;
@@ -93,7 +93,7 @@ function countWords(
   for (let k = 0, i = 0, seen = 0; k < n && seen < maxCharacters; k++, i = (i + stride) % n) {
     const text = texts.text(i).toWellFormed();
     seen += text.length;
-    for (const word of splitter?.pre_tokenize(normalizer?.normalize(text) ?? text) ?? [])
+    for (const word of pipeline.words(text))
       if (word.length <= LONGEST_WORD) counts.set(word, (counts.get(word) ?? 0) + 1);
   }
   return [...counts].sort((a, b) => b[1] - a[1] || order(a[0], b[0])).slice(0, maxWords);

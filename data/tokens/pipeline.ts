@@ -1,0 +1,100 @@
+/** @file tokenizer.json as a function from texts to token ids, equal to Hugging Face's tokenizers 0.22. */
+import { AddedTokens, readAddedToken } from './added-tokens.ts';
+import { type Fields, fieldsOf, HIGHEST_ID, listOf, malformed, shown, unsupported } from './base/fields.ts';
+import { readModel } from './models/index.ts';
+import { readPostProcessor, type Templates } from './post-processor.ts';
+import { readNormalizer } from './text/normalizers.ts';
+import { asksForFirst, readPreTokenizer } from './text/pre-tokenizers.ts';
+
+export interface TokenizerPipeline {
+  /** Ids of a well-formed text without what the post-processor puts around. */
+  encode(text: string): number[];
+  /** The words of a text, as they go to the model. */
+  words(text: string): string[];
+  idOf(token: string): number | undefined;
+  readonly added: AddedTokens;
+  readonly templates: Templates;
+  /** Of the model and the added tokens. */
+  highestId(): number;
+}
+
+/** As much of a text's beginning as tells whether its first character stays. */
+const BEGINNING = 256;
+
+/**
+ * Builds the whole way of a text from a parsed tokenizer.json.
+ * @throws TokenizerRefusal naming the component or option that is not understood
+ */
+export function readPipeline(json: Fields): TokenizerPipeline {
+  if (json.version !== undefined && json.version !== '1.0')
+    throw unsupported(`it is of version ${shown(json.version)}, and 1.0 is known`);
+  const normalizer = readNormalizer(json.normalizer);
+  const preTokenizer = readPreTokenizer(json.pre_tokenizer);
+  const model = readModel(json.model);
+  const templates = readPostProcessor(json.post_processor);
+  const added = new AddedTokens(model, normalizer);
+  const tokens = json.added_tokens === undefined ? [] : listOf(json.added_tokens, 'added_tokens');
+  for (const token of tokens) {
+    const { id } = fieldsOf(token, 'an added token');
+    if (typeof id !== 'number' || !Number.isInteger(id) || id < 0 || id > HIGHEST_ID)
+      throw malformed(`the id of its added token ${shown(token)} is not a whole number from 0 to ${HIGHEST_ID}`);
+  }
+  added.add(tokens.map((t) => readAddedToken(t, 'an added token')));
+  const wantsFirst = asksForFirst(json.pre_tokenizer);
+
+  /** How many units of a normalised text come from the first character. */
+  const firstUnits = (raw: string, normal: string): number => {
+    if (!normalizer.keepsFirst(raw.slice(0, BEGINNING))) return 0;
+    const alone = normalizer.apply(String.fromCodePoint(raw.codePointAt(0) as number));
+    return alone && normal.startsWith(alone) ? alone.length : 1;
+  };
+
+  /** Calls back with every added token and every run of words, in order. */
+  const walk = (text: string, onToken: (id: number) => void, onWords: (words: readonly string[]) => void): void => {
+    for (const section of added.find(text)) {
+      if (section.id >= 0) onToken(section.id);
+      else if (section.from < section.to) {
+        const raw = text.slice(section.from, section.to);
+        const normal = normalizer.apply(raw);
+        const start = wantsFirst && section.from === 0 ? firstUnits(raw, normal) : 0;
+        for (const part of added.findNormalized(normal))
+          if (part.id >= 0) onToken(part.id);
+          else if (part.from < part.to)
+            onWords(
+              preTokenizer({
+                texts: [normal.slice(part.from, part.to)],
+                starts: start > part.from ? [start - part.from] : [],
+              }).texts,
+            );
+      }
+    }
+  };
+  return {
+    encode(text) {
+      const ids: number[] = [];
+      walk(
+        text,
+        (id) => ids.push(id),
+        (words) => {
+          for (let i = 0; i < words.length; i++) model.encode(words[i], ids);
+        },
+      );
+      return ids;
+    },
+    words(text) {
+      const all: string[] = [];
+      walk(
+        text,
+        () => {},
+        (words) => {
+          for (const word of words) all.push(word);
+        },
+      );
+      return all;
+    },
+    idOf: (token) => added.idOf(token),
+    added,
+    templates,
+    highestId: () => Math.max(model.highestId, added.highestId),
+  };
+}
