@@ -1,6 +1,7 @@
 /** @file What the schema alone cannot say: defaults that depend on the pipeline, and contradictions. */
 import { join } from 'node:path';
 import { InputError } from '../../common/errors.ts';
+import { parseMetric } from '../../evaluation/metrics/metrics.ts';
 import type { Config, ParsedConfig } from './config.ts';
 import { lossSchema, needsOf, registered, toLosses } from './losses.ts';
 import { toQuerySelection, toWeighting, weightingSchema } from './methods.ts';
@@ -104,7 +105,25 @@ export function completed(parsed: ParsedConfig, where: string): Config {
       "'pipeline: active' has no budget",
       "say under 'querySelection' how many are asked about and how they are chosen",
     );
+  // The gradients themselves are at hand on the CPU alone.
+  const ofGradients = train.accumulate > 1 ? 'accumulate' : train.gradCacheChunk ? 'gradCacheChunk' : undefined;
+  if (ofGradients && train.provider !== 'auto' && train.provider !== 'cpu')
+    refuse(`'train.${ofGradients}' is not available with 'train.provider: ${train.provider}'`, 'remove one of them');
+  if (train.topics && train.batchSize % train.topics.perBatch)
+    refuse(`'train.batchSize: ${train.batchSize}' is no multiple of 'train.topics.perBatch'`, 'change one of them');
+  if (parsed.candidates.source === 'embedder' && !embedder)
+    refuse("'candidates.source: embedder' has no 'embedder'", 'add one, or choose another source');
+  for (const metric of parsed.evaluate.metrics) parseMetric(metric);
   const weighingNeeds = toWeighting(weighting).needs;
+  // Small losses are the student's own.
+  const weighs = weighting.kind !== 'uniform' && !weighingNeeds.some((n) => n === 'losses' || n === 'peer');
+  const readers: [string, boolean][] = [
+    [`selection.kind: ${parsed.selection.kind}`, parsed.selection.kind !== 'all'],
+    ['train.pseudoLabels', train.pseudoLabels],
+    [`weighting.kind: ${weighting.kind}`, weighs],
+  ];
+  const reader = teacher ? undefined : readers.find(([, reads]) => reads);
+  if (reader) refuse(`'${reader[0]}' reads a teacher's scores and there is no 'teacher'`, 'add one, or remove it');
   if (weighingNeeds.includes('ensemble') && !weighting.teachers)
     refuse("'weighting.kind: ensemble' has no further teachers", "name them under 'weighting.teachers'");
   if (weighingNeeds.includes('peer')) {

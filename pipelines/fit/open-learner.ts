@@ -1,5 +1,4 @@
 /** @file Where training computes: on the host, or on a device that is there and faster. */
-import { InputError } from '../../common/errors.ts';
 import { DeviceLearner } from '../../training/device-learner.ts';
 import { HostLearner, type Learner } from '../../training/host-learner.ts';
 import type { AdamWOptions } from '../../training/optimizers/adamw.ts';
@@ -13,7 +12,7 @@ import { computeOn } from '../run/provider.ts';
 
 /**
  * @param chunk texts encoded at a time where memory is short and the host computes
- * @throws InputError where the provider that the config names is not to be had */
+ */
 export async function openLearner(
   { config, note }: Job,
   options: Omit<DualEncoderStepOptions, 'session'>,
@@ -22,13 +21,7 @@ export async function openLearner(
 ): Promise<Learner> {
   const { provider: wanted, threads, accumulate } = config.train;
   // These two need the gradients themselves, which a device keeps to itself.
-  const needsGradients = accumulate > 1 ? 'accumulate' : options.gradCacheChunk ? 'gradCacheChunk' : undefined;
-  if (needsGradients && wanted !== 'auto' && wanted !== 'cpu')
-    throw new InputError({
-      code: 'config.contradiction',
-      subject: `'train.${needsGradients}' is not available with 'train.provider: ${wanted}'`,
-      remedy: 'remove one of them',
-    });
+  const needsGradients = accumulate > 1 || options.gradCacheChunk !== undefined;
   const session = needsGradients ? { provider: 'cpu' as const, threads } : await computeOn(config);
   if (wanted === 'auto' && session.provider !== 'cpu')
     note(`training on ${session.provider}, which multiplies faster here than the processor`);

@@ -70,6 +70,34 @@ test('contradictions are told before anything runs', () => {
   expect(() => parseConfig({ ...minimal, ...online, weighting: { ...together, renew: 100 } })).toThrow(
     "the config: 'weighting.kind: co-teaching' trains two students and 'pipeline: online' changes teachers; use one of them",
   );
+  const train = (more: object) => () => parseConfig({ ...minimal, train: more });
+  expect(train({ accumulate: 2, provider: 'webgpu' })).toThrow(
+    "the config: 'train.accumulate' is not available with 'train.provider: webgpu'; remove one of them",
+  );
+  expect(train({ gradCacheChunk: 2, provider: 'cuda' })).toThrow(
+    "the config: 'train.gradCacheChunk' is not available with 'train.provider: cuda'; remove one of them",
+  );
+  expect(train({ accumulate: 2, provider: 'auto' })).not.toThrow();
+  const embedder = { model: 'e' };
+  const topics = { batchSize: 9, topics: { clusters: 4, perBatch: 2 } };
+  expect(() => parseConfig({ ...minimal, embedder, train: topics })).toThrow(
+    "the config: 'train.batchSize: 9' is no multiple of 'train.topics.perBatch'; change one of them",
+  );
+  expect(() => parseConfig({ ...minimal, candidates: { source: 'embedder' } })).toThrow(
+    "the config: 'candidates.source: embedder' has no 'embedder'; add one, or choose another source",
+  );
+  expect(() => parseConfig({ ...minimal, evaluate: { metrics: ['ndgc@10'] } })).toThrow("did you mean 'ndcg@10'?");
+  const alone = { ...minimal, teacher: undefined, losses: [{ kind: 'info-nce' }] };
+  const readers = {
+    'selection.kind: top-k': { selection: { kind: 'top-k' } },
+    'train.pseudoLabels': { train: { pseudoLabels: true } },
+    'weighting.kind: confidence': { weighting: { kind: 'confidence' } },
+  };
+  for (const [name, more] of Object.entries(readers))
+    expect(() => parseConfig({ ...alone, ...more })).toThrow(
+      `the config: '${name}' reads a teacher's scores and there is no 'teacher'; add one, or remove it`,
+    );
+  expect(() => parseConfig({ ...alone, weighting: { kind: 'small-loss' } })).not.toThrow();
 });
 
 test('a pipeline over frozen documents trains the query tower, and matches queries alone', () => {
