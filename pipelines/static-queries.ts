@@ -15,7 +15,7 @@ export async function staticQueries(job: Job): Promise<RunReport> {
 
   // Each row starts as what the embedder makes of its token alone.
   const table = await tokenVectors(job, folder);
-  const student = await staticStudent(folder, table, { ...options.static, seed });
+  const student = await staticStudent(folder, table, { ...(options.kind === 'static' && options.static), seed });
 
   const { dataset, lists } = await gather(job, student);
   const { scored, weights, asked } = await ask(job, student, dataset, lists);

@@ -59,7 +59,7 @@ async function trainAnew(job: Job, lesson: Lesson, key: StateKey, options: FitOp
   const { student, examples, targets, extra } = lesson;
   const { train: settings } = config;
   const reliability = job.needs.has('reliability');
-  const draws = Math.max(0, ...config.losses.map((l) => (l.kind === 'rank-distil' ? l.draws : 0)));
+  const draws = Math.max(0, ...config.losses.map((l) => (l.kind === 'rank-distil' ? (l.draws ?? 0) : 0)));
   const perQuery = frozenDocuments ? 1 : 1 + settings.candidates;
   const texts = Math.min(settings.batchSize, examples.queries.length) * perQuery + ((extra && settings.spans) || 0);
   const chunk = await stepChunk(job, student, texts);

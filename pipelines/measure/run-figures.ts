@@ -2,6 +2,7 @@
 import { evaluateRun, type Run, type RunEvaluation } from '../../evaluation/metrics/evaluate.ts';
 import { fidelity } from '../../evaluation/metrics/fidelity.ts';
 import type { Figures, SystemFigures } from '../../evaluation/report/figures.ts';
+import { describeStudent } from '../config/student.ts';
 import type { Job } from '../run/context.ts';
 import { compare, differences, type Measured } from './compare-systems.ts';
 
@@ -51,10 +52,7 @@ export function runFigures(
     title: `Distilled on ${dataset.name}`,
     facts: [
       ['pipeline', config.pipeline],
-      [
-        'student',
-        `${config.student.model}${config.student.layers ? `, layers ${config.student.layers.join(', ')}` : ''}`,
-      ],
+      ['student', describeStudent(config.student)],
       ['losses', config.losses.map((l) => `${l.weight} x ${l.kind}`).join(' + ')],
       ['data', `${dataset.name}, split ${config.data.splits.test}`],
       ['documents', dataset.documents.length.toLocaleString('en')],

@@ -9,6 +9,7 @@ import { Encoder } from '../../models/encoder.ts';
 import { search } from '../../retrieval/exact-search.ts';
 import type { Pair, Teacher } from '../../teachers/teacher.ts';
 import type { Config } from '../config/config.ts';
+import { startFolder } from '../config/student.ts';
 import { bm25Search } from './bm25-run.ts';
 
 /**
@@ -95,7 +96,7 @@ async function nearest(
     const d = await embedder.embed(documents, 'document', watch);
     vectors = { queries: q.data, documents: d.data, dimensions: q.dimensions };
   } else if (source === 'student') {
-    const encoder = await Encoder.load(config.student.model);
+    const encoder = await Encoder.load(startFolder(config.student) as string);
     try {
       vectors = {
         queries: await encoder.encode(texts, { ...watch, maxLength: config.student.queryTokens }),

@@ -6,6 +6,7 @@ import { freshModel } from '../../models/new-model.ts';
 import { loadStudent, type Student } from '../../students/student.ts';
 import type { BatchSource } from '../../training/batches/dual-encoder-batch.ts';
 import { comparesDocuments } from '../config/losses.ts';
+import { startFolder } from '../config/student.ts';
 import type { Job } from '../run/context.ts';
 import { keptChoice, keptLists } from '../run/stage.ts';
 import { readsScores } from '../run/stage-keys.ts';
@@ -19,14 +20,15 @@ import { generateTexts, withQueries } from './queries.ts';
 import { chooseQueries } from './query-selection.ts';
 import type { Lesson } from './types.ts';
 
-/** The encoder to train, made first where the config wants a fresh one. */
+/** The encoder to train, made first where it is a new one. */
 export const openStudent = (job: Job): Promise<Student> =>
   job.stage('open student', async () => {
-    const { model, fresh } = job.config.student;
+    const { student, seed } = job.config;
+    const model = startFolder(student) as string;
     // A vocabulary of what is searched and what is learned from: a test query must not have shaped it.
     const texts = learnedTexts(job.dataset, trainingQueries(job.config, job.dataset));
-    if (fresh) await freshModel(model, texts, { ...fresh, seed: job.config.seed });
-    return loadStudent(model, job.config.student);
+    if (student.kind === 'fresh') await freshModel(model, texts, { ...student.fresh, seed });
+    return loadStudent(model, student);
   });
 
 /** Queries to learn from, with their candidates; not yet scored where the teacher has to be asked. */

@@ -167,9 +167,8 @@ export async function stageKeys(
 }
 
 /** Of the encoder that the student starts from. One that the run makes follows from options and data. */
-async function studentKey({ student: { model, fresh, static: table } }: Config): Promise<StateKey> {
-  const made = fresh || table;
-  const files = made ? undefined : await readModelFolder(model);
+async function studentKey({ student }: Config): Promise<StateKey> {
+  const files = student.kind === 'model' ? await readModelFolder(student.model) : undefined;
   return {
     "the student's model": files ? await modelHash(files.model) : 'made by the run',
     "the student's tokenizer": files ? (await TextTokenizer.load(files.folder)).hash : 'made by the run',
