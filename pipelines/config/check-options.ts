@@ -66,6 +66,7 @@ const did = (near: string | undefined): string | undefined => near && `did you m
 
 interface Node {
   properties?: Record<string, Node>;
+  propertyNames?: { enum?: string[] };
   items?: Node;
   anyOf?: Node[];
   oneOf?: Node[];
@@ -92,5 +93,5 @@ export function knownKeys(schema: z.ZodType, at: readonly PropertyKey[], input?:
       }),
     );
   const nodes = here.flatMap(({ node, value }) => members(node, value));
-  return [...new Set(nodes.flatMap((n) => Object.keys(n.properties ?? {})))];
+  return [...new Set(nodes.flatMap((n) => n.propertyNames?.enum ?? Object.keys(n.properties ?? {})))];
 }

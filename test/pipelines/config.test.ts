@@ -2,9 +2,9 @@ import { mkdtempSync, readdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { losses } from '../../losses/index.ts';
+import { kl, losses, type OptionTable } from '../../losses/index.ts';
 import type { ConfigInput } from '../../pipelines/config/config.ts';
-import { lossSchema, registered, toLosses } from '../../pipelines/config/losses.ts';
+import { type LossConfig, lossSchema, registered, toLosses } from '../../pipelines/config/losses.ts';
 import { parseConfig } from '../../pipelines/config/parse.ts';
 import { readConfig } from '../../pipelines/config/read-yaml.ts';
 import { parseTeacherConfig } from '../../pipelines/config/teacher.ts';
@@ -49,6 +49,27 @@ test('earlier names of options are refused with the current one', () => {
   );
   expect(() => parseTeacherConfig({ data: 'd', fresh: {}, train: { stepz: 8 } })).toThrow(
     "the teacher's options: 'train.stepz' is no known key; did you mean 'steps'?",
+  );
+});
+
+test("a loss's defaults are the same from a config and from a program, and so are the values that it refuses", () => {
+  for (const [kind, make] of Object.entries(losses)) {
+    const table: OptionTable = make.options;
+    const { weight, ...read } = lossSchema.parse({ kind } as LossConfig);
+    expect(weight).toBe(1);
+    expect(Object.entries(read).filter(([name, value]) => name !== 'kind' && value !== undefined)).toEqual(
+      Object.entries(table).flatMap(([name, o]) => (o.default === undefined ? [] : [[name, o.default]])),
+    );
+    for (const [name, o] of Object.entries(table)) {
+      const wrong = o.kind === 'number' ? (o.from ?? o.above ?? Number.NaN) - 1 : 'no such value';
+      expect(lossSchema.safeParse({ kind, [name]: wrong }).success, `${kind} ${name}`).toBe(false);
+      expect(() => (make as (options: object) => unknown)({ [name]: wrong }), `${kind} ${name}`).toThrow(
+        `the option '${name}' of a loss: expected`,
+      );
+    }
+  }
+  expect(() => kl({ temperature: -1 })).toThrow(
+    "the option 'temperature' of a loss: expected a number above 0, received -1; divides the teacher's scores: 1 for logits, 0.05 for cosines",
   );
 });
 
