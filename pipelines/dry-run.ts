@@ -13,10 +13,10 @@ import { weighsOnce } from './fit/reweight.ts';
 import { trainingFolder, trainingStage } from './fit/trained-weights.ts';
 import { MADE_ON_THE_WAY } from './fit/training-key.ts';
 import { findCandidates, pairsOf } from './prepare/candidates.ts';
+import { readChoice, readLists } from './prepare/kept-arrays.ts';
 import { Ledger } from './run/artifact-store.ts';
 import { defaultCache, teacherKeys } from './run/open-teachers.ts';
 import { refuseOther } from './run/output-folder.ts';
-import { readChoice, readLists } from './run/stage.ts';
 import { embedsWhat, type StageKeys, type StageName, stageKeys, stagesOf } from './run/stage-keys.ts';
 import { trainingQueries } from './run/training-queries.ts';
 

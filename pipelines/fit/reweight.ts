@@ -11,11 +11,11 @@ import type { Config } from '../config/config.ts';
 import { toWeighting } from '../config/methods.ts';
 import { scoreCandidates } from '../prepare/candidates.ts';
 import { labelsOf } from '../prepare/examples.ts';
+import { keptWeights } from '../prepare/kept-arrays.ts';
 import { studentScores } from '../prepare/student-scores.ts';
 import type { Lesson } from '../prepare/types.ts';
 import type { Job } from '../run/context.ts';
 import { openTeachers } from '../run/open-teachers.ts';
-import { keptWeights } from '../run/stage.ts';
 import type { Peer } from './co-teaching.ts';
 
 /** Cosines are sharpened by this where the student's own loss of a query is asked for. Assumption, as info-nce's default. */
