@@ -15,9 +15,11 @@ export type OptionPath = (keyof Config & string) | Nested;
 
 type PickEach<T, K> = T extends unknown ? Pick<T, K & keyof T> : never;
 type At<P> = P extends keyof Config
-  ? { readonly [S in P]: Config[S] }
+  ? Pick<Config, P>
   : P extends `${infer S extends keyof Config & string}.${infer K}`
-    ? { readonly [s in S]: PickEach<Section<S>, K> | (undefined extends Config[S] ? undefined : never) }
+    ? undefined extends Config[S]
+      ? { [s in S]?: PickEach<Section<S>, K> }
+      : { [s in S]: PickEach<Section<S>, K> }
     : never;
 type Intersection<U> = (U extends unknown ? (x: U) => void : never) extends (x: infer I) => void ? I : never;
 

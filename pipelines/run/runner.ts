@@ -3,11 +3,11 @@ import { join } from 'node:path';
 import type { Watch } from '../../common/progress.ts';
 import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import type { Config } from '../config/config.ts';
-import type { ArtifactStore } from './artifacts.ts';
+import type { ArtifactStore } from './artifact-store.ts';
 import { type Fingerprint, merged } from './fingerprint.ts';
 import { type OptionPath, type Options, pickOptions, recordedOptions } from './options.ts';
 import { type RunLog, whyMissing } from './run-log.ts';
-import { given, type Inputs, type Keep, lazily, type Result, type Stage, type Tools } from './stage.ts';
+import { given, type Inputs, type Keep, lazily, type Result, type Stage, type Tools, valuesOf } from './stage.ts';
 
 /** What stages are walked with. */
 export interface Surroundings {
@@ -36,15 +36,12 @@ export class StageRunner {
     inputs: Inputs<NoInfer<I>>,
   ): Promise<Result<T>> {
     const { config, dry, log } = this.around;
-    const results = Object.entries(inputs).filter((e): e is [string, Result<unknown>] => e[1] !== undefined);
-    const known = results.every(([, r]) => r.known);
-    const values = async (): Promise<I> => {
-      const all = await Promise.all(results.map(async ([name, r]) => [name, r.known ? await r.value() : undefined]));
-      return Object.fromEntries(all) as I;
-    };
+    const results = Object.values(inputs).filter((r): r is Result<unknown> => r !== undefined);
+    const known = results.every((r) => r.known);
+    const values = async (): Promise<I> => (await valuesOf(inputs)) as I;
     const fingerprint = merged(
       recordedOptions(config, stage.options, stage.unrecorded),
-      ...results.map(([, r]) => r.fingerprint),
+      ...results.map((r) => r.fingerprint),
       await contentOf(stage, known, values),
     );
     const options = pickOptions(config, [...stage.options, ...(stage.unrecorded ?? [])]) as Options<P | U>;
@@ -81,6 +78,7 @@ export class StageRunner {
     if (why === undefined) {
       log.tell({ stage: stage.name, status: 'reused', why: stage.unchanged ?? UNCHANGED });
       if (!dry && stage.reused) log.note(stage.reused);
+      if (!dry) await keep.settle?.(tools);
       return lazily(fingerprint, known || keep.alone === true, async () => keep.load(await values(), tools));
     }
     log.tell({ stage: stage.name, status: 'made', why: (dry && (await keep.begun?.(fingerprint, tools))) || why });
@@ -95,15 +93,14 @@ export class StageRunner {
     stage: Stage<T, P, U, I>,
     { fingerprint }: Result<T>,
     value: T,
-    inputs: I,
-  ): Promise<Result<T>> {
-    if (stage.keep) await this.record(stage, stage.keep, value, inputs, fingerprint);
-    return given(value, fingerprint);
+  ): Promise<void> {
+    // What `alone` keeps reads no inputs.
+    if (stage.keep?.alone) await this.record(stage, stage.keep, value, {} as I, fingerprint);
   }
 
   /** The same walk in a folder of its own, with artefacts and a log of its own. */
-  inside(name: string, store: ArtifactStore, log: RunLog): StageRunner {
-    return new StageRunner({ ...this.around, folder: join(this.around.folder, name), store, log });
+  inside(name: string, store: ArtifactStore, log: RunLog, watch: Watch): StageRunner {
+    return new StageRunner({ ...this.around, folder: join(this.around.folder, name), store, log, watch });
   }
 
   tools(fingerprint: Fingerprint = {}): Tools {
@@ -125,7 +122,9 @@ export class StageRunner {
     inputs: I,
     fingerprint: Fingerprint,
   ): Promise<void> {
-    await this.around.store.record(name, fingerprint, await keep.save(value, inputs, this.tools(fingerprint)));
+    const tools = this.tools(fingerprint);
+    await this.around.store.record(name, fingerprint, await keep.save(value, inputs, tools));
+    await keep.settle?.(tools);
   }
 }
 

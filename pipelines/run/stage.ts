@@ -1,7 +1,7 @@
 /** @file What a stage is: a value beside its code that says what it reads, how its result is kept, and how it is made. */
 import type { Watch } from '../../common/progress.ts';
 import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
-import type { Fingerprint } from './fingerprint.ts';
+import { type Fingerprint, merged } from './fingerprint.ts';
 import type { OptionPath, Options } from './options.ts';
 
 /** A value that a pipeline hands from stage to stage, with what it was made of. */
@@ -45,6 +45,8 @@ export interface Keep<T, I> {
   load(inputs: I, tools: Tools): Promise<T>;
   /** Whether `load` reads files alone: then a dry run can look at the result whatever it knows of the inputs. */
   readonly alone?: boolean;
+  /** Removes what is not needed any more once the result is recorded. */
+  settle?(tools: Tools): Promise<void>;
   /** What a stopped run has left of this stage, where it is not made from the beginning. */
   begun?(fingerprint: Fingerprint, tools: Tools): Promise<string | undefined>;
 }
@@ -102,4 +104,25 @@ export function lazily<T>(fingerprint: Fingerprint, known: boolean, make: () => 
       return made;
     },
   };
+}
+
+/** What results hold, by the same names. */
+export type ValuesOf<R> = {
+  [K in keyof R]: R[K] extends Result<infer T> | undefined ? T | Extract<R[K], undefined> : never;
+};
+
+/** The values of results; one that is not known is left out. */
+export async function valuesOf(results: object): Promise<Record<string, unknown>> {
+  const known = Object.entries(results as Record<string, Result<unknown> | undefined>).filter(([, r]) => r?.known);
+  return Object.fromEntries(await Promise.all(known.map(async ([name, r]) => [name, await r?.value()])));
+}
+
+/** What follows from results by plain code, without options and without work: known wherever they are. */
+export function derive<R extends object, T>(results: R, make: (values: ValuesOf<R>) => T | Promise<T>): Result<T> {
+  const all = Object.values(results).filter((r): r is Result<unknown> => r !== undefined);
+  return lazily(
+    merged(...all.map((r) => r.fingerprint)),
+    all.every((r) => r.known),
+    async () => make((await valuesOf(results)) as ValuesOf<R>),
+  );
 }

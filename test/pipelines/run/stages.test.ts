@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { parseConfig } from '../../../pipelines/config/parse.ts';
-import { ArtifactStore } from '../../../pipelines/run/artifacts.ts';
+import { ArtifactStore } from '../../../pipelines/run/artifact-store.ts';
 import { keepArrays } from '../../../pipelines/run/keep-arrays.ts';
 import { pickOptions, recordedOptions } from '../../../pipelines/run/options.ts';
 import { RunLog, type StagePlan } from '../../../pipelines/run/run-log.ts';
@@ -173,7 +173,7 @@ test('a run inside a run keeps its artefacts and tells its stages under its own 
     const { run, log } = await runner(at);
     await run.stage(vector, { base: given(1) });
     const own = new RunLog({});
-    const inner = run.inside('inner', await ArtifactStore.open(join(at, 'inner')), own);
+    const inner = run.inside('inner', await ArtifactStore.open(join(at, 'inner')), own, {});
     const result = await inner.stage(vector, { base: given(5, { 'the base': 'inner' }) });
     own.warn('code', 'text');
     log.include('inner', own);
