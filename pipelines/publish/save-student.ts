@@ -1,6 +1,6 @@
 /** @file The trained student as a folder that other tools load, with what made it. */
 import { createHash } from 'node:crypto';
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { canonicalJson, hashParts, writeWhole } from '../../common/files.ts';
 import { VERSION } from '../../common/version.ts';
@@ -20,6 +20,7 @@ import { defineStage, type Tools } from '../run/stage.ts';
 import { card } from './model-card.ts';
 
 const FOLDER = 'checkpoint';
+const SIZE = join('stages', 'checkpoint.json');
 /** Files of a checkpoint that say what is known of it, and not what it is. */
 const CARD = 'README.md';
 const PROVENANCE = 'distill.json';
@@ -77,17 +78,16 @@ export const checkpoint = defineStage({
     return { folder, bytes: model.length, parameters: parameterCount(graph) };
   },
   keep: {
-    async save(_, __, { path }) {
+    alone: true,
+    async save({ bytes, parameters }, _, { path }) {
+      await writeWhole(path(SIZE), canonicalJson({ bytes, parameters }));
       const folder = path(FOLDER);
-      return (await readdir(folder, { recursive: true, withFileTypes: true }))
+      const files = (await readdir(folder, { recursive: true, withFileTypes: true }))
         .filter((e) => e.isFile() && e.name !== CARD && e.name !== PROVENANCE)
         .map((e) => join(FOLDER, relative(folder, e.parentPath), e.name));
+      return [SIZE, ...files];
     },
-    async load({ student, trained }, { path }) {
-      const { size } = await stat(path(FOLDER, 'onnx', 'model.onnx'));
-      const graph = await student.inferenceGraph(trained.weights);
-      return { folder: path(FOLDER), bytes: size, parameters: parameterCount(graph) };
-    },
+    load: async (_, { path }) => ({ folder: path(FOLDER), ...JSON.parse(await readFile(path(SIZE), 'utf8')) }),
   },
 });
 
