@@ -8,6 +8,7 @@ import { Random } from '../../math/random.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { search } from '../../retrieval/exact-search.ts';
 import type { Pair, Teacher } from '../../teachers/teacher.ts';
+import { startFolder } from '../config/student.ts';
 import { trainingQueries } from '../run/data.ts';
 import { keepArrays } from '../run/keep-arrays.ts';
 import type { OpenedTeacher } from '../run/open-teachers.ts';
@@ -17,15 +18,7 @@ import { bm25Search } from './bm25-run.ts';
 import { withQueries } from './queries.ts';
 
 type Finding = Options<
-  | 'candidates.count'
-  | 'candidates.onEmpty'
-  | 'candidates.source'
-  | 'data'
-  | 'seed'
-  | 'student.documentTokens'
-  | 'student.model'
-  | 'student.queryTokens'
-  | 'teacher'
+  'candidates.count' | 'candidates.onEmpty' | 'candidates.source' | 'data' | 'seed' | 'student' | 'teacher'
 >;
 
 /** The candidates of the training queries and of generated ones; scores are NaN but for given lists. */
@@ -33,7 +26,7 @@ export const candidates = defineStage({
   name: 'candidates',
   options: ['candidates.source', 'candidates.count', 'candidates.onEmpty'],
   // What these name counts by content: the data, and the student, the teacher or the seed where the source reads one.
-  unrecorded: ['data', 'seed', 'student.documentTokens', 'student.model', 'student.queryTokens', 'teacher'],
+  unrecorded: ['data', 'seed', 'student', 'teacher'],
   unchanged: 'nothing they depend on has changed',
   // No model is asked.
   foreseen: ({ candidates: { source } }) => source === 'bm25' || source === 'random' || source === 'given',
@@ -185,7 +178,7 @@ async function nearest(
     const d = await embedder.embed(documents, 'document', watch);
     vectors = { queries: q.data, documents: d.data, dimensions: q.dimensions };
   } else if (source === 'student') {
-    const encoder = await Encoder.load(config.student.model);
+    const encoder = await Encoder.load(startFolder(config.student) as string);
     try {
       vectors = {
         queries: await encoder.encode(texts, { ...watch, maxLength: config.student.queryTokens }),

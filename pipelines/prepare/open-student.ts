@@ -1,9 +1,11 @@
 /** @file The student before training: an encoder that is loaded, one that is made first, or a table of tokens. */
+import { unreachable } from '../../common/errors.ts';
 import { type Dataset, learnedTexts } from '../../data/dataset.ts';
 import type { TextTokenizer } from '../../data/tokenizer.ts';
 import { freshModel } from '../../models/new-model.ts';
 import { staticStudent } from '../../students/static-encoder.ts';
 import { loadStudent, type Student } from '../../students/student.ts';
+import { startFolder } from '../config/student.ts';
 import type { RunContext } from '../run/context.ts';
 import { encoderFolder, trainingQueries } from '../run/data.ts';
 import type { OpenedTeacher } from '../run/open-teachers.ts';
@@ -21,10 +23,12 @@ const encoder = defineStage({
     { time },
   ): Promise<Student> =>
     time('open student', async () => {
-      const { model, fresh } = student;
+      const model = startFolder(student) as string;
       // A vocabulary of what is searched and what is learned from: a test query must not have shaped it.
-      if (fresh && inputs.data)
-        await freshModel(model, learnedTexts(inputs.data, trainingQueries({ data }, inputs.data)), { ...fresh, seed });
+      if (student.kind === 'fresh' && inputs.data) {
+        const texts = learnedTexts(inputs.data, trainingQueries({ data }, inputs.data));
+        await freshModel(model, texts, { ...student.fresh, seed });
+      }
       return loadStudent(model, student);
     }),
 });
@@ -37,23 +41,29 @@ const table = defineStage({
   async make({ student, seed, embedder }, inputs: { embedder: OpenedTeacher }, tools): Promise<Student> {
     const folder = embedder?.model as string;
     return staticStudent(folder, await tokenVectors(inputs.embedder.teacher, folder, tools), {
-      ...student.static,
+      ...(student.kind === 'static' && student.static),
       seed,
     });
   },
 });
 
 export async function openStudent(run: RunContext): Promise<Result<Student>> {
-  const { model, fresh, static: isTable } = run.config.student;
-  if (isTable && run.embedder) return run.stage(table, { embedder: run.embedder });
-  return fresh
-    ? run.stage(encoder, { data: run.data.training, seed: run.option('seed') })
-    : run.stage(encoder, { folder: await encoderFolder(model) });
+  const { student } = run.config;
+  switch (student.kind) {
+    case 'model':
+      return run.stage(encoder, { folder: await encoderFolder(student.model) });
+    case 'fresh':
+      return run.stage(encoder, { data: run.data.training, seed: run.option('seed') });
+    case 'static':
+      return run.stage(table, { embedder: run.embedder as Result<OpenedTeacher> });
+    default:
+      return unreachable(student);
+  }
 }
 
 /** The student's tokenizer, which does not change with its layers and lengths. */
 export function tokenizerOf({ config }: RunContext, student: Result<Student>): Result<TextTokenizer> {
-  const made = config.student.fresh || config.student.static;
+  const made = config.student.kind !== 'model';
   const { fingerprint } = student;
   const own = { "the student's tokenizer": fingerprint["the student's tokenizer"] };
   return lazily(made ? fingerprint : own, student.known, async () => (await student.value()).tokenizer);

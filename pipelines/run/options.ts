@@ -23,8 +23,13 @@ type At<P> = P extends keyof Config
     : never;
 type Intersection<U> = (U extends unknown ? (x: U) => void : never) extends (x: infer I) => void ? I : never;
 
+/** Paths without those of a section that is named whole. */
+type Outer<P> = Exclude<P, `${Extract<P, keyof Config>}.${string}`>;
+
 /** The part of a config that these paths name: reading another option of it does not compile. */
-export type Options<P extends OptionPath> = Intersection<P extends unknown ? At<P> : never>;
+export type Options<P extends OptionPath> = Intersection<
+  Outer<P> extends infer O ? (O extends unknown ? At<O> : never) : never
+>;
 
 /** An object with the named options and no others. */
 export function pickOptions<P extends OptionPath>(config: Config, paths: readonly P[]): Options<P> {

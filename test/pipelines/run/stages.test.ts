@@ -201,17 +201,17 @@ test('a stage is handed the options it declares and no others', () => {
   defineStage({
     name: 'typed',
     options: ['train.steps', 'weighting'],
-    unrecorded: ['student.model'],
+    unrecorded: ['data.path'],
     make(options, { n }: { n: number }) {
       // Each of these must not compile: the option is not declared.
       // @ts-expect-error
       void options.train.epochs;
       // @ts-expect-error
-      void options.student.layers;
+      void options.data.maxQueries;
       // @ts-expect-error
       void options.seed;
       const kind: string = options.weighting.kind;
-      return `${kind} ${options.train.steps} ${options.student.model} ${n}`;
+      return `${kind} ${options.train.steps} ${options.data.path} ${n}`;
     },
   });
   // @ts-expect-error an option that there is not
