@@ -58,3 +58,8 @@ function editDistance(a: string, b: string): number {
   }
   return previous[b.length];
 }
+
+/** The default of a switch over all kinds of something: a kind without a case does not compile. */
+export function unreachable(kind: never): never {
+  throw new Error(`no case for ${JSON.stringify(kind)}`);
+}

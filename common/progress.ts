@@ -3,6 +3,8 @@
 export interface Progress {
   /** What is being done, e.g. `score`, `train`, `evaluate`. */
   stage: string;
+  /** The run inside the run that tells it, by its name. */
+  run?: string;
   /** Units done and in all (pairs, steps, texts); `total` is absent where it is not known. */
   done: number;
   total?: number;

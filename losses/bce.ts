@@ -1,5 +1,6 @@
 /** @file Pointwise distillation: each candidate's probability of being relevant. */
 import { defineLoss, type Loss, meanOver } from './loss.ts';
+import { number, positive, SHIFT, withDefaults } from './options.ts';
 
 export interface BCEOptions {
   /** Divides the teacher's logits. */
@@ -17,11 +18,12 @@ export interface BCEOptions {
  *
  * @example
  * import { bce } from 'onnx-distill/losses';
- * const { loss } = await bce().evaluate({ student: [[0, 0]], teacher: [[3, -2]] });
+ * const { loss } = await bce({ scale: 1, shift: 0 }).evaluate({ student: [[0, 0]], teacher: [[3, -2]] });
  * loss; // 0.693147
  * @source the pointwise option of score matching, Kim et al. 2023 (arXiv 2301.12005); the shift is Zhai et al., ICCV 2023 (arXiv 2303.15343)
  */
-export function bce({ temperature = 1, scale = 1, shift = 0 }: BCEOptions = {}): Loss {
+export function bce(given: BCEOptions = {}): Loss {
+  const { temperature, scale, shift } = withDefaults(bce.options, given);
   return defineLoss({
     name: 'bce',
     needs: ['student', 'teacher', 'mask'],
@@ -35,6 +37,11 @@ export function bce({ temperature = 1, scale = 1, shift = 0 }: BCEOptions = {}):
     },
   });
 }
+bce.options = {
+  temperature: positive(1, "divides the teacher's logits"),
+  scale: positive(20, "multiplies the student's scores: 20 for cosines, 1 for dot products"),
+  shift: number(-10, SHIFT),
+};
 
 /** log(1 + e^x) without overflow: max(x, 0) + log(1 + e^-|x|). */
 export const softplus = (x: Parameters<Loss['perQuery']>[0]['student']) =>

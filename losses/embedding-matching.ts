@@ -1,8 +1,10 @@
 /** @file EmbedDistill's embedding matching: the student's vectors where the teacher's are. */
 import type { Expr } from '../engine/expressions/expr.ts';
 import { byOwner, defineLoss, type Loss } from './loss.ts';
+import { choice, withDefaults } from './options.ts';
 
-export type Distance = 'l2' | 'squared' | 'cosine';
+export const distances = ['l2', 'squared', 'cosine'] as const;
+export type Distance = (typeof distances)[number];
 
 /** Distance along the last axis; the teacher's side is constant. */
 export function distanceBetween(student: Expr, teacher: Expr, distance: Distance): Expr {
@@ -33,7 +35,8 @@ export interface EmbeddingMatchingOptions {
  * loss; // 0.894427
  * @source Kim, Rawat, Zaheer et al. 2023 (arXiv 2301.12005), equations 7 and 8
  */
-export function embeddingMatching({ of = 'both', distance = 'squared' }: EmbeddingMatchingOptions = {}): Loss {
+export function embeddingMatching(given: EmbeddingMatchingOptions = {}): Loss {
+  const { of = 'both', distance } = withDefaults(embeddingMatching.options, given);
   const queries = of !== 'documents';
   const documents = of !== 'queries';
   return defineLoss({
@@ -53,3 +56,11 @@ export function embeddingMatching({ of = 'both', distance = 'squared' }: Embeddi
     },
   });
 }
+embeddingMatching.options = {
+  of: choice(
+    ['both', 'queries', 'documents'],
+    undefined,
+    'which embeddings are matched: both by default, or in a run over frozen documents the queries',
+  ),
+  distance: choice(distances, 'squared', 'squared or l2 (Euclidean distance), or cosine: 1 - cos'),
+};

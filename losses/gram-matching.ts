@@ -1,6 +1,7 @@
 /** @file Gram matching: who is how near to whom, as distributions, among the queries and documents of a step. */
 import type { Expr } from '../engine/expressions/expr.ts';
 import { byOwner, defineLoss, divergence, type Loss, notSelf } from './loss.ts';
+import { choices, positive, withDefaults } from './options.ts';
 
 export const blocks = ['query-document', 'query-query', 'document-document'] as const;
 
@@ -9,7 +10,7 @@ export interface GramMatchingOptions {
   of?: readonly (typeof blocks)[number][];
   /** Divides the teacher's dot products: 0.05 for cosines. */
   temperature?: number;
-  /** Divides the student's; the teacher's temperature by default. */
+  /** Divides the student's dot products; 0.05 by default. */
   studentTemperature?: number;
 }
 
@@ -23,7 +24,7 @@ export interface GramMatchingOptions {
  *
  * @example
  * import { gramMatching } from 'onnx-distill/losses';
- * const { loss } = await gramMatching({ of: ['query-document'], temperature: 1 }).evaluate({
+ * const { loss } = await gramMatching({ of: ['query-document'], temperature: 1, studentTemperature: 1 }).evaluate({
  *   queries: [[1, 0]],
  *   documents: [[3, 0], [2, 0], [0, 1]],
  *   teacherQueries: [[1, 0, 0]],
@@ -32,11 +33,8 @@ export interface GramMatchingOptions {
  * loss; // 0.064971
  * @source KL between rows of in-batch similarities; of the family of Tung and Mori, ICCV 2019 (arXiv 1907.09682)
  */
-export function gramMatching({
-  of = ['query-document'],
-  temperature = 0.05,
-  studentTemperature = temperature,
-}: GramMatchingOptions = {}): Loss {
+export function gramMatching(given: GramMatchingOptions = {}): Loss {
+  const { of, temperature, studentTemperature } = withDefaults(gramMatching.options, given);
   const documents = of.includes('document-document');
   return defineLoss({
     name: 'gram-matching',
@@ -57,3 +55,8 @@ export function gramMatching({
     },
   });
 }
+gramMatching.options = {
+  of: choices(blocks, ['query-document'], 'which similarities are matched; their divergences are added'),
+  temperature: positive(0.05, "divides the embedder's dot products"),
+  studentTemperature: positive(0.05, "divides the student's dot products"),
+};

@@ -1,10 +1,11 @@
 /** @file In-batch distillation: the teacher's distribution over all documents of the step. */
 import { defineLoss, divergence, type Loss, scoresInBatch } from './loss.ts';
+import { choice, positive, withDefaults } from './options.ts';
 
 export interface InBatchKLOptions {
   /** Divides the teacher's scores: 1 for logits, 0.05 for cosines. */
   temperature?: number;
-  /** Divides the student's scores; the teacher's temperature by default, 0.05 for cosines. */
+  /** Divides the student's scores; 0.05 by default. */
   studentTemperature?: number;
   /** Where the teacher's scores come from: `given` as an array, or the dot products of its `embeddings`. */
   teacherScores?: 'given' | 'embeddings';
@@ -21,7 +22,7 @@ export interface InBatchKLOptions {
  *
  * @example
  * import { inBatchKL } from 'onnx-distill/losses';
- * const { loss } = await inBatchKL({ temperature: 1 }).evaluate({
+ * const { loss } = await inBatchKL({ temperature: 1, studentTemperature: 1, teacherScores: 'given' }).evaluate({
  *   queries: [[1, 0]],
  *   documents: [[3, 0], [2, 0], [0, 1]],
  *   teacherInBatch: [[4, 2, 1]],
@@ -29,11 +30,8 @@ export interface InBatchKLOptions {
  * loss; // 0.064971
  * @source Hinton et al. 2015 (arXiv 1503.02531), over in-batch lists
  */
-export function inBatchKL({
-  temperature = 0.05,
-  studentTemperature = temperature,
-  teacherScores = 'given',
-}: InBatchKLOptions = {}): Loss {
+export function inBatchKL(given: InBatchKLOptions = {}): Loss {
+  const { temperature, studentTemperature, teacherScores } = withDefaults(inBatchKL.options, given);
   return defineLoss({
     name: 'in-batch-kl',
     needs:
@@ -48,3 +46,12 @@ export function inBatchKL({
     },
   });
 }
+inBatchKL.options = {
+  temperature: positive(0.05, "divides the teacher's scores: 0.05 for cosines, 1 for logits"),
+  studentTemperature: positive(0.05, "divides the student's scores"),
+  teacherScores: choice(
+    ['given', 'embeddings'],
+    'embeddings',
+    "where the teacher's scores come from: an array of all of them, or the dot products of its embeddings",
+  ),
+};

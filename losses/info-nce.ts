@@ -1,6 +1,7 @@
 /** @file InfoNCE over all documents of the step. */
 import type { Expr } from '../engine/expressions/expr.ts';
 import { defineLoss, type Loss, type LossInput, type LossInputs, masked, scoresInBatch } from './loss.ts';
+import { choice, group, number, positive, withDefaults } from './options.ts';
 
 export interface InfoNCEOptions {
   /** Divides the scores: 0.05 for cosines, 1 for dot products. */
@@ -39,11 +40,8 @@ const wanted: Record<string, readonly LossInput[]> = {
  * loss; // 1.098612
  * @source van den Oord et al. 2018 (arXiv 1807.03748); Karpukhin et al. 2020 (arXiv 2004.04906)
  */
-export function infoNCE({
-  temperature = 0.05,
-  direction = 'query-to-document',
-  falseNegatives,
-}: InfoNCEOptions = {}): Loss {
+export function infoNCE(given: InfoNCEOptions = {}): Loss {
+  const { temperature, direction, falseNegatives } = withDefaults(infoNCE.options, given);
   return defineLoss({
     name: 'info-nce',
     needs: ['queries', 'documents', 'positives', 'inBatch', ...(falseNegatives ? wanted[falseNegatives.by] : [])],
@@ -58,6 +56,25 @@ export function infoNCE({
     },
   });
 }
+infoNCE.options = {
+  temperature: positive(0.05, 'divides the scores: 0.05 for cosines, 1 for dot products'),
+  direction: choice(
+    ['query-to-document', 'both'],
+    'query-to-document',
+    'both: the mean with the direction from each positive to the queries',
+  ),
+  falseNegatives: group(
+    {
+      by: choice(
+        ['candidates', 'embeddings', 'given'],
+        undefined,
+        "whose scores: the teacher's of the query's candidates, its embeddings' dot products, or an array of all",
+      ),
+      margin: number(undefined, "how far below the positive's score a document must be to count as a negative"),
+    },
+    'documents that the teacher scores above the positive less the margin are no negatives of the query',
+  ),
+};
 
 /** [B, M] 0 where the teacher holds a document for about as relevant as the positive, else 1. */
 function trueNegatives(inputs: LossInputs, { by, margin }: NonNullable<InfoNCEOptions['falseNegatives']>): Expr {

@@ -1,10 +1,11 @@
 /** @file Listwise distillation: the teacher's distribution over a query's candidates. */
 import { defineLoss, divergence, type Loss } from './loss.ts';
+import { positive, withDefaults } from './options.ts';
 
 export interface KLOptions {
   /** Divides the teacher's logits. */
   temperature?: number;
-  /** Divides the student's scores; the teacher's temperature by default, 0.05 for cosines. */
+  /** Divides the student's scores: 0.05 for cosines, the default; 1 for logits. */
   studentTemperature?: number;
 }
 
@@ -17,14 +18,19 @@ export interface KLOptions {
  *
  * @example
  * import { kl } from 'onnx-distill/losses';
- * const { loss } = await kl().evaluate({ student: [[3, 2, 0]], teacher: [[4, 2, 1]] });
+ * const { loss } = await kl({ studentTemperature: 1 }).evaluate({ student: [[3, 2, 0]], teacher: [[4, 2, 1]] });
  * loss; // 0.064971
  * @source Hinton et al. 2015 (arXiv 1503.02531)
  */
-export function kl({ temperature = 1, studentTemperature = temperature }: KLOptions = {}): Loss {
+export function kl(given: KLOptions = {}): Loss {
+  const { temperature, studentTemperature } = withDefaults(kl.options, given);
   return defineLoss({
     name: 'kl',
     needs: ['student', 'teacher', 'mask'],
     perQuery: ({ student, teacher, mask }) => divergence(student, teacher, mask, temperature, studentTemperature),
   });
 }
+kl.options = {
+  temperature: positive(1, "divides the teacher's scores: 1 for logits, 0.05 for cosines"),
+  studentTemperature: positive(0.05, "divides the student's scores: 0.05 for cosines, 1 for logits"),
+};

@@ -1,5 +1,6 @@
 /** @file M3SE: the margin to the teacher's hardest negative; the other negatives only have to stay below it. */
 import { defineLoss, type Loss } from './loss.ts';
+import { positive, withDefaults } from './options.ts';
 
 export interface M3SEOptions {
   /** Multiplies the student's scores: 1 for dot products, about 20 for cosines. */
@@ -15,11 +16,12 @@ export interface M3SEOptions {
  *
  * @example
  * import { m3se } from 'onnx-distill/losses';
- * const { loss } = await m3se().evaluate({ student: [[3, 1, 2.5]], teacher: [[4, 2, 1]] });
+ * const { loss } = await m3se({ scale: 1 }).evaluate({ student: [[3, 1, 2.5]], teacher: [[4, 2, 1]] });
  * loss; // 2.25
  * @source Menon et al., ICML 2022, "In defense of dual-encoders for neural ranking", as third parties implement it
  */
-export function m3se({ scale = 1 }: M3SEOptions = {}): Loss {
+export function m3se(given: M3SEOptions = {}): Loss {
+  const { scale } = withDefaults(m3se.options, given);
   return defineLoss({
     name: 'm3se',
     needs: ['student', 'teacher', 'mask'],
@@ -45,6 +47,9 @@ export function m3se({ scale = 1 }: M3SEOptions = {}): Loss {
     },
   });
 }
+m3se.options = {
+  scale: positive(20, "multiplies the student's scores: 20 for cosines, 1 for dot products"),
+};
 
 /** 1 in column 0 of a [B, N] block of ones. */
 const firstColumn = (ones: Parameters<Loss['perQuery']>[0]['mask']) =>

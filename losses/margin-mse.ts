@@ -1,5 +1,6 @@
 /** @file MarginMSE: the teacher's margins between the positive and each negative. */
 import { defineLoss, type Loss } from './loss.ts';
+import { positive, withDefaults } from './options.ts';
 
 export interface MarginMSEOptions {
   /** Multiplies the student's scores: 1 for dot products, about 20 for cosines, whose margins cannot reach logits'. */
@@ -15,12 +16,13 @@ export interface MarginMSEOptions {
  *
  * @example
  * import { marginMSE } from 'onnx-distill/losses';
- * const { values, gradients } = await marginMSE().evaluate({ student: [[3, 2, 0]], teacher: [[4, 2, 1]] });
+ * const { values, gradients } = await marginMSE({ scale: 1 }).evaluate({ student: [[3, 2, 0]], teacher: [[4, 2, 1]] });
  * values[0]; // 0.5
  * gradients.student[1]; // 1
  * @source Hofstätter et al. 2020 (arXiv 2010.02666)
  */
-export function marginMSE({ scale = 1 }: MarginMSEOptions = {}): Loss {
+export function marginMSE(given: MarginMSEOptions = {}): Loss {
+  const { scale } = withDefaults(marginMSE.options, given);
   return defineLoss({
     name: 'margin-mse',
     needs: ['student', 'teacher', 'mask'],
@@ -33,3 +35,6 @@ export function marginMSE({ scale = 1 }: MarginMSEOptions = {}): Loss {
     },
   });
 }
+marginMSE.options = {
+  scale: positive(20, "multiplies the student's scores: 20 for cosines, 1 for dot products"),
+};

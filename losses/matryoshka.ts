@@ -19,7 +19,7 @@ export interface MatryoshkaOptions {
  * @throws InputError where no widths are given or the weights are not as many
  * @example
  * import { kl, matryoshka } from 'onnx-distill/losses';
- * const { loss } = await matryoshka(kl(), { dimensions: [2, 1], normalize: false }).evaluate({
+ * const { loss } = await matryoshka(kl({ studentTemperature: 1 }), { dimensions: [2, 1], normalize: false }).evaluate({
  *   queries: [[1, 0]],
  *   documents: [[3, 5], [2, 0], [0, 1]],
  *   candidates: [[0, 1, 2]],

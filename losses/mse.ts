@@ -1,5 +1,6 @@
 /** @file Squared error of the scores themselves. */
 import { defineLoss, type Loss, meanOver } from './loss.ts';
+import { number, positive, SHIFT, withDefaults } from './options.ts';
 
 export interface MSEOptions {
   /** Multiplies the student's scores: 1 for dot products, about 20 for cosines. */
@@ -17,11 +18,12 @@ export interface MSEOptions {
  *
  * @example
  * import { mse } from 'onnx-distill/losses';
- * const { loss } = await mse().evaluate({ student: [[3, 2]], teacher: [[4, 2]] });
+ * const { loss } = await mse({ scale: 1, shift: 0 }).evaluate({ student: [[3, 2]], teacher: [[4, 2]] });
  * loss; // 0.5
  * @source score matching, Kim et al. 2023 (arXiv 2301.12005)
  */
-export function mse({ scale = 1, shift = 0 }: MSEOptions = {}): Loss {
+export function mse(given: MSEOptions = {}): Loss {
+  const { scale, shift } = withDefaults(mse.options, given);
   return defineLoss({
     name: 'mse',
     needs: ['student', 'teacher', 'mask'],
@@ -30,3 +32,7 @@ export function mse({ scale = 1, shift = 0 }: MSEOptions = {}): Loss {
       meanOver(student.mul(scale).add(shift).sub(teacher.stopGradient()).mul(mask).square(), mask),
   });
 }
+mse.options = {
+  scale: positive(20, "multiplies the student's scores: 20 for cosines, 1 for dot products"),
+  shift: number(-10, SHIFT),
+};

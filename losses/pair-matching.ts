@@ -1,6 +1,7 @@
 /** @file Embedding matching to a cross-encoder: what it made of the query and of the document while reading both. */
-import { type Distance, distanceBetween } from './embedding-matching.ts';
+import { type Distance, distanceBetween, distances } from './embedding-matching.ts';
 import { defineLoss, type Loss, meanOver } from './loss.ts';
+import { choice, withDefaults } from './options.ts';
 
 export interface PairMatchingOptions {
   distance?: Distance;
@@ -28,7 +29,8 @@ export interface PairMatchingOptions {
  * loss; // 0.894428
  * @source Kim, Rawat, Zaheer et al. 2023 (arXiv 2301.12005)
  */
-export function pairMatching({ distance = 'l2' }: PairMatchingOptions = {}): Loss {
+export function pairMatching(given: PairMatchingOptions = {}): Loss {
+  const { distance } = withDefaults(pairMatching.options, given);
   return defineLoss({
     name: 'pair-matching',
     needs: ['queries', 'documents', 'candidates', 'mask', 'pairQueries', 'pairDocuments'],
@@ -44,3 +46,6 @@ export function pairMatching({ distance = 'l2' }: PairMatchingOptions = {}): Los
     },
   });
 }
+pairMatching.options = {
+  distance: choice(distances, 'l2', 'cosine where the student is scaled to unit length: the vectors of a pair are not'),
+};

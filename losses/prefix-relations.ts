@@ -50,6 +50,7 @@ export function prefixRelations({
   const relations = gramMatching({
     of: of === 'documents' ? ['document-document'] : of === 'queries' ? ['query-document'] : bothBlocks,
     temperature,
+    studentTemperature: temperature,
   });
   // Made for every width, so that a mistake in the options is told before anything is trained.
   const prefixes = dimensions.map((m) => matryoshka(relations, { dimensions: [m], normalize }));

@@ -1,12 +1,15 @@
 /** @file RankDistil: the order of the teacher's top k, everything below as one tail. */
 import type { Expr } from '../engine/expressions/expr.ts';
 import { defineLoss, type Loss } from './loss.ts';
+import { count, positive, withDefaults } from './options.ts';
 
 export interface RankDistilOptions {
   /** How many places of the teacher's order count; all by default. */
   topK?: number;
   /** Divides the student's scores: 0.05 for cosines. */
   temperature?: number;
+  /** Orders drawn a step from the teacher's own model, in a run; a program gives the noise as `gumbel`. */
+  draws?: number;
 }
 
 /**
@@ -19,11 +22,12 @@ export interface RankDistilOptions {
  *
  * @example
  * import { rankDistil } from 'onnx-distill/losses';
- * const { loss } = await rankDistil({ topK: 1 }).evaluate({ student: [[0, 0, 0, 0]], teacher: [[1, 9, 2, 3]] });
+ * const { loss } = await rankDistil({ topK: 1, temperature: 1 }).evaluate({ student: [[0, 0, 0, 0]], teacher: [[1, 9, 2, 3]] });
  * loss; // 1.386294
  * @source Reddi et al., AISTATS 2021, RankDistil
  */
-export function rankDistil({ topK = Number.POSITIVE_INFINITY, temperature = 1 }: RankDistilOptions = {}): Loss {
+export function rankDistil(given: RankDistilOptions = {}): Loss {
+  const { topK = Number.POSITIVE_INFINITY, temperature } = withDefaults(rankDistil.options, given);
   return defineLoss({
     name: 'rank-distil',
     needs: ['student', 'teacher', 'mask'],
@@ -49,6 +53,11 @@ export function rankDistil({ topK = Number.POSITIVE_INFINITY, temperature = 1 }:
     },
   });
 }
+rankDistil.options = {
+  topK: count(undefined, "positions of the teacher's order that count; all by default"),
+  temperature: positive(0.05, "divides the student's scores: 0.05 for cosines, 1 for dot products"),
+  draws: count(0, "orders drawn a step from the teacher's own model (Gumbel noise); 0 for its order alone", 0),
+};
 
 /** log sum exp along the last axis, safe for scores of any size. */
 function logSumExp(x: Expr): Expr {

@@ -1,6 +1,7 @@
 /** @file Relative geometry: distances and angles among the embeddings of a step, so that widths and scales may differ. */
 import type { Expr } from '../engine/expressions/expr.ts';
 import { byOwner, defineLoss, type Loss, notSelf } from './loss.ts';
+import { choice, notNegative, withDefaults } from './options.ts';
 
 export interface RelativeGeometryOptions {
   of?: 'queries' | 'documents';
@@ -26,11 +27,8 @@ export interface RelativeGeometryOptions {
  * loss; // 0.005222
  * @source Park, Kim, Lu and Cho, CVPR 2019 (arXiv 1904.05068)
  */
-export function relativeGeometry({
-  of = 'queries',
-  distanceWeight = 1,
-  angleWeight = 2,
-}: RelativeGeometryOptions = {}): Loss {
+export function relativeGeometry(given: RelativeGeometryOptions = {}): Loss {
+  const { of, distanceWeight, angleWeight } = withDefaults(relativeGeometry.options, given);
   return defineLoss({
     name: 'relative-geometry',
     needs: of === 'queries' ? ['queries', 'teacherQueries'] : ['documents', 'teacherDocuments', 'owner'],
@@ -63,6 +61,11 @@ export function relativeGeometry({
     },
   });
 }
+relativeGeometry.options = {
+  of: choice(['queries', 'documents'], 'queries', 'which embeddings are compared among themselves'),
+  distanceWeight: notNegative(1, 'factor of the distances of pairs'),
+  angleWeight: notNegative(2, 'factor of the angles of triples'),
+};
 
 /** e_j - e_i as [i, j, D]. */
 const differences = (e: Expr): Expr => e.unsqueeze(0).sub(e.unsqueeze(1));

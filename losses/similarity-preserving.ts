@@ -1,6 +1,7 @@
 /** @file Similarity preserving: which texts of a step are like which. */
 import type { Expr } from '../engine/expressions/expr.ts';
 import { byOwner, defineLoss, type Loss } from './loss.ts';
+import { choice, withDefaults } from './options.ts';
 
 export interface SimilarityPreservingOptions {
   of?: 'queries' | 'documents';
@@ -22,7 +23,8 @@ export interface SimilarityPreservingOptions {
  * loss; // 0.292893
  * @source Tung and Mori, ICCV 2019 (arXiv 1907.09682)
  */
-export function similarityPreserving({ of = 'queries' }: SimilarityPreservingOptions = {}): Loss {
+export function similarityPreserving(given: SimilarityPreservingOptions = {}): Loss {
+  const { of } = withDefaults(similarityPreserving.options, given);
   return defineLoss({
     name: 'similarity-preserving',
     needs: of === 'queries' ? ['queries', 'teacherQueries'] : ['documents', 'teacherDocuments', 'owner'],
@@ -35,3 +37,6 @@ export function similarityPreserving({ of = 'queries' }: SimilarityPreservingOpt
     },
   });
 }
+similarityPreserving.options = {
+  of: choice(['queries', 'documents'], 'queries', 'which embeddings are compared among themselves'),
+};

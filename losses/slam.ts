@@ -1,5 +1,6 @@
 /** @file SLaM: the student's prediction mixed with its contrary as far as the teacher's label may be wrong. */
 import { defineLoss, type Loss, meanOver } from './loss.ts';
+import { number, positive, SHIFT, withDefaults } from './options.ts';
 
 export interface SlamOptions {
   /** Multiplies the student's scores: 1 for dot products, about 20 for cosines. */
@@ -18,11 +19,12 @@ export interface SlamOptions {
  *
  * @example
  * import { slam } from 'onnx-distill/losses';
- * const { loss } = await slam().evaluate({ student: [[0.7, -0.2]], teacher: [[1, -1]], reliability: [[0.5, 0.5]] });
+ * const { loss } = await slam({ scale: 1, shift: 0 }).evaluate({ student: [[0.7, -0.2]], teacher: [[1, -1]], reliability: [[0.5, 0.5]] });
  * loss; // 0.693147
  * @source Kontonis et al., NeurIPS 2023 (arXiv 2302.03806)
  */
-export function slam({ scale = 1, shift = 0 }: SlamOptions = {}): Loss {
+export function slam(given: SlamOptions = {}): Loss {
+  const { scale, shift } = withDefaults(slam.options, given);
   return defineLoss({
     name: 'slam',
     needs: ['student', 'teacher', 'mask', 'reliability'],
@@ -36,3 +38,7 @@ export function slam({ scale = 1, shift = 0 }: SlamOptions = {}): Loss {
     },
   });
 }
+slam.options = {
+  scale: positive(20, "multiplies the student's scores: 20 for cosines, 1 for dot products"),
+  shift: number(-10, SHIFT),
+};

@@ -12,7 +12,7 @@ export interface WeightedLoss {
  *
  * @example
  * import { kl, mse, weightedSum } from 'onnx-distill/losses';
- * const both = weightedSum([{ loss: kl(), weight: 1 }, { loss: mse(), weight: 0.5 }]);
+ * const both = weightedSum([{ loss: kl({ studentTemperature: 1 }), weight: 1 }, { loss: mse({ scale: 1, shift: 0 }), weight: 0.5 }]);
  * const { loss } = await both.evaluate({ student: [[1, 1]], teacher: [[1, 1]] });
  * loss; // 0
  */

@@ -1,44 +1,63 @@
-/**
- * @file Rounds under a budget: choose queries with the student of the moment, ask the teacher about them, train on all that
- * it has said so far.
- */
-
-import { listsAt } from '../data/lists.ts';
+/** @file Rounds under a budget: choose queries with the current student, ask the teacher, train on all that is annotated. */
 import type { Config } from './config/config.ts';
+import type { Trained } from './fit/fit.ts';
 import { trainStudent } from './fit/train-student.ts';
-import { embedTargets } from './prepare/embeddings.ts';
-import { type Asked, chooseQueries } from './prepare/query-selection.ts';
-import { extraTexts, gather, openStudent, prepare, score } from './prepare/training-set.ts';
-import type { Trained } from './prepare/types.ts';
-import { finish, type RunReport } from './publish/run-report.ts';
-import type { Job } from './run/context.ts';
+import { embedDocuments, embedQueries } from './prepare/embeddings.ts';
+import { openStudent } from './prepare/open-student.ts';
+import { type Asked, annotate, type Gathered, gather, type TrainingSet, trainingSet } from './prepare/training-set.ts';
+import { type Published, publish } from './publish/run-report.ts';
+import type { RunContext } from './run/context.ts';
+import { derive, type Result } from './run/stage.ts';
 
-export async function active(job: Job): Promise<RunReport> {
-  const { config } = job;
-  const { rounds, restart } = config.active as NonNullable<Config['active']>;
-  const budget = (config.querySelection as NonNullable<Config['querySelection']>).budget;
-  const student = await openStudent(job);
-  const { dataset, lists } = await gather(job, student);
-  const total = Math.min(budget, lists.queries.length);
-  const targets = await embedTargets(job, dataset, lists.queries);
-  const pool = { student, dataset, lists, frozen: job.frozenDocuments ? targets.documents : undefined };
-  const extra = await extraTexts(job, student);
+interface Round {
+  asked: Asked;
+  set: TrainingSet;
+  trained: Result<Trained>;
+}
 
-  const asked: Asked = { indices: [], weights: [], scored: listsAt(lists, []) };
-  let trained: Trained | undefined;
-  for (let round = 0; round < rounds && asked.indices.length < total; round++) {
-    // Each round asks about its share of what is left, as the student of the moment sees it.
-    const share = Math.ceil((total - asked.indices.length) / (rounds - round));
-    const { indices, weights } = await chooseQueries(job, pool, trained?.weights ?? new Map(), share, asked);
-    asked.indices.push(...indices);
-    asked.weights.push(...(weights ?? indices.map(() => 1)));
-    asked.scored = await score(job, dataset, listsAt(lists, asked.indices));
-    job.note(`round ${round + 1} of ${rounds}: the teacher has been asked about ${asked.indices.length} queries`);
+export async function active(run: RunContext): Promise<Published> {
+  const { rounds, restart } = run.config.active as NonNullable<Config['active']>;
+  const student = await openStudent(run);
+  const gathered = await gather(run, student);
+  const { data, lists } = gathered;
+  const documents = await embedDocuments(run);
+  const queries = await embedQueries(run, { data, lists, queries: derive({ lists }, (v) => v.lists.queries) });
 
-    const known = { weights: Float32Array.from(asked.weights), targets, extra };
-    const lesson = await prepare(job, student, dataset, asked.scored, known);
-    const start = restart ? undefined : trained?.weights;
-    trained = await trainStudent(job, lesson, { name: `round-${round + 1}`, start });
+  let last: Round | undefined;
+  for (let round = 0; round < rounds && !(last && (await allAsked(run, gathered.lists, last))); round++) {
+    const before: Round | undefined = last;
+    const trained = before?.trained;
+    const weights = trained && derive({ trained }, (v) => v.trained.weights);
+    // Each round is a run in this one: its choice, its training and their state are kept under its name.
+    last = await run.inside(`round-${round + 1}`, async (own) => {
+      const annotated = before?.asked.annotated;
+      const asked = await annotate(own, student, gathered, {
+        documents,
+        weights,
+        annotated,
+        round: { round, of: rounds },
+      });
+      if (!own.dry) {
+        const { indices } = await asked.annotated.value();
+        own.note(`round ${round + 1} of ${rounds}: the teacher has been asked about ${indices.length} queries`);
+      }
+      const set = await trainingSet(own, student, gathered, asked, queries);
+      return { asked, set, trained: await trainStudent(own, set, { start: restart ? undefined : weights }) };
+    });
   }
-  return finish(job, student, trained as Trained, targets, { asked: asked.indices.length });
+  const { asked, set, trained } = last as Round;
+  const { annotated } = asked;
+  return publish(
+    run,
+    set,
+    trained,
+    derive({ annotated }, (v) => v.annotated.indices.length),
+  );
+}
+
+/** Whether the budget is spent; in a dry run that is not known before the choice is made. */
+async function allAsked({ config }: RunContext, lists: Gathered['lists'], { asked }: Round): Promise<boolean> {
+  if (!asked.annotated.known || !lists.known) return false;
+  const budget = config.querySelection?.budget ?? Number.POSITIVE_INFINITY;
+  return (await asked.annotated.value()).indices.length >= Math.min(budget, (await lists.value()).queries.length);
 }

@@ -1,5 +1,6 @@
 /**
- * @file What a teacher says of pairs, into a dual-encoder. One way serves three pipelines; the config says which towers train:
+ * @file Distils teacher scores and embeddings into a dual-encoder. One function serves three pipelines; the options say which
+ * towers train:
  *
  * - `cross-to-dual`, the main one: a cross-encoder's scores into both towers.
  * - `dual-to-dual`, EmbedDistill between dual-encoders: scores and embeddings come out of one model and one cache
@@ -7,24 +8,29 @@
  * - `inherit-documents`: a query tower over the documents of a dual-encoder, which stay as they are. The larger model's index
  *   serves on and only the queries get cheaper. Where the widths differ, a learned projection takes queries into the
  *   documents' space; it is saved inside the graph, behind the token vectors.
+ * - `static-queries`: the same query tower without a transformer, a table trained on the embedder's vectors of queries and of
+ *   spans of documents. Labels and a cross-encoder's scores are optional.
  */
-
 import { trainStudent } from './fit/train-student.ts';
-import { ask, gather, openStudent, prepare } from './prepare/training-set.ts';
-import { finish, type RunReport } from './publish/run-report.ts';
-import type { Job } from './run/context.ts';
+import { openStudent } from './prepare/open-student.ts';
+import { annotate, gather, trainingSet } from './prepare/training-set.ts';
+import { type Published, publish } from './publish/run-report.ts';
+import type { RunContext } from './run/context.ts';
+import { derive } from './run/stage.ts';
 
-export async function crossToDual(job: Job): Promise<RunReport> {
-  const student = await openStudent(job);
+export async function crossToDual(run: RunContext): Promise<Published> {
+  const student = await openStudent(run);
 
-  // Which documents stand for which query, and what the teacher says of each.
-  const { dataset, lists } = await gather(job, student);
-  const { scored, weights, asked } = await ask(job, student, dataset, lists);
+  // The candidates of each query, and the teacher's scores of them.
+  const gathered = await gather(run, student);
+  const asked = await annotate(run, student, gathered);
 
   // Selection, weights and embeddings (frozen documents among them) make of it what training reads.
-  const lesson = await prepare(job, student, dataset, scored, { weights });
-  const trained = await trainStudent(job, lesson);
+  const set = await trainingSet(run, student, gathered, asked);
+  const trained = await trainStudent(run, set);
 
   // The folder that is saved is what is measured.
-  return finish(job, student, trained, lesson.targets, { asked });
+  const { annotated } = asked;
+  const count = run.config.querySelection && derive({ annotated }, (v) => v.annotated.indices.length);
+  return publish(run, set, trained, count);
 }

@@ -1,24 +1,25 @@
-/** @file Distils a teacher into a student by the pipeline that the options name. */
+/** @file Distils a teacher into a student by the pipeline that the options name, or says what that would take. */
 import type { Watch } from '../common/progress.ts';
 import { active } from './active.ts';
 import type { Config, ConfigInput } from './config/config.ts';
 import { parseConfig } from './config/parse.ts';
 import { crossToDual } from './cross-to-dual.ts';
 import { online } from './online.ts';
-import type { RunReport } from './publish/run-report.ts';
-import { type Job, withJob } from './run/context.ts';
-import { staticQueries } from './static-queries.ts';
+import type { Published, RunReport } from './publish/run-report.ts';
+import { openRun, type RunContext } from './run/context.ts';
+import type { StagePlan } from './run/run-log.ts';
 
 export type { RunReport, System } from './publish/run-report.ts';
+export type { StagePlan } from './run/run-log.ts';
 
 /** Every pipeline, by the name that configs use. */
-const pipelines: Record<Config['pipeline'], (job: Job) => Promise<RunReport>> = {
+const pipelines: Record<Config['pipeline'], (run: RunContext) => Promise<Published>> = {
   active,
   'cross-to-dual': crossToDual,
   'dual-to-dual': crossToDual,
   'inherit-documents': crossToDual,
   online,
-  'static-queries': staticQueries,
+  'static-queries': crossToDual,
 };
 
 /**
@@ -29,5 +30,18 @@ const pipelines: Record<Config['pipeline'], (job: Job) => Promise<RunReport>> = 
  */
 export async function distill(options: ConfigInput, watch: Watch = {}): Promise<RunReport> {
   const config = parseConfig(options);
-  return withJob(config, watch, pipelines[config.pipeline]);
+  return openRun(config, watch, async (run) => (await pipelines[config.pipeline](run)).report.value());
+}
+
+/**
+ * What a run would do, and why, without doing it: the same walk, in which nothing is made and nothing is written.
+ * @throws InputError as a run
+ */
+export async function planRun(options: ConfigInput, watch: Watch = {}): Promise<StagePlan[]> {
+  const config = parseConfig(options);
+  const walk = async (run: RunContext): Promise<StagePlan[]> => {
+    await pipelines[config.pipeline](run);
+    return run.log.stages;
+  };
+  return openRun(config, watch, walk, true);
 }

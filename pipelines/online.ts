@@ -3,44 +3,47 @@
  * and ends with the teacher itself.
  * @source Harutyunyan et al., ICLR 2023 (arXiv 2301.12245)
  */
+import type { CandidateLists } from '../data/lists.ts';
 import type { Config } from './config/config.ts';
-import { stepsOf, trainStudent } from './fit/train-student.ts';
-import { scoreCandidates } from './prepare/candidates.ts';
-import { ask, gather, openStudent, prepare } from './prepare/training-set.ts';
-import { finish, type RunReport } from './publish/run-report.ts';
-import type { Job } from './run/context.ts';
-import { openTeachers } from './run/open-teachers.ts';
+import { trainStudent } from './fit/train-student.ts';
+import { teacherScores } from './prepare/candidates.ts';
+import { openStudent } from './prepare/open-student.ts';
+import { annotate, gather, trainingSet } from './prepare/training-set.ts';
+import { type Published, publish } from './publish/run-report.ts';
+import type { RunContext } from './run/context.ts';
+import { derive, type Result } from './run/stage.ts';
 
-export async function online(job: Job): Promise<RunReport> {
-  const { config } = job;
-  const { teachers, share } = config.online as NonNullable<Config['online']>;
-  const student = await openStudent(job);
-  const { dataset, lists } = await gather(job, student);
-  const { scored, weights, asked } = await ask(job, student, dataset, lists);
-  const lesson = await prepare(job, student, dataset, scored, { weights });
-  const { examples } = lesson;
+export async function online(run: RunContext): Promise<Published> {
+  const { teachers, share } = run.config.online as NonNullable<Config['online']>;
+  const teacher = run.config.teacher as Extract<Config['teacher'], { model: string }>;
+  const student = await openStudent(run);
+  const gathered = await gather(run, student);
+  const asked = await annotate(run, student, gathered);
+  const set = await trainingSet(run, student, gathered, asked);
 
-  // What each earlier checkpoint says of the very pairs that are trained on.
-  const phases: Float32Array[] = [];
-  const unscored = examples.scores.map(() => Number.NaN);
-  for (const model of teachers) {
-    const teacher = { ...(config.teacher as Extract<Config['teacher'], { model: string }>), model };
-    const earlier = await openTeachers({ ...config, teacher, embedder: undefined }, dataset);
-    try {
-      const pairs = { ...examples, scores: unscored };
-      phases.push((await job.stage('score', () => scoreCandidates(pairs, dataset, earlier.teacher, job.watch))).scores);
-    } finally {
-      await earlier.close();
-    }
-  }
-  const last = examples.scores.slice();
-  const steps = share * stepsOf(config, examples.queries.length);
+  // Scores of the very pairs that are trained on by each earlier checkpoint, asked in a run of its own.
+  const { data, examples } = set;
+  const pairs = derive(
+    { examples },
+    ({ examples: e }): CandidateLists => ({
+      queries: e.queries,
+      offsets: e.offsets,
+      documents: e.documents,
+      scores: e.scores.map(() => Number.NaN),
+    }),
+  );
+  const scores: Record<string, Result<CandidateLists>> = {};
+  for (const [i, model] of teachers.entries())
+    scores[i] = await run.inside(`teacher-${i + 1}`, (own) =>
+      own.withTeacher({ ...teacher, model }, (opened) => own.stage(teacherScores, { lists: pairs, data, opened })),
+    );
+  const earlier = derive({ ...scores, shared: run.option('online.share') }, ({ shared, ...all }) => ({
+    scores: Object.values(all as unknown as Record<string, CandidateLists>).map((lists) => lists.scores),
+    share,
+  }));
 
-  const trained = await trainStudent(job, lesson, {
-    // Which teacher speaks depends on the step alone, so that training goes on from saved state with the right one.
-    async beforeStep(step) {
-      examples.scores.set(step < steps ? phases[Math.floor((step / steps) * phases.length)] : last);
-    },
-  });
-  return finish(job, student, trained, lesson.targets, { asked });
+  const trained = await trainStudent(run, set, { earlier });
+  const { annotated } = asked;
+  const count = run.config.querySelection && derive({ annotated }, (v) => v.annotated.indices.length);
+  return publish(run, set, trained, count);
 }

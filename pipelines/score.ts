@@ -15,7 +15,7 @@ import type { Config, ConfigInput } from './config/config.ts';
 import { parseConfig } from './config/parse.ts';
 import { findCandidates, pairsOf, scoreCandidates } from './prepare/candidates.ts';
 import { withMemory } from './run/memory-budget.ts';
-import { openTeachers, type Teachers } from './run/open-teachers.ts';
+import { openTeachers } from './run/open-teachers.ts';
 
 export interface ScoreReport {
   file: string;
@@ -56,14 +56,14 @@ export async function score(
       dataset,
       split,
       queries.slice(0, config.data.maxQueries),
-      embedder,
+      embedder?.teacher,
       limited,
     );
     const fromQueue = queue
       ? await throughQueue(queue, config, opened, pairsOf(found, dataset), limited, range)
       : undefined;
     // All of it in the cache by now, where there was a queue.
-    const { lists } = withoutUnscored(await scoreCandidates(found, dataset, teacher, limited));
+    const { lists } = withoutUnscored(await scoreCandidates(found, dataset, teacher?.teacher, limited));
     const lines = ['query-id\tcorpus-id\tscore'];
     for (let i = 0; i < lists.queries.length; i++)
       for (let at = lists.offsets[i]; at < lists.offsets[i + 1]; at++)
@@ -81,12 +81,12 @@ export async function score(
 async function throughQueue(
   address: string,
   { teacher: t, train }: Config,
-  { cache, uncached }: Teachers,
+  { cache, teacher: opened }: Awaited<ReturnType<typeof openTeachers>>,
   pairs: readonly Pair[],
   watch: Watch,
   range?: number,
 ): Promise<number> {
-  const model = uncached.teacher;
+  const model = opened?.uncached;
   if (!model || !t || t.kind === 'scores')
     throw new InputError({
       code: 'queue.no-model',

@@ -11,8 +11,6 @@ import { type Dataset, judgedQueries, learnedTexts } from '../data/dataset.ts';
 import { TextTokenizer, type Tokens } from '../data/tokenizer.ts';
 import type { Graph } from '../engine/graph/ir.ts';
 import { encodeGraph, loadGraph } from '../engine/io/onnx-file.ts';
-import { losses } from '../losses/index.ts';
-import type { Loss } from '../losses/loss.ts';
 import { Random } from '../math/random.ts';
 import { appendHead } from '../models/bert.ts';
 import { refuseOccupied } from '../models/checkpoint.ts';
@@ -28,10 +26,9 @@ import type { Examples } from '../training/batches/dual-encoder-batch.ts';
 import { DeviceLearner } from '../training/device-learner.ts';
 import { HostLearner } from '../training/host-learner.ts';
 import { crossEncoderStep } from '../training/step/cross-encoder-step.ts';
-import type { WeightedLoss } from '../training/step/dual-encoder-step.ts';
 import { singleRun } from '../training/step/single-run.ts';
 import { train as trainLoop } from '../training/trainer.ts';
-import { parseTeacherConfig, type TeacherConfig, type TeacherConfigInput } from './config/teacher.ts';
+import { parseTeacherConfig, type TeacherConfig, type TeacherConfigInput, toTeacherLosses } from './config/teacher.ts';
 import { listsAsRun } from './measure/reference-systems.ts';
 import { choiceScore, rerank } from './measure/retrieve.ts';
 import { pairExamples } from './prepare/pair-examples.ts';
@@ -124,7 +121,7 @@ async function trainFrom(
       `memory: the ${perStep * candidates} pairs of a step are read ${(perStep * candidates) / parts} at a time, with the same gradients`,
     );
   const drawing = { queries: perStep, candidates, parts, groups, seed: config.seed, onDevice, longest };
-  const step = { model, losses: weightedLosses(config.losses), groups };
+  const step = { model, losses: toTeacherLosses(config.losses), groups };
   const adamw = { weightDecay: config.train.weightDecay, clipNorm: config.train.clipNorm ?? undefined };
   const learner = onDevice
     ? await DeviceLearner.create(await crossEncoderStep(step, false), where, adamw)
@@ -220,25 +217,6 @@ function addHead(model: Graph, config: Record<string, unknown>, name: string, se
       remedy: 'add it, or start from a cross-encoder',
     });
   appendHead(model, width, Random.of(seed, 'head'));
-}
-
-/** Losses that need nothing but scores. */
-function weightedLosses(factors: Readonly<Record<string, number>>): WeightedLoss[] {
-  const known = Object.entries(losses).flatMap(([name, make]) => {
-    const loss = (make as () => Loss)();
-    return loss.needs.every((n) => ['student', 'teacher', 'mask'].includes(n)) ? [[name, loss] as const] : [];
-  });
-  return Object.entries(factors).map(([name, weight]) => {
-    const loss = known.find(([n]) => n === name)?.[1];
-    if (!loss)
-      throw new InputError({
-        code: 'train.unknown-loss',
-        subject: `'${name}' is no loss for a cross-encoder`,
-        expected: `one of ${known.map(([n]) => n).join(', ')}`,
-        remedy: 'name one of these under losses',
-      });
-    return { loss, weight };
-  });
 }
 
 /** nDCG@10 of the dev candidates in the saved model's order. */

@@ -153,7 +153,9 @@ async function rotationGraph(
   const eye = constant(graph, 'float32', [D, D], identity(D).data);
   let R = raw;
   for (let i = 0; i < ITERATIONS; i++) R = R.matmul(eye.mul(1.5).sub(R.transpose(1, 0).matmul(R).mul(0.5)));
-  const loss = matryoshka(inBatchKL({ temperature, teacherScores: 'embeddings' }), { dimensions })
+  const loss = matryoshka(inBatchKL({ temperature, studentTemperature: temperature, teacherScores: 'embeddings' }), {
+    dimensions,
+  })
     .perQuery({
       teacherQueries,
       teacherDocuments,

@@ -26,10 +26,11 @@ export function progressReporter(screen: Screen, now: () => number = Date.now): 
     const time = now();
     if (p.note !== undefined) {
       clear();
-      screen.write(`${p.note}\n`);
+      screen.write(`${p.run === undefined ? '' : `${p.run}: `}${p.note}\n`);
       return;
     }
-    if (p.stage !== stage) [stage, started, first, last, finishedAt] = [p.stage, time, p.done, 0, -1];
+    const whole = nameOf(p);
+    if (whole !== stage) [stage, started, first, last, finishedAt] = [whole, time, p.done, 0, -1];
     const finished = p.total !== undefined && p.done >= p.total;
     // A stage within another may report the end a second time.
     if (finished && p.done === finishedAt) return;
@@ -49,9 +50,12 @@ export function progressReporter(screen: Screen, now: () => number = Date.now): 
   return Object.assign(report, { end: clear });
 }
 
+/** A stage with the run inside the run that it belongs to. */
+const nameOf = ({ run, stage }: Progress): string => (run === undefined ? stage : `${run} ${stage}`);
+
 /** E.g. `train  120/398 steps  30%  3.1 steps/s  1 min 30 s left  loss 0.412`. */
 export function progressLine(p: Progress, elapsed: number, doneHere: number): string {
-  const parts = [p.stage, p.total === undefined ? `${p.done} ${p.unit}` : `${p.done}/${p.total} ${p.unit}`];
+  const parts = [nameOf(p), p.total === undefined ? `${p.done} ${p.unit}` : `${p.done}/${p.total} ${p.unit}`];
   if (p.total) parts.push(`${Math.floor((100 * p.done) / p.total)}%`);
   if (elapsed > 0.5 && doneHere > 0) {
     const rate = doneHere / elapsed;

@@ -1,8 +1,8 @@
 /** @file The table a run ends with. */
 
 import type { ModelCheck } from '../../models/trainability.ts';
-import type { RunReport } from '../../pipelines/distill.ts';
-import type { StagePlan } from '../../pipelines/dry-run.ts';
+import type { RunReport, StagePlan } from '../../pipelines/distill.ts';
+
 import { NEVER_MADE } from '../../pipelines/run/artifact-store.ts';
 import { duration } from './progress.ts';
 

@@ -31,7 +31,7 @@ export const run: Verb = ({ out, err, signal }) =>
         const config = readConfig(file, sets);
         const onProgress = progressReporter(err);
         if (options.dryRun) {
-          const { planRun } = await import('../../pipelines/dry-run.ts');
+          const { planRun } = await import('../../pipelines/distill.ts');
           const plan = await planRun(config, { onProgress, signal });
           onProgress.end();
           out.write(options.json ? `${JSON.stringify(plan)}\n` : renderPlan(plan));

@@ -31,47 +31,67 @@ export function checkOptions<S extends z.ZodType>(schema: S, input: unknown, opt
   const subject = `${where}${line ? ` line ${line}` : ''}: '${keys.join('.')}'`;
   if (issue.code === 'unrecognized_keys') {
     const now = renamed[keys.join('.')];
-    const known = knownKeys(schema, issue.path);
+    const known = knownKeys(schema, issue.path, input);
+    const elsewhere = knownKeys(schema, issue.path).includes(issue.keys[0]);
     const near = nearest(issue.keys[0], known);
     throw new InputError({
       code: `${code}.unknown-key`,
-      subject: `${subject} ${now ? 'is an earlier name' : 'is no known key'}`,
+      subject: `${subject} ${now ? 'is an earlier name' : elsewhere ? 'does not go with the other keys here' : 'is no known key'}`,
       remedy: now
         ? `write '${now}'`
-        : near
+        : near && !elsewhere
           ? `did you mean '${near}'?`
           : known.length
             ? `known here are ${known.join(', ')}`
             : 'remove it',
     });
   }
+  const choice = 'options' in issue && Array.isArray(issue.options) ? issue.options.map(String) : undefined;
   const received = keys.reduce<unknown>((v, k) => (v as Record<PropertyKey, unknown> | undefined)?.[k], input);
   throw new InputError({
     code: `${code}.invalid`,
-    subject: `${subject} ${issue.message
-      .replace(/^Invalid input: /, '')
-      .replace(/^Invalid/, 'is invalid')
-      .replace(/^expected (.*), received undefined$/, 'is missing: $1 is expected')
-      .replace(/^expected (.*), received (.*)$/, 'is $2 where $1 is expected')}`,
+    subject: choice
+      ? `${subject} is none of ${choice.join(', ')}`
+      : `${subject} ${issue.message
+          .replace(/^Invalid input: /, '')
+          .replace(/^Invalid/, 'is invalid')
+          .replace(/^expected (.*), received undefined$/, 'is missing: $1 is expected')
+          .replace(/^expected (.*), received (.*)$/, 'is $2 where $1 is expected')}`,
     received: received === undefined ? undefined : JSON.stringify(received)?.slice(0, 80),
-    remedy: `fix it; \`${schemaCommand}\` prints what is possible`,
+    remedy: `${(choice && typeof received === 'string' && did(nearest(received, choice))) || 'fix it'}; \`${schemaCommand}\` prints what is possible`,
   });
 }
 
-/** Keys that a schema knows at a place, for suggestions. */
-export function knownKeys(schema: z.ZodType, at: readonly PropertyKey[]): string[] {
-  interface Node {
-    properties?: Record<string, Node>;
-    items?: Node;
-    anyOf?: Node[];
-    oneOf?: Node[];
-  }
-  let nodes = [z.toJSONSchema(schema, { io: 'input' }) as Node];
-  const open = (n: Node): Node[] =>
-    [n, ...(n.anyOf ?? []), ...(n.oneOf ?? [])].flatMap((m) => (m === n ? [m] : open(m)));
+const did = (near: string | undefined): string | undefined => near && `did you mean '${near}'?`;
+
+interface Node {
+  properties?: Record<string, Node>;
+  propertyNames?: { enum?: string[] };
+  items?: Node;
+  anyOf?: Node[];
+  oneOf?: Node[];
+  const?: unknown;
+}
+
+/**
+ * Keys that a schema knows at a place, for suggestions.
+ * @param input what was given: of the members of a union those of the kind that it names, or all where it names none
+ */
+export function knownKeys(schema: z.ZodType, at: readonly PropertyKey[], input?: unknown): string[] {
+  const members = (n: Node, value: unknown): Node[] => {
+    const all = [...(n.anyOf ?? []), ...(n.oneOf ?? [])];
+    const kind = (value as { kind?: unknown } | undefined)?.kind;
+    const own = all.filter((m) => kind !== undefined && m.properties?.kind?.const === kind);
+    return [n, ...(own.length ? own : all).flatMap((m) => members(m, value))];
+  };
+  let here = [{ node: z.toJSONSchema(schema, { io: 'input' }) as Node, value: input }];
   for (const key of at)
-    nodes = nodes
-      .flatMap(open)
-      .flatMap((n) => (typeof key === 'number' ? (n.items ? [n.items] : []) : (n.properties?.[String(key)] ?? [])));
-  return [...new Set(nodes.flatMap(open).flatMap((n) => Object.keys(n.properties ?? {})))];
+    here = here.flatMap(({ node, value }) =>
+      members(node, value).flatMap((m) => {
+        const next = typeof key === 'number' ? m.items : m.properties?.[String(key)];
+        return next ? [{ node: next, value: (value as Record<PropertyKey, unknown> | undefined)?.[key] }] : [];
+      }),
+    );
+  const nodes = here.flatMap(({ node, value }) => members(node, value));
+  return [...new Set(nodes.flatMap((n) => n.propertyNames?.enum ?? Object.keys(n.properties ?? {})))];
 }

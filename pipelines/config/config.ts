@@ -3,7 +3,8 @@ import { z } from 'zod';
 import { exportSchema } from './export.ts';
 import { lossSchema, matryoshkaSchema } from './losses.ts';
 import { querySelectionSchema, selectionSchema, weightingSchema } from './methods.ts';
-import { embedder, student, teacher } from './models.ts';
+import { embedder, teacher } from './models.ts';
+import { studentSchema } from './student.ts';
 import { active, candidates, generate, memory, online, train } from './training.ts';
 
 const path = z.string().min(1);
@@ -71,7 +72,7 @@ export const configSchema = z.strictObject({
   data,
   teacher: teacher.optional(),
   embedder: embedder.optional(),
-  student,
+  student: studentSchema,
   candidates: candidates.prefault({}),
   querySelection: querySelectionSchema.optional(),
   selection: selectionSchema.prefault({ kind: 'all' }),

@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { z } from 'zod';
+import { unreachable } from '../../common/errors.ts';
 import { hashFile } from '../../common/files.ts';
 import {
   type Loss,
@@ -9,97 +10,55 @@ import {
   losses,
   type MatryoshkaOptions,
   matryoshka,
+  type Option,
+  type OptionTable,
   prefixRelations,
 } from '../../losses/index.ts';
 import { loadLoss } from '../../losses/user-loss.ts';
 import type { WeightedLoss } from '../../training/step/dual-encoder-step.ts';
 
-const positive = z.number().positive();
-const distance = z.enum(['l2', 'squared', 'cosine']);
-const side = z.enum(['queries', 'documents']).default('queries');
-const shift = z
-  .number()
-  .default(-10)
-  .describe("added to the student's scaled scores, so that cosines stand for logits; 0 where a dual-encoder teaches");
+const weight = z.number().positive().default(1).describe('its share of the total');
 
-/** One entry a loss: a loss without one does not compile. */
-const options = {
-  bce: {
-    temperature: positive.default(1).describe("divides the teacher's logits"),
-    scale: positive.default(20).describe("multiplies the student's scores"),
-    shift,
-  },
-  'embedding-matching': {
-    of: z.enum(['both', 'queries', 'documents']).optional().describe('both, or queries where documents are frozen'),
-    distance: distance.default('squared'),
-  },
-  'gram-matching': {
-    of: z
-      .array(z.enum(['query-document', 'query-query', 'document-document']))
-      .min(1)
-      .default(['query-document']),
-    temperature: positive.default(0.05).describe("divides the embedder's dot products"),
-    studentTemperature: positive.default(0.05),
-  },
-  'in-batch-kl': {
-    temperature: positive.default(0.05).describe("divides the teacher's scores"),
-    studentTemperature: positive.default(0.05),
-    teacherScores: z.enum(['given', 'embeddings']).default('embeddings'),
-  },
-  'info-nce': {
-    temperature: positive.default(0.05),
-    direction: z.enum(['query-to-document', 'both']).default('query-to-document'),
-    falseNegatives: z
-      .strictObject({ by: z.enum(['candidates', 'embeddings', 'given']), margin: z.number() })
-      .optional()
-      .describe('documents that the teacher scores above the positive less the margin do not stand against the query'),
-  },
-  kl: {
-    temperature: positive.default(1).describe("divides the teacher's scores: 1 for logits, 0.05 for cosines"),
-    studentTemperature: positive.default(0.05),
-  },
-  m3se: { scale: positive.default(20) },
-  'margin-mse': { scale: positive.default(20) },
-  mse: { scale: positive.default(20), shift },
-  'pair-matching': {
-    distance: distance.default('l2').describe('cosine where the student is scaled to unit length: a pair is not'),
-  },
-  'rank-distil': {
-    topK: z.int().positive().optional().describe("places of the teacher's order that count; all by default"),
-    temperature: positive.default(0.05),
-    draws: z
-      .int()
-      .nonnegative()
-      .default(0)
-      .describe("orders drawn a step from the teacher's own model (Gumbel noise); 0 for its order alone"),
-  },
-  'relative-geometry': {
-    of: side,
-    distanceWeight: z.number().min(0).default(1),
-    angleWeight: z.number().min(0).default(2),
-  },
-  'similarity-preserving': { of: side },
-  slam: { scale: positive.default(20), shift },
-} satisfies Record<keyof typeof losses, z.ZodRawShape>;
+type Kind = keyof typeof losses;
+type Registered = { [K in Kind]: { kind: K; weight: number } & NonNullable<Parameters<(typeof losses)[K]>[0]> }[Kind];
+type RegisteredInput = Registered extends infer R
+  ? R extends Registered
+    ? Omit<R, 'weight'> & { weight?: number }
+    : never
+  : never;
 
-type Options = typeof options;
-type Kind = keyof Options;
-const weight = positive.default(1).describe('its share of the total');
+/** The schema of an option, from the loss's own description of it. */
+function optionSchema(option: Option): z.ZodType {
+  const of = valueSchema(option);
+  return (option.default === undefined ? of.optional() : of.default(option.default)).describe(option.description);
+}
+function valueSchema(option: Option): z.ZodType {
+  switch (option.kind) {
+    case 'number': {
+      const any = option.whole ? z.int() : z.number();
+      const over = option.above === undefined ? any : any.gt(option.above);
+      return option.from === undefined ? over : over.min(option.from);
+    }
+    case 'choice':
+      return z.enum(option.of);
+    case 'choices':
+      return z.array(z.enum(option.of)).min(1);
+    case 'group':
+      // Given together: none of them is left out.
+      return z.strictObject(mapped(option.options, (o) => valueSchema(o).describe(o.description)));
+    default:
+      return unreachable(option);
+  }
+}
+const mapped = (table: OptionTable, schema: (option: Option) => z.ZodType): Record<string, z.ZodType> =>
+  Object.fromEntries(Object.entries(table).map(([name, option]) => [name, schema(option)]));
 
-/** The same mapping for types that the next line makes of values. */
-type LossSchemas = {
-  [K in Kind]: z.ZodObject<
-    { kind: z.ZodLiteral<K>; weight: typeof weight } & (Options[K] extends z.ZodRawShape ? Options[K] : never),
-    z.core.$strict
-  >;
-}[Kind];
-
-const schemas = Object.entries(options).map(([kind, shape]) =>
-  z.strictObject({ kind: z.literal(kind), weight, ...shape }),
-) as unknown as [LossSchemas, ...LossSchemas[]];
+const schemas = Object.entries(losses).map(([kind, { options }]) =>
+  z.strictObject({ kind: z.literal(kind).describe('which loss'), weight, ...mapped(options, optionSchema) }),
+);
 
 const module = z.strictObject({
-  kind: z.literal('module'),
+  kind: z.literal('module').describe('a loss of your own'),
   weight,
   module: z
     .string()
@@ -109,9 +68,11 @@ const module = z.strictObject({
   options: z.record(z.string(), z.unknown()).default({}).describe('handed to the export where it is a function'),
 });
 
-export const lossSchema = z.discriminatedUnion('kind', [...schemas, module]);
-export type LossConfig = z.output<typeof lossSchema>;
-type Registered = Exclude<LossConfig, { kind: 'module' }>;
+export type LossConfig = Registered | z.output<typeof module>;
+export const lossSchema = z.discriminatedUnion('kind', [module, ...schemas]) as unknown as z.ZodType<
+  LossConfig,
+  RegisteredInput | z.input<typeof module>
+>;
 
 export const matryoshkaSchema = z
   .strictObject({
@@ -120,7 +81,7 @@ export const matryoshkaSchema = z
       .array(z.number().min(0))
       .optional()
       .describe('a factor for each width, 0 where it is measured alone; 1 by default'),
-    normalize: z.boolean().default(true),
+    normalize: z.boolean().default(true).describe('whether prefixes are scaled to unit length again'),
   })
   .describe(
     'every loss is summed over prefixes of the embeddings, so that they can be cut when serving; embedding-matching asks of prefixes what the whole vectors are like',

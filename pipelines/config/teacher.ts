@@ -1,26 +1,33 @@
 /** @file What the training of a cross-encoder is told. */
 import { z } from 'zod';
 import { InputError } from '../../common/errors.ts';
+import { type Loss, losses } from '../../losses/index.ts';
+import type { WeightedLoss } from '../../training/step/dual-encoder-step.ts';
 import { checkOptions } from './check-options.ts';
+import { freshSchema } from './student.ts';
 import { memory } from './training.ts';
 
 const path = z.string().min(1);
 const count = z.int().positive();
+
+/** A cross-encoder gives logits: they are compared as they are, without the scales that cosines need. */
+const OF_LOGITS = { temperature: 1, studentTemperature: 1, scale: 1, shift: 0 };
+const ofScores = (kind: keyof typeof losses): Loss => (losses[kind] as (options: object) => Loss)(OF_LOGITS);
+/** Losses that need nothing but scores. */
+const scoreLosses = (Object.keys(losses) as (keyof typeof losses)[]).filter((kind) =>
+  ofScores(kind).needs.every((n) => ['student', 'teacher', 'mask'].includes(n)),
+);
+
+/** The losses of a teacher's options as the training graph takes them. */
+export const toTeacherLosses = (factors: TeacherConfig['losses']): WeightedLoss[] =>
+  Object.entries(factors).map(([kind, weight]) => ({ loss: ofScores(kind as keyof typeof losses), weight }));
 
 export const teacherSchema = z.strictObject({
   data: path.describe('BEIR folder: corpus.jsonl, queries.jsonl, qrels/*.tsv'),
   split: z.string().default('train').describe('judgements that are learned'),
   dev: z.string().nullable().default('dev').describe('judgements that choose the best weights; null for none'),
   model: path.optional().describe('folder that training starts from: a cross-encoder, or an encoder that gets a head'),
-  fresh: z
-    .strictObject({
-      vocabulary: count.default(8192),
-      hidden: count.default(128),
-      layers: count.default(2),
-      heads: count.default(4),
-      intermediate: count.optional(),
-      maxLength: count.default(256),
-    })
+  fresh: freshSchema
     .optional()
     .describe('a new cross-encoder with random weights and a vocabulary of the data, in place of a model'),
   head: z
@@ -51,7 +58,7 @@ export const teacherSchema = z.strictObject({
     .default('labels')
     .describe('what the logits learn: the judgements, or the scores of the given candidates'),
   losses: z
-    .record(z.string(), z.number().positive())
+    .partialRecord(z.enum(scoreLosses), z.number().positive())
     .default({ kl: 1, bce: 0.1 }) // equal shares hold a fresh model longer on its first plateau (measured)
     .describe('factor of each loss; with labels kl is listwise softmax cross-entropy and bce binary cross-entropy'),
   train: z
@@ -105,6 +112,8 @@ export function parseTeacherConfig(input: unknown): TeacherConfig {
     refuse("'candidates.source: given' needs 'candidates.files'", 'name files of query-id corpus-id score lines');
   if (config.targets === 'scores' && config.candidates.source !== 'given')
     refuse("'targets: scores' needs given candidates with scores", "set 'candidates.source: given'");
+  if (config.fresh && config.fresh.hidden % config.fresh.heads)
+    refuse("'fresh.hidden' is no multiple of 'fresh.heads'", 'change one of them');
   if (config.train.epochs && config.train.steps) refuse("'train.epochs' and 'train.steps' are both given", 'keep one');
   return config;
 }

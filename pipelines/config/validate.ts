@@ -1,6 +1,7 @@
 /** @file What the schema alone cannot say: defaults that depend on the pipeline, and contradictions. */
 import { join } from 'node:path';
-import { InputError } from '../../common/errors.ts';
+import { InputError, unreachable } from '../../common/errors.ts';
+import { parseMetric } from '../../evaluation/metrics/metrics.ts';
 import type { Config, ParsedConfig } from './config.ts';
 import { lossSchema, needsOf, registered, toLosses } from './losses.ts';
 import { toQuerySelection, toWeighting, weightingSchema } from './methods.ts';
@@ -12,7 +13,7 @@ export function completed(parsed: ParsedConfig, where: string): Config {
   };
   const { pipeline, data } = parsed;
   const weighting = parsed.weighting ?? defaultWeighting(parsed);
-  const student = { ...parsed.student };
+  const student = withDefaults(parsed);
   const teacher =
     parsed.teacher?.kind === 'dual-encoder'
       ? {
@@ -21,7 +22,6 @@ export function completed(parsed: ParsedConfig, where: string): Config {
           documentTokens: parsed.teacher.documentTokens ?? student.documentTokens,
         }
       : parsed.teacher;
-  if (student.fresh) student.model ||= join(parsed.output, 'fresh');
   if (!data.path) refuse("'data.path' is missing", 'name a BEIR folder');
 
   const overFrozen = pipeline === 'inherit-documents' || pipeline === 'static-queries';
@@ -40,21 +40,24 @@ export function completed(parsed: ParsedConfig, where: string): Config {
     refuse("'pipeline: dual-to-dual' has no dual-encoder to learn from", "use 'teacher.kind: dual-encoder'");
   if (pipeline === 'static-queries' && !embedder)
     refuse("'pipeline: static-queries' has no documents to search", "add an 'embedder'");
-  if (pipeline !== 'static-queries' && !student.model)
+  if (student.kind === 'static' && pipeline !== 'static-queries')
+    refuse("'student.static' is a table of tokens", "use 'pipeline: static-queries'");
+  if (student.kind !== 'static' && pipeline === 'static-queries')
+    refuse("'pipeline: static-queries' makes its own student", "remove 'student.model'");
+  if (student.kind === 'model' && !student.model)
     refuse("'student.model' is missing", "name a model folder, or give 'student.fresh'");
+  if (student.kind === 'static' && parsed.candidates.source === 'student')
+    refuse("'candidates.source: student' searches with an encoder and the student is a table", 'choose another source');
+  if (student.kind === 'fresh' && student.fresh.hidden % student.fresh.heads)
+    refuse(
+      `'student.fresh.hidden: ${student.fresh.hidden}' is no multiple of 'student.fresh.heads: ${student.fresh.heads}'`,
+      'change one of them',
+    );
   if (towers === 'query' && !embedder)
     refuse(
       `${overFrozen ? `'pipeline: ${pipeline}'` : "'student.towers: query'"} needs frozen documents`,
       "add an 'embedder' whose documents the query tower searches",
     );
-
-  if (student.static && pipeline !== 'static-queries')
-    refuse("'student.static' is a table of tokens", "use 'pipeline: static-queries'");
-  if (pipeline === 'static-queries') {
-    if (student.model || student.fresh)
-      refuse("'pipeline: static-queries' makes its own student", "remove 'student.model'");
-    student.static ??= { order: 'none', width: 64, buckets: 131_072 };
-  }
 
   const losses = parsed.losses ?? defaultLosses(parsed, Boolean(embedder));
   const { epochs, ...defaults } = pipeline === 'static-queries' ? staticTraining : training;
@@ -104,7 +107,25 @@ export function completed(parsed: ParsedConfig, where: string): Config {
       "'pipeline: active' has no budget",
       "say under 'querySelection' how many are asked about and how they are chosen",
     );
+  // The gradients themselves are at hand on the CPU alone.
+  const ofGradients = train.accumulate > 1 ? 'accumulate' : train.gradCacheChunk ? 'gradCacheChunk' : undefined;
+  if (ofGradients && train.provider !== 'auto' && train.provider !== 'cpu')
+    refuse(`'train.${ofGradients}' is not available with 'train.provider: ${train.provider}'`, 'remove one of them');
+  if (train.topics && train.batchSize % train.topics.perBatch)
+    refuse(`'train.batchSize: ${train.batchSize}' is no multiple of 'train.topics.perBatch'`, 'change one of them');
+  if (parsed.candidates.source === 'embedder' && !embedder)
+    refuse("'candidates.source: embedder' has no 'embedder'", 'add one, or choose another source');
+  for (const metric of parsed.evaluate.metrics) parseMetric(metric);
   const weighingNeeds = toWeighting(weighting).needs;
+  // Small losses are the student's own.
+  const weighs = weighting.kind !== 'uniform' && !weighingNeeds.some((n) => n === 'losses' || n === 'peer');
+  const readers: [string, boolean][] = [
+    [`selection.kind: ${parsed.selection.kind}`, parsed.selection.kind !== 'all'],
+    ['train.pseudoLabels', train.pseudoLabels],
+    [`weighting.kind: ${weighting.kind}`, weighs],
+  ];
+  const reader = teacher ? undefined : readers.find(([, reads]) => reads);
+  if (reader) refuse(`'${reader[0]}' reads a teacher's scores and there is no 'teacher'`, 'add one, or remove it');
   if (weighingNeeds.includes('ensemble') && !weighting.teachers)
     refuse("'weighting.kind: ensemble' has no further teachers", "name them under 'weighting.teachers'");
   if (weighingNeeds.includes('peer')) {
@@ -124,7 +145,10 @@ export function completed(parsed: ParsedConfig, where: string): Config {
       "'export.strict' measures files on the dev split and 'data.splits.dev' is null",
       'name one, or remove strict',
     );
-  if ([parsed.export?.dtype].flat().includes('static-int8') && student.static?.order !== 'none')
+  if (
+    [parsed.export?.dtype].flat().includes('static-int8') &&
+    !(student.kind === 'static' && student.static.order === 'none')
+  )
     refuse(
       "'export.dtype: static-int8' is a table of tokens",
       "use 'pipeline: static-queries' without word order, or another dtype",
@@ -145,6 +169,23 @@ const training = { epochs: 1, batchSize: 32, learningRate: 2e-4, weightDecay: 0.
 
 /** Rows move little by little from where the teacher put them: a high rate, no decay. As in the reference runs. */
 const staticTraining = { epochs: 5, batchSize: 64, learningRate: 3e-3, weightDecay: 0, warmupSteps: 100, spans: 256 };
+
+/** The student with what follows from the pipeline and the output folder. */
+function withDefaults({ pipeline, output, student }: ParsedConfig): ParsedConfig['student'] {
+  switch (student.kind) {
+    case 'model': {
+      if (student.model || pipeline !== 'static-queries') return student;
+      const { model: _, layers: __, ...common } = student;
+      return { ...common, kind: 'static', static: { order: 'none', width: 64, buckets: 131_072 } };
+    }
+    case 'fresh':
+      return { ...student, model: student.model || join(output, 'fresh') };
+    case 'static':
+      return student;
+    default:
+      return unreachable(student);
+  }
+}
 
 /** An object without the keys that hold nothing, so that defaults show through. */
 const defined = <T extends object>(o: T): T =>

@@ -1,5 +1,4 @@
 /** @file Where training computes: on the host, or on a device that is there and faster. */
-import { InputError } from '../../common/errors.ts';
 import { DeviceLearner } from '../../training/device-learner.ts';
 import { HostLearner, type Learner } from '../../training/host-learner.ts';
 import type { AdamWOptions } from '../../training/optimizers/adamw.ts';
@@ -8,28 +7,23 @@ import {
   dualEncoderOnHost,
   dualEncoderStep,
 } from '../../training/step/dual-encoder-step.ts';
-import type { Job } from '../run/context.ts';
+import type { Options } from '../run/options.ts';
 import { computeOn } from '../run/provider.ts';
+import type { Fit } from './fit.ts';
 
 /**
  * @param chunk texts encoded at a time where memory is short and the host computes
- * @throws InputError where the provider that the config names is not to be had */
+ */
 export async function openLearner(
-  { config, note }: Job,
+  { options: { train }, note }: Pick<Fit, 'note'> & { options: Options<'train'> },
   options: Omit<DualEncoderStepOptions, 'session'>,
   adamw: AdamWOptions,
   chunk?: number,
 ): Promise<Learner> {
-  const { provider: wanted, threads, accumulate } = config.train;
+  const { provider: wanted, threads, accumulate } = train;
   // These two need the gradients themselves, which a device keeps to itself.
-  const needsGradients = accumulate > 1 ? 'accumulate' : options.gradCacheChunk ? 'gradCacheChunk' : undefined;
-  if (needsGradients && wanted !== 'auto' && wanted !== 'cpu')
-    throw new InputError({
-      code: 'config.contradiction',
-      subject: `'train.${needsGradients}' is not available with 'train.provider: ${wanted}'`,
-      remedy: 'remove one of them',
-    });
-  const session = needsGradients ? { provider: 'cpu' as const, threads } : await computeOn(config);
+  const needsGradients = accumulate > 1 || options.gradCacheChunk !== undefined;
+  const session = needsGradients ? { provider: 'cpu' as const, threads } : await computeOn({ train });
   if (wanted === 'auto' && session.provider !== 'cpu')
     note(`training on ${session.provider}, which multiplies faster here than the processor`);
   if (session.provider === 'cpu') {

@@ -4,10 +4,11 @@ import type { Tensor } from '../../engine/graph/tensor.ts';
 import { type DualPooling, dualPooling } from '../../teachers/pair-embeddings.ts';
 import type { Pair } from '../../teachers/teacher.ts';
 import type { StepBatch } from '../../training/batches/batches.ts';
-import type { Lesson } from '../prepare/types.ts';
-import type { Job } from '../run/context.ts';
+import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
+import { needsOf } from '../config/losses.ts';
 import { crossEncoderLimits } from '../run/open-teachers.ts';
 import { computeOn } from '../run/provider.ts';
+import type { Fit } from './fit.ts';
 
 export interface PairVectors {
   /** Width of each of the two vectors of a pair. */
@@ -16,7 +17,7 @@ export interface PairVectors {
    * Adds `pairQueries` and `pairDocuments` [B, N, width] to a batch.
    * @param drawn of each query of the batch, its candidates' positions among the examples' documents
    */
-  addTo<B extends StepBatch & { exampleIds: number[]; drawn: number[][] }>(batch: B): Promise<B>;
+  addTo<B extends StepBatch & { exampleIds: number[]; drawn: number[][] }>(batch: B, examples: Examples): Promise<B>;
   close(): Promise<void>;
 }
 
@@ -31,22 +32,18 @@ const DOUBTFUL = 0.5;
  *
  * @throws InputError where the model has no layers to read, or the widths of two matching losses differ
  */
-export async function pairVectors(
-  job: Job,
-  lesson: Lesson,
-  teacherWidth: number | undefined,
-): Promise<PairVectors | undefined> {
-  const { teacher } = job.config;
-  if (!job.needs.has('pairQueries') || teacher?.kind !== 'cross-encoder') return undefined;
-  const reader = await open(job, teacher);
+export async function pairVectors(fit: Fit, teacherWidth: number | undefined): Promise<PairVectors | undefined> {
+  const { teacher } = fit.options;
+  const { examples: all, data, losses } = fit.inputs;
+  if (!needsOf(losses).has('pairQueries') || teacher?.kind !== 'cross-encoder') return undefined;
+  const reader = await open(fit, teacher);
   try {
-    const { examples, dataset } = lesson;
-    const pair = (e: number, at: number): Pick<Pair, 'query' | 'document'> => ({
-      query: dataset.queries.text(examples.queries[e]),
-      document: dataset.documents.text(examples.documents[at]),
+    const pair = (examples: Examples, e: number, at: number): Pick<Pair, 'query' | 'document'> => ({
+      query: data.queries.text(examples.queries[e]),
+      document: data.documents.text(examples.documents[at]),
     });
-    const sample = Array.from(examples.queries.subarray(0, SAMPLE), (_, e) => pair(e, examples.offsets[e]));
-    const { dimensions: width, correlation } = await job.stage('read pairs', () => reader.read(sample));
+    const sample = Array.from(all.queries.subarray(0, SAMPLE), (_, e) => pair(all, e, all.offsets[e]));
+    const { dimensions: width, correlation } = await fit.time('read pairs', () => reader.read(sample));
     if (teacherWidth !== undefined && teacherWidth !== width)
       throw new InputError({
         code: 'train.widths',
@@ -56,17 +53,17 @@ export async function pairVectors(
     const { dot, cosine } = correlation;
     const said = `over ${sample.length} pairs the cross-encoder's score correlates with its vectors' dot product by ${dot.toFixed(2)} and with their cosine by ${cosine.toFixed(2)}`;
     if (Math.max(dot, cosine) < DOUBTFUL)
-      job.warn(
+      fit.warn(
         'train.pair-vectors',
         `${said}: 'pair-matching' is meant for cross-encoders trained to score by their product`,
       );
-    else job.note(said);
+    else fit.note(said);
     return {
       width,
-      async addTo(batch) {
+      async addTo(batch, examples) {
         const N = batch.candidates.dims[1];
-        const pairs = batch.drawn.flatMap((own, b) => own.map((at) => pair(batch.exampleIds[b], at)));
-        const found = await reader.read(pairs, { signal: job.watch.signal, memory: job.watch.memory });
+        const pairs = batch.drawn.flatMap((own, b) => own.map((at) => pair(examples, batch.exampleIds[b], at)));
+        const found = await reader.read(pairs, { signal: fit.watch.signal, memory: fit.watch.memory });
         const spread = (vectors: Float32Array): Tensor<'float32'> => {
           const data = new Float32Array(batch.drawn.length * N * width);
           let read = 0;
@@ -88,13 +85,13 @@ export async function pairVectors(
 }
 
 async function open(
-  job: Job,
+  { options }: Fit,
   teacher: Parameters<typeof crossEncoderLimits>[0] & { model: string },
 ): Promise<DualPooling> {
   try {
     return await dualPooling(teacher.model, {
       ...crossEncoderLimits(teacher),
-      session: await computeOn(job.config),
+      session: await computeOn(options),
     });
   } catch (error) {
     if (!(error instanceof InputError) || !error.code.startsWith('layers.')) throw error;

@@ -1,14 +1,14 @@
-/** @file Negatives found again with the student of the moment, while it trains. */
+/** @file Negatives found again with the current student, while it trains. */
 
 import { textsAt } from '../../data/dataset.ts';
 import { search } from '../../retrieval/exact-search.ts';
 import { refreshesAt, refreshNegatives } from '../../selection/index.ts';
 import type { Weights } from '../../students/student.ts';
 import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
+import { needsOf } from '../config/losses.ts';
 import { scoreCandidates } from '../prepare/candidates.ts';
 import { encoderOf } from '../prepare/student-scores.ts';
-import type { Lesson } from '../prepare/types.ts';
-import type { Job } from '../run/context.ts';
+import { type Fit, frozenOf, type Renewal } from './fit.ts';
 
 /** Hits beside those that negatives are drawn from, for known positives to be left out. */
 const SPARE = 8;
@@ -21,29 +21,26 @@ const SPARE = 8;
  *
  * @source Xiong et al., ICLR 2021 (arXiv 2007.00808)
  */
-export function refresher(
-  job: Job,
-  lesson: Lesson,
-): ((step: number, weights: () => Promise<Weights>) => Promise<void>) | undefined {
-  const { refresh, count } = job.config.candidates;
+export function refresher(fit: Fit): Renewal | undefined {
+  const { options, inputs, seed, time, note, watch } = fit;
+  const { refresh, count } = options.candidates;
   if (!refresh) return undefined;
-  const { examples, dataset } = lesson;
   let current = -1;
-  return async (step, weights) => {
-    if (step < refresh.warmup) return;
+  return async (step, weights, examples) => {
+    if (step < refresh.warmup) return examples;
     const last = refreshesAt(step, refresh) ? step : step - ((step - refresh.warmup) % refresh.every);
-    if (last === current) return;
+    if (last === current) return examples;
     current = last;
     // The first step after a resume: what was found at the last refresh came with the state.
-    if (last < step) return;
-    const found = await job.stage('refresh', async () => hitsOf(job, lesson, await weights(), refresh.depth + SPARE));
+    if (last < step) return examples;
+    const found = await time('refresh', async () => hitsOf(fit, examples, await weights(), refresh.depth + SPARE));
     const negatives = refreshNegatives(
       {
         hits: found,
         relevant: (i) => new Set([...examples.relevant(examples.queries[i]), ...positiveOf(examples, i)]),
         previous: negativesOf(examples),
       },
-      { count: count - 1, depth: refresh.depth, keep: refresh.keep, seed: job.config.seed + step },
+      { count: count - 1, depth: refresh.depth, keep: refresh.keep, seed: seed + step },
     );
     const lists = { offsets: [0], documents: [] as number[] };
     for (let i = 0; i < examples.queries.length; i++) {
@@ -57,12 +54,16 @@ export function refresher(
       documents: Int32Array.from(lists.documents),
       scores: new Float32Array(lists.documents.length).fill(Number.NaN),
     };
-    const asks = job.needs.has('teacher');
-    const scored = asks ? await scoreCandidates(unscored, dataset, job.teacher, job.watch) : unscored;
-    const scores = asks ? Array.from(scored.scores) : lists.documents.map(() => 0);
-    take(examples, { ...lists, scores });
-    const share = Number.isNaN(negatives.overlap) ? '' : `, ${(100 * negatives.overlap).toFixed(0)} % as before`;
-    job.note(`step ${step}: negatives found again by the student${share}`);
+    const asks = needsOf(inputs.losses).has('teacher');
+    const scored = asks ? await scoreCandidates(unscored, inputs.data, inputs.teacher?.teacher, watch) : unscored;
+    const overlap = Number.isNaN(negatives.overlap) ? '' : `, ${(100 * negatives.overlap).toFixed(0)} % as before`;
+    note(`step ${step}: negatives found again by the student${overlap}`);
+    return {
+      ...examples,
+      offsets: unscored.offsets,
+      documents: unscored.documents,
+      scores: asks ? scored.scores : new Float32Array(unscored.documents.length),
+    };
   };
 }
 
@@ -80,23 +81,18 @@ function negativesOf(examples: Examples): { offsets: number[]; documents: number
   return { offsets, documents };
 }
 
-function take(examples: Examples, lists: { offsets: number[]; documents: number[]; scores: number[] }): void {
-  examples.offsets = Int32Array.from(lists.offsets);
-  examples.documents = Int32Array.from(lists.documents);
-  examples.scores = Float32Array.from(lists.scores);
-}
-
-async function hitsOf(job: Job, { student, dataset, examples, targets }: Lesson, weights: Weights, depth: number) {
-  const { queryTokens, documentTokens } = job.config.student;
-  const encoder = await encoderOf(job, student, weights);
+async function hitsOf(fit: Fit, examples: Examples, weights: Weights, depth: number) {
+  const { options, inputs, watch: told } = fit;
+  const { queryTokens, documentTokens } = options.student;
+  const encoder = await encoderOf(options, inputs.student, weights);
   try {
-    const watch = { ...job.watch, onProgress: undefined };
-    const queries = await encoder.encode(textsAt(dataset, Array.from(examples.queries)), {
+    const watch = { ...told, onProgress: undefined };
+    const queries = await encoder.encode(textsAt(inputs.data, Array.from(examples.queries)), {
       ...watch,
       maxLength: queryTokens,
     });
-    const frozen = job.frozenDocuments ? targets.documents?.data : undefined;
-    const documents = frozen ?? (await encoder.encode(dataset.documents, { ...watch, maxLength: documentTokens }));
+    const frozen = frozenOf(fit)?.data;
+    const documents = frozen ?? (await encoder.encode(inputs.data.documents, { ...watch, maxLength: documentTokens }));
     return await search(queries, documents, encoder.dimensions, depth, watch);
   } finally {
     await encoder.dispose();

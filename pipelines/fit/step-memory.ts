@@ -1,22 +1,17 @@
 /** @file How many texts of a step are computed at once under a memory limit. */
 
-import type { Student } from '../../students/student.ts';
-import type { Job } from '../run/context.ts';
 import { trainedAtATime } from '../run/memory-budget.ts';
+import type { Fit } from './fit.ts';
 
 /**
  * Texts that a training step may encode at a time; undefined where all of them fit or nothing limits it.
  * @param texts of a step
  */
-export async function stepChunk(
-  { config, watch, note }: Job,
-  student: Student,
-  texts: number,
-): Promise<number | undefined> {
+export async function stepChunk({ options, inputs, watch, note }: Fit, texts: number): Promise<number | undefined> {
   if (watch.memory === undefined) return undefined;
   const chunk = await trainedAtATime(
-    student.graph,
-    config.train.documentTokens ?? config.student.documentTokens,
+    inputs.student.graph,
+    options.train.documentTokens ?? options.student.documentTokens,
     watch.memory,
   );
   if (texts <= chunk) return undefined;

@@ -3,26 +3,27 @@
 import { textsAt } from '../../data/dataset.ts';
 import { kMeans, topicBatches } from '../../selection/index.ts';
 import { embed } from '../prepare/embeddings.ts';
-import type { Lesson } from '../prepare/types.ts';
-import type { Job } from '../run/context.ts';
+import type { Fit } from './fit.ts';
 
 /**
- * The order of each epoch: whole batches of queries of few topics, where the config wants them.
+ * The order of each epoch: whole batches of queries of few topics, where the options ask for them.
  * @source Hofstätter et al., SIGIR 2021 (arXiv 2104.06967)
  */
-export async function topicOrder(
-  job: Job,
-  { dataset, examples }: Lesson,
-): Promise<((epoch: number) => Int32Array) | undefined> {
-  const { train, seed } = job.config;
+export async function topicOrder({
+  options: { train },
+  inputs: { data, examples, embedder },
+  seed,
+  time,
+  watch,
+}: Fit): Promise<((epoch: number) => Int32Array) | undefined> {
   if (!train.topics) return undefined;
   const { clusters, perBatch } = train.topics;
   const n = examples.queries.length;
   const batch = Math.min(train.batchSize, n);
-  const rows = await job.stage('embed', () =>
-    embed(job.embedder)(textsAt(dataset, Array.from(examples.queries)), 'query', job.watch),
+  const rows = await time('embed', () =>
+    embed(embedder?.teacher)(textsAt(data, Array.from(examples.queries)), 'query', watch),
   );
-  const { assignment } = await job.stage('cluster', () => kMeans(rows, { clusters: Math.min(clusters, n), seed }));
+  const { assignment } = await time('cluster', () => kMeans(rows, { clusters: Math.min(clusters, n), seed }));
   return (epoch) =>
     topicBatches(assignment, { batch, topicsPerBatch: perBatch, seed: seed + EPOCH_STRIDE * epoch }).indices;
 }

@@ -1,84 +1,105 @@
 /** @file From examples and targets to trained weights. */
-import type { TextTokenizer, Tokens } from '../../data/tokenizer.ts';
+import type { Tokens } from '../../data/tokenizer.ts';
 import { Random } from '../../math/random.ts';
 import type { Encoder } from '../../models/encoder.ts';
 import { positionsOf } from '../../models/model-folder.ts';
 import type { Weights } from '../../students/student.ts';
-import { type BatchSource, makeBatch } from '../../training/batches/dual-encoder-batch.ts';
+import { makeBatch } from '../../training/batches/dual-encoder-batch.ts';
 import { train } from '../../training/trainer.ts';
 import type { StateKey } from '../../training/training-state.ts';
-import type { Config } from '../config/config.ts';
+import { needsOf } from '../config/losses.ts';
 import { toWeighting } from '../config/methods.ts';
 import { CHOICE_METRIC, drawSample, encoderSearcher, means, retrieve } from '../measure/retrieve.ts';
-import type { Targets } from '../prepare/embeddings.ts';
+import { checkExport } from '../prepare/check-export.ts';
 import { encoderOf } from '../prepare/student-scores.ts';
-import type { Lesson, Trained } from '../prepare/types.ts';
-import type { Job } from '../run/context.ts';
+import type { TrainingSet } from '../prepare/training-set.ts';
+import type { RunContext } from '../run/context.ts';
+import type { Options } from '../run/options.ts';
+import { defineStage, type Result } from '../run/stage.ts';
 import { warnOfSmallLosses } from '../run/warnings.ts';
 import { type Peer, trainTogether } from './co-teaching.ts';
+import {
+  type Fit,
+  frozenOf,
+  type Renewal,
+  type Trained,
+  type TrainingInputs,
+  trainingOptions,
+  unrecordedTrainingOptions,
+} from './fit.ts';
 import { openLearner } from './open-learner.ts';
 import { pairVectors } from './pair-embeddings.ts';
 import { refresher } from './refresh-negatives.ts';
-import { weigher } from './reweight.ts';
+import { weigh, weigher } from './reweight.ts';
 import { stepChunk } from './step-memory.ts';
 import { topicOrder } from './topic-batches.ts';
-import { dropState, finishedTraining, keepTraining, trainingFolder } from './trained-weights.ts';
-import { keptExamples, trainingKey } from './training-key.ts';
+import { contentOfTraining, keepTraining, keptExamples } from './training-artifacts.ts';
 
-export interface FitOptions {
-  /** Where training state is kept under the output folder, and a part of its key. */
-  name?: string;
-  /** Weights to begin with, in place of the student's own. */
-  start?: Weights;
-  /** Runs before a step, with the weights as they are: may renew the examples' scores and weights in place. */
-  beforeStep?(step: number, weights: () => Promise<Weights>): Promise<void>;
+/** Trained weights, from the beginning or from the state that a stopped run left. */
+const training = defineStage({
+  name: 'training',
+  options: trainingOptions,
+  unrecorded: unrecordedTrainingOptions,
+  unchanged: 'finished in an earlier run',
+  reused: 'the training of an earlier run is used',
+  content: contentOfTraining,
+  keep: keepTraining,
+  async make(options, inputs: TrainingInputs, tools): Promise<Trained> {
+    checkExport(options, inputs.data, inputs.student, inputs.documents);
+    const fit: Fit = { ...tools, options, inputs, seed: options.seed };
+    if (!toWeighting(options.weighting).needs.includes('peer')) return trainAnew(fit, '');
+    return trainTogether(tools.path('training', 'peer'), keyOf(fit), tools.watch.signal, (who, peer, signal) => {
+      const watch = { ...tools.watch, signal };
+      if (!who) return trainAnew({ ...fit, watch }, '', peer);
+      // The second student does what the first does, in batches of another seed, and tells nothing.
+      const quiet = { watch: { ...watch, onProgress: undefined }, note: () => {}, warn: () => {} };
+      return trainAnew({ ...fit, ...quiet, seed: fit.seed + 1 }, 'peer', peer);
+    });
+  },
+});
+
+/** Trains a student on its training set; a finished training is not done again. */
+export async function trainStudent(
+  run: RunContext,
+  set: TrainingSet,
+  more: { start?: Result<Weights>; earlier?: Result<NonNullable<TrainingInputs['earlier']>> } = {},
+): Promise<Result<Trained>> {
+  const { targets, ...known } = await weigh(run, set);
+  const { losses, teacher, embedder, data } = run;
+  return run.stage(training, { ...known, ...targets, ...more, losses, teacher, embedder, dev: data.dev });
 }
 
-/** Trains a student on its lesson, going on from saved state where there is some; a finished training is not done again. */
-export async function trainStudent(job: Job, lesson: Lesson, options: FitOptions = {}): Promise<Trained> {
-  const { student } = lesson;
-  const key = trainingKey(job, lesson, options.name, options.start);
-  const finished = await finishedTraining(job, student, key, options.name);
-  if (finished) {
-    job.note(`the training of an earlier run is used${options.name ? `: ${options.name}` : ''}`);
-    await dropState(job, options.name);
-    return finished;
-  }
-  job.did('training', true);
-  const trained = toWeighting(job.config.weighting).needs.includes('peer')
-    ? await trainTogether(job, lesson, key, options.name ?? '', (own, of, name, peer) =>
-        trainAnew(own, of, trainingKey(own, of, name, options.start), { ...options, name }, peer),
-      )
-    : await trainAnew(job, lesson, key, options);
-  await keepTraining(job, student, key, trained, options.name);
-  return trained;
-}
+/** What the state of a training belongs to. @param name of the second of two students */
+const keyOf = ({ fingerprint }: Fit, name = ''): StateKey =>
+  ({ ...fingerprint, ...(name && { 'the student': name }) }) as StateKey;
 
-async function trainAnew(job: Job, lesson: Lesson, key: StateKey, options: FitOptions, peer?: Peer): Promise<Trained> {
-  const { config, frozenDocuments, dataset, watch } = job;
-  const { student, examples, targets, extra } = lesson;
-  const { train: settings } = config;
-  const reliability = job.needs.has('reliability');
-  const draws = Math.max(0, ...config.losses.map((l) => (l.kind === 'rank-distil' ? l.draws : 0)));
+async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> {
+  const { options, inputs, watch, seed } = fit;
+  const { student, data, losses, queries, documents, extra } = inputs;
+  const { train: settings } = options;
+  const needs = needsOf(losses);
+  const frozenDocuments = frozenOf(fit) !== undefined;
+  const draws = Math.max(0, ...options.losses.map((l) => (l.kind === 'rank-distil' ? (l.draws ?? 0) : 0)));
+  const n = inputs.examples.queries.length;
+  const perStep = Math.min(settings.batchSize, n);
   const perQuery = frozenDocuments ? 1 : 1 + settings.candidates;
-  const texts = Math.min(settings.batchSize, examples.queries.length) * perQuery + ((extra && settings.spans) || 0);
-  const chunk = await stepChunk(job, student, texts);
-  const embedded = targets.documents?.dimensions ?? targets.queries?.dimensions;
-  const pairs = await pairVectors(job, lesson, embedded);
-  const learner = await job.stage('differentiate', () =>
+  const chunk = await stepChunk(fit, perStep * perQuery + ((extra && settings.spans) || 0));
+  const embedded = documents?.dimensions ?? queries?.dimensions;
+  const pairs = await pairVectors(fit, embedded);
+  const learner = await fit.time('differentiate', () =>
     openLearner(
-      job,
+      fit,
       {
         encoder: student.graph,
         pooling: student.pooling,
         normalize: student.normalize,
-        losses: job.losses,
+        losses,
         given: [
-          ...(reliability ? ['reliability' as const] : []),
+          ...(needs.has('reliability') ? ['reliability' as const] : []),
           ...(draws ? ['gumbel' as const] : []),
           ...(pairs ? (['pairQueries', 'pairDocuments'] as const) : []),
         ],
-        frozenDocuments: frozenDocuments ? targets.documents?.dimensions : undefined,
+        frozenDocuments: frozenDocuments ? documents?.dimensions : undefined,
         teacherWidth: embedded ?? pairs?.width,
         pairWidth: pairs?.width,
         extraTexts: Boolean(extra),
@@ -86,7 +107,7 @@ async function trainAnew(job: Job, lesson: Lesson, key: StateKey, options: FitOp
         gradCacheChunk: settings.gradCacheChunk,
         dropout: settings.dropout,
         positions: positionsOf(student.folder.config),
-        seed: config.seed,
+        seed,
       },
       {
         weightDecay: settings.weightDecay,
@@ -97,52 +118,53 @@ async function trainAnew(job: Job, lesson: Lesson, key: StateKey, options: FitOp
     ).catch(async (error: unknown) => {
       await pairs?.close();
       throw error;
-    }),
-  );
+    }));
   try {
-    if (options.start) await learner.setWeights(options.start);
+    if (inputs.start) await learner.setWeights(inputs.start);
     const kept = (weights: Weights): Weights =>
       // Where documents are encoded too, the projection only serves the losses.
       frozenDocuments ? weights : new Map([...weights].filter(([name]) => name !== 'projection'));
     const initial: Weights = kept(await learner.weights());
-    const tokens = new TokenTable(lesson, student.tokenizer, job);
-    const source: BatchSource = {
-      examples,
-      queryTokens: (i) => tokens.query(i),
-      documentTokens: (i) => tokens.document(i),
+    const tokens = new TokenTable(options, inputs);
+    const source = {
+      queryTokens: (i: number) => tokens.query(i),
+      documentTokens: (i: number) => tokens.document(i),
       padId: student.tokenizer.padId,
-      teacherQueries: targets.queries,
-      teacherDocuments: targets.documents,
+      teacherQueries: queries,
+      teacherDocuments: documents,
       frozenDocuments,
       extra,
-      order: await topicOrder(job, lesson),
+      order: await topicOrder(fit),
     };
-    const n = examples.queries.length;
-    const perStep = Math.min(settings.batchSize, n);
-    const totalSteps = stepsOf(config, n);
-    const weigh = await weigher(job, lesson, Math.max(1, Math.floor(n / perStep)), peer);
-    const refresh = refresher(job, lesson);
+    const totalSteps = stepsOf(options, n);
+    const renewals = [
+      earlierTeachers(inputs, totalSteps),
+      refresher(fit),
+      weigher(fit, Math.max(1, Math.floor(n / perStep)), peer),
+    ].filter((r): r is Renewal => r !== undefined);
+    // What the next step learns from; each renewal gives new ones.
+    let examples = inputs.examples;
     const batchOptions = {
       queries: perStep,
       candidates: settings.candidates,
       documentGroups: settings.documentGroups,
       draws,
       extraTexts: extra && (settings.spans ?? undefined),
-      seed: config.seed,
+      seed,
     };
-    const { dev } = config.data.splits;
+    const { dev } = options.data.splits;
     const evaluates = dev !== null && settings.evaluateEvery !== null;
-    const result = await job.stage('train', () =>
+    const result = await fit.time('train', () =>
       train<ReturnType<typeof makeBatch>>(
         learner,
         {
           draw(number) {
-            const batch = makeBatch(source, number, batchOptions);
-            return pairs ? pairs.addTo(batch) : batch;
+            const batch = makeBatch({ ...source, examples }, number, batchOptions);
+            return pairs ? pairs.addTo(batch, examples) : batch;
           },
-          ids: ({ exampleIds }) => exampleIds.map((e) => dataset.queries.ids[examples.queries[e]]),
+          ids: ({ exampleIds }) => exampleIds.map((e) => data.queries.ids[examples.queries[e]]),
           *arrays({ arrays, documentEmbeddings, extra: texts, weights }) {
-            const read = job.needs as ReadonlySet<string>;
+            const read = needs as ReadonlySet<string>;
             for (const [name, array] of Object.entries(arrays))
               if (array && read.has(name)) yield [name, array.data as Float32Array];
             if (documentEmbeddings) yield ['documents', documentEmbeddings.data as Float32Array];
@@ -151,7 +173,7 @@ async function trainAnew(job: Job, lesson: Lesson, key: StateKey, options: FitOp
           },
         },
         {
-          terms: config.losses.map((l) => l.kind),
+          terms: options.losses.map((l) => l.kind),
           schedule: {
             learningRate: settings.learningRate,
             warmupSteps: settings.warmupSteps,
@@ -165,30 +187,32 @@ async function trainAnew(job: Job, lesson: Lesson, key: StateKey, options: FitOp
         },
         {
           ...watch,
-          stateFolder: trainingFolder(config.output, options.name ?? ''),
-          key,
-          kept: keptExamples(examples),
+          stateFolder: fit.path('training', name),
+          key: keyOf(fit, name),
+          kept: keptExamples(
+            () => examples,
+            (saved) => {
+              examples = saved;
+            },
+          ),
           async beforeStep(step, weights) {
-            await options.beforeStep?.(step, weights);
-            await refresh?.(step, weights);
-            await weigh?.(step, weights);
+            for (const renew of renewals) examples = await renew(step, weights, examples);
           },
-          onFirstSteps: (log) => warnOfSmallLosses(config.losses, log, job.warn),
+          onFirstSteps: (log) => warnOfSmallLosses(options.losses, log, fit.warn),
           evaluate: evaluates
             ? async (weights) => {
-                const encoder = await encoderOf(job, student, kept(weights));
+                const encoder = await encoderOf(options, student, kept(weights));
                 try {
-                  return await devScore(job, encoder, dev as string, targets);
+                  return await devScore(fit, encoder, dev as string);
                 } finally {
                   await encoder.dispose();
                 }
               }
             : undefined,
         },
-      ),
-    );
+      ));
     if (result.skipped)
-      job.warn(
+      fit.warn(
         'train.skipped',
         `${result.skipped} of ${totalSteps} steps are left out: their loss or gradient was not finite`,
       );
@@ -199,55 +223,61 @@ async function trainAnew(job: Job, lesson: Lesson, key: StateKey, options: FitOp
   }
 }
 
+/** Earlier checkpoints of the teacher speak in the first steps: which one depends on the step alone. */
+function earlierTeachers({ earlier, examples: { scores: last } }: TrainingInputs, total: number): Renewal | undefined {
+  if (!earlier) return undefined;
+  const { scores, share } = earlier;
+  const steps = share * total;
+  return async (step, _, examples) => ({
+    ...examples,
+    scores: step < steps ? scores[Math.floor((step / steps) * scores.length)] : last,
+  });
+}
+
 /** Steps that training on n queries takes. */
-export function stepsOf({ train: { steps, epochs, batchSize, accumulate } }: Config, n: number): number {
+function stepsOf({ train: { steps, epochs, batchSize, accumulate } }: Options<'train'>, n: number): number {
   const batches = Math.floor(n / Math.min(batchSize, n));
   return steps ?? Math.max(1, Math.round(((epochs ?? 1) * batches) / accumulate));
 }
 
-/** nDCG@10 of the dev split, searched among all documents or, besides the relevant ones, as many as the config says. */
-async function devScore(
-  { config, dataset, watch, frozenDocuments }: Job,
-  encoder: Encoder,
-  split: string,
-  targets: Targets,
-) {
-  const among = config.train.devDocuments;
+/** nDCG@10 of the dev split, searched among all documents or, besides the relevant ones, as many as the options say. */
+async function devScore(fit: Fit, encoder: Encoder, split: string): Promise<number> {
+  const { options, inputs, watch } = fit;
+  const { dev: dataset } = inputs;
+  const among = options.train.devDocuments;
   const random = Random.of(0, 'dev documents');
   const sample = among === undefined ? undefined : drawSample(dataset, split, random, (relevant) => relevant + among);
   sample?.documents.sort();
-  const searcher = encoderSearcher(encoder, config.student, frozenDocuments ? targets.documents : undefined);
+  const searcher = encoderSearcher(encoder, options.student, frozenOf(fit));
   const { run } = await retrieve(searcher, { dataset, split, depth: 10, sample }, { ...watch, onProgress: undefined });
   return means(run, dataset, split, [CHOICE_METRIC])[CHOICE_METRIC];
 }
 
-/** Token ids of the lesson's texts, made when first asked for and kept. */
+/** Token ids of the training set's texts, made when first asked for and kept. */
 class TokenTable {
   private readonly queries = new Map<number, Tokens>();
   private readonly documents = new Map<number, Tokens>();
-  private readonly lesson: Lesson;
-  private readonly tokenizer: TextTokenizer;
-  private readonly job: Job;
+  private readonly options: Options<'student.documentTokens' | 'student.queryTokens' | 'train'>;
+  private readonly inputs: TrainingInputs;
   private readonly positions: number;
 
-  constructor(lesson: Lesson, tokenizer: TextTokenizer, job: Job) {
-    this.lesson = lesson;
-    this.tokenizer = tokenizer;
-    this.job = job;
-    this.positions = positionsOf(lesson.student.folder.config);
+  constructor(options: Fit['options'], inputs: TrainingInputs) {
+    this.options = options;
+    this.inputs = inputs;
+    this.positions = positionsOf(inputs.student.folder.config);
   }
 
   query(i: number): Tokens {
-    const { dataset, student } = this.lesson;
-    return kept(this.queries, i, () =>
-      student.queryTokens(dataset.queries.text(i), Math.min(this.job.config.student.queryTokens, this.positions)),
-    );
+    const { data, student } = this.inputs;
+    const limit = Math.min(this.options.student.queryTokens, this.positions);
+    return kept(this.queries, i, () => student.queryTokens(data.queries.text(i), limit));
   }
 
   document(i: number): Tokens {
-    const { train: settings, student } = this.job.config;
-    const limit = Math.min(settings.documentTokens ?? student.documentTokens, this.positions);
-    return kept(this.documents, i, () => this.tokenizer.encode(this.lesson.dataset.documents.text(i), limit));
+    const { data, student } = this.inputs;
+    const { train, student: limits } = this.options;
+    const limit = Math.min(train.documentTokens ?? limits.documentTokens, this.positions);
+    return kept(this.documents, i, () => student.tokenizer.encode(data.documents.text(i), limit));
   }
 }
 

@@ -1,17 +1,19 @@
 /** @file The systems that a run ends with, measured: BM25, the student from its saved folder, its embedder and its teacher. */
 import { stat } from 'node:fs/promises';
-import { judgedQueries } from '../../data/dataset.ts';
+import { type Dataset, judgedQueries } from '../../data/dataset.ts';
 import { cutRun, type Run } from '../../evaluation/metrics/evaluate.ts';
 import type { Figures } from '../../evaluation/report/figures.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { readModelFolder } from '../../models/model-folder.ts';
-import type { Student } from '../../students/student.ts';
+import type { Student, Weights } from '../../students/student.ts';
+import type { Embeddings } from '../../teachers/teacher.ts';
 import { bm25Run, bm25Search } from '../prepare/bm25-run.ts';
-import { embed, type Targets } from '../prepare/embeddings.ts';
+import { embed } from '../prepare/embeddings.ts';
 import { encoderOf } from '../prepare/student-scores.ts';
-import type { Trained } from '../prepare/types.ts';
-import type { Job } from '../run/context.ts';
+import type { OpenedTeacher } from '../run/open-teachers.ts';
+import type { Options } from '../run/options.ts';
 import { computeOn } from '../run/provider.ts';
+import type { Tools } from '../run/stage.ts';
 import { warnOfCollapse } from '../run/warnings.ts';
 import { medianMilliseconds, TIMED_QUERIES } from './model-cost.ts';
 import { scoresAsRun } from './reference-systems.ts';
@@ -19,20 +21,40 @@ import { byPrefix, encoderSearcher, means, rerank, retrieve, teacherSearcher } f
 import type { System } from './run-figures.ts';
 import type { Saved } from './saved.ts';
 
-/** The saved folder's row and those that it is compared with. @param trained for the student before training */
+/** What measuring reads of a run. */
+export interface Measuring extends Tools {
+  config: Options<
+    | 'data.splits'
+    | 'embedder'
+    | 'evaluate'
+    | 'matryoshka'
+    | 'student.documentTokens'
+    | 'student.queryTokens'
+    | 'student.towers'
+    | 'teacher'
+    | 'train.provider'
+    | 'train.threads'
+  >;
+  dataset: Dataset;
+  teacher?: OpenedTeacher;
+  embedder?: OpenedTeacher;
+  /** The embedder's vectors of all documents, where something reads them. */
+  documents?: Embeddings;
+}
+
+/** The saved folder's row and those that it is compared with. @param initial weights of the student before training */
 export async function measureRun(
-  job: Job,
+  job: Measuring,
   student: Student,
-  trained: Trained,
+  initial: Weights,
   saved: Saved,
-  targets: Targets,
 ): Promise<{ systems: System[]; runs: Map<string, Run>; matryoshka?: Figures['matryoshka'] }> {
-  const { config, dataset, watch } = job;
+  const { config, dataset, watch, documents } = job;
   const { metrics, depth } = config.evaluate;
   const { test } = config.data.splits;
   const judged = judgedQueries(dataset, test);
   const searched = { dataset, split: test, depth: Math.max(100, depth) };
-  const frozen = job.frozenDocuments ? targets.documents : undefined;
+  const frozen = config.student.towers === 'query' ? documents : undefined;
   const find = (encoder: Encoder) => retrieve(encoderSearcher(encoder, config.student, frozen), searched, watch);
   const runs = new Map<string, Run>();
   const systems: System[] = [];
@@ -45,20 +67,20 @@ export async function measureRun(
     medianMilliseconds(judged.slice(0, TIMED_QUERIES), (q) => encode(dataset.queries.text(q)));
 
   if (config.evaluate.before)
-    await job.stage('evaluate before', async () => {
-      const before = await encoderOf(job, student, trained.initial);
+    await job.time('evaluate before', async () => {
+      const before = await encoderOf(config, student, initial);
       add('student before training', (await find(before)).run);
       await before.dispose();
     });
   if (config.evaluate.bm25)
-    await job.stage('evaluate bm25', async () => {
+    await job.time('evaluate bm25', async () => {
       await bm25Search(dataset, judged.slice(0, 1), 1, watch); // builds the index
       const started = performance.now();
       const run = await bm25Run(dataset, test, searched.depth, watch);
       add('BM25', run, { queryMilliseconds: (performance.now() - started) / run.size });
     });
   const searcher = await Encoder.load(saved.folder, { session: await computeOn(config) });
-  const { run, matryoshka } = await job.stage('evaluate', async () => {
+  const { run, matryoshka } = await job.time('evaluate', async () => {
     const found = await find(searcher);
     const { dimensions } = found.vectors;
     const widths = [...new Set([dimensions, ...(config.matryoshka?.dimensions ?? [])])].filter((n) => n <= dimensions);
@@ -71,28 +93,28 @@ export async function measureRun(
   const encoder = await Encoder.load(saved.folder);
   const maxLength = config.student.queryTokens;
   const queryMilliseconds = await timeQueries((text) => encoder.encode([text], { maxLength }));
-  await warnOfCollapse(encoder, { config, dataset, frozen: job.frozenDocuments }, job.warn);
+  await warnOfCollapse(encoder, { config, dataset, frozen: frozen !== undefined }, job.warn);
   await encoder.dispose();
   add('student', run, { bytes: saved.bytes, queryMilliseconds });
   if (!config.evaluate.teacher) return { systems, runs, matryoshka };
 
-  const { documents } = targets;
-  const { embedder, teacher, uncached } = job;
+  const embedder = job.embedder?.teacher;
+  const teacher = job.teacher?.teacher;
   if (documents && embedder)
-    await job.stage('evaluate embedder', async () => {
+    await job.time('evaluate embedder', async () => {
       const { run } = await retrieve(teacherSearcher(embed(embedder), documents), searched, watch);
-      const alone = embed(uncached.embedder ?? embedder);
+      const alone = embed(job.embedder?.uncached ?? embedder);
       const bytes = await modelBytes(config.embedder?.model);
       add('embedder', run, { bytes, queryMilliseconds: await timeQueries((text) => alone([text], 'query')) });
     });
-  await job.stage('evaluate teacher', async () => {
+  await job.time('evaluate teacher', async () => {
     if (config.teacher?.kind === 'scores') {
       const given = config.teacher.files.test;
       if (given) add('teacher', await scoresAsRun(given, dataset));
     } else if (teacher && !(teacher === embedder && documents)) {
       const top = cutRun(run, depth);
       const reranked = await rerank(dataset, top, teacher, watch);
-      const model = uncached.teacher;
+      const model = job.teacher?.uncached;
       const timed = [...top].slice(0, TIMED_RERANKINGS);
       const queryMilliseconds =
         model && (await medianMilliseconds(timed, (one) => rerank(dataset, new Map([one]), model, {})));

@@ -1,8 +1,11 @@
 /** @file What a run's report shows besides its table: intervals, fidelity, differences and training curves. */
+
+import type { Dataset } from '../../data/dataset.ts';
 import { evaluateRun, type Run, type RunEvaluation } from '../../evaluation/metrics/evaluate.ts';
 import { fidelity } from '../../evaluation/metrics/fidelity.ts';
 import type { Figures, SystemFigures } from '../../evaluation/report/figures.ts';
-import type { Job } from '../run/context.ts';
+import { describeStudent } from '../config/student.ts';
+import type { Options } from '../run/options.ts';
 import { compare, differences, type Measured } from './compare-systems.ts';
 
 /** One row of the table that a run ends with. */
@@ -31,7 +34,15 @@ export const rounded = (perQuery: RunEvaluation['perQuery']): Record<string, num
  * @param training the log of the run
  */
 export function runFigures(
-  { config, dataset, warnings }: Pick<Job, 'config' | 'dataset' | 'warnings'>,
+  {
+    config,
+    dataset,
+    warnings,
+  }: {
+    config: Options<'data.splits' | 'evaluate' | 'losses' | 'pipeline' | 'seed' | 'student' | 'teacher'>;
+    dataset: Dataset;
+    warnings: ReadonlyMap<string, string>;
+  },
   systems: readonly Omit<SystemFigures, 'role'>[],
   runs: ReadonlyMap<string, Run>,
   training: Figures['training'],
@@ -51,10 +62,7 @@ export function runFigures(
     title: `Distilled on ${dataset.name}`,
     facts: [
       ['pipeline', config.pipeline],
-      [
-        'student',
-        `${config.student.model}${config.student.layers ? `, layers ${config.student.layers.join(', ')}` : ''}`,
-      ],
+      ['student', describeStudent(config.student)],
       ['losses', config.losses.map((l) => `${l.weight} x ${l.kind}`).join(' + ')],
       ['data', `${dataset.name}, split ${config.data.splits.test}`],
       ['documents', dataset.documents.length.toLocaleString('en')],

@@ -1,32 +1,115 @@
-/** @file Which documents stand for a query: the labelled positive first, then what was found. */
+/** @file The candidates of queries: the labelled positive first, then what was found; and the teacher's scores of them. */
 import { InputError } from '../../common/errors.ts';
 import type { Watch } from '../../common/progress.ts';
 import type { Dataset } from '../../data/dataset.ts';
-import { type CandidateLists, candidateLists } from '../../data/lists.ts';
+import { type CandidateLists, candidateLists, joined, withoutUnscored } from '../../data/lists.ts';
 import { readScores } from '../../data/scores.ts';
 import { Random } from '../../math/random.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { search } from '../../retrieval/exact-search.ts';
 import type { Pair, Teacher } from '../../teachers/teacher.ts';
-import type { Config } from '../config/config.ts';
+import { startFolder } from '../config/student.ts';
+import { trainingQueries } from '../run/data.ts';
+import { keepArrays } from '../run/keep-arrays.ts';
+import type { OpenedTeacher } from '../run/open-teachers.ts';
+import type { Options } from '../run/options.ts';
+import { defineStage } from '../run/stage.ts';
 import { bm25Search } from './bm25-run.ts';
+import { withQueries } from './queries.ts';
+
+type Finding = Options<
+  'candidates.count' | 'candidates.onEmpty' | 'candidates.source' | 'data' | 'seed' | 'student' | 'teacher'
+>;
+
+/** The candidates of the training queries and of generated ones; scores are NaN but for given lists. */
+export const candidates = defineStage({
+  name: 'candidates',
+  options: ['candidates.source', 'candidates.count', 'candidates.onEmpty'],
+  // What these name counts by content: the data, and the student, the teacher or the seed where the source reads one.
+  unrecorded: ['data', 'seed', 'student', 'teacher'],
+  unchanged: 'nothing they depend on has changed',
+  // No model is asked.
+  foreseen: ({ candidates: { source } }) => source === 'bm25' || source === 'random' || source === 'given',
+  async make(
+    options,
+    {
+      data,
+      generated = [],
+      embedder,
+    }: {
+      data: Dataset;
+      generated?: readonly string[];
+      embedder?: OpenedTeacher;
+      student?: unknown;
+      teacher?: unknown;
+      seed?: unknown;
+    },
+    { time, watch },
+  ): Promise<CandidateLists> {
+    const { source } = options.candidates;
+    const dataset = withQueries(data, generated);
+    const find = (queries: readonly number[], from: typeof source): Promise<CandidateLists> =>
+      time('candidates', () =>
+        findCandidates(options, dataset, options.data.splits.train, queries, embedder?.teacher, watch, from),
+      );
+    const found = await find(trainingQueries(options, data), source);
+    if (!generated.length) return found;
+    const positions = generated.map((_, i) => data.queries.length + i);
+    return joined(found, await find(positions, source === 'given' ? (embedder ? 'embedder' : 'bm25') : source));
+  },
+  keep: keepArrays<CandidateLists>(
+    'candidates',
+    ({ queries, offsets, documents, scores }) => ({ queries, offsets, documents, scores }),
+    (arrays) => arrays as unknown as CandidateLists,
+  ),
+});
+
+/** The teacher's scores of candidates; those without a finite one are left out. */
+export const teacherScores = defineStage({
+  name: 'teacher scores',
+  options: [],
+  unrecorded: ['teacher'],
+  async make(
+    _,
+    { lists, data, opened }: { lists: CandidateLists; data: Dataset; opened: OpenedTeacher },
+    { time, warn, watch },
+  ): Promise<CandidateLists> {
+    const scored = await time('score', () => scoreCandidates(lists, data, opened.teacher, watch));
+    const { lists: kept, leftOut } = withoutUnscored(scored);
+    if (leftOut)
+      warn(
+        'teacher.not-finite',
+        `${leftOut} of ${scored.documents.length} candidates are left out: the teacher's scores of them are not finite`,
+      );
+    return kept;
+  },
+  async cached({ teacher }, { lists, data, opened }, cache) {
+    if (teacher?.kind === 'scores') return 'they are given';
+    if (!lists || !data || !opened) return undefined;
+    if (!lists.scores.some(Number.isNaN)) return 'they come with the candidates';
+    const pairs = pairsOf(lists, data);
+    const count = cache ? cache.missingScores(opened.key, pairs) : pairs.length;
+    return { count, of: pairs.length, unit: 'pairs' };
+  },
+});
 
 /**
  * The candidates of queries, relevant ones first; scores are NaN but for given lists.
  * @param split whose judgements say what is relevant
  */
 export async function findCandidates(
-  config: Config,
+  config: Finding,
   dataset: Dataset,
   split: string,
   queries: readonly number[],
   embedder: Teacher | undefined,
   watch: Watch,
+  source = config.candidates.source,
 ): Promise<CandidateLists> {
-  if (config.candidates.source === 'given') return given(config, dataset, split, new Set(queries));
+  if (source === 'given') return given(config, dataset, split, new Set(queries));
   const qrels = dataset.qrels(split);
   const count = config.candidates.count;
-  const found = await nearest(config, dataset, queries, count, embedder, watch);
+  const found = await nearest(config, source, dataset, queries, embedder, watch);
   return candidateLists(
     queries.map((query, i) => {
       const grades = [...(qrels.get(dataset.queries.ids[query]) ?? [])];
@@ -40,7 +123,7 @@ export async function findCandidates(
 }
 
 async function given(
-  config: Config,
+  config: Finding,
   dataset: Dataset,
   split: string,
   wanted: ReadonlySet<number>,
@@ -73,16 +156,16 @@ async function given(
 
 /** Documents near each query, best first, more than enough to replace relevant ones. */
 async function nearest(
-  config: Config,
+  config: Finding,
+  source: Finding['candidates']['source'],
   dataset: Dataset,
   queries: readonly number[],
-  count: number,
   embedder: Teacher | undefined,
   watch: Watch,
 ): Promise<number[][]> {
   const { documents } = dataset;
   const texts = { length: queries.length, text: (i: number) => dataset.queries.text(queries[i]) };
-  const { source } = config.candidates;
+  const { count } = config.candidates;
   if (source === 'random') {
     const random = Random.of(config.seed, 'candidates');
     return queries.map(() => Array.from({ length: count * 2 }, () => random.integer(documents.length)));
@@ -95,7 +178,7 @@ async function nearest(
     const d = await embedder.embed(documents, 'document', watch);
     vectors = { queries: q.data, documents: d.data, dimensions: q.dimensions };
   } else if (source === 'student') {
-    const encoder = await Encoder.load(config.student.model);
+    const encoder = await Encoder.load(startFolder(config.student) as string);
     try {
       vectors = {
         queries: await encoder.encode(texts, { ...watch, maxLength: config.student.queryTokens }),
@@ -115,7 +198,7 @@ async function nearest(
   return queries.map((_, i) => Array.from(hits.indices.subarray(i * hits.k, (i + 1) * hits.k)));
 }
 
-/** Every candidate beside its query, in order. */
+/** Every candidate with its query, in order. */
 export function pairsOf(
   lists: Pick<CandidateLists, 'queries' | 'offsets' | 'documents'>,
   { queries, documents }: Pick<Dataset, 'queries' | 'documents'>,

@@ -1,18 +1,24 @@
 /** @file Refuses export options that the student cannot meet, before any work. */
 
 import { InputError } from '../../common/errors.ts';
+import type { Dataset } from '../../data/dataset.ts';
 import type { Student } from '../../students/student.ts';
-import type { Job } from '../run/context.ts';
-import type { Targets } from './embeddings.ts';
+import type { Embeddings } from '../../teachers/teacher.ts';
+import type { Options } from '../run/options.ts';
 
 /**
  * Refuses before training what could only be refused after it.
  * @throws InputError where the options of the export do not fit the student or the data
  */
-export function checkExport({ config, dataset, frozenDocuments }: Job, student: Student, targets: Targets): void {
+export function checkExport(
+  config: Options<'export' | 'data.splits' | 'student.towers'>,
+  dataset: Dataset,
+  student: Student,
+  documents: Embeddings | undefined,
+): void {
   if (!config.export) return;
   const { dimensions, strict } = config.export;
-  const width = frozenDocuments ? targets.documents?.dimensions : Number(student.folder.config.hidden_size);
+  const width = config.student.towers === 'query' ? documents?.dimensions : Number(student.folder.config.hidden_size);
   if (dimensions !== undefined && width !== undefined && dimensions > width)
     throw new InputError({
       code: 'export.dimensions',

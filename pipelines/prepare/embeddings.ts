@@ -1,39 +1,93 @@
-/** @file The teacher's embeddings that a run matches or inherits. */
+/** @file The embedder's vectors that a run matches or inherits. */
 import { FaultError } from '../../common/errors.ts';
-import type { Dataset } from '../../data/dataset.ts';
-import { textsAt } from '../../data/dataset.ts';
+import { type Dataset, textsAt } from '../../data/dataset.ts';
+import type { CandidateLists } from '../../data/lists.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
 import { allFinite } from '../../math/finite.ts';
 import { specialTokens } from '../../students/static-encoder.ts';
 import type { Embeddings, Teacher } from '../../teachers/teacher.ts';
-import type { Job } from '../run/context.ts';
+import type { RunContext } from '../run/context.ts';
+import type { OpenedTeacher } from '../run/open-teachers.ts';
+import { defineStage, type Result, type Tools } from '../run/stage.ts';
 
-export interface Targets {
-  /** Of the queries trained on, by position in the query table; other rows are 0. */
-  queries?: Embeddings;
-  /** Of all documents. */
-  documents?: Embeddings;
-}
-
-/** Embeds what the losses match and what is searched, and nothing else. */
-export async function embedTargets(job: Job, dataset: Dataset, queries: Int32Array): Promise<Targets> {
-  const targets = await embedWanted(job, dataset, queries);
-  for (const [name, table] of Object.entries(targets) as [string, Embeddings][]) {
+/** Vectors of all documents, where losses match them or they are what is searched. */
+const documentEmbeddings = defineStage({
+  name: 'embeddings',
+  options: [],
+  unrecorded: ['student.towers'],
+  async make({ student }, { data, embedder }: { data: Dataset; embedder: OpenedTeacher }, tools): Promise<Embeddings> {
+    const { documents } = data;
+    const table = await tools.time('embed', () => embed(embedder.teacher)(documents, 'document', tools.watch));
     const rows = countBad(table);
-    if (!rows) continue;
     // A document that is searched cannot be left out as a step can.
-    if (job.frozenDocuments && name === 'documents')
+    if (rows && student.towers === 'query')
       throw new FaultError({
         code: 'teacher.not-finite',
-        subject: `the embeddings of ${rows} of ${dataset.documents.length} documents are not finite, and the student searches them`,
-        remedy: 'mend the embedder, or remove these documents',
+        subject: `the embeddings of ${rows} of ${documents.length} documents are not finite, and the student searches them`,
+        remedy: 'fix the embedder, or remove these documents',
       });
-    job.warn(
+    warnOfBad(rows, 'documents', tools);
+    return table;
+  },
+  async cached(_, { data, embedder }, cache) {
+    if (!data || !embedder) return undefined;
+    const { documents } = data;
+    const count = cache ? cache.missingEmbeddings(embedder.key, 'document', documents) : documents.length;
+    return { count, of: documents.length, unit: 'texts' };
+  },
+});
+
+/** Vectors of the queries trained on, by position in the query table; other rows are 0. */
+const queryEmbeddings = defineStage({
+  name: 'embeddings',
+  options: [],
+  async make(
+    _,
+    { data, queries, embedder }: { data: Dataset; lists: CandidateLists; queries: Int32Array; embedder: OpenedTeacher },
+    tools,
+  ): Promise<Embeddings> {
+    const texts = textsAt(data, Array.from(queries));
+    const found = await tools.time('embed', () => embed(embedder.teacher)(texts, 'query', tools.watch));
+    const table = spread(found, queries, data.queries.length);
+    warnOfBad(countBad(table), 'queries', tools);
+    return table;
+  },
+  async cached(_, { data, lists, embedder }, cache) {
+    if (!data || !lists || !embedder) return undefined;
+    const asked = [...lists.queries].filter((_, i) => lists.offsets[i + 1] > lists.offsets[i]);
+    const texts = textsAt(data, asked);
+    const count = cache ? cache.missingEmbeddings(embedder.key, 'query', texts) : texts.length;
+    return { count, of: texts.length, unit: 'texts' };
+  },
+});
+
+/** What the losses match and what is searched. */
+export interface Targets {
+  documents?: Result<Embeddings>;
+  queries?: Result<Embeddings>;
+}
+
+export async function embedDocuments(run: RunContext): Promise<Result<Embeddings> | undefined> {
+  const { embedder, frozenDocuments, needs, data } = run;
+  if (!embedder || !(frozenDocuments || needs.has('teacherDocuments'))) return undefined;
+  return run.stage(documentEmbeddings, { data: data.documents, embedder });
+}
+
+/** @param lists what is known of the queries before they are */
+export async function embedQueries(
+  run: RunContext,
+  inputs: { data: Result<Dataset>; lists: Result<CandidateLists>; queries: Result<Int32Array> },
+): Promise<Result<Embeddings> | undefined> {
+  const { embedder, needs } = run;
+  return embedder && needs.has('teacherQueries') ? run.stage(queryEmbeddings, { ...inputs, embedder }) : undefined;
+}
+
+function warnOfBad(rows: number, name: string, { warn }: Tools): void {
+  if (rows)
+    warn(
       `teacher.not-finite-${name}`,
       `the embeddings of ${rows} ${name} are not finite; steps that read them are left out`,
     );
-  }
-  return targets;
 }
 
 /** Rows with a number that is not finite. */
@@ -42,24 +96,6 @@ function countBad({ dimensions, data }: Embeddings): number {
   let rows = 0;
   for (let at = 0; at < data.length; at += dimensions) rows += Number(!allFinite(data.subarray(at, at + dimensions)));
   return rows;
-}
-
-async function embedWanted(job: Job, dataset: Dataset, queries: Int32Array): Promise<Targets> {
-  const { frozenDocuments, needs, watch } = job;
-  const targets: Targets = {};
-  const before = job.asked();
-  if (frozenDocuments || needs.has('teacherDocuments'))
-    targets.documents = await job.stage('embed', () => embed(job.embedder)(dataset.documents, 'document', watch));
-  if (needs.has('teacherQueries'))
-    targets.queries = await job.stage('embed', async () =>
-      spread(
-        await embed(job.embedder)(textsAt(dataset, Array.from(queries)), 'query', watch),
-        queries,
-        dataset.queries.length,
-      ),
-    );
-  if (targets.documents || targets.queries) job.did('embeddings', job.asked() > before);
-  return targets;
 }
 
 /** The embedding side of a teacher that a config has been checked to have. */
@@ -77,15 +113,15 @@ function spread({ dimensions, data }: Embeddings, rows: Int32Array, length: numb
 }
 
 /** What the embedder makes of each token of its vocabulary alone, between special tokens; 0 for the special tokens themselves. */
-export async function tokenVectors(job: Job, folder: string): Promise<Embeddings> {
-  const { embedder, watch } = job;
-  if (!embedder?.embedTokens)
+export async function tokenVectors(embedder: Teacher | undefined, folder: string, { time, watch }: Tools) {
+  const { embedTokens } = embedder ?? {};
+  if (!embedTokens)
     throw new FaultError({ code: 'run.no-embedder', subject: 'nothing embeds tokens', remedy: "add an 'embedder'" });
   const tokenizer = await TextTokenizer.load(folder);
   const special = await specialTokens(folder, tokenizer);
   const ids = Array.from({ length: tokenizer.vocabularySize }, (_, id) => id).filter((id) => !special.has(id));
-  const found = await job.stage('embed', () =>
-    (embedder.embedTokens as NonNullable<Teacher['embedTokens']>)(
+  const found = await time('embed', () =>
+    embedTokens(
       ids.map((id) => [id]),
       watch,
     ),

@@ -1,36 +1,61 @@
-/** @file From scored candidates to what is trained on. */
+/** @file From scored candidates to the examples of a training set. */
+import { InputError } from '../../common/errors.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import type { CandidateLists } from '../../data/lists.ts';
 import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
-import type { Config } from '../config/config.ts';
 import { toSelection } from '../config/methods.ts';
+import type { Options } from '../run/options.ts';
+import { defineStage } from '../run/stage.ts';
+import { warnOfScores } from '../run/warnings.ts';
 
 const none: ReadonlySet<number> = new Set();
 
 /** Relevant documents by query, as positions; of the first so many queries where the config keeps no more labels. */
-export function labelsOf(config: Config, dataset: Dataset, split: string): Map<number, ReadonlySet<number>> {
+export function labelsOf(
+  { data }: Options<'data.labelled' | 'data.splits'>,
+  dataset: Dataset,
+): Map<number, ReadonlySet<number>> {
   const labels = new Map<number, ReadonlySet<number>>();
-  for (const [query, grades] of dataset.qrels(split)) {
-    if (labels.size >= (config.data.labelled ?? Number.POSITIVE_INFINITY)) break;
+  for (const [query, grades] of dataset.qrels(data.splits.train)) {
+    if (labels.size >= (data.labelled ?? Number.POSITIVE_INFINITY)) break;
     const relevant = [...grades].filter(([, g]) => g > 0).map(([id]) => dataset.documents.indexOf(id) as number);
     labels.set(dataset.queries.indexOf(query) as number, new Set(relevant));
   }
   return labels;
 }
 
-/**
- * Examples of a split: known positives first, then the negatives that the selection keeps. Queries without any candidate are
- * left out and counted.
- * @param weights a factor for each list, as the choice of queries may hand on
- */
-export function makeExamples(
-  config: Config,
+/** Examples: known positives first, then the negatives that the selection keeps. Queries without a candidate are left out. */
+export const examples = defineStage({
+  name: 'examples',
+  options: ['selection', 'seed', 'train.pseudoLabels', 'data.labelled'],
+  unrecorded: ['data.splits'],
+  make(
+    options,
+    { data, lists, factors, read }: { data: Dataset; lists: CandidateLists; factors?: Float32Array; read: boolean },
+    { note, warn },
+  ): Examples {
+    if (read) warnOfScores(lists, warn);
+    const { examples: made, leftOut } = makeExamples(options, data, lists, factors);
+    if (leftOut) note(`${leftOut} queries have no candidate and are left out`);
+    if (!made.queries.length)
+      throw new InputError({
+        code: 'run.nothing-to-learn',
+        subject: `no query of the split '${options.data.splits.train}' has a candidate`,
+        remedy: 'choose another candidates.source or add queries',
+      });
+    note(`${made.queries.length} training queries with ${made.documents.length} candidates`);
+    return made;
+  },
+});
+
+/** @param weights a factor for each list, as the choice of queries may hand on */
+function makeExamples(
+  config: Options<'selection' | 'seed' | 'train.pseudoLabels' | 'data.labelled' | 'data.splits'>,
   dataset: Dataset,
-  split: string,
   lists: CandidateLists,
   weights?: Float32Array,
 ): { examples: Examples; leftOut: number } {
-  const labels = labelsOf(config, dataset, split);
+  const labels = labelsOf(config, dataset);
   const positives = Uint8Array.from(lists.documents, () => 0);
   for (const [i, query] of lists.queries.entries()) {
     const relevant = labels.get(query) ?? none;

@@ -1,68 +1,97 @@
 /** @file Which queries the teacher is asked about, under a budget. */
-
 import type { Dataset } from '../../data/dataset.ts';
 import type { CandidateLists } from '../../data/lists.ts';
 import { type Rows, softmax, topTwo } from '../../math/numbers.ts';
-import type { QueryInputs, Selected } from '../../selection/index.ts';
+import type { QueryInputs } from '../../selection/index.ts';
 import type { Student, Weights } from '../../students/student.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
-import type { Config } from '../config/config.ts';
 import { toQuerySelection } from '../config/methods.ts';
-import type { Job } from '../run/context.ts';
+import { keepArrays } from '../run/keep-arrays.ts';
+import type { Options } from '../run/options.ts';
+import { defineStage } from '../run/stage.ts';
 import { labelsOf } from './examples.ts';
 import { type StudentScores, studentScores } from './student-scores.ts';
 
-export interface Asked {
-  /** Positions of the lists that the teacher has scored, in the order of asking. */
-  indices: number[];
-  /** A factor for each of them. */
-  weights: number[];
+/** Queries that the teacher is asked about, in the order of asking. */
+export interface Chosen {
+  /** Positions of their lists. */
+  indices: Int32Array;
+  /** A factor for each of them, where the selection gives one. */
+  weights?: Float32Array;
+}
+
+/** Queries that the teacher has been asked about, with its scores. */
+export interface Annotated extends Chosen {
   scored: CandidateLists;
 }
 
-/** What is chosen from, and by whom. */
-export interface Pool {
-  student: Student;
-  dataset: Dataset;
+/** What the choice is made from, and by whom. */
+interface Pool {
   lists: CandidateLists;
+  data: Dataset;
+  /** Where the selection looks at it. */
+  student?: Student;
   /** Documents' embeddings where the student does not encode them. */
   frozen?: Embeddings;
+  /** Of the current student; its own where absent. */
+  weights?: Weights;
+  annotated?: Annotated;
+  /** Which of several rounds this is, from 0, each with its part of the budget. */
+  round?: { round: number; of: number };
 }
 
-/**
- * The queries to ask about next. The first are drawn at random where the selection builds on queries asked about already.
- * @param weights of the student of the moment
- */
-export async function chooseQueries(
-  job: Job,
-  { student, dataset, lists, frozen }: Pool,
-  weights: Weights,
-  budget: number,
-  asked?: Asked,
-): Promise<Selected> {
-  const { config } = job;
-  const options = config.querySelection as NonNullable<Config['querySelection']>;
-  const selection = toQuerySelection(options);
-  const needs = new Set(selection.needs);
-  const known = asked?.indices.length ? asked : undefined;
-  const inputs: QueryInputs = { count: lists.queries.length, chosen: known?.indices ?? [] };
-  const seed = config.seed + inputs.count + (known?.indices.length ?? 0);
-  if ((needs.has('chosen') || needs.has('teacherError')) && !known) {
-    job.note(`the first queries are drawn at random: '${selection.name}' builds on queries asked about already`);
-    return toQuerySelection({ kind: 'random', budget: options.budget }).select(inputs, { budget, seed });
-  }
-  if (needs.has('student') || needs.has('embeddings') || needs.has('gradients')) {
-    const now = await job.stage('choose', () => studentScores(job, student, weights, dataset, lists, frozen));
-    inputs.student = { offsets: lists.offsets, scores: now.scores };
-    inputs.embeddings = now.queries;
-    if (needs.has('gradients') && known) inputs.gradients = gradients(known, lists, now);
-  }
-  if (needs.has('teacherError') && known) inputs.teacherError = teacherError(config, dataset, known);
-  return selection.select(inputs, { budget, seed });
-}
+/** The queries to ask about. The first are drawn at random where the selection builds on annotated queries. */
+export const querySelection = defineStage({
+  name: 'queries',
+  options: ['querySelection', 'seed', 'data.labelled'],
+  unrecorded: ['data.splits', 'student.documentTokens', 'student.queryTokens', 'train.provider', 'train.threads'],
+  unchanged: 'the choice of the earlier run stands',
+  async make(
+    options,
+    { lists, data, student, frozen, weights = new Map(), annotated, round }: Pool,
+    { note, time, watch },
+  ): Promise<Chosen> {
+    if (!options.querySelection) throw new Error('no selection of queries is given');
+    const { budget: whole } = options.querySelection;
+    const known = annotated?.indices.length ? annotated : undefined;
+    const before = known?.indices.length ?? 0;
+    // Each round asks about its part of what is left.
+    const budget = round
+      ? Math.ceil((Math.min(whole, lists.queries.length) - before) / (round.of - round.round))
+      : whole;
+    const selection = toQuerySelection(options.querySelection);
+    const needs = new Set(selection.needs);
+    const inputs: QueryInputs = { count: lists.queries.length, chosen: known?.indices ?? [] };
+    const choose = (by: typeof selection): Chosen => {
+      const { indices, weights } = by.select(inputs, { budget, seed: options.seed + inputs.count + before });
+      return { indices: Int32Array.from(indices), ...(weights && { weights }) };
+    };
+    if ((needs.has('chosen') || needs.has('teacherError')) && !known) {
+      note(`the first queries are drawn at random: '${selection.name}' builds on queries asked about already`);
+      return choose(toQuerySelection({ kind: 'random', budget: whole }));
+    }
+    if (student) {
+      const now = await time('choose', () => studentScores(options, { student, data, frozen }, weights, lists, watch));
+      inputs.student = { offsets: lists.offsets, scores: now.scores };
+      inputs.embeddings = now.queries;
+      if (needs.has('gradients') && known) inputs.gradients = gradients(known, lists, now);
+    }
+    if (needs.has('teacherError') && known) inputs.teacherError = teacherError(options, data, known);
+    return choose(selection);
+  },
+  keep: keepArrays<Chosen>(
+    'queries',
+    ({ indices, weights }) => ({ indices, weights }),
+    (arrays) => arrays as unknown as Chosen,
+  ),
+});
+
+/** Whether a selection reads the current student. */
+export const looksAtStudent = (selection: Parameters<typeof toQuerySelection>[0]): boolean =>
+  toQuerySelection(selection).needs.some((n) => n === 'student' || n === 'embeddings' || n === 'gradients');
 
 /** d KL(teacher || student) / d query embedding = sum_n (q_n - p_n) d_n / T for each query asked about. */
-function gradients(asked: Asked, lists: CandidateLists, now: StudentScores): Rows {
+function gradients(asked: Annotated, lists: CandidateLists, now: StudentScores): Rows {
   const D = now.queries.dimensions;
   const data = new Float64Array(asked.indices.length * D);
   for (const [k, i] of asked.indices.entries()) {
@@ -81,8 +110,12 @@ function gradients(asked: Asked, lists: CandidateLists, now: StudentScores): Row
 const TEMPERATURE = 0.05;
 
 /** The teacher's best candidate is not the labelled one: how often, among the queries asked about. */
-function teacherError(config: Config, dataset: Dataset, { scored }: Asked): number {
-  const labels = labelsOf(config, dataset, config.data.splits.train);
+function teacherError(
+  options: Options<'data.labelled' | 'data.splits'>,
+  dataset: Dataset,
+  { scored }: Annotated,
+): number {
+  const labels = labelsOf(options, dataset);
   let [wrong, known] = [0, 0];
   for (const [i, query] of scored.queries.entries()) {
     const relevant = labels.get(query);

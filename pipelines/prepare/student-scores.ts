@@ -1,4 +1,5 @@
-/** @file What the student of the moment says of candidates. */
+/** @file The current student's scores of candidates. */
+import type { Watch } from '../../common/progress.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { textsAt } from '../../data/dataset.ts';
 import type { CandidateLists } from '../../data/lists.ts';
@@ -6,12 +7,15 @@ import { Encoder } from '../../models/encoder.ts';
 import { positionsOf } from '../../models/model-folder.ts';
 import type { Student, Weights } from '../../students/student.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
-import type { Job } from '../run/context.ts';
+import type { Options } from '../run/options.ts';
 import { computeOn } from '../run/provider.ts';
 
+/** How a run encodes. */
+export type Encoding = Options<'student.documentTokens' | 'student.queryTokens' | 'train.provider' | 'train.threads'>;
+
 /** The student with these weights, ready to encode. */
-export async function encoderOf(job: Job, student: Student, weights: Weights): Promise<Encoder> {
-  const { queryTokens, documentTokens } = job.config.student;
+export async function encoderOf(options: Encoding, student: Student, weights: Weights): Promise<Encoder> {
+  const { queryTokens, documentTokens } = options.student;
   return Encoder.of(await student.inferenceGraph(weights), {
     tokenizer: student.tokenizer,
     pooling: student.pooling,
@@ -20,7 +24,7 @@ export async function encoderOf(job: Job, student: Student, weights: Weights): P
     positions: positionsOf(student.folder.config),
     hash: '',
     name: 'the student',
-    session: await computeOn(job.config),
+    session: await computeOn(options),
   });
 }
 
@@ -38,17 +42,16 @@ export interface StudentScores {
 
 /** Encodes queries and each candidate once (or reads the frozen documents) and multiplies. */
 export async function studentScores(
-  job: Job,
-  student: Student,
+  options: Encoding,
+  { student, data: dataset, frozen }: { student: Student; data: Dataset; frozen?: Embeddings },
   weights: Weights,
-  dataset: Dataset,
   lists: Lists,
-  frozen?: Embeddings,
+  told: Watch,
 ): Promise<StudentScores> {
-  const { queryTokens, documentTokens } = job.config.student;
-  const encoder = await encoderOf(job, student, weights);
+  const { queryTokens, documentTokens } = options.student;
+  const encoder = await encoderOf(options, student, weights);
   try {
-    const watch = { ...job.watch, onProgress: undefined };
+    const watch = { ...told, onProgress: undefined };
     const queries = await encoder.encode(textsAt(dataset, Array.from(lists.queries)), {
       ...watch,
       maxLength: queryTokens,

@@ -1,161 +1,219 @@
-/** @file From a data set to what a student is taught: queries, candidates, the teacher's scores, embeddings. */
+/** @file From a data set to a training set: queries, candidates, the teacher's scores, embeddings. */
 import { InputError } from '../../common/errors.ts';
-import { type Dataset, learnedTexts } from '../../data/dataset.ts';
-import { type CandidateLists, candidateLists, joined, listsAt, withoutUnscored } from '../../data/lists.ts';
-import { freshModel } from '../../models/new-model.ts';
-import { loadStudent, type Student } from '../../students/student.ts';
-import type { BatchSource } from '../../training/batches/dual-encoder-batch.ts';
+import type { Dataset } from '../../data/dataset.ts';
+import { type CandidateLists, candidateLists, listsAt } from '../../data/lists.ts';
+import type { TextTokenizer } from '../../data/tokenizer.ts';
+import type { LossInput } from '../../losses/index.ts';
+import type { Student, Weights } from '../../students/student.ts';
+import type { BatchSource, Examples } from '../../training/batches/dual-encoder-batch.ts';
+import type { Config } from '../config/config.ts';
 import { comparesDocuments } from '../config/losses.ts';
-import type { Job } from '../run/context.ts';
-import { keptChoice, keptLists } from '../run/stage.ts';
-import { readsScores } from '../run/stage-keys.ts';
-import { trainingQueries } from '../run/training-queries.ts';
-import { warnOfScores } from '../run/warnings.ts';
-import { findCandidates, scoreCandidates } from './candidates.ts';
-import { checkExport } from './check-export.ts';
-import { embed, embedTargets, type Targets } from './embeddings.ts';
-import { makeExamples } from './examples.ts';
+import type { RunContext } from '../run/context.ts';
+import { trainingQueries } from '../run/data.ts';
+import type { OpenedTeacher } from '../run/open-teachers.ts';
+import type { Options } from '../run/options.ts';
+import { defineStage, derive, given, type Result } from '../run/stage.ts';
+import { candidates, teacherScores } from './candidates.ts';
+import { embed, embedDocuments, embedQueries, type Targets } from './embeddings.ts';
+import { examples } from './examples.ts';
+import { tokenizerOf } from './open-student.ts';
 import { generateTexts, withQueries } from './queries.ts';
-import { chooseQueries } from './query-selection.ts';
-import type { Lesson } from './types.ts';
+import { type Annotated, type Chosen, looksAtStudent, querySelection } from './query-selection.ts';
 
-/** The encoder to train, made first where the config wants a fresh one. */
-export const openStudent = (job: Job): Promise<Student> =>
-  job.stage('open student', async () => {
-    const { model, fresh } = job.config.student;
-    // A vocabulary of what is searched and what is learned from: a test query must not have shaped it.
-    const texts = learnedTexts(job.dataset, trainingQueries(job.config, job.dataset));
-    if (fresh) await freshModel(model, texts, { ...fresh, seed: job.config.seed });
-    return loadStudent(model, job.config.student);
-  });
-
-/** Queries to learn from, with their candidates; not yet scored where the teacher has to be asked. */
-export async function gather(job: Job, student: Student): Promise<{ dataset: Dataset; lists: CandidateLists }> {
-  const { config } = job;
-  const { generate, data } = config;
-  const made = generate?.score
-    ? await job.stage('generate', () => generateTexts(job.dataset.documents, generate, student.tokenizer, config.seed))
-    : [];
-  const dataset = withQueries(job.dataset, made);
-  const own = trainingQueries(config, job.dataset);
-  if (!comparesDocuments(job.needs)) return { dataset, lists: withoutCandidates(job, own) };
-  const lists = await keptLists(job, async () => {
-    const find = (queries: readonly number[], source = config.candidates.source): Promise<CandidateLists> =>
-      job.stage('candidates', () =>
-        findCandidates(
-          { ...config, candidates: { ...config.candidates, source } },
-          dataset,
-          data.splits.train,
-          queries,
-          job.embedder,
-          job.watch,
-        ),
-      );
-    const found = await find(own);
-    if (!made.length) return found;
-    const positions = made.map((_, i) => job.dataset.queries.length + i);
-    const given = config.candidates.source === 'given';
-    return joined(found, await find(positions, given ? (job.embedder ? 'embedder' : 'bm25') : undefined));
-  });
-  if (made.length) job.note(`${made.length} texts made of documents stand beside the queries`);
-  return { dataset, lists };
+/** Everything that training reads. */
+export interface TrainingSet {
+  student: Result<Student>;
+  /** The data set, with generated queries behind its own where there are some. */
+  data: Result<Dataset>;
+  examples: Result<Examples>;
+  targets: Targets;
+  /** Texts that have only the embedder's vector. */
+  extra?: Result<NonNullable<BatchSource['extra']>>;
 }
 
+/** Queries to learn from, with their candidates. */
+export interface Gathered {
+  data: Result<Dataset>;
+  lists: Result<CandidateLists>;
+}
+
+/** Queries to learn from, with their candidates; not yet scored where the teacher has to be asked. */
+export async function gather(run: RunContext, student: Result<Student>): Promise<Gathered> {
+  const { source } = run.config.candidates;
+  const { generate } = run.config;
+  const own = run.data.training;
+  const generated = generate?.score
+    ? await run.stage(generatedQueries, { data: run.data.documents, tokenizer: tokenizerOf(run, student) })
+    : undefined;
+  const data = generated ? derive({ own, generated }, (v) => withQueries(v.own, v.generated)) : own;
+  if (!comparesDocuments(run.needs)) return { data, lists: derive({ own }, (v) => positivesAlone(run.config, v.own)) };
+  const embedded = source === 'embedder' || (source === 'given' && generated);
+  const lists = await run.stage(candidates, {
+    data: own,
+    generated,
+    embedder: embedded ? run.embedder : undefined,
+    student: source === 'student' ? student : undefined,
+    teacher: source === 'given' ? run.teacher : undefined,
+    seed: source === 'random' ? run.option('seed') : undefined,
+  });
+  return { data, lists };
+}
+
+/** Queries that are asked about: their candidates, and what the teacher says of them. */
+export interface Asked {
+  lists: Result<CandidateLists>;
+  annotated: Result<Annotated>;
+  /** Vectors of all documents, where they are embedded already. */
+  documents?: Targets['documents'];
+}
+
+/** The current student of a selection, and what has been annotated before. */
+export interface Before {
+  weights?: Result<Weights>;
+  annotated?: Result<Annotated>;
+  round?: { round: number; of: number };
+  documents?: Targets['documents'];
+}
+
+/** The queries that are asked about (all of them, where there is no budget), with the teacher's scores. */
+export async function annotate(
+  run: RunContext,
+  student: Result<Student>,
+  { data, lists }: Gathered,
+  { weights, annotated, round, documents: known }: Before = {},
+): Promise<Asked> {
+  const { querySelection: selection } = run.config;
+  const looks = selection && looksAtStudent(selection);
+  const documents = known ?? (looks && run.frozenDocuments ? await embedDocuments(run) : undefined);
+  const chosen = selection
+    ? await run.stage(querySelection, {
+        lists,
+        data,
+        student: looks ? student : undefined,
+        frozen: looks && run.frozenDocuments ? documents : undefined,
+        weights,
+        annotated,
+        round: round && given(round, { 'the round': `${round.round + 1} of ${round.of}` }),
+      })
+    : undefined;
+  const asked = derive({ lists, chosen, annotated }, (v) => askedAbout(v.lists, v.chosen, v.annotated));
+  const own = derive({ asked }, (v) => v.asked.scored);
+  const scored = await score(run, data, own);
+  return { lists: own, documents, annotated: derive({ asked, scored }, (v) => ({ ...v.asked, scored: v.scored })) };
+}
+
+/** The teacher's scores of the candidates, where anything reads them. */
+async function score(
+  run: RunContext,
+  data: Result<Dataset>,
+  lists: Result<CandidateLists>,
+): Promise<Result<CandidateLists>> {
+  if (!run.teacher) return lists;
+  if (readsScores(run.config, run.needs)) return run.stage(teacherScores, { lists, data, opened: run.teacher });
+  run.note('nothing reads the scores of candidates: the teacher is not asked for them');
+  return lists;
+}
+
+/**
+ * Examples, embeddings and texts to match.
+ * @param queries vectors of the queries, where they are embedded already
+ */
+export async function trainingSet(
+  run: RunContext,
+  student: Result<Student>,
+  { data }: Gathered,
+  { lists, annotated, documents }: Asked,
+  queries?: Targets['queries'],
+): Promise<TrainingSet> {
+  const budget = run.config.querySelection;
+  const scored = derive({ annotated }, (v) => v.annotated.scored);
+  const made = await run.stage(examples, {
+    data: run.data.training,
+    lists: scored,
+    factors:
+      budget &&
+      derive({ annotated }, (v) => v.annotated.weights ?? new Float32Array(v.annotated.indices.length).fill(1)),
+    read: given(Boolean(run.teacher) && run.needs.has('teacher')),
+  });
+  const learned = derive({ made }, (v) => v.made.queries);
+  const targets = {
+    documents: documents ?? (await embedDocuments(run)),
+    queries: queries ?? (await embedQueries(run, { data, lists, queries: learned })),
+  };
+  return { student, data, examples: made, targets, extra: await extraTexts(run, student) };
+}
+
+/** Generated texts that are only matched to the embedder. */
+async function extraTexts(run: RunContext, student: Result<Student>): Promise<TrainingSet['extra']> {
+  if (!run.config.train.spans || !run.embedder) return undefined;
+  return run.stage(matchedTexts, { data: run.data.documents, student, embedder: run.embedder });
+}
+
+/** Whether anything of a run reads the teacher's scores of candidates: if nothing does, it is not asked. */
+function readsScores({ pipeline, selection, weighting, train }: Config, needs: ReadonlySet<LossInput>): boolean {
+  return (
+    needs.has('teacher') ||
+    train.pseudoLabels ||
+    selection.kind !== 'all' ||
+    weighting.kind !== 'uniform' ||
+    pipeline === 'active' ||
+    pipeline === 'online'
+  );
+}
+
+const generatedQueries = defineStage({
+  name: 'generated queries',
+  options: ['generate', 'seed'],
+  async make({ generate, seed }, { data, tokenizer }: { data: Dataset; tokenizer: TextTokenizer }, { time, note }) {
+    if (!generate) return [];
+    const texts = await time('generate', () => generateTexts(data.documents, generate, tokenizer, seed));
+    if (texts.length) note(`${texts.length} texts made of documents are added to the queries`);
+    return texts;
+  },
+});
+
 /** Queries with their positive alone (or any document): nothing looks at it. */
-function withoutCandidates({ config, dataset }: Job, queries: readonly number[]): CandidateLists {
-  const qrels = dataset.qrels(config.data.splits.train);
+function positivesAlone({ data: options }: Options<'data'>, data: Dataset): CandidateLists {
+  const qrels = data.qrels(options.splits.train);
   return candidateLists(
-    queries.map((query) => {
-      const [relevant] = [...(qrels.get(dataset.queries.ids[query]) ?? [])].filter(([, grade]) => grade > 0);
-      return { query, documents: [relevant ? (dataset.documents.indexOf(relevant[0]) ?? 0) : 0], scores: [0] };
+    trainingQueries({ data: options }, data).map((query) => {
+      const [relevant] = [...(qrels.get(data.queries.ids[query]) ?? [])].filter(([, grade]) => grade > 0);
+      return { query, documents: [relevant ? (data.documents.indexOf(relevant[0]) ?? 0) : 0], scores: [0] };
     }),
   );
 }
 
-/** What the teacher says of each candidate; those that it cannot say a number of are left out. */
-export async function score(job: Job, dataset: Dataset, lists: CandidateLists): Promise<CandidateLists> {
-  if (!job.teacher) return lists;
-  if (!readsScores(job.config, job.needs)) {
-    job.note('nothing reads the scores of candidates: the teacher is not asked for them');
-    return lists;
-  }
-  const before = job.asked();
-  const scored = await job.stage('score', () => scoreCandidates(lists, dataset, job.teacher, job.watch));
-  job.did('teacher scores', job.asked() > before);
-  const { lists: kept, leftOut } = withoutUnscored(scored);
-  if (leftOut)
-    job.warn(
-      'teacher.not-finite',
-      `${leftOut} of ${scored.documents.length} candidates are left out: what the teacher says of them is not finite`,
-    );
-  return kept;
+/** All that has been chosen, with its candidates as they are before they are scored. */
+function askedAbout(lists: CandidateLists, chosen: Chosen | undefined, before: Annotated | undefined): Annotated {
+  if (!chosen) return { indices: Int32Array.from(lists.queries.keys()), scored: lists };
+  const factors = (c: Chosen | undefined): number[] => [...(c?.weights ?? c?.indices.map(() => 1) ?? [])];
+  const indices = Int32Array.from([...(before?.indices ?? []), ...chosen.indices]);
+  const weights = Float32Array.from([...factors(before), ...factors(chosen)]);
+  return { indices, weights, scored: listsAt(lists, indices) };
 }
 
-/** What the teacher says under the budget of the config, where there is one; of everything otherwise. */
-export async function ask(
-  job: Job,
-  student: Student,
-  dataset: Dataset,
-  lists: CandidateLists,
-): Promise<{ scored: CandidateLists; weights?: Float32Array; asked?: number }> {
-  const { querySelection } = job.config;
-  if (!querySelection) return { scored: await score(job, dataset, lists) };
-  const { indices, weights } = await keptChoice(job, async () => {
-    const frozen = job.frozenDocuments ? (await embedTargets(job, dataset, lists.queries)).documents : undefined;
-    return chooseQueries(job, { student, dataset, lists, frozen }, new Map(), querySelection.budget);
-  });
-  return { scored: await score(job, dataset, listsAt(lists, indices)), weights, asked: indices.length };
-}
-
-/**
- * Examples, embeddings and texts to match: everything that training reads.
- * @param known what is made already
- */
-export async function prepare(
-  job: Job,
-  student: Student,
-  dataset: Dataset,
-  lists: CandidateLists,
-  known: { weights?: Float32Array; targets?: Targets; extra?: BatchSource['extra'] } = {},
-): Promise<Lesson> {
-  const { config } = job;
-  if (job.teacher && job.needs.has('teacher')) warnOfScores(lists, job.warn);
-  const { examples, leftOut } = makeExamples(config, dataset, config.data.splits.train, lists, known.weights);
-  if (leftOut) job.note(`${leftOut} queries have no candidate and are left out`);
-  if (!examples.queries.length)
-    throw new InputError({
-      code: 'run.nothing-to-learn',
-      subject: `no query of the split '${config.data.splits.train}' has a candidate`,
-      remedy: 'choose another candidates.source or add queries',
-    });
-  job.note(`${examples.queries.length} training queries with ${examples.documents.length} candidates`);
-  const targets = known.targets ?? (await embedTargets(job, dataset, examples.queries));
-  checkExport(job, student, targets);
-  return { student, dataset, examples, targets, extra: known.extra ?? (await extraTexts(job, student)) };
-}
-
-/** Generated texts that are only matched to the embedder. */
-export async function extraTexts(job: Job, student: Student): Promise<BatchSource['extra']> {
-  const { config } = job;
-  if (!config.train.spans) return undefined;
-  const options = config.generate ?? {
-    kind: 'spans' as const,
-    count: DEFAULT_SPANS,
-    tokens: [5, 13] as [number, number],
-  };
-  const texts = await job.stage('generate', () =>
-    generateTexts(job.dataset.documents, options, student.tokenizer, config.seed),
-  );
-  if (!texts.length)
-    throw new InputError({
-      code: 'run.nothing-generated',
-      subject: `no ${options.kind} can be made of the documents`,
-      remedy: "use 'generate.kind: spans', or remove 'train.spans'",
-    });
-  job.note(`${texts.length} ${options.kind} of documents are matched too`);
-  const embeddings = await job.stage('embed', () => embed(job.embedder)(texts, 'query', job.watch));
-  const tokens = texts.map((t) => student.queryTokens(t, config.student.queryTokens));
-  return { count: texts.length, embeddings, tokens: (i) => tokens[i] };
-}
+/** Spans by default. */
+const matchedTexts = defineStage({
+  name: 'matched texts',
+  options: ['train.spans', 'generate', 'seed', 'student.queryTokens'],
+  async make(
+    { generate, seed, student: { queryTokens } },
+    { data, student, embedder }: { data: Dataset; student: Student; embedder: OpenedTeacher },
+    { note, time, watch },
+  ): Promise<NonNullable<BatchSource['extra']>> {
+    const options = generate ?? { kind: 'spans' as const, count: DEFAULT_SPANS, tokens: [5, 13] as [number, number] };
+    const texts = await time('generate', () => generateTexts(data.documents, options, student.tokenizer, seed));
+    if (!texts.length)
+      throw new InputError({
+        code: 'run.nothing-generated',
+        subject: `no ${options.kind} can be made of the documents`,
+        remedy: "use 'generate.kind: spans', or remove 'train.spans'",
+      });
+    note(`${texts.length} ${options.kind} of documents are matched too`);
+    const embeddings = await time('embed', () => embed(embedder.teacher)(texts, 'query', watch));
+    const tokens = texts.map((t) => student.queryTokens(t, queryTokens));
+    return { count: texts.length, embeddings, tokens: (i) => tokens[i] };
+  },
+});
 
 const DEFAULT_SPANS = 100_000;

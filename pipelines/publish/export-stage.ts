@@ -2,14 +2,16 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { writeWhole } from '../../common/files.ts';
+import type { Dataset } from '../../data/dataset.ts';
 import { evaluateRun } from '../../evaluation/metrics/evaluate.ts';
-import type { Config } from '../config/config.ts';
+import type { Embeddings } from '../../teachers/teacher.ts';
 import { openFileEncoder } from '../measure/file-encoder.ts';
 import { medianMilliseconds, TIMED_QUERIES } from '../measure/model-cost.ts';
 import { encoderSearcher, retrieve } from '../measure/retrieve.ts';
 import { rounded, type System } from '../measure/run-figures.ts';
-import type { Targets } from '../prepare/embeddings.ts';
-import type { Job } from '../run/context.ts';
+import type { Saved } from '../measure/saved.ts';
+import type { Options } from '../run/options.ts';
+import { defineStage, type Tools } from '../run/stage.ts';
 import { type ExportReport, exportCheckpoint } from './export-checkpoint.ts';
 
 /** The compact files and what was measured of them; OUTPUT/export.json holds it. */
@@ -22,57 +24,80 @@ export interface Exported {
 }
 
 const RECORD = 'export.json';
+const FOLDER = 'export';
 
 /**
- * Writes OUTPUT/export and measures it on the test split as the student was, unless it stands there whole and nothing that it
- * depends on has changed.
- * @throws InputError where a file loses more than the config allows and that is to be refused
+ * OUTPUT/export, measured on the test split as the student was.
+ * @throws InputError from `make`, where a file loses more than the config allows and that is to be refused
  */
-export async function exportStudent(job: Job, targets: Targets): Promise<Exported | undefined> {
-  const { config, watch, dataset } = job;
-  const settings = config.export;
-  if (!settings) return undefined;
-  const why = await job.ledger.why('export', job.keys.export);
-  job.did('export', why !== undefined);
-  if (why === undefined) {
-    job.note('nothing that the compact files depend on has changed: they are those of the earlier run');
-    return JSON.parse(await readFile(job.path(RECORD), 'utf8'));
-  }
-  const output = job.path('export');
-  const report = await job.stage('export', () =>
-    exportCheckpoint(
-      { checkpoint: job.path('checkpoint'), output, data: config.data.path, ...settings },
-      watch,
-      dataset,
-    ),
-  );
-  for (const warning of report.warnings) job.note(`warning: ${warning}`);
-  const exported: Exported = { report, ...(await measured(job, settings, report, targets)) };
-  await writeWhole(job.path(RECORD), `${JSON.stringify(exported, null, 1)}\n`);
-  const files = (await readdir(output, { recursive: true, withFileTypes: true }))
-    .filter((e) => e.isFile())
-    .map((e) => join('export', relative(output, e.parentPath), e.name));
-  await job.ledger.record('export', job.keys.export, [RECORD, ...files]);
-  return exported;
+export const exportStage = defineStage({
+  name: 'export',
+  options: ['export'],
+  unrecorded: [
+    'data.path',
+    'data.splits',
+    'evaluate',
+    'student.documentTokens',
+    'student.queryTokens',
+    'student.towers',
+  ],
+  unchanged: 'whole, and of this checkpoint',
+  reused: 'nothing that the compact files depend on has changed: they are those of the earlier run',
+  async make(options, inputs: Exporting, tools): Promise<Exported> {
+    const { path, time, note, watch } = tools;
+    const settings = options.export ?? {};
+    const { path: data } = options.data;
+    const report = await time('export', () =>
+      exportCheckpoint(
+        { checkpoint: inputs.saved.folder, output: path(FOLDER), data, ...settings },
+        watch,
+        inputs.data,
+      ),
+    );
+    for (const warning of report.warnings) note(`warning: ${warning}`);
+    return { report, ...(await measured(options, inputs, report, tools)) };
+  },
+  keep: {
+    alone: true,
+    async save(exported, _, { path }) {
+      await writeWhole(path(RECORD), `${JSON.stringify(exported, null, 1)}\n`);
+      const files = (await readdir(path(FOLDER), { recursive: true, withFileTypes: true }))
+        .filter((e) => e.isFile())
+        .map((e) => join(FOLDER, relative(path(FOLDER), e.parentPath), e.name));
+      return [RECORD, ...files];
+    },
+    load: async (_, { path }) => JSON.parse(await readFile(path(RECORD), 'utf8')),
+  },
+});
+
+interface Exporting {
+  saved: Saved;
+  data: Dataset;
+  /** The embedder's vectors of all documents, where something reads them. */
+  documents?: Embeddings;
+  /** What the export's figures stand with. */
+  report: unknown;
 }
 
 async function measured(
-  job: Job,
-  { dimensions, vocabulary }: NonNullable<Config['export']>,
+  config: Options<
+    'data.splits' | 'evaluate' | 'export' | 'student.documentTokens' | 'student.queryTokens' | 'student.towers'
+  >,
+  { data: dataset, documents }: Exporting,
   made: ExportReport,
-  targets: Targets,
+  { time, watch }: Tools,
 ): Promise<Pick<Exported, 'systems' | 'perQuery'>> {
-  const { config, dataset, watch } = job;
+  const { dimensions, vocabulary } = config.export ?? {};
   const { test } = config.data.splits;
   const searched = { dataset, split: test, depth: Math.max(100, config.evaluate.depth) };
-  const frozen = job.frozenDocuments ? targets.documents : undefined;
+  const frozen = config.student.towers === 'query' ? documents : undefined;
   const like = [dimensions && `${dimensions} dimensions`, vocabulary === 'corpus' && 'cut vocabulary'].filter(Boolean);
   const found: Pick<Exported, 'systems' | 'perQuery'> = { systems: [], perQuery: {} };
   for (const { dtype, file, bytes } of made.files) {
     const encoder = await openFileEncoder(join(made.output, file));
     try {
       const searcher = encoderSearcher(encoder, config.student, frozen);
-      const { run, vectors } = await job.stage('evaluate export', () => retrieve(searcher, searched, watch));
+      const { run, vectors } = await time('evaluate export', () => retrieve(searcher, searched, watch));
       const maxLength = config.student.queryTokens;
       const queryMilliseconds = await medianMilliseconds(vectors.positions.slice(0, TIMED_QUERIES), (q) =>
         encoder.encode([dataset.queries.text(q)], { maxLength }),

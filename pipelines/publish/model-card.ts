@@ -5,12 +5,14 @@ import type { Dataset } from '../../data/dataset.ts';
 import type { Figures } from '../../evaluation/report/figures.ts';
 import { renderMarkdown } from '../../evaluation/report/markdown.ts';
 import type { Config } from '../config/config.ts';
+import { startFolder } from '../config/student.ts';
 
 /** @param figures what the report is drawn from, once the checkpoint has been measured */
 export function card(config: Config, dataset: Dataset, figures?: Figures): string {
   const { student, teacher, embedder, losses } = config;
-  const layers = student.layers ? `, layers ${student.layers.join(', ')}` : '';
-  const from = student.model ? ` from \`${basename(student.model)}\`${layers}` : '';
+  const start = startFolder(student);
+  const layers = 'layers' in student && student.layers ? `, layers ${student.layers.join(', ')}` : '';
+  const from = start ? ` from \`${basename(start)}\`${layers}` : '';
   const by = [
     teacher && `the teacher \`${'model' in teacher ? basename(teacher.model) : 'scores of a file'}\``,
     embedder && `the embeddings of \`${basename(embedder.model)}\``,
@@ -22,12 +24,13 @@ export function card(config: Config, dataset: Dataset, figures?: Figures): strin
           `This is a query tower: search it against documents embedded by \`${basename(embedder.model)}\`, ${embedder.documentTokens} tokens each.`,
         ]
       : [];
-  const tableNote = student.static
-    ? [
-        '',
-        'It is a table of token vectors. A text without a known token is the zero vector: it scores 0 against everything, and loaders that divide by the length without a guard give NaN for it.',
-      ]
-    : [];
+  const tableNote =
+    student.kind === 'static'
+      ? [
+          '',
+          'It is a table of token vectors. A text without a known token is the zero vector: it scores 0 against everything, and loaders that divide by the length without a guard give NaN for it.',
+        ]
+      : [];
   return [
     '---',
     'library_name: sentence-transformers',

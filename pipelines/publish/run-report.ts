@@ -1,20 +1,24 @@
 /** @file What a run ends with: systems side by side, measured on the folder that was saved. */
 import { readFile } from 'node:fs/promises';
 import { writeWhole } from '../../common/files.ts';
+import type { Dataset } from '../../data/dataset.ts';
 import type { Figures, SystemFigures } from '../../evaluation/report/figures.ts';
 import { renderHtml } from '../../evaluation/report/html.ts';
 import type { Student } from '../../students/student.ts';
+import type { Embeddings } from '../../teachers/teacher.ts';
 import type { Config } from '../config/config.ts';
+import type { Trained } from '../fit/fit.ts';
 import { measureRun } from '../measure/measure-run.ts';
 import { roleOf, runFigures, type System } from '../measure/run-figures.ts';
 import type { Saved } from '../measure/saved.ts';
-import type { Targets } from '../prepare/embeddings.ts';
-import type { Trained } from '../prepare/types.ts';
-import type { Job } from '../run/context.ts';
-import type { StageName } from '../run/stage-keys.ts';
+import type { TrainingSet } from '../prepare/training-set.ts';
+import type { RunContext } from '../run/context.ts';
+import type { OpenedTeacher } from '../run/open-teachers.ts';
+import type { RunLog } from '../run/run-log.ts';
+import { defineStage, derive, given, type Result } from '../run/stage.ts';
 import type { ExportReport } from './export-checkpoint.ts';
-import { type Exported, exportStudent } from './export-stage.ts';
-import { savedBefore, saveStudent } from './save-student.ts';
+import { type Exported, exportStage } from './export-stage.ts';
+import { checkpoint, describeCheckpoint } from './save-student.ts';
 
 export type { System } from '../measure/run-figures.ts';
 
@@ -45,7 +49,7 @@ export interface RunReport {
   /** Queries that the teacher was asked about, where there was a budget. */
   asked?: number;
   /** Whether each stage's work was done in this run, or an earlier one's was used. */
-  stages: Partial<Record<StageName, 'made' | 'reused'>>;
+  stages: Record<string, 'made' | 'reused'>;
   /** Seconds by stage. */
   seconds: Record<string, number>;
   config: Config;
@@ -56,32 +60,54 @@ type Written = Omit<RunReport, 'systems'> &
   Omit<Figures, 'training'> &
   Pick<Trained, 'log' | 'evaluations'> & { systems: SystemFigures[] };
 
-/** Saves the student, measures it from its folder beside its teacher, and writes both down; then its compact files. */
-export async function finish(
-  job: Job,
-  student: Student,
-  trained: Trained,
-  targets: Targets,
-  more: Pick<RunReport, 'asked'> & Record<string, unknown> = {},
+/** What a run ends with: the folder of the student, and the figures. */
+export interface Published {
+  checkpoint: Result<Saved>;
+  report: Result<RunReport>;
+}
+
+/** Saves the student, measures it from its folder with its teacher, and writes both down; then its compact files. */
+export async function publish(
+  run: RunContext,
+  { student, targets: { documents } }: TrainingSet,
+  trained: Result<Trained>,
+  asked?: Result<number>,
+): Promise<Published> {
+  const { teacher, embedder } = run;
+  const config = given(run.config);
+  const data = run.data.test;
+  const saved = await run.stage(checkpoint, { student, trained, data: run.data.training, teacher, embedder, config });
+  const measuring = { student, trained, saved, data, documents, teacher, embedder, config, log: given(run.log), asked };
+  const report = await run.stage(evaluation, measuring);
+  if (!run.dry)
+    await describeCheckpoint(
+      run.config,
+      await data.value(),
+      figuresOf(withExport(await report.value(), undefined)),
+      run,
+    );
+  // The report is written by now: what the export refuses or breaks does not cost the figures.
+  const exported = run.config.export && (await run.stage(exportStage, { saved, data, documents, report }));
+  const whole = derive({ report, exported }, (v) => finished(run, report, v.report, v.exported));
+  if (!run.dry) await whole.value();
+  return { checkpoint: saved, report: whole };
+}
+
+/** The report with the compact files among its rows. */
+async function finished(
+  run: RunContext,
+  result: Result<Written>,
+  report: Written,
+  exported: Exported | undefined,
 ): Promise<RunReport> {
-  const before = await savedBefore(job, student, trained);
-  job.did('checkpoint', !before);
-  const earlier = await reportBefore(job);
-  if (earlier && !before) await saveStudent(job, student, trained, figuresOf(withExport(earlier, undefined)));
-  job.did('evaluation', !earlier);
-  const saved = before ?? (earlier ? undefined : await saveStudent(job, student, trained));
-  let written = earlier ?? (await evaluated(job, student, trained, saved as Saved, targets, more));
-  // The report stands by now: what the export refuses or breaks does not cost the figures.
-  const exported = await exportStudent(job, targets);
-  if (exported || written.export) {
-    written = withExport(written, exported);
-    await write(job, written);
-  }
+  const written = exported || report.export ? withExport(report, exported) : report;
+  if (written !== report) await run.amend(evaluation, result, written);
+  const made = run.log.stages.find((s) => s.stage === evaluation.name)?.status === 'made';
   const { pipeline, systems, matryoshka, retention, training, warnings, asked, seconds } = written;
   return {
     pipeline,
-    checkpoint: job.path('checkpoint'),
-    report: job.path(REPORT),
+    checkpoint: run.path('checkpoint'),
+    report: run.path(REPORT),
     systems,
     matryoshka,
     retention,
@@ -90,62 +116,95 @@ export async function finish(
     warnings,
     export: written.export,
     asked,
-    stages: stagesMade(job),
-    seconds: earlier ? seconds : job.seconds,
-    config: job.config,
+    stages: stagesMade(run.log),
+    seconds: made ? run.log.seconds : seconds,
+    config: run.config,
   };
 }
 
-/** Measures the saved folder, and writes its figures beside it and into its card. */
-async function evaluated(
-  job: Job,
-  student: Student,
-  trained: Trained,
-  saved: Saved,
-  targets: Targets,
-  more: Record<string, unknown>,
-): Promise<Written> {
-  const { config } = job;
-  const { systems, runs, matryoshka } = await measureRun(job, student, trained, saved, targets);
-  const { log, evaluations } = trained;
-  const training = { log: log.filter((e) => Number.isFinite(e.loss)), evaluations };
-  const figures = { ...runFigures(job, systems, runs, training), matryoshka };
-  await saveStudent(job, student, trained, figures);
-  const own = systems.find((s) => s.name === 'student') as System;
-  const beside = systems.find((s) => s.name === 'teacher') ?? systems.find((s) => s.name === 'embedder');
-  const written = {
-    ...figures,
-    pipeline: config.pipeline,
-    checkpoint: saved.folder,
-    report: job.path(REPORT),
-    retention:
-      beside && Object.fromEntries(Object.entries(own.metrics).map(([m, value]) => [m, value / beside.metrics[m]])),
-    student: {
-      parameters: saved.parameters,
-      bytes: saved.bytes,
-      queryMilliseconds: own.queryMilliseconds ?? Number.NaN,
-    },
-    training: {
-      steps: trained.steps,
-      secondsAStep: trained.stepSeconds,
-      loss: trained.log.at(-1)?.loss ?? Number.NaN,
-      bestStep: trained.bestStep,
-      skipped: trained.skipped,
-    },
-    warnings: [...job.warnings.values()],
-    ...more,
-    stages: stagesMade(job),
-    seconds: job.seconds,
-    config,
-    log,
-    evaluations,
-  };
-  await write(job, written);
-  return written;
+interface Evaluating {
+  student: Student;
+  trained: Trained;
+  saved: Saved;
+  data: Dataset;
+  documents?: Embeddings;
+  teacher?: OpenedTeacher;
+  embedder?: OpenedTeacher;
+  /** All options, and what the run has told so far: they are written down. */
+  config: Config;
+  log: RunLog;
+  asked?: number;
 }
 
 const REPORT = 'report.json';
 const PAGE = 'report.html';
+
+/** The figures of the saved folder, as OUTPUT/report.json and a page. */
+const evaluation = defineStage({
+  name: 'evaluation',
+  options: ['evaluate'],
+  unrecorded: [
+    'data.splits',
+    'embedder',
+    'losses',
+    'matryoshka',
+    'pipeline',
+    'seed',
+    'student',
+    'teacher',
+    'train.provider',
+    'train.threads',
+  ],
+  unchanged: 'the figures of the earlier run stand',
+  reused: 'nothing that the evaluation depends on has changed: its figures are those of the earlier run',
+  async make(options, inputs: Evaluating, tools): Promise<Written> {
+    const { student, trained, saved, data: dataset, config, log: told, asked } = inputs;
+    const measuring = { ...tools, ...inputs, config: options, dataset };
+    const { systems, runs, matryoshka } = await measureRun(measuring, student, trained.initial, saved);
+    const { log, evaluations } = trained;
+    const training = { log: log.filter((e) => Number.isFinite(e.loss)), evaluations };
+    const { warnings } = told;
+    const figures = { ...runFigures({ config: options, dataset, warnings }, systems, runs, training), matryoshka };
+    const own = systems.find((s) => s.name === 'student') as System;
+    const other = systems.find((s) => s.name === 'teacher') ?? systems.find((s) => s.name === 'embedder');
+    return {
+      ...figures,
+      pipeline: options.pipeline,
+      checkpoint: saved.folder,
+      report: tools.path(REPORT),
+      retention:
+        other && Object.fromEntries(Object.entries(own.metrics).map(([m, value]) => [m, value / other.metrics[m]])),
+      student: {
+        parameters: saved.parameters,
+        bytes: saved.bytes,
+        queryMilliseconds: own.queryMilliseconds ?? Number.NaN,
+      },
+      training: {
+        steps: trained.steps,
+        secondsAStep: trained.stepSeconds,
+        loss: trained.log.at(-1)?.loss ?? Number.NaN,
+        bestStep: trained.bestStep,
+        skipped: trained.skipped,
+      },
+      warnings: [...warnings.values()],
+      ...(asked !== undefined && { asked }),
+      stages: stagesMade(told),
+      seconds: told.seconds,
+      config,
+      log,
+      evaluations,
+    };
+  },
+  keep: {
+    alone: true,
+    async save(written, _, { path }) {
+      await writeWhole(path(REPORT), `${JSON.stringify(written, null, 1)}\n`);
+      await writeWhole(path(PAGE), renderHtml(figuresOf(written)));
+      return [REPORT, PAGE];
+    },
+    load: async (_, { path }) => JSON.parse(await readFile(path(REPORT), 'utf8')),
+  },
+});
 
 /** What the page and the card are drawn from. */
 const figuresOf = ({ log, evaluations, ...rest }: Written): Figures => ({
@@ -153,22 +212,8 @@ const figuresOf = ({ log, evaluations, ...rest }: Written): Figures => ({
   training: { log: log.filter((e) => Number.isFinite(e.loss)), evaluations },
 });
 
-async function write(job: Job, written: Written): Promise<void> {
-  await writeWhole(job.path(REPORT), `${JSON.stringify(written, null, 1)}\n`);
-  await writeWhole(job.path(PAGE), renderHtml(figuresOf(written)));
-  await job.ledger.record('evaluation', job.keys.evaluation, [REPORT, PAGE]);
-}
-
-const stagesMade = ({ made }: Job): RunReport['stages'] =>
-  Object.fromEntries([...made].map(([stage, now]) => [stage, now ? 'made' : 'reused']));
-
-/** The report of an earlier run, if nothing that it depends on has changed. */
-async function reportBefore(job: Job): Promise<Written | undefined> {
-  const why = await job.ledger.why('evaluation', job.keys.evaluation);
-  if (why !== undefined) return undefined;
-  job.note('nothing that the evaluation depends on has changed: its figures are those of the earlier run');
-  return JSON.parse(await readFile(job.path(REPORT), 'utf8'));
-}
+const stagesMade = ({ stages }: RunLog): RunReport['stages'] =>
+  Object.fromEntries(stages.map(({ stage, status }) => [stage, status === 'made' ? 'made' : 'reused']));
 
 /** A report with the rows of these compact files in place of those that it has. */
 function withExport(written: Written, exported: Exported | undefined): Written {

@@ -1,76 +1,105 @@
 /** @file The trained student as a folder that other tools load, with what made it. */
 import { createHash } from 'node:crypto';
-import { readdir, stat } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
-import { canonicalJson, hashParts } from '../../common/files.ts';
+import { canonicalJson, hashParts, writeWhole } from '../../common/files.ts';
 import { VERSION } from '../../common/version.ts';
+import type { Dataset } from '../../data/dataset.ts';
 import { encodeGraph } from '../../engine/io/onnx-file.ts';
 import type { Figures } from '../../evaluation/report/figures.ts';
 import { writeCheckpoint } from '../../models/checkpoint.ts';
 import { positionsOf } from '../../models/model-folder.ts';
 import { parameterCount, type Student } from '../../students/student.ts';
+import type { Config } from '../config/config.ts';
+import type { Trained } from '../fit/fit.ts';
 import type { Saved } from '../measure/saved.ts';
 import { encoderOf } from '../prepare/student-scores.ts';
-import type { Trained } from '../prepare/types.ts';
-import type { Job } from '../run/context.ts';
+import type { OpenedTeacher } from '../run/open-teachers.ts';
+import { defineStage, type Tools } from '../run/stage.ts';
+
 import { card } from './model-card.ts';
 
+const FOLDER = 'checkpoint';
+const SIZE = join('stages', 'checkpoint.json');
 /** Files of a checkpoint that say what is known of it, and not what it is. */
-const ABOUT = ['README.md', 'distill.json'];
+const CARD = 'README.md';
+const PROVENANCE = 'distill.json';
 
-/** The student as an earlier run saved it, if it is whole and of this very training. */
-export async function savedBefore(job: Job, student: Student, trained: Trained): Promise<Saved | undefined> {
-  const why = await job.ledger.why('checkpoint', job.keys.checkpoint);
-  if (why !== undefined) return undefined;
-  const folder = job.path('checkpoint');
-  const graph = await student.inferenceGraph(trained.weights);
-  const { size } = await stat(join(folder, 'onnx', 'model.onnx'));
-  return { folder, bytes: size, parameters: parameterCount(graph) };
+interface Saving {
+  student: Student;
+  trained: Trained;
+  data: Dataset;
+  teacher?: OpenedTeacher;
+  embedder?: OpenedTeacher;
+  /** All options, which are written down. */
+  config: Config;
 }
 
-/** Writes OUTPUT/checkpoint. The figures are added once the folder that stands there has been evaluated. */
-export async function saveStudent(job: Job, student: Student, trained: Trained, figures?: Figures): Promise<Saved> {
-  const { config, dataset, teacher, embedder } = job;
-  const folder = job.path('checkpoint');
-  const graph = await student.inferenceGraph(trained.weights);
-  const parameters = parameterCount(graph);
-  const model = encodeGraph(graph);
-  const encoder = await encoderOf(job, student, trained.weights);
-  const { dimensions } = encoder;
-  await encoder.dispose();
-  await job.stage('save', () =>
-    writeCheckpoint(folder, {
-      model,
-      tokenizerFrom: student.folder.folder,
-      config: student.config,
-      pooling: student.pooling,
-      normalize: student.normalize,
-      dimensions,
-      // Other tools cut texts here and nowhere else: beyond its positions a model fails.
-      maxLength: Math.min(
-        Math.max(config.student.queryTokens, config.student.documentTokens),
-        positionsOf(student.folder.config),
-      ),
-      provenance: {
-        version: VERSION,
-        runtime: { node: process.version, onnxruntime: '1.30.0' },
-        pipeline: config.pipeline,
-        seed: config.seed,
-        config,
-        options: hashParts(canonicalJson({ ...config, output: '' })),
-        data: { documents: dataset.documents.hash, queries: dataset.queries.hash },
-        teacher: teacher?.key,
-        embedder: embedder?.key,
-        model: createHash('sha256').update(model).digest('hex'),
-        training: { steps: trained.steps, bestStep: trained.bestStep, bestScore: trained.bestScore },
-        ...(figures ? { systems: figures.systems } : {}),
-      },
-      card: card(config, dataset, figures),
-    }),
-  );
-  const files = (await readdir(folder, { recursive: true, withFileTypes: true }))
-    .filter((e) => e.isFile() && !ABOUT.includes(e.name))
-    .map((e) => join('checkpoint', relative(folder, e.parentPath), e.name));
-  await job.ledger.record('checkpoint', job.keys.checkpoint, files);
-  return { folder, bytes: model.length, parameters };
+/** OUTPUT/checkpoint. */
+export const checkpoint = defineStage({
+  name: 'checkpoint',
+  options: [],
+  unrecorded: ['student.documentTokens', 'student.queryTokens', 'train.provider', 'train.threads'],
+  unchanged: 'whole, and of this training',
+  async make(options, { student, trained, data, teacher, embedder, config }: Saving, { path, time }): Promise<Saved> {
+    const folder = path(FOLDER);
+    const graph = await student.inferenceGraph(trained.weights);
+    const model = encodeGraph(graph);
+    const encoder = await encoderOf(options, student, trained.weights);
+    const { dimensions } = encoder;
+    await encoder.dispose();
+    const { queryTokens, documentTokens } = options.student;
+    await time('save', () =>
+      writeCheckpoint(folder, {
+        model,
+        tokenizerFrom: student.folder.folder,
+        config: student.config,
+        pooling: student.pooling,
+        normalize: student.normalize,
+        dimensions,
+        // Other tools cut texts here and nowhere else: beyond its positions a model fails.
+        maxLength: Math.min(Math.max(queryTokens, documentTokens), positionsOf(student.folder.config)),
+        provenance: {
+          version: VERSION,
+          runtime: { node: process.version, onnxruntime: '1.30.0' },
+          pipeline: config.pipeline,
+          seed: config.seed,
+          config,
+          options: hashParts(canonicalJson({ ...config, output: '' })),
+          data: { documents: data.documents.hash, queries: data.queries.hash },
+          teacher: teacher?.key,
+          embedder: embedder?.key,
+          model: createHash('sha256').update(model).digest('hex'),
+          training: { steps: trained.steps, bestStep: trained.bestStep, bestScore: trained.bestScore },
+        },
+        card: card(config, data),
+      }),
+    );
+    return { folder, bytes: model.length, parameters: parameterCount(graph) };
+  },
+  keep: {
+    alone: true,
+    async save({ bytes, parameters }, _, { path }) {
+      await writeWhole(path(SIZE), canonicalJson({ bytes, parameters }));
+      const folder = path(FOLDER);
+      const files = (await readdir(folder, { recursive: true, withFileTypes: true }))
+        .filter((e) => e.isFile() && e.name !== CARD && e.name !== PROVENANCE)
+        .map((e) => join(FOLDER, relative(folder, e.parentPath), e.name));
+      return [SIZE, ...files];
+    },
+    load: async (_, { path }) => ({ folder: path(FOLDER), ...JSON.parse(await readFile(path(SIZE), 'utf8')) }),
+  },
+});
+
+/** Writes the figures into the checkpoint's card and provenance, once the folder has been measured. */
+export async function describeCheckpoint(
+  config: Config,
+  data: Dataset,
+  figures: Figures,
+  { path }: Pick<Tools, 'path'>,
+): Promise<void> {
+  const file = path(FOLDER, PROVENANCE);
+  const provenance = JSON.parse(await readFile(file, 'utf8'));
+  await writeWhole(file, `${JSON.stringify({ ...provenance, systems: figures.systems }, null, 2)}\n`);
+  await writeWhole(path(FOLDER, CARD), card(config, data, figures));
 }

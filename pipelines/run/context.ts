@@ -1,125 +1,201 @@
-/** @file What every stage of a run shares: options, data, teachers, and a clock. */
-import { join } from 'node:path';
+/** @file A run: its options, data and models, and the walk of its stages; runs stand inside runs. */
 import type { Watch } from '../../common/progress.ts';
 import { VERSION } from '../../common/version.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { openDataset } from '../../data/open.ts';
 import type { LossInput } from '../../losses/index.ts';
-import type { Teacher } from '../../teachers/teacher.ts';
+import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import type { WeightedLoss } from '../../training/step/dual-encoder-step.ts';
 import type { Config } from '../config/config.ts';
-import { loadLosses, needsOf } from '../config/losses.ts';
-import { Ledger } from './artifact-store.ts';
+import { loadLosses, lossModules, needsOf } from '../config/losses.ts';
+import { ArtifactStore } from './artifact-store.ts';
+import { type DataResults, dataResults } from './data.ts';
 import { withMemory } from './memory-budget.ts';
-import { openTeachers, type Teachers } from './open-teachers.ts';
-import { claimOutput } from './output-folder.ts';
-import { type StageKeys, type StageName, stageKeys, stagesOf } from './stage-keys.ts';
+import {
+  knownTeachers,
+  type OpenedTeacher,
+  openTeacher,
+  openTeachers,
+  type TeacherSpec,
+  teacherKey,
+} from './open-teachers.ts';
+import { type OptionPath, type Options, pickOptions, recordedOptions } from './options.ts';
+import { claimOutput, refuseOther } from './output-folder.ts';
+import { RunLog } from './run-log.ts';
+import { StageRunner } from './runner.ts';
+import { defineStage, given, lazily, type Result, type Tools } from './stage.ts';
 import { warnOfData } from './warnings.ts';
 
-export interface Job {
+/** What a pipeline is a function of. */
+export interface RunContext extends Omit<Tools, 'fingerprint'>, Pick<StageRunner, 'stage' | 'amend'> {
   readonly config: Config;
-  readonly watch: Watch;
-  readonly dataset: Dataset;
+  /** Whether stages are walked without being made. */
+  readonly dry: boolean;
+  readonly data: DataResults;
   /** Scores pairs; absent where labels or embeddings alone teach. */
-  readonly teacher: Teacher | undefined;
-  readonly embedder: Teacher | undefined;
-  /** Both without the cache, to be timed. */
-  readonly uncached: Teachers['uncached'];
-  /** Whether documents are the embedder's and are not encoded by the student. */
-  readonly frozenDocuments: boolean;
-  readonly losses: readonly WeightedLoss[];
+  readonly teacher: Result<OpenedTeacher> | undefined;
+  readonly embedder: Result<OpenedTeacher> | undefined;
+  readonly losses: Result<readonly WeightedLoss[]>;
   /** Everything that some loss cannot do without. */
   readonly needs: ReadonlySet<LossInput>;
-  /** Seconds by stage. */
-  readonly seconds: Record<string, number>;
-  /** What each stage depends on. */
-  readonly keys: StageKeys;
-  /** What the output folder holds of earlier work. */
-  readonly ledger: Ledger;
-  /** Scores and embeddings that no cache had, so far. */
-  asked(): number;
-  /** Says whether a stage's work was done in this run or taken from an earlier one. */
-  did(stage: StageName, made: boolean): void;
-  /** Stages by whether this run did their work. */
-  readonly made: ReadonlyMap<StageName, boolean>;
-  /** Does a piece of the work under a name and adds up its time. */
-  stage<T>(name: string, work: () => T | Promise<T>): Promise<T>;
-  /** Says something worth keeping. */
-  note(text: string): void;
-  /** Says that something is probably wrong, with figures; it stands in the report too. The same code again replaces it. */
-  warn(code: string, text: string): void;
-  readonly warnings: ReadonlyMap<string, string>;
-  /** A path under the output folder. */
-  path(...names: string[]): string;
+  /** Whether documents are the embedder's and are not encoded by the student. */
+  readonly frozenDocuments: boolean;
+  readonly log: RunLog;
+  /** An option as an input, for a stage whose result depends on it in some cases. */
+  option<P extends OptionPath>(path: P): Result<Options<P>>;
+  /** Work with another teacher behind the cache, which is closed afterwards. */
+  withTeacher<T>(spec: TeacherSpec, work: (teacher: Result<OpenedTeacher>) => Promise<T>): Promise<T>;
+  /** A part of this run with a folder, artefacts, a log and progress of its own; it shares options, data and models. */
+  inside<T>(name: string, pipeline: (run: RunContext) => Promise<T>): Promise<T>;
+  /**
+   * A run as if it stood alone, with options, data, models and random streams (its seed) of its own, in a folder under this
+   * one's: a pipeline of pipelines calls several and hands the checkpoint of one to the options of the next.
+   * @param after results whose files the options name: a dry run that does not know them does not look into this run
+   */
+  runInside<T>(
+    name: string,
+    config: Config,
+    pipeline: (run: RunContext) => Promise<Result<T>>,
+    after?: readonly Result<unknown>[],
+  ): Promise<Result<T>>;
 }
 
-/** Opens data and teachers, does the work and closes them again. */
-export async function withJob<T>(config: Config, watch: Watch, work: (job: Job) => Promise<T>): Promise<T> {
-  const seconds: Record<string, number> = {};
-  const stage: Job['stage'] = async (name, run) => {
-    watch.signal?.throwIfAborted();
-    const started = performance.now();
-    const result = await run();
-    seconds[name] = (seconds[name] ?? 0) + (performance.now() - started) / 1000;
-    return result;
-  };
-  const note = (text: string): void => watch.onProgress?.({ stage: 'run', done: 0, unit: 'stages', note: text });
-  const warnings = new Map<string, string>();
-  const warn: Job['warn'] = (code, text) => {
-    warnings.set(code, text);
-    note(`warning: ${text}`);
-  };
+/** What is read at first; its record tells whether the data are those of the earlier run. */
+const data = defineStage({
+  name: 'data',
+  options: [],
+  unchanged: 'as in the earlier run',
+  make: (_, { all }: { all: unknown }) => all,
+  keep: { save: async () => [], load: async ({ all }) => all },
+});
+
+/**
+ * Opens data and teachers, does the work and closes them again.
+ * @param dry walks the stages without making them and writes nothing
+ */
+export async function openRun<T>(
+  config: Config,
+  watch: Watch,
+  work: (run: RunContext) => Promise<T>,
+  dry = false,
+): Promise<T> {
+  const log = new RunLog(dry ? { signal: watch.signal } : watch);
   const frozenDocuments = config.student.towers === 'query';
   const losses = await loadLosses(config.losses, frozenDocuments, config.matryoshka, config.folder);
-  const unlock = await claimOutput(config, VERSION);
+  if (dry) refuseOther(config.output);
+  const unlock = dry ? undefined : await claimOutput(config, VERSION);
+  const closing: (() => Promise<void>)[] = [async () => unlock?.()];
   try {
-    return await opened();
-  } finally {
-    await unlock();
-  }
-
-  async function opened(): Promise<T> {
-    const dataset = await stage('data', () => openDataset(config.data.path as string, config.data));
-    note(
+    const dataset = await log.time('data', () => openDataset(config.data.path as string, config.data));
+    log.note(
       `${dataset.documents.length} documents, ${dataset.queries.length} queries, splits ${dataset.splits.join(', ')}`,
     );
-    for (const text of dataset.notes ?? []) note(text);
-    warnOfData(config, dataset, warn);
-    const limited = await withMemory(config, dataset, watch, note);
-    const { teacher, embedder, uncached, asked, close } = await stage('open teachers', () =>
-      openTeachers(config, dataset),
-    );
-    try {
-      const keys = await stageKeys(config, dataset, { teacher: teacher?.key, embedder: embedder?.key });
-      const ledger = await Ledger.open(config.output);
-      const made = new Map([...stagesOf(config)].map((s) => [s, false]));
-      const did: Job['did'] = (s, now) => made.set(s, now || made.get(s) === true);
-      did('data', (await ledger.why('data', keys.data)) !== undefined);
-      await ledger.record('data', keys.data, []);
-      return await work({
-        config,
-        watch: limited,
-        dataset,
-        teacher,
-        embedder,
-        uncached,
-        keys,
-        ledger,
-        asked,
-        did,
-        made,
-        frozenDocuments,
-        losses,
-        needs: needsOf(losses),
-        seconds,
-        stage,
-        note,
-        warn,
-        warnings,
-        path: (...names) => join(config.output, ...names),
-      });
-    } finally {
-      await close();
-    }
+    for (const text of dataset.notes ?? []) log.note(text);
+    if (!dry) warnOfData(config, dataset, (code, text) => log.warn(code, text));
+    const limited = dry ? watch : await withMemory(config, dataset, watch, (text) => log.note(text));
+    const models = dry
+      ? await knownTeachers(config, dataset)
+      : await log.time('open teachers', () => openTeachers(config, dataset));
+    closing.push(models.close);
+    const store = await ArtifactStore.open(config.output);
+    const { cache } = models;
+    const runner = new StageRunner({ config, folder: config.output, store, watch: limited, log, dry, cache });
+    const results = dataResults(config, dataset);
+    await runner.stage(data, { all: results.all });
+    const modules = await lossModules(config.losses, config.folder);
+    const shared = {
+      config,
+      dry,
+      data: results,
+      teacher: models.teacher && given(models.teacher, { 'the teacher': models.teacher.key }),
+      embedder: models.embedder && given(models.embedder, { 'the embedder': models.embedder.key }),
+      losses: given(losses, { ...recordedOptions(config, ['losses', 'matryoshka']), ...modules }),
+      needs: needsOf(losses),
+      frozenDocuments,
+    };
+    return await work(contextOf(shared, { runner, log, watch: limited, dataset, cache }));
+  } finally {
+    for (const close of closing.reverse()) await close();
   }
 }
+
+type Shared = Pick<
+  RunContext,
+  'config' | 'dry' | 'data' | 'teacher' | 'embedder' | 'losses' | 'needs' | 'frozenDocuments'
+>;
+interface Own {
+  runner: StageRunner;
+  log: RunLog;
+  watch: Watch;
+  dataset: Dataset;
+  cache: ScoreCache | undefined;
+}
+
+function contextOf(shared: Shared, own: Own): RunContext {
+  const { config, dry } = shared;
+  const { runner, log, dataset, cache } = own;
+  const run: RunContext = {
+    ...shared,
+    ...runner.tools(),
+    log,
+    stage: (stage, inputs) => runner.stage(stage, inputs),
+    amend: (stage, result, value) => runner.amend(stage, result, value),
+    option: (path) => given(pickOptions(config, [path]), recordedOptions(config, [path])),
+    async withTeacher(spec, work) {
+      if (dry || !cache) {
+        const key = await teacherKey(spec, dataset);
+        return work(given({ key }, { 'the teacher': key }));
+      }
+      const opened = await openTeacher(spec, config, dataset, cache);
+      try {
+        return await work(given(opened, { 'the teacher': opened.key }));
+      } finally {
+        await opened.close();
+      }
+    },
+    async inside<T>(name: string, pipeline: (run: RunContext) => Promise<T>): Promise<T> {
+      const watch = named(own.watch, name);
+      const inner = new RunLog(dry ? { signal: watch.signal } : watch);
+      const store = await ArtifactStore.open(run.path(name));
+      try {
+        return await pipeline(
+          contextOf(shared, { ...own, watch, log: inner, runner: runner.inside(name, store, inner, watch) }),
+        );
+      } finally {
+        log.include(name, inner);
+      }
+    },
+    async runInside<T>(
+      name: string,
+      options: Config,
+      pipeline: (run: RunContext) => Promise<Result<T>>,
+      after: readonly Result<unknown>[] = [],
+    ): Promise<Result<T>> {
+      if (!after.every((r) => r.known)) {
+        log.tell({ stage: name, status: 'depends', why: 'on models that an earlier run in this one makes' });
+        return lazily({}, false, async () => Promise.reject(new Error()));
+      }
+      const inner: Config = { ...options, output: run.path(name) };
+      return openRun(
+        inner,
+        named(own.watch, name),
+        async (context) => {
+          try {
+            return await pipeline(context);
+          } finally {
+            log.include(name, context.log);
+          }
+        },
+        dry,
+      );
+    },
+  };
+  return run;
+}
+
+/** Progress of a run inside a run says whose it is. */
+const named = (watch: Watch, name: string): Watch => ({
+  ...watch,
+  onProgress:
+    watch.onProgress && ((p) => watch.onProgress?.({ ...p, run: p.run === undefined ? name : `${name}/${p.run}` })),
+});

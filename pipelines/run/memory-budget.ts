@@ -4,7 +4,7 @@
  */
 import { stat } from 'node:fs/promises';
 import { memorySize, sized } from '../../common/byte-size.ts';
-import { InputError } from '../../common/errors.ts';
+import { InputError, unreachable } from '../../common/errors.ts';
 import type { Watch } from '../../common/progress.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import type { Graph } from '../../engine/graph/ir.ts';
@@ -89,18 +89,32 @@ async function sizeOf(folder: string): Promise<{ bytes: number; width: number }>
 
 /** What a run holds. */
 export function loadOf({ teacher, embedder, student, candidates, weighting }: Config, dataset: Dataset): Load {
-  const { fresh } = student;
   const serving = [teacher && 'model' in teacher ? teacher.model : undefined, embedder?.model].filter(
     (m) => m !== undefined,
   );
   return {
     serving: [...new Set(serving)],
-    training: fresh || student.static ? undefined : student.model,
     students: toWeighting(weighting).needs.includes('peer') ? 2 : 1,
-    fresh: fresh && fresh.hidden * (fresh.vocabulary + 12 * fresh.layers * fresh.hidden),
+    ...trainedModel(student),
     dataset,
     tables: Number(Boolean(embedder)) + 1 + Number(candidates.source === 'student'),
   };
+}
+
+/** What is trained: a folder, or so many weights that are yet to be made. */
+function trainedModel(student: Config['student']): Pick<Load, 'training' | 'fresh'> {
+  switch (student.kind) {
+    case 'model':
+      return { training: student.model };
+    case 'fresh': {
+      const { hidden, vocabulary, layers } = student.fresh;
+      return { fresh: hidden * (vocabulary + 12 * layers * hidden) };
+    }
+    case 'static':
+      return {};
+    default:
+      return unreachable(student);
+  }
 }
 
 /** A watch with the memory of a batch, where the config limits it. */

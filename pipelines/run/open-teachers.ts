@@ -10,19 +10,8 @@ import { dualEncoder, dualEncoderKey } from '../../teachers/dual-encoder.ts';
 import { scoreFile, scoreFileKey, scoreLists } from '../../teachers/score-file.ts';
 import type { Teacher } from '../../teachers/teacher.ts';
 import type { Config } from '../config/config.ts';
+import type { Options } from './options.ts';
 import { computeOn } from './provider.ts';
-
-export interface Teachers {
-  /** Scores pairs; absent where labels alone teach. */
-  teacher: Teacher | undefined;
-  embedder: Teacher | undefined;
-  /** The same without the cache, to be timed. */
-  uncached: { teacher: Teacher | undefined; embedder: Teacher | undefined };
-  /** Scores and embeddings that the cache did not have, so far. */
-  asked(): number;
-  cache: ScoreCache;
-  close(): Promise<void>;
-}
 
 export const defaultCache = (): string => join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'onnx-distill');
 
@@ -39,58 +28,86 @@ export const openModel = (t: ModelTeacher, session: SessionOptions): Promise<Tea
     ? crossEncoder(t.model, { ...crossEncoderLimits(t), session })
     : dualEncoder(t.model, { ...dualEncoderLimits(t), session });
 
+/** A teacher of a run; in a dry run its key alone is known. */
+export interface OpenedTeacher {
+  key: string;
+  teacher?: Teacher;
+  /** Without the cache, to be timed. */
+  uncached?: Teacher;
+}
+
+export type TeacherSpec = NonNullable<Config['teacher']>;
+type Opening = Options<'train.onNonFinite' | 'train.provider' | 'train.threads'>;
+
 /** @throws InputError where a model or a file of scores cannot be opened */
-export async function openTeachers(config: Config, dataset: Dataset): Promise<Teachers> {
-  const cache = await ScoreCache.open(config.cache ?? defaultCache());
-  const opened: Teacher[] = [];
-  const behind = new Map<Teacher | undefined, Teacher>();
-  const keep = (t: Teacher): Teacher => {
-    opened.push(t);
-    const wrapped = cache.wrap(t, config.train.onNonFinite);
-    behind.set(wrapped, t);
-    return wrapped;
-  };
-  const session = await computeOn(config);
-  const { teacher: t, embedder: e } = config;
-  let teacher: Teacher | undefined;
-  if (t && t.kind !== 'scores') teacher = keep(await openModel(t, session));
-  if (t?.kind === 'scores') {
-    const files = filesOf(t);
-    const lists = files.length ? [] : dataset.splits.flatMap((s) => dataset.candidates?.(s) ?? []);
-    teacher = files.length
-      ? await scoreFile(files, dataset)
-      : scoreLists(lists, dataset, rowsKey(dataset), { name: 'the data' });
+export async function openTeacher(
+  spec: TeacherSpec,
+  options: Opening,
+  dataset: Dataset,
+  cache: ScoreCache,
+): Promise<OpenedTeacher & { teacher: Teacher; close(): Promise<void> }> {
+  if (spec.kind !== 'scores') {
+    const model = await openModel(spec, await computeOn(options));
+    const teacher = cache.wrap(model, options.train.onNonFinite);
+    return { key: model.key, teacher, uncached: model, close: () => model.dispose() };
   }
+  const files = filesOf(spec);
+  const lists = files.length ? [] : dataset.splits.flatMap((s) => dataset.candidates?.(s) ?? []);
+  const teacher = files.length
+    ? await scoreFile(files, dataset)
+    : scoreLists(lists, dataset, rowsKey(dataset), { name: 'the data' });
+  return { key: teacher.key, teacher, close: async () => {} };
+}
+
+export interface Teachers {
+  /** Scores pairs; absent where labels alone teach. */
+  teacher: OpenedTeacher | undefined;
+  embedder: OpenedTeacher | undefined;
+  close(): Promise<void>;
+}
+
+/** @throws InputError where a model or a file of scores cannot be opened */
+export async function openTeachers(
+  config: Options<'teacher' | 'embedder' | 'cache'> & Opening,
+  dataset: Dataset,
+): Promise<Teachers & { cache: ScoreCache }> {
+  const cache = await ScoreCache.open(config.cache ?? defaultCache());
+  const { teacher: t, embedder: e } = config;
+  const teacher = t && (await openTeacher(t, config, dataset, cache));
   const same = t?.kind === 'dual-encoder' && e && isSame(t, e);
-  const embedder = e && (same ? teacher : keep(await dualEncoder(e.model, { ...dualEncoderLimits(e), session })));
+  const embedder = e && (same ? teacher : await openTeacher({ kind: 'dual-encoder', ...e }, config, dataset, cache));
   return {
     teacher,
     embedder,
-    uncached: { teacher: behind.get(teacher), embedder: behind.get(embedder) },
-    asked: () => cache.asked,
     cache,
     async close() {
-      for (const t of opened) await t.dispose();
+      for (const t of new Set([teacher, embedder])) await t?.close();
       await cache.close();
     },
   };
 }
 
-/** The keys of the teachers that `openTeachers` opens, from their files alone. */
-export async function teacherKeys(
-  { teacher: t, embedder: e }: Config,
+/** The keys of the teachers that `openTeachers` opens, from their files alone, and the cache if it is there. */
+export async function knownTeachers(
+  { teacher: t, embedder: e, cache: folder }: Options<'teacher' | 'embedder' | 'cache'>,
   dataset: Dataset,
-): Promise<{ teacher?: string; embedder?: string }> {
-  const teacher =
-    t?.kind === 'cross-encoder'
-      ? await crossEncoderKey(t.model, crossEncoderLimits(t))
-      : t?.kind === 'dual-encoder'
-        ? await dualEncoderKey(t.model, dualEncoderLimits(t))
-        : t && (filesOf(t).length ? await scoreFileKey(filesOf(t)) : rowsKey(dataset));
-  return { teacher, embedder: e && (await dualEncoderKey(e.model, dualEncoderLimits(e))) };
+): Promise<Teachers & { cache: ScoreCache | undefined }> {
+  const cache = await ScoreCache.openIfThere(folder ?? defaultCache());
+  return {
+    teacher: t && { key: await teacherKey(t, dataset) },
+    embedder: e && { key: await dualEncoderKey(e.model, dualEncoderLimits(e)) },
+    cache,
+    close: async () => cache?.close(),
+  };
 }
 
-type TeacherOf<K> = Extract<NonNullable<Config['teacher']>, { kind: K }>;
+/** The key of the teacher that `openTeacher` opens, from its files alone. */
+export async function teacherKey(spec: TeacherSpec, dataset: Dataset): Promise<string> {
+  if (spec.kind === 'cross-encoder') return crossEncoderKey(spec.model, crossEncoderLimits(spec));
+  if (spec.kind === 'dual-encoder') return dualEncoderKey(spec.model, dualEncoderLimits(spec));
+  return filesOf(spec).length ? scoreFileKey(filesOf(spec)) : rowsKey(dataset);
+}
+
 type Cut = { queryTokens?: number; documentTokens?: number };
 
 /** How a config has pairs cut. */
@@ -100,7 +117,8 @@ export const crossEncoderLimits = (t: Cut & { maxLength?: number }) => ({
   maxLength: t.maxLength,
 });
 const dualEncoderLimits = ({ queryTokens, documentTokens }: Cut): Cut => ({ queryTokens, documentTokens });
-const filesOf = (t: TeacherOf<'scores'>): string[] => Object.values(t.files).filter((f) => f !== undefined);
+const filesOf = (t: Extract<TeacherSpec, { kind: 'scores' }>): string[] =>
+  Object.values(t.files).filter((f) => f !== undefined);
 const rowsKey = ({ queries, documents }: Dataset): string => hashParts('scores of rows', queries.hash, documents.hash);
 const isSame = (a: Cut & { model: string }, b: Cut & { model: string }): boolean =>
   a.model === b.model && a.queryTokens === b.queryTokens && a.documentTokens === b.documentTokens;

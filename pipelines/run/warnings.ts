@@ -3,8 +3,8 @@ import { type Dataset, judgedQueries } from '../../data/dataset.ts';
 import type { CandidateLists } from '../../data/lists.ts';
 import { anisotropy, effectiveRank } from '../../evaluation/diagnostics/geometry.ts';
 import type { Encoder } from '../../models/encoder.ts';
-import type { Config } from '../config/config.ts';
-import { trainingQueries } from './training-queries.ts';
+import { trainingQueries } from './data.ts';
+import type { Options } from './options.ts';
 
 export type Warn = (code: string, text: string) => void;
 
@@ -27,7 +27,7 @@ const percent = (part: number, whole: number): string => `${((100 * part) / whol
 const plain = (text: string): string => text.normalize('NFKC').toLowerCase().replace(/\s+/g, ' ').trim();
 
 /** Labels that say nothing, and figures of the test split that would be too good. */
-export function warnOfData(config: Config, dataset: Dataset, warn: Warn): void {
+export function warnOfData(config: Options<'data'>, dataset: Dataset, warn: Warn): void {
   const { train, test } = config.data.splits;
   if (!dataset.splits.includes(train)) return;
   warnOfLabels(dataset, train, warn);
@@ -52,7 +52,7 @@ function warnOfLabels(dataset: Dataset, split: string, warn: Warn): void {
     );
 }
 
-function warnOfSharedQueries(config: Config, dataset: Dataset, warn: Warn): void {
+function warnOfSharedQueries(config: Options<'data'>, dataset: Dataset, warn: Warn): void {
   const { test } = config.data.splits;
   const { queries } = dataset;
   const learned = new Map(trainingQueries(config, dataset).map((q) => [plain(queries.text(q)), q]));
@@ -117,7 +117,15 @@ export function warnOfScores({ offsets, scores }: CandidateLists, warn: Warn): v
 /** @param frozen whether the student encodes queries alone */
 export async function warnOfCollapse(
   encoder: Encoder,
-  { config, dataset, frozen }: { config: Config; dataset: Dataset; frozen: boolean },
+  {
+    config,
+    dataset,
+    frozen,
+  }: {
+    config: Options<'student.documentTokens' | 'student.queryTokens'>;
+    dataset: Dataset;
+    frozen: boolean;
+  },
   warn: Warn,
 ): Promise<void> {
   const { queryTokens, documentTokens } = config.student;

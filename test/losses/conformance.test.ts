@@ -65,17 +65,23 @@ interface Case {
 }
 
 const cases: Record<string, Case[]> = {
-  bce: [{ loss: losses.bce() }, { loss: losses.bce({ temperature: 2, scale: 3, shift: -1 }) }],
+  bce: [{ loss: losses.bce({ scale: 1, shift: 0 }) }, { loss: losses.bce({ temperature: 2, scale: 3, shift: -1 }) }],
   'embedding-matching': (['l2', 'squared', 'cosine'] as const).map((distance) => ({
     loss: losses['embedding-matching']({ distance }),
   })),
   'gram-matching': [
-    { loss: losses['gram-matching']({ temperature: 1 }) },
-    { loss: losses['gram-matching']({ temperature: 2, of: ['query-document', 'query-query', 'document-document'] }) },
+    { loss: losses['gram-matching']({ temperature: 1, studentTemperature: 1 }) },
+    {
+      loss: losses['gram-matching']({
+        temperature: 2,
+        studentTemperature: 2,
+        of: ['query-document', 'query-query', 'document-document'],
+      }),
+    },
   ],
   'in-batch-kl': [
-    { loss: losses['in-batch-kl']({ temperature: 1 }) },
-    { loss: losses['in-batch-kl']({ temperature: 2, teacherScores: 'embeddings' }) },
+    { loss: losses['in-batch-kl']({ temperature: 1, studentTemperature: 1, teacherScores: 'given' }) },
+    { loss: losses['in-batch-kl']({ temperature: 2, studentTemperature: 2, teacherScores: 'embeddings' }) },
   ],
   'info-nce': [
     { loss: losses['info-nce']({ temperature: 1 }) },
@@ -85,16 +91,24 @@ const cases: Record<string, Case[]> = {
     })),
   ],
   kl: [
-    { loss: losses.kl(), shiftInvariant: true },
-    { loss: losses.kl({ temperature: 3 }), shiftInvariant: true },
+    { loss: losses.kl({ studentTemperature: 1 }), shiftInvariant: true },
+    { loss: losses.kl({ temperature: 3, studentTemperature: 3 }), shiftInvariant: true },
   ],
-  m3se: [{ loss: losses.m3se(), shiftInvariant: true }],
-  'margin-mse': [{ loss: losses['margin-mse'](), shiftInvariant: true }],
-  mse: [{ loss: losses.mse() }, { loss: losses.mse({ scale: 2, shift: -1 }) }],
+  m3se: [{ loss: losses.m3se({ scale: 1 }), shiftInvariant: true }],
+  'margin-mse': [{ loss: losses['margin-mse']({ scale: 1 }), shiftInvariant: true }],
+  mse: [{ loss: losses.mse({ scale: 1, shift: 0 }) }, { loss: losses.mse({ scale: 2, shift: -1 }) }],
   'pair-matching': [{ loss: losses['pair-matching']() }, { loss: losses['pair-matching']({ distance: 'cosine' }) }],
   'rank-distil': [
-    { loss: losses['rank-distil'](), shiftInvariant: true, ordered: 'each candidate has noise of its own' },
-    { loss: losses['rank-distil']({ topK: 2 }), shiftInvariant: true, ordered: 'each candidate has noise of its own' },
+    {
+      loss: losses['rank-distil']({ temperature: 1 }),
+      shiftInvariant: true,
+      ordered: 'each candidate has noise of its own',
+    },
+    {
+      loss: losses['rank-distil']({ topK: 2, temperature: 1 }),
+      shiftInvariant: true,
+      ordered: 'each candidate has noise of its own',
+    },
   ],
   'relative-geometry': [
     { loss: losses['relative-geometry']() },
@@ -104,7 +118,7 @@ const cases: Record<string, Case[]> = {
     { loss: losses['similarity-preserving']() },
     { loss: losses['similarity-preserving']({ of: 'documents' }) },
   ],
-  slam: [{ loss: losses.slam() }],
+  slam: [{ loss: losses.slam({ scale: 1, shift: 0 }) }],
 };
 
 test('every loss of the registry has a case here', () => {
@@ -113,13 +127,13 @@ test('every loss of the registry has a case here', () => {
 
 const all: Case[] = [
   ...Object.values(cases).flat(),
-  { loss: matryoshka(losses.kl(), { dimensions: [5, 2], weights: [1, 0.5] }) },
+  { loss: matryoshka(losses.kl({ studentTemperature: 1 }), { dimensions: [5, 2], weights: [1, 0.5] }) },
   ...(['both', 'queries', 'documents'] as const).map((of) => ({
     loss: prefixRelations({ of, dimensions: [5, 2], weights: [1, 0.5], temperature: 1 }),
   })),
   {
     loss: weightedSum([
-      { loss: losses.kl(), weight: 1 },
+      { loss: losses.kl({ studentTemperature: 1 }), weight: 1 },
       { loss: losses['info-nce']({ temperature: 1 }), weight: 2 },
     ]),
   },

@@ -39,7 +39,7 @@ const perList = (f: (s: number[], t: number[]) => number[]): Matrix =>
 
 describe('of scores', () => {
   test('MarginMSE', async () => {
-    const { gradients } = await losses['margin-mse']().evaluate({ student: s, teacher: t });
+    const { gradients } = await losses['margin-mse']({ scale: 1 }).evaluate({ student: s, teacher: t });
     near(
       gradients.student,
       perList((s, t) => {
@@ -51,7 +51,7 @@ describe('of scores', () => {
   });
 
   test('M3SE', async () => {
-    const { gradients } = await losses.m3se().evaluate({ student: s, teacher: t });
+    const { gradients } = await losses.m3se({ scale: 1 }).evaluate({ student: s, teacher: t });
     near(
       gradients.student,
       perList((s, t) => {
@@ -67,7 +67,9 @@ describe('of scores', () => {
   });
 
   test.each([1, 2.5])('KL at temperature %d', async (T) => {
-    const { gradients } = await losses.kl({ temperature: T }).evaluate({ student: s, teacher: t });
+    const { gradients } = await losses
+      .kl({ temperature: T, studentTemperature: T })
+      .evaluate({ student: s, teacher: t });
     near(
       gradients.student,
       perList((s, t) => softmax(s, T).map((q, i) => T * (q - softmax(t, T)[i]))),
@@ -75,7 +77,7 @@ describe('of scores', () => {
   });
 
   test('MSE', async () => {
-    const { gradients } = await losses.mse().evaluate({ student: s, teacher: t });
+    const { gradients } = await losses.mse({ scale: 1, shift: 0 }).evaluate({ student: s, teacher: t });
     near(
       gradients.student,
       perList((s, t) => s.map((v, i) => (2 * (v - t[i])) / N)),
@@ -83,7 +85,7 @@ describe('of scores', () => {
   });
 
   test('pointwise cross-entropy, which does not sum to 0', async () => {
-    const { gradients } = await losses.bce().evaluate({ student: s, teacher: t });
+    const { gradients } = await losses.bce({ scale: 1, shift: 0 }).evaluate({ student: s, teacher: t });
     const expected = perList((s, t) => s.map((v, i) => (sigmoid(v) - sigmoid(t[i])) / N));
     near(gradients.student, expected);
     expect(Math.abs(expected[0].reduce((a, b) => a + b, 0))).toBeGreaterThan(1e-3);
@@ -93,8 +95,8 @@ describe('of scores', () => {
     const moved = s.map((list) => list.map((v) => 20 * v - 10));
     const reliability = s.map((list) => list.map(() => 0.8));
     for (const make of [losses.mse, losses.bce, losses.slam]) {
-      const plain = await make().evaluate({ student: moved, teacher: t, reliability });
-      const { loss, gradients } = await make({ scale: 20, shift: -10 }).evaluate({
+      const plain = await make({ scale: 1, shift: 0 }).evaluate({ student: moved, teacher: t, reliability });
+      const { loss, gradients } = await make().evaluate({
         student: s,
         teacher: t,
         reliability,
@@ -108,7 +110,7 @@ describe('of scores', () => {
   });
 
   test.each([N, 2])('RankDistil, first %d places', async (topK) => {
-    const { gradients } = await losses['rank-distil']({ topK }).evaluate({ student: s, teacher: t });
+    const { gradients } = await losses['rank-distil']({ topK, temperature: 1 }).evaluate({ student: s, teacher: t });
     near(
       gradients.student,
       perList((s, t) => {
@@ -126,7 +128,7 @@ describe('of scores', () => {
 
   test('SLaM', async () => {
     const reliability = s.map((row) => row.map(() => 0.5 + 0.5 * random.uniform()));
-    const { gradients } = await losses.slam().evaluate({ student: s, teacher: t, reliability });
+    const { gradients } = await losses.slam({ scale: 1, shift: 0 }).evaluate({ student: s, teacher: t, reliability });
     near(
       gradients.student,
       s.map((row, b) =>
@@ -160,7 +162,11 @@ describe('of embeddings', () => {
 
   test('in-batch KL: through the scores to both sides', async () => {
     const teacherInBatch = matrix(n, M);
-    const { gradients } = await losses['in-batch-kl']({ temperature: 2 }).evaluate({
+    const { gradients } = await losses['in-batch-kl']({
+      temperature: 2,
+      studentTemperature: 2,
+      teacherScores: 'given',
+    }).evaluate({
       queries: Q,
       documents: P,
       teacherInBatch,
@@ -177,7 +183,11 @@ describe('of embeddings', () => {
 
   test('Gram matching of queries: each row leaves itself out', async () => {
     const teacherQueries = matrix(n, 3);
-    const { gradients } = await losses['gram-matching']({ of: ['query-query'], temperature: 1 }).evaluate({
+    const { gradients } = await losses['gram-matching']({
+      of: ['query-query'],
+      temperature: 1,
+      studentTemperature: 1,
+    }).evaluate({
       queries: Q,
       documents: P,
       teacherQueries,
@@ -324,7 +334,10 @@ describe('of embeddings', () => {
     const candidates = { dims: [1, 2], data: [0, 1] };
     const dims = [D, 2];
     const factors = [1, 0.5];
-    const { gradients } = await matryoshka(losses.kl(), { dimensions: dims, weights: factors }).evaluate({
+    const { gradients } = await matryoshka(losses.kl({ studentTemperature: 1 }), {
+      dimensions: dims,
+      weights: factors,
+    }).evaluate({
       queries: [Q[0]],
       documents: P,
       candidates,
@@ -342,7 +355,7 @@ describe('of embeddings', () => {
       for (const [k, g] of dq.entries()) expected[k] += g;
     }
     near(gradients.queries, expected);
-    const short = await matryoshka(losses.kl(), { dimensions: [2] }).evaluate({
+    const short = await matryoshka(losses.kl({ studentTemperature: 1 }), { dimensions: [2] }).evaluate({
       queries: [Q[0]],
       documents: P,
       candidates,

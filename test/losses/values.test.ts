@@ -5,7 +5,7 @@ import { Random } from '../../math/random.ts';
 const scores = { student: [[3, 2, 0]], teacher: [[4, 2, 1]] };
 
 test('KL of the worked example, and its gradient q - p', async () => {
-  const { values, gradients } = await kl().evaluate(scores);
+  const { values, gradients } = await kl({ studentTemperature: 1 }).evaluate(scores);
   expect(values[0]).toBeCloseTo(0.064971, 6);
   const [p, q] = [
     [0.843795, 0.114195, 0.04201],
@@ -22,11 +22,11 @@ test.each([
   [10, 0.110055],
   [100, 0.111045],
 ])('T^2 KL at temperature %d is %d', async (temperature, expected) => {
-  expect((await kl({ temperature }).evaluate(scores)).loss).toBeCloseTo(expected, 6);
+  expect((await kl({ temperature, studentTemperature: temperature }).evaluate(scores)).loss).toBeCloseTo(expected, 6);
 });
 
 test('MarginMSE of the worked example, and its gradient', async () => {
-  const { values, gradients } = await marginMSE().evaluate(scores);
+  const { values, gradients } = await marginMSE({ scale: 1 }).evaluate(scores);
   expect(values[0]).toBeCloseTo(0.5, 12);
   expect(Array.from(gradients.student ?? [])).toEqual([-1, 1, 0]);
 });
@@ -56,7 +56,7 @@ test('InfoNCE of equal similarities is the logarithm of the number of documents'
 });
 
 test('a loss names the input it lacks', async () => {
-  await expect(kl().evaluate({ student: [[1, 2]] })).rejects.toThrow(
+  await expect(kl({ studentTemperature: 1 }).evaluate({ student: [[1, 2]] })).rejects.toThrow(
     "loss 'kl' has no 'teacher': expected student, teacher, mask, received student, mask",
   );
 });
@@ -65,18 +65,21 @@ test.each([
   [[3, 2, 0], 1],
   [[3, 1, 2.5], 2.25],
 ])('M3SE of student scores %j is %d', async (student, expected) => {
-  expect((await losses.m3se().evaluate({ student: [student], teacher: [[4, 2, 1]] })).loss).toBeCloseTo(expected, 12);
+  expect((await losses.m3se({ scale: 1 }).evaluate({ student: [student], teacher: [[4, 2, 1]] })).loss).toBeCloseTo(
+    expected,
+    12,
+  );
 });
 
 test('M3SE with one negative is MarginMSE', async () => {
   const arrays = { student: [[1.5, -0.3]], teacher: [[0.2, 2.1]] };
-  const [a, b] = [await losses.m3se().evaluate(arrays), await marginMSE().evaluate(arrays)];
+  const [a, b] = [await losses.m3se({ scale: 1 }).evaluate(arrays), await marginMSE({ scale: 1 }).evaluate(arrays)];
   expect(a.loss).toBeCloseTo(b.loss, 12);
 });
 
 test.each([2, 3])('RankDistil of the worked example with k = %d', async (topK) => {
   // The teacher's order is documents 2, 0, 1 for both lists.
-  const { loss } = await losses['rank-distil']({ topK }).evaluate({
+  const { loss } = await losses['rank-distil']({ topK, temperature: 1 }).evaluate({
     student: [
       [0, Math.log(3), Math.log(2)],
       [0, Math.log(2), Math.log(3)],
@@ -119,9 +122,9 @@ test('relative geometry and similarities do not see a turned copy', async () => 
 
 test('SLaM with reliable labels is cross-entropy, with coin tosses it teaches nothing', async () => {
   const arrays = { student: [[0.7, -0.2]], teacher: [[1, -1]] };
-  const sure = await losses.slam().evaluate({ ...arrays, reliability: [[1, 1]] });
+  const sure = await losses.slam({ scale: 1, shift: 0 }).evaluate({ ...arrays, reliability: [[1, 1]] });
   expect(sure.loss).toBeCloseTo((Math.log1p(Math.exp(-0.7)) + Math.log1p(Math.exp(-0.2))) / 2, 10);
-  const tossed = await losses.slam().evaluate({ ...arrays, reliability: [[0.5, 0.5]] });
+  const tossed = await losses.slam({ scale: 1, shift: 0 }).evaluate({ ...arrays, reliability: [[0.5, 0.5]] });
   expect(tossed.loss).toBeCloseTo(Math.log(2), 10);
   expect(Math.max(...(tossed.gradients.student ?? []).map(Math.abs))).toBeCloseTo(0, 12);
 });
@@ -150,34 +153,40 @@ test('Matryoshka with the full width alone is the loss itself', async () => {
     [0.6, 0.8],
     [0.8, 1],
   ];
-  const whole = await matryoshka(kl(), { dimensions: [2] }).evaluate(arrays);
-  const plain = await kl().evaluate({ student, teacher: arrays.teacher });
+  const whole = await matryoshka(kl({ studentTemperature: 1 }), { dimensions: [2] }).evaluate(arrays);
+  const plain = await kl({ studentTemperature: 1 }).evaluate({ student, teacher: arrays.teacher });
   expect(whole.loss).toBeCloseTo(plain.loss, 10);
 });
 
 test('KL and the entropy of the target make the cross-entropy of the worked example', async () => {
-  const { loss } = await kl().evaluate(scores);
+  const { loss } = await kl({ studentTemperature: 1 }).evaluate(scores);
   const p = [0.843795, 0.114195, 0.04201];
   expect(loss - p.reduce((s, v) => s + v * Math.log(v), 0)).toBeCloseTo(0.589238, 5);
 });
 
 test('KL at a large temperature is half the mean square of the centred difference, and MarginMSE / 8 for two candidates', async () => {
   const at = async (student: number[], teacher: number[]) =>
-    (await kl({ temperature: 3000 }).evaluate({ student: [student], teacher: [teacher] })).loss;
+    (await kl({ temperature: 3000, studentTemperature: 3000 }).evaluate({ student: [student], teacher: [teacher] }))
+      .loss;
   // z = (0, -1/3, 1/3) after centring both: sum of squares 0.666667, over 2 N = 6.
   expect(await at([3, 2, 0], [4, 2, 1])).toBeCloseTo(0.666667 / 6, 4);
   expect(await at([1.5, -0.3], [0.2, 2.1])).toBeCloseTo((-1.9 - 1.8) ** 2 / 8, 2);
 });
 
 test('losses of margins and distributions do not see a constant added to the teacher', async () => {
-  for (const loss of [kl(), marginMSE(), losses.m3se(), losses['rank-distil']()]) {
+  for (const loss of [
+    kl({ studentTemperature: 1 }),
+    marginMSE({ scale: 1 }),
+    losses.m3se({ scale: 1 }),
+    losses['rank-distil']({ temperature: 1 }),
+  ]) {
     const moved = await loss.evaluate({ ...scores, teacher: [[9, 7, 6]] });
     expect(moved.loss).toBeCloseTo((await loss.evaluate(scores)).loss, 9);
   }
 });
 
 test('M3SE is 0 where the margin is matched and no negative is above the hardest', async () => {
-  const { loss } = await losses.m3se().evaluate({ student: [[7, 5, 4.9]], teacher: [[4, 2, 1]] });
+  const { loss } = await losses.m3se({ scale: 1 }).evaluate({ student: [[7, 5, 4.9]], teacher: [[4, 2, 1]] });
   expect(loss).toBeCloseTo(0, 12);
 });
 
@@ -188,7 +197,7 @@ test('RankDistil of the first place, over many orders, is cross-entropy with the
     dims: [1, draws, 3],
     data: Array.from({ length: 3 * draws }, () => -Math.log(-Math.log(random.uniform()))),
   };
-  const { loss } = await losses['rank-distil']({ topK: 1 }).evaluate({ ...scores, gumbel });
+  const { loss } = await losses['rank-distil']({ topK: 1, temperature: 1 }).evaluate({ ...scores, gumbel });
   expect(Math.abs(loss - 0.589238)).toBeLessThan(0.02);
 });
 
@@ -204,20 +213,36 @@ test('in-batch KL to a teacher that is sure of the positive is InfoNCE; from emb
     Array.from({ length: n }, () => Array.from({ length: d }, () => random.normal()));
   const [queries, documents] = [matrix(3, 4), matrix(5, 4)];
   const teacherInBatch = [0, 1, 2].map((b) => [0, 1, 2, 3, 4].map((m) => (m === b ? 100 : 0)));
-  const a = await losses['in-batch-kl']({ temperature: 1 }).evaluate({ queries, documents, teacherInBatch });
+  const a = await losses['in-batch-kl']({ temperature: 1, studentTemperature: 1, teacherScores: 'given' }).evaluate({
+    queries,
+    documents,
+    teacherInBatch,
+  });
   const b = await infoNCE({ temperature: 1 }).evaluate({ queries, documents });
   expect(a.loss).toBeCloseTo(b.loss, 9);
   const teacher = { teacherQueries: matrix(3, 2), teacherDocuments: matrix(5, 2) };
-  const c = await losses['in-batch-kl']({ temperature: 2, teacherScores: 'embeddings' }).evaluate({
+  const c = await losses['in-batch-kl']({
+    temperature: 2,
+    studentTemperature: 2,
+    teacherScores: 'embeddings',
+  }).evaluate({
     queries,
     documents,
     ...teacher,
   });
-  const d = await losses['gram-matching']({ temperature: 2 }).evaluate({ queries, documents, ...teacher });
+  const d = await losses['gram-matching']({ temperature: 2, studentTemperature: 2 }).evaluate({
+    queries,
+    documents,
+    ...teacher,
+  });
   expect(c.loss).toBeCloseTo(d.loss, 12);
   // A document that the teacher was not asked about counts on neither side.
   const holes = teacherInBatch.map((row) => [...row.slice(0, 4), Number.NaN]);
-  const e = await losses['in-batch-kl']({ temperature: 1 }).evaluate({ queries, documents, teacherInBatch: holes });
+  const e = await losses['in-batch-kl']({ temperature: 1, studentTemperature: 1, teacherScores: 'given' }).evaluate({
+    queries,
+    documents,
+    teacherInBatch: holes,
+  });
   const f = await infoNCE({ temperature: 1 }).evaluate({ queries, documents: documents.slice(0, 4) });
   expect(e.loss).toBeCloseTo(f.loss, 9);
 });
@@ -257,7 +282,7 @@ test('where student and teacher embed alike, matching and score losses are at th
   const dots = queries.map((q) => documents.map((d) => q[0] * d[0] + q[1] * d[1]));
   const same = { queries, documents, teacherQueries: queries, teacherDocuments: documents };
   expect((await embeddingMatching({ distance: 'l2' }).evaluate(same)).loss).toBeLessThan(3e-6);
-  expect((await kl().evaluate({ student: dots, teacher: dots })).loss).toBeCloseTo(0, 12);
+  expect((await kl({ studentTemperature: 1 }).evaluate({ student: dots, teacher: dots })).loss).toBeCloseTo(0, 12);
   const projection = [
     [1, 0],
     [0, 1],
@@ -306,7 +331,8 @@ test('Matryoshka over two widths is the sum of the losses of each', async () => 
     candidates: [[0, 1]],
     teacher: [[2, 1]],
   };
-  const of = async (dimensions: number[]) => (await matryoshka(kl(), { dimensions }).evaluate(arrays)).loss;
+  const of = async (dimensions: number[]) =>
+    (await matryoshka(kl({ studentTemperature: 1 }), { dimensions }).evaluate(arrays)).loss;
   expect(await of([4, 2])).toBeCloseTo((await of([4])) + (await of([2])), 12);
 });
 
@@ -363,7 +389,7 @@ test('the narrower widths add what Gram matching of the prefixes says, by their 
   const options = { of: 'queries', temperature: 0.5 } as const;
   const nested = await prefixRelations({ ...options, dimensions: [4, 2], weights: [1, 3] }).evaluate(arrays);
   const whole = await embeddingMatching({ of: 'queries' }).evaluate(arrays);
-  const gram = losses['gram-matching']({ temperature: 0.5 });
+  const gram = losses['gram-matching']({ temperature: 0.5, studentTemperature: 0.5 });
   const prefix = await matryoshka(gram, { dimensions: [2] }).evaluate(arrays);
   expect(nested.loss).toBeCloseTo(whole.loss + (3 * prefix.loss) / 0.25, 10);
   const narrow = await prefixRelations({ ...options, dimensions: [2, 1] }).evaluate(arrays);

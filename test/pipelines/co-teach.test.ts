@@ -2,25 +2,14 @@ import { existsSync, mkdtempSync, readdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import type { Config } from '../../pipelines/config/config.ts';
 import { type Peer, trainTogether } from '../../pipelines/fit/co-teaching.ts';
-import type { Lesson, Trained } from '../../pipelines/prepare/types.ts';
-import type { Job } from '../../pipelines/run/context.ts';
 
 const outputs = mkdtempSync(join(tmpdir(), 'co-teach-'));
 const losses = (who: number, step: number): Float64Array => Float64Array.of(who, step);
-const lesson = { examples: { documents: [], scores: [], weights: [1, 1] } } as unknown as Lesson;
-type Student = (who: 0 | 1, peer: Peer, job: Job) => Promise<number>;
+type Student = (who: 0 | 1, peer: Peer, signal: AbortSignal) => Promise<number>;
 
-/** Trains two students that are told apart by their seeds; a student's result stands where a training's steps do. */
-async function together(run: string, student: Student, signal?: AbortSignal, key = 'a'): Promise<number> {
-  const first = { config: { output: join(outputs, run), seed: 3 } as Config, watch: { signal } } as Job;
-  const trained = await trainTogether(first, lesson, { key }, '', async (job, _, name, peer) => {
-    expect(name).toBe(job.config.seed === 3 ? '' : 'peer');
-    return { steps: await student(job.config.seed === 3 ? 0 : 1, peer, job) } as Trained;
-  });
-  return trained.steps;
-}
+const together = (run: string, student: Student, signal?: AbortSignal, key = 'a'): Promise<number> =>
+  trainTogether(join(outputs, run, 'training', 'peer'), { key }, signal, student);
 
 describe('two students that are taught together', () => {
   test('each is handed what the other had before the same step, one works at a time, and nothing is left behind', async () => {
@@ -46,12 +35,12 @@ describe('two students that are taught together', () => {
     const stop = new AbortController();
     const stopped = together(
       'stopped',
-      async (who, peer, job) => {
+      async (who, peer, signal) => {
         await peer.exchange(0, losses(who, 0));
         // The second is past the exchange that the first has not come to.
         if (who) return await peer.exchange(5, losses(1, 5)).then(() => 0);
         stop.abort(new Error('stopped by hand'));
-        job.watch.signal?.throwIfAborted();
+        signal.throwIfAborted();
         return 0;
       },
       stop.signal,

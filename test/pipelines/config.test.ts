@@ -2,9 +2,9 @@ import { mkdtempSync, readdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { losses } from '../../losses/index.ts';
+import { kl, losses, type OptionTable } from '../../losses/index.ts';
 import type { ConfigInput } from '../../pipelines/config/config.ts';
-import { lossSchema, registered, toLosses } from '../../pipelines/config/losses.ts';
+import { type LossConfig, lossSchema, registered, toLosses } from '../../pipelines/config/losses.ts';
 import { parseConfig } from '../../pipelines/config/parse.ts';
 import { readConfig } from '../../pipelines/config/read-yaml.ts';
 import { parseTeacherConfig } from '../../pipelines/config/teacher.ts';
@@ -52,6 +52,27 @@ test('earlier names of options are refused with the current one', () => {
   );
 });
 
+test("a loss's defaults are the same from a config and from a program, and so are the values that it refuses", () => {
+  for (const [kind, make] of Object.entries(losses)) {
+    const table: OptionTable = make.options;
+    const { weight, ...read } = lossSchema.parse({ kind } as LossConfig);
+    expect(weight).toBe(1);
+    expect(Object.entries(read).filter(([name, value]) => name !== 'kind' && value !== undefined)).toEqual(
+      Object.entries(table).flatMap(([name, o]) => (o.default === undefined ? [] : [[name, o.default]])),
+    );
+    for (const [name, o] of Object.entries(table)) {
+      const wrong = o.kind === 'number' ? (o.from ?? o.above ?? Number.NaN) - 1 : 'no such value';
+      expect(lossSchema.safeParse({ kind, [name]: wrong }).success, `${kind} ${name}`).toBe(false);
+      expect(() => (make as (options: object) => unknown)({ [name]: wrong }), `${kind} ${name}`).toThrow(
+        `the option '${name}' of a loss: expected`,
+      );
+    }
+  }
+  expect(() => kl({ temperature: -1 })).toThrow(
+    "the option 'temperature' of a loss: expected a number above 0, received -1; divides the teacher's scores: 1 for logits, 0.05 for cosines",
+  );
+});
+
 test('contradictions are told before anything runs', () => {
   expect(() => parseConfig({ ...minimal, pipeline: 'inherit-documents' })).toThrow(
     "the config: 'pipeline: inherit-documents' needs frozen documents; add an 'embedder' whose documents the query tower searches",
@@ -70,6 +91,34 @@ test('contradictions are told before anything runs', () => {
   expect(() => parseConfig({ ...minimal, ...online, weighting: { ...together, renew: 100 } })).toThrow(
     "the config: 'weighting.kind: co-teaching' trains two students and 'pipeline: online' changes teachers; use one of them",
   );
+  const train = (more: object) => () => parseConfig({ ...minimal, train: more });
+  expect(train({ accumulate: 2, provider: 'webgpu' })).toThrow(
+    "the config: 'train.accumulate' is not available with 'train.provider: webgpu'; remove one of them",
+  );
+  expect(train({ gradCacheChunk: 2, provider: 'cuda' })).toThrow(
+    "the config: 'train.gradCacheChunk' is not available with 'train.provider: cuda'; remove one of them",
+  );
+  expect(train({ accumulate: 2, provider: 'auto' })).not.toThrow();
+  const embedder = { model: 'e' };
+  const topics = { batchSize: 9, topics: { clusters: 4, perBatch: 2 } };
+  expect(() => parseConfig({ ...minimal, embedder, train: topics })).toThrow(
+    "the config: 'train.batchSize: 9' is no multiple of 'train.topics.perBatch'; change one of them",
+  );
+  expect(() => parseConfig({ ...minimal, candidates: { source: 'embedder' } })).toThrow(
+    "the config: 'candidates.source: embedder' has no 'embedder'; add one, or choose another source",
+  );
+  expect(() => parseConfig({ ...minimal, evaluate: { metrics: ['ndgc@10'] } })).toThrow("did you mean 'ndcg@10'?");
+  const alone = { ...minimal, teacher: undefined, losses: [{ kind: 'info-nce' }] };
+  const readers = {
+    'selection.kind: top-k': { selection: { kind: 'top-k' } },
+    'train.pseudoLabels': { train: { pseudoLabels: true } },
+    'weighting.kind: confidence': { weighting: { kind: 'confidence' } },
+  };
+  for (const [name, more] of Object.entries(readers))
+    expect(() => parseConfig({ ...alone, ...more })).toThrow(
+      `the config: '${name}' reads a teacher's scores and there is no 'teacher'; add one, or remove it`,
+    );
+  expect(() => parseConfig({ ...alone, weighting: { kind: 'small-loss' } })).not.toThrow();
 });
 
 test('a pipeline over frozen documents trains the query tower, and matches queries alone', () => {

@@ -5,8 +5,8 @@ import { beforeAll, expect, test, vi } from 'vitest';
 import { renderReport } from '../../cli/terminal/report.ts';
 import type { ConfigInput } from '../../pipelines/config/config.ts';
 import { parseConfig } from '../../pipelines/config/parse.ts';
-import { distill, type RunReport } from '../../pipelines/distill.ts';
-import { planRun } from '../../pipelines/dry-run.ts';
+import { distill, planRun, type RunReport } from '../../pipelines/distill.ts';
+
 import { exportCheckpoint } from '../../pipelines/publish/export-checkpoint.ts';
 import { makeWorld, type World } from './world.ts';
 

@@ -8,7 +8,7 @@ import { Encoder } from '../../models/encoder.ts';
 import type { ConfigInput } from '../../pipelines/config/config.ts';
 import { readConfig } from '../../pipelines/config/read-yaml.ts';
 import { distill, type RunReport } from '../../pipelines/distill.ts';
-import { relabel } from '../../pipelines/fit/reweight.ts';
+import { relabeled } from '../../pipelines/fit/reweight.ts';
 import { score } from '../../pipelines/score.ts';
 import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
 import type { weightings } from '../../weighting/index.ts';
@@ -135,7 +135,7 @@ describe('cross-to-dual', () => {
     await distill(options('generated', { generate: { kind: 'titles', count: 20, score: true }, evaluate: quick }), {
       onProgress: (p) => p.note && notes.push(p.note),
     });
-    expect(notes).toContain('20 texts made of documents stand beside the queries');
+    expect(notes).toContain('20 texts made of documents are added to the queries');
     // 80 judged, 10 judged nowhere, 20 made; each with 6 candidates.
     expect(notes).toContain('110 training queries with 660 candidates');
   });
@@ -432,13 +432,17 @@ describe('weights', () => {
     };
     const targets = Float32Array.of(0.2, 0.1, 0.7, 0.1, 0.9).map(Math.log);
     examples.scores.set(targets);
-    relabel(examples, documents, targets);
-    expect(Array.from(examples.documents)).toEqual([9, 7, 8, 5, 6]);
-    expect(Array.from(examples.scores, Math.exp).map((v) => v.toFixed(1))).toEqual(['0.7', '0.2', '0.1', '0.1', '0.9']);
-    expect(examples.reliability?.[0]).toBeCloseTo(0.7);
-    expect(examples.reliability?.[1]).toBeCloseTo(0.3);
-    relabel(examples, documents, Float32Array.of(0.1, 0.8, 0.1, 0.1, 0.9).map(Math.log));
-    expect(Array.from(examples.documents)).toEqual([8, 7, 9, 5, 6]);
+    const next = relabeled(examples, documents, targets);
+    expect(Array.from(next.documents)).toEqual([9, 7, 8, 5, 6]);
+    expect(Array.from(next.scores, Math.exp).map((v) => v.toFixed(1))).toEqual(['0.7', '0.2', '0.1', '0.1', '0.9']);
+    expect(next.reliability?.[0]).toBeCloseTo(0.7);
+    expect(next.reliability?.[1]).toBeCloseTo(0.3);
+    const renewed = relabeled(next, documents, Float32Array.of(0.1, 0.8, 0.1, 0.1, 0.9).map(Math.log));
+    expect(Array.from(renewed.documents)).toEqual([8, 7, 9, 5, 6]);
+    // Examples are values: those before are as they were.
+    expect(Array.from(examples.documents)).toEqual(Array.from(documents));
+    expect(examples.reliability?.[0]).toBeCloseTo(0.3);
+    expect(Array.from(next.documents)).toEqual([9, 7, 8, 5, 6]);
   });
 });
 

@@ -9,8 +9,8 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { hashParts } from '../../common/files.ts';
 import { loadGraph } from '../../engine/io/onnx-file.ts';
 import { readConfig } from '../../pipelines/config/read-yaml.ts';
-import { distill } from '../../pipelines/distill.ts';
-import { planRun, type StagePlan } from '../../pipelines/dry-run.ts';
+import { distill, planRun, type StagePlan } from '../../pipelines/distill.ts';
+
 import { distill as command, makeWorld, snapshot } from '../cli/world.ts';
 
 /** Every stage there is, weights that are made once and embeddings among them. */

@@ -72,7 +72,7 @@ test('a teacher score: the pair is named, the other scores are kept; skip leaves
   // What was finite before the stop is not asked again.
   expect(notes.join('\n')).toMatch(/[1-9]\d* of \d+ pairs were in the cache/);
   expect(report.warnings.join('\n')).toMatch(
-    /\d+ of \d+ candidates are left out: what the teacher says of them is not finite/,
+    /\d+ of \d+ candidates are left out: the teacher's scores of them are not finite/,
   );
   expect(
     JSON.parse(readFileSync(report.report, 'utf8')).log.every((e: { loss: unknown }) => Number.isFinite(e.loss)),

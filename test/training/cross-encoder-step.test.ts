@@ -43,8 +43,8 @@ const source = () => ({
 const stepOptions = async () => ({
   model: await loadGraph(join(folder, 'onnx/model.onnx')),
   losses: [
-    { loss: kl(), weight: 1 },
-    { loss: bce(), weight: 0.5 },
+    { loss: kl({ studentTemperature: 1 }), weight: 1 },
+    { loss: bce({ scale: 1, shift: 0 }), weight: 0.5 },
   ],
   groups: 2,
 });

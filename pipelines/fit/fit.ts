@@ -1,0 +1,76 @@
+/** @file What a training reads and gives, for the stage and the parts of it. */
+import type { Dataset } from '../../data/dataset.ts';
+import type { Student, Weights } from '../../students/student.ts';
+import type { Embeddings } from '../../teachers/teacher.ts';
+import type { BatchSource, Examples } from '../../training/batches/dual-encoder-batch.ts';
+import type { WeightedLoss } from '../../training/step/dual-encoder-step.ts';
+import type { TrainResult } from '../../training/trainer.ts';
+import type { OpenedTeacher } from '../run/open-teachers.ts';
+import type { Options } from '../run/options.ts';
+import type { Tools } from '../run/stage.ts';
+
+/** Options that a training depends on. */
+export const trainingOptions = [
+  'candidates.count',
+  'candidates.refresh',
+  'data.labelled',
+  'losses',
+  'seed',
+  'student.documentTokens',
+  'student.queryTokens',
+  'student.towers',
+  'train',
+  'weighting',
+] as const;
+/** Read too: the content of what they name is an input, or the weights do not depend on them. */
+export const unrecordedTrainingOptions = [
+  'data.splits',
+  'export',
+  'teacher',
+  'train.onNonFinite',
+  'train.saveEvery',
+  'weighting.teachers',
+] as const;
+export type TrainingOptions = Options<(typeof trainingOptions | typeof unrecordedTrainingOptions)[number]>;
+
+export interface TrainingInputs {
+  student: Student;
+  data: Dataset;
+  /** The data set as its dev split counts. */
+  dev: Dataset;
+  examples: Examples;
+  losses: readonly WeightedLoss[];
+  /** Vectors of documents and of queries that the losses match or that are searched. */
+  documents?: Embeddings;
+  queries?: Embeddings;
+  extra?: NonNullable<BatchSource['extra']>;
+  teacher?: OpenedTeacher;
+  embedder?: OpenedTeacher;
+  /** Scores of the examples' candidates by further teachers, when asked for. */
+  ensemble?: () => Promise<Float32Array[]>;
+  /** Scores by earlier checkpoints of the teacher, which teach the first share of the steps. */
+  earlier?: { scores: readonly Float32Array[]; share: number };
+  /** Weights to begin with, in place of the student's own. */
+  start?: Weights;
+}
+
+/** A training under way. */
+export interface Fit extends Tools {
+  options: TrainingOptions;
+  inputs: TrainingInputs;
+  /** Of this student: the second of two that are taught together has another. */
+  seed: number;
+}
+
+export interface Trained extends TrainResult {
+  /** Weights before the first step. */
+  initial: Weights;
+  steps: number;
+}
+
+/** What gives new examples before a step; the same ones where nothing changes. @param weights of the current student */
+export type Renewal = (step: number, weights: () => Promise<Weights>, examples: Examples) => Promise<Examples>;
+
+/** Documents that the student does not encode. */
+export const frozenOf = ({ options, inputs }: Pick<Fit, 'options' | 'inputs'>): Embeddings | undefined =>
+  options.student.towers === 'query' ? inputs.documents : undefined;

@@ -1,0 +1,70 @@
+/** @file The student before training: an encoder that is loaded, one that is made first, or a table of tokens. */
+import { unreachable } from '../../common/errors.ts';
+import { type Dataset, learnedTexts } from '../../data/dataset.ts';
+import type { TextTokenizer } from '../../data/tokenizer.ts';
+import { freshModel } from '../../models/new-model.ts';
+import { staticStudent } from '../../students/static-encoder.ts';
+import { loadStudent, type Student } from '../../students/student.ts';
+import { startFolder } from '../config/student.ts';
+import type { RunContext } from '../run/context.ts';
+import { encoderFolder, trainingQueries } from '../run/data.ts';
+import type { OpenedTeacher } from '../run/open-teachers.ts';
+import { defineStage, lazily, type Result } from '../run/stage.ts';
+import { tokenVectors } from './embeddings.ts';
+
+/** The encoder to train, by the content of its folder; a fresh one is made first, of the seed and the data. */
+const encoder = defineStage({
+  name: 'student',
+  options: ['student'],
+  unrecorded: ['student.model', 'data', 'seed'],
+  make: (
+    { student, data, seed },
+    inputs: { folder?: string; data?: Dataset; seed?: unknown },
+    { time },
+  ): Promise<Student> =>
+    time('open student', async () => {
+      const model = startFolder(student) as string;
+      // A vocabulary of what is searched and what is learned from: a test query must not have shaped it.
+      if (student.kind === 'fresh' && inputs.data) {
+        const texts = learnedTexts(inputs.data, trainingQueries({ data }, inputs.data));
+        await freshModel(model, texts, { ...student.fresh, seed });
+      }
+      return loadStudent(model, student);
+    }),
+});
+
+/** A table whose rows start as what the embedder makes of each token alone. */
+const table = defineStage({
+  name: 'static student',
+  options: ['student', 'seed'],
+  unrecorded: ['student.model', 'embedder'],
+  async make({ student, seed, embedder }, inputs: { embedder: OpenedTeacher }, tools): Promise<Student> {
+    const folder = embedder?.model as string;
+    return staticStudent(folder, await tokenVectors(inputs.embedder.teacher, folder, tools), {
+      ...(student.kind === 'static' && student.static),
+      seed,
+    });
+  },
+});
+
+export async function openStudent(run: RunContext): Promise<Result<Student>> {
+  const { student } = run.config;
+  switch (student.kind) {
+    case 'model':
+      return run.stage(encoder, { folder: await encoderFolder(student.model) });
+    case 'fresh':
+      return run.stage(encoder, { data: run.data.training, seed: run.option('seed') });
+    case 'static':
+      return run.stage(table, { embedder: run.embedder as Result<OpenedTeacher> });
+    default:
+      return unreachable(student);
+  }
+}
+
+/** The student's tokenizer, which does not change with its layers and lengths. */
+export function tokenizerOf({ config }: RunContext, student: Result<Student>): Result<TextTokenizer> {
+  const made = config.student.kind !== 'model';
+  const { fingerprint } = student;
+  const own = { "the student's tokenizer": fingerprint["the student's tokenizer"] };
+  return lazily(made ? fingerprint : own, student.known, async () => (await student.value()).tokenizer);
+}

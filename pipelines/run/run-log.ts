@@ -1,0 +1,81 @@
+/** @file What a run tells and remembers of itself: what became of each stage and why, seconds, warnings. */
+import type { Watch } from '../../common/progress.ts';
+import type { Missing } from './stage.ts';
+
+/** What becomes of a stage, and why. */
+export interface StagePlan {
+  stage: string;
+  /** `depends`: on what an earlier stage of the run will find. */
+  status: 'made' | 'reused' | 'depends';
+  why: string;
+  /** Scores or embeddings that the cache lacks. */
+  missing?: Missing;
+}
+
+export class RunLog {
+  /** Seconds by name of the work. */
+  readonly seconds: Record<string, number> = {};
+  readonly warnings = new Map<string, string>();
+  private readonly entries = new Map<string, StagePlan>();
+  private readonly watch: Watch;
+
+  constructor(watch: Watch) {
+    this.watch = watch;
+  }
+
+  note(text: string): void {
+    this.watch.onProgress?.({ stage: 'run', done: 0, unit: 'stages', note: text });
+  }
+
+  warn(code: string, text: string): void {
+    this.warnings.set(code, text);
+    this.note(`warning: ${text}`);
+  }
+
+  async time<T>(name: string, work: () => T | Promise<T>): Promise<T> {
+    this.watch.signal?.throwIfAborted();
+    const started = performance.now();
+    const result = await work();
+    this.add(name, (performance.now() - started) / 1000);
+    return result;
+  }
+
+  /** What became of a stage; where two stages share a name (embeddings of documents and of queries), they are told as one. */
+  tell(plan: StagePlan): void {
+    const before = this.entries.get(plan.stage);
+    const rank = ['reused', 'made', 'depends'] as const;
+    const both = before && [before, plan].sort((a, b) => rank.indexOf(b.status) - rank.indexOf(a.status))[0];
+    const missing = before?.missing && plan.missing ? sum(before.missing, plan.missing) : plan.missing;
+    const status = both?.status ?? plan.status;
+    const why = missing && status !== 'depends' ? whyMissing(missing) : (both?.why ?? plan.why);
+    this.entries.set(plan.stage, {
+      stage: plan.stage,
+      status,
+      why,
+      ...(missing && status !== 'depends' && { missing }),
+    });
+  }
+
+  get stages(): StagePlan[] {
+    return [...this.entries.values()];
+  }
+
+  /** Takes over what a run inside this one has told. */
+  include(name: string, inner: RunLog): void {
+    for (const [part, seconds] of Object.entries(inner.seconds)) this.add(part, seconds);
+    for (const [code, text] of inner.warnings) this.warnings.set(code, text);
+    for (const plan of inner.stages) this.tell({ ...plan, stage: `${name}/${plan.stage}` });
+  }
+
+  private add(name: string, seconds: number): void {
+    this.seconds[name] = (this.seconds[name] ?? 0) + seconds;
+  }
+}
+
+const sum = (a: Missing, b: Missing): Missing => ({ count: a.count + b.count, of: a.of + b.of, unit: a.unit });
+
+/** How it is said that a cache lacks so much. */
+export function whyMissing({ count, of, unit }: Missing): string {
+  const number = (n: number): string => n.toLocaleString('en');
+  return count ? `${number(count)} of ${number(of)} ${unit} missing` : `all ${number(of)} ${unit} are in the cache`;
+}
