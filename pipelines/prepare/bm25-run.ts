@@ -2,11 +2,26 @@
 import type { Watch } from '../../common/progress.ts';
 import type { Dataset, TextTable } from '../../data/dataset.ts';
 import type { Run } from '../../evaluation/metrics/evaluate.ts';
-import { type Bm25, bm25 } from '../../retrieval/bm25.ts';
+import { type Bm25, type Bm25Options, bm25 } from '../../retrieval/bm25.ts';
 
 /** Queries between two looks at the signal. */
 const REPORT_EVERY = 256;
-const indexes = new WeakMap<TextTable, Bm25>();
+const indexes = new WeakMap<TextTable, Map<string, Bm25>>();
+
+/** The index of a corpus, built once for a table and its options. */
+export async function bm25Index(
+  documents: TextTable,
+  { k1, b, ...watch }: Pick<Bm25Options, 'k1' | 'b'> & Watch = {},
+): Promise<Bm25> {
+  const known = indexes.get(documents) ?? new Map<string, Bm25>();
+  indexes.set(documents, known);
+  const key = `${k1} ${b}`;
+  const index =
+    known.get(key) ??
+    (await bm25(documents, { ...watch, ...(k1 !== undefined && { k1 }), ...(b !== undefined && { b }) }));
+  known.set(key, index);
+  return index;
+}
 
 /** The best documents for each query, as positions; the index is built once for a table. */
 export async function bm25Search(
@@ -15,11 +30,7 @@ export async function bm25Search(
   depth: number,
   watch: Watch = {},
 ): Promise<{ indices: Int32Array; scores: Float32Array }[]> {
-  let index = indexes.get(dataset.documents);
-  if (!index) {
-    index = await bm25(dataset.documents, watch);
-    indexes.set(dataset.documents, index);
-  }
+  const index = await bm25Index(dataset.documents, watch);
   const found: { indices: Int32Array; scores: Float32Array }[] = [];
   for (const [i, q] of queries.entries()) {
     if (i % REPORT_EVERY === 0) {

@@ -1,0 +1,89 @@
+/** @file The hybrid of a student and BM25: its weight fitted on the dev split, its run of the test split. */
+import type { Watch } from '../../common/progress.ts';
+import { type Dataset, judgedQueries, textsAt } from '../../data/dataset.ts';
+import { fitHybrid, type HybridFit } from '../../evaluation/fit-hybrid.ts';
+import { isQueryItself, type Run } from '../../evaluation/metrics/evaluate.ts';
+import type { Bm25 } from '../../retrieval/bm25.ts';
+import { bothChannels, type ChannelScores, hybridSearch } from '../../retrieval/hybrid.ts';
+import { type LexicalChannel, lexicalChannel } from '../../retrieval/lexical-channel.ts';
+import { bm25Index } from '../prepare/bm25-run.ts';
+import { CHOICE_METRIC, type Searcher, type Vectors } from './retrieve.ts';
+
+export interface Hybrid {
+  fit: HybridFit;
+  /** What the test split's queries find with the fitted weight; absent where dev shows no gain. */
+  run?: Run;
+  channel: LexicalChannel;
+}
+
+export interface HybridOptions {
+  dataset: Dataset;
+  splits: { dev: string; test: string };
+  /** Vectors of the test split's queries and of all documents. */
+  vectors: Vectors;
+  /** Embeds the dev split's queries. */
+  queries: Searcher['queries'];
+  /** `auto`, or a weight that is taken as it is. */
+  weight: 'auto' | number;
+  k1: number;
+  b: number;
+  depth: number;
+}
+
+/** Documents a query that each channel finds while the weight is fitted: what stands below moves no figure of the first ten. */
+const FIT_DEPTH = 200;
+
+/** Fits the weight on dev, never on test, and searches with it. */
+export async function measureHybrid(options: HybridOptions, watch: Watch): Promise<Hybrid> {
+  const { dataset, splits, vectors, weight, k1, b, depth } = options;
+  const { dimensions, documents } = vectors;
+  const index = await bm25Index(dataset.documents, { k1, b, ...watch });
+  const id = (position: number): string => dataset.documents.ids[position];
+
+  const dev = judgedQueries(dataset, splits.dev);
+  const embedded = await options.queries(textsAt(dataset, dev), watch);
+  const lists: ChannelScores[] = [];
+  await bothChannels(
+    { vectors: embedded.data, text: (i) => dataset.queries.text(dev[i]) },
+    documents,
+    dimensions,
+    index,
+    (_, scores) => lists.push(scores),
+    { ...watch, depth: FIT_DEPTH },
+  );
+  const ids = dev.map((q) => dataset.queries.ids[q]);
+  const fitted = fitHybrid(lists, ids, id, dataset.qrels(splits.dev), CHOICE_METRIC);
+  const fit = weight === 'auto' ? fitted : { ...fitted, lambda: weight };
+  const channel = lexicalChannel(index, fit);
+  return { fit, channel, run: fit.lambda > 0 ? await searched(options, index, fit, depth, watch) : undefined };
+}
+
+async function searched(
+  { dataset, vectors }: HybridOptions,
+  index: Bm25,
+  weight: HybridFit,
+  depth: number,
+  watch: Watch,
+): Promise<Run> {
+  const { positions, queries, documents, dimensions } = vectors;
+  const text = (i: number): string => dataset.queries.text(positions[i]);
+  const more = { ...watch, k: depth + 1 };
+  const hits = await hybridSearch({ vectors: queries, text }, documents, dimensions, index, weight, more);
+  const itself = isQueryItself(dataset);
+  return new Map(
+    positions.map((q, i) => {
+      const query = dataset.queries.ids[q];
+      const all = Array.from({ length: hits.k }, (_, n) => i * hits.k + n);
+      const found = all
+        .filter((at) => dataset.documents.ids[hits.indices[at]] !== query || !itself(query))
+        .slice(0, depth);
+      return [
+        query,
+        {
+          ids: found.map((at) => dataset.documents.ids[hits.indices[at]]),
+          scores: Float32Array.from(found, (at) => hits.scores[at]),
+        },
+      ];
+    }),
+  );
+}
