@@ -9,6 +9,7 @@ import type { Figures } from '../../evaluation/report/figures.ts';
 import { writeCheckpoint } from '../../models/checkpoint.ts';
 import { positionsOf } from '../../models/model-folder.ts';
 import { parameterCount, type Student } from '../../students/student.ts';
+import { withAbsolutePaths } from '../config/paths.ts';
 import type { Saved } from '../measure/saved.ts';
 import { encoderOf } from '../prepare/student-scores.ts';
 import type { Trained } from '../prepare/types.ts';
@@ -56,7 +57,7 @@ export async function saveStudent(job: Job, student: Student, trained: Trained, 
         runtime: { node: process.version, onnxruntime: '1.30.0' },
         pipeline: config.pipeline,
         seed: config.seed,
-        config,
+        config: withAbsolutePaths(config),
         options: hashParts(canonicalJson({ ...config, output: '' })),
         data: { documents: dataset.documents.hash, queries: dataset.queries.hash },
         teacher: teacher?.key,

@@ -1,11 +1,12 @@
 import { mkdtempSync, readdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { expect, test } from 'vitest';
 import { kl, losses, type OptionTable } from '../../losses/index.ts';
 import type { ConfigInput } from '../../pipelines/config/config.ts';
 import { type LossConfig, lossSchema, registered, toLosses } from '../../pipelines/config/losses.ts';
 import { parseConfig } from '../../pipelines/config/parse.ts';
+import { withAbsolutePaths } from '../../pipelines/config/paths.ts';
 import { readConfig } from '../../pipelines/config/read-yaml.ts';
 import { parseTeacherConfig } from '../../pipelines/config/teacher.ts';
 
@@ -71,6 +72,20 @@ test("a loss's defaults are the same from a config and from a program, and so ar
   expect(() => kl({ temperature: -1 })).toThrow(
     "the option 'temperature' of a loss: expected a number above 0, received -1; divides the teacher's scores: 1 for logits, 0.05 for cosines",
   );
+});
+
+test('paths of a checkpoint hold from any folder', () => {
+  const options = {
+    data: { path: 'test' },
+    teacher: { model: 'org/name' },
+    online: { teachers: ['docs', 'none'] },
+    name: 'test',
+  };
+  expect(withAbsolutePaths(options)).toEqual({
+    ...options,
+    data: { path: resolve('test') },
+    online: { teachers: [resolve('docs'), 'none'] },
+  });
 });
 
 test('contradictions are told before anything runs', () => {
