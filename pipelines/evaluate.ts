@@ -1,21 +1,23 @@
 /** @file Evaluates a saved student: what it finds compared with its teacher and other systems, and what it costs. */
+import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
 import { openDataset } from '../data/open.ts';
 import { retentionSentence } from '../evaluation/metrics/compare.ts';
-import { dropIdenticalIds, isQueryItself } from '../evaluation/metrics/evaluate.ts';
+import { dropIdenticalIds, isQueryItself, type Run } from '../evaluation/metrics/evaluate.ts';
 import { fidelity } from '../evaluation/metrics/fidelity.ts';
 import { defaultMetrics, parseMetric } from '../evaluation/metrics/metrics.ts';
 import { formatRun, readRun } from '../evaluation/metrics/run-file.ts';
 import type { Figures } from '../evaluation/report/figures.ts';
 import { Encoder } from '../models/encoder.ts';
+import { readModelFolder } from '../models/model-folder.ts';
 import { ScoreCache } from '../teachers/cache/score-cache.ts';
 import { type DTypeFile, dtypeFiles, inheritedDocuments, readProvenance } from './measure/checkpoint.ts';
 import { differences } from './measure/compare-systems.ts';
 import { measureCosts, speedFactor } from './measure/cost-figures.ts';
 import { diagnose } from './measure/diagnostics.ts';
 import { EvaluationTable } from './measure/evaluation-table.ts';
-import { isScoreFile } from './measure/reference-systems.ts';
+import { candidateRun, isScoreFile } from './measure/reference-systems.ts';
 import { byPrefix, encoderSearcher, retrieve } from './measure/retrieve.ts';
 import { rounded } from './measure/run-figures.ts';
 import { measureTeacher } from './measure/teacher-evaluation.ts';
@@ -84,6 +86,13 @@ export async function evaluate(options: EvaluateOptions, given: Watch = {}): Pro
   const qrels = dataset.qrels(split);
   const [first, ...otherFiles] = await dtypeFiles(options.student, options.dtype);
   const servedTeacher = options.teacher && !isScoreFile(options.teacher) ? options.teacher : undefined;
+  // What is named is read before any text is encoded, so that a mistake costs no time.
+  if (servedTeacher) await readModelFolder(servedTeacher);
+  if (options.index !== undefined && options.index !== 'usearch')
+    throw new InputError({ code: 'evaluate.index', subject: `the index '${options.index}'`, expected: "'usearch'" });
+  const own = (run: Run): Run => dropIdenticalIds(run, isQueryItself(dataset));
+  const other = options.baseline === undefined ? undefined : own(await readRun(options.baseline));
+  const source = candidates === 'student' ? undefined : await candidateRun(candidates, dataset, split, depth, given);
   const watch: Watch = {
     ...given,
     ...(options.memory && {
@@ -116,10 +125,9 @@ export async function evaluate(options: EvaluateOptions, given: Watch = {}): Pro
     // The teacher, another system, other files of the checkpoint.
     const { teacher, costQueries = 5 } = options;
     const limits = made.teacher;
-    const asked = { dataset, split, teacher, candidates, depth, reach, costQueries, limits, cache };
+    const asked = { dataset, split, teacher, source, depth, reach, costQueries, limits, cache };
     const { same, given: listed, timed } = await measureTeacher(table, student, vectors, asked, watch);
-    if (options.baseline) {
-      const other = dropIdenticalIds(await readRun(options.baseline), isQueryItself(dataset));
+    if (options.baseline && other) {
       const baseline = table.add('baseline', `baseline ${options.baseline.split(/[\\/]/).at(-1)}`, other);
       table.compare(student, baseline, 'full retrieval');
     }
@@ -160,8 +168,8 @@ export async function evaluate(options: EvaluateOptions, given: Watch = {}): Pro
       seed,
     });
     const { dimensions } = vectors;
-    const own = made.inherits ? vectors.queries : vectors.documents;
-    const collapsed = collapse({ dimensions, data: own.subarray(0, COLLAPSE_SAMPLE * dimensions) });
+    const encoded = made.inherits ? vectors.queries : vectors.documents;
+    const collapsed = collapse({ dimensions, data: encoded.subarray(0, COLLAPSE_SAMPLE * dimensions) });
     if (collapsed) table.note(`warning: the student has collapsed: ${collapsed}`);
 
     const report: EvaluateReport = {

@@ -18,6 +18,7 @@ import { ScoreCache } from '../teachers/cache/score-cache.ts';
 import { dualEncoder, dualEncoderKey } from '../teachers/dual-encoder.ts';
 import type { Embeddings, Teacher } from '../teachers/teacher.ts';
 import { learnRotation, rotated } from '../training/rotation.ts';
+import { absolute } from './config/paths.ts';
 import { byPrefix, CHOICE_METRIC, type Split, searchVectors } from './measure/retrieve.ts';
 import { embed } from './prepare/embeddings.ts';
 import { defaultCache } from './run/open-teachers.ts';
@@ -172,7 +173,13 @@ async function write(
     provenance: {
       version: VERSION,
       made: 'distill rotate',
-      options: { ...options, output: undefined },
+      options: {
+        ...options,
+        output: undefined,
+        model: absolute(model),
+        data: absolute(data),
+        like: options.like && absolute(options.like),
+      },
       model: createHash('sha256').update(bytes).digest('hex'),
     },
     card: `# ${basename(model)}, rotated

@@ -10,7 +10,7 @@ import { openDataset } from '../data/open.ts';
 import { distribute } from '../teachers/queue/distribute.ts';
 import { isInProcess, openQueue } from '../teachers/queue/index.ts';
 import { pairsOfJob } from '../teachers/queue/queue.ts';
-import type { Pair } from '../teachers/teacher.ts';
+import type { Pair, Teacher } from '../teachers/teacher.ts';
 import type { Config, ConfigInput } from './config/config.ts';
 import { parseConfig } from './config/parse.ts';
 import { findCandidates, pairsOf, scoreCandidates } from './prepare/candidates.ts';
@@ -44,6 +44,12 @@ export async function score(
   { queue, range }: ScoreOptions = {},
 ): Promise<ScoreReport> {
   const config: Config = parseConfig(options);
+  if (queue && (!config.teacher || config.teacher.kind === 'scores'))
+    throw new InputError({
+      code: 'queue.no-model',
+      subject: "'teacher' is no model that workers could open",
+      remedy: "use 'teacher.kind: cross-encoder' or dual-encoder, or score without --queue",
+    });
   const dataset = await openDataset(config.data.path as string, config.data);
   const note = (text: string): void => watch.onProgress?.({ stage: 'score', done: 0, unit: 'pairs', note: text });
   const limited = await withMemory(config, dataset, watch, note);
@@ -60,7 +66,15 @@ export async function score(
       limited,
     );
     const fromQueue = queue
-      ? await throughQueue(queue, config, opened, pairsOf(found, dataset), limited, range)
+      ? await throughQueue(
+          queue,
+          config.teacher as Extract<Config['teacher'], { model: string }>,
+          config.train.onNonFinite,
+          opened,
+          pairsOf(found, dataset),
+          limited,
+          range,
+        )
       : undefined;
     // All of it in the cache by now, where there was a queue.
     const { lists } = withoutUnscored(await scoreCandidates(found, dataset, teacher?.teacher, limited));
@@ -80,26 +94,20 @@ export async function score(
 /** Has workers score what the cache lacks. @returns how many pairs that were */
 async function throughQueue(
   address: string,
-  { teacher: t, train }: Config,
+  t: Extract<Config['teacher'], { model: string }>,
+  onNonFinite: Config['train']['onNonFinite'],
   { cache, teacher: opened }: Awaited<ReturnType<typeof openTeachers>>,
   pairs: readonly Pair[],
   watch: Watch,
   range?: number,
 ): Promise<number> {
-  const model = opened?.uncached;
-  if (!model || !t || t.kind === 'scores')
-    throw new InputError({
-      code: 'queue.no-model',
-      subject: "'teacher' is no model that workers could open",
-      remedy: "use 'teacher.kind: cross-encoder' or dual-encoder, or score without --queue",
-    });
+  const model = opened?.uncached as Teacher;
   const queue = await openQueue(address);
   const done = new AbortController();
   // A queue that nobody else can reach has this process for its worker.
   const own = isInProcess(address) ? queue.work((job) => model.score(pairsOfJob(job)), done.signal) : Promise.resolve();
   try {
     const teacher = { ...t, model: existsSync(t.model) ? resolve(t.model) : t.model, key: model.key };
-    const { onNonFinite } = train;
     const { name, kind, tokenizer } = model;
     const as = { name, kind, tokenizer };
     return (await distribute(pairs, { queue, cache, teacher, as, onNonFinite, pairs: range }, watch)).pairs;

@@ -28,6 +28,7 @@ import { HostLearner } from '../training/host-learner.ts';
 import { crossEncoderStep } from '../training/step/cross-encoder-step.ts';
 import { singleRun } from '../training/step/single-run.ts';
 import { train as trainLoop } from '../training/trainer.ts';
+import { absolute } from './config/paths.ts';
 import { parseTeacherConfig, type TeacherConfig, type TeacherConfigInput, toTeacherLosses } from './config/teacher.ts';
 import { listsAsRun } from './measure/reference-systems.ts';
 import { choiceScore, rerank } from './measure/retrieve.ts';
@@ -133,7 +134,12 @@ async function trainFrom(
       model: bytes,
       tokenizerFrom: start,
       config: folder.config,
-      provenance: { config, data, model: createHash('sha256').update(bytes).digest('hex'), step },
+      provenance: {
+        config: { ...config, data: absolute(config.data), model: config.model && absolute(config.model) },
+        data,
+        model: createHash('sha256').update(bytes).digest('hex'),
+        step,
+      },
     });
   };
   // Beside the output: the folder itself holds a whole model or nothing.

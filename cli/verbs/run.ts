@@ -7,7 +7,12 @@ export const run: Verb = ({ out, err, signal }) =>
   new Command('run')
     .description('run the pipeline of a config: read, score, select, weigh, train, save, evaluate, report')
     .argument('<file>', 'YAML file with the options')
-    .option('--set <key=value>', 'override an option of the file; may be given again', collect, [])
+    .option(
+      '--set <key=value>',
+      'override an option of the file; may be given again; distill schema lists them',
+      collect,
+      [],
+    )
     .option('--output <dir>', 'folder for artefacts, checkpoint and report')
     .option('--memory <size>', 'limit that batches are chosen by, e.g. 4GB')
     .option('--dry-run', 'do nothing but say what would be done, what of an earlier run would be used, and why')

@@ -9,7 +9,12 @@ export const score: Verb = ({ out, err, signal }) =>
     .argument('<file>', 'YAML file with the options')
     .option('--split <name>', 'judgements whose queries are scored', 'train')
     .option('--scores <file>', 'file written: query-id, corpus-id, score', 'teacher-scores.tsv')
-    .option('--set <key=value>', 'override an option of the file; may be given again', collect, [])
+    .option(
+      '--set <key=value>',
+      'override an option of the file; may be given again; distill schema lists them',
+      collect,
+      [],
+    )
     .option('--memory <size>', 'limit that batches are chosen by, e.g. 4GB')
     .option('--queue <url>', 'have workers score, e.g. redis://host:6379; see distill worker')
     .option('--json', 'print the counts as JSON')

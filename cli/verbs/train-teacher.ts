@@ -28,7 +28,12 @@ export const trainTeacher: Verb = ({ out, err, signal }) =>
     .option('--output <dir>', 'folder of the trained model', 'runs/teacher')
     .option('--candidates <file>', "'query-id corpus-id score' lines to compare instead of what BM25 finds")
     .option('--memory <size>', 'limit that batches are chosen by, e.g. 4GB')
-    .option('--set <key=value>', 'any other option, e.g. train.steps=300; may be given again', collect, [])
+    .option(
+      '--set <key=value>',
+      'any other option, e.g. train.steps=300; may be given again; distill schema train-teacher lists them',
+      collect,
+      [],
+    )
     .option('--json', 'print the report as JSON')
     .addHelpText(
       'after',

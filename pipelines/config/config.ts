@@ -26,9 +26,9 @@ const data = z
     splitSeed: z.int().nonnegative().default(0).describe('which queries these are'),
     splits: z
       .strictObject({
-        train: z.string().default('train'),
+        train: z.string().default('train').describe('learned from'),
         dev: z.string().nullable().default('dev').describe('for the choice of the best weights; null for none'),
-        test: z.string().default('test'),
+        test: z.string().default('test').describe('measured with at the end'),
       })
       .prefault({})
       .describe('names of the judgement files'),
@@ -45,9 +45,13 @@ const data = z
 
 const evaluation = z
   .strictObject({
-    metrics: z.array(z.string()).min(1).default(['ndcg@10', 'mrr@10', 'recall@100']),
+    metrics: z
+      .array(z.string())
+      .min(1)
+      .default(['ndcg@10', 'mrr@10', 'recall@100'])
+      .describe('metrics of the report, the first its headline'),
     depth: count.default(100).describe('documents a query that the teacher re-ranks'),
-    bm25: z.boolean().default(true),
+    bm25: z.boolean().default(true).describe('whether BM25 is measured too'),
     teacher: z.boolean().default(true).describe('whether the teacher re-ranks candidates of the test split'),
     before: z.boolean().default(true).describe('whether the student is evaluated before training too'),
   })
@@ -65,7 +69,7 @@ export const pipelineNames = [
 export const configSchema = z.strictObject({
   pipeline: z.enum(pipelineNames).default('cross-to-dual').describe('which job is done'),
   folder: path.optional().describe('where modules named as ./name.mjs lie; the folder of the file by default'),
-  seed: z.int().nonnegative().default(0),
+  seed: z.int().nonnegative().default(0).describe('of all that is drawn at random'),
   output: path.default('runs/student').describe('folder for artefacts, checkpoint and report'),
   memory: memory.describe('limit that batches of scoring, encoding, training and searching are chosen by, e.g. 4GB'),
   cache: path.optional().describe('folder of the store of teacher scores; ~/.cache/onnx-distill by default'),

@@ -11,19 +11,27 @@ import { type Weighting, weightings } from '../../weighting/index.ts';
 const positive = z.number().positive();
 const count = z.int().positive();
 const studentTemperature = { temperature: positive.default(0.05).describe("divides the student's scores") };
-const teacherSureness = {
+const teacherConfidence = {
   temperature: positive.default(1).describe("divides the teacher's scores"),
-  power: positive.default(1),
+  power: positive.default(1).describe('larger numbers trust confident scores more'),
 };
 
 const candidateOptions = {
   all: {},
-  'margin-balanced': { count: count.default(8).describe('negatives kept a query'), bins: count.default(10) },
+  'margin-balanced': {
+    count: count.default(8).describe('negatives kept a query'),
+    bins: count.default(10).describe('bins of equal width between the smallest and the largest margin'),
+  },
   'positive-aware': {
-    filter: z.enum(['none', 'absolute', 'margin', 'percentage']).optional(),
+    filter: z
+      .enum(['none', 'absolute', 'margin', 'percentage'])
+      .optional()
+      .describe(
+        "keeps candidates scored below the threshold, below the positive's score less it, or below that share of it",
+      ),
     threshold: z.number().optional().describe('of the filter; for logits a margin of 1 to 3'),
     count: count.optional().describe('negatives kept a query'),
-    take: z.enum(['hardest', 'softmax']).optional(),
+    take: z.enum(['hardest', 'softmax']).optional().describe('the highest scores, or drawn by softmax of the scores'),
     temperature: positive.optional().describe("divides the teacher's scores in a draw"),
   },
   'top-k': { count: count.default(8).describe('negatives kept a query, the hardest by the teacher') },
@@ -43,11 +51,17 @@ const queryOptions = {
   margin: studentTemperature,
   rad: {
     ...studentTemperature,
-    gain: z.enum(['margin', 'entropy', 'least-confidence']).optional(),
+    gain: z
+      .enum(['margin', 'entropy', 'least-confidence'])
+      .optional()
+      .describe('what is gained by asking about a query: its uncertainty by this measure'),
     penalty: z.number().min(0).optional().describe('what a wrong answer costs, in gains'),
   },
   random: {},
-  tgt: { sigma: positive.optional(), within: z.number().min(0).max(1).optional() },
+  tgt: {
+    sigma: positive.optional().describe('size of the perturbation relative to the embedding'),
+    within: z.number().min(0).max(1).optional().describe('share of the nearest queries that count as known ground'),
+  },
 } satisfies Record<keyof typeof querySelections, z.ZodRawShape>;
 
 const trimmed = {
@@ -56,22 +70,38 @@ const trimmed = {
     .min(0)
     .max(1)
     .default(0.2)
-    .describe('share of the queries that the teacher is taken to be wrong on'),
+    .describe('share of the queries that the teacher is assumed to be wrong on'),
   epochs: positive.optional().describe('until that share is left out; a part of one may be given'),
 };
 
+const ridge = positive.optional().describe("penalty on the regression's coefficients");
+const neighbours = count
+  .optional()
+  .describe('labelled queries that an estimate is the mean of; the square root of their number by default');
+
 const weightingOptions = {
   agreement: {},
-  'calibrated-posterior': { ridge: positive.optional(), labelled: z.enum(['relevant', 'posterior']).optional() },
+  'calibrated-posterior': {
+    ridge,
+    labelled: z
+      .enum(['relevant', 'posterior'])
+      .optional()
+      .describe('labelled queries take their label, or the estimate as the others do'),
+  },
   'co-teaching': trimmed,
-  confidence: teacherSureness,
-  ensemble: { lambda: positive.optional() },
-  entropy: teacherSureness,
-  'error-probability': { neighbours: count.optional() },
-  reliability: { ridge: positive.optional(), power: positive.optional() },
+  confidence: teacherConfidence,
+  ensemble: { lambda: positive.optional().describe('how fast weights fall with disagreement') },
+  entropy: teacherConfidence,
+  'error-probability': { neighbours },
+  reliability: {
+    ridge,
+    power: positive
+      .optional()
+      .describe('weights are the probability that the teacher is right, to this power; 1 by default'),
+  },
   'small-loss': trimmed,
   uniform: {},
-  'weighted-distillation': { neighbours: count.optional() },
+  'weighted-distillation': { neighbours },
 } satisfies Record<keyof typeof weightings, z.ZodRawShape>;
 
 /** What every weighting may be told. */
@@ -81,10 +111,7 @@ const weightingCommon = {
     .array(z.string().min(1))
     .optional()
     .describe('further cross-encoders, or files of query-id corpus-id score lines, for an ensemble'),
-  renew: count
-    .nullable()
-    .default(null)
-    .describe('steps between two renewals with the student of the moment; null for none'),
+  renew: count.nullable().default(null).describe('steps between two renewals with the current student; null for none'),
 };
 const queryCommon = { budget: count.describe('queries that the teacher is asked about in all') };
 
@@ -94,7 +121,7 @@ function choice<T extends Record<string, z.ZodRawShape>, C extends z.ZodRawShape
     [K in keyof T & string]: z.ZodObject<{ kind: z.ZodLiteral<K> } & C & T[K], z.core.$strict>;
   }[keyof T & string];
   const schemas = Object.entries(options).map(([kind, shape]) =>
-    z.strictObject({ kind: z.literal(kind), ...common, ...shape }),
+    z.strictObject({ kind: z.literal(kind).describe('which method'), ...common, ...shape }),
   ) as unknown as [Schemas, ...Schemas[]];
   return z.discriminatedUnion('kind', schemas);
 }

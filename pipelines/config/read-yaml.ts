@@ -6,28 +6,10 @@ import { isNode, LineCounter, parseDocument } from 'yaml';
 import { InputError } from '../../common/errors.ts';
 import type { Config } from './config.ts';
 import { parseConfig } from './parse.ts';
+import { isPath, mapStrings } from './paths.ts';
 
 /** A file that unfolds to more aliases than this was made to fill the memory. */
 const MOST_ALIASES = 100;
-
-/** Levels of keys; an alias that holds itself has no end of them. */
-const DEEPEST = 32;
-
-/** Keys whose values are paths; * stands for a position in a list. */
-const pathKeys = new Set([
-  'output',
-  'cache',
-  'folder',
-  'data.path',
-  'teacher.model',
-  'embedder.model',
-  'student.model',
-  'teacher.files.train',
-  'teacher.files.dev',
-  'teacher.files.test',
-  'online.teachers.*',
-  'weighting.teachers.*',
-]);
 
 /**
  * Reads a config.
@@ -49,7 +31,7 @@ export function readConfig(file: string, sets: readonly string[] = []): Config {
     throw new InputError({
       code: 'config.malformed',
       subject: `${file} line ${line} column ${col} is not valid YAML (${error.message.split('\n')[0]})`,
-      remedy: 'mend the line',
+      remedy: 'fix the line',
     });
   }
   let options: unknown;
@@ -64,12 +46,11 @@ export function readConfig(file: string, sets: readonly string[] = []): Config {
     });
   }
   for (const set of sets) options = applySet(options, set);
-  options = map(options, '', (value, key) => {
-    if (typeof value !== 'string') return value;
+  options = mapStrings(options, (value, key) => {
     const expanded = value.replace(/\$\{(\w+)(?::-([^}]*))?\}/g, (_, name: string, otherwise?: string) =>
       environment(name, otherwise, key, file),
     );
-    if (!pathKeys.has(key.replace(/\.\d+/g, '.*'))) return expanded;
+    if (!isPath(key)) return expanded;
     const home = expanded.startsWith('~/') ? homedir() + expanded.slice(1) : expanded;
     // What is written goes where the command runs; what is read lies where the file says.
     return isAbsolute(home) || key === 'output' ? home : resolve(dirname(file), home);
@@ -109,20 +90,7 @@ function environment(name: string, otherwise: string | undefined, key: string, f
   return value;
 }
 
-function map(value: unknown, key: string, change: (value: unknown, key: string) => unknown): unknown {
-  if (key.split('.').length > DEEPEST)
-    throw new InputError({
-      code: 'config.malformed',
-      subject: `'${key.slice(0, 60)}...' is nested deeper than any option`,
-      remedy: 'an alias of YAML may not hold itself; write the value out',
-    });
-  if (Array.isArray(value)) return value.map((v, i) => map(v, `${key}.${i}`, change));
-  if (value && typeof value === 'object')
-    return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, map(v, key ? `${key}.${k}` : k, change)]));
-  return change(value, key);
-}
-
-/** What stands behind the = of a `key=value`, read as YAML without aliases. */
+/** The value of a `key=value`, read as YAML without aliases. */
 function parsedValue(set: string, from: number): unknown {
   try {
     const document = parseDocument(set.slice(from), { prettyErrors: false });

@@ -5,7 +5,7 @@ import { type Loss, losses } from '../../losses/index.ts';
 import type { WeightedLoss } from '../../training/step/dual-encoder-step.ts';
 import { checkOptions } from './check-options.ts';
 import { freshSchema } from './student.ts';
-import { memory } from './training.ts';
+import { memory, optimization } from './training.ts';
 
 const path = z.string().min(1);
 const count = z.int().positive();
@@ -37,22 +37,26 @@ export const teacherSchema = z.strictObject({
       "dual-pooling: the logit becomes the cosine of what the model makes of the query's and of the document's tokens, for the loss pair-matching",
     ),
   output: path.default('runs/teacher').describe('folder of the trained model'),
-  seed: z.int().nonnegative().default(0),
+  seed: z.int().nonnegative().default(0).describe('of all that is drawn at random'),
   memory: memory.describe('limit that batches of training and scoring are chosen by, e.g. 4GB'),
   queryTokens: count.optional().describe('tokens of a query, special tokens not counted'),
   documentTokens: count.optional().describe('tokens of a document, special tokens not counted'),
   maxLength: count.optional().describe('tokens of a pair in all'),
   candidates: z
     .strictObject({
-      source: z.enum(['bm25', 'random', 'given']).default('bm25'),
+      source: z.enum(['bm25', 'random', 'given']).default('bm25').describe('where documents to compare come from'),
       count: count.default(24).describe('documents a query, relevant ones included'),
       random: z.int().nonnegative().default(8).describe('how many of them are drawn from the whole corpus'),
       files: z
-        .strictObject({ train: path, dev: path.optional() })
+        .strictObject({
+          train: path.describe('of the training queries'),
+          dev: path.optional().describe('of the dev queries'),
+        })
         .optional()
         .describe("given: 'query-id corpus-id score' lines"),
     })
-    .prefault({}),
+    .prefault({})
+    .describe('which documents the teacher learns to tell apart'),
   targets: z
     .enum(['labels', 'scores'])
     .default('labels')
@@ -63,33 +67,21 @@ export const teacherSchema = z.strictObject({
     .describe('factor of each loss; with labels kl is listwise softmax cross-entropy and bce binary cross-entropy'),
   train: z
     .strictObject({
-      epochs: z.number().positive().optional(),
-      steps: count.optional().describe('in place of epochs'),
+      ...optimization,
       batchSize: count.default(16).describe('queries a step'),
       candidates: count.default(8).describe('documents a query, a relevant one and others drawn anew each step'),
       groups: count.default(2).describe('pairs are padded in so many groups of like length'),
-      learningRate: z.number().positive().default(5e-5),
-      weightDecay: z.number().min(0).default(0.01),
-      warmupSteps: z.int().nonnegative().default(50),
-      finalLearningRate: z.number().min(0).max(1).default(0.02),
-      clipNorm: z.number().positive().nullable().default(1),
+      learningRate: z.number().positive().default(5e-5).describe('highest learning rate'),
+      weightDecay: z.number().min(0).default(0.01).describe('decoupled weight decay'),
+      warmupSteps: z.int().nonnegative().default(50).describe('steps until the highest learning rate'),
       evaluateEvery: count
         .nullable()
         .default(null)
         .describe('steps between evaluations on dev; at the end alone by default'),
       devQueries: count.default(200).describe('most dev queries used for the choice'),
-      saveEvery: count.default(100).describe('steps between saved states'),
-      provider: z
-        .enum(['auto', 'cpu', 'webgpu', 'cuda'])
-        .default('auto')
-        .describe('where training and scoring compute; auto takes what multiplies fastest here'),
-      threads: count.optional(),
-      onNonFinite: z
-        .enum(['stop', 'skip'])
-        .default('stop')
-        .describe('whether a step whose loss or gradient is not finite ends the training, or is left out and counted'),
     })
-    .prefault({}),
+    .prefault({})
+    .describe('the optimizer, its schedule and the batches'),
 });
 
 export type TeacherConfig = z.output<typeof teacherSchema>;

@@ -30,7 +30,7 @@ export const candidates = z
         keep: share.default(0).describe('share of the negatives before that stay'),
       })
       .optional()
-      .describe('negatives are found again with the student of the moment'),
+      .describe('negatives are found again with the current student'),
   })
   .describe('which documents the teacher scores for a query');
 
@@ -56,7 +56,7 @@ export const generate = z
 
 export const active = z
   .strictObject({
-    rounds: count.default(4),
+    rounds: count.default(4).describe('how often queries are chosen, scored and trained on'),
     restart: z.boolean().default(true).describe('whether each round trains from the beginning'),
   })
   .describe(
@@ -73,10 +73,27 @@ export const online = z
   })
   .describe('a sequence of teacher checkpoints that the student follows');
 
+/** What the training of a student and of a teacher have in common. */
+export const optimization = {
+  epochs: z.number().positive().optional().describe('passes over the training queries; a part of one may be given'),
+  steps: count.optional().describe('optimizer steps, in place of epochs'),
+  finalLearningRate: share.default(0.02).describe('learning rate of the last step, as a share of the highest'),
+  clipNorm: z.number().positive().nullable().default(1).describe('largest norm of the gradient; null for no limit'),
+  saveEvery: count.default(100).describe('steps between saved states'),
+  provider: z
+    .enum(['auto', 'cpu', 'webgpu', 'cuda'])
+    .default('auto')
+    .describe('where training, scoring and encoding compute; auto takes what multiplies fastest here'),
+  threads: count.optional().describe('CPU threads; all cores by default'),
+  onNonFinite: z
+    .enum(['stop', 'skip'])
+    .default('stop')
+    .describe('whether a step whose loss or gradient is not finite ends the training, or is left out and counted'),
+};
+
 export const train = z
   .strictObject({
-    epochs: z.number().positive().optional(),
-    steps: count.optional().describe('in place of epochs'),
+    ...optimization,
     batchSize: count.optional().describe('queries a step; 32, or 64 of a static tower'),
     topics: z
       .strictObject({
@@ -94,32 +111,30 @@ export const train = z
       .describe('texts encoded at a time, twice (GradCache), so that memory does not grow with the batch'),
     dropout: z.number().min(0).max(0.9).default(0).describe('share of activations dropped in training'),
     documentGroups: count.default(2).describe('documents are padded in so many groups of like length'),
-    learningRate: z.number().positive().optional().describe('2e-4, or 3e-3 for a static tower'),
-    weightDecay: z.number().min(0).optional().describe('0.01, or 0 for a static tower'),
-    decayNormsAndBiases: z.boolean().default(false),
-    warmupSteps: z.int().nonnegative().optional().describe('50, or 100 for a static tower'),
-    finalLearningRate: share.default(0.02).describe('as a share of the learning rate'),
-    clipNorm: z.number().positive().nullable().default(1),
+    learningRate: z.number().positive().optional().describe('highest learning rate; 2e-4, or 3e-3 for a static tower'),
+    weightDecay: z.number().min(0).optional().describe('decoupled weight decay; 0.01, or 0 for a static tower'),
+    decayNormsAndBiases: z
+      .boolean()
+      .default(false)
+      .describe('whether weight decay applies to normalisation weights and biases'),
+    warmupSteps: z
+      .int()
+      .nonnegative()
+      .optional()
+      .describe('steps until the highest learning rate; 50, or 100 for a static tower'),
     evaluateEvery: count.nullable().default(null).describe('steps between evaluations on the dev split; null for none'),
     devDocuments: count
       .optional()
       .describe('documents that dev queries are searched among, besides their relevant ones; all by default'),
-    saveEvery: count.default(100).describe('steps between saved states'),
     spans: count
       .nullable()
       .optional()
       .describe('generated texts matched to the embedder a step, see generate; none, or 256 for a static tower'),
-    provider: z
-      .enum(['auto', 'cpu', 'webgpu', 'cuda'])
-      .default('auto')
-      .describe('where training, teachers and encoding compute; auto takes what multiplies fastest here'),
-    threads: count.optional(),
     pseudoLabels: z
       .boolean()
       .default(false)
       .describe(
         "whether a query without a label takes the teacher's best candidate for its positive, or the best of the soft labels that the weighting makes",
       ),
-    onNonFinite: z.enum(['stop', 'skip']).default('stop'),
   })
   .describe('the optimizer, its schedule and the batches');

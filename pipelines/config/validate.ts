@@ -101,7 +101,11 @@ export function completed(parsed: ParsedConfig, where: string): Config {
     refuse("'pipeline: online' has no earlier checkpoints", "name them under 'online.teachers'");
   if (pipeline === 'online' && teacher?.kind !== 'cross-encoder' && teacher?.kind !== 'dual-encoder')
     refuse("'pipeline: online' scores with a model", "use 'teacher.kind: cross-encoder' or dual-encoder");
-  if (pipeline === 'active' && !teacher) refuse("'pipeline: active' has no one to ask", "add a 'teacher'");
+  for (const own of ['active', 'online'] as const)
+    if (parsed[own] && pipeline !== own)
+      refuse(`'${own}' is read by 'pipeline: ${own}' alone`, `use it, or remove '${own}'`);
+  if (pipeline === 'active' && !teacher)
+    refuse("'pipeline: active' has no teacher to score the chosen queries", "add a 'teacher'");
   if (pipeline === 'active' && !parsed.querySelection)
     refuse(
       "'pipeline: active' has no budget",
@@ -131,7 +135,7 @@ export function completed(parsed: ParsedConfig, where: string): Config {
   if (weighingNeeds.includes('peer')) {
     if (weighting.renew === null)
       refuse(
-        "'weighting.kind: co-teaching' has no moment to choose at",
+        "'weighting.kind: co-teaching' has no steps to choose at",
         "say under 'weighting.renew' after how many steps",
       );
     if (pipeline === 'online')
@@ -140,6 +144,19 @@ export function completed(parsed: ParsedConfig, where: string): Config {
         'use one of them',
       );
   }
+  if (weighting.teachers && !weighingNeeds.includes('ensemble'))
+    refuse(
+      `'weighting.teachers' are not read by 'weighting.kind: ${weighting.kind}'`,
+      "use 'ensemble', or remove them",
+    );
+  const { tokens } = parsed.generate ?? {};
+  if (tokens && tokens[0] > tokens[1])
+    refuse(`'generate.tokens' runs from ${tokens[0]} to ${tokens[1]}`, 'give the smaller number first');
+  if (student.kind === 'fresh' && (parsed.export?.dimensions ?? 0) > student.fresh.hidden)
+    refuse(
+      `'export.dimensions: ${parsed.export?.dimensions}' is more than 'student.fresh.hidden: ${student.fresh.hidden}'`,
+      'choose fewer, or leave it out',
+    );
   if (parsed.export?.strict && data.splits.dev === null)
     refuse(
       "'export.strict' measures files on the dev split and 'data.splits.dev' is null",

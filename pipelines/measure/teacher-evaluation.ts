@@ -6,7 +6,7 @@ import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import { type Measured, rerankByVectors } from './compare-systems.ts';
 import type { EvaluationTable } from './evaluation-table.ts';
 import type { CostJob } from './model-cost.ts';
-import { candidateRun, isScoreFile, openTeacher, scoresAsRun } from './reference-systems.ts';
+import { isScoreFile, openTeacher, scoresAsRun } from './reference-systems.ts';
 import { means, rerank, retrieve, teacherSearcher, type Vectors } from './retrieve.ts';
 
 export interface TeacherEvaluationOptions {
@@ -14,8 +14,8 @@ export interface TeacherEvaluationOptions {
   split: string;
   /** Folder of a cross-encoder or dual-encoder, or a file of scores. */
   teacher?: string;
-  /** What the teacher re-ranks: `student`, `bm25` or a run file. */
-  candidates: string;
+  /** What the teacher re-ranks; what the student found by default. */
+  source?: { name: string; run: Run };
   /** Documents a query that it re-ranks, and that a search finds. */
   depth: number;
   reach: number;
@@ -43,7 +43,7 @@ export async function measureTeacher(
   options: TeacherEvaluationOptions,
   watch: Watch,
 ): Promise<TeacherEvaluation> {
-  const { dataset, split, teacher: path, candidates, depth } = options;
+  const { dataset, split, teacher: path, source, depth } = options;
   const itself = isQueryItself(dataset);
   const found: TeacherEvaluation = { timed: [] };
   const onCandidates = (run: Run): Run => rerankByVectors(run, dataset, vectors);
@@ -55,8 +55,7 @@ export async function measureTeacher(
     };
   } else {
     let from = "the student's candidates";
-    if (candidates !== 'student') {
-      const source = await candidateRun(candidates, dataset, split, depth, watch);
+    if (source) {
       found.given = dropIdenticalIds(source.run, itself);
       table.add('other', source.name, found.given);
       from = `${source.name}'s candidates`;

@@ -11,6 +11,7 @@ import { writeCheckpoint } from '../../models/checkpoint.ts';
 import { positionsOf } from '../../models/model-folder.ts';
 import { parameterCount, type Student } from '../../students/student.ts';
 import type { Config } from '../config/config.ts';
+import { withAbsolutePaths } from '../config/paths.ts';
 import type { Trained } from '../fit/fit.ts';
 import type { Saved } from '../measure/saved.ts';
 import { encoderOf } from '../prepare/student-scores.ts';
@@ -64,7 +65,7 @@ export const checkpoint = defineStage({
           runtime: { node: process.version, onnxruntime: '1.30.0' },
           pipeline: config.pipeline,
           seed: config.seed,
-          config,
+          config: withAbsolutePaths(config),
           options: hashParts(canonicalJson({ ...config, output: '' })),
           data: { documents: data.documents.hash, queries: data.queries.hash },
           teacher: teacher?.key,

@@ -85,7 +85,7 @@ const cases: Record<string, Case> = {
   },
   'a config that is no YAML': {
     spoil: (folder) => line(folder, 'distill.yaml', 2, 'data: [unclosed'),
-    says: /distill\.yaml line \d+ column \d+ is not valid YAML \(.*\); mend the line/,
+    says: /distill\.yaml line \d+ column \d+ is not valid YAML \(.*\); fix the line/,
   },
   'judgements of unknown queries alone': {
     spoil: (folder) => write(folder, { 'data/qrels/dev.tsv': 'query-id\tcorpus-id\tscore\nq999\td1\t1\n' }),

@@ -1,11 +1,12 @@
 import { mkdtempSync, readdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { expect, test } from 'vitest';
 import { kl, losses, type OptionTable } from '../../losses/index.ts';
 import type { ConfigInput } from '../../pipelines/config/config.ts';
 import { type LossConfig, lossSchema, registered, toLosses } from '../../pipelines/config/losses.ts';
 import { parseConfig } from '../../pipelines/config/parse.ts';
+import { withAbsolutePaths } from '../../pipelines/config/paths.ts';
 import { readConfig } from '../../pipelines/config/read-yaml.ts';
 import { parseTeacherConfig } from '../../pipelines/config/teacher.ts';
 
@@ -73,6 +74,20 @@ test("a loss's defaults are the same from a config and from a program, and so ar
   );
 });
 
+test('paths of a checkpoint hold from any folder', () => {
+  const options = {
+    data: { path: 'test' },
+    teacher: { model: 'org/name' },
+    online: { teachers: ['docs', 'none'] },
+    name: 'test',
+  };
+  expect(withAbsolutePaths(options)).toEqual({
+    ...options,
+    data: { path: resolve('test') },
+    online: { teachers: [resolve('docs'), 'none'] },
+  });
+});
+
 test('contradictions are told before anything runs', () => {
   expect(() => parseConfig({ ...minimal, pipeline: 'inherit-documents' })).toThrow(
     "the config: 'pipeline: inherit-documents' needs frozen documents; add an 'embedder' whose documents the query tower searches",
@@ -85,7 +100,7 @@ test('contradictions are told before anything runs', () => {
   );
   const together = { kind: 'co-teaching', noise: 0.2 } as const;
   expect(() => parseConfig({ ...minimal, weighting: together })).toThrow(
-    "the config: 'weighting.kind: co-teaching' has no moment to choose at; say under 'weighting.renew' after how many steps",
+    "the config: 'weighting.kind: co-teaching' has no steps to choose at; say under 'weighting.renew' after how many steps",
   );
   const online = { pipeline: 'online', online: { teachers: ['e'] } } as const;
   expect(() => parseConfig({ ...minimal, ...online, weighting: { ...together, renew: 100 } })).toThrow(
@@ -119,6 +134,31 @@ test('contradictions are told before anything runs', () => {
       `the config: '${name}' reads a teacher's scores and there is no 'teacher'; add one, or remove it`,
     );
   expect(() => parseConfig({ ...alone, weighting: { kind: 'small-loss' } })).not.toThrow();
+  const fresh = { fresh: { hidden: 64, heads: 4 } };
+  const later: [object, string][] = [
+    [{ active: { rounds: 2 } }, "'active' is read by 'pipeline: active' alone; use it, or remove 'active'"],
+    [{ online: { teachers: ['e'] } }, "'online' is read by 'pipeline: online' alone; use it, or remove 'online'"],
+    [
+      { weighting: { kind: 'agreement', teachers: ['e'] } },
+      "'weighting.teachers' are not read by 'weighting.kind: agreement'",
+    ],
+    [{ generate: { tokens: [13, 5] } }, "'generate.tokens' runs from 13 to 5; give the smaller number first"],
+    [
+      { student: { fresh: { hidden: 64, heads: 5 } } },
+      "'student.fresh.hidden: 64' is no multiple of 'student.fresh.heads: 5'",
+    ],
+    [{ student: fresh, export: { dimensions: 65 } }, "'export.dimensions: 65' is more than 'student.fresh.hidden: 64'"],
+    [{ student: { ...fresh, static: {} } }, "'student.static' does not go with the other keys here; known here are"],
+    [
+      { student: { kind: 'statik' } },
+      "'student.kind' is none of model, fresh, static: received \"statik\"; did you mean 'static'?",
+    ],
+    [
+      { losses: [{ kind: 'kl', scale: 2 }] },
+      "'losses.0.scale' does not go with the other keys here; known here are kind, weight, temp",
+    ],
+  ];
+  for (const [more, said] of later) expect(() => parseConfig({ ...minimal, ...more })).toThrow(said);
 });
 
 test('a pipeline over frozen documents trains the query tower, and matches queries alone', () => {
