@@ -1,6 +1,7 @@
 /** @file Distils a teacher into a student by the pipeline that the options name, or says what that would take. */
 import type { Watch } from '../common/progress.ts';
 import { active } from './active.ts';
+import { chain } from './chain.ts';
 import type { Config, ConfigInput } from './config/config.ts';
 import { parseConfig } from './config/parse.ts';
 import { crossToDual } from './cross-to-dual.ts';
@@ -15,6 +16,7 @@ export type { StagePlan } from './run/run-log.ts';
 /** Every pipeline, by the name that configs use. */
 const pipelines: Record<Config['pipeline'], (run: RunContext) => Promise<Published>> = {
   active,
+  chain,
   'cross-to-dual': crossToDual,
   'dual-to-dual': crossToDual,
   'inherit-documents': crossToDual,

@@ -11,7 +11,7 @@ export type { TrainingLogEntry } from './training-state.ts';
 
 export interface TrainOptions {
   schedule: Schedule;
-  /** Steps between two evaluations on the dev split; none where absent. */
+  /** Steps between two evaluations on the dev split, the first before any step; none where absent. */
   evaluateEvery?: number;
   /** Steps between two saved states. */
   saveEvery?: number;
@@ -94,6 +94,9 @@ export async function train<B = StepBatch>(
     tell(run.step, { note: `step ${run.step}: dev score ${score.toFixed(4)}` });
     if (better) [best, run.bestScore, run.bestStep] = [weights, score, run.step];
   };
+  // The weights as they were are a candidate too: a training that only harms hands back what it began with.
+  if (hooks.evaluate && options.evaluateEvery !== undefined && run.step === 0 && !run.evaluations.length)
+    await evaluate(hooks.evaluate);
   const due = (every: number | undefined): boolean =>
     run.step > 0 && every !== undefined && (run.step === totalSteps || run.step % every === 0);
 

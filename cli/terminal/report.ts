@@ -63,6 +63,7 @@ export function renderReport(report: RunReport): string {
   const total = Object.values(seconds).reduce((a, b) => a + b, 0);
   return [
     '',
+    ...(report.verdict ? [`${report.verdict}.`, ''] : []),
     ...table,
     '',
     ...Object.entries(retention)

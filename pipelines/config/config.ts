@@ -1,5 +1,6 @@
 /** @file What a run is told: one schema for files, programs, help and editors. */
 import { z } from 'zod';
+import { chainSchema } from './chain.ts';
 import { exportSchema } from './export.ts';
 import { lossSchema, matryoshkaSchema } from './losses.ts';
 import { querySelectionSchema, selectionSchema, weightingSchema } from './methods.ts';
@@ -9,6 +10,7 @@ import { active, candidates, generate, memory, online, train } from './training.
 
 const path = z.string().min(1);
 const count = z.int().positive();
+const share = z.number().min(0).max(1);
 
 const data = z
   .strictObject({
@@ -57,8 +59,21 @@ const evaluation = z
   })
   .describe('what is measured at the end');
 
+const hybrid = z
+  .strictObject({
+    lexical: z.literal('bm25').default('bm25').describe('the lexical channel'),
+    weight: z
+      .union([z.literal('auto'), z.number().nonnegative()])
+      .default('auto')
+      .describe('lambda of cosine + lambda x BM25 / scale; auto fits it on the dev split and drops it without a gain'),
+    k1: z.number().nonnegative().default(0.9).describe('how soon repetitions of a term stop counting'),
+    b: share.default(0.4).describe("how far a document's length counts"),
+  })
+  .describe('BM25 beside the student: one score from both, measured, and saved as lexical.json in the checkpoint');
+
 export const pipelineNames = [
   'active',
+  'chain',
   'online',
   'static-queries',
   'cross-to-dual',
@@ -96,8 +111,10 @@ export const configSchema = z.strictObject({
   generate: generate.optional(),
   active: active.optional(),
   online: online.optional(),
+  chain: chainSchema.optional(),
   train: train.prefault({}),
   evaluate: evaluation.prefault({}),
+  hybrid: hybrid.optional(),
   export: exportSchema.optional(),
 });
 

@@ -157,6 +157,11 @@ export function completed(parsed: ParsedConfig, where: string): Config {
       `'export.dimensions: ${parsed.export?.dimensions}' is more than 'student.fresh.hidden: ${student.fresh.hidden}'`,
       'choose fewer, or leave it out',
     );
+  if (parsed.hybrid?.weight === 'auto' && data.splits.dev === null)
+    refuse(
+      "'hybrid.weight: auto' is fitted on the dev split and 'data.splits.dev' is null",
+      "name one, or give 'hybrid.weight' a number",
+    );
   if (parsed.export?.strict && data.splits.dev === null)
     refuse(
       "'export.strict' measures files on the dev split and 'data.splits.dev' is null",

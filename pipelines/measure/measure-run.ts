@@ -15,11 +15,22 @@ import type { Options } from '../run/options.ts';
 import { computeOn } from '../run/provider.ts';
 import type { Tools } from '../run/stage.ts';
 import { warnOfCollapse } from '../run/warnings.ts';
+import { describeFit, type Hybrid, measureHybrid } from './hybrid.ts';
 import { medianMilliseconds, TIMED_QUERIES } from './model-cost.ts';
 import { scoresAsRun } from './reference-systems.ts';
-import { byPrefix, encoderSearcher, means, rerank, retrieve, teacherSearcher } from './retrieve.ts';
+import {
+  byPrefix,
+  choiceScore,
+  encoderSearcher,
+  means,
+  rerank,
+  retrieve,
+  type Searcher,
+  teacherSearcher,
+} from './retrieve.ts';
 import type { System } from './run-figures.ts';
 import type { Saved } from './saved.ts';
+import { type BeforeFigures, WHOLE_ENCODER } from './verdict.ts';
 
 /** What measuring reads of a run. */
 export interface Measuring extends Tools {
@@ -27,10 +38,9 @@ export interface Measuring extends Tools {
     | 'data.splits'
     | 'embedder'
     | 'evaluate'
+    | 'hybrid'
     | 'matryoshka'
-    | 'student.documentTokens'
-    | 'student.queryTokens'
-    | 'student.towers'
+    | 'student'
     | 'teacher'
     | 'train.provider'
     | 'train.threads'
@@ -42,20 +52,30 @@ export interface Measuring extends Tools {
   documents?: Embeddings;
 }
 
+export interface MeasuredRun {
+  systems: System[];
+  runs: Map<string, Run>;
+  matryoshka?: Figures['matryoshka'];
+  /** The student with BM25, where that was asked for. */
+  hybrid?: Pick<Hybrid, 'fit' | 'channel'>;
+  /** Systems that the user had before the run, by the metric that decides, and the split that it is of. */
+  before: BeforeFigures;
+}
+
 /** The saved folder's row and those that it is compared with. @param initial weights of the student before training */
 export async function measureRun(
   job: Measuring,
   student: Student,
   initial: Weights,
   saved: Saved,
-): Promise<{ systems: System[]; runs: Map<string, Run>; matryoshka?: Figures['matryoshka'] }> {
+): Promise<MeasuredRun> {
   const { config, dataset, watch, documents } = job;
   const { metrics, depth } = config.evaluate;
   const { test } = config.data.splits;
   const judged = judgedQueries(dataset, test);
   const searched = { dataset, split: test, depth: Math.max(100, depth) };
   const frozen = config.student.towers === 'query' ? documents : undefined;
-  const find = (encoder: Encoder) => retrieve(encoderSearcher(encoder, config.student, frozen), searched, watch);
+  const searcherOf = (encoder: Encoder, table?: Embeddings) => encoderSearcher(encoder, config.student, table);
   const runs = new Map<string, Run>();
   const systems: System[] = [];
   const add = (name: string, run: Run, more: Partial<System> = {}): void => {
@@ -66,11 +86,36 @@ export async function measureRun(
   const timeQueries = (encode: (text: string) => Promise<unknown>): Promise<number> =>
     medianMilliseconds(judged.slice(0, TIMED_QUERIES), (q) => encode(dataset.queries.text(q)));
 
+  // What the user had before is compared on dev, which chooses; on test where there is no dev.
+  const { dev } = config.data.splits;
+  const chooses = dev !== null && dataset.splits.includes(dev) ? dev : test;
+  const before: BeforeFigures = { split: chooses, queries: judgedQueries(dataset, chooses).length, values: {} };
+  const decide = (name: string, run: Run): void => {
+    before.values[name] = choiceScore(run, dataset, chooses);
+  };
+  const find = async (name: string, searcher: Searcher) => {
+    const found = await retrieve(searcher, searched, watch);
+    const { dimensions, documents: data } = found.vectors;
+    const table = { queries: searcher.queries, documents: { dimensions, data } };
+    decide(
+      name,
+      chooses === test
+        ? found.run
+        : (await retrieve(table, { dataset, split: chooses, depth: CHOICE_DEPTH }, watch)).run,
+    );
+    return found;
+  };
+
+  // A student of fewer layers was never what the user had: the whole encoder was.
+  const whole = config.student.kind === 'model' && config.student.layers && !frozen ? config.student.model : undefined;
   if (config.evaluate.before)
     await job.time('evaluate before', async () => {
-      const before = await encoderOf(config, student, initial);
-      add('student before training', (await find(before)).run);
-      await before.dispose();
+      const name = whole ? WHOLE_ENCODER : 'student before training';
+      const first = whole
+        ? await Encoder.load(whole, { session: await computeOn(config) })
+        : await encoderOf(config, student, initial);
+      add(name, (await find(name, searcherOf(first, frozen))).run);
+      await first.dispose();
     });
   if (config.evaluate.bm25)
     await job.time('evaluate bm25', async () => {
@@ -78,15 +123,26 @@ export async function measureRun(
       const started = performance.now();
       const run = await bm25Run(dataset, test, searched.depth, watch);
       add('BM25', run, { queryMilliseconds: (performance.now() - started) / run.size });
+      decide('BM25', chooses === test ? run : await bm25Run(dataset, chooses, CHOICE_DEPTH, watch));
     });
   const searcher = await Encoder.load(saved.folder, { session: await computeOn(config) });
-  const { run, matryoshka } = await job.time('evaluate', async () => {
-    const found = await find(searcher);
-    const { dimensions } = found.vectors;
+  const { run, matryoshka, hybrid } = await job.time('evaluate', async () => {
+    const own = searcherOf(searcher, frozen);
+    const found = await find('student', own);
+    const { vectors } = found;
+    const { dimensions } = vectors;
     const widths = [...new Set([dimensions, ...(config.matryoshka?.dimensions ?? [])])].filter((n) => n <= dimensions);
     widths.sort((a, b) => b - a);
     const matryoshka = config.matryoshka && (await byPrefix(found, widths, searched, metrics[0], watch));
-    return { run: found.run, matryoshka };
+    const splits = { dev: chooses, test };
+    const options =
+      config.hybrid && chooses !== test
+        ? { ...config.hybrid, dataset, splits, vectors, depth: searched.depth }
+        : undefined;
+    if (config.hybrid && !options)
+      job.note('the weight of BM25 is not fitted: there is no dev split, and test must not choose it');
+    const hybrid = options && (await measureHybrid({ ...options, queries: own.queries }, watch));
+    return { run: found.run, matryoshka, hybrid };
   });
   await searcher.dispose();
   // One query at a time is faster on the CPU, wherever the run computed.
@@ -96,13 +152,15 @@ export async function measureRun(
   await warnOfCollapse(encoder, { config, dataset, frozen: frozen !== undefined }, job.warn);
   await encoder.dispose();
   add('student', run, { bytes: saved.bytes, queryMilliseconds });
-  if (!config.evaluate.teacher) return { systems, runs, matryoshka };
+  if (hybrid?.run) add(HYBRID, hybrid.run, { bytes: saved.bytes });
+  if (hybrid) job.note(describeFit(hybrid.fit));
+  if (!config.evaluate.teacher) return { systems, runs, matryoshka, hybrid, before };
 
   const embedder = job.embedder?.teacher;
   const teacher = job.teacher?.teacher;
   if (documents && embedder)
     await job.time('evaluate embedder', async () => {
-      const { run } = await retrieve(teacherSearcher(embed(embedder), documents), searched, watch);
+      const { run } = await find('embedder', teacherSearcher(embed(embedder), documents));
       const alone = embed(job.embedder?.uncached ?? embedder);
       const bytes = await modelBytes(config.embedder?.model);
       add('embedder', run, { bytes, queryMilliseconds: await timeQueries((text) => alone([text], 'query')) });
@@ -121,8 +179,14 @@ export async function measureRun(
       add('teacher', reranked, { bytes: await modelBytes(config.teacher?.model), queryMilliseconds });
     }
   });
-  return { systems, runs, matryoshka };
+  return { systems, runs, matryoshka, hybrid, before };
 }
+
+/** The student with BM25, as reports call it. */
+export const HYBRID = 'student + BM25';
+
+/** Documents a query that the deciding metric looks at. */
+const CHOICE_DEPTH = 100;
 
 /** Queries whose candidates a cross-encoder scores to be timed: seconds each. */
 const TIMED_RERANKINGS = 3;

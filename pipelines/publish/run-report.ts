@@ -2,8 +2,10 @@
 import { readFile } from 'node:fs/promises';
 import { writeWhole } from '../../common/files.ts';
 import type { Dataset } from '../../data/dataset.ts';
+import type { HybridFit } from '../../evaluation/fit-hybrid.ts';
 import type { Figures, SystemFigures } from '../../evaluation/report/figures.ts';
 import { renderHtml } from '../../evaluation/report/html.ts';
+import { writeLexicalChannel } from '../../retrieval/lexical-channel.ts';
 import type { Student } from '../../students/student.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
 import type { Config } from '../config/config.ts';
@@ -11,6 +13,7 @@ import type { Trained } from '../fit/fit.ts';
 import { measureRun } from '../measure/measure-run.ts';
 import { roleOf, runFigures, type System } from '../measure/run-figures.ts';
 import type { Saved } from '../measure/saved.ts';
+import { type BeforeFigures, verdict, WHOLE_ENCODER } from '../measure/verdict.ts';
 import type { TrainingSet } from '../prepare/training-set.ts';
 import type { RunContext } from '../run/context.ts';
 import type { OpenedTeacher } from '../run/open-teachers.ts';
@@ -31,7 +34,13 @@ export interface RunReport {
   systems: System[];
   /** The first metric by the student's prefixes, where it was trained for them: `matryoshka.dimensions`, widest first. */
   matryoshka?: Figures['matryoshka'];
-  /** Student over teacher (over the embedder where there is no teacher), a metric. */
+  /** Said first: something that the user had before ranks better than the student. */
+  verdict?: string;
+  /** The student and what the user had, by nDCG@10 on the split that chooses. */
+  before: BeforeFigures;
+  /** The weight of BM25 beside the student and what it brings on dev, where a hybrid was asked for. */
+  hybrid?: HybridFit;
+  /** Student over teacher (over the embedder where there is no teacher), a metric; absent where the teacher is no better than the encoder as it was. */
   retention?: Record<string, number>;
   student: { parameters: number; bytes: number; queryMilliseconds: number };
   training: {
@@ -53,6 +62,8 @@ export interface RunReport {
   /** Seconds by stage. */
   seconds: Record<string, number>;
   config: Config;
+  /** The folders of the students that a chain made, by their runs. */
+  members?: Record<string, string>;
 }
 
 /** What report.json holds. */
@@ -103,13 +114,17 @@ async function finished(
   const written = exported || report.export ? withExport(report, exported) : report;
   if (written !== report) await run.amend(evaluation, result, written);
   const made = run.log.stages.find((s) => s.stage === evaluation.name)?.status === 'made';
-  const { pipeline, systems, matryoshka, retention, training, warnings, asked, seconds } = written;
+  const { pipeline, systems, matryoshka, verdict, before, hybrid, retention, training, warnings, asked, seconds } =
+    written;
   return {
     pipeline,
     checkpoint: run.path('checkpoint'),
     report: run.path(REPORT),
     systems,
     matryoshka,
+    verdict,
+    before,
+    hybrid,
     retention,
     student: written.student,
     training,
@@ -142,7 +157,7 @@ const PAGE = 'report.html';
 /** The figures of the saved folder, as OUTPUT/report.json and a page. */
 const evaluation = defineStage({
   name: 'evaluation',
-  options: ['evaluate'],
+  options: ['evaluate', 'hybrid'],
   unrecorded: [
     'data.splits',
     'embedder',
@@ -160,20 +175,36 @@ const evaluation = defineStage({
   async make(options, inputs: Evaluating, tools): Promise<Written> {
     const { student, trained, saved, data: dataset, config, log: told, asked } = inputs;
     const measuring = { ...tools, ...inputs, config: options, dataset };
-    const { systems, runs, matryoshka } = await measureRun(measuring, student, trained.initial, saved);
+    const { systems, runs, matryoshka, hybrid, before } = await measureRun(measuring, student, trained.initial, saved);
+    if (hybrid) await writeLexicalChannel(saved.folder, hybrid.channel);
     const { log, evaluations } = trained;
     const training = { log: log.filter((e) => Number.isFinite(e.loss)), evaluations };
     const { warnings } = told;
     const figures = { ...runFigures({ config: options, dataset, warnings }, systems, runs, training), matryoshka };
-    const own = systems.find((s) => s.name === 'student') as System;
-    const other = systems.find((s) => s.name === 'teacher') ?? systems.find((s) => s.name === 'embedder');
+    const row = (name: string): System | undefined => systems.find((s) => s.name === name);
+    const own = row('student') as System;
+    const other = row('teacher') ?? row('embedder');
+    const [metric] = options.evaluate.metrics;
+    const begun = row(WHOLE_ENCODER) ?? row('student before training');
+    // A share kept is said of a teacher that is better than what the student began from, and of no other.
+    const leads = other !== undefined && !(begun && other.metrics[metric] <= begun.metrics[metric]);
+    if (other && begun && !leads)
+      figures.notes.unshift(
+        `The teacher (${metric} ${other.metrics[metric].toFixed(4)}) is no better than ${begun.name} (${begun.metrics[metric].toFixed(4)}): the share of it that the student keeps says nothing`,
+      );
+    const first = verdict(before, options.student.towers === 'query');
+    if (first) figures.notes.unshift(first);
     return {
       ...figures,
       pipeline: options.pipeline,
       checkpoint: saved.folder,
       report: tools.path(REPORT),
-      retention:
-        other && Object.fromEntries(Object.entries(own.metrics).map(([m, value]) => [m, value / other.metrics[m]])),
+      verdict: first,
+      before,
+      hybrid: hybrid?.fit,
+      retention: leads
+        ? Object.fromEntries(Object.entries(own.metrics).map(([m, value]) => [m, value / other.metrics[m]]))
+        : undefined,
       student: {
         parameters: saved.parameters,
         bytes: saved.bytes,

@@ -1,0 +1,64 @@
+/**
+ * @file From a cross-encoder, an encoder and text to a family of students, each a run of its own:
+ *
+ * 1. `assistant`: a dual-encoder of all layers, distilled from the cross-encoder. A dual-encoder of the user's own (`embedder`)
+ *    takes its place.
+ * 2. `query`: a small query tower over the assistant's documents, taught by their embeddings of queries and of spans.
+ * 3. `static`: a query tower without a transformer, over the same documents.
+ *
+ * Each is measured with BM25 beside it, and one table shows the family.
+ */
+import { InputError } from '../common/errors.ts';
+import type { ChainPart } from './config/chain.ts';
+import { chainOptions } from './config/chain-recipes.ts';
+import { parseConfig } from './config/parse.ts';
+import { crossToDual } from './cross-to-dual.ts';
+import { publishFamily } from './publish/family.ts';
+import type { Published, RunReport } from './publish/run-report.ts';
+import type { RunContext } from './run/context.ts';
+import { trainingQueries } from './run/data.ts';
+import { lazily, type Result } from './run/stage.ts';
+
+export async function chain(run: RunContext): Promise<Published> {
+  const { config } = run;
+  const queries = trainingQueries(config, await run.data.training.value()).length;
+  const members: Partial<Record<ChainPart, Published>> = {};
+  /** One run of the chain under its name, after the runs whose folders it reads. */
+  const part = async (name: ChainPart, embedder?: string, after?: Published): Promise<Published | undefined> => {
+    const options = chainOptions(config, name, queries, embedder);
+    if (!options) return undefined;
+    const inner = parseConfig({ ...options, output: run.path(name) }, `chain.${name}`);
+    let published: Published | undefined;
+    const checkpoint = await run.runInside(
+      name,
+      inner,
+      async (own) => {
+        published = await crossToDual(own);
+        return published.checkpoint;
+      },
+      after && [after.checkpoint],
+    );
+    // A dry run that cannot look into this one knows its folder and nothing of what is in it.
+    published ??= { checkpoint, report: unknown() };
+    members[name] = published;
+    return published;
+  };
+
+  const assistant = config.embedder ? undefined : await part('assistant');
+  const embedder = config.embedder?.model ?? (assistant && run.path('assistant', 'checkpoint'));
+  if (embedder) {
+    await part('query', embedder, assistant);
+    await part('static', embedder, assistant);
+  }
+  if (!Object.keys(members).length)
+    throw new InputError({
+      code: 'chain.empty',
+      subject: 'every run of the chain is left out',
+      remedy:
+        "leave at least one of 'chain.assistant', 'chain.query' and 'chain.static' in; the last two need documents: an assistant or an 'embedder'",
+    });
+  return publishFamily(run, members);
+}
+
+const unknown = (): Result<RunReport> =>
+  lazily({}, false, () => Promise.reject(new Error('a dry run makes no report')));
