@@ -37,7 +37,7 @@ test('a fresh cross-encoder is trained, the best by dev is kept, and the folder 
   expect(report.evaluations.map((e) => e.step)).toEqual([0, 6, 12]);
   const best = Math.max(...report.evaluations.map((e) => e.score));
   expect(report.evaluations.find((e) => e.step === report.bestStep)?.score).toBe(best);
-  expect(notes).toHaveLength(2);
+  expect(notes).toHaveLength(3);
   const config = JSON.parse(readFileSync(join(output, 'config.json'), 'utf8'));
   expect(config).toMatchObject({ architectures: ['BertForSequenceClassification'], num_labels: 1, model_type: 'bert' });
   const teacher = await crossEncoder(output);
