@@ -50,6 +50,9 @@ const classTokens: Record<string, Readonly<Record<string, string>>> = {
   ),
   MPNet: { ...robertaTokens, unk: '[UNK]' },
   GPT2: gpt2Tokens,
+  Albert: { ...bertTokens, bos: '[CLS]', eos: '[SEP]', unk: '<unk>', pad: '<pad>' },
+  DebertaV2: { ...bertTokens, bos: '[CLS]', eos: '[SEP]' },
+  T5: { eos: '</s>', unk: '<unk>', pad: '<pad>' },
 };
 /** Classes that set the normalizer's options by tokenizer_config.json, the last two without the one of ideographs. */
 const lowering = [
@@ -86,6 +89,8 @@ const classOfModel: Record<string, string> = {
   'xlm-roberta': 'XLMRoberta',
   camembert: 'Camembert',
 };
+/** Classes that pad on the left and put their own tokens around texts. */
+const causal = ['Llama', 'CodeLlama', 'Gemma'];
 const specialNames = ['bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask'] as const;
 
 /** @throws TokenizerRefusal naming what is not understood */
@@ -107,7 +112,10 @@ export function openTokenizer(files: TokenizerFiles): OpenedTokenizer {
     padId: padId ?? 0,
     modelMaxLength: maxLengthOf(config),
     truncationSide: sideOf(config.truncation_side ?? truncation.direction, 'truncation_side'),
-    paddingSide: sideOf(config.padding_side ?? padding.direction, 'padding_side'),
+    paddingSide: sideOf(
+      config.padding_side ?? padding.direction ?? (causal.includes(kind) ? 'left' : 'right'),
+      'padding_side',
+    ),
   };
   testItself(pipeline, opened.templates);
   return opened;
@@ -148,7 +156,7 @@ const contentOf = (token: unknown): string | undefined => {
 
 /** bos_token and its like: from special_tokens_map.json where the configuration lists no added tokens, else from the latter. */
 function specialTokensOf(
-  { config, specialTokens }: TokenizerFiles,
+  { config, specialTokens, tokenizer }: TokenizerFiles,
   kind: string,
   pipeline: TokenizerPipeline,
 ): Special {
@@ -159,9 +167,10 @@ function specialTokensOf(
     const value = old[`${name}_token`] ?? config[`${name}_token`] ?? known[name];
     if (contentOf(value) !== undefined) found[name] = value;
   }
-  // Roberta's and MPNet's <mask> takes the space before it.
+  // These classes' mask takes the space before it, where no file says what it does.
   const mask = found.mask;
-  if (typeof mask === 'string' && known.mask === '<mask>' && pipeline.idOf(mask) === undefined)
+  const unsaid = !tokenizer || (typeof mask === 'string' && pipeline.idOf(mask) === undefined);
+  if (typeof mask === 'string' && unsaid && (known.mask === '<mask>' || kind === 'Albert'))
     found.mask = { content: mask, lstrip: true, normalized: false, special: true };
   const more = old.additional_special_tokens ?? config.additional_special_tokens;
   if (Array.isArray(more)) found.additional = more;
@@ -205,7 +214,7 @@ function addTokens(files: TokenizerFiles, special: Special, pipeline: TokenizerP
 
 /** Llama's and Gemma's classes put their own tokens around texts, whatever the file's post-processor says. */
 function templatesOf(kind: string, config: Fields, special: Special, pipeline: TokenizerPipeline): Templates {
-  if (!['Llama', 'CodeLlama', 'Gemma'].includes(kind)) return pipeline.templates;
+  if (!causal.includes(kind)) return pipeline.templates;
   const put = (name: 'bos' | 'eos', otherwise: boolean, type: number): Part[] => {
     if (!(config[`add_${name}_token`] ?? otherwise)) return [];
     const token = contentOf(special[name]) ?? (kind === 'Gemma' ? `<${name}>` : { bos: '<s>', eos: '</s>' }[name]);

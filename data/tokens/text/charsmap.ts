@@ -73,11 +73,19 @@ export function readCharsmap(encoded: string | undefined): (text: string) => str
   return (text) => {
     let out = '';
     let from = 0;
-    // Graphemes of several characters hold one beyond ASCII, or are \r\n.
-    for (const { 0: run, index } of text.matchAll(/[\0-\x7f]?(?:[^\0-\x7f]+(?:\r\n|[\0-\x7f])?)+/g)) {
-      out += plain(text.slice(from, index));
-      for (const { segment } of segmenter.segment(run)) out += whole(segment);
-      from = index + run.length;
+    for (let at = 0; at < text.length; ) {
+      if (text.charCodeAt(at) < 0x80) {
+        at++;
+        continue;
+      }
+      // Graphemes of several characters hold one beyond ASCII, or are \r\n: one character before is of the run, and those after
+      // to the next two of ASCII.
+      const start = Math.max(from, at - 1);
+      while (at < text.length && !(text.charCodeAt(at) < 0x80 && !(text.charCodeAt(at + 1) >= 0x80))) at++;
+      at += text.startsWith('\r\n', at) ? 2 : at < text.length ? 1 : 0;
+      out += plain(text.slice(from, start));
+      for (const { segment } of segmenter.segment(text.slice(start, at))) out += whole(segment);
+      from = at;
     }
     return out + plain(text.slice(from));
   };
