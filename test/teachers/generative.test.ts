@@ -81,12 +81,14 @@ async function variant(
   const file = join(folder, 'onnx/model.onnx');
   if (change) {
     const graph = await loadGraph(file);
-    const [before] = graph.outputs.splice(0);
+    const [before] = graph.outputs;
+    graph.setOutputs();
     const value = change(graph, new Expr(graph, before))?.value ?? before;
     before.name = value === before ? 'logits' : 'before';
     [value.dtype, value.dims] = ['float32', ['batch_size', 'tokens', 'vocabulary']];
     graph.output(value, 'logits');
     value.name = 'logits';
+    graph.sort();
     writeFileSync(file, encodeGraph(graph));
   }
   for (const [path, content] of Object.entries(files)) {
