@@ -49,7 +49,7 @@ test('the lists are those of the code', () => {
 
 test('its examples are configs', () => {
   const [, yaml] = /```yaml\n([\s\S]*?)```/.exec(readFileSync(FILE, 'utf8')) as RegExpExecArray;
-  const examples = yaml.trim().split('\n');
+  const examples = yaml.trim().split(/^(?=teacher:)/m);
   expect(examples).toHaveLength(4);
   for (const example of examples)
     for (const document of parseAllDocuments(example)) {
