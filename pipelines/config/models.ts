@@ -34,7 +34,7 @@ export const teacher = z
       output,
     }),
     z.strictObject({
-      kind: z.literal('generative'),
+      kind: z.literal('generative').describe('a causal language model that is asked for yes or no'),
       model: path.describe('folder of a causal language model that answers yes or no: Qwen3-Reranker and its kind'),
       ...promptOptions,
       maxLength: count.optional().describe('tokens of the prompt in all'),
