@@ -6,6 +6,7 @@ import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { dataKind, openDataset, splitOf } from '../data/open.ts';
+import { readModelFile } from '../engine/io/model-file.ts';
 import { loadGraph } from '../engine/io/onnx-file.ts';
 import { findLayers } from '../engine/passes/layers.ts';
 import { readModelFolder } from '../models/model-folder.ts';
@@ -109,13 +110,14 @@ async function recognise(folder: string): Promise<FoundModel | string> {
   try {
     const { model } = await readModelFolder(folder);
     if (!existsSync(join(folder, 'tokenizer.json'))) return `not used: ${folder}, it has no tokenizer.json`;
-    const graph = await loadGraph(model);
-    const outputs = graph.outputs.map((v) => v.name);
+    const outputs = (await readModelFile(model)).outputs.map((v) => v.name);
     const vectors = ['sentence_embedding', 'last_hidden_state', 'token_embeddings'].some((n) => outputs.includes(n));
     if (!vectors && !outputs.includes('logits')) return `not used: ${folder}, its outputs are ${outputs.join(', ')}`;
+    // A re-ranker is only run: its graph need not be one that is read here.
+    const graph = vectors ? await loadGraph(model) : undefined;
     let layers = 0;
     try {
-      layers = findLayers(graph).length;
+      layers = findLayers(graph ?? (await loadGraph(model))).length;
     } catch {}
     return { folder, kind: vectors ? 'dual-encoder' : 'cross-encoder', layers, bytes: statSync(model).size };
   } catch (error) {

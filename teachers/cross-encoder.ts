@@ -1,11 +1,14 @@
 /** @file An ONNX cross-encoder: reads query and document together and says how well they match. */
 import { FaultError, InputError } from '../common/errors.ts';
 import type { Watch } from '../common/progress.ts';
-import type { PairLimits } from '../data/tokenizer.ts';
+import { floatsOf } from '../engine/graph/tensor.ts';
 import { batchTokens, Session, type SessionOptions } from '../engine/runtime/session.ts';
+import { readModelFolder } from '../models/model-folder.ts';
+import { type GenerativeOptions, generative, generativeKey } from './generative.ts';
 import { describeClassifier, limitSays, type ReadingOptions } from './reading/describe.ts';
 import { type ScoreRule, scoreRule } from './reading/labels.ts';
 import { columnsOf, logitOf, scoreSource } from './reading/output.ts';
+import { isGenerative as isCausal } from './reading/prompts.ts';
 import { bytesAToken, type Runner, runTokens, teller } from './reading/run.ts';
 import type { Pair, Teacher } from './teacher.ts';
 
@@ -20,17 +23,36 @@ export interface CrossEncoderOptions extends ReadingOptions {
 const CHUNK = 4096;
 
 /** The key of the teacher that `crossEncoder` opens. */
-export const crossEncoderKey = async (folder: string, options: ReadingOptions & PairLimits = {}): Promise<string> =>
-  (await describeClassifier(folder, options)).key;
+export async function crossEncoderKey(folder: string, options: ReadingOptions = {}): Promise<string> {
+  if (await isGenerative(folder)) return generativeKey(folder, asPrompt(options));
+  return (await describeClassifier(folder, options)).key;
+}
+
+const isGenerative = async (folder: string): Promise<boolean> => isCausal((await readModelFolder(folder)).config);
+
+/** @throws InputError where an option has no meaning for a model that is asked in words */
+function asPrompt({ maxQuery, maxDocument, label, ...options }: CrossEncoderOptions): GenerativeOptions {
+  const without = { queryTokens: maxQuery, documentTokens: maxDocument, label };
+  const [name] = Object.entries(without).find(([, v]) => v !== undefined) ?? [];
+  if (!name) return options;
+  throw new InputError({
+    code: 'teacher.generative',
+    subject: `'teacher.${name}' is given for a causal language model, which is asked in one prompt`,
+    remedy: `remove it; 'teacher.maxLength' limits the prompt, and 'teacher.yes' and 'teacher.no' name the answers`,
+  });
+}
 
 /**
  * Opens a cross-encoder's folder. The file goes to ONNX Runtime as it stands. A model with one logit gives it as it is; of several,
  * the logit of the label that id2label or `label` names less the log-sum-exp of the others, which for two is their difference: it
  * orders documents as the softmax does without its flat ends.
  *
+ * A causal language model, by config.json's architectures, is opened as `generative` does.
+ *
  * @throws InputError where files are missing, an input is not understood, no output is a score or no label says relevance
  */
 export async function crossEncoder(folder: string, options: CrossEncoderOptions = {}): Promise<Teacher> {
+  if (await isGenerative(folder)) return generative(folder, asPrompt(options));
   const read = await describeClassifier(folder, options);
   const { files, tokenizer, model, plan, limits, output, notes } = read;
   const file = files.model;
@@ -46,8 +68,9 @@ export async function crossEncoder(folder: string, options: CrossEncoderOptions 
   const tokensOf = (p: Pick<Pair, 'query' | 'document'>) => tokenizer.encodePair(p.query, p.document, limits);
 
   async function scoreChunk(pairs: readonly Pair[], into: Float32Array, watch: Watch): Promise<void> {
-    await runTokens(runner, pairs.map(tokensOf), watch, (data, dims, at) => {
-      const columns = data.length / dims[0];
+    await runTokens(runner, pairs.map(tokensOf), watch, (found, at) => {
+      const data = floatsOf(found);
+      const columns = data.length / found.dims[0];
       const values = output.probability ? data.map(columns === 1 ? logitOf : Math.log) : data;
       for (const [r, i] of at.entries()) into[i] = rule.read(values, r * columns);
     });
@@ -57,7 +80,7 @@ export async function crossEncoder(folder: string, options: CrossEncoderOptions 
   async function probe(): Promise<ScoreRule> {
     let rule: ScoreRule | undefined;
     try {
-      await runTokens(runner, [tokensOf({ query: 'a', document: 'b' })], {}, (_, dims) => {
+      await runTokens(runner, [tokensOf({ query: 'a', document: 'b' })], {}, ({ dims }) => {
         const rows = plan.rows ?? dims[0];
         rule = scoreRule(columnsOf(dims, rows, { port: output.port, file }), files.config, file, options.label);
       });

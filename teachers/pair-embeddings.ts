@@ -1,19 +1,19 @@
 /** @file Dual pooling: what a cross-encoder made of the query and of the document while it read both. */
 import { InputError } from '../common/errors.ts';
 import type { Watch } from '../common/progress.ts';
-import { type BlockSize, padBatch, shapedBatches } from '../data/batches.ts';
-import { type PairLimits, TextTokenizer, type Tokens } from '../data/tokenizer.ts';
+import type { BlockSize } from '../data/batches.ts';
+import type { PairLimits } from '../data/tokenizer.ts';
 import { Expr } from '../engine/expressions/expr.ts';
 import { pool } from '../engine/expressions/pooling.ts';
 import type { Graph } from '../engine/graph/ir.ts';
-import type { Tensor } from '../engine/graph/tensor.ts';
+import { floatsOf, type Tensor } from '../engine/graph/tensor.ts';
 import { loadGraph } from '../engine/io/onnx-file.ts';
 import { forwardBytes, tokensWithin } from '../engine/runtime/forward-memory.ts';
 import { batchTokens, Session, type SessionOptions } from '../engine/runtime/session.ts';
 import { pearson } from '../math/rank-correlation.ts';
-import { checkVocabulary, tokenInputs } from '../models/encoder.ts';
-import { readModelFolder } from '../models/model-folder.ts';
 import { hiddenStates } from './dual-pooling-head.ts';
+import { readFolder } from './reading/describe.ts';
+import { type LabelChoice, scoreRule } from './reading/labels.ts';
 import type { Pair } from './teacher.ts';
 
 export interface PairEmbeddings {
@@ -37,6 +37,8 @@ export interface DualPooling {
 }
 
 export interface DualPoolingOptions extends PairLimits {
+  /** Which label means relevance, by name or place, where id2label does not say it. */
+  label?: LabelChoice;
   /** Padded tokens a batch. */
   batchTokens?: number;
   session?: SessionOptions;
@@ -54,18 +56,11 @@ export interface DualPoolingOptions extends PairLimits {
  * @source Kim, Rawat, Zaheer et al. 2023 (arXiv 2301.12005); `appendDualHead` is the head that the paper fine-tunes
  */
 export async function dualPooling(folder: string, options: DualPoolingOptions = {}): Promise<DualPooling> {
-  const files = await readModelFolder(folder);
-  const tokenizer = await TextTokenizer.load(files.folder);
+  const { files, tokenizer, plan, limits } = await readFolder(folder, options);
   const graph = await loadGraph(files.model);
-  checkVocabulary(graph, tokenizer, folder);
   exposeSegments(graph, files.model);
   const bytesAToken = forwardBytes(graph);
   const session = await Session.load(graph, options.session, files.model);
-  const limits: PairLimits = {
-    maxLength: options.maxLength ?? Math.min(files.maxLength ?? 512, tokenizer.modelMaxLength ?? 512),
-    maxQuery: options.maxQuery,
-    maxDocument: options.maxDocument,
-  };
   const special = new Set(tokenizer.encodePair('', '', limits).ids);
 
   return {
@@ -81,24 +76,24 @@ export async function dualPooling(folder: string, options: DualPoolingOptions = 
       const longest = lengths.reduce((a, b) => Math.max(a, b), 1);
       const wanted = options.batchTokens ?? batchTokens(options.session);
       const most = tokensWithin(wanted, watch.memory, bytesAToken(longest));
-      for (const { at, ...shape } of shapedBatches(lengths, most, session.onDevice, limits.maxLength)) {
+      for (const { at, ...shape } of plan.batches(lengths, most, session.onDevice, limits.maxLength)) {
         watch.signal?.throwIfAborted();
         const rows = at.map((i) => tokens[i]);
         const own = rows.map((t, r) => segmentsOf(t.ids, special, pairs[at[r]].query.trim() !== ''));
-        const out = await session.run(feedsOf(rows, own, shape, tokenizer.padId, session.inputs));
+        const out = await session.run({ ...plan.feeds(rows, shape), ...segmentFeeds(own, shape) });
         dimensions = out.pair_queries.dims[1];
         if (!found.queries.length) {
           found.queries = new Float32Array(pairs.length * dimensions);
           found.documents = new Float32Array(pairs.length * dimensions);
         }
-        const columns = out.logits.data.length / shape.rows;
+        const [queries, documents, logits] = ['pair_queries', 'pair_documents', 'logits'].map((n) => floatsOf(out[n]));
+        const columns = logits.length / shape.rows;
+        const rule = scoreRule(columns, files.config, files.model, options.label);
         for (const [r, i] of at.entries()) {
-          const row = (name: string): Float32Array =>
-            (out[name].data as Float32Array).subarray(r * dimensions, (r + 1) * dimensions);
-          found.queries.set(row('pair_queries'), i * dimensions);
-          found.documents.set(row('pair_documents'), i * dimensions);
-          const logits = out.logits.data as Float32Array;
-          found.logits[i] = columns === 1 ? logits[r] : logits[2 * r + 1] - logits[2 * r];
+          const row = (all: Float32Array): Float32Array => all.subarray(r * dimensions, (r + 1) * dimensions);
+          found.queries.set(row(queries), i * dimensions);
+          found.documents.set(row(documents), i * dimensions);
+          found.logits[i] = rule.read(logits, r * columns);
         }
         done += at.length;
         watch.onProgress?.({ stage: 'read pairs', done, total: pairs.length, unit: 'pairs' });
@@ -151,27 +146,18 @@ export function segmentsOf(
   return { query: [start, end], document: [document, next(document, true)] };
 }
 
-function feedsOf(
-  rows: readonly Tokens[],
+/** Which tokens are the query's and which the document's; rows that fill a batch up have one token of each. */
+function segmentFeeds(
   segments: readonly ReturnType<typeof segmentsOf>[],
-  shape: BlockSize,
-  padId: number,
-  inputs: readonly string[],
+  { rows, length }: BlockSize,
 ): Record<string, Tensor> {
-  const b = padBatch(rows, padId, shape);
-  const dims = [b.rows, b.length];
   const mask = (which: 'query' | 'document'): Tensor => {
-    const data = new BigInt64Array(b.rows * b.length);
-    for (const [r, s] of segments.entries()) data.fill(1n, r * b.length + s[which][0], r * b.length + s[which][1]);
-    for (let r = segments.length; r < b.rows; r++) data[r * b.length] = 1n;
-    return { dtype: 'int64', dims, data };
+    const data = new BigInt64Array(rows * length);
+    for (const [r, s] of segments.entries()) data.fill(1n, r * length + s[which][0], r * length + s[which][1]);
+    for (let r = segments.length; r < rows; r++) data[r * length] = 1n;
+    return { dtype: 'int64', dims: [rows, length], data };
   };
-  const all: Record<string, Tensor> = {
-    ...tokenInputs(b),
-    query_segment: mask('query'),
-    document_segment: mask('document'),
-  };
-  return Object.fromEntries(inputs.map((n) => [n, all[n]]));
+  return { query_segment: mask('query'), document_segment: mask('document') };
 }
 
 function correlationOf(

@@ -4,10 +4,14 @@ import { hashParts } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
 import { lengthBatches, type PaddedBatch, padBatch } from '../data/batches.ts';
 import { type PairLimits, type RawTokenizer, TextTokenizer, type Tokens } from '../data/tokenizer.ts';
+import { floatsOf } from '../engine/graph/tensor.ts';
 import { batchTokens } from '../engine/runtime/session.ts';
+import { type LabelChoice, scoreRule } from './reading/labels.ts';
+import { positionsOf } from './reading/limits.ts';
 import type { Pair, Teacher } from './teacher.ts';
 
 interface TensorLike {
+  readonly type?: string;
   readonly data: ArrayLike<number>;
   readonly dims: readonly number[];
 }
@@ -15,7 +19,7 @@ interface TensorLike {
 /** What AutoModel, AutoTokenizer and pipelines give: callable objects. */
 export interface TransformersObject {
   tokenizer: (text: string, options: Record<string, unknown>) => unknown;
-  model: (inputs: Record<string, unknown>) => Promise<unknown>;
+  model: ((inputs: Record<string, unknown>) => Promise<unknown>) & { readonly config?: unknown };
 }
 
 export interface TransformersOptions extends PairLimits {
@@ -26,6 +30,8 @@ export interface TransformersOptions extends PairLimits {
   /** Of token vectors, where the model gives no sentence embedding. */
   pooling?: 'mean' | 'cls';
   normalize?: boolean;
+  /** Which label of a classifier means relevance, by name or place, where id2label does not say it. */
+  label?: LabelChoice;
   /** Padded tokens a batch. */
   batchTokens?: number;
   /** Stands for the model in the cache; by default it is a hash of what the model answers to fixed texts. */
@@ -52,9 +58,11 @@ export async function transformersTeacher(
 ): Promise<Teacher> {
   const { name = 'the model object', pooling = 'mean', normalize = true } = options;
   const tokenizer = adapt(object, name);
-  const longest = Math.min(tokenizer.modelMaxLength ?? 512, 512);
+  const config = (object.model.config ?? {}) as Record<string, unknown>;
+  const positions = positionsOf(config, tokenizer.padId) ?? 512;
+  const longest = Math.min(tokenizer.modelMaxLength ?? 512, positions, 512);
   const limits: PairLimits = {
-    maxLength: options.maxLength ?? longest,
+    maxLength: Math.min(options.maxLength ?? longest, Math.max(positions, longest)),
     maxQuery: options.maxQuery,
     maxDocument: options.maxDocument,
   };
@@ -99,16 +107,10 @@ export async function transformersTeacher(
     const scores = new Float32Array(pairs.length);
     const tokens = pairs.map((p) => tokenizer.encodePair(p.query, p.document, limits));
     await each(tokens, { stage: 'score', unit: 'pairs' }, watch, ({ logits }, rows) => {
-      const { data } = logits as TensorLike;
+      const data = numbersOf(logits as TensorLike);
       const columns = data.length / rows.length;
-      if (columns !== 1 && columns !== 2)
-        throw new InputError({
-          code: 'teacher.no-logits',
-          subject: `${name} gives ${columns} logits a pair`,
-          expected: 'one or two',
-          remedy: 'give a cross-encoder trained for relevance',
-        });
-      for (const [r, i] of rows.entries()) scores[i] = columns === 1 ? data[r] : data[2 * r + 1] - data[2 * r];
+      const rule = scoreRule(columns, config, name, options.label);
+      for (const [r, i] of rows.entries()) scores[i] = rule.read(data, r * columns);
     });
     return scores;
   }
@@ -137,6 +139,7 @@ export async function transformersTeacher(
   const table = (texts: readonly string[]) => ({ length: texts.length, text: (i: number) => texts[i] });
   const first = await run(padBatch([tokenizer.encodePair('a', 'b', limits)], tokenizer.padId));
   const classifier = first.logits !== undefined;
+  const half = Object.values(first).some((t) => t?.type === 'float16');
   const fingerprint = classifier
     ? await logits(
         probes.map((document) => ({ query: probes[1], document })),
@@ -148,6 +151,9 @@ export async function transformersTeacher(
     `transformers-js ${kind}`,
     options.key ?? new Uint8Array(fingerprint.buffer),
     JSON.stringify(classifier ? limits : [textLimit, pooling, normalize]),
+    // A key of the program's own says nothing of these; half floats were read as integers by versions before this one.
+    ...(options.key !== undefined && half ? ['float16'] : []),
+    ...(options.key !== undefined && options.label !== undefined ? [`label ${options.label}`] : []),
   );
   const dispose = async (): Promise<void> => {};
   if (classifier) return { name, kind, key, score: (pairs, watch = {}) => logits(pairs, watch), dispose };
@@ -205,7 +211,7 @@ function sentenceVectors(
   name: string,
 ): Float32Array {
   const ready = output.sentence_embedding;
-  if (ready) return Float32Array.from(ready.data);
+  if (ready) return numbersOf(ready).slice();
   const hidden = output.last_hidden_state ?? output.token_embeddings;
   if (!hidden)
     throw new InputError({
@@ -214,14 +220,15 @@ function sentenceVectors(
       expected: 'logits or last_hidden_state',
       remedy: 'load it with AutoModelForSequenceClassification, or with AutoModel for a dual-encoder',
     });
-  const D = hidden.data.length / (batch.rows * batch.length);
+  const values = numbersOf(hidden);
+  const D = values.length / (batch.rows * batch.length);
   const vectors = new Float32Array(batch.rows * D);
   for (let r = 0; r < batch.rows; r++) {
     const vector = vectors.subarray(r * D, (r + 1) * D);
     for (let t = 0; t < batch.length; t++) {
       if (pooling === 'cls' ? t > 0 : !batch.mask[r * batch.length + t]) continue;
       const from = (r * batch.length + t) * D;
-      for (let k = 0; k < D; k++) vector[k] += hidden.data[from + k];
+      for (let k = 0; k < D; k++) vector[k] += values[from + k];
     }
     // A mean and a sum have the same direction; only without normalisation does the count matter.
     const count =
@@ -230,6 +237,13 @@ function sentenceVectors(
     for (let k = 0; k < D; k++) vector[k] /= norm;
   }
   return vectors;
+}
+
+/** A tensor's numbers in float32: half floats are bits before Node 24, and numbers from then on. */
+function numbersOf({ type, data, dims }: TensorLike): Float32Array {
+  if (data instanceof Float32Array) return data;
+  if (type === 'float16' && data instanceof Uint16Array) return floatsOf({ dtype: type, dims, data });
+  return Float32Array.from(data, Number);
 }
 
 function dot(a: Float32Array, b: Float32Array): number {

@@ -4,6 +4,7 @@ import type { ModelCheck } from '../../models/trainability.ts';
 import type { RunReport, StagePlan } from '../../pipelines/distill.ts';
 
 import { NEVER_MADE } from '../../pipelines/run/artifact-store.ts';
+import type { TeacherFacts } from '../../teachers/teacher.ts';
 import { duration } from './progress.ts';
 
 type Row = RunReport['systems'][number];
@@ -32,6 +33,18 @@ export function renderSystems(systems: readonly Row[]): string[] {
 
 /** A count of parameters in millions, or as it is where it is small. */
 const counted = (n: number): string => (n < 100_000 ? n.toLocaleString('en') : `${(n / 1e6).toFixed(1)} M`);
+
+/** How a re-ranker was understood. */
+export const renderTeacher = ({ file, inputs, score, limit, notes }: TeacherFacts): string =>
+  [
+    `teacher     ${file}`,
+    `score       ${score}`,
+    ...inputs.map((line) => `takes       ${line}`),
+    `reads       ${limit}`,
+    ...notes.map((note) => `note        ${note}`),
+    'it scores pairs as a teacher',
+    '',
+  ].join('\n');
 
 export function renderCheck(found: ModelCheck): string {
   const dims = (d: readonly unknown[]): string => `[${d.join(', ')}]`;

@@ -1,18 +1,30 @@
 /** @file `distill check`: whether a model can be trained here. */
 import { Command } from 'commander';
+import { InputError } from '../../common/errors.ts';
 import type { Verb } from '../terminal/verb.ts';
 
 export const check: Verb = ({ out }) =>
   new Command('check')
     .description(
-      'say whether a model can be trained here: inputs, outputs, layers, operators without a rule, memory of a step',
+      'say whether a model can be trained here (inputs, outputs, layers, operators without a rule, memory of a step) and, of a re-ranker, how it scores',
     )
     .argument('<model>', 'model folder')
     .option('--json', 'print the findings as JSON')
     .addHelpText('after', '\nExample:\n  distill check models/minilm-l6')
     .action(async (folder: string, options: { json?: boolean }) => {
       const { checkModel } = await import('../../models/trainability.ts');
-      const { renderCheck } = await import('../terminal/report.ts');
-      const found = await checkModel(folder);
-      out.write(options.json ? `${JSON.stringify(found)}\n` : renderCheck(found));
+      const { checkTeacher } = await import('../../teachers/check-teacher.ts');
+      const { renderCheck, renderTeacher } = await import('../terminal/report.ts');
+      const teacher = await checkTeacher(folder);
+      const found = await checkModel(folder).catch((error: Error) => {
+        // A teacher is only run, so that it may have what training does not read.
+        if (!teacher || !(error instanceof InputError)) throw error;
+        return { file: teacher.file, trainable: false, problem: error.message };
+      });
+      if (options.json) out.write(`${JSON.stringify(teacher ? { ...found, teacher } : found)}\n`);
+      else
+        out.write(
+          (teacher ? renderTeacher(teacher) : '') +
+            ('problem' in found ? `it cannot be trained here: ${found.problem}\n` : renderCheck(found)),
+        );
     });

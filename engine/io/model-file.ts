@@ -15,6 +15,7 @@ import {
   type ValueInfoProto,
 } from 'onnx-buf';
 import { hashFile, hashParts } from '../../common/files.ts';
+import { sizeOf } from '../graph/tensor.ts';
 import { decode, readModel, tensorsOf } from './onnx-file.ts';
 import { dtypeOf, externalLocation, externalPath } from './tensor-proto.ts';
 
@@ -36,6 +37,8 @@ export interface ModelFile {
   readonly outputs: readonly Port[];
   /** Rows and columns of the table that token ids are looked up in, and the widest of its weights; absent where not found. */
   readonly table: { rows: number; hidden: number; widest: number } | undefined;
+  /** Numbers in its weights. */
+  readonly parameters: number;
   /** The activation that an output comes from, where the graph shows it. */
   activation(output: string): LastActivation | undefined;
   /** The file as it stands, or changed: one output alone, in float32, and read before its activation. */
@@ -71,6 +74,7 @@ export async function readModelFile(file: string): Promise<ModelFile> {
     inputs: graph.input.filter((i) => !weights.has(i.name)).map(portOf),
     outputs: graph.output.map(portOf),
     table: tableOf(graph),
+    parameters: [...tensorsOf(model)].reduce((n, { dims }) => n + (dims.length ? sizeOf(dims.map(Number)) : 0), 0),
     activation: (output) => lastActivation(graph, output)?.opType as LastActivation | undefined,
     source: async (change) => (change ? changed(file, change) : { path: file }),
   };

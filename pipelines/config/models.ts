@@ -4,6 +4,24 @@ import { z } from 'zod';
 const path = z.string().min(1);
 const count = z.int().positive();
 
+const label = z
+  .union([z.string().min(1), z.int().nonnegative()])
+  .optional()
+  .describe("which of a classifier's labels means relevance, by name or place; by default what id2label says");
+const output = z.string().min(1).optional().describe("output that holds the scores; 'logits' by default");
+
+/** What a causal language model is asked. */
+const promptOptions = {
+  template: z
+    .string()
+    .min(1)
+    .optional()
+    .describe("the prompt, with {query}, {document} and perhaps {instruction}; by default the folder's or its card's"),
+  yes: z.string().min(1).optional().describe('what it answers of a relevant document: one token'),
+  no: z.string().min(1).nullable().optional().describe('what it answers of another; null: the logit of yes alone'),
+  instruction: z.string().optional().describe('what queries ask for, in prompts that say so'),
+};
+
 export const teacher = z
   .discriminatedUnion('kind', [
     z.strictObject({
@@ -12,6 +30,15 @@ export const teacher = z
       queryTokens: count.optional().describe('tokens of a query, special tokens not counted'),
       documentTokens: count.optional().describe('tokens of a document, special tokens not counted'),
       maxLength: count.optional().describe('tokens of a pair in all'),
+      label,
+      output,
+    }),
+    z.strictObject({
+      kind: z.literal('generative').describe('a causal language model that is asked for yes or no'),
+      model: path.describe('folder of a causal language model that answers yes or no: Qwen3-Reranker and its kind'),
+      ...promptOptions,
+      maxLength: count.optional().describe('tokens of the prompt in all'),
+      output,
     }),
     z.strictObject({
       kind: z.literal('dual-encoder').describe('a model that embeds each alone'),

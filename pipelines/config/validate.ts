@@ -99,8 +99,8 @@ export function completed(parsed: ParsedConfig, where: string): Config {
   if (train.topics && !embedder) refuse("'train.topics' clusters embeddings and there is no 'embedder'", 'add one');
   if (pipeline === 'online' && !parsed.online)
     refuse("'pipeline: online' has no earlier checkpoints", "name them under 'online.teachers'");
-  if (pipeline === 'online' && teacher?.kind !== 'cross-encoder' && teacher?.kind !== 'dual-encoder')
-    refuse("'pipeline: online' scores with a model", "use 'teacher.kind: cross-encoder' or dual-encoder");
+  if (pipeline === 'online' && !['cross-encoder', 'dual-encoder', 'generative'].includes(teacher?.kind ?? ''))
+    refuse("'pipeline: online' scores with a model", "use 'teacher.kind: cross-encoder', generative or dual-encoder");
   for (const own of ['active', 'online'] as const)
     if (parsed[own] && pipeline !== own)
       refuse(`'${own}' is read by 'pipeline: ${own}' alone`, `use it, or remove '${own}'`);

@@ -40,7 +40,7 @@ export async function readProvenance(
             queryTokens: embedder?.queryTokens ?? queryTokens,
             documentTokens: embedder?.documentTokens ?? documentTokens,
           },
-    teacher: teacher && teacher.kind !== 'scores' ? teacher : {},
+    teacher: teacher?.kind === 'cross-encoder' || teacher?.kind === 'dual-encoder' ? teacher : {},
     data: data ?? {},
   };
 }

@@ -4,6 +4,7 @@ import { statSync } from 'node:fs';
 import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { FaultError } from '../../common/errors.ts';
+import { readModelFile } from '../../engine/io/model-file.ts';
 import { loadGraph } from '../../engine/io/onnx-file.ts';
 import type { CostFigures } from '../../evaluation/report/figures.ts';
 import { quantile } from '../../math/resampling.ts';
@@ -118,7 +119,9 @@ async function figures(
   return {
     name: job.name,
     bytes: statSync(file).size,
-    parameters: parameterCount(await loadGraph(file)),
+    // A teacher is only run: its graph need not be one that is read here.
+    parameters:
+      job.kind === 'cross-encoder' ? (await readModelFile(file)).parameters : parameterCount(await loadGraph(file)),
     p50: quantile(times, 0.5),
     p95: quantile(times, 0.95),
     timed: times.length,

@@ -77,7 +77,7 @@ export async function measureTeacher(
             ? table.add('student', `student on ${from}`, onCandidates(pool))
             : table.measure('student', pool),
         };
-        if (opened.kind === 'cross-encoder') found.timed.push(rerankings(path, dataset, pool, options));
+        if (opened.kind !== 'dual-encoder') found.timed.push(rerankings(path, dataset, pool, options));
       } finally {
         await opened.dispose();
       }

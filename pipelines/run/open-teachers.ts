@@ -7,6 +7,8 @@ import type { SessionOptions } from '../../engine/runtime/session.ts';
 import { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import { crossEncoder, crossEncoderKey } from '../../teachers/cross-encoder.ts';
 import { dualEncoder, dualEncoderKey } from '../../teachers/dual-encoder.ts';
+import { type GenerativeOptions, generative, generativeKey } from '../../teachers/generative.ts';
+import type { PromptOptions } from '../../teachers/reading/prompts.ts';
 import { scoreFile, scoreFileKey, scoreLists } from '../../teachers/score-file.ts';
 import type { Teacher } from '../../teachers/teacher.ts';
 import type { Config } from '../config/config.ts';
@@ -15,18 +17,29 @@ import { computeOn } from './provider.ts';
 
 export const defaultCache = (): string => join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'onnx-distill');
 
-/** A teacher's model and how it cuts texts. */
-export interface ModelTeacher extends Cut {
-  kind: 'cross-encoder' | 'dual-encoder';
+/** A teacher's model, how it cuts texts and how its scores are read. */
+export interface ModelTeacher extends Cut, PromptOptions {
+  kind: 'cross-encoder' | 'dual-encoder' | 'generative';
   model: string;
   maxLength?: number;
+  label?: string | number;
+  output?: string;
 }
 
 /** @throws InputError where the model cannot be opened */
-export const openModel = (t: ModelTeacher, session: SessionOptions): Promise<Teacher> =>
-  t.kind === 'cross-encoder'
-    ? crossEncoder(t.model, { ...crossEncoderLimits(t), session })
-    : dualEncoder(t.model, { ...dualEncoderLimits(t), session });
+export function openModel(t: ModelTeacher, session: SessionOptions): Promise<Teacher> {
+  if (t.kind === 'generative') return generative(t.model, { ...generativeOptions(t), session });
+  if (t.kind === 'cross-encoder') return crossEncoder(t.model, { ...crossEncoderLimits(t), session });
+  return dualEncoder(t.model, { ...dualEncoderLimits(t), session });
+}
+
+/** The key of the teacher that `openModel` opens, from its files alone. */
+function modelKey(t: ModelTeacher): Promise<string> {
+  if (t.kind === 'generative') return generativeKey(t.model, generativeOptions(t));
+  return t.kind === 'cross-encoder'
+    ? crossEncoderKey(t.model, crossEncoderLimits(t))
+    : dualEncoderKey(t.model, dualEncoderLimits(t));
+}
 
 /** A teacher of a run; in a dry run its key alone is known. */
 export interface OpenedTeacher {
@@ -103,19 +116,24 @@ export async function knownTeachers(
 
 /** The key of the teacher that `openTeacher` opens, from its files alone. */
 export async function teacherKey(spec: TeacherSpec, dataset: Dataset): Promise<string> {
-  if (spec.kind === 'cross-encoder') return crossEncoderKey(spec.model, crossEncoderLimits(spec));
-  if (spec.kind === 'dual-encoder') return dualEncoderKey(spec.model, dualEncoderLimits(spec));
+  if (spec.kind !== 'scores') return modelKey(spec);
   return filesOf(spec).length ? scoreFileKey(filesOf(spec)) : rowsKey(dataset);
 }
 
 type Cut = { queryTokens?: number; documentTokens?: number };
 
-/** How a config has pairs cut. */
-export const crossEncoderLimits = (t: Cut & { maxLength?: number }) => ({
+/** How a config has pairs cut and their scores read. */
+export const crossEncoderLimits = (t: Cut & { maxLength?: number; label?: string | number; output?: string }) => ({
+  label: t.label,
+  output: t.output,
   maxQuery: t.queryTokens,
   maxDocument: t.documentTokens,
   maxLength: t.maxLength,
 });
+function generativeOptions(t: ModelTeacher): GenerativeOptions {
+  const { template, yes, no, instruction, maxLength, output } = t;
+  return { template, yes, no, instruction, maxLength, output };
+}
 const dualEncoderLimits = ({ queryTokens, documentTokens }: Cut): Cut => ({ queryTokens, documentTokens });
 const filesOf = (t: Extract<TeacherSpec, { kind: 'scores' }>): string[] =>
   Object.values(t.files).filter((f) => f !== undefined);

@@ -7,15 +7,23 @@ import { hashParts } from '../../common/files.ts';
 import type { Pair } from '../teacher.ts';
 
 const count = z.int().positive().optional();
+const text = z.string().optional();
 
 /** A teacher that another process can open: what its folder or hub name is, how texts are cut, and the key it must come out with. */
 export const teacherNameSchema = z.strictObject({
   key: z.string().min(1),
-  kind: z.enum(['cross-encoder', 'dual-encoder']),
+  kind: z.enum(['cross-encoder', 'dual-encoder', 'generative']),
   model: z.string().min(1),
   queryTokens: count,
   documentTokens: count,
   maxLength: count,
+  /** How its scores are read. */
+  label: z.union([z.string(), z.int().nonnegative()]).optional(),
+  output: text,
+  template: text,
+  yes: text,
+  no: z.string().nullable().optional(),
+  instruction: text,
 });
 export type TeacherName = z.output<typeof teacherNameSchema>;
 

@@ -24,6 +24,8 @@ export interface FolderReading {
   hash: string;
   plan: InputPlan;
   limits: LengthLimits;
+  /** Tokens that the model can read at all. */
+  hard: number;
   notes: string[];
 }
 
@@ -31,7 +33,7 @@ export interface FolderReading {
 export async function readFolder(
   folder: string,
   options: PairLimits,
-  { generates = false, usual }: { generates?: boolean; usual?: number } = {},
+  { generates = false }: { generates?: boolean } = {},
 ): Promise<FolderReading> {
   const files = await readModelFolder(folder);
   const tokenizer = await TextTokenizer.load(files.folder);
@@ -39,12 +41,12 @@ export async function readFolder(
   const { padId } = tokenizer;
   const plan = planInputs(model, { padId, firstPosition: firstPosition(files.config, padId), generates });
   checkVocabulary(model, tokenizer, folder);
-  const { limits, note } = lengthLimits(options, {
-    tokenizer: Math.min(tokenizer.modelMaxLength ?? Number.POSITIVE_INFINITY, usual ?? Number.POSITIVE_INFINITY),
+  const { limits, hard, note } = lengthLimits(options, {
+    tokenizer: tokenizer.modelMaxLength,
     positions: positionsOf(files.config, padId),
     fixed: plan.length,
   });
-  return { files, tokenizer, model, hash: await modelHash(files.model), plan, limits, notes: note ? [note] : [] };
+  return { files, tokenizer, model, hash: await modelHash(files.model), plan, limits, hard, notes: note ? [note] : [] };
 }
 
 /** A cross-encoder's folder, and the output that its score is read from. */

@@ -95,16 +95,21 @@ export function scoreRule(columns: number, config: Config, file: string, choice?
   }
   if (chosen < 0)
     return refuse(choice === undefined ? 'of which none alone says relevance' : `of which none is '${choice}'`);
-  if (columns === 1) return { says: 'the logit', read: (data, at) => data[at] };
+  if (known && known.length !== columns && known.length > 1)
+    note = `config.json names ${known.length} labels (${known.slice(0, 4).join(', ')}) and the file gives ${columns}`;
+  const without = predictionActivation(config);
+  const raw = without ? `, without the ${without} that config.json names for predictions` : '';
+  if (columns === 1) return { says: `the logit${raw}`, note, read: (data, at) => data[at] };
   const others = Array.from({ length: columns }, (_, i) => i).filter((i) => i !== chosen);
   if (columns === 2)
     return {
-      says: `the logit of '${name(chosen)}' less that of '${name(others[0])}'`,
+      says: `the logit of '${name(chosen)}' less that of '${name(others[0])}'${raw}`,
       note,
       read: (data, at) => data[at + chosen] - data[at + others[0]],
     };
   return {
-    says: `the logit of '${name(chosen)}' less the log-sum-exp of ${others.map((i) => `'${name(i)}'`).join(', ')}`,
+    says: `the logit of '${name(chosen)}' less the log-sum-exp of ${others.map((i) => `'${name(i)}'`).join(', ')}${raw}`,
+    note,
     read(data, at) {
       let most = Number.NEGATIVE_INFINITY;
       for (const i of others) most = Math.max(most, data[at + i]);
@@ -113,6 +118,16 @@ export function scoreRule(columns: number, config: Config, file: string, choice?
       return data[at + chosen] - most - Math.log(sum);
     },
   };
+}
+
+/**
+ * What sentence-transformers' CrossEncoder puts after the logits when it predicts, by config.json; undefined where that is nothing. A
+ * teacher's score is what comes before it.
+ */
+function predictionActivation({ sentence_transformers: own, sbert_ce_default_activation_function: old }: Config) {
+  const stated = (own as { activation_fn?: unknown } | undefined)?.activation_fn ?? old;
+  const name = typeof stated === 'string' ? stated.split('.').at(-1) : undefined;
+  return name === 'Identity' ? undefined : name;
 }
 
 /** The place of a label that was asked for; -1 where there is none. */

@@ -33,17 +33,21 @@ export interface LengthLimits extends Required<Pick<PairLimits, 'maxLength'>>, P
 
 /**
  * @param asked what the config or program asks for; longer than the model can read, it is taken as far as it goes
- * @returns the limits, and a note where less than asked for is read
+ * @returns the limits, what the model can read at all, and a note where less than asked for is read
  */
 export function lengthLimits(
   asked: PairLimits,
   { tokenizer, positions, fixed }: { tokenizer?: number; positions?: number; fixed?: number },
-): { limits: LengthLimits; note?: string } {
+): { limits: LengthLimits; hard: number; note?: string } {
   const hard = Math.min(positions ?? Number.POSITIVE_INFINITY, fixed ?? Number.POSITIVE_INFINITY);
   const usual = Math.min(hard, tokenizer ?? Number.POSITIVE_INFINITY);
   const maxLength = Math.min(asked.maxLength ?? (Number.isFinite(usual) ? usual : USUAL_LENGTH), hard);
   const { maxQuery, maxDocument } = asked;
   const limits = { maxLength, maxQuery, maxDocument };
-  if (asked.maxLength === undefined || asked.maxLength <= maxLength) return { limits };
-  return { limits, note: `maxLength ${asked.maxLength} is more than the ${maxLength} tokens that the model reads` };
+  if (asked.maxLength === undefined || asked.maxLength <= maxLength) return { limits, hard };
+  return {
+    limits,
+    hard,
+    note: `maxLength ${asked.maxLength} is more than the ${maxLength} tokens that the model reads`,
+  };
 }

@@ -2,7 +2,7 @@
 import { FaultError, InputError } from '../../common/errors.ts';
 import type { Watch } from '../../common/progress.ts';
 import type { Tokens } from '../../data/tokenizer.ts';
-import { floatsOf } from '../../engine/graph/tensor.ts';
+import type { Tensor } from '../../engine/graph/tensor.ts';
 import type { ModelFile } from '../../engine/io/model-file.ts';
 import { bytesOfWidths, tokensWithin } from '../../engine/runtime/forward-memory.ts';
 import type { Session } from '../../engine/runtime/session.ts';
@@ -47,8 +47,8 @@ export function bytesAToken(
   return bytesOfWidths({ hidden, widest: table && table.widest > hidden ? table.widest : Math.max(hidden, stated) });
 }
 
-/** A batch's output in float32, and which texts its rows are; rows beyond them fill the batch up. */
-export type Take = (data: Float32Array, dims: readonly number[], at: readonly number[], length: number) => void;
+/** A batch's output, which texts its rows are, and its padded length; rows beyond the texts fill the batch up. */
+export type Take = (output: Tensor, at: readonly number[], length: number) => void;
 
 /** Runs every text once. @throws FaultError with ONNX Runtime's own words where it fails */
 export async function runTokens(r: Runner, tokens: readonly Tokens[], watch: Watch, take: Take): Promise<void> {
@@ -66,8 +66,7 @@ export async function runTokens(r: Runner, tokens: readonly Tokens[], watch: Wat
       at.map((i) => tokens[i]),
       shape,
     );
-    const found = await ran(r, feeds, shape);
-    take(floatsOf(found), found.dims, at, shape.length);
+    take(await ran(r, feeds, shape), at, shape.length);
   }
 }
 

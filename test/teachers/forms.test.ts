@@ -223,6 +223,28 @@ describe('labels', () => {
   });
 });
 
+test("sentence-transformers' fields of config.json: an activation of predictions is not part of the score", async () => {
+  const same = (name: string, config: Record<string, unknown>) => variant(name, () => {}, config);
+  const activations = {
+    none: {},
+    new: { sentence_transformers: { activation_fn: 'torch.nn.modules.activation.Sigmoid', version: '5.7.0' } },
+    identity: { sentence_transformers: { activation_fn: 'torch.nn.modules.linear.Identity' } },
+    old: { sbert_ce_default_activation_function: 'torch.nn.modules.activation.Sigmoid' },
+  };
+  const said: (string | undefined)[] = [];
+  for (const [name, config] of Object.entries(activations)) {
+    const folder = await same(`activation-${name}`, config);
+    close(await scoresOf(folder), right);
+    said.push((await factsOf(folder))?.score);
+  }
+  const without = 'the logit, without the Sigmoid that config.json names for predictions';
+  expect(said).toEqual(['the logit', without, 'the logit', without]);
+  const labels = { id2label: { 0: 'no', 1: 'yes', 2: 'perhaps' } };
+  expect((await factsOf(await same('more-labels', labels)))?.notes).toEqual([
+    'config.json names 3 labels (no, yes, perhaps) and the file gives 1',
+  ]);
+});
+
 describe('probabilities', () => {
   test('a sigmoid or softmax at the end is left out and said', async () => {
     const sigmoid = await variant('sigmoid', (graph, logits) =>

@@ -1,0 +1,205 @@
+/** @file What a causal language model is asked about a pair: prompts known from model cards, a folder's chat template, or a given one. */
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { InputError } from '../../common/errors.ts';
+import type { TextTokenizer, Tokens } from '../../data/tokenizer.ts';
+import { readJson } from '../../models/model-folder.ts';
+
+export interface PromptOptions {
+  /** The whole prompt, with `{query}`, `{document}` and perhaps `{instruction}`. */
+  template?: string;
+  /** What the model says of a relevant document, and of another; null: the logit of yes alone. */
+  yes?: string;
+  no?: string | null;
+  /** What the query asks for, in the prompts that say so. */
+  instruction?: string;
+}
+
+export interface Prompt {
+  /** Where it is from, for messages. */
+  from: string;
+  /** Texts that are tokenised one by one, with `{query}`, `{document}` and `{instruction}`. */
+  pieces: readonly string[];
+  /** Whether the pieces are tokenised as one text where that fits. */
+  joined?: boolean;
+  /** Whether the token that begins a text stands first. */
+  begins?: boolean;
+  /** Most tokens that the card reads; `maxLength` in its place where that is given. */
+  usual?: number;
+  /** Whether what follows the document counts among them. */
+  tailCounts?: boolean;
+  /** Part of those tokens that the query may take. */
+  queryShare?: number;
+  yes: string | number;
+  no: string | number | undefined;
+  instruction: string;
+}
+
+const WEB = 'Given a web search query, retrieve relevant passages that answer the query';
+
+/**
+ * Prompts of model cards, by the model_type of config.json that their models have.
+ * @source cards of Qwen/Qwen3-Reranker-0.6B, BAAI/bge-reranker-v2-gemma and BAAI/bge-reranker-v2-minicpm-layerwise
+ */
+export const cards: Readonly<Record<string, Omit<Prompt, 'instruction'> & { models: readonly string[] }>> = {
+  'Qwen3-Reranker': {
+    models: ['qwen3'],
+    from: "Qwen3-Reranker's card",
+    pieces: [
+      '<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n',
+      '<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {document}',
+      '<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n',
+    ],
+    usual: 8192,
+    tailCounts: true,
+    yes: 'yes',
+    no: 'no',
+  },
+  'bge-reranker-v2-gemma and bge-reranker-v2-minicpm': {
+    models: ['gemma', 'gemma2', 'minicpm'],
+    from: "bge-reranker-v2's card",
+    pieces: [
+      'A: {query}',
+      '\n',
+      'B: {document}',
+      '\n',
+      "Given a query A and a passage B, determine whether the passage contains an answer to the query by providing a prediction of either 'Yes' or 'No'.",
+    ],
+    begins: true,
+    usual: 1024,
+    tailCounts: false,
+    queryShare: 3 / 4,
+    yes: 'Yes',
+    no: undefined,
+  },
+};
+
+type Config = Readonly<Record<string, unknown>>;
+
+/** Whether config.json's architecture is a causal language model. */
+export const isGenerative = ({ architectures }: Config): boolean =>
+  Array.isArray(architectures) && /ForCausalLM$/.test(String(architectures[0]));
+
+/**
+ * The prompt of a folder: the given template, a chat template with the roles query and document, or the card of its family.
+ * @throws InputError where none of them is there, or a template lacks the query or the document
+ */
+export async function promptOf(folder: string, config: Config, options: PromptOptions): Promise<Prompt> {
+  const found = (await ownPrompt(folder, options)) ?? cardPrompt(config);
+  if (!found)
+    throw new InputError({
+      code: 'teacher.prompt',
+      subject: `${folder} is a causal language model of the family '${config.model_type ?? 'unknown'}' whose prompt is not known`,
+      expected: `a chat template with the roles query and document, or one of the kinds ${Object.keys(cards).join(', ')}`,
+      remedy: "give the prompt of its card as 'teacher.template', with {query} and {document}",
+    });
+  const told = await toldTokens(folder);
+  return {
+    ...found,
+    yes: options.yes ?? told?.yes ?? found.yes,
+    no: options.no === null ? undefined : (options.no ?? (told && options.yes === undefined ? told.no : found.no)),
+    instruction: options.instruction ?? WEB,
+  };
+}
+
+const cardPrompt = (config: Config): Omit<Prompt, 'instruction'> | undefined =>
+  Object.values(cards).find(({ models }) => models.includes(String(config.model_type)));
+
+async function ownPrompt(folder: string, options: PromptOptions): Promise<Omit<Prompt, 'instruction'> | undefined> {
+  const template = options.template ?? (await chatPrompt(folder, options.instruction));
+  if (template === undefined) return undefined;
+  const missing = ['{query}', '{document}'].filter((part) => !template.includes(part));
+  if (missing.length)
+    throw new InputError({
+      code: 'teacher.prompt',
+      subject: `the template of ${folder} lacks ${missing.join(' and ')}`,
+      remedy: "put {query} and {document} where the two texts stand in 'teacher.template'",
+    });
+  const end = template.lastIndexOf('{document}') + '{document}'.length;
+  return {
+    from: options.template === undefined ? 'the chat template of the folder' : 'the template given',
+    pieces: [template.slice(0, end), template.slice(end)],
+    joined: true,
+    tailCounts: true,
+    yes: 'yes',
+    no: 'no',
+  };
+}
+
+/** What sentence-transformers' module LogitScore of a folder says. */
+async function toldTokens(folder: string): Promise<{ yes: number; no: number | undefined } | undefined> {
+  const modules = (await readJson(join(folder, 'modules.json'))) as unknown;
+  const own = Array.isArray(modules) ? modules.find((m) => String(m?.type).endsWith('.LogitScore')) : undefined;
+  if (!own) return undefined;
+  const { true_token_id: yes, false_token_id: no } = await readJson(join(folder, String(own.path), 'config.json'));
+  return typeof yes === 'number' ? { yes, no: typeof no === 'number' ? no : undefined } : undefined;
+}
+
+/** A folder's chat template, rendered with the places of the two texts; undefined where it has none that shows both. */
+async function chatPrompt(folder: string, instruction: string | undefined): Promise<string | undefined> {
+  const config = await readJson(join(folder, 'tokenizer_config.json'));
+  const file = join(folder, 'chat_template.jinja');
+  const stated = existsSync(file) ? await readFile(file, 'utf8') : config.chat_template;
+  const named = Array.isArray(stated) ? (stated.find((t) => t?.name === 'reranker') ?? stated[0])?.template : stated;
+  if (typeof named !== 'string') return undefined;
+  const token = (name: string): unknown => (config[name] as { content?: string } | undefined)?.content ?? config[name];
+  const { Template } = await import('@huggingface/jinja');
+  try {
+    const text = new Template(named).render({
+      messages: [
+        ...(instruction === undefined ? [] : [{ role: 'system', content: instruction }]),
+        { role: 'query', content: '{query}' },
+        { role: 'document', content: '{document}' },
+      ],
+      add_generation_prompt: true,
+      bos_token: token('bos_token') ?? '',
+      eos_token: token('eos_token') ?? '',
+    });
+    return text.includes('{query}') && text.includes('{document}') ? text : undefined;
+  } catch {
+    return undefined; // a template for conversations, which refuses other roles
+  }
+}
+
+/**
+ * A pair's prompt as tokens. What is too long is cut at the end of the document, then of the query; what follows stays.
+ * @param most tokens in all, and `hard` what the model has positions for
+ */
+export function encodePrompt(
+  tokenizer: TextTokenizer,
+  prompt: Prompt,
+  pair: { query: string; document: string },
+  { most, hard, begin }: { most: number; hard: number; begin: number | undefined },
+): Tokens {
+  const fill = (piece: string): string =>
+    piece.replace(/\{(query|document|instruction)\}/g, (_, name: string) =>
+      name === 'instruction' ? prompt.instruction : pair[name as 'query' | 'document'],
+    );
+  const texts = prompt.pieces.map(fill);
+  if (prompt.joined) {
+    const whole = tokenizer.plain(texts.join(''), most + 1);
+    if (whole.length <= most) return plainTokens(whole);
+  }
+  const parts = texts.map((text) => tokenizer.plain(text));
+  const last = prompt.pieces.findIndex((p) => p.includes('{document}'));
+  const query = prompt.pieces.findIndex((p) => p.includes('{query}'));
+  if (prompt.queryShare && query !== last) cut(parts, query, Math.floor(prompt.queryShare * most));
+  const start = begin === undefined ? [] : [begin];
+  const tail = parts.slice(last + 1).reduce((n, p) => n + p.length, 0);
+  const room = Math.min(hard, most + (prompt.tailCounts ? 0 : tail)) - start.length;
+  for (const i of [last, query]) {
+    const excess = parts.reduce((n, p) => n + p.length, 0) - room;
+    if (excess > 0) cut(parts, i, Math.max(0, parts[i].length - excess));
+  }
+  return plainTokens([...start, ...parts.flat()].slice(0, hard));
+}
+
+function cut(parts: number[][], i: number, length: number): void {
+  parts[i] = parts[i].slice(0, length);
+}
+
+const plainTokens = (ids: readonly number[]): Tokens => ({
+  ids: Int32Array.from(ids),
+  typeIds: new Int32Array(ids.length),
+});
