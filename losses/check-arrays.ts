@@ -1,6 +1,7 @@
 /** @file Checks of plain arrays given to a loss: shapes against the table of inputs, missing inputs, non-finite values. */
 import { InputError } from '../common/errors.ts';
 import type { Tensor } from '../engine/graph/tensor.ts';
+import { allFinite } from '../math/finite.ts';
 import { type Dimension, isPadded, type LossDefinition, type LossInput, lossInputs } from './inputs.ts';
 
 const shape = (dims: readonly (number | string)[]): string => `[${dims.join(', ')}]`;
@@ -22,6 +23,7 @@ export function checkArrays(loss: LossDefinition, given: ReadonlyMap<LossInput, 
   const documents = sizes.get('documents')?.size;
   for (const [name, { dims, data }] of given) {
     const { unknown, integer } = lossInputs[name];
+    if (!integer && allFinite(data as Float64Array)) continue;
     for (let i = 0; i < data.length; i++) {
       const value = Number(data[i]);
       const wrong = integer

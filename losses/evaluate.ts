@@ -187,7 +187,7 @@ function addDefaults(given: Map<LossInput, Tensor>, needs: readonly LossInput[])
 
 function toTensor(name: LossInput, input: ArrayInput): Tensor {
   const { dims, data } = 'dims' in input ? input : flatten(name, input);
-  if (!lossInputs[name].integer) return { dtype: 'float64', dims, data: Float64Array.from(data) };
+  if (!lossInputs[name].integer) return { dtype: 'float64', dims, data: new Float64Array(data) };
   const wrong = Array.from(data).find((v) => !Number.isInteger(v));
   if (wrong !== undefined)
     throw new InputError({

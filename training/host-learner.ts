@@ -1,6 +1,7 @@
 /** @file What the training loop trains with (gradients and the optimizer, on the host or on a device), and the host's. */
 
 import type { Tensor } from '../engine/graph/tensor.ts';
+import type { SessionOptions } from '../engine/runtime/session.ts';
 import { allFinite } from '../math/finite.ts';
 import type { StepBatch } from './batches/batches.ts';
 import { GradientSum } from './optimizers/gradient-accumulation.ts';
@@ -47,11 +48,12 @@ export class HostLearner<B = StepBatch> implements Learner<B> {
   private readonly rule: Optimizer;
   private sums: GradientSum | undefined;
 
-  constructor(host: HostStep<B>, options: OptimizerOptions = {}) {
+  /** @param session of rules that multiply matrices (Muon): how many threads they take */
+  constructor(host: HostStep<B>, options: OptimizerOptions = {}, session?: SessionOptions) {
     this.host = host;
     this.parameters = host.parameters;
     this.rule = optimizers[options.optimizer ?? 'adamw'](options);
-    this.optimizer = hostOptimizer(host.parameters, options);
+    this.optimizer = hostOptimizer(host.parameters, options, session);
   }
 
   get updates(): number {

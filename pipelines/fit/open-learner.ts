@@ -28,7 +28,7 @@ export async function openLearner(
     note(`training on ${session.provider}, which multiplies faster here than the processor`);
   if (session.provider === 'cpu') {
     const gradCacheChunk = options.gradCacheChunk ?? chunk;
-    return new HostLearner(await dualEncoderOnHost({ ...options, gradCacheChunk, session }), optimizer);
+    return new HostLearner(await dualEncoderOnHost({ ...options, gradCacheChunk, session }), optimizer, session);
   }
   return DeviceLearner.create(await dualEncoderStep({ ...options, session }), session, optimizer);
 }

@@ -15,7 +15,8 @@ const STEPS = 5;
  *     p <- (1 - lr decay) p - 0.2 sqrt(max(rows, columns)) lr orthogonal(u)
  *
  * The factor gives a step the size of AdamW's, so that one learning rate serves both. Tables, vectors and the projection are
- * AdamW's. The cost beside AdamW: 15 products of each matrix a step (see `orthogonal`), and one array of state less.
+ * AdamW's. The cost compared with AdamW: 15 products of each matrix a step (see `orthogonal`), whatever the batch, and one array of state
+ * less.
  *
  * @source Jordan et al. 2024 (github.com/KellerJordan/Muon); the factor is Liu et al. 2025 (arXiv 2502.16982), `match_rms_adamw`
  *   of torch.optim.Muon, which multiplies in bfloat16 where this is float32

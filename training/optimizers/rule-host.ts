@@ -25,7 +25,7 @@ export interface HostOptimizer {
   release(): Promise<void>;
 }
 
-/** Numbers in one run of an elementwise rule: its arrays stay in a core's cache, and a run's own cost is small beside it. */
+/** Numbers in one run of an elementwise rule: its arrays stay in a core's cache, and it takes much longer than starting a run. */
 const SLICE = 32_768;
 
 /** The rule for one kind of parameter, loaded. */
@@ -135,7 +135,8 @@ export class RuleHost implements HostOptimizer {
     const key = whole ? p.dims.join(' ') : `slices of ${Object.keys(this.rule.state(p)).join(' ')}`;
     let own = this.loaded.get(key);
     if (!own) {
-      own = loadRule(this.rule, p, whole, this.session);
+      // Slices are small and many: handing them to several threads costs more than it saves.
+      own = loadRule(this.rule, p, whole, whole ? this.session : { threads: 1 });
       this.loaded.set(key, own);
     }
     return own;

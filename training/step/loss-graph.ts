@@ -12,7 +12,7 @@ import { type Loss, type LossInputs, reduce } from '../../losses/loss.ts';
 export interface WeightedLoss {
   loss: Loss;
   weight: number;
-  /** What is asked of texts that only have a teacher's embedding, as if they were queries; its mean is added to the loss's. */
+  /** The loss of texts that have nothing but a teacher's embedding, taken as queries; its mean is added. */
   extra?: Loss;
 }
 
@@ -26,7 +26,7 @@ export interface LossGraphOptions {
   teacherWidth?: number;
   /** Width of a cross-encoder's vectors for the two texts of a pair, where a loss matches them. */
   pairWidth?: number;
-  /** Arrays that batches bring besides those that every batch may: a loss that can do without one then uses it. */
+  /** Further arrays that batches bring; a loss that can do without one then uses it. */
   given?: readonly RequestedInput[];
   /** Whether a group of texts comes that only have a teacher's embedding (unlabelled queries, spans of documents). */
   extraTexts?: boolean;
@@ -55,7 +55,7 @@ export async function lossGraph(options: LossGraphOptions, width: number, opset:
   const documents = frozenDocuments
     ? given('documents', 'float32', ['documents', frozenDocuments])
     : withWidth(texts.gather(given('documents_at', 'int64', ['documents'])), width);
-  // A cross-encoder's space is none that the student began in, whatever the widths.
+  // Cross-encoder targets always get a learned projection.
   const unrelated = options.pairWidth !== undefined && !frozenDocuments;
   const start = teacherWidth && (teacherWidth !== width || unrelated) ? identity(width, teacherWidth) : undefined;
   const projection = start && given('projection', 'float32', [...start.dims]);
