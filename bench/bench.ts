@@ -5,7 +5,20 @@ import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
-const names = ['cache', 'device', 'encode', 'growth', 'index', 'large', 'million', 'real', 'score', 'soak', 'step'];
+const names = [
+  'cache',
+  'device',
+  'encode',
+  'growth',
+  'index',
+  'large',
+  'loss',
+  'million',
+  'real',
+  'score',
+  'soak',
+  'step',
+];
 const [name, ...rest] = process.argv.slice(2);
 const file = [`${name}.js`, `${name}-bench.js`].map((f) => join(import.meta.dirname, f)).find(existsSync);
 if (!name || !names.includes(name) || !file) {

@@ -10,7 +10,7 @@ import { infoNCE } from '../losses/info-nce.ts';
 import { Random } from '../math/random.ts';
 import type { StepBatch } from '../training/batches/batches.ts';
 import type { TokenBatch } from '../training/batches/length-groups.ts';
-import { AdamW } from '../training/optimizers/adamw.ts';
+import { AdamWHost } from '../training/optimizers/adamw-host.ts';
 import { type DualEncoderStepOptions, dualEncoderOnHost } from '../training/step/dual-encoder-step.ts';
 import { compare, type Measured, median, ours, python, round, SHARED } from './peers.ts';
 
@@ -22,7 +22,7 @@ export async function benchStep(
   options: Partial<DualEncoderStepOptions> = {},
 ): Promise<Measured> {
   const graph = await dualEncoderOnHost({ ...(await stepOptions(shared)), ...options });
-  const optimizer = new AdamW(graph.parameters);
+  const optimizer = new AdamWHost(graph.parameters);
   const batch = randomBatch(sequences, length);
   const times: number[] = [];
   const optimizing: number[] = [];

@@ -6,6 +6,7 @@ import type { Graph, Value } from './graph/ir.ts';
 import { type Tensor, tensor } from './graph/tensor.ts';
 import { probe } from './runtime/infer-shapes.ts';
 
+/** A model with its gradients, and what training starts from. */
 export interface DifferentiatedModel {
   /** The model with a gradient as one more output for each parameter; parameters are inputs. */
   graph: Graph;

@@ -2,6 +2,7 @@
 import { defineLoss, type Loss, meanOver } from './loss.ts';
 import { number, positive, SHIFT, withDefaults } from './options.ts';
 
+/** Options of the loss `bce`. */
 export interface BCEOptions {
   /** Divides the teacher's logits. */
   temperature?: number;

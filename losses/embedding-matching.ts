@@ -14,6 +14,7 @@ export function distanceBetween(student: Expr, teacher: Expr, distance: Distance
   return distance === 'l2' ? squared.add(1e-12).sqrt() : squared;
 }
 
+/** Options of the loss `embedding-matching`. */
 export interface EmbeddingMatchingOptions {
   /** Which embeddings are matched. */
   of?: 'both' | 'queries' | 'documents';

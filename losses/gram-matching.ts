@@ -5,6 +5,7 @@ import { choices, positive, withDefaults } from './options.ts';
 
 export const blocks = ['query-document', 'query-query', 'document-document'] as const;
 
+/** Options of the loss `gram-matching`. */
 export interface GramMatchingOptions {
   /** Which similarities are matched; their divergences are added. */
   of?: readonly (typeof blocks)[number][];

@@ -2,6 +2,7 @@
 import { defineLoss, divergence, type Loss, scoresInBatch } from './loss.ts';
 import { choice, positive, withDefaults } from './options.ts';
 
+/** Options of the loss `in-batch-kl`. */
 export interface InBatchKLOptions {
   /** Divides the teacher's scores: 1 for logits, 0.05 for cosines. */
   temperature?: number;

@@ -19,6 +19,7 @@ export const losses = {
   slam: members.slam,
 } as const;
 
+export { type LossDefinition, lossInputs } from './inputs.ts';
 export { type ArrayInput, defineLoss, type Evaluation, type Loss, type LossInput, type LossInputs } from './loss.ts';
 export { type MatryoshkaOptions, matryoshka } from './matryoshka.ts';
 export * from './members.ts';

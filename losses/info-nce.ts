@@ -3,6 +3,7 @@ import type { Expr } from '../engine/expressions/expr.ts';
 import { defineLoss, type Loss, type LossInput, type LossInputs, masked, scoresInBatch } from './loss.ts';
 import { choice, group, number, positive, withDefaults } from './options.ts';
 
+/** Options of the loss `info-nce`. */
 export interface InfoNCEOptions {
   /** Divides the scores: 0.05 for cosines, 1 for dot products. */
   temperature?: number;

@@ -2,6 +2,7 @@
 import { defineLoss, divergence, type Loss } from './loss.ts';
 import { positive, withDefaults } from './options.ts';
 
+/** Options of the loss `kl`. */
 export interface KLOptions {
   /** Divides the teacher's logits. */
   temperature?: number;

@@ -2,6 +2,7 @@
 import { defineLoss, type Loss } from './loss.ts';
 import { positive, withDefaults } from './options.ts';
 
+/** Options of the loss `m3se`. */
 export interface M3SEOptions {
   /** Multiplies the student's scores: 1 for dot products, about 20 for cosines. */
   scale?: number;

@@ -2,6 +2,7 @@
 import { defineLoss, type Loss } from './loss.ts';
 import { positive, withDefaults } from './options.ts';
 
+/** Options of the loss `margin-mse`. */
 export interface MarginMSEOptions {
   /** Multiplies the student's scores: 1 for dot products, about 20 for cosines, whose margins cannot reach logits'. */
   scale?: number;

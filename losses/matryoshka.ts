@@ -2,6 +2,7 @@
 import { InputError } from '../common/errors.ts';
 import { defineLoss, type Loss, type LossInput, type LossInputs } from './loss.ts';
 
+/** Which prefixes `matryoshka` takes, and their weights. */
 export interface MatryoshkaOptions {
   /** Widths of the prefixes, the full one among them where it should count. */
   dimensions: readonly number[];

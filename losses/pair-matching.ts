@@ -3,6 +3,7 @@ import { type Distance, distanceBetween, distances } from './embedding-matching.
 import { defineLoss, type Loss, meanOver } from './loss.ts';
 import { choice, withDefaults } from './options.ts';
 
+/** Options of the loss `pair-matching`. */
 export interface PairMatchingOptions {
   distance?: Distance;
 }

@@ -6,6 +6,7 @@ import { gramMatching } from './gram-matching.ts';
 import { defineLoss, type Loss, type LossInput } from './loss.ts';
 import { type MatryoshkaOptions, matryoshka } from './matryoshka.ts';
 
+/** Options of `prefixRelations`: those of both parts, and the temperature of the relations. */
 export interface PrefixRelationsOptions extends EmbeddingMatchingOptions, MatryoshkaOptions {
   /** Divides the dot products on both sides: 0.05 for cosines. */
   temperature?: number;
@@ -20,7 +21,7 @@ export interface PrefixRelationsOptions extends EmbeddingMatchingOptions, Matryo
  * with prefixes scaled to unit length again, rows of P P^T too where documents are matched. A prefix is not matched to the
  * teacher's own prefix: a student at its target would then be as good there as the teacher cut off, and no better. Over frozen
  * documents P_s[:m] are prefixes of these, so that the query's prefix makes up for what they lost. Divergences stand without
- * the factor T^2, which at 0.05 would leave nothing of them beside the distance.
+ * the factor T^2, which at 0.05 would make them negligible compared with the distance.
  *
  * Weights c are those of `dimensions`; a width of D or more is the whole vector, so that `dimensions: [D]` is
  * `embeddingMatching` itself. Where the width is not known, the largest of `dimensions` stands for it.

@@ -3,6 +3,7 @@ import type { Expr } from '../engine/expressions/expr.ts';
 import { defineLoss, type Loss } from './loss.ts';
 import { count, positive, withDefaults } from './options.ts';
 
+/** Options of the loss `rank-distil`. */
 export interface RankDistilOptions {
   /** How many places of the teacher's order count; all by default. */
   topK?: number;

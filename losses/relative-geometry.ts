@@ -3,6 +3,7 @@ import type { Expr } from '../engine/expressions/expr.ts';
 import { byOwner, defineLoss, type Loss, notSelf } from './loss.ts';
 import { choice, notNegative, withDefaults } from './options.ts';
 
+/** Options of the loss `relative-geometry`. */
 export interface RelativeGeometryOptions {
   of?: 'queries' | 'documents';
   distanceWeight?: number;

@@ -3,6 +3,7 @@ import type { Expr } from '../engine/expressions/expr.ts';
 import { byOwner, defineLoss, type Loss } from './loss.ts';
 import { choice, withDefaults } from './options.ts';
 
+/** Options of the loss `similarity-preserving`. */
 export interface SimilarityPreservingOptions {
   of?: 'queries' | 'documents';
 }

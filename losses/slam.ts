@@ -2,6 +2,7 @@
 import { defineLoss, type Loss, meanOver } from './loss.ts';
 import { number, positive, SHIFT, withDefaults } from './options.ts';
 
+/** Options of the loss `slam`. */
 export interface SlamOptions {
   /** Multiplies the student's scores: 1 for dot products, about 20 for cosines. */
   scale?: number;

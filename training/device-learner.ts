@@ -5,12 +5,12 @@ import { ResidentSession } from '../engine/runtime/device-session.ts';
 import type { SessionOptions } from '../engine/runtime/session.ts';
 import type { StepBatch } from './batches/batches.ts';
 import { CHUNK, rowChunks } from './batches/token-chunks.ts';
-import type { Learner, LearnerState, LearnerStep } from './host-learner.ts';
-import type { AdamWOptions } from './optimizers/adamw.ts';
-import { appendAdamW, FIRST, type GraphAdamW, RATES, SECOND, WEIGHTS } from './optimizers/adamw-graph.ts';
-import { type DifferentiatedStep, wantedFeeds } from './step/training-step.ts';
-
-const kinds = { weight: WEIGHTS, first: FIRST, second: SECOND } as const;
+import { type Learner, type LearnerState, type LearnerStep, numbersOfState, numbersToState } from './host-learner.ts';
+import { WEIGHT_DECAY } from './optimizers/adamw.ts';
+import { type OptimizerOptions, optimizers } from './optimizers/index.ts';
+import { type Numbers, type Optimizer, servedWeights } from './optimizers/optimizer.ts';
+import { appendOptimizer, FACTORS, type GraphOptimizer, WEIGHTS } from './optimizers/optimizer-graph.ts';
+import { type DifferentiatedStep, tableNames, wantedFeeds } from './step/training-step.ts';
 
 export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements Learner<B> {
   readonly parameters: Learner<B>['parameters'];
@@ -18,15 +18,24 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
   private last = '';
   private readonly made: DifferentiatedStep<B>;
   private readonly session: ResidentSession;
-  private readonly update: GraphAdamW;
-  private readonly adamw: AdamWOptions;
+  private readonly rule: Optimizer;
+  private readonly update: GraphOptimizer;
+  private readonly options: OptimizerOptions;
+  private numbers: Numbers = {};
 
-  private constructor(made: DifferentiatedStep<B>, session: ResidentSession, update: GraphAdamW, adamw: AdamWOptions) {
+  private constructor(
+    made: DifferentiatedStep<B>,
+    session: ResidentSession,
+    rule: Optimizer,
+    update: GraphOptimizer,
+    options: OptimizerOptions,
+  ) {
     this.made = made;
     this.session = session;
+    this.rule = rule;
     this.update = update;
-    this.parameters = update.stretches;
-    this.adamw = adamw;
+    this.parameters = update.slices;
+    this.options = options;
   }
 
   /**
@@ -36,43 +45,48 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
   static async create<B extends { weights: Tensor }>(
     made: DifferentiatedStep<B>,
     where: SessionOptions = {},
-    adamw: AdamWOptions = {},
+    options: OptimizerOptions = {},
   ): Promise<DeviceLearner<B>> {
     const { graph, start, gradients } = made;
+    const tables = tableNames(graph);
     const parameters = graph.inputs.flatMap((value) => {
-      const tensor = start.get(value.name);
-      return tensor && gradients.has(value.name) ? [{ name: value.name, dims: tensor.dims, value }] : [];
+      const { name } = value;
+      const tensor = start.get(name);
+      return tensor && gradients.has(name) ? [{ name, dims: tensor.dims, table: tables.has(name), value }] : [];
     });
-    const update = appendAdamW(graph, parameters, gradients, adamw);
+    const rule = optimizers[options.optimizer ?? 'adamw'](options);
+    const update = appendOptimizer(graph, rule, parameters, gradients, options);
     graph.dropUnused();
     graph.sort();
     const session = await ResidentSession.load(graph, update.carried, where);
-    const learner = new DeviceLearner(made, session, update, adamw);
-    const zeros = (): Tensor<'float32'> => ({
-      dtype: 'float32',
-      dims: [update.length],
-      data: new Float32Array(update.length),
-    });
-    for (const name of Object.values(kinds)) session.set(name, zeros());
-    await learner.put('weight', start);
+    const learner = new DeviceLearner(made, session, rule, update, options);
+    for (const { input, length } of [{ input: WEIGHTS, length: update.length }, ...update.state])
+      session.set(input, { dtype: 'float32', dims: [length], data: new Float32Array(length) });
+    await learner.setWeights(start);
     return learner;
   }
 
   async step(batches: readonly B[], first: number, learningRate: number): Promise<LearnerStep> {
     if (batches.length !== 1) throw new Error('a device takes one batch a step');
-    const { betas = [0.9, 0.999], weightDecay = 0.01 } = this.adamw;
+    const { weightDecay = WEIGHT_DECAY } = this.options;
     const t = this.updates + 1;
-    const rates = [learningRate / (1 - betas[0] ** t), Math.sqrt(1 - betas[1] ** t), learningRate * weightDecay];
+    const numbers = { ...this.numbers };
+    const factors: Numbers = {
+      ...this.rule.factors(t, learningRate, numbers),
+      keep: 1 - learningRate * weightDecay,
+      decay: weightDecay,
+    };
+    const { factors: names } = this.update;
     const given = this.made.feeds(batches[0], first);
     const feeds = wantedFeeds(this.session.inputs, given, this.chunkFeeds(given), {
-      [RATES]: { dtype: 'float32', dims: [3], data: Float32Array.from(rates) },
+      [FACTORS]: { dtype: 'float32', dims: [names.length], data: Float32Array.from(names, (name) => factors[name]) },
     });
     const results = await this.session.run(feeds);
     const number = (name: string): number => Number(results[name].data[0]);
     const gradientNorm = number(this.update.norm);
     const loss = number(this.made.total);
     this.refuseStale(`${loss} ${gradientNorm}`, batches[0]);
-    if (Number.isFinite(gradientNorm)) this.updates = t;
+    if (Number.isFinite(gradientNorm)) [this.updates, this.numbers] = [t, numbers];
     return { loss, terms: this.made.terms.map(number), gradientNorm };
   }
 
@@ -103,23 +117,41 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
   }
 
   async weights(): Promise<Map<string, Tensor>> {
-    return this.read('weight', '');
+    const trained = await this.read(WEIGHTS, 0);
+    const vector = this.update.state.find((v) => v.name === this.rule.served?.state);
+    const state = vector && (await this.read(vector.input, vector.from));
+    return new Map(
+      [...trained].map(([name, t]) => [
+        name,
+        { ...t, data: servedWeights(this.rule, t.data, state?.get(name)?.data) } as Tensor,
+      ]),
+    );
   }
 
   async setWeights(weights: ReadonlyMap<string, Tensor>): Promise<void> {
-    await this.put('weight', weights);
+    await this.put(WEIGHTS, 0, weights);
+    for (const { input, from, start } of this.update.state)
+      if (start === 'weights') await this.put(input, from, weights);
   }
 
   async state(): Promise<LearnerState> {
-    const parts = await Promise.all((['weight', 'first', 'second'] as const).map((k) => this.read(k, `${k}:`)));
-    return new Map(parts.flatMap((m) => [...m]));
+    const all = [{ name: 'weight', input: WEIGHTS, from: 0 }, ...this.update.state];
+    const parts = await Promise.all(
+      all.map(async ({ name, input, from }) =>
+        [...(await this.read(input, from))].map(([p, tensor]) => [`${name}:${p}`, tensor] as const),
+      ),
+    );
+    return new Map([...parts.flat(), ...numbersToState(this.numbers)]);
   }
 
   async restore(state: LearnerState, updates: number): Promise<void> {
-    for (const kind of ['weight', 'first', 'second'] as const) {
-      const own = this.update.stretches.map(({ name }) => [name, state.get(`${kind}:${name}`) as Tensor] as const);
-      await this.put(kind, new Map(own));
-    }
+    for (const { name, input, from } of [{ name: 'weight', input: WEIGHTS, from: 0 }, ...this.update.state])
+      await this.put(
+        input,
+        from,
+        new Map(this.within(input).map((p) => [p.name, state.get(`${name}:${p.name}`) as Tensor])),
+      );
+    this.numbers = numbersOfState(state);
     this.updates = updates;
   }
 
@@ -132,22 +164,28 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
     return this.session.release();
   }
 
-  private async read(kind: keyof typeof kinds, prefix: string): Promise<Map<string, Tensor>> {
-    const { data } = await this.session.get(kinds[kind]);
+  /** The parameters that a vector has a part for. */
+  private within(input: string): GraphOptimizer['slices'] {
+    const vector = this.update.state.find((v) => v.input === input) ?? { from: 0, length: this.update.length };
+    return this.update.slices.filter(({ offset }) => offset >= vector.from && offset < vector.from + vector.length);
+  }
+
+  private async read(input: string, from: number): Promise<Map<string, Tensor<'float32'>>> {
+    const { data } = await this.session.get(input);
     return new Map(
-      this.update.stretches.map(({ name, dims, offset }) => [
-        `${prefix}${name}`,
-        { dtype: 'float32', dims, data: data.slice(offset, offset + sizeOf(dims)) } as Tensor,
+      this.within(input).map(({ name, dims, offset }) => [
+        name,
+        { dtype: 'float32', dims, data: data.slice(offset - from, offset - from + sizeOf(dims)) },
       ]),
     );
   }
 
-  private async put(kind: keyof typeof kinds, values: ReadonlyMap<string, Tensor>): Promise<void> {
-    const whole = await this.session.get(kinds[kind]);
-    for (const { name, offset } of this.update.stretches) {
+  private async put(input: string, from: number, values: ReadonlyMap<string, Tensor>): Promise<void> {
+    const whole = await this.session.get(input);
+    for (const { name, offset } of this.within(input)) {
       const given = values.get(name);
-      if (given) whole.data.set(given.data as Float32Array, offset);
+      if (given) whole.data.set(given.data as Float32Array, offset - from);
     }
-    this.session.set(kinds[kind], whole);
+    this.session.set(input, whole);
   }
 }

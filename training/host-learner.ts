@@ -1,10 +1,13 @@
-/** @file What the training loop trains with: gradients and the optimizer, on the host or on a device. */
+/** @file What the training loop trains with (gradients and the optimizer, on the host or on a device), and the host's. */
 
 import type { Tensor } from '../engine/graph/tensor.ts';
+import type { SessionOptions } from '../engine/runtime/session.ts';
 import { allFinite } from '../math/finite.ts';
 import type { StepBatch } from './batches/batches.ts';
-import { AdamW, type AdamWOptions, type Moments } from './optimizers/adamw.ts';
 import { GradientSum } from './optimizers/gradient-accumulation.ts';
+import { type HostOptimizer, hostOptimizer } from './optimizers/host-optimizer.ts';
+import { type OptimizerOptions, optimizers } from './optimizers/index.ts';
+import { type Numbers, type Optimizer, servedWeights } from './optimizers/optimizer.ts';
 import type { HostStep, Parameter, StepResult } from './step/training-step.ts';
 
 export interface LearnerStep extends StepResult {
@@ -12,7 +15,7 @@ export interface LearnerStep extends StepResult {
   gradientNorm: number;
 }
 
-/** Weights and both moments by name: `weight:NAME`, `first:NAME`, `second:NAME`. */
+/** Weights and the optimizer's arrays by name: `weight:NAME`, of AdamW `first:NAME`, `second:NAME`; and its numbers. */
 export type LearnerState = ReadonlyMap<string, Tensor>;
 
 export interface Learner<B = StepBatch> {
@@ -41,13 +44,16 @@ export interface Learner<B = StepBatch> {
 export class HostLearner<B = StepBatch> implements Learner<B> {
   readonly parameters: readonly Parameter[];
   private readonly host: HostStep<B>;
-  private readonly optimizer: AdamW;
+  private readonly optimizer: HostOptimizer;
+  private readonly rule: Optimizer;
   private sums: GradientSum | undefined;
 
-  constructor(host: HostStep<B>, options: AdamWOptions = {}) {
+  /** @param session of rules that multiply matrices (Muon): how many threads they take */
+  constructor(host: HostStep<B>, options: OptimizerOptions = {}, session?: SessionOptions) {
     this.host = host;
     this.parameters = host.parameters;
-    this.optimizer = new AdamW(host.parameters, options);
+    this.rule = optimizers[options.optimizer ?? 'adamw'](options);
+    this.optimizer = hostOptimizer(host.parameters, options, session);
   }
 
   get updates(): number {
@@ -66,22 +72,34 @@ export class HostLearner<B = StepBatch> implements Learner<B> {
       whole.terms = terms.map((t, k) => (whole.terms[k] ?? 0) + share * t);
     }
     sums?.finish();
-    return { ...whole, gradientNorm: Number.isFinite(whole.loss) ? this.optimizer.step(learningRate) : Number.NaN };
+    return {
+      ...whole,
+      gradientNorm: Number.isFinite(whole.loss) ? await this.optimizer.step(learningRate) : Number.NaN,
+    };
   }
 
   async weights(): Promise<Map<string, Tensor>> {
-    return new Map(this.parameters.map((p) => [p.name, { dtype: 'float32', dims: p.dims, data: p.data.slice() }]));
+    const { served } = this.rule;
+    return new Map(
+      this.parameters.map((p) => {
+        const state = served && this.optimizer.state.get(p.name)?.[served.state];
+        return [p.name, { dtype: 'float32', dims: p.dims, data: servedWeights(this.rule, p.data, state) }];
+      }),
+    );
   }
 
   async setWeights(weights: ReadonlyMap<string, Tensor>): Promise<void> {
     for (const p of this.parameters) {
       const given = weights.get(p.name);
-      if (given) p.data.set(given.data as Float32Array);
+      if (!given) continue;
+      p.data.set(given.data as Float32Array);
+      for (const [name, start] of Object.entries(this.rule.state(p)))
+        if (start === 'weights') this.optimizer.state.get(p.name)?.[name].set(p.data);
     }
   }
 
   async state(): Promise<LearnerState> {
-    const tensors = new Map<string, Tensor>();
+    const tensors = new Map<string, Tensor>(numbersToState(this.optimizer.numbers));
     for (const p of this.parameters)
       for (const [kind, data] of Object.entries(this.arrays(p)))
         tensors.set(`${kind}:${p.name}`, { dtype: 'float32', dims: p.dims, data });
@@ -92,11 +110,12 @@ export class HostLearner<B = StepBatch> implements Learner<B> {
     for (const p of this.parameters)
       for (const [kind, data] of Object.entries(this.arrays(p)))
         data.set(state.get(`${kind}:${p.name}`)?.data as Float32Array);
+    Object.assign(this.optimizer.numbers, numbersOfState(state));
     this.optimizer.steps = updates;
   }
 
-  private arrays(p: Parameter): { weight: Float32Array } & Moments {
-    return { weight: p.data, ...(this.optimizer.moments.get(p.name) as Moments) };
+  private arrays(p: Parameter): Readonly<Record<string, Float32Array>> {
+    return { weight: p.data, ...this.optimizer.state.get(p.name) };
   }
 
   async notFinite(batches: readonly B[], first: number): Promise<string | undefined> {
@@ -109,6 +128,23 @@ export class HostLearner<B = StepBatch> implements Learner<B> {
   }
 
   async release(): Promise<void> {
+    await this.optimizer.release();
     await this.host.release();
   }
 }
+
+const NUMBER = 'number:';
+
+/** An optimizer's numbers as tensors of the state. */
+export const numbersToState = (numbers: Numbers): [string, Tensor][] =>
+  Object.entries(numbers).map(([name, value]) => [
+    NUMBER + name,
+    { dtype: 'float64', dims: [], data: Float64Array.of(value) },
+  ]);
+
+export const numbersOfState = (state: LearnerState): Numbers =>
+  Object.fromEntries(
+    [...state].flatMap(([name, { data }]) =>
+      name.startsWith(NUMBER) ? [[name.slice(NUMBER.length), Number(data[0])]] : [],
+    ),
+  );

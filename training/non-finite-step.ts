@@ -7,7 +7,7 @@ import type { Learner } from './host-learner.ts';
 /** Ids that a message names; a batch rarely has more. */
 const NAMED = 64;
 
-export class NotFinite extends FaultError {
+class NotFinite extends FaultError {
   readonly what: string;
   /** Whether every later step would be the same. */
   readonly lasting: boolean;

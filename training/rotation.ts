@@ -12,7 +12,7 @@ import { matryoshka } from '../losses/matryoshka.ts';
 import { Random } from '../math/random.ts';
 import { search } from '../retrieval/exact-search.ts';
 import type { Embeddings } from '../teachers/teacher.ts';
-import { AdamW } from './optimizers/adamw.ts';
+import { AdamWHost } from './optimizers/adamw-host.ts';
 import { learningRateAt } from './optimizers/learning-rate.ts';
 import type { Parameter } from './step/training-step.ts';
 
@@ -79,7 +79,7 @@ export async function learnRotation(
     data: identity(D).data,
     gradient: new Float32Array(D * D),
   };
-  const optimizer = new AdamW([parameter], { weightDecay: 0 });
+  const optimizer = new AdamWHost([parameter], { weightDecay: 0 });
   const schedule = { learningRate, warmupSteps: 0, totalSteps: steps, finalShare: 0 };
   const random = Random.of(seed, 'rotation');
   const order = random.shuffle(indices(n)).subarray(0, steps * perStep);

@@ -13,6 +13,7 @@ import { multipliedRows, reducedRows, type Shapes, type SumRows, unbroadcast } f
 /** A gradient as a tensor of the parameter's shape, or, for tables, as rows: row i of `rows` belongs to table row `indices[i]`. */
 export type Gradient = { dense: Value } | { rows: { indices: Value; rows: Value }[] };
 
+/** How gradients are written: which tables get row gradients, and for which processor. */
 export interface DifferentiateOptions {
   /** Tables whose gradient is wanted as rows where they are only ever read by Gather along axis 0. */
   asRows?: ReadonlySet<Value>;
@@ -73,7 +74,7 @@ export function differentiate(
       if (parts) parts.push(own);
       else flowing.set(input, [own]);
     });
-    // Values between are used up: what reaches them later would come from a node before its maker, which cannot be.
+    // Gradients of intermediate values are complete here: a later contribution would come from a node before its producer.
     for (const v of node.outputs) if (!wanted.has(v)) flowing.delete(v);
   }
 
@@ -81,7 +82,7 @@ export function differentiate(
   for (const p of parameters) {
     const dense = total(p);
     const rows = rowsOf.get(p);
-    if (dense && rows) throw new Error(`'${p.name}' has a gradient as rows and as a whole`);
+    if (dense && rows) throw new Error(`'${p.name}' has both a row gradient and a dense gradient`);
     if (rows) result.set(p, { rows });
     else if (dense) result.set(p, { dense: dense.value });
   }
@@ -171,7 +172,7 @@ function context(
     dy: dys[0] as Expr,
     dys,
     dims: (e) => dimsOf(shapes, e.value),
-    wants: (i) => Boolean(node.inputs[i] && active.has(node.inputs[i] as Value)),
+    needsGradient: (i) => Boolean(node.inputs[i] && active.has(node.inputs[i] as Value)),
     constant: (i) => {
       const tensor = node.inputs[i]?.constant;
       return tensor ? Array.from(tensor.data as ArrayLike<number | bigint>, Number) : undefined;

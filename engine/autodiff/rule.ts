@@ -16,8 +16,8 @@ export interface Context {
   /** Gradients of all outputs, null where none flows. */
   dys: (Expr | null)[];
   dims(value: Expr): readonly Dim[];
-  /** Whether input i wants a gradient: rules may skip costly ones nobody reads. */
-  wants(i: number): boolean;
+  /** Whether input i needs a gradient: rules may skip costly ones that nothing reads. */
+  needsGradient(i: number): boolean;
   /** The input's constant as plain numbers, where it is one. */
   constant(i: number): number[] | undefined;
   /** The node with its optional outputs present. */

@@ -12,7 +12,7 @@ export function pow(c: Context): Gradients {
     return [dy.mul(slope), null];
   }
   // x^p log x tends to 0 at x = 0 for p > 0, where the product of the two factors would be NaN.
-  const byExponent = c.wants(1) ? x.greater(0).where(dy.mul(y).mul(x.greater(0).where(x, 1).log()), 0) : null;
+  const byExponent = c.needsGradient(1) ? x.greater(0).where(dy.mul(y).mul(x.greater(0).where(x, 1).log()), 0) : null;
   return [dy.mul(p).mul(x.pow(p.sub(1))), byExponent];
 }
 

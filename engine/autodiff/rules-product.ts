@@ -15,7 +15,7 @@ export function matmul(c: Context): Gradients {
     const [k, n] = [last(db, 2), last(db)];
     const flat = dy.reshape(-1, n);
     const ga = reshapeLike(flat.op('Gemm', [b], { transB: 1 }), [], da, a);
-    return [ga, c.wants(1) ? a.reshape(-1, k).op('Gemm', [flat], { transA: 1 }) : null];
+    return [ga, c.needsGradient(1) ? a.reshape(-1, k).op('Gemm', [flat], { transA: 1 }) : null];
   }
   if (da.length === 2 && db.length === 2) return [dy.op('Gemm', [b], { transB: 1 }), a.op('Gemm', [dy], { transA: 1 })];
   return [dy.matmul(swap(b, db.length)), swap(a, da.length).matmul(dy)];

@@ -3,7 +3,7 @@ import { constant, type Expr } from '../expressions/expr.ts';
 import { type Context, constantInt, type Gradients, inverse, last, sizeAt, unsupported } from './rule.ts';
 import { positiveAxis, reshapeLike } from './shapes.ts';
 
-/** Each input has its stretch of dy. */
+/** Each input gets its slice of dy. */
 export function concat(c: Context): Gradients {
   const axis = positiveAxis(c.node.int('axis', 0), c.dims(c.y[0]).length);
   const sizes = c.x.map((x) => c.dims(x)[axis]);

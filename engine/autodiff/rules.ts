@@ -141,4 +141,5 @@ export const constantAlmostEverywhere: ReadonlySet<string> = new Set(
   ).split(' '),
 );
 
+/** The gradient rule of each operator, by its ONNX name; see engine/README.md for how to add one. */
 export const rules: Readonly<Record<string, Rule>> = { ...broadcasting, ...shaped };

@@ -3,6 +3,7 @@ import type { Expr } from '../expressions/expr.ts';
 import type { Dim, Value } from '../graph/ir.ts';
 import { type DType, tensor } from '../graph/tensor.ts';
 
+/** Type and dimensions of a value; a dimension that varies is a name. */
 export interface Shape {
   dtype: DType;
   /** A name stands for a dimension that differs from run to run; equal names are equal dimensions. */
@@ -13,7 +14,7 @@ export interface Shape {
 export type Shapes = ReadonlyMap<Value, Shape>;
 
 /** The axes along which `from` must be summed so that what was broadcast from `to` has its shape again. */
-export function broadcastAxes(from: readonly Dim[], to: readonly Dim[]): number[] {
+function broadcastAxes(from: readonly Dim[], to: readonly Dim[]): number[] {
   const lead = from.length - to.length;
   return from.map((_, i) => i).filter((i) => i < lead || (to[i - lead] === 1 && from[i] !== 1));
 }

@@ -3,6 +3,7 @@ import type { AttributeInput, Graph, Value } from '../graph/ir.ts';
 import { type DType, tensor } from '../graph/tensor.ts';
 import { onnxType } from '../io/onnx-file.ts';
 
+/** The second operand of arithmetic: a value of the same graph, or a number, which becomes a scalar constant. */
 export type Operand = Expr | number;
 
 /** A value of a graph with the operators of ONNX as methods; each call appends one node. */
@@ -194,6 +195,7 @@ export class Expr {
   }
 }
 
+/** A constant of a graph. @param dims its shape @param values as many numbers as the shape has, row-major */
 export function constant(graph: Graph, dtype: DType, dims: readonly number[], values: ArrayLike<number>): Expr {
   return new Expr(graph, graph.constant(tensor(dtype, dims, values)));
 }

@@ -1,7 +1,9 @@
 /** @file From token vectors to one vector a text. */
 import { constant, type Expr } from './expr.ts';
 
+/** All poolings, by the names that configs use. */
 export const poolings = ['mean', 'cls', 'lasttoken', 'max'] as const;
+/** How token vectors become one vector a text. */
 export type Pooling = (typeof poolings)[number];
 
 /**

@@ -27,7 +27,7 @@ export function check(graph: Graph): Graph {
       if (!v.readers.has(node)) throw new Error(`'${v.name}' does not know its reader ${node.title}`);
     }
     for (const v of node.outputs) {
-      if (v.producer !== node) throw new Error(`'${v.name}' does not know its maker ${node.title}`);
+      if (v.producer !== node) throw new Error(`'${v.name}' does not know its producer ${node.title}`);
       if (v.name) claim(v);
       if (made.has(v)) throw new Error(`'${v.name}' is made twice, the second time by ${node.title}`);
       made.add(v);

@@ -5,6 +5,7 @@ import type { DType, Tensor } from './tensor.ts';
 /** A dimension: a number, or the name of one that is only known when the graph runs. */
 export type Dim = number | string;
 
+/** An attribute of a node, of one of ONNX's kinds. */
 export type Attribute =
   | { kind: 'int'; value: number }
   | { kind: 'float'; value: number }
@@ -17,6 +18,7 @@ export type Attribute =
 /** How attributes are given to a builder: whole numbers are ints, text is a string; `float(x)` marks a float. */
 export type AttributeInput = number | string | readonly number[] | Tensor | Attribute;
 
+/** Marks a number as a float attribute; plain numbers are ints. */
 export const float = (value: number): Attribute => ({ kind: 'float', value });
 
 function attribute(input: AttributeInput): Attribute {
@@ -331,7 +333,7 @@ export class Graph {
     return this.nodeList.length !== before;
   }
 
-  /** Puts nodes into an order in which makers stand before readers, keeping the present order where it can. */
+  /** Orders nodes so that producers come before readers, keeping the current order where it can. */
   sort(): void {
     const sorted: Node[] = [];
     const state = new Map<Node, 'open' | 'done'>();

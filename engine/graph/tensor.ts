@@ -19,6 +19,7 @@ export interface TypedArrays {
   uint8: Uint8Array;
   bool: Uint8Array;
 }
+/** Element types, by the names of ONNX Runtime. */
 export type DType = keyof TypedArrays;
 export type TypedArray = TypedArrays[DType];
 
@@ -38,6 +39,7 @@ export const arrayTypes: { [T in DType]: { new (n: number): TypedArrays[T]; BYTE
   bool: Uint8Array,
 };
 
+/** An array with its element type and shape, row-major; int64 is held in BigInt64Array, float16 in Uint16Array. */
 export interface Tensor<T extends DType = DType> {
   readonly dtype: T;
   readonly dims: readonly number[];

@@ -20,6 +20,7 @@ export async function readSafetensors(file: string): Promise<Map<string, Tensor>
   return parseSafetensors(await readFile(file), file);
 }
 
+/** Reads the bytes of a safetensors file. @throws InputError where they are not whole or an element type is not known */
 export function parseSafetensors(bytes: Uint8Array, file = 'the file'): Map<string, Tensor> {
   const bad = (why: string): InputError =>
     new InputError({

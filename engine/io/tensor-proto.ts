@@ -22,7 +22,7 @@ export const dtypeOf = new Map<number, DType>([
   [Onnx.BOOL, 'bool'],
 ]);
 const codeOf = new Map([...dtypeOf].map(([code, dtype]) => [dtype, code]));
-/** ONNX's number for an element type, as the attribute `to` of Cast wants it. */
+/** ONNX's number for an element type, as the attribute `to` of Cast takes it. */
 export const onnxType = (dtype: DType): number => codeOf.get(dtype) as number;
 /** The element type that ONNX's number stands for. */
 export const fromOnnxType = (code: number): DType | undefined => dtypeOf.get(code);

@@ -126,7 +126,7 @@ const tables: Readonly<Record<string, Readonly<Record<string, Expansion>>>> = {
 };
 
 /** Whether a node is one of these. */
-export const isComposite = (node: Node): boolean => Object.hasOwn(tables[node.domain] ?? {}, node.op);
+const isComposite = (node: Node): boolean => Object.hasOwn(tables[node.domain] ?? {}, node.op);
 
 /**
  * Writes every composite operator out, in place.

@@ -3,7 +3,7 @@ import { InputError } from '../../common/errors.ts';
 import { check } from '../graph/checker.ts';
 import type { Graph, Node, Value } from '../graph/ir.ts';
 
-/** The stretch of the residual stream that one layer spans. */
+/** The part of the residual stream that one layer spans. */
 export interface Layer {
   input: Value;
   output: Value;

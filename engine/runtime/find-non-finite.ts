@@ -1,9 +1,9 @@
-/** @file Looks into a graph that gave a number that is none: which of its values was the first. */
+/** @file Finds the first non-finite value of a graph. */
 import type { Graph } from '../graph/ir.ts';
 import type { Tensor } from '../graph/tensor.ts';
 import { type Feeds, Session } from './session.ts';
 
-/** Values looked at in one run: what memory holds besides the run itself. */
+/** Values fetched in one run, which bounds the memory for them. */
 const BLOCK = 64;
 
 /**

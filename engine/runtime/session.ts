@@ -8,8 +8,10 @@ import { arrayTypes, type DType, sizeOf, type Tensor, type TypedArray } from '..
 import type { ModelSource } from '../io/model-file.ts';
 import { encodeGraph } from '../io/onnx-file.ts';
 
+/** A tensor for each input, by name. */
 export type Feeds = Readonly<Record<string, Tensor>>;
 
+/** Where and how a graph runs. */
 export interface SessionOptions {
   provider?: 'cpu' | 'webgpu' | 'cuda';
   /** Threads within an operator; by default ONNX Runtime's own choice. */

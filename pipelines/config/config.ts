@@ -125,7 +125,12 @@ export interface Config extends Parsed {
   weighting: NonNullable<Parsed['weighting']>;
   student: Parsed['student'] & { towers: 'both' | 'query' };
   train: Parsed['train'] &
-    Required<Pick<Parsed['train'], 'batchSize' | 'learningRate' | 'spans' | 'warmupSteps' | 'weightDecay'>>;
+    Required<
+      Pick<
+        Parsed['train'],
+        'batchSize' | 'finalLearningRate' | 'learningRate' | 'spans' | 'warmupSteps' | 'weightDecay'
+      >
+    >;
 }
 /** A run's options as a person writes them. */
 export type ConfigInput = z.input<typeof configSchema>;

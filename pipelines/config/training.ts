@@ -1,6 +1,7 @@
 /** @file What a config says of training: what is learned from, in which order, and how. */
 import { z } from 'zod';
 import { isMemorySize } from '../../common/byte-size.ts';
+import { type OptimizerName, optimizers } from '../../training/optimizers/index.ts';
 
 const path = z.string().min(1);
 const count = z.int().positive();
@@ -111,7 +112,18 @@ export const train = z
       .describe('texts encoded at a time, twice (GradCache), so that memory does not grow with the batch'),
     dropout: z.number().min(0).max(0.9).default(0).describe('share of activations dropped in training'),
     documentGroups: count.default(2).describe('documents are padded in so many groups of like length'),
-    learningRate: z.number().positive().optional().describe('highest learning rate; 2e-4, or 3e-3 for a static tower'),
+    optimizer: z
+      .enum(Object.keys(optimizers) as [OptimizerName, ...OptimizerName[]])
+      .default('adamw')
+      .describe('muon: momentum made orthogonal for hidden matrices, AdamW for the rest; see docs/methods.md'),
+    learningRate: z
+      .number()
+      .positive()
+      .optional()
+      .describe('highest learning rate; 2e-4, or 3e-3 for a static tower; lion and sgd have no default'),
+    finalLearningRate: share
+      .optional()
+      .describe('learning rate of the last step, as a share of the highest: 0.02, or 1 for schedule-free'),
     weightDecay: z.number().min(0).optional().describe('decoupled weight decay; 0.01, or 0 for a static tower'),
     decayNormsAndBiases: z
       .boolean()

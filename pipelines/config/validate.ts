@@ -61,7 +61,16 @@ export function completed(parsed: ParsedConfig, where: string): Config {
 
   const losses = parsed.losses ?? defaultLosses(parsed, Boolean(embedder));
   const { epochs, ...defaults } = pipeline === 'static-queries' ? staticTraining : training;
-  const train = { ...defaults, ...(parsed.train.steps ? {} : { epochs }), ...defined(parsed.train) };
+  const { optimizer } = parsed.train;
+  if ((optimizer === 'lion' || optimizer === 'sgd') && parsed.train.learningRate === undefined)
+    refuse(
+      `'train.optimizer: ${optimizer}' has no learning rate by default`,
+      optimizer === 'lion'
+        ? "give 'train.learningRate', a third to a tenth of AdamW's (e.g. 4e-5)"
+        : "give 'train.learningRate', some hundreds of times AdamW's (e.g. 0.1)",
+    );
+  const finalLearningRate = optimizer === 'schedule-free' ? 1 : 0.02;
+  const train = { ...defaults, finalLearningRate, ...(parsed.train.steps ? {} : { epochs }), ...defined(parsed.train) };
   const needs = needsOf(toLosses(registered(losses), towers === 'query', parsed.matryoshka));
   if ((needs.has('teacherQueries') || needs.has('teacherDocuments')) && !embedder)
     refuse("a loss matches embeddings and there is no 'embedder'", 'add one, or remove the loss');

@@ -1,7 +1,7 @@
 /** @file Where training computes: on the host, or on a device that is there and faster. */
 import { DeviceLearner } from '../../training/device-learner.ts';
 import { HostLearner, type Learner } from '../../training/host-learner.ts';
-import type { AdamWOptions } from '../../training/optimizers/adamw.ts';
+import type { OptimizerOptions } from '../../training/optimizers/index.ts';
 import {
   type DualEncoderStepOptions,
   dualEncoderOnHost,
@@ -17,7 +17,7 @@ import type { Fit } from './fit.ts';
 export async function openLearner(
   { options: { train }, note }: Pick<Fit, 'note'> & { options: Options<'train'> },
   options: Omit<DualEncoderStepOptions, 'session'>,
-  adamw: AdamWOptions,
+  optimizer: OptimizerOptions,
   chunk?: number,
 ): Promise<Learner> {
   const { provider: wanted, threads, accumulate } = train;
@@ -28,7 +28,7 @@ export async function openLearner(
     note(`training on ${session.provider}, which multiplies faster here than the processor`);
   if (session.provider === 'cpu') {
     const gradCacheChunk = options.gradCacheChunk ?? chunk;
-    return new HostLearner(await dualEncoderOnHost({ ...options, gradCacheChunk, session }), adamw);
+    return new HostLearner(await dualEncoderOnHost({ ...options, gradCacheChunk, session }), optimizer, session);
   }
-  return DeviceLearner.create(await dualEncoderStep({ ...options, session }), session, adamw);
+  return DeviceLearner.create(await dualEncoderStep({ ...options, session }), session, optimizer);
 }

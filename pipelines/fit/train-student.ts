@@ -113,6 +113,7 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
         weightDecay: settings.weightDecay,
         decayNormsAndBiases: settings.decayNormsAndBiases,
         clipNorm: settings.clipNorm ?? undefined,
+        optimizer: settings.optimizer,
       },
       chunk,
     ).catch(async (error: unknown) => {

@@ -88,6 +88,18 @@ test('paths of a checkpoint hold from any folder', () => {
   });
 });
 
+test('an optimizer whose learning rate has no default asks for one; schedule-free keeps its rate', () => {
+  expect(() => parseConfig({ ...minimal, train: { optimizer: 'sgd' } })).toThrow(
+    "the config: 'train.optimizer: sgd' has no learning rate by default; give 'train.learningRate', some hundreds of times AdamW's (e.g. 0.1)",
+  );
+  expect(parseConfig({ ...minimal, train: { optimizer: 'lion', learningRate: 4e-5 } }).train.finalLearningRate).toBe(
+    0.02,
+  );
+  expect(parseConfig({ ...minimal, train: { optimizer: 'schedule-free' } }).train.finalLearningRate).toBe(1);
+  expect(parseConfig(minimal).train.optimizer).toBe('adamw');
+  expect(() => parseConfig({ ...minimal, train: { optimizer: 'adam' as 'adamw' } })).toThrow(/optimizer/);
+});
+
 test('contradictions are told before anything runs', () => {
   expect(() => parseConfig({ ...minimal, pipeline: 'inherit-documents' })).toThrow(
     "the config: 'pipeline: inherit-documents' needs frozen documents; add an 'embedder' whose documents the query tower searches",

@@ -11,7 +11,7 @@ import { labelLogit, makePairBatch } from '../../training/batches/cross-encoder-
 import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
 import { DeviceLearner } from '../../training/device-learner.ts';
 import { HostLearner } from '../../training/host-learner.ts';
-import { AdamW } from '../../training/optimizers/adamw.ts';
+import { AdamWHost } from '../../training/optimizers/adamw-host.ts';
 import { crossEncoderStep } from '../../training/step/cross-encoder-step.ts';
 import { singleRun } from '../../training/step/single-run.ts';
 
@@ -83,7 +83,7 @@ test('the batch holds each candidate in its cell, shorter pairs first', () => {
 
 test('labels are learned', async () => {
   const graph = await create();
-  const optimizer = new AdamW(graph.parameters);
+  const optimizer = new AdamWHost(graph.parameters);
   const losses: number[] = [];
   for (let step = 0; step < 80; step++) {
     losses.push((await graph.run(makePairBatch(source(), step, options))).loss);

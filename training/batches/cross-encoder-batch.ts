@@ -31,7 +31,7 @@ export interface PairBatchOptions {
 }
 
 /**
- * A label as a logit: a teacher that is sure. The softmax over such targets is 1 shared by the relevant candidates, their
+ * A label as the logit of a confident teacher. The softmax over such targets is 1 shared by the relevant candidates, their
  * sigmoid 1 or 0, so that `kl` is listwise softmax cross-entropy and `bce` is binary cross-entropy with labels.
  */
 export const labelLogit = (relevant: boolean): number => (relevant ? 20 : -20);
@@ -104,7 +104,7 @@ const blockOf = (
       }
     : { rows, length: Math.max(1, length) };
 
-/** The first of a stretch of positions and others drawn without replacement. */
+/** The first of a range of positions and others drawn without replacement. */
 function draw(from: number, to: number, count: number, random: Random): number[] {
   const rest = Array.from({ length: Math.max(0, to - from - 1) }, (_, i) => from + 1 + i);
   const wanted = Math.min(count - 1, rest.length);

@@ -26,7 +26,7 @@ interface Row {
 }
 
 /**
- * Gathers the texts of several batches, equal ones once, sorts them by length and parts them into groups, each padded to
+ * Gathers the texts of several batches, equal ones once, sorts them by length and splits them into groups, each padded to
  * its own longest, so that little is padding and groups are of like size.
  *
  * @param groups how many groups come out: no more and no fewer, so that one graph serves every step. A group without a
@@ -44,13 +44,13 @@ export function groupByLength(batches: readonly TokenBatch[], groups: number, pa
   return assemble(rows, rowOf, parts, padId);
 }
 
-/** What a group's size costs beside its padded tokens: enough to part equal texts evenly, too little to pad for it. */
+/** Weight of a group's size compared with its padded tokens: enough to split equal texts evenly, too little to pad for it. */
 const BALANCE = 0.05;
 /** Places where a group may end: of more texts, every second and so on. */
 const MOST_ENDS = 256;
 
 /**
- * Where to part sorted lengths so that sum(t + BALANCE t^2 / mean t) is least, t a group's rows times its longest.
+ * Where to split sorted lengths so that sum(t + BALANCE t^2 / mean t) is least, t a group's rows times its longest.
  * @returns groups + 1 positions from 0 to the end, by dynamic programming over the places where a group may end
  */
 function bestBounds(lengths: readonly number[], groups: number): number[] {

@@ -19,7 +19,7 @@ declare const WebAssembly: {
 export const CHUNK = 4096;
 
 export interface AdamWKernel {
-  /** Where a stretch of the arrays is put before a call and taken from after it. */
+  /** A slice of the arrays: copied here before a call, and back after it. */
   readonly parameter: Float32Array;
   readonly first: Float32Array;
   readonly second: Float32Array;

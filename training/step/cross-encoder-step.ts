@@ -63,7 +63,7 @@ export async function crossEncoderStep(
       if (!TOKEN_INPUTS.includes(v.name))
         throw new InputError({
           code: 'train.input',
-          subject: `the cross-encoder wants an input '${v.name}'`,
+          subject: `the cross-encoder needs an input '${v.name}'`,
           expected: TOKEN_INPUTS.join(', '),
           remedy: 'export the model without it',
         });

@@ -56,7 +56,7 @@ export function insertDropout(graph: Graph): DropoutSites {
 }
 
 /** The values that dropout belongs on, in the order of the graph. */
-export function dropoutSites(graph: Graph): Value[] {
+function dropoutSites(graph: Graph): Value[] {
   const found: Value[] = [];
   let embedded = false;
   for (const node of graph.nodes) {

@@ -80,7 +80,7 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
     if (!TOKEN_INPUTS.includes(v.name))
       throw new InputError({
         code: 'student.input',
-        subject: `the student wants an input '${v.name}'`,
+        subject: `the student needs an input '${v.name}'`,
         expected: 'input_ids, attention_mask and perhaps token_type_ids',
         remedy: 'export the encoder without it',
       });

@@ -5,13 +5,14 @@ import { Expr } from '../../engine/expressions/expr.ts';
 import { Graph, type Value } from '../../engine/graph/ir.ts';
 import { identity, sizeOf, type Tensor, tensor } from '../../engine/graph/tensor.ts';
 import { probe } from '../../engine/runtime/infer-shapes.ts';
+import { inputsFrom, lossInputs, type RequestedInput } from '../../losses/inputs.ts';
 import { type Loss, type LossInputs, reduce } from '../../losses/loss.ts';
 
 /** A loss with its share of the total. */
 export interface WeightedLoss {
   loss: Loss;
   weight: number;
-  /** What is asked of texts that only have a teacher's embedding, as if they were queries; its mean is added to the loss's. */
+  /** The loss of texts that have nothing but a teacher's embedding, taken as queries; its mean is added. */
   extra?: Loss;
 }
 
@@ -25,8 +26,8 @@ export interface LossGraphOptions {
   teacherWidth?: number;
   /** Width of a cross-encoder's vectors for the two texts of a pair, where a loss matches them. */
   pairWidth?: number;
-  /** Arrays that batches bring besides those that every batch may: a loss that can do without one then uses it. */
-  given?: readonly (keyof typeof optionalArrays)[];
+  /** Further arrays that batches bring; a loss that can do without one then uses it. */
+  given?: readonly RequestedInput[];
   /** Whether a group of texts comes that only have a teacher's embedding (unlabelled queries, spans of documents). */
   extraTexts?: boolean;
 }
@@ -43,24 +44,6 @@ export interface LossGraph {
   projection?: { value: Value; tensor: Tensor<'float32'>; gradient: Value };
 }
 
-/** What a batch gives the losses, by its name in LossInputs. */
-export const lossArrays = {
-  teacher: ['queries', 'candidates'],
-  mask: ['queries', 'candidates'],
-  positives: ['queries', 'documents'],
-  inBatch: ['queries', 'documents'],
-  owner: ['queries', 'documents'],
-  teacherQueries: ['queries', 'teacherWidth'],
-  teacherDocuments: ['documents', 'teacherWidth'],
-} as const;
-
-export const optionalArrays = {
-  reliability: ['queries', 'candidates'],
-  gumbel: ['queries', 'draws', 'candidates'],
-  pairQueries: ['queries', 'candidates', 'pairWidth'],
-  pairDocuments: ['queries', 'candidates', 'pairWidth'],
-} as const;
-
 /** @param width D, of the student's embeddings */
 export async function lossGraph(options: LossGraphOptions, width: number, opset: number): Promise<LossGraph> {
   const { teacherWidth, frozenDocuments } = options;
@@ -72,7 +55,7 @@ export async function lossGraph(options: LossGraphOptions, width: number, opset:
   const documents = frozenDocuments
     ? given('documents', 'float32', ['documents', frozenDocuments])
     : withWidth(texts.gather(given('documents_at', 'int64', ['documents'])), width);
-  // A cross-encoder's space is none that the student began in, whatever the widths.
+  // Cross-encoder targets always get a learned projection.
   const unrelated = options.pairWidth !== undefined && !frozenDocuments;
   const start = teacherWidth && (teacherWidth !== width || unrelated) ? identity(width, teacherWidth) : undefined;
   const projection = start && given('projection', 'float32', [...start.dims]);
@@ -85,14 +68,13 @@ export async function lossGraph(options: LossGraphOptions, width: number, opset:
   const searching = withWidth(served(queries), frozenDocuments && projection ? teacherWidth : width);
   const candidates = given('candidates', 'int64', ['queries', 'candidates']);
   const fixed: Record<string, number> = { teacherWidth: teacherWidth ?? 1, pairWidth: options.pairWidth ?? 1 };
-  const chosen = Object.fromEntries((options.given ?? []).map((name) => [name, optionalArrays[name]]));
   const arrays = Object.fromEntries(
-    Object.entries({ ...lossArrays, ...chosen }).map(([name, dims]) => [
+    [...inputsFrom('batch'), ...(options.given ?? [])].map((name) => [
       name,
       given(
         name,
         'float32',
-        dims.map((d) => fixed[d] ?? d),
+        lossInputs[name].dims.map((d) => fixed[d] ?? d),
       ),
     ]),
   );

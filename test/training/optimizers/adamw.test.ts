@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
-import { AdamW } from '../../training/optimizers/adamw.ts';
-import { GradientSum } from '../../training/optimizers/gradient-accumulation.ts';
-import type { Parameter } from '../../training/step/training-step.ts';
+import { AdamWHost } from '../../../training/optimizers/adamw-host.ts';
+import { GradientSum } from '../../../training/optimizers/gradient-accumulation.ts';
+import type { Parameter } from '../../../training/step/training-step.ts';
 
 const parameter = (name: string, dims: number[], data: number[], gradient?: number[]): Parameter => ({
   name,
@@ -14,7 +14,7 @@ const parameter = (name: string, dims: number[], data: number[], gradient?: numb
 test("two steps are torch.optim.AdamW's", () => {
   // p = [[1, -2]], lr 0.1, betas (0.9, 0.999), eps 1e-8, weight_decay 0.1; gradients [[0.5, -1]], then [[-0.25, 3]].
   const p = parameter('w', [1, 2], [1, -2], [0.5, -1]);
-  const optimizer = new AdamW([p], { weightDecay: 0.1 });
+  const optimizer = new AdamWHost([p], { weightDecay: 0.1 });
   expect(optimizer.step(0.1)).toBeCloseTo(Math.sqrt(1.25), 6);
   // First step: every number moves by lr against its gradient's sign, besides the decay: 0.99 p -+ 0.1.
   expect(p.data[0]).toBeCloseTo(0.89, 6);
@@ -40,7 +40,7 @@ test('rows of a table are added up, rows that nobody read decay alone, and chunk
     for (let k = 0; k < width; k++) whole[((Number(index) + count) % count) * width + k] += rows[i * width + k];
   const dense = parameter('t', [count, width], start, whole);
   const table = parameter('t', [count, width], start);
-  const [a, b] = [new AdamW([dense], { clipNorm: 1 }), new AdamW([table], { clipNorm: 1 })];
+  const [a, b] = [new AdamWHost([dense], { clipNorm: 1 }), new AdamWHost([table], { clipNorm: 1 })];
   for (let step = 0; step < 2; step++) {
     table.rows = [
       { indices: BigInt64Array.from(indices.slice(0, 2)), rows: rows.subarray(0, 2 * width) },
@@ -57,19 +57,19 @@ test('rows that have moments move on without a gradient, also where moments were
   const table = (): Parameter => parameter('t', [count, width], new Array(count * width).fill(1));
   const [whole, first, resumed] = [table(), table(), table()];
   const row = (index: bigint) => [{ indices: BigInt64Array.of(index), rows: Float32Array.of(1, 2, 3) }];
-  const optimizers = [whole, first].map((p) => new AdamW([p]));
+  const optimizers = [whole, first].map((p) => new AdamWHost([p]));
   for (const [i, p] of [whole, first].entries()) {
     p.rows = row(1n);
     optimizers[i].step(0.1);
   }
-  const after = new AdamW([resumed]);
+  const after = new AdamWHost([resumed]);
   // A step that sees no moments yet must not be remembered once others are put in place.
   resumed.rows = row(4n);
   after.step(0.1);
   resumed.data.set(first.data);
   for (const kind of ['first', 'second'] as const) {
-    const own = optimizers[1].moments.get('t')?.[kind] as Float32Array;
-    after.moments.get('t')?.[kind].set(own);
+    const own = optimizers[1].state.get('t')?.[kind] as Float32Array;
+    after.state.get('t')?.[kind].set(own);
   }
   after.steps = 1;
   for (const [optimizer, p] of [
@@ -87,12 +87,12 @@ test('rows that have moments move on without a gradient, also where moments were
 test('the norm is of the numbers that are there: none of a longer gradient before', () => {
   const long = parameter('a', [6], [0, 0, 0, 0, 0, 0], [1, 2, 3, 4, 5, 6]);
   const short = parameter('b', [5], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1]);
-  expect(new AdamW([long, short]).step(0.1)).toBeCloseTo(Math.sqrt(91 + 5), 10);
+  expect(new AdamWHost([long, short]).step(0.1)).toBeCloseTo(Math.sqrt(91 + 5), 10);
 });
 
 test('a gradient that is not finite leaves weights and moments alone', () => {
   const p = parameter('w', [2], [1, 2], [1, Number.NaN]);
-  const optimizer = new AdamW([p]);
+  const optimizer = new AdamWHost([p]);
   expect(optimizer.step(0.1)).toBeNaN();
   expect([...p.data]).toEqual([1, 2]);
   expect(optimizer.steps).toBe(0);
@@ -100,7 +100,7 @@ test('a gradient that is not finite leaves weights and moments alone', () => {
 
 test('clipping scales the whole gradient to the norm, biases and scales do not decay unless asked', () => {
   const p = parameter('b', [2], [1, 1], [3, 4]);
-  expect(new AdamW([p], { clipNorm: 1, weightDecay: 0.5, betas: [0, 0], eps: 1 }).step(0.1)).toBeCloseTo(5, 6);
+  expect(new AdamWHost([p], { clipNorm: 1, weightDecay: 0.5, betas: [0, 0], eps: 1 }).step(0.1)).toBeCloseTo(5, 6);
   // With betas of 0, m = g and v = g^2 of the clipped gradient (0.6, 0.8): p - 0.1 g / (g + 1).
   expect(p.data[0]).toBeCloseTo(1 - 0.06 / 1.6, 5);
   expect(p.data[1]).toBeCloseTo(1 - 0.08 / 1.8, 5);

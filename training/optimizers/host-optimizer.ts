@@ -1,0 +1,17 @@
+/** @file Opens an optimizer on the host: the rule in general, a back end of its own where one is faster. */
+import type { SessionOptions } from '../../engine/runtime/session.ts';
+import type { Parameter } from '../step/training-step.ts';
+import { AdamWHost } from './adamw-host.ts';
+import { type OptimizerOptions, optimizers } from './index.ts';
+import { type HostOptimizer, RuleHost } from './rule-host.ts';
+
+export type { HostOptimizer } from './rule-host.ts';
+
+export function hostOptimizer(
+  parameters: readonly Parameter[],
+  { optimizer = 'adamw', ...settings }: OptimizerOptions = {},
+  session?: SessionOptions,
+): HostOptimizer {
+  if (optimizer === 'adamw') return new AdamWHost(parameters, settings);
+  return new RuleHost(optimizers[optimizer](settings), parameters, settings, session);
+}

@@ -1,0 +1,247 @@
+/** @file An optimizer as part of the training graph: weights and state go in and come out, and need not leave the device. */
+
+import type { Gradient } from '../../engine/autodiff/differentiate.ts';
+import { constant, Expr } from '../../engine/expressions/expr.ts';
+import { afterPass } from '../../engine/graph/checker.ts';
+import type { Graph, Value } from '../../engine/graph/ir.ts';
+import { sizeOf } from '../../engine/graph/tensor.ts';
+import { roundUp } from '../../math/numbers.ts';
+import { CHUNK } from '../batches/token-chunks.ts';
+import { decays, type Optimizer, type OptimizerSettings, type ParameterShape } from './optimizer.ts';
+
+/** A parameter's slice of the flat vectors. */
+export interface Slice {
+  name: string;
+  dims: readonly number[];
+  /** In the vector of weights. */
+  offset: number;
+}
+
+/** A flat vector [length] of the state: weights from..from + length have such an array. */
+export interface StateVector {
+  /** The rule's name for it. */
+  name: string;
+  input: string;
+  from: number;
+  length: number;
+  start: 'zeros' | 'weights';
+}
+
+/** The flat vectors that go in and come out, and what else goes in and out in a step. */
+export interface GraphOptimizer {
+  /** Length of the vector of weights. */
+  length: number;
+  slices: readonly Slice[];
+  state: readonly StateVector[];
+  /** Input to output of weights and state. */
+  carried: ReadonlyMap<string, string>;
+  /** Names of the step's numbers, in the order in which the input FACTORS takes them. */
+  factors: readonly string[];
+  /** Output: the gradients' global norm before clipping. */
+  norm: string;
+  /** Tables whose rows belong to a group's token ids: that input, and those that take the ids' chunks (see rowChunks). */
+  tables: readonly RowInputs[];
+}
+
+export interface RowInputs {
+  ids: string;
+  places: string;
+  tokens: string;
+}
+
+/** A parameter with its input in the graph. */
+export interface GraphParameter extends ParameterShape {
+  value: Value;
+}
+
+export const WEIGHTS = 'optimizer.weights';
+/** [factors] numbers of the step: those of the rule, then `keep` and `decay` (see RuleInputs). */
+export const FACTORS = 'optimizer.factors';
+
+/** Width of the table that sums of squares are taken over: one long sum would run on a single core of a GPU. */
+const WIDTH = 1024;
+
+/** Parameters that are updated as one vector, or one that is updated as it is. */
+interface Block {
+  members: readonly GraphParameter[];
+  shape: ParameterShape;
+  from: number;
+  length: number;
+  /** Weights from the block's beginning that decay. */
+  decayed: number;
+}
+
+/**
+ * Appends an optimizer's update to a graph that computes gradients. All parameters become views of one vector; those whose rule
+ * is elementwise are updated as one, so that AdamW is two dozen operators however many parameters there are. Where the norm is
+ * not finite, nothing changes.
+ */
+export function appendOptimizer(
+  graph: Graph,
+  rule: Optimizer,
+  parameters: readonly GraphParameter[],
+  gradients: ReadonlyMap<string, Gradient>,
+  settings: OptimizerSettings = {},
+): GraphOptimizer {
+  const { blocks, slices, length } = layOut(rule, parameters, settings);
+  const ordered = blocks.flatMap((b) => b.members);
+  const used = slices.reduce((n, { dims }) => n + sizeOf(dims), 0);
+  const weights = new Expr(graph, graph.input(WEIGHTS, 'float32', [length]));
+  const parts: Expr[] = [];
+  const tables: RowInputs[] = [];
+  for (const [i, p] of ordered.entries()) {
+    const { offset, dims } = slices[i];
+    parts.push(flatGradient(graph, gradients.get(p.name), dims, tables));
+    const view = weights.slice(offset, offset + sizeOf(dims), 0).reshape(...dims);
+    graph.replace(p.value, view.value);
+    graph.removeInput(p.value);
+  }
+  if (length > used) parts.push(zeros(graph, length - used));
+  const raw = parts[0].concat(parts.slice(1), 0);
+  const norm = raw.reshape(-1, WIDTH).square().sum([1]).sum([0]).sqrt();
+  // Infinity and NaN times 0 are NaN, which equals nothing.
+  const finite = norm.mul(0).equal(0);
+  const { clipNorm } = settings;
+  const gradient = clipNorm === undefined ? raw : raw.mul(norm.add(1e-6).reciprocal().mul(clipNorm).min(1));
+
+  const own = Object.keys(rule.factors(1, 1, {}));
+  const names = [...own, 'keep', 'decay'];
+  const given = new Expr(graph, graph.input(FACTORS, 'float32', [names.length]));
+  const factor = (name: string): Expr => given.slice(names.indexOf(name), names.indexOf(name) + 1, 0);
+  const factors = Object.fromEntries(own.map((name) => [name, factor(name)]));
+  const state = stateVectors(rule, blocks);
+  const stateIn = new Map(state.map((v) => [v.name, new Expr(graph, graph.input(v.input, 'float32', [v.length]))]));
+
+  const moved: Expr[] = [];
+  const stateOut = new Map<string, Expr[]>(state.map((v) => [v.name, []]));
+  for (const { shape, from, length: size, decayed } of blocks) {
+    const whole = !rule.elementwise(shape);
+    const of = (vector: Expr, offset: number, all: number): Expr => {
+      const part = size === all ? vector : vector.slice(from - offset, from - offset + size, 0);
+      return whole ? part.reshape(...shape.dims) : part;
+    };
+    const mixed = (name: string, otherwise: number): Expr => {
+      const rest = constant(graph, 'float32', [1], [otherwise]);
+      if (decayed === size) return factor(name);
+      return decayed ? spread(factor(name), decayed).concat([spread(rest, size - decayed)], 0) : rest;
+    };
+    const next = rule.update(shape, {
+      weights: of(weights, 0, length),
+      gradient: of(gradient, 0, length),
+      state: Object.fromEntries(
+        state
+          .filter((v) => v.name in rule.state(shape))
+          .map((v) => [v.name, of(stateIn.get(v.name) as Expr, v.from, v.length)]),
+      ),
+      factors,
+      keep: mixed('keep', 1),
+      decay: mixed('decay', 0),
+    });
+    const flat = (e: Expr): Expr => (whole ? e.reshape(-1) : e);
+    moved.push(flat(next.weights));
+    for (const [name, e] of Object.entries(next.state)) stateOut.get(name)?.push(flat(e));
+  }
+  // Where every parameter has a rule of its own, no block holds the padding.
+  const covered = blocks.reduce((n, b) => n + b.length, 0);
+  if (length > covered) moved.push(zeros(graph, length - covered));
+  const out = (e: Expr, name: string): string => {
+    graph.output(e.value, name);
+    return e.value.name;
+  };
+  const joined = (all: readonly Expr[]): Expr => (all.length > 1 ? all[0].concat(all.slice(1), 0) : all[0]);
+  const carried = new Map([[WEIGHTS, out(finite.where(joined(moved), weights), `${WEIGHTS}.next`)]]);
+  for (const v of state) {
+    const before = stateIn.get(v.name) as Expr;
+    carried.set(v.input, out(finite.where(joined(stateOut.get(v.name) ?? []), before), `${v.input}.next`));
+  }
+  const result = { length, slices, state, carried, factors: names, norm: out(norm, 'optimizer.norm'), tables };
+  graph.dropUnusedInputs(given.value);
+  graph.prune();
+  graph.sort();
+  afterPass(graph);
+  return result;
+}
+
+/** Matrices with a rule of their own first; then the others, those that decay before those that do not, and padding. */
+function layOut(
+  rule: Optimizer,
+  parameters: readonly GraphParameter[],
+  settings: OptimizerSettings,
+): { blocks: Block[]; slices: Slice[]; length: number } {
+  const blocks: Block[] = [];
+  const slices: Slice[] = [];
+  let at = 0;
+  const place = (members: readonly GraphParameter[]): void => {
+    const [from, shape] = [at, members[0]];
+    let decayed = 0;
+    for (const p of members) {
+      slices.push({ name: p.name, dims: p.dims, offset: at });
+      at += sizeOf(p.dims);
+      if (decays(p, settings)) decayed = at - from;
+    }
+    blocks.push({ members, shape, from, length: at - from, decayed });
+  };
+  for (const p of parameters) if (!rule.elementwise(p)) place([p]);
+  const rest = parameters.filter((p) => rule.elementwise(p));
+  const ordered = [...rest.filter((p) => decays(p, settings)), ...rest.filter((p) => !decays(p, settings))];
+  if (ordered.length) place(ordered);
+  const length = roundUp(at, WIDTH);
+  if (ordered.length) blocks[blocks.length - 1].length += length - at;
+  return { blocks, slices, length };
+}
+
+/** For each array of the state a vector over the blocks that have one; they lie side by side. */
+function stateVectors(rule: Optimizer, blocks: readonly Block[]): StateVector[] {
+  const found = new Map<string, StateVector>();
+  for (const { shape, from, length } of blocks)
+    for (const [name, start] of Object.entries(rule.state(shape))) {
+      const own = found.get(name);
+      if (!own) found.set(name, { name, input: `optimizer.${name}`, from, length, start });
+      else if (own.from + own.length === from) own.length += length;
+      else throw new Error(`the weights with a '${name}' do not lie side by side`);
+    }
+  return [...found.values()];
+}
+
+/** A gradient as a vector; rows are added into a table of zeros, one group of texts after the other. */
+function flatGradient(
+  graph: Graph,
+  gradient: Gradient | undefined,
+  dims: readonly number[],
+  tables: RowInputs[],
+): Expr {
+  if (!gradient) return zeros(graph, sizeOf(dims));
+  if ('dense' in gradient) return new Expr(graph, gradient.dense).reshape(-1);
+  let table = zeros(graph, sizeOf(dims)).reshape(...dims);
+  for (const part of gradient.rows) {
+    const { indices, rows } = gathered(graph, part, dims[1], tables);
+    table = table.op('ScatterND', [indices.unsqueeze(-1), rows], { reduction: 'add' });
+  }
+  return table.reshape(-1);
+}
+
+/** Rows of a group's tokens, equal ones summed by chunks: adding a row for each occurrence of a frequent word takes long. */
+function gathered(
+  graph: Graph,
+  part: { indices: Value; rows: Value },
+  width: number,
+  tables: RowInputs[],
+): { indices: Expr; rows: Expr } {
+  const rows = new Expr(graph, part.rows);
+  const source = part.indices.producer?.op === 'Reshape' ? part.indices.producer.inputs[0] : part.indices;
+  if (!source?.name.endsWith('.input_ids') || !graph.inputs.includes(source))
+    return { indices: new Expr(graph, part.indices), rows };
+  const names = { ids: source.name, places: `${source.name}.places`, tokens: `${source.name}.tokens` };
+  const input = (name: string, dims: (number | string)[]): Expr =>
+    new Expr(graph, graph.inputs.find((v) => v.name === name) ?? graph.input(name, 'int64', dims));
+  const tokens = input(names.tokens, [`${source.name}.chunks`]);
+  const places = input(names.places, [`${source.name}.chunks`, CHUNK]);
+  if (!tables.some((t) => t.ids === names.ids)) tables.push(names);
+  const padded = rows.concat([zeros(graph, width).reshape(1, width)], 0);
+  return { indices: tokens, rows: padded.gather(places).sum([1]) };
+}
+
+const zeros = (graph: Graph, size: number): Expr => spread(constant(graph, 'float32', [1], [0]), size);
+
+/** A single number as a vector. */
+const spread = (one: Expr, size: number): Expr => one.expandTo(one.ints(size));
