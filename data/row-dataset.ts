@@ -46,8 +46,8 @@ export async function openRows(
   options: RowOptions = {},
 ): Promise<Dataset> {
   const all: Gathered = {
-    documents: new TextTableBuilder(),
-    queries: new TextTableBuilder(),
+    documents: new TextTableBuilder({ byContent: true }),
+    queries: new TextTableBuilder({ byContent: true }),
     splits: new Map(),
     labels: new Numbers(),
     doubtful: new Numbers(),
