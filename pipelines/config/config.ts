@@ -13,9 +13,12 @@ const count = z.int().positive();
 const column = z.union([z.string().min(1), count]);
 const columns = z
   .strictObject({
-    query: column.optional(),
+    query: column.optional().describe('the text that is searched for'),
     document: column.optional().describe('relevant documents, or documents that labels or scores speak of'),
-    negatives: z.union([column, z.array(column).min(1)]).optional(),
+    negatives: z
+      .union([column, z.array(column).min(1)])
+      .optional()
+      .describe('documents that are not relevant'),
     label: column.optional().describe('grades: whole numbers, above 0 relevant; or -1 and 1'),
     scores: z
       .union([column, z.array(column).min(1)])
