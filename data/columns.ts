@@ -44,7 +44,7 @@ export const columnNames = {
 const NEGATIVE = /^(hard_)?neg(ative)?s?(_?\d+)?$/;
 /** Numbering and ids, which say nothing of relevance. */
 const NUMBERING =
-  /^_?(id|idx|index|uid|uuid|guid|qid|pid|did|docid|docno|rank|\(column \d+\)|(.+_)(id|ids|idx|uid|uuid|no))$|^unnamed:/;
+  /^_?(id|idx|index|uid|uuid|guid|qid|pid|did|docid|docno|rank|\(column_\d+\)|(.+_)(id|ids|idx|uid|uuid|no))$|^unnamed:/;
 /** Columns that by their name hold relevant documents only. */
 const POSITIVE = /^pos(itive)?s?$/;
 

@@ -1,5 +1,5 @@
 /** @file What a data set is: two tables of texts and the judgements of each split. */
-import { createHash } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 import { InputError } from '../common/errors.ts';
 import type { CandidateLists } from './lists.ts';
 
@@ -69,7 +69,12 @@ export class TextTableBuilder {
   private used = 0;
   private readonly ends: number[] = [];
   private readonly titleBytes: number[] = [];
-  private readonly hash = createHash('sha256');
+  private readonly hash: Hash | undefined;
+
+  /** @param byContent whether ids are hashes of the texts in hexadecimal: for buildSorted, which needs no other hash */
+  constructor({ byContent = false } = {}) {
+    this.hash = byContent ? undefined : createHash('sha256');
+  }
 
   get length(): number {
     return this.ids.length;
@@ -101,7 +106,7 @@ export class TextTableBuilder {
     this.ids.push(id);
     this.ends.push(this.used);
     this.titleBytes.push(Buffer.byteLength(title));
-    this.hash.update(`${Buffer.byteLength(id)}:${id}${size}:${text}`);
+    this.hash?.update(`${Buffer.byteLength(id)}:${id}${size}:${text}`);
   }
 
   build(): TextTable {
@@ -113,40 +118,53 @@ export class TextTableBuilder {
       text: (i) => bytes.toString('utf8', i ? ends[i - 1] : 0, ends[i]),
       title: (i) => bytes.toString('utf8', i ? ends[i - 1] : 0, (i ? ends[i - 1] : 0) + titleBytes[i]),
       indexOf: (id) => positions.get(id),
-      hash: this.hash.digest('hex'),
+      hash: this.hash?.digest('hex') ?? '',
       bytes: this.bytes.length,
     };
   }
 
   /**
-   * The table in the order of its ids, so that the order of adding does not matter.
+   * The table in the order of its ids, which are hashes of the texts: the order of adding does not matter.
    * @returns the table, and the new position of each text by its old one
    */
   buildSorted(): { table: TextTable; moved: Int32Array } {
     const { ids, positions, ends } = this;
-    const order = Int32Array.from(ids, (_, i) => i).sort((a, b) => (ids[a] < ids[b] ? -1 : 1));
+    const order = orderOfHashes(ids);
     const moved = new Int32Array(ids.length);
     const sorted: string[] = new Array(ids.length);
     const hash = createHash('sha256');
     const bytes = this.bytes.subarray(0, this.used);
-    const textOf = (at: number): Buffer => bytes.subarray(at ? ends[at - 1] : 0, ends[at]);
     for (let i = 0; i < order.length; i++) {
-      const at = order[i];
-      moved[at] = i;
-      sorted[i] = ids[at];
-      positions.set(ids[at], i);
-      hash.update(`${Buffer.byteLength(ids[at])}:${ids[at]}${textOf(at).length}:`).update(textOf(at));
+      moved[order[i]] = i;
+      sorted[i] = ids[order[i]];
+      positions.set(sorted[i], i);
     }
+    for (let i = 0; i < sorted.length; i += 1024) hash.update(`${sorted.slice(i, i + 1024).join('\n')}\n`);
     const table: TextTable = {
       ids: sorted,
       length: ids.length,
-      text: (i) => textOf(order[i]).toString('utf8'),
+      text: (i) => bytes.toString('utf8', order[i] ? ends[order[i] - 1] : 0, ends[order[i]]),
       indexOf: (id) => positions.get(id),
       hash: hash.digest('hex'),
       bytes: this.bytes.length,
     };
     return { table, moved };
   }
+}
+
+/** The order of hexadecimal hashes: they are spread evenly, so that as many buckets as hashes hold few each. */
+function orderOfHashes(ids: readonly string[]): Int32Array {
+  const n = ids.length;
+  const buckets = Int32Array.from(ids, (id) => Math.floor((Number.parseInt(id.slice(0, 12), 16) / 2 ** 48) * n));
+  const ends = new Int32Array(n + 1);
+  for (const b of buckets) ends[b + 1]++;
+  for (let b = 0; b < n; b++) ends[b + 1] += ends[b];
+  const next = ends.slice();
+  const order = new Int32Array(n);
+  for (let i = 0; i < n; i++) order[next[buckets[i]]++] = i;
+  for (let b = 0; b < n; b++)
+    if (ends[b + 1] - ends[b] > 1) order.subarray(ends[b], ends[b + 1]).sort((x, y) => (ids[x] < ids[y] ? -1 : 1));
+  return order;
 }
 
 export function unknownSplit(split: string, known: readonly string[], where: string): InputError {

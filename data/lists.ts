@@ -33,6 +33,19 @@ export function listsAt(lists: CandidateLists, indices: ArrayLike<number>): Cand
     })),
   );
 }
+/** Lists by query, within each the highest score first, so that the order of lines does not matter; unscored ones stay as they are. */
+export function sortedLists({ queries, offsets, documents, scores }: CandidateLists): CandidateLists {
+  const order = Array.from(queries, (_, i) => i).sort((a, b) => queries[a] - queries[b]);
+  return candidateLists(
+    order.map((i) => {
+      const at = Array.from({ length: offsets[i + 1] - offsets[i] }, (_, k) => offsets[i] + k);
+      const scored = at.every((k) => !Number.isNaN(scores[k]));
+      if (scored) at.sort((a, b) => scores[b] - scores[a] || documents[a] - documents[b]);
+      return { query: queries[i], documents: at.map((k) => documents[k]), scores: at.map((k) => scores[k]) };
+    }),
+  );
+}
+
 export function joined(a: CandidateLists, b: CandidateLists): CandidateLists {
   const from = a.documents.length;
   return {

@@ -2,6 +2,7 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { InputError } from '../common/errors.ts';
+import type { Watch } from '../common/progress.ts';
 import { isBeir, openBeir } from './beir.ts';
 import type { Dataset } from './dataset.ts';
 import { rowFormat, unreadForm } from './files/rows.ts';
@@ -108,17 +109,14 @@ export function dataKind(path: string): DataKind | undefined {
  * Opens a data set.
  * @param path a BEIR folder; a file of rows (JSONL, JSON, CSV, TSV, Parquet, Arrow); a folder of such files named by split; or
  *   a folder that `datasets` saved. See docs/data.md.
- * @param say is told how it was read, a line at a time
+ * @param watch is told how it was read, a line at a time
  * @throws InputError that names file, line and remedy
  */
-export async function openDataset(
-  path: string,
-  options: RowOptions = {},
-  say?: (line: string) => void,
-): Promise<Dataset> {
+export async function openDataset(path: string, options: RowOptions = {}, watch: Watch = {}): Promise<Dataset> {
   const dataset = await open(path, options);
-  for (const note of dataset.notes ?? []) say?.(note);
-  for (const { text } of dataset.warnings ?? []) say?.(`warning: ${text}`);
+  const say = (note: string): void => watch.onProgress?.({ stage: 'data', done: 0, unit: 'files', note });
+  for (const note of dataset.notes ?? []) say(note);
+  for (const { text } of dataset.warnings ?? []) say(`warning: ${text}`);
   return dataset;
 }
 

@@ -32,8 +32,8 @@ interface Gathered {
   /** Scores of rows that nothing else judges. */
   doubtful: Numbers;
   hasScores: boolean;
-  /** Lines about files, by what they have in common. */
-  said: Map<string, { files: string[]; split: string; rows: number; empty: number }>;
+  /** Files of a split that are read alike. */
+  said: { how: string; files: string[]; split: string; rows: number; empty: number }[];
 }
 
 /**
@@ -46,13 +46,13 @@ export async function openRows(
   options: RowOptions = {},
 ): Promise<Dataset> {
   const all: Gathered = {
-    documents: new TextTableBuilder(),
-    queries: new TextTableBuilder(),
+    documents: new TextTableBuilder({ byContent: true }),
+    queries: new TextTableBuilder({ byContent: true }),
     splits: new Map(),
     labels: new Numbers(),
     doubtful: new Numbers(),
     hasScores: false,
-    said: new Map(),
+    said: [],
   };
   for (const { file, split } of files) await addFile(all, file, split, options.columns);
   const meaning = settle([...all.splits.values()], all.labels, all.doubtful, all.hasScores, name);
@@ -63,10 +63,10 @@ export async function openRows(
     splits.set(split, sortPairs(pairs, movedQueries, movedDocuments));
     all.splits.set(split, new Pairs());
   }
-  const notes = [...all.said].map(([said, { files: own, split, rows, empty }]) => {
+  const notes = all.said.map(({ how, files: own, split, rows, empty }) => {
     const more = own.length > 1 ? ` and ${own.length - 1} more` : '';
     const { queries: q, positives } = count(splits.get(split) as JudgedLists);
-    return `${own[0]}${more} (${split}): ${said}${meaning ? `; ${meaning}` : ''}; ${rows} rows${empty ? `, ${empty} empty texts left out` : ''}; the split has ${q} queries, ${positives} positives`;
+    return `${own[0]}${more} (${split}): ${how}${meaning ? `; ${meaning}` : ''}; ${rows} rows${empty ? `, ${empty} empty texts left out` : ''}; the split has ${q} queries, ${positives} positives`;
   });
   notes.push(...holdOut(splits, options));
   const judged = new Map<string, Qrels>();
@@ -116,13 +116,13 @@ async function addFile(all: Gathered, file: string, split: SplitName, columns?: 
   if (!roles)
     throw new InputError({ code: 'data.empty', subject: `${file} holds no row`, remedy: 'write at least one row' });
   const { said, aside } = roles as Roles;
-  const line = [said, ...aside].join('; ');
-  const known = all.said.get(line);
-  if (known?.split === split) {
-    known.files.push(basename(file));
-    known.rows += rows;
-    known.empty += empty;
-  } else all.said.set(known ? `${line} ` : line, { files: [basename(file)], split, rows, empty });
+  const how = [said, ...aside].join('; ');
+  const alike = all.said.find((s) => s.how === how && s.split === split);
+  if (alike) {
+    alike.files.push(basename(file));
+    alike.rows += rows;
+    alike.empty += empty;
+  } else all.said.push({ how, files: [basename(file)], split, rows, empty });
 }
 
 const idOf = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 24);

@@ -55,7 +55,7 @@ export function readRow({ values, where }: Row, roles: Roles): Reading {
   const negatives = roles.negatives.flatMap(texts);
   const all = [...own, ...negatives];
   const kept = all.flatMap((t, i) => (t ? [i] : []));
-  const fit = (given: number[] | undefined, margins: boolean, what: string): number[] | undefined => {
+  const aligned = (given: number[] | undefined, margins: boolean, what: string): number[] | undefined => {
     if (!given || given.length === all.length) return given && kept.map((i) => given[i]);
     if (given.length === kept.length) return given;
     const marginOf = (count: number): boolean => margins && own.length === 1 && given.length === count;
@@ -69,9 +69,9 @@ export function readRow({ values, where }: Row, roles: Roles): Reading {
       remedy: 'fix or remove the row',
     });
   };
-  const labels = fit(roles.label === undefined ? undefined : numbers(roles.label), false, 'labels');
+  const labels = aligned(roles.label === undefined ? undefined : numbers(roles.label), false, 'labels');
   const separate = roles.scores.length > 1;
-  const scores = fit(roles.scores.length ? roles.scores.flatMap(numbersOrNone) : undefined, !separate, 'scores');
+  const scores = aligned(roles.scores.length ? roles.scores.flatMap(numbersOrNone) : undefined, !separate, 'scores');
   const scalar = !Array.isArray(values[roles.document]);
   const doubtful = !roles.negatives.length && !labels && scores !== undefined && (scalar || !roles.onlyPositives);
   const unknown = doubtful || (labels !== undefined && !roles.negatives.length);

@@ -82,7 +82,7 @@ export async function evaluate(options: EvaluateOptions, given: Watch = {}): Pro
   const cuts = metrics.map((m) => parseMetric(m).k).filter(Number.isFinite);
   const reach = Math.max(100, depth, ...cuts);
   const made = await readProvenance(options.student, options);
-  const dataset = await openDataset(options.data, made.data);
+  const dataset = await openDataset(options.data, made.data, given);
   const qrels = dataset.qrels(split);
   const [first, ...otherFiles] = await dtypeFiles(options.student, options.dtype);
   const servedTeacher = options.teacher && !isScoreFile(options.teacher) ? options.teacher : undefined;

@@ -6,6 +6,7 @@ import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { dataKind, openDataset, splitOf } from '../data/open.ts';
+import { listsNegatives } from '../data/relevant.ts';
 import { readModelFile } from '../engine/io/model-file.ts';
 import { loadGraph } from '../engine/io/onnx-file.ts';
 import { findLayers } from '../engine/passes/layers.ts';
@@ -33,6 +34,9 @@ export interface Findings {
 
 /** Folders below the one given that are looked into. */
 const DEPTH = 3;
+/** Folders that are not looked into, and those that are parts of a BEIR folder. */
+const OTHERS = /^\.|^(node_modules|qrels|dist)$/;
+const PARTS = /^\.|^(node_modules|qrels|dist|corpus|queries|data|default)$/;
 
 /**
  * Writes a config that runs as it is.
@@ -54,6 +58,8 @@ export async function init(folder: string, file = join(folder, 'distill.yaml')):
   const { documents, queries } = found.dataset;
   return [
     `data: ${found.data}, ${documents.length} documents, ${queries.length} queries`,
+    ...(found.dataset.notes ?? []),
+    ...(found.dataset.warnings ?? []).map((w) => `warning: ${w.text}`),
     ...found.models.map((m) => `${m.kind}: ${m.folder}, ${m.layers} layers`),
     ...Object.entries(found.scores).map(([split, f]) => `scores (${split}): ${f}`),
     ...found.notes,
@@ -88,7 +94,7 @@ export async function look(folder: string): Promise<Findings> {
       // Links to nowhere are nothing.
       const stat = statSync(path, { throwIfNoEntry: false });
       if (stat?.isFile() && /scores?\b.*\.tsv(\.gz)?$/i.test(name)) scores[splitOf(name) ?? 'train'] ??= path;
-      const below = stat?.isDirectory() && !/^\.|^(node_modules|qrels|dist)$/.test(name);
+      const below = stat?.isDirectory() && !(kind === 'beir' ? PARTS : OTHERS).test(name);
       if (below && depth < DEPTH && kind !== 'rows') await visit(path, depth + 1);
     }
   };
@@ -102,7 +108,16 @@ export async function look(folder: string): Promise<Findings> {
       remedy: 'put them there, or give the folder that holds them',
     });
   for (const other of data.slice(1)) notes.push(`not used: ${other}, more data`);
-  return { data: data[0], dataset: await openDataset(data[0]), models, scores, notes };
+  const dataset = await openDataset(data[0]);
+  if (!dataset.splits.length)
+    throw new InputError({
+      code: 'init.no-judgements',
+      subject: `${data[0]} holds no judgements`,
+      expected:
+        'qrels/train.tsv with lines query-id, corpus-id, score (also .txt, .jsonl, .csv, .parquet, or qrels.tsv)',
+      remedy: 'add them: a run needs the split of the queries that it learns from',
+    });
+  return { data: data[0], dataset, models, scores, notes };
 }
 
 /** A model folder's kind by its outputs; a sentence where it has none. */
@@ -146,12 +161,13 @@ function compose({ data, dataset, models, scores, notes }: Findings, from: strin
   const cross = models.find((m) => m.kind === 'cross-encoder');
   const { embedder, start } = rolesOf(models.filter((m) => m.kind === 'dual-encoder'));
   const split = (...names: string[]): string | undefined => names.find((n) => dataset.splits.includes(n));
-  const train = split('train') ?? dataset.splits[0] ?? 'train';
+  const train = split('train') ?? dataset.splits[0];
   const dev = split('dev', 'validation', 'val');
   const test = split('test') ?? dev ?? train;
   const rowScores = scoresOfRows(dataset, train);
   const files = Object.entries(scores).filter(([s]) => ['train', 'dev', 'test'].includes(s));
   const given = files.some(([s]) => s === 'train') || rowScores;
+  const listed = given || listsNegatives(dataset, train);
   const layers = start && halfOf(start.layers);
   const lines = [
     '# Options of `distill run`. All keys: `distill schema`. Paths are relative to this file, the output to where the command runs.',
@@ -198,7 +214,8 @@ function compose({ data, dataset, models, scores, notes }: Findings, from: strin
   lines.push(
     '',
     '# Which documents stand for a query in training.',
-    `candidates: { source: ${given ? 'given' : 'bm25'}${given ? '' : ', count: 16'} }`,
+    ...(listed && !given ? ['# The negatives that the rows list; bm25 searches for others.'] : []),
+    `candidates: { source: ${listed ? 'given' : 'bm25, count: 16'} }`,
     '',
     'train:',
     '  epochs: 1',

@@ -62,7 +62,7 @@ export async function rotate(given: RotateOptions, watch: Watch = {}): Promise<R
   const started = performance.now();
   const options = { ...given, queryTokens: given.queryTokens ?? 64, documentTokens: given.documentTokens ?? 192 };
   const { model, output, like, dev = 'dev', seed = 0, steps } = options;
-  const dataset = await openDataset(options.data, options.rows);
+  const dataset = await openDataset(options.data, options.rows, watch);
   const described = await describeEncoder(model);
   if (described.pooling === 'max' || !described.normalize)
     throw new InputError({

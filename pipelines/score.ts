@@ -50,7 +50,7 @@ export async function score(
       subject: "'teacher' is no model that workers could open",
       remedy: "use 'teacher.kind: cross-encoder' or dual-encoder, or score without --queue",
     });
-  const dataset = await openDataset(config.data.path as string, config.data);
+  const dataset = await openDataset(config.data.path as string, config.data, watch);
   const note = (text: string): void => watch.onProgress?.({ stage: 'score', done: 0, unit: 'pairs', note: text });
   const limited = await withMemory(config, dataset, watch, note);
   const opened = await openTeachers(config, dataset);

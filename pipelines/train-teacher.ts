@@ -6,8 +6,8 @@ import { canonicalJson, hashFile, removeLeftovers } from '../common/files.ts';
 import { takeLock } from '../common/lock.ts';
 import type { Watch } from '../common/progress.ts';
 import { finishReplacing } from '../common/replace.ts';
-import { openBeir } from '../data/beir.ts';
 import { type Dataset, judgedQueries, learnedTexts } from '../data/dataset.ts';
+import { openDataset } from '../data/open.ts';
 import { TextTokenizer, type Tokens } from '../data/tokenizer.ts';
 import type { Graph } from '../engine/graph/ir.ts';
 import { encodeGraph, loadGraph } from '../engine/io/onnx-file.ts';
@@ -58,7 +58,7 @@ export async function trainTeacher(options: TeacherConfigInput, watch: Watch = {
   const config = parseTeacherConfig(options);
   const started = performance.now();
   await refuseOccupied(config.output);
-  const dataset = await openBeir(config.data);
+  const dataset = await openDataset(config.data, {}, watch);
   const start = config.model ?? `${config.output}.fresh`;
   const unlock = await takeLock(`${config.output}.lock`, `the output folder ${config.output}`);
   try {

@@ -12,12 +12,33 @@ const path = z.string().min(1);
 const count = z.int().positive();
 const share = z.number().min(0).max(1);
 
+const column = z.union([z.string().min(1), count]);
+const columns = z
+  .strictObject({
+    query: column.optional().describe('the text that is searched for'),
+    document: column.optional().describe('relevant documents, or documents that labels or scores speak of'),
+    negatives: z
+      .union([column, z.array(column).min(1)])
+      .optional()
+      .describe('documents that are not relevant'),
+    label: column.optional().describe('grades: whole numbers, above 0 relevant; or -1 and 1'),
+    scores: z
+      .union([column, z.array(column).min(1)])
+      .optional()
+      .describe("a teacher's scores: one column, or that of the documents and that of the negatives"),
+    ignore: z
+      .union([column, z.array(column).min(1)])
+      .optional()
+      .describe('columns that do not matter'),
+  })
+  .describe('which column of rows is what, where names do not tell; places such as 1 for CSV and TSV without a header');
+
 const data = z
   .strictObject({
     path: path
       .optional()
       .describe(
-        'BEIR folder (corpus.jsonl, queries.jsonl, qrels/*.tsv), file of rows (.jsonl, .csv, .tsv, .parquet), or folder of train, dev and test files of rows',
+        'BEIR folder (corpus.jsonl, queries.jsonl, qrels/*.tsv), file of rows (.jsonl, .csv, .tsv, .parquet, .arrow), or folder of train, dev and test files of rows; see docs/data.md',
       ),
     holdOut: z
       .number()
@@ -25,6 +46,7 @@ const data = z
       .max(0.25)
       .default(0.05)
       .describe('share of the training queries that dev and test each take where rows come without a file for them'),
+    columns: columns.optional(),
     splitSeed: z.int().nonnegative().default(0).describe('which queries these are'),
     splits: z
       .strictObject({

@@ -23,7 +23,9 @@ export const toTeacherLosses = (factors: TeacherConfig['losses']): WeightedLoss[
   Object.entries(factors).map(([kind, weight]) => ({ loss: ofScores(kind as keyof typeof losses), weight }));
 
 export const teacherSchema = z.strictObject({
-  data: path.describe('BEIR folder: corpus.jsonl, queries.jsonl, qrels/*.tsv'),
+  data: path.describe(
+    'BEIR folder (corpus.jsonl, queries.jsonl, qrels/*.tsv), file of rows, or folder of train, dev and test files of rows',
+  ),
   split: z.string().default('train').describe('judgements that are learned'),
   dev: z.string().nullable().default('dev').describe('judgements that choose the best weights; null for none'),
   model: path.optional().describe('folder that training starts from: a cross-encoder, or an encoder that gets a head'),

@@ -15,14 +15,18 @@ const share = z.number().min(0).max(1);
 export const candidates = z
   .strictObject({
     source: z
-      .enum(['bm25', 'embedder', 'given', 'random', 'student'])
-      .default('bm25')
-      .describe("given: those of the teacher's score files, or those that the rows list"),
+      .enum(['auto', 'bm25', 'embedder', 'given', 'random', 'student'])
+      .default('auto')
+      .describe(
+        "given: those of the teacher's score files, or those that the rows list; auto: those that the rows list, bm25 where they list no negatives",
+      ),
     onEmpty: z
       .enum(['stop', 'skip'])
       .default('stop')
       .describe('given: what happens where a judged query has no candidate'),
-    count: count.default(16).describe('candidates a query, the labelled positive included'),
+    count: count
+      .default(16)
+      .describe('candidates a query, one labelled positive included; further positives are added to them'),
     refresh: z
       .strictObject({
         every: count.describe('steps between two searches'),

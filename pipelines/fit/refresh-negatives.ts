@@ -37,7 +37,7 @@ export function refresher(fit: Fit): Renewal | undefined {
     const negatives = refreshNegatives(
       {
         hits: found,
-        relevant: (i) => new Set([...examples.relevant(examples.queries[i]), ...positiveOf(examples, i)]),
+        relevant: (i) => new Set([...examples.relevant(examples.queries[i]), ...positivesOf(examples, i)]),
         previous: negativesOf(examples),
       },
       { count: count - 1, depth: refresh.depth, keep: refresh.keep, seed: seed + step },
@@ -45,7 +45,8 @@ export function refresher(fit: Fit): Renewal | undefined {
     const lists = { offsets: [0], documents: [] as number[] };
     for (let i = 0; i < examples.queries.length; i++) {
       const own = negatives.documents.subarray(negatives.offsets[i], negatives.offsets[i + 1]);
-      lists.documents.push(...positiveOf(examples, i), ...own);
+      for (const d of positivesOf(examples, i)) lists.documents.push(d);
+      for (const d of own) lists.documents.push(d);
       lists.offsets.push(lists.documents.length);
     }
     const unscored = {
@@ -67,15 +68,20 @@ export function refresher(fit: Fit): Renewal | undefined {
   };
 }
 
-/** The labelled document of an example, where it has one. */
-const positiveOf = (examples: Examples, i: number): number[] =>
-  examples.labelled[i] ? [examples.documents[examples.offsets[i]]] : [];
+/** The labelled documents among an example's candidates, or its pseudo-label; they come first. */
+function positivesOf({ queries, documents, offsets, labelled, grade }: Examples, i: number): number[] {
+  if (!labelled[i]) return [];
+  const own = Array.from(documents.subarray(offsets[i], offsets[i + 1]));
+  const known = grade ? own.filter((d) => grade(queries[i], d) > 0) : [];
+  return known.length ? known : own.slice(0, 1);
+}
 
 function negativesOf(examples: Examples): { offsets: number[]; documents: number[] } {
   const offsets = [0];
   const documents: number[] = [];
   for (let i = 0; i < examples.queries.length; i++) {
-    documents.push(...examples.documents.subarray(examples.offsets[i] + examples.labelled[i], examples.offsets[i + 1]));
+    const from = examples.offsets[i] + positivesOf(examples, i).length;
+    for (let at = from; at < examples.offsets[i + 1]; at++) documents.push(examples.documents[at]);
     offsets.push(documents.length);
   }
   return { offsets, documents };

@@ -1,8 +1,16 @@
-/** @file The candidates of queries: the labelled positive first, then what was found; and the teacher's scores of them. */
+/** @file The candidates of queries: labelled positives first, then what was found; and the teacher's scores of them. */
 import { InputError } from '../../common/errors.ts';
 import type { Watch } from '../../common/progress.ts';
 import type { Dataset } from '../../data/dataset.ts';
-import { type CandidateLists, candidateLists, joined, withoutUnscored } from '../../data/lists.ts';
+import {
+  type CandidateLists,
+  candidateLists,
+  joined,
+  listsAt,
+  sortedLists,
+  withoutUnscored,
+} from '../../data/lists.ts';
+import { listsNegatives, neverNegative, relevantDocuments } from '../../data/relevant.ts';
 import { readScores } from '../../data/scores.ts';
 import { Random } from '../../math/random.ts';
 import { Encoder } from '../../models/encoder.ts';
@@ -29,7 +37,8 @@ export const candidates = defineStage({
   unrecorded: ['data', 'seed', 'student', 'teacher'],
   unchanged: 'nothing they depend on has changed',
   // No model is asked.
-  foreseen: ({ candidates: { source } }) => source === 'bm25' || source === 'random' || source === 'given',
+  foreseen: ({ candidates: { source } }) =>
+    source === 'auto' || source === 'bm25' || source === 'random' || source === 'given',
   async make(
     options,
     {
@@ -44,9 +53,11 @@ export const candidates = defineStage({
       teacher?: unknown;
       seed?: unknown;
     },
-    { time, watch },
+    { note, time, watch },
   ): Promise<CandidateLists> {
-    const { source } = options.candidates;
+    const source = candidateSource(options.candidates.source, data, options.data.splits.train);
+    if (options.candidates.source === 'auto' && source === 'given')
+      note("candidates are those that the rows list ('candidates.source: bm25' searches for others)");
     const dataset = withQueries(data, generated);
     const find = (queries: readonly number[], from: typeof source): Promise<CandidateLists> =>
       time('candidates', () =>
@@ -93,8 +104,15 @@ export const teacherScores = defineStage({
   },
 });
 
+type Source = Finding['candidates']['source'];
+
+/** Where candidates come from: with `auto` those that the rows list, or BM25 where most rows list no negative. */
+export const candidateSource = (source: Source, dataset: Dataset, split: string): Exclude<Source, 'auto'> =>
+  source !== 'auto' ? source : listsNegatives(dataset, split) ? 'given' : 'bm25';
+
 /**
- * The candidates of queries, relevant ones first; scores are NaN but for given lists.
+ * The candidates of queries: every relevant document, then others up to the configured number with one positive. Documents of
+ * the same text as a relevant one, or as the query, are not among the others. Scores are NaN but for given lists.
  * @param split whose judgements say what is relevant
  */
 export async function findCandidates(
@@ -104,23 +122,26 @@ export async function findCandidates(
   queries: readonly number[],
   embedder: Teacher | undefined,
   watch: Watch,
-  source = config.candidates.source,
+  source = candidateSource(config.candidates.source, dataset, split),
 ): Promise<CandidateLists> {
   if (source === 'given') return given(config, dataset, split, new Set(queries));
-  const qrels = dataset.qrels(split);
-  const count = config.candidates.count;
-  const found = await nearest(config, source, dataset, queries, embedder, watch);
+  const relevant = relevantDocuments(dataset, split);
+  const never = neverNegative(dataset, split, queries);
+  const { count } = config.candidates;
+  let most = 1;
+  for (const q of queries) most = Math.max(most, Math.min(never(q).size, MOST_PASSED_OVER));
+  const found = await nearest(config, source, dataset, queries, count + most - 1, embedder, watch);
   return candidateLists(
     queries.map((query, i) => {
-      const grades = [...(qrels.get(dataset.queries.ids[query]) ?? [])];
-      const relevant = grades.filter(([, g]) => g > 0).map(([id]) => dataset.documents.indexOf(id) as number);
-      const [positive] = relevant;
-      const others = found[i].filter((d) => !relevant.includes(d));
-      const documents = positive === undefined ? others : [positive, ...others];
-      return { query, documents: documents.slice(0, count) };
+      const positives = [...(relevant.get(query)?.keys() ?? [])];
+      const others = found[i].filter((d) => !never(query).has(d));
+      return { query, documents: [...positives, ...others.slice(0, count - Math.min(1, positives.length))] };
     }),
   );
 }
+
+/** Hits looked at besides those that are kept, where a query has many relevant documents. */
+const MOST_PASSED_OVER = 100;
 
 async function given(
   config: Finding,
@@ -145,12 +166,13 @@ async function given(
       subject: `${file ?? config.data.path} lists no candidate for the query '${dataset.queries.ids[bare[0]]}'${bare.length > 1 ? ` nor for ${bare.length - 1} others of the split '${split}'` : ''}`,
       remedy: "add lines for it, or leave such queries out with 'candidates.onEmpty: skip'",
     });
-  return candidateLists(
-    Array.from(lists.queries, (query, i) => ({
-      query,
-      documents: Array.from(lists.documents.subarray(lists.offsets[i], lists.offsets[i + 1])),
-      scores: Array.from(lists.scores.subarray(lists.offsets[i], lists.offsets[i + 1])),
-    })).filter(({ query }) => wanted.has(query)),
+  // Scores of rows are a teacher's; another teacher that is configured is asked itself.
+  const asked = !file && config.teacher && config.teacher.kind !== 'scores';
+  const scores = asked ? new Float32Array(lists.scores.length).fill(Number.NaN) : lists.scores;
+  const known = sortedLists({ ...lists, scores });
+  return listsAt(
+    known,
+    Array.from(known.queries, (_, i) => i).filter((i) => wanted.has(known.queries[i])),
   );
 }
 
@@ -160,12 +182,12 @@ async function nearest(
   source: Finding['candidates']['source'],
   dataset: Dataset,
   queries: readonly number[],
+  count: number,
   embedder: Teacher | undefined,
   watch: Watch,
 ): Promise<number[][]> {
   const { documents } = dataset;
   const texts = { length: queries.length, text: (i: number) => dataset.queries.text(queries[i]) };
-  const { count } = config.candidates;
   if (source === 'random') {
     const random = Random.of(config.seed, 'candidates');
     return queries.map(() => Array.from({ length: count * 2 }, () => random.integer(documents.length)));

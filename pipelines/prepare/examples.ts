@@ -2,27 +2,21 @@
 import { InputError } from '../../common/errors.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import type { CandidateLists } from '../../data/lists.ts';
+import { neverNegative, relevantDocuments } from '../../data/relevant.ts';
 import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
 import { toSelection } from '../config/methods.ts';
 import type { Options } from '../run/options.ts';
 import { defineStage } from '../run/stage.ts';
 import { warnOfScores } from '../run/warnings.ts';
 
-const none: ReadonlySet<number> = new Set();
+const none: ReadonlyMap<number, number> = new Map();
 
-/** Relevant documents by query, as positions; of the first so many queries where the config keeps no more labels. */
-export function labelsOf(
+/** Relevant documents with grades by query, as positions; of the first so many queries where the config keeps no more labels. */
+export const labelsOf = (
   { data }: Options<'data.labelled' | 'data.splits'>,
   dataset: Dataset,
-): Map<number, ReadonlySet<number>> {
-  const labels = new Map<number, ReadonlySet<number>>();
-  for (const [query, grades] of dataset.qrels(data.splits.train)) {
-    if (labels.size >= (data.labelled ?? Number.POSITIVE_INFINITY)) break;
-    const relevant = [...grades].filter(([, g]) => g > 0).map(([id]) => dataset.documents.indexOf(id) as number);
-    labels.set(dataset.queries.indexOf(query) as number, new Set(relevant));
-  }
-  return labels;
-}
+): Map<number, ReadonlyMap<number, number>> =>
+  new Map([...relevantDocuments(dataset, data.splits.train)].slice(0, data.labelled));
 
 /** Examples: known positives first, then the negatives that the selection keeps. Queries without a candidate are left out. */
 export const examples = defineStage({
@@ -49,13 +43,14 @@ export const examples = defineStage({
 });
 
 /** @param weights a factor for each list, as the choice of queries may hand on */
-function makeExamples(
+export function makeExamples(
   config: Options<'selection' | 'seed' | 'train.pseudoLabels' | 'data.labelled' | 'data.splits'>,
   dataset: Dataset,
   lists: CandidateLists,
   weights?: Float32Array,
 ): { examples: Examples; leftOut: number } {
   const labels = labelsOf(config, dataset);
+  const never = neverNegative(dataset, config.data.splits.train, lists.queries, labels);
   const positives = Uint8Array.from(lists.documents, () => 0);
   for (const [i, query] of lists.queries.entries()) {
     const relevant = labels.get(query) ?? none;
@@ -89,7 +84,8 @@ function makeExamples(
     scores: Float32Array.from(flat, (at) => lists.scores[at]),
     labelled: Uint8Array.from(labelled),
     weights: Float32Array.from(kept, (i) => weights?.[i] ?? 1),
-    relevant: (query) => labels.get(query) ?? none,
+    grade: (query, document) => labels.get(query)?.get(document) ?? 0,
+    relevant: never,
   };
   return { examples, leftOut: lists.queries.length - kept.length };
 }

@@ -1,6 +1,7 @@
 /** @file Which pairs a cross-encoder learns from: relevant documents first, then documents that stand against them. */
 import { InputError } from '../../common/errors.ts';
 import type { Dataset } from '../../data/dataset.ts';
+import { neverNegative, relevantDocuments } from '../../data/relevant.ts';
 import { readScores } from '../../data/scores.ts';
 import { Random } from '../../math/random.ts';
 import { bm25 } from '../../retrieval/bm25.ts';
@@ -15,11 +16,8 @@ export async function pairExamples(
   split: string,
   which: 'train' | 'dev',
 ): Promise<Examples> {
-  const relevantOf = new Map<number, Set<number>>();
-  for (const [query, grades] of dataset.qrels(split)) {
-    const relevant = [...grades].filter(([, g]) => g > 0).map(([id]) => dataset.documents.indexOf(id) as number);
-    relevantOf.set(dataset.queries.indexOf(query) as number, new Set(relevant));
-  }
+  const relevantOf = relevantDocuments(dataset, split);
+  const never = neverNegative(dataset, split, [...relevantOf.keys()], relevantOf);
   const found = await candidatesOf(config, dataset, [...relevantOf.keys()], which);
   const queries: number[] = [];
   const offsets = [0];
@@ -28,7 +26,7 @@ export async function pairExamples(
   for (const [query, relevant] of relevantOf) {
     const given = found.get(query);
     if (!relevant.size || !given?.size) continue;
-    const all = [...relevant, ...[...given.keys()].filter((d) => !relevant.has(d))].slice(
+    const all = [...relevant.keys(), ...[...given.keys()].filter((d) => !never(query).has(d))].slice(
       0,
       Math.max(config.candidates.count, relevant.size + 1),
     );
@@ -53,7 +51,8 @@ export async function pairExamples(
     scores: Float32Array.from(scores),
     labelled: new Uint8Array(queries.length).fill(1),
     weights: new Float32Array(queries.length).fill(1),
-    relevant: (query) => relevantOf.get(query) ?? new Set(),
+    grade: (query, document) => relevantOf.get(query)?.get(document) ?? 0,
+    relevant: never,
   };
 }
 

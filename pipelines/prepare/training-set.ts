@@ -47,7 +47,7 @@ export async function gather(run: RunContext, student: Result<Student>): Promise
     : undefined;
   const data = generated ? derive({ own, generated }, (v) => withQueries(v.own, v.generated)) : own;
   if (!comparesDocuments(run.needs)) return { data, lists: derive({ own }, (v) => positivesAlone(run.config, v.own)) };
-  const embedded = source === 'embedder' || (source === 'given' && generated);
+  const embedded = source === 'embedder' || ((source === 'given' || source === 'auto') && generated);
   const lists = await run.stage(candidates, {
     data: own,
     generated,

@@ -61,7 +61,7 @@ export async function exportCheckpoint(
       remedy: 'name the folder with --data',
     });
   const dataset =
-    opened ?? (known !== undefined && existsSync(known) ? await openDataset(known, made.data) : undefined);
+    opened ?? (known !== undefined && existsSync(known) ? await openDataset(known, made.data, watch) : undefined);
   const dtypes = [settings.dtype].flat();
   const used = settings.vocabulary === 'corpus' ? await usedPieces(dataset, made, source.folder, watch) : undefined;
 

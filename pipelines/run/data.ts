@@ -39,7 +39,7 @@ export function dataResults(config: Config, dataset: Dataset): DataResults {
       : '';
   // Positions too: what is kept names queries by position.
   const texts = (positions: readonly number[]): string =>
-    hashParts(...positions.flatMap((i) => [String(i), dataset.queries.ids[i], dataset.queries.text(i)]));
+    hashParts(positions.map((i) => hashParts(String(i), dataset.queries.ids[i], dataset.queries.text(i))).join(' '));
   const judged = (split: string | null): string => texts(has(split) ? judgedQueries(dataset, split) : []);
   const documents = { version: VERSION, 'the documents': dataset.documents.hash };
   const training = {

@@ -28,6 +28,7 @@ const plain = (text: string): string => text.normalize('NFKC').toLowerCase().rep
 
 /** Labels that say nothing, and figures of the test split that would be too good. */
 export function warnOfData(config: Options<'data'>, dataset: Dataset, warn: Warn): void {
+  for (const { code, text } of dataset.warnings ?? []) warn(code, text);
   const { train, test } = config.data.splits;
   if (!dataset.splits.includes(train)) return;
   warnOfLabels(dataset, train, warn);

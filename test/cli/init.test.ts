@@ -72,6 +72,40 @@ test('rows with scores teach by themselves', async () => {
   });
 });
 
+test('rows that list negatives are the candidates, and what was read is said', async () => {
+  const folder = folderOf();
+  const rows = Array.from({ length: 8 }, (_, i) => ({ query: `q ${i}`, positive: `d ${i}`, negatives: [`n ${i}`] }));
+  write(folder, { 'train.jsonl': jsonl(rows) });
+  const { out } = await distill('init', folder);
+  expect(out).toContain(
+    'train.jsonl (train): query = query, positive = positive, negatives = negatives; 8 rows; the split has 8 queries, 8 positives',
+  );
+  expect(written(folder)).toMatchObject({ candidates: { source: 'given' } });
+  expect(written(folder).teacher).toBeUndefined();
+});
+
+test("FlagEmbedding's scores teach", async () => {
+  const folder = folderOf();
+  const row = { query: 'q', pos: ['a'], neg: ['b', 'c'], pos_scores: [5.1], neg_scores: [-3, -4.5], prompt: 'Find: ' };
+  write(folder, { 'train.jsonl': jsonl([row]) });
+  await distill('init', folder);
+  expect(written(folder)).toMatchObject({ teacher: { kind: 'scores' }, candidates: { source: 'given' } });
+});
+
+test('a split that is not there is not written; data without judgements is refused', async () => {
+  const folder = folderOf('data');
+  for (const split of ['train', 'dev']) rmSync(join(folder, 'data', 'qrels', `${split}.tsv`));
+  await distill('init', folder);
+  expect(written(folder).data.splits).toEqual({ train: 'test', dev: null, test: 'test' });
+  rmSync(join(folder, 'distill.yaml'));
+  rmSync(join(folder, 'data', 'qrels', 'test.tsv'));
+  expect(await distill('init', folder)).toMatchObject({
+    code: 2,
+    err: expect.stringMatching(/holds no judgements: expected qrels\/train\.tsv with lines query-id, corpus-id, score/),
+  });
+  expect(existsSync(join(folder, 'distill.yaml'))).toBe(false);
+});
+
 test('what it writes runs as it is', async () => {
   const folder = folderOf('data', 'cross', 'dual');
   await distill('init', folder);

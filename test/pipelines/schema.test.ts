@@ -39,10 +39,10 @@ test.each(Object.entries({ run: configSchema, 'train-teacher': teacherSchema, ex
 
 test('distill schema prints the options of run and of train-teacher', async () => {
   const printed = async (...verb: string[]): Promise<Node> => {
-    let text = '';
-    const screen = { write: (s: string) => void (text += s) };
+    const text: string[] = [];
+    const screen = { write: (s: string) => void text.push(s) };
     expect(await main(['schema', ...verb], { out: screen, err: screen }, new AbortController().signal)).toBe(0);
-    return JSON.parse(text);
+    return JSON.parse(text.join(''));
   };
   expect(Object.keys((await printed()).properties ?? {})).toContain('querySelection');
   expect((await printed('train-teacher')).properties?.train.properties?.batchSize.description).toBe('queries a step');

@@ -3,14 +3,14 @@
 import { padBatch } from '../../data/batches.ts';
 import type { Tokens } from '../../data/tokenizer.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
-import { Random } from '../../math/random.ts';
+import { drawFrom, Random } from '../../math/random.ts';
 import type { StepBatch } from './batches.ts';
 
 /** One query to learn from. */
 export interface Examples {
   /** [n] positions in the query table. */
   queries: Int32Array;
-  /** Candidates of example i: documents[offsets[i] .. offsets[i + 1]], the labelled positive first where there is one. */
+  /** Candidates of example i: documents[offsets[i] .. offsets[i + 1]], labelled positives first where there are any. */
   offsets: Int32Array;
   documents: Int32Array;
   /** The teacher's raw scores of the candidates; NaN where it was not asked. */
@@ -21,7 +21,12 @@ export interface Examples {
   weights: Float32Array;
   /** [n] how likely the teacher's word on a query is right, where it is estimated. */
   reliability?: Float32Array;
-  /** Documents known to be relevant to a query: they never stand against it. */
+  /**
+   * The grade of a document for a query, both as positions; 0 where it is not known to be relevant. Of several positives among
+   * the candidates each step draws one, as likely as its grade is high. Without it the first candidate is the positive.
+   */
+  grade?(query: number, document: number): number;
+  /** Documents known to be relevant to a query, or of the same text: they are never its negatives. */
   relevant(query: number): ReadonlySet<number>;
 }
 
@@ -218,17 +223,28 @@ function drawExtra(
   };
 }
 
-/** The first candidate and others drawn without replacement. */
+/** A positive, drawn by grade where there are several, and others drawn without replacement. */
 function drawCandidates(examples: Examples, e: number, count: number, random: Random): number[] {
   const [from, to] = [examples.offsets[e], examples.offsets[e + 1]];
   const all = Array.from({ length: to - from }, (_, i) => from + i);
-  if (all.length <= count) return all;
-  const [first, ...rest] = all;
+  const grades = gradesOf(examples, e);
+  const known = grades.reduce((n, g) => n + Number(g > 0), 0);
+  const drawn = known > 1 && examples.labelled[e] ? drawFrom((i) => grades[i], grades.length, random) : 0;
+  const first = all[drawn];
+  // Another positive is compared by its score alone: without one it would only take a negative's place.
+  const rest = all.filter((at, i) => i !== drawn && !(known > 1 && grades[i] > 0 && Number.isNaN(examples.scores[at])));
+  if (rest.length < count) return [first, ...rest];
   for (let i = 0; i < count - 1; i++) {
     const j = i + random.integer(rest.length - i);
     [rest[i], rest[j]] = [rest[j], rest[i]];
   }
   return [first, ...rest.slice(0, count - 1)];
+}
+
+/** Grades of an example's candidates. */
+function gradesOf({ queries, offsets, documents, grade }: Examples, e: number): number[] {
+  if (!grade) return [];
+  return Array.from(documents.subarray(offsets[e], offsets[e + 1]), (d) => grade(queries[e], d));
 }
 
 /** Consecutive parts of about equal size, each with at least one element (the last one again where there are too few). */
