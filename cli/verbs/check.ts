@@ -5,7 +5,7 @@ import type { Verb } from '../terminal/verb.ts';
 export const check: Verb = ({ out }) =>
   new Command('check')
     .description(
-      'say whether a model can be trained here: inputs, outputs, layers, operators without a rule, memory of a step',
+      'check whether a model can be trained: inputs, outputs, layers, operators without a gradient rule, memory of a step',
     )
     .argument('<model>', 'model folder')
     .option('--json', 'print the findings as JSON')

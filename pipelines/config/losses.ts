@@ -63,7 +63,9 @@ const module = z.strictObject({
   module: z
     .string()
     .min(1)
-    .describe('a file beside the config (./name.mjs) or an installed package that exports a loss; it runs as code'),
+    .describe(
+      'a file in the folder of the config (./name.mjs) or an installed package that exports a loss; it runs as code',
+    ),
   export: z.string().min(1).default('default').describe('which export'),
   options: z.record(z.string(), z.unknown()).default({}).describe('handed to the export where it is a function'),
 });
@@ -93,7 +95,7 @@ export const registered = (configs: readonly LossConfig[]): Registered[] =>
 
 /**
  * The losses of a config as the training graph takes them, a user's own behind those of the registry.
- * @param folder where modules beside the config lie
+ * @param folder of the config, for modules named as ./name.mjs
  * @throws InputError where a module cannot be loaded or is no loss
  */
 export async function loadLosses(
