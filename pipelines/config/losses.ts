@@ -51,7 +51,7 @@ function valueSchema(option: Option): z.ZodType {
   }
 }
 const mapped = (table: OptionTable, schema: (option: Option) => z.ZodType): Record<string, z.ZodType> =>
-  Object.fromEntries(Object.entries(table).map(([name, option]) => [name, schema(option)]));
+  Object.fromEntries(Object.entries<Option>(table).map(([name, option]) => [name, schema(option)]));
 
 const schemas = Object.entries(losses).map(([kind, { options }]) =>
   z.strictObject({ kind: z.literal(kind).describe('which loss'), weight, ...mapped(options, optionSchema) }),
