@@ -40,7 +40,11 @@ test.each(Object.entries({ run: configSchema, 'train-teacher': teacherSchema, ex
 test('distill schema prints the options of run and of train-teacher', async () => {
   const printed = async (...verb: string[]): Promise<Node> => {
     let text = '';
-    const screen = { write: (s: string) => void (text += s) };
+    const screen = {
+      write: (s: string) => {
+        text += s;
+      },
+    };
     expect(await main(['schema', ...verb], { out: screen, err: screen }, new AbortController().signal)).toBe(0);
     return JSON.parse(text);
   };
