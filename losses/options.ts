@@ -13,7 +13,9 @@ export type Option<T = unknown, D = T | undefined> = Described<T, D> &
     | { readonly kind: 'choice' | 'choices'; readonly of: readonly string[] }
     | { readonly kind: 'group'; readonly options: OptionTable }
   );
-export type OptionTable = Readonly<Record<string, Option>>;
+export interface OptionTable {
+  readonly [name: string]: Option;
+}
 
 type ValueOf<O> = O extends Described<infer T, unknown> ? T : never;
 /** Values by the names of a table; undefined only where there is no default. */
@@ -76,7 +78,7 @@ export const group = <T extends OptionTable>(
  */
 export function withDefaults<T extends OptionTable>(table: T, given: object): OptionValues<T> {
   const values: Record<string, unknown> = {};
-  for (const [name, option] of Object.entries(table)) {
+  for (const [name, option] of Object.entries<Option>(table)) {
     const value = (given as Record<string, unknown>)[name] ?? option.default;
     if (value !== undefined && !fits(option, value))
       throw new InputError({

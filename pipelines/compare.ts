@@ -1,4 +1,4 @@
-/** @file Several runs side by side: their students, what else they measured, and how sure the differences are. */
+/** @file Compares runs: their students, the other systems that they measured, and the significance of differences. */
 import { existsSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { InputError } from '../common/errors.ts';
@@ -19,7 +19,7 @@ export interface CompareOptions {
   samples?: number;
 }
 
-/** A report read back, under the name that tells it from the others. */
+/** A report read back, under a name that distinguishes it from the others. */
 interface Loaded {
   name: string;
   figures: Figures;
@@ -43,7 +43,7 @@ export async function compareRuns(options: CompareOptions): Promise<Figures> {
   for (const { name, figures } of loaded)
     for (const s of figures.systems) {
       const own = s.role === 'student';
-      // What several runs measured alike (BM25, the same teacher) stands once.
+      // A system that several runs measured alike (BM25, the same teacher) has one row.
       if (!own && systems.some((t) => t.name === s.name && same(t.metrics, s.metrics))) continue;
       const taken = systems.some((t) => t.name === s.name);
       systems.push({ ...s, name: own ? `${name}: ${s.name}` : taken ? `${name}: ${s.name}` : s.name });

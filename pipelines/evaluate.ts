@@ -42,7 +42,7 @@ export interface EvaluateOptions {
   dtype?: string;
   /** A run file of another system. */
   baseline?: string;
-  /** `usearch`: an approximate index is measured beside exact search. */
+  /** `usearch`: an approximate index is compared with exact search. */
   index?: string;
   /** Whether models are timed; true by default. */
   cost?: boolean;

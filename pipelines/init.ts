@@ -177,27 +177,27 @@ function compose({ data, dataset, models, scores, notes }: Findings, from: strin
     'data:',
     `  path: ${path(data)}`,
     `  splits: { train: ${train}, dev: ${dev ?? 'null'}, test: ${test} }`,
-    ...(test === 'test' ? [] : [`  # There is no split test: figures on ${test} flatter the student.`]),
+    ...(test === 'test' ? [] : [`  # There is no split test: figures on ${test} are too good.`]),
     '  # maxQueries: 2000    # for a first try on a part of the training queries',
     '',
-    '# Who says how well a document matches a query.',
+    '# The teacher scores how well a document matches a query.',
   ];
   if (given) {
     lines.push('teacher:', '  kind: scores');
     if (files.length) lines.push('  files:', ...files.map(([s, f]) => `    ${s}: ${path(f)}`));
-    else lines.push('  # The scores stand beside the rows.');
+    else lines.push('  # The scores are in the rows.');
     if (cross) lines.push(`  # Or let the model score: kind: cross-encoder, model: ${path(cross.folder)}`);
   } else if (cross) lines.push('teacher:', '  kind: cross-encoder', `  model: ${path(cross.folder)}`);
   else if (start && !embedder) {
-    lines.push('# No cross-encoder and no scores were found: the dual-encoder teaches a smaller one.');
+    lines.push('# No cross-encoder and no scores were found: the dual-encoder is the teacher of a smaller one.');
     lines.push('teacher:', '  kind: dual-encoder', `  model: ${path(start.folder)}`);
   } else if (embedder) lines.push('teacher:', '  kind: dual-encoder', `  model: ${path(embedder.folder)}`);
-  else lines.push('# None was found: labels alone teach.', '# teacher: { kind: cross-encoder, model: FOLDER }');
+  else lines.push('# None was found: training on labels alone.', '# teacher: { kind: cross-encoder, model: FOLDER }');
   const dualTeacher = !given && !cross && (embedder ?? start);
   if (embedder && !dualTeacher)
     lines.push(
       '',
-      "# Its embeddings are matched besides the teacher's scores.",
+      "# Its embeddings are matched in addition to the teacher's scores.",
       'embedder:',
       `  model: ${path(embedder.folder)}`,
     );
@@ -205,7 +205,8 @@ function compose({ data, dataset, models, scores, notes }: Findings, from: strin
   lines.push('', '# What is trained.', 'student:');
   if (start) {
     lines.push(`  model: ${path(start.folder)}`);
-    if (layers) lines.push(`  layers: [${layers.join(', ')}]    # of ${start.layers}; fewer are faster and know less`);
+    if (layers)
+      lines.push(`  layers: [${layers.join(', ')}]    # of ${start.layers}; fewer are faster and less accurate`);
   } else
     lines.push(
       '  # No encoder was found to start from: a new one with random weights, which needs many queries.',

@@ -1,4 +1,4 @@
-/** @file Rotates a dual-encoder's vectors so that their prefixes are good embeddings: whole vectors find what they found. */
+/** @file Rotates a dual-encoder's vectors so that their prefixes are good embeddings; whole vectors keep their dot products. */
 import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
 import { InputError } from '../common/errors.ts';
@@ -69,7 +69,7 @@ export async function rotate(given: RotateOptions, watch: Watch = {}): Promise<R
       code: 'rotate.model',
       subject: `${model} ${described.pooling === 'max' ? 'pools by maximum' : 'gives vectors that are not of unit length'}`,
       expected: 'vectors of unit length, pooled by mean, by the first or by the last token',
-      remedy: 'a rotation of other vectors is not one of what they find; use another model',
+      remedy: 'a rotation changes the results of other vectors; use another model',
     });
   return withEncoder(options, async (encoder, cache) => {
     const known = cache.wrap(encoder);
@@ -81,7 +81,7 @@ export async function rotate(given: RotateOptions, watch: Watch = {}): Promise<R
       : await learnRotation(vectors.queries, vectors.documents, { dimensions, steps, seed }, watch);
     const graph = mapped(await loadGraph(described.files.model), { dtype: 'float32', dims: [D, D], data: R }, ROTATION);
     await write(options, described, graph, D);
-    // The rotated model's vectors are known by now: a run that it teaches need not embed everything again.
+    // The rotated vectors go into the cache, so that a run with this model as teacher does not embed everything again.
     const key = await dualEncoderKey(output, options);
     const turning = cache.wrap({
       ...encoder,
@@ -124,7 +124,7 @@ interface Embedded {
   dev?: Embeddings;
 }
 
-/** What a model makes of the documents, of the queries that are learned from, and of those that prefixes are measured with. */
+/** Embeddings of the documents, of the training queries, and of the queries that prefixes are measured with. */
 async function embedAll(
   model: Teacher,
   { split = 'train', dev = 'dev' }: RotateOptions,

@@ -76,7 +76,7 @@ export async function score(
           range,
         )
       : undefined;
-    // All of it in the cache by now, where there was a queue.
+    // With a queue, all scores are in the cache now.
     const { lists } = withoutUnscored(await scoreCandidates(found, dataset, teacher?.teacher, limited));
     const lines = ['query-id\tcorpus-id\tscore'];
     for (let i = 0; i < lists.queries.length; i++)
@@ -104,7 +104,7 @@ async function throughQueue(
   const model = opened?.uncached as Teacher;
   const queue = await openQueue(address);
   const done = new AbortController();
-  // A queue that nobody else can reach has this process for its worker.
+  // A queue within this process has no other worker.
   const own = isInProcess(address) ? queue.work((job) => model.score(pairsOfJob(job)), done.signal) : Promise.resolve();
   try {
     const teacher = { ...t, model: existsSync(t.model) ? resolve(t.model) : t.model, key: model.key };

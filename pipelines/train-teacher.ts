@@ -142,7 +142,7 @@ async function trainFrom(
       },
     });
   };
-  // Beside the output: the folder itself holds a whole model or nothing.
+  // Next to the output folder, which holds a whole model or nothing.
   const [candidate, stateFolder] = [`${config.output}.candidate`, `${config.output}.training`];
   try {
     const trained = await trainLoop(

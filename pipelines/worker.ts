@@ -1,4 +1,4 @@
-/** @file Scores what a queue holds, for whoever put it there, until it is told to stop. */
+/** @file Scores jobs of a queue until it is told to stop. */
 import type { Watch } from '../common/progress.ts';
 import { Unfit } from '../teachers/queue/errors.ts';
 import { openQueue, type QueueOptions } from '../teachers/queue/index.ts';

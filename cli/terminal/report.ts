@@ -9,7 +9,7 @@ import { duration } from './progress.ts';
 
 type Row = RunReport['systems'][number];
 
-/** Columns besides the metrics, shown where some system has them. */
+/** Columns after the metrics, shown where some system has them. */
 const extraColumns: readonly { title: string; of(row: Row): string | undefined }[] = [
   { title: 'MB', of: ({ bytes }) => (bytes === undefined ? undefined : (bytes / 1e6).toFixed(1)) },
   { title: 'ms a query', of: ({ queryMilliseconds }) => queryMilliseconds?.toFixed(1) },

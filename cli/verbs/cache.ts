@@ -1,4 +1,4 @@
-/** @file `distill cache`: what teachers have said and is kept, looked after. */
+/** @file `distill cache`: lists, verifies and prunes the cache of teachers' scores and embeddings. */
 import { Command } from 'commander';
 import { FaultError, InputError } from '../../common/errors.ts';
 import type { Verb } from '../terminal/verb.ts';
@@ -35,7 +35,7 @@ export const cache: Verb = ({ out }) => {
       .option('--json', 'print what was found as JSON')
       .addHelpText('after', `\nExample:\n  distill cache ${example}`);
 
-  const list = verb('list', 'say what the cache holds: teachers, scores, embeddings, size, last use', 'list').action(
+  const list = verb('list', 'list what the cache holds: teachers, scores, embeddings, size, last use', 'list').action(
     async (options: Options) => {
       const { survey } = await import('../../teachers/cache/maintenance.ts');
       const { renderSurvey } = await import('../terminal/cache-report.ts');
@@ -44,8 +44,8 @@ export const cache: Verb = ({ out }) => {
     },
   );
 
-  const verify = verb('verify', 'compute the checksum of everything that is kept', 'verify --repair')
-    .option('--repair', 'remove what is damaged, so that it is made again when it is needed')
+  const verify = verb('verify', 'check the checksum of every record', 'verify --repair')
+    .option('--repair', 'remove damaged records; they are computed again when needed')
     .action(async (options: Options & { repair?: boolean }) => {
       const { verify } = await import('../../teachers/cache/maintenance.ts');
       const { renderDamage } = await import('../terminal/cache-report.ts');
@@ -59,7 +59,7 @@ export const cache: Verb = ({ out }) => {
         });
     });
 
-  const prune = verb('prune', 'remove what teachers that are not used any more have said', 'prune --older-than 30d')
+  const prune = verb('prune', 'remove records of teachers that are no longer used', 'prune --older-than 30d')
     .option('--older-than <age>', 'teachers that were not used for so long, e.g. 30d')
     .option('--max-size <size>', 'teachers, those unused the longest first, until the rest is no larger, e.g. 2GB')
     .action(async (options: Options & { olderThan?: string; maxSize?: string }) => {
@@ -67,7 +67,7 @@ export const cache: Verb = ({ out }) => {
       if (olderThan === undefined && maxSize === undefined)
         throw new InputError({
           code: 'cache.prune',
-          subject: 'nothing says what to remove',
+          subject: 'prune needs a limit',
           remedy: 'give --older-than 30d, --max-size 2GB or both',
         });
       const { prune } = await import('../../teachers/cache/maintenance.ts');
@@ -80,7 +80,7 @@ export const cache: Verb = ({ out }) => {
     });
 
   return new Command('cache')
-    .description("look after the cache of teachers' scores and embeddings: list, verify, prune")
+    .description("list, verify and prune the cache of teachers' scores and embeddings")
     .addCommand(list)
     .addCommand(verify)
     .addCommand(prune)

@@ -1,12 +1,12 @@
-/** @file `distill compare`: several runs side by side. */
+/** @file `distill compare`: compares runs. */
 import { Command } from 'commander';
 import type { Verb } from '../terminal/verb.ts';
 
 export const compare: Verb = ({ out }) =>
   new Command('compare')
-    .description('put runs side by side; the others are compared with the first, query by query')
+    .description('compare runs with the first one, query by query')
     .argument('<runs...>', 'output folders of finished runs, or files that evaluate --json wrote')
-    .option('--html <file>', 'write a report to look at')
+    .option('--html <file>', 'write an HTML report')
     .option('--json <file>', 'write the figures as JSON')
     .option('--seed <n>', 'for resampling', Number, 0)
     .addHelpText('after', '\nExample:\n  distill compare runs/a runs/b --html compare.html')

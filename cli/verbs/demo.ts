@@ -1,4 +1,4 @@
-/** @file `distill demo`: the main job on a small world made here. */
+/** @file `distill demo`: the main pipeline on a small generated data set. */
 import { Command } from 'commander';
 import type { DemoReport } from '../../pipelines/demo/demo.ts';
 import { duration, progressReporter } from '../terminal/progress.ts';
@@ -6,10 +6,12 @@ import type { Verb } from '../terminal/verb.ts';
 
 export const demo: Verb = ({ out, err, signal }) =>
   new Command('demo')
-    .description('run the main job on a small world made here: train a teacher, distil it, and say what each finds')
-    .option('--quick', 'a smaller world and shorter training')
+    .description(
+      'run the main pipeline on a small generated data set: train a teacher, distil it, and say what each finds',
+    )
+    .option('--quick', 'smaller data and shorter training')
     .option('--folder <dir>', 'where data, teacher, config, checkpoint and reports are left', 'demo')
-    .option('--seed <n>', 'of the world and all that follows', Number, 0)
+    .option('--seed <n>', 'seed of the data and of training', Number, 0)
     .option('--memory <size>', 'limit that batches are chosen by, e.g. 4GB')
     .option('--json', 'print the report as JSON')
     .addHelpText('after', '\nExample:\n  distill demo\n  distill run demo/distill.yaml --set train.steps=800')

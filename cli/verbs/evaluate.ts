@@ -1,4 +1,4 @@
-/** @file `distill evaluate`: what a saved student finds, beside its teacher and other systems, and what it costs. */
+/** @file `distill evaluate`: a saved student compared with its teacher and other systems, and its cost. */
 import { Command } from 'commander';
 import type { EvaluateOptions } from '../../pipelines/evaluate.ts';
 import { progressReporter } from '../terminal/progress.ts';
@@ -6,7 +6,7 @@ import type { Verb } from '../terminal/verb.ts';
 
 export const evaluate: Verb = ({ out, err, signal }) =>
   new Command('evaluate')
-    .description('measure a saved student by exact search, beside its teacher and other systems, and what it costs')
+    .description('measure a saved student by exact search, compare it with its teacher and other systems, and time it')
     .requiredOption('--student <dir>', 'checkpoint of the student')
     .option('--teacher <path>', 'cross-encoder that re-ranks candidates, dual-encoder, or file of scores')
     .option('--documents <dir>', 'dual-encoder whose document embeddings the student searches')
@@ -17,9 +17,9 @@ export const evaluate: Verb = ({ out, err, signal }) =>
     .option('--depth <n>', 'documents a query that the teacher re-ranks', Number, 100)
     .option('--dtype <names>', 'model files to evaluate, the first as the student: fp32, fp16, int8, q4, or all')
     .option('--baseline <run>', "another system's run file to compare with")
-    .option('--index <kind>', "measure an approximate index beside exact search: 'usearch'")
+    .option('--index <kind>', "compare an approximate index with exact search: 'usearch'")
     .option('--memory <size>', 'limit that batches are chosen by, e.g. 4GB')
-    .option('--no-cost', 'leave out timing')
+    .option('--no-cost', 'skip timing')
     .option('--seed <n>', 'for resampling', Number, 0)
     .option('--run <file>', "write the student's TREC run")
     .option('--json <file>', 'write the figures as JSON')

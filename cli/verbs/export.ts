@@ -1,4 +1,4 @@
-/** @file `distill export`: a checkpoint's compact files, measured beside it. */
+/** @file `distill export`: a checkpoint's compact files, compared with it. */
 import { Command } from 'commander';
 import { progressReporter } from '../terminal/progress.ts';
 import type { Verb } from '../terminal/verb.ts';
@@ -7,24 +7,24 @@ const list = (value: string): string[] => value.split(',').map((v) => v.trim());
 
 export const exportVerb: Verb = ({ out, err, signal }) =>
   new Command('export')
-    .description('write compact files of a checkpoint: fewer bits, dimensions and pieces, measured beside it')
+    .description('write compact files of a checkpoint: fewer bits, dimensions and tokens, each compared with it')
     .argument('<checkpoint>', 'folder of the checkpoint')
     .requiredOption('--output <dir>', 'folder written')
     .option('--dtype <names>', 'fp32, fp16, int8, q4 or static-int8; several with commas', list, ['int8'])
-    .option('--dimensions <n>', 'how many of the vector, from the first on, stay', Number)
-    .option('--vocabulary <which>', "'corpus': only pieces that corpus and training queries use, and a reserve", 'all')
-    .option('--reserve <n>', 'further pieces kept where the vocabulary is cut', Number)
-    .option('--table-rank <n>', 'the word table as a product of two of this rank', Number)
+    .option('--dimensions <n>', 'dimensions kept, from the first on', Number)
+    .option('--vocabulary <which>', "'corpus': only tokens that corpus and training queries use, and a reserve", 'all')
+    .option('--reserve <n>', 'further tokens kept where the vocabulary is cut', Number)
+    .option('--table-rank <n>', 'factor the word table into a product of this rank', Number)
     .option('--tables <dtype>', 'dtype of the tables of words and positions; as --dtype by default')
-    .option('--half <how>', "fp16: 'compute' in halves, or keep weights as halves in 'storage' alone", 'compute')
-    .option('--no-seal', 'leave texts that a loader cuts off without their last special token')
+    .option('--half <how>', "fp16: 'compute' in half precision, or only 'storage' of the weights", 'compute')
+    .option('--no-seal', 'do not restore the last special token of texts that a loader truncates')
     .option('--no-safetensors', 'write no model.safetensors')
     .option('--data <dir>', "data set; that of the checkpoint's run by default")
     .option('--split <name>', 'judgements that files are measured with; dev by default')
     .option('--tolerance <share>', 'share of nDCG@10 that a file may lose', Number)
     .option('--strict', 'refuse files that lose more, or that cannot be measured')
     .option('--guard-queries <n>', 'queries that files are measured with', Number)
-    .option('--guard-documents <n>', 'documents that they are searched among', Number)
+    .option('--guard-documents <n>', 'documents searched for them', Number)
     .option('--json', 'print the figures as JSON')
     .addHelpText(
       'after',

@@ -5,7 +5,7 @@ import type { Verb } from '../terminal/verb.ts';
 
 export const push: Verb = ({ out, err, signal }) =>
   new Command('push')
-    .description('upload a checkpoint with its card to the Hugging Face hub; HF_TOKEN says who you are')
+    .description('upload a checkpoint with its card to the Hugging Face hub; HF_TOKEN is the access token')
     .argument('<checkpoint>', 'folder of the checkpoint')
     .argument('<name>', 'org/name on the hub; made where there is none')
     .option('--private', 'make it private where it is made')

@@ -19,16 +19,19 @@ const widths = (value: string): number[] => value.split(',').map(Number);
 
 export const rotateVerb: Verb = ({ out, err, signal }) =>
   new Command('rotate')
-    .description("turn a dual-encoder's vectors so that they can be cut short; whole vectors find what they found")
+    .description("rotate a dual-encoder's vectors so that they can be truncated; whole vectors keep their dot products")
     .argument('<model>', 'folder of a dual-encoder')
-    .requiredOption('--data <dir>', 'data set whose documents and training queries are looked at, not its judgements')
+    .requiredOption(
+      '--data <dir>',
+      'data set whose documents and training queries are learned from; its judgements are not read',
+    )
     .requiredOption('--output <dir>', 'folder of the rotated model')
-    .option('--dimensions <n,...>', 'widths that are to serve; shares of the whole by default', widths)
+    .option('--dimensions <n,...>', 'widths to optimise for; fractions of the whole by default', widths)
     .option('--like <dir>', 'use the rotation of this model, rotated before')
     .option('--query-tokens <n>', 'tokens of a query that are read; 64 by default', Number)
     .option('--document-tokens <n>', 'tokens of a document that are read; 192 by default', Number)
     .option('--steps <n>', 'steps of training', Number)
-    .option('--seed <n>', 'of what is drawn', Number)
+    .option('--seed <n>', 'random seed', Number)
     .option('--json', 'print the report as JSON')
     .addHelpText(
       'after',

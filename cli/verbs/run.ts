@@ -15,8 +15,8 @@ export const run: Verb = ({ out, err, signal }) =>
     )
     .option('--output <dir>', 'folder for artefacts, checkpoint and report')
     .option('--memory <size>', 'limit that batches are chosen by, e.g. 4GB')
-    .option('--dry-run', 'do nothing but say what would be done, what of an earlier run would be used, and why')
-    .option('--json', 'print the report, or what would be done, as JSON')
+    .option('--dry-run', 'only print which stages would run, which would be reused from an earlier run, and why')
+    .option('--json', 'print the report or the plan as JSON')
     .addHelpText(
       'after',
       '\nExample:\n  distill run distill.yaml --set train.epochs=2 --output runs/two-epochs --memory 4GB\n  distill run distill.yaml --set train.learningRate=1e-4 --dry-run',

@@ -17,16 +17,16 @@ interface Options {
 
 export const trainTeacher: Verb = ({ out, err, signal }) =>
   new Command('train-teacher')
-    .description('train a cross-encoder on judgements, from a model or from nothing: the teacher of a later run')
+    .description('train a cross-encoder on judgements, from a model or from random weights, as the teacher of a run')
     .requiredOption('--data <dir>', 'BEIR folder')
-    .option('--model <dir>', 'cross-encoder to go on from, or an encoder that gets a head')
+    .option('--model <dir>', 'cross-encoder to continue from, or an encoder, which gets a head')
     .option(
       '--head <kind>',
       'dual-pooling: score by the cosine of its vectors of query and document, for pair-matching',
     )
-    .option('--fresh', 'begin with random weights and a vocabulary of the data')
+    .option('--fresh', 'start with random weights and a vocabulary of the data')
     .option('--output <dir>', 'folder of the trained model', 'runs/teacher')
-    .option('--candidates <file>', "'query-id corpus-id score' lines to compare instead of what BM25 finds")
+    .option('--candidates <file>', "file of 'query-id corpus-id score' lines, in place of candidates found by BM25")
     .option('--memory <size>', 'limit that batches are chosen by, e.g. 4GB')
     .option(
       '--set <key=value>',

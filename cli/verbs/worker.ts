@@ -6,14 +6,19 @@ import type { Verb } from '../terminal/verb.ts';
 
 export const worker: Verb = ({ out, err, signal }) =>
   new Command('worker')
-    .description('score pairs that distill score --queue asks for, until Ctrl-C; any number on any machines')
+    .description('score the pairs of distill score --queue until Ctrl-C; any number of workers on any machines')
     .requiredOption('--queue <url>', 'address of the queue, e.g. redis://host:6379')
     .option('--model <dir>', "the teacher's model here; by default where distill score has it, or its name on the hub")
     .addOption(
       new Option('--provider <name>', 'where to compute').choices(['auto', 'cpu', 'webgpu', 'cuda']).default('auto'),
     )
     .option('--threads <n>', 'processor threads', Number)
-    .option('--lease <seconds>', 'after so long without a sign of life a worker loses its pairs to another', Number, 30)
+    .option(
+      '--lease <seconds>',
+      'seconds without a sign of life after which the pairs of a worker go to another',
+      Number,
+      30,
+    )
     .addHelpText(
       'after',
       '\nExample:\n  distill worker --queue redis://scores.example:6379 --model models/cross-encoder',

@@ -1,4 +1,4 @@
-/** @file What a run is told: one schema for files, programs, help and editors. */
+/** @file Options of a run: one schema for files, programs, help and editors. */
 import { z } from 'zod';
 import { chainSchema } from './chain.ts';
 import { exportSchema } from './export.ts';
@@ -47,25 +47,27 @@ const data = z
       .default(0.05)
       .describe('share of the training queries that dev and test each take where rows come without a file for them'),
     columns: columns.optional(),
-    splitSeed: z.int().nonnegative().default(0).describe('which queries these are'),
+    splitSeed: z.int().nonnegative().default(0).describe('seed of the choice of these queries'),
     splits: z
       .strictObject({
         train: z.string().default('train').describe('learned from'),
-        dev: z.string().nullable().default('dev').describe('for the choice of the best weights; null for none'),
+        dev: z.string().nullable().default('dev').describe('chooses the best weights; null for none'),
         test: z.string().default('test').describe('measured with at the end'),
       })
       .prefault({})
       .describe('names of the judgement files'),
-    maxQueries: count.optional().describe('use only so many training queries'),
+    maxQueries: count.optional().describe('use at most this many training queries'),
     labelled: count
       .optional()
-      .describe('only the first so many training queries keep their labels; the teacher alone speaks for the others'),
+      .describe(
+        'this many training queries keep their labels, the first ones; the others are scored by the teacher alone',
+      ),
     unlabelled: z
       .boolean()
       .default(true)
-      .describe('whether queries without a judgement in any split are trained on: the teacher alone speaks for them'),
+      .describe('whether queries without a judgement in any split are trained on; the teacher alone scores them'),
   })
-  .describe('what is trained on and evaluated with');
+  .describe('data for training and evaluation');
 
 const evaluation = z
   .strictObject({
@@ -104,8 +106,8 @@ export const pipelineNames = [
 ] as const;
 
 export const configSchema = z.strictObject({
-  pipeline: z.enum(pipelineNames).default('cross-to-dual').describe('which job is done'),
-  folder: path.optional().describe('where modules named as ./name.mjs lie; the folder of the file by default'),
+  pipeline: z.enum(pipelineNames).default('cross-to-dual').describe('which pipeline runs'),
+  folder: path.optional().describe('folder of modules named as ./name.mjs; that of the file by default'),
   seed: z.int().nonnegative().default(0).describe('of all that is drawn at random'),
   output: path.default('runs/student').describe('folder for artefacts, checkpoint and report'),
   memory: memory.describe('limit that batches of scoring, encoding, training and searching are chosen by, e.g. 4GB'),

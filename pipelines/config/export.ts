@@ -1,4 +1,4 @@
-/** @file What a compact checkpoint is like, as options of `distill export` and of `export` in a run's config. */
+/** @file Options of a compact checkpoint: of `distill export`, and of `export` in a run's config. */
 import { z } from 'zod';
 import { InputError } from '../../common/errors.ts';
 import { exportDTypes } from '../../students/export/dtypes.ts';
@@ -6,31 +6,33 @@ import { exportDTypes } from '../../students/export/dtypes.ts';
 const count = z.int().positive();
 const dtypeNames = [...exportDTypes, 'static-int8'] as const;
 
-/** What a compact checkpoint is like: the options of `distill export`, and of `export` in a run's config. */
 export const exportSchema = z
   .strictObject({
     dtype: z
       .union([z.enum(dtypeNames), z.array(z.enum(dtypeNames)).min(1)])
       .default('int8')
-      .describe('numbers that weights are kept in; several give several files'),
-    dimensions: count.optional().describe('how many of the vector, from the first on, stay'),
+      .describe('data type of the weights; several give several files'),
+    dimensions: count.optional().describe('dimensions kept, from the first on'),
     vocabulary: z
       .enum(['all', 'corpus'])
       .default('all')
       .describe('corpus: only pieces that corpus and training queries use'),
     reserve: z.int().nonnegative().default(500).describe('further pieces kept where the vocabulary is cut'),
-    tableRank: count.optional().describe('the word table as a product of two of this rank'),
+    tableRank: count.optional().describe('the word table is factored into a product of this rank'),
     tables: z.enum(exportDTypes).optional().describe('dtype of the tables of words and positions; as dtype by default'),
-    half: z.enum(['compute', 'storage']).default('compute').describe('fp16: whether arithmetic is done in halves too'),
+    half: z
+      .enum(['compute', 'storage'])
+      .default('compute')
+      .describe('fp16: whether arithmetic is in half precision too'),
     seal: z
       .boolean()
       .default(true)
-      .describe('put back the special token that ends a text where a loader cut it off (transformers.js does)'),
+      .describe('restore the special token at the end of texts that a loader has truncated (transformers.js drops it)'),
     safetensors: z.boolean().default(true).describe('write model.safetensors too where the family is known'),
     tolerance: z.number().min(0).default(0.005).describe('share of dev nDCG@10 that a file may lose'),
-    strict: z.boolean().default(false).describe('whether a file that loses more is refused'),
+    strict: z.boolean().default(false).describe('whether a file that loses more than the tolerance is refused'),
     guardQueries: count.default(300).describe('dev queries that files are measured with'),
-    guardDocuments: count.default(3000).describe('documents that they are searched among, relevant ones included'),
+    guardDocuments: count.default(3000).describe('documents searched for them, relevant ones included'),
   })
   .describe('compact files of the student');
 

@@ -51,7 +51,7 @@ function valueSchema(option: Option): z.ZodType {
   }
 }
 const mapped = (table: OptionTable, schema: (option: Option) => z.ZodType): Record<string, z.ZodType> =>
-  Object.fromEntries(Object.entries(table).map(([name, option]) => [name, schema(option)]));
+  Object.fromEntries(Object.entries<Option>(table).map(([name, option]) => [name, schema(option)]));
 
 const schemas = Object.entries(losses).map(([kind, { options }]) =>
   z.strictObject({ kind: z.literal(kind).describe('which loss'), weight, ...mapped(options, optionSchema) }),
@@ -63,7 +63,9 @@ const module = z.strictObject({
   module: z
     .string()
     .min(1)
-    .describe('a file beside the config (./name.mjs) or an installed package that exports a loss; it runs as code'),
+    .describe(
+      'a file in the folder of the config (./name.mjs) or an installed package that exports a loss; it runs as code',
+    ),
   export: z.string().min(1).default('default').describe('which export'),
   options: z.record(z.string(), z.unknown()).default({}).describe('handed to the export where it is a function'),
 });
@@ -93,7 +95,7 @@ export const registered = (configs: readonly LossConfig[]): Registered[] =>
 
 /**
  * The losses of a config as the training graph takes them, a user's own behind those of the registry.
- * @param folder where modules beside the config lie
+ * @param folder of the config, for modules named as ./name.mjs
  * @throws InputError where a module cannot be loaded or is no loss
  */
 export async function loadLosses(

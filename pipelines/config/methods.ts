@@ -106,7 +106,10 @@ const weightingOptions = {
 
 /** What every weighting may be told. */
 const weightingCommon = {
-  second: z.enum(['bm25', 'none']).default('bm25').describe('an independent second teacher, for those that use one'),
+  second: z
+    .enum(['bm25', 'none'])
+    .default('bm25')
+    .describe('an independent second source of scores, for weightings that use one'),
   teachers: z
     .array(z.string().min(1))
     .optional()

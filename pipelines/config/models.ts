@@ -60,7 +60,7 @@ export const teacher = z
         .describe('query-id corpus-id score lines by split, plain or gzipped; without any, the scores of the rows'),
     }),
   ])
-  .describe('who says how well a document matches a query');
+  .describe('scores how well a document matches a query');
 
 export const embedder = z
   .strictObject({

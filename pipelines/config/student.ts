@@ -48,7 +48,7 @@ const layers = z
   .optional()
   .describe('layers kept, by their numbers from 0, lowest first; all by default');
 
-/** One entry a kind: its options besides those in common. */
+/** One entry a kind: its options in addition to those in common. */
 const kinds = {
   model: {
     model: z.string().default('').describe('folder of the encoder that the student starts from'),

@@ -1,4 +1,4 @@
-/** @file What the training of a cross-encoder is told. */
+/** @file Options of the training of a cross-encoder. */
 import { z } from 'zod';
 import { InputError } from '../../common/errors.ts';
 import { type Loss, losses } from '../../losses/index.ts';
@@ -36,7 +36,7 @@ export const teacherSchema = z.strictObject({
     .enum(['as-it-is', 'dual-pooling'])
     .default('as-it-is')
     .describe(
-      "dual-pooling: the logit becomes the cosine of what the model makes of the query's and of the document's tokens, for the loss pair-matching",
+      "dual-pooling: the logit becomes the cosine of the pooled vectors of the query's and the document's tokens, for the loss pair-matching",
     ),
   output: path.default('runs/teacher').describe('folder of the trained model'),
   seed: z.int().nonnegative().default(0).describe('of all that is drawn at random'),
@@ -72,7 +72,7 @@ export const teacherSchema = z.strictObject({
       ...optimization,
       batchSize: count.default(16).describe('queries a step'),
       candidates: count.default(8).describe('documents a query, a relevant one and others drawn anew each step'),
-      groups: count.default(2).describe('pairs are padded in so many groups of like length'),
+      groups: count.default(2).describe('pairs are padded in this many groups of similar length'),
       learningRate: z.number().positive().default(5e-5).describe('highest learning rate'),
       weightDecay: z.number().min(0).default(0.01).describe('decoupled weight decay'),
       warmupSteps: z.int().nonnegative().default(50).describe('steps until the highest learning rate'),

@@ -1,4 +1,4 @@
-/** @file What a config says of training: what is learned from, in which order, and how. */
+/** @file Options of the training set, of the pipelines with rounds or phases, and of the optimizer. */
 import { z } from 'zod';
 import { isMemorySize } from '../../common/byte-size.ts';
 import { type OptimizerName, optimizers } from '../../training/optimizers/index.ts';
@@ -30,7 +30,11 @@ export const candidates = z
     refresh: z
       .strictObject({
         every: count.describe('steps between two searches'),
-        warmup: z.int().nonnegative().default(0).describe('steps before the first: a raw student finds poor negatives'),
+        warmup: z
+          .int()
+          .nonnegative()
+          .default(0)
+          .describe('steps before the first: an untrained student finds poor negatives'),
         depth: count.default(100).describe('first hits that negatives are drawn from'),
         keep: share.default(0).describe('share of the negatives before that stay'),
       })
@@ -44,7 +48,7 @@ export const generate = z
     kind: z
       .enum(['spans', 'sentences', 'mixed', 'titles', 'first-sentences'])
       .default('spans')
-      .describe('what of a document stands for a query; no generator is needed'),
+      .describe('which part of a document serves as a query; no generator is needed'),
     count: count.default(100_000).describe('texts in all; titles and first sentences give at most one a document'),
     tokens: z
       .tuple([count, count])
@@ -57,7 +61,7 @@ export const generate = z
         'whether candidates are found for each, scored where a loss asks for that, so that every loss without labels sees them too',
       ),
   })
-  .describe('queries made of the documents, for regions that the training queries leave sparse');
+  .describe('queries generated from the documents, where training queries are few');
 
 export const active = z
   .strictObject({
@@ -106,16 +110,18 @@ export const train = z
         perBatch: count.default(1).describe('topics that a batch is drawn from; queries a step are a multiple of it'),
       })
       .optional()
-      .describe('batches of like queries, so that the other queries documents are hard negatives'),
+      .describe('batches of similar queries, so that documents of the other queries are hard negatives'),
     candidates: count.default(8).describe('documents a query, the positive and others drawn anew each step'),
     documentTokens: count.optional().describe('tokens of a document in training, where fewer than in evaluation'),
-    groups: count.optional().describe('texts of a step are encoded in so many groups of like length; 4 by default'),
+    groups: count
+      .optional()
+      .describe('texts of a step are encoded in this many groups of similar length; 4 by default'),
     accumulate: count.default(1).describe('batches whose gradients make one step together'),
     gradCacheChunk: count
       .optional()
       .describe('texts encoded at a time, twice (GradCache), so that memory does not grow with the batch'),
     dropout: z.number().min(0).max(0.9).default(0).describe('share of activations dropped in training'),
-    documentGroups: count.default(2).describe('documents are padded in so many groups of like length'),
+    documentGroups: count.default(2).describe('documents are padded in this many groups of similar length'),
     optimizer: z
       .enum(Object.keys(optimizers) as [OptimizerName, ...OptimizerName[]])
       .default('adamw')
@@ -141,7 +147,7 @@ export const train = z
     evaluateEvery: count.nullable().default(null).describe('steps between evaluations on the dev split; null for none'),
     devDocuments: count
       .optional()
-      .describe('documents that dev queries are searched among, besides their relevant ones; all by default'),
+      .describe('documents that are searched for dev queries, in addition to their relevant ones; all by default'),
     spans: count
       .nullable()
       .optional()

@@ -1,4 +1,4 @@
-/** @file What the schema alone cannot say: defaults that depend on the pipeline, and contradictions. */
+/** @file Defaults that depend on the pipeline, and contradictions between options. */
 import { join } from 'node:path';
 import { InputError, unreachable } from '../../common/errors.ts';
 import { parseMetric } from '../../evaluation/metrics/metrics.ts';
@@ -198,7 +198,7 @@ export function completed(parsed: ParsedConfig, where: string): Config {
 
 const training = { epochs: 1, batchSize: 32, learningRate: 2e-4, weightDecay: 0.01, warmupSteps: 50, spans: null };
 
-/** Rows move little by little from where the teacher put them: a high rate, no decay. As in the reference runs. */
+/** A row is read by few steps, and starts at the teacher's vector: a high rate, no decay. As in the reference runs. */
 const staticTraining = { epochs: 5, batchSize: 64, learningRate: 3e-3, weightDecay: 0, warmupSteps: 100, spans: 256 };
 
 /** The student with what follows from the pipeline and the output folder. */
@@ -223,7 +223,7 @@ const defined = <T extends object>(o: T): T =>
   Object.fromEntries(Object.entries(o).filter(([, v]) => v !== undefined)) as T;
 
 /**
- * Where some queries are labelled and the others learn what the teacher takes for right, the labelled ones tell where it is:
+ * Where some queries are labelled and the others take the teacher's best candidate, the labelled ones estimate how often it is right:
  * see docs/results.md, 'A teacher that errs'.
  */
 const defaultWeighting = ({ data, train }: ParsedConfig): Config['weighting'] =>
@@ -232,7 +232,7 @@ const defaultWeighting = ({ data, train }: ParsedConfig): Config['weighting'] =>
   );
 const RENEW = 200;
 
-/** What teaches by default: labels and the teacher's scores, or embeddings where that is all there is. */
+/** Losses by default: of labels and the teacher's scores, or of embeddings where there is an embedder alone. */
 function defaultLosses({ pipeline, teacher }: ParsedConfig, embedder: boolean): Config['losses'] {
   const labels = { kind: 'info-nce' };
   const matching = { kind: 'embedding-matching', weight: 2 };
@@ -243,6 +243,6 @@ function defaultLosses({ pipeline, teacher }: ParsedConfig, embedder: boolean): 
 
 /**
  * Cosines lie within [-1, 1]: without the temperature a dual-encoder's distribution over candidates is flat, and without the
- * weight, 1 / T^2, the loss's own factor T^2 leaves nothing of it beside the others. Assumption, as in the reference runs.
+ * weight, 1 / T^2, the loss's own factor T^2 makes it negligible compared with the others. Assumption, as in the reference runs.
  */
 const COSINES = { temperature: 0.05, weight: 400 };

@@ -1,4 +1,4 @@
-/** @file The embedded default: a small world, a teacher trained on its labels, and the main job over both. */
+/** @file The demo: generated data, a teacher trained on its labels, and its distillation. */
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { InputError } from '../../common/errors.ts';

@@ -1,4 +1,4 @@
-/** @file A small world of things for sale: listings, and searches that say the same in other words. */
+/** @file Generated data of the demo: listings of things for sale, and searches that describe them in other words. */
 import { Random } from '../../math/random.ts';
 import { bm25 } from '../../retrieval/bm25.ts';
 

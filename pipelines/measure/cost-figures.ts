@@ -1,4 +1,4 @@
-/** @file What each model of an evaluation costs, and where that stands in the table. */
+/** @file Size and latency of each model of an evaluation, and their place in the table. */
 import type { Watch } from '../../common/progress.ts';
 import type { CostFigures, SystemFigures } from '../../evaluation/report/figures.ts';
 import { dtypeFiles } from './checkpoint.ts';
@@ -45,7 +45,7 @@ export async function measureCosts(
   return cost;
 }
 
-/** How many times the teacher's work on a query outlasts the student's. */
+/** The teacher's median time a query as a multiple of the student's. */
 export function speedFactor(cost: readonly CostFigures[], dtype: string): number | undefined {
   const slow = cost.find((c) => c.role === 'teacher');
   const quick = cost.find((c) => c.name === `student ${dtype}`);

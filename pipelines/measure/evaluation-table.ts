@@ -1,4 +1,4 @@
-/** @file What an evaluation gathers: systems measured on the same queries, and comparisons of them. */
+/** @file The table of an evaluation: systems measured on the same queries, and comparisons between them. */
 import type { Watch } from '../../common/progress.ts';
 import type { Dataset, Qrels } from '../../data/dataset.ts';
 import { evaluateRun, type Run } from '../../evaluation/metrics/evaluate.ts';

@@ -1,4 +1,4 @@
-/** @file Any file of a model folder at work, an ONNX graph or a static table, by one way. */
+/** @file Opens any model file of a folder as an encoder: an ONNX graph or a static table. */
 import { readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { TextTokenizer } from '../../data/tokenizer.ts';
@@ -8,7 +8,7 @@ import { StaticEncoder } from '../../static/index.ts';
 export type FileEncoder = Pick<Encoder, 'dimensions' | 'encode' | 'dispose'>;
 
 /**
- * @param file an .onnx file of a model folder, or a static file with the tokenizer beside it
+ * @param file an .onnx file of a model folder, or a static file in a folder with a tokenizer
  * @throws InputError where it cannot be read or is no encoder
  */
 export async function openFileEncoder(file: string): Promise<FileEncoder> {

@@ -1,4 +1,4 @@
-/** @file The systems that a run ends with, measured: BM25, the student from its saved folder, its embedder and its teacher. */
+/** @file Measures the systems of a run: BM25, the student from its saved folder, its embedder and its teacher. */
 import { stat } from 'node:fs/promises';
 import { type Dataset, judgedQueries } from '../../data/dataset.ts';
 import { cutRun, type Run } from '../../evaluation/metrics/evaluate.ts';

@@ -1,4 +1,4 @@
-/** @file What a run's report shows besides its table: intervals, fidelity, differences and training curves. */
+/** @file Figures of a run's report in addition to its table: intervals, fidelity, differences and training curves. */
 
 import type { Dataset } from '../../data/dataset.ts';
 import { evaluateRun, type Run, type RunEvaluation } from '../../evaluation/metrics/evaluate.ts';
@@ -56,7 +56,7 @@ export function runFigures(
   const teacher = measured.get('teacher') ?? measured.get('embedder');
   const on =
     config.teacher?.kind === 'scores'
-      ? "the teacher's lists beside full retrieval"
+      ? "the teacher's lists and full retrieval"
       : `full retrieval, the teacher re-ranking ${depth}`;
   return {
     title: `Distilled on ${dataset.name}`,

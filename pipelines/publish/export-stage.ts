@@ -1,4 +1,4 @@
-/** @file The compact files that a config asks for, made of the saved checkpoint as `distill export` makes them. */
+/** @file The compact files that a config asks for, exported from the saved checkpoint as `distill export` does. */
 import { readdir, readFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { writeWhole } from '../../common/files.ts';

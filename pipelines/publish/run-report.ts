@@ -1,4 +1,4 @@
-/** @file What a run ends with: systems side by side, measured on the folder that was saved. */
+/** @file The end of a run: the student is saved, measured from its folder, reported and exported. */
 import { readFile } from 'node:fs/promises';
 import { writeWhole } from '../../common/files.ts';
 import type { Dataset } from '../../data/dataset.ts';
@@ -77,7 +77,7 @@ export interface Published {
   report: Result<RunReport>;
 }
 
-/** Saves the student, measures it from its folder with its teacher, and writes both down; then its compact files. */
+/** Saves the student, measures it and its teacher, writes the report, then exports compact files. */
 export async function publish(
   run: RunContext,
   { student, targets: { documents } }: TrainingSet,
