@@ -37,7 +37,7 @@ test('a fresh cross-encoder is trained, the best by dev is kept, and the folder 
   expect(report.evaluations.map((e) => e.step)).toEqual([0, 6, 12]);
   const best = Math.max(...report.evaluations.map((e) => e.score));
   expect(report.evaluations.find((e) => e.step === report.bestStep)?.score).toBe(best);
-  expect(notes).toHaveLength(3);
+  expect(notes.filter((n) => n.startsWith('step '))).toHaveLength(3);
   const config = JSON.parse(readFileSync(join(output, 'config.json'), 'utf8'));
   expect(config).toMatchObject({ architectures: ['BertForSequenceClassification'], num_labels: 1, model_type: 'bert' });
   const teacher = await crossEncoder(output);
@@ -118,7 +118,7 @@ test('under a limit of memory the pairs of a step are read in parts, and a limit
     return [notes, loss];
   };
   const [[within, loss], [, free]] = [await heard('345MB', 40), await heard(undefined, 40)];
-  expect(within).toEqual([
+  expect(within.filter((n) => n.startsWith('memory'))).toEqual([
     expect.stringMatching(
       /^memory: the 320 pairs of a step are read (160|80|64|40|32|16|8) at a time, with the same gradients$/,
     ),
