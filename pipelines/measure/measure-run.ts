@@ -1,4 +1,5 @@
 /** @file The systems that a run ends with, measured: BM25, the student from its saved folder, its embedder and its teacher. */
+
 import { stat } from 'node:fs/promises';
 import { type Dataset, judgedQueries } from '../../data/dataset.ts';
 import { cutRun, type Run } from '../../evaluation/metrics/evaluate.ts';
@@ -7,6 +8,7 @@ import { Encoder } from '../../models/encoder.ts';
 import { readModelFolder } from '../../models/model-folder.ts';
 import type { Student, Weights } from '../../students/student.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
+import { localModel } from '../config/models.ts';
 import { bm25Run, bm25Search } from '../prepare/bm25-run.ts';
 import { embed } from '../prepare/embeddings.ts';
 import { encoderOf } from '../prepare/student-scores.ts';
@@ -100,12 +102,15 @@ export async function measureRun(
 
   const embedder = job.embedder?.teacher;
   const teacher = job.teacher?.teacher;
-  if (documents && embedder)
+  const embeds = config.embedder?.kind !== 'vectors' || config.embedder.queries;
+  if (documents && embedder && embeds)
     await job.time('evaluate embedder', async () => {
       const { run } = await retrieve(teacherSearcher(embed(embedder), documents), searched, watch);
       const alone = embed(job.embedder?.uncached ?? embedder);
-      const bytes = await modelBytes(config.embedder?.model);
-      add('embedder', run, { bytes, queryMilliseconds: await timeQueries((text) => alone([text], 'query')) });
+      // The time of a service is the network's, and costs requests; a file takes none.
+      const own = localModel(config.embedder);
+      const queryMilliseconds = own ? await timeQueries((text) => alone([text], 'query')) : undefined;
+      add('embedder', run, { bytes: await modelBytes(own), queryMilliseconds });
     });
   await job.time('evaluate teacher', async () => {
     if (config.teacher?.kind === 'scores') {
@@ -117,8 +122,10 @@ export async function measureRun(
       const model = job.teacher?.uncached;
       const timed = [...top].slice(0, TIMED_RERANKINGS);
       const queryMilliseconds =
-        model && (await medianMilliseconds(timed, (one) => rerank(dataset, new Map([one]), model, {})));
-      add('teacher', reranked, { bytes: await modelBytes(config.teacher?.model), queryMilliseconds });
+        model && localModel(config.teacher)
+          ? await medianMilliseconds(timed, (one) => rerank(dataset, new Map([one]), model, {}))
+          : undefined;
+      add('teacher', reranked, { bytes: await modelBytes(localModel(config.teacher)), queryMilliseconds });
     }
   });
   return { systems, runs, matryoshka };
