@@ -1,6 +1,7 @@
 /** @file The command: its verbs, and what a failure looks like. */
 import { Command, CommanderError } from 'commander';
-import { InputError } from '../common/errors.ts';
+import { explainedSystem, InputError, shown } from '../common/errors.ts';
+import { screened } from './terminal/screened.ts';
 import { Stopped, signalCode } from './terminal/stopped.ts';
 import type { Context } from './terminal/verb.ts';
 import { verbs } from './verbs/index.ts';
@@ -24,7 +25,8 @@ export function program(terminal: Terminal, signal: AbortSignal): Command {
 }
 
 /** Runs the command. @returns its exit code: 0, 2 for a mistake in what was given, 3 for a fault, 130 when interrupted, 143 when terminated */
-export async function main(argv: readonly string[], terminal: Terminal, signal: AbortSignal): Promise<number> {
+export async function main(argv: readonly string[], given: Terminal, signal: AbortSignal): Promise<number> {
+  const terminal = { out: screened(given.out), err: screened(given.err) };
   try {
     await program(terminal, signal).parseAsync([...argv], { from: 'user' });
     return 0;
@@ -35,11 +37,24 @@ export async function main(argv: readonly string[], terminal: Terminal, signal: 
       return signal.reason instanceof Stopped ? signal.reason.exitCode : signalCode('SIGINT');
     }
     const verbose = argv.includes('--verbose');
-    const known = error instanceof InputError;
-    const { message, stack } = error instanceof Error ? error : { message: String(error), stack: undefined };
+    const told = explained(error);
+    const known = told instanceof InputError;
+    const { message, stack } = told instanceof Error ? told : { message: String(told), stack: undefined };
     terminal.err.write(
-      `\nerror: ${message}\n${verbose && stack ? `${stack}\n` : known ? '' : 'this is a defect of onnx-distill; --verbose shows where\n'}`,
+      `\nerror: ${shown(message)}\n${verbose && stack ? `${stack}\n` : known ? '' : 'this is a defect of onnx-distill; --verbose shows where\n'}`,
     );
-    return known ? error.exitCode : 3;
+    return known ? told.exitCode : 3;
   }
+}
+
+/** What any code may throw over what it was given: the system's refusals, and nesting that ends the stack. */
+function explained(error: unknown): unknown {
+  if (error instanceof RangeError && /call stack/i.test(error.message))
+    return new InputError({
+      code: 'input.nesting',
+      subject: 'a file that was given is nested too deeply to be read',
+      remedy: 'look for JSON of thousands of levels among the files named on the command line and in the config',
+      cause: error,
+    });
+  return explainedSystem(error);
 }

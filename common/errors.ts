@@ -37,6 +37,70 @@ export class FaultError extends InputError {
   override readonly exitCode: number = 3;
 }
 
+/** A stranger's text as it may stand on a terminal, on one line: control characters are shown by their codes. */
+export const shown = (text: string): string =>
+  text.replace(CONTROLS, (c) =>
+    c === '\n'
+      ? '\\n'
+      : c === '\t'
+        ? '\\t'
+        : c === '\r'
+          ? '\\r'
+          : `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+// biome-ignore lint/suspicious/noControlCharactersInRegex: terminals act on them; and on what turns the direction of writing.
+const CONTROLS = /[\u0000-\u001f\u007f-\u009f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+
+/** What the system's error codes mean, for those that a full, read-only or foreign disk gives. */
+const systemReasons: Readonly<Record<string, string>> = {
+  EACCES: 'permission denied',
+  EPERM: 'operation not permitted',
+  EROFS: 'read-only file system',
+  EBUSY: 'in use by another process',
+  EMFILE: 'too many open files',
+  ENFILE: 'too many open files on this machine',
+  ENOSPC: 'no space left on the disk',
+  EDQUOT: 'disk quota exceeded',
+  EFBIG: 'file too large',
+  EIO: 'input/output error',
+  ENOENT: 'no such file or folder',
+  ENOTDIR: 'a part of the path is no folder',
+  EISDIR: 'it is a folder',
+  EEXIST: 'it exists already',
+  ELOOP: 'links that lead in a circle',
+  ENAMETOOLONG: 'name too long',
+  ENOTEMPTY: 'folder not empty',
+  EXDEV: 'on another file system',
+  ENOTSUP: 'not supported by the file system',
+  EOPNOTSUPP: 'not supported by the file system',
+  ENOSYS: 'not supported by the system',
+  EINVAL: 'refused by the system',
+  ENODEV: 'no such device',
+  ESTALE: 'stale file handle',
+  ETXTBSY: 'in use by another process',
+};
+
+/**
+ * An error of the file system as one sentence; any other error as it is.
+ * @param doing what was tried, e.g. `write the cache`; the system call by default
+ */
+export function explainedSystem(error: unknown, doing?: string): unknown {
+  if (error instanceof InputError || !(error instanceof Error)) return error;
+  const { code, syscall, path, dest } = error as NodeJS.ErrnoException & { dest?: string };
+  if (!code || !syscall || !Object.hasOwn(systemReasons, code)) return error;
+  const full = code === 'ENOSPC' || code === 'EDQUOT';
+  return new FaultError({
+    code: `system.${code}`,
+    subject: `cannot ${doing ?? syscall}${path ? ` (${[path, dest].filter(Boolean).join(' to ')})` : ''}: ${systemReasons[code]} (${code})`,
+    remedy: full
+      ? 'free space and run the same command again'
+      : code === 'EMFILE' || code === 'ENFILE'
+        ? 'raise the limit (ulimit -n) and run the same command again'
+        : 'check that path and its rights and run the same command again',
+    cause: error,
+  });
+}
+
 /** The nearest of the known names, or undefined where none is near: for "did you mean". */
 export function nearest(name: string, known: readonly string[]): string | undefined {
   let best: string | undefined;

@@ -55,7 +55,10 @@ export async function hashFile(path: string): Promise<string> {
 }
 
 /** sha256 of parts, each prefixed by its length so that no two lists of parts collide; hex. */
-export function hashParts(...parts: (string | Uint8Array)[]): string {
+export const hashParts = (...parts: (string | Uint8Array)[]): string => hashAll(parts);
+
+/** As hashParts, of any number of parts: arguments of one call are some 100,000 at most. */
+export function hashAll(parts: Iterable<string | Uint8Array>): string {
   const hash = createHash('sha256');
   for (const part of parts) {
     const bytes = typeof part === 'string' ? Buffer.from(part) : part;

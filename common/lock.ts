@@ -1,9 +1,9 @@
 /** @file One process at a time: a file that names the process that works in a place; what a dead one left is taken over. */
 import { readFileSync } from 'node:fs';
-import { link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { constants, copyFile, link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, resolve } from 'node:path';
-import { InputError } from './errors.ts';
+import { explainedSystem, FaultError, InputError } from './errors.ts';
 import { isRunning } from './files.ts';
 
 interface Holder {
@@ -14,6 +14,8 @@ interface Holder {
 }
 
 const held = new Set<string>();
+/** How often the lock of a dead process is taken over: others may be quicker, not for ever. */
+const ATTEMPTS = 20;
 
 /**
  * Takes a lock file, or takes over that of a process that is no more.
@@ -30,15 +32,15 @@ export async function takeLock(file: string, what: string): Promise<() => Promis
   try {
     await mkdir(dirname(path), { recursive: true });
     await writeFile(beside, JSON.stringify(own));
-    // A link is made by one of several at once, and is never seen half written.
-    while (!(await linked(beside, path))) {
+    for (let attempt = 1; !(await made(beside, path)); attempt++) {
       const holder = await holderOf(path);
       if (holder && alive(holder)) throw busy(path, what, holder);
+      if (attempt > ATTEMPTS) throw stuck(path, what);
       if (holder) await removeStale(path, holder, beside);
     }
   } catch (error) {
     held.delete(path);
-    throw error;
+    throw explainedSystem(error, `take the lock of ${what}`);
   } finally {
     await rm(beside, { force: true });
   }
@@ -54,24 +56,46 @@ export async function livingHolder(file: string): Promise<number | undefined> {
   return holder && alive(holder) ? holder.pid : undefined;
 }
 
-const linked = (from: string, to: string): Promise<boolean> =>
-  link(from, to).then(
-    () => true,
-    (error: NodeJS.ErrnoException) => {
-      if (error.code === 'EEXIST') return false;
-      throw error;
-    },
-  );
+/** Puts a written file in its place where there is none. @returns false where there is one */
+async function made(from: string, to: string): Promise<boolean> {
+  try {
+    // A link is made by one of several at once, and is never seen half written.
+    await link(from, to);
+    return true;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'EEXIST') return false;
+    if (!WITHOUT_LINKS.has(code ?? '')) throw error;
+  }
+  try {
+    // A file system without hard links: exclusive creation, whose file may be seen empty for a moment.
+    await copyFile(from, to, constants.COPYFILE_EXCL);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
+    throw error;
+  }
+}
+/** What systems say of a link where the file system has none. */
+const WITHOUT_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK', 'EINVAL', 'EXDEV']);
 
 /** Who holds a lock; a file that says nothing readable belongs to nobody alive; undefined where there is none any more. */
 async function holderOf(path: string): Promise<Holder | undefined> {
-  const text = await readFile(path, 'utf8').catch(() => undefined);
-  if (text === undefined) return undefined;
+  let text: string;
   try {
-    const { pid, host, began } = JSON.parse(text) as Partial<Holder>;
-    return { pid: Number(pid), host: String(host), began: String(began) };
+    text = await readFile(path, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+  const nobody: Holder = { pid: 0, host: hostname(), began: '' };
+  try {
+    const { pid, host, began } = (JSON.parse(text) ?? {}) as Partial<Holder>;
+    return Number.isSafeInteger(pid) && typeof host === 'string'
+      ? { pid: Number(pid), host, began: String(began) }
+      : nobody;
   } catch {
-    return { pid: Number.NaN, host: hostname(), began: '' };
+    return nobody;
   }
 }
 
@@ -84,7 +108,7 @@ async function removeStale(path: string, dead: Holder, beside: string): Promise<
   );
   if (!moved) return;
   const holder = await holderOf(aside);
-  if (holder && (holder.pid !== dead.pid || holder.began !== dead.began)) await linked(aside, path);
+  if (holder && (holder.pid !== dead.pid || holder.began !== dead.began)) await made(aside, path);
   await rm(aside, { force: true });
 }
 
@@ -103,6 +127,13 @@ function beganAt(pid: number): string {
     return '';
   }
 }
+
+const stuck = (path: string, what: string): FaultError =>
+  new FaultError({
+    code: 'run.lock-stuck',
+    subject: `${what} cannot be locked: ${path} belongs to no process that is alive and cannot be replaced`,
+    remedy: 'remove that file and run the same command again',
+  });
 
 function busy(path: string, what: string, { pid, host }: Holder): InputError {
   return new InputError({

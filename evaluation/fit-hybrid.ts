@@ -49,7 +49,7 @@ export function fitHybrid(
   };
   const byLambda = LAMBDAS.map((lambda) => evaluate((list) => fuse(list, { lambda, scale })));
   const means = byLambda.map(mean);
-  const chosen = means.indexOf(Math.max(...means));
+  const chosen = means.indexOf(means.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY));
   const gain = bootstrapMean(byLambda[chosen].map((v, i) => v - byLambda[0][i]));
   return {
     lambda: LAMBDAS[chosen],

@@ -1,21 +1,25 @@
 /** @file Models by their name on the Hugging Face hub: fetched into the cache that every Hugging Face tool shares. */
 import { createHash } from 'node:crypto';
 import { createReadStream, existsSync } from 'node:fs';
-import { link, mkdir, open, readFile, rename, rm, stat, symlink } from 'node:fs/promises';
+import { copyFile, link as hardLink, mkdir, open, readFile, rename, rm, stat, symlink } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  getHFHubCachePath,
-  getRepoFolderName,
-  HubApiError,
-  type ListFileEntry,
-  listFiles,
-  modelInfo,
-} from '@huggingface/hub';
-import { FaultError, InputError } from '../common/errors.ts';
+import { getHFHubCachePath, getRepoFolderName, HubApiError, listFiles, modelInfo } from '@huggingface/hub';
+import { explainedSystem, FaultError, InputError, shown } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
+import { isSilence, isUnreachable, pause, SILENCE } from '../common/http.ts';
 import type { Watch } from '../common/progress.ts';
+import {
+  checkedCommit,
+  checkedFile,
+  endpoint,
+  type HubFile,
+  HubLink,
+  isCommit,
+  refuseRevision,
+  Untrusted,
+  untrusted,
+} from './hub-link.ts';
 
 export interface HubOptions extends Watch {
   /** Milliseconds before the first repetition of what failed; each further one waits twice as long. */
@@ -23,6 +27,9 @@ export interface HubOptions extends Watch {
 }
 
 const ATTEMPTS = 5;
+/** Milliseconds: a hub that asks to be left alone for longer ends the command with a sentence. */
+const LONGEST_WAIT = 5 * 60_000;
+const MOST_FILES = 100_000;
 /** What a model folder is read from. Models come after, the best one that there is. */
 const wanted = new Set([
   'config.json',
@@ -40,23 +47,34 @@ const wanted = new Set([
   'distill.json',
 ]);
 
-/** HF_ENDPOINT, or the hub itself. */
-export const endpoint = (): string => (process.env.HF_ENDPOINT ?? 'https://huggingface.co').replace(/\/+$/, '');
 export const isOffline = (): boolean => /^(1|true|yes|on)$/i.test(process.env.HF_HUB_OFFLINE ?? '');
 
-/** HF_TOKEN, or what `hf auth login` keeps. @throws InputError where it is no token of the hub */
+/** HF_TOKEN of any form, or what `hf auth login` keeps. @throws InputError where it cannot stand in a header */
 export async function accessToken(): Promise<string | undefined> {
   const home = process.env.HF_HOME ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'huggingface');
   const file = process.env.HF_TOKEN_PATH ?? join(home, 'token');
   const token = (process.env.HF_TOKEN || (await readFile(file, 'utf8').catch(() => ''))).trim();
-  if (token && !token.startsWith('hf_'))
+  if (/[^\x21-\x7e]/.test(token))
     throw new InputError({
       code: 'hub.token',
       subject: process.env.HF_TOKEN ? 'HF_TOKEN' : file,
-      expected: "a token that starts with 'hf_'",
+      expected: 'a token: printable ASCII characters without spaces',
       remedy: "copy it again from the hub's settings",
     });
   return token || undefined;
+}
+
+const asked = new Map<string, Promise<string>>();
+
+/** As hubModel, asked once a process: a run opens a model several times, and must find the same one each time. */
+export function hubFolder(name: string, models: readonly string[], options: HubOptions = {}): Promise<string> {
+  const key = JSON.stringify([endpoint(), getHFHubCachePath(), isOffline(), name, models]);
+  const known = asked.get(key);
+  if (known) return known;
+  const found = hubModel(name, models, options);
+  asked.set(key, found);
+  found.catch(() => asked.delete(key));
+  return found;
 }
 
 /**
@@ -69,11 +87,12 @@ export async function accessToken(): Promise<string | undefined> {
  */
 export async function hubModel(name: string, models: readonly string[], options: HubOptions = {}): Promise<string> {
   const [repo, revision = 'main'] = name.split('@');
+  refuseRevision(revision, name);
   const storage = join(getHFHubCachePath(), getRepoFolderName({ name: repo, type: 'model' }));
-  const ref = join(storage, 'refs', revision);
+  const ref = join(storage, 'refs', ...revision.split('/'));
   const cached = async (): Promise<string | undefined> => {
-    const sha = /^[0-9a-f]{40}$/.test(revision) ? revision : (await readFile(ref, 'utf8').catch(() => '')).trim();
-    const folder = sha && join(storage, 'snapshots', sha);
+    const sha = isCommit(revision) ? revision : (await readFile(ref, 'utf8').catch(() => '')).trim();
+    const folder = isCommit(sha) && join(storage, 'snapshots', sha);
     return folder && models.some((m) => existsSync(join(folder, m))) ? folder : undefined;
   };
   if (isOffline()) {
@@ -86,18 +105,25 @@ export async function hubModel(name: string, models: readonly string[], options:
     });
   }
   const token = await accessToken();
-  const access = { hubUrl: endpoint(), accessToken: token };
+  const link = new HubLink(token, options);
+  const access = { hubUrl: endpoint(), fetch: link.fetch };
   let sha: string;
-  let files: ListFileEntry[];
+  let files: HubFile[];
   try {
-    [sha, files] = await repeated(options, async () => {
+    [sha, files] = await repeated(options, link, async () => {
       const info = await modelInfo({ ...access, name: repo, revision, additionalFields: ['sha'] });
-      const entries: ListFileEntry[] = [];
-      for await (const f of listFiles({ ...access, repo, revision: info.sha, recursive: true })) entries.push(f);
-      return [info.sha, entries];
+      const commit = checkedCommit(info.sha, name);
+      const entries: HubFile[] = [];
+      for await (const entry of listFiles({ ...access, repo, revision: commit, recursive: true })) {
+        const file = checkedFile(entry, name);
+        if (file) entries.push(file);
+        if (entries.length > MOST_FILES) throw untrusted(name, `it lists more than ${MOST_FILES} files`);
+      }
+      return [commit, entries];
     });
   } catch (error) {
-    const folder = error instanceof HubApiError && error.statusCode < 500 ? undefined : await cached();
+    const refused = error instanceof InputError || (error instanceof HubApiError && isFinal(error));
+    const folder = refused || options.signal?.aborted ? undefined : await cached();
     if (!folder) throw explained(error, name);
     note(options, `the hub does not answer; ${name} is taken from the cache`);
     return folder;
@@ -111,7 +137,7 @@ export async function hubModel(name: string, models: readonly string[], options:
       remedy: 'export it to ONNX (optimum-cli export onnx) and give that folder',
     });
   const snapshot = join(storage, 'snapshots', sha);
-  const fetched = files.filter((f) => f.type === 'file' && (wanted.has(f.path) || f.path.startsWith(model)));
+  const fetched = files.filter((f) => wanted.has(f.path) || f.path.startsWith(model));
   const total = fetched.reduce((n, f) => n + f.size, 0);
   let before = 0;
   for (const file of fetched) {
@@ -125,7 +151,7 @@ export async function hubModel(name: string, models: readonly string[], options:
         unit: 'MB',
       });
     try {
-      await fetchFile(url, file, storage, snapshot, token, options, tell);
+      await fetchFile(url, file, storage, snapshot, link, options, tell);
     } catch (error) {
       throw explained(error, name);
     }
@@ -138,29 +164,27 @@ export async function hubModel(name: string, models: readonly string[], options:
 /** One file into the cache: blobs by their checksum, the snapshot pointing at them. What was cut off goes on. */
 async function fetchFile(
   url: string,
-  file: ListFileEntry,
+  file: HubFile,
   storage: string,
   snapshot: string,
-  token: string | undefined,
+  link: HubLink,
   options: HubOptions,
   tell: (bytes: number) => void,
 ): Promise<void> {
   const pointer = join(snapshot, ...file.path.split('/'));
-  if (relative(snapshot, pointer).startsWith('..')) throw new Error(`the hub names a file outside: ${file.path}`);
   if (existsSync(pointer)) return;
-  const etag = file.lfs?.oid ?? (file.oid as string);
-  const blob = join(storage, 'blobs', etag);
+  const blob = join(storage, 'blobs', file.oid);
   await mkdir(dirname(blob), { recursive: true });
   await mkdir(dirname(pointer), { recursive: true });
   const part = `${blob}.incomplete`;
   if (!existsSync(blob))
-    await repeated(options, async () => {
-      await download(url, part, file.size, token, options.signal, tell);
-      if ((await checksum(part, file)) !== etag) {
+    await repeated(options, link, async () => {
+      await download(url, part, file.size, link, tell);
+      if ((await checksum(part, file)) !== file.oid) {
         await rm(part, { force: true });
         throw new FaultError({
           code: 'hub.checksum',
-          subject: `${url} gave bytes whose checksum is not ${etag}`,
+          subject: `${url} gave bytes whose checksum is not ${file.oid}`,
           remedy: 'try again later',
         });
       }
@@ -169,8 +193,8 @@ async function fetchFile(
   await rm(pointer, { force: true });
   // Weights outside the model file must lie beside it by their real path, so they are linked hard.
   const soft = !/\.onnx[._]data/.test(file.path);
-  await (soft ? symlink(relative(dirname(pointer), blob), pointer) : link(blob, pointer)).catch(() =>
-    link(blob, pointer),
+  await (soft ? symlink(relative(dirname(pointer), blob), pointer) : hardLink(blob, pointer)).catch(() =>
+    hardLink(blob, pointer).catch(() => copyFile(blob, pointer)),
   );
 }
 
@@ -178,8 +202,7 @@ async function download(
   url: string,
   part: string,
   size: number,
-  token: string | undefined,
-  signal: AbortSignal | undefined,
+  link: HubLink,
   tell: (bytes: number) => void,
 ): Promise<void> {
   let have = await stat(part).then(
@@ -191,9 +214,7 @@ async function download(
     have = 0;
   }
   if (have === size && size > 0) return;
-  const headers: Record<string, string> = token ? { Authorization: `Bearer ${token}` } : {};
-  if (have) headers.Range = `bytes=${have}-`;
-  const response = await fetch(url, { headers, signal });
+  const response = await link.file(url, have);
   if (!response.ok || !response.body) {
     await response.body?.cancel();
     throw new HubApiError(url, response.status, undefined, `status ${response.status}`);
@@ -204,42 +225,53 @@ async function download(
   const out = await open(part, goesOn ? 'a' : 'w');
   try {
     for await (const chunk of response.body) {
-      await out.write(chunk);
       have += chunk.length;
+      if (have > size) break;
+      await out.write(chunk);
       tell(have);
     }
   } finally {
     await out.close();
   }
+  if (have > size) {
+    await rm(part, { force: true });
+    throw new FaultError({
+      code: 'hub.size',
+      subject: `${url} gives more than the ${size} bytes that the hub announced`,
+      remedy: 'try again later',
+    });
+  }
   if (have < size) throw new TypeError(`the connection ended after ${have} of ${size} bytes`);
 }
 
 /** Of large files the sha256, of others the id that git gives their bytes. */
-async function checksum(path: string, file: ListFileEntry): Promise<string> {
-  const hash = createHash(file.lfs ? 'sha256' : 'sha1');
-  if (!file.lfs) hash.update(`blob ${(await stat(path)).size}\0`);
+async function checksum(path: string, file: HubFile): Promise<string> {
+  const hash = createHash(file.large ? 'sha256' : 'sha1');
+  if (!file.large) hash.update(`blob ${(await stat(path)).size}\0`);
   for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
   return hash.digest('hex');
 }
 
-/** Cut connections, overload and wrong bytes may pass; what the hub refuses stays refused. */
-async function repeated<T>(options: HubOptions, work: () => Promise<T>): Promise<T> {
+/** What the hub refuses stays refused; of its client errors, only 'too many requests' passes. */
+const isFinal = (error: HubApiError): boolean =>
+  error.statusCode < 500 && error.statusCode !== 429 && error.statusCode !== 408;
+
+/** Cut connections, overload and wrong bytes may pass. A hub that says nothing for 30 seconds is not asked again. */
+async function repeated<T>(options: HubOptions, link: HubLink, work: () => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt++)
     try {
       return await work();
     } catch (error) {
-      const final = error instanceof HubApiError && error.statusCode < 500 && error.statusCode !== 429;
-      if (final || unreachable(error) || attempt === ATTEMPTS || options.signal?.aborted) throw error;
-      note(options, `the hub: ${(error as Error).message}; trying again`);
-      await sleep((options.retryDelay ?? 1000) * 2 ** (attempt - 1), undefined, { signal: options.signal });
+      const final = (error instanceof HubApiError && isFinal(error)) || error instanceof Untrusted;
+      if (final || isUnreachable(error) || isSilence(error) || attempt === ATTEMPTS || options.signal?.aborted)
+        throw error;
+      if (explainedSystem(error) !== error) throw error;
+      const wait = link.wait() ?? (options.retryDelay ?? 1000) * 2 ** (attempt - 1);
+      if (wait > LONGEST_WAIT) throw error;
+      note(options, `the hub: ${shown((error as Error).message)}; trying again in ${Math.ceil(wait / 1000)} s`);
+      await pause(wait, options.signal);
     }
 }
-
-/** Nothing answers at the address: a wait will not help. */
-const unreachable = (error: unknown): boolean =>
-  ['ENOTFOUND', 'EAI_AGAIN', 'ECONNREFUSED'].includes(
-    ((error as Error).cause as NodeJS.ErrnoException | undefined)?.code ?? '',
-  );
 
 const note = (options: HubOptions, text: string): void =>
   options.onProgress?.({ stage: 'download', done: 0, unit: 'MB', note: text });
@@ -247,6 +279,8 @@ const note = (options: HubOptions, text: string): void =>
 /** What a failure means to the person who named the model. */
 export function explained(error: unknown, name: string): unknown {
   if (error instanceof InputError || !(error instanceof Error)) return error;
+  const system = explainedSystem(error, `keep ${name} in the cache`);
+  if (system !== error) return system;
   const status = error instanceof HubApiError ? error.statusCode : undefined;
   if (status === 401 || status === 403)
     return new InputError({
@@ -262,14 +296,21 @@ export function explained(error: unknown, name: string): unknown {
       remedy: 'give a folder that exists, or the name of a model (org/name) or revision (org/name@revision) of the hub',
       cause: error,
     });
-  if (unreachable(error))
+  if (isUnreachable(error))
     return new InputError({
       code: 'hub.unreachable',
       subject: `${name} is no folder here, and the hub ${endpoint()} cannot be reached`,
       remedy: 'give a folder that exists, or connect',
       cause: error,
     });
-  const why = (error.cause as Error | undefined)?.message ?? error.message;
+  if (isSilence(error))
+    return new FaultError({
+      code: 'hub.silent',
+      subject: `the hub ${endpoint()} does not answer over ${name}: nothing came for ${SILENCE / 1000} seconds`,
+      remedy: 'run the same command again; offline, set HF_HUB_OFFLINE=1 to use what is cached, or give a model folder',
+      cause: error,
+    });
+  const why = shown((error.cause as Error | undefined)?.message ?? error.message);
   return new FaultError({
     code: 'hub.failed',
     subject: `the hub failed over ${name} (${status ?? why})`,

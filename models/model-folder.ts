@@ -33,8 +33,8 @@ const modelFiles = ['model', 'model_quantized', 'model_int8', 'model_fp16', 'mod
  */
 export async function readModelFolder(path: string, watch: Watch = {}): Promise<ModelFolder> {
   if (!existsSync(path) && isHubName(path)) {
-    const { hubModel } = await import('./hub.ts');
-    return readModelFolder(await hubModel(path, modelFiles, watch));
+    const { hubFolder } = await import('./hub.ts');
+    return readModelFolder(await hubFolder(path, modelFiles, watch));
   }
   const single = path.endsWith('.onnx') && existsSync(path) ? path : undefined;
   const beside = dirname(path);

@@ -6,7 +6,8 @@ import { pathToFileURL } from 'node:url';
 import { createRepo, HubApiError, uploadFiles } from '@huggingface/hub';
 import { InputError } from '../common/errors.ts';
 import type { Watch } from '../common/progress.ts';
-import { accessToken, endpoint, explained, isOffline } from './hub.ts';
+import { accessToken, explained, isOffline } from './hub.ts';
+import { endpoint, HubLink, STAND_IN } from './hub-link.ts';
 import { isHubName } from './model-folder.ts';
 
 export interface PushOptions extends Watch {
@@ -37,7 +38,8 @@ export async function pushModel(folder: string, name: string, options: PushOptio
       subject: token ? 'HF_HUB_OFFLINE is set' : 'there is no token to push with',
       remedy: token ? 'unset it to push' : 'set HF_TOKEN to a token with write access',
     });
-  const access = { hubUrl: endpoint(), accessToken: token };
+  const { upload } = new HubLink(token, { signal: options.signal });
+  const access = { hubUrl: endpoint(), accessToken: STAND_IN, fetch: upload };
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
   const files = entries
     .filter((e) => e.isFile() && !e.name.startsWith('.') && !e.name.endsWith('.part'))

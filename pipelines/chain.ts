@@ -11,6 +11,7 @@
 import { InputError } from '../common/errors.ts';
 import type { ChainPart } from './config/chain.ts';
 import { chainOptions } from './config/chain-recipes.ts';
+import { localModel } from './config/models.ts';
 import { parseConfig } from './config/parse.ts';
 import { crossToDual } from './cross-to-dual.ts';
 import { publishFamily } from './publish/family.ts';
@@ -45,7 +46,7 @@ export async function chain(run: RunContext): Promise<Published> {
   };
 
   const assistant = config.embedder ? undefined : await part('assistant');
-  const embedder = config.embedder?.model ?? (assistant && run.path('assistant', 'checkpoint'));
+  const embedder = localModel(config.embedder) ?? (assistant && run.path('assistant', 'checkpoint'));
   if (embedder) {
     await part('query', embedder, assistant);
     await part('static', embedder, assistant);

@@ -1,11 +1,11 @@
 /** @file Scores pairs with a teacher, through the cache, into a file that a run can be given. */
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { InputError } from '../common/errors.ts';
+import { InputError, shown } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
-import { judgedQueries } from '../data/dataset.ts';
-import { withoutUnscored } from '../data/lists.ts';
+import { type Dataset, judgedQueries } from '../data/dataset.ts';
+import { type CandidateLists, withoutUnscored } from '../data/lists.ts';
 import { openDataset } from '../data/open.ts';
 import { distribute } from '../teachers/queue/distribute.ts';
 import { isInProcess, openQueue } from '../teachers/queue/index.ts';
@@ -44,7 +44,7 @@ export async function score(
   { queue, range }: ScoreOptions = {},
 ): Promise<ScoreReport> {
   const config: Config = parseConfig(options);
-  if (queue && (!config.teacher || config.teacher.kind === 'scores'))
+  if (queue && (!config.teacher || config.teacher.kind === 'scores' || config.teacher.kind === 'http'))
     throw new InputError({
       code: 'queue.no-model',
       subject: "'teacher' is no model that workers could open",
@@ -78,6 +78,7 @@ export async function score(
       : undefined;
     // With a queue, all scores are in the cache now.
     const { lists } = withoutUnscored(await scoreCandidates(found, dataset, teacher?.teacher, limited));
+    refuseUnwritable(dataset, lists);
     const lines = ['query-id\tcorpus-id\tscore'];
     for (let i = 0; i < lists.queries.length; i++)
       for (let at = lists.offsets[i]; at < lists.offsets[i + 1]; at++)
@@ -89,6 +90,21 @@ export async function score(
   } finally {
     await close();
   }
+}
+
+/** @throws InputError for an id that a line of tab-separated columns cannot hold */
+function refuseUnwritable(dataset: Dataset, { queries, documents }: CandidateLists): void {
+  for (const [table, positions, what] of [
+    [dataset.queries, queries, 'query'],
+    [dataset.documents, documents, 'document'],
+  ] as const)
+    for (const i of positions)
+      if (/[\t\r\n]/.test(table.ids[i]))
+        throw new InputError({
+          code: 'score.id',
+          subject: `the id '${shown(table.ids[i])}' of a ${what} holds a tab or line end, and scores are written as tab-separated lines`,
+          remedy: 'rename it in the data',
+        });
 }
 
 /** Has workers score what the cache lacks. @returns how many pairs that were */

@@ -59,12 +59,13 @@ export async function trainTeacher(options: TeacherConfigInput, watch: Watch = {
   const started = performance.now();
   await refuseOccupied(config.output);
   const dataset = await openDataset(config.data, {}, watch);
-  const start = config.model ?? `${config.output}.fresh`;
+  // A name on the hub is fetched once, and its folder trained from.
+  const start = config.model ? (await readModelFolder(config.model, watch)).folder : `${config.output}.fresh`;
   const unlock = await takeLock(`${config.output}.lock`, `the output folder ${config.output}`);
   try {
     await finishReplacing(config.output);
     for (const folder of [start, `${config.output}.candidate`])
-      if (folder !== config.model) await finishReplacing(folder);
+      if (!config.model || folder !== start) await finishReplacing(folder);
     await removeLeftovers(`${config.output}.training`);
     if (config.fresh)
       await freshModel(start, learnedTexts(dataset, judgedQueries(dataset, config.split)), {

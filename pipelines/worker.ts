@@ -85,6 +85,6 @@ async function openFor(
     subject: `${model} is another model than the one that is asked for`,
     expected: `the key ${asked.key.slice(0, 12)}… of model, tokenizer and truncation`,
     received: `${own.key.slice(0, 12)}…`,
-    remedy: `copy ${asked.model} from the machine that runs distill score and name it with --model; the pairs stay in the queue`,
+    remedy: `copy ${asked.model} from the machine that runs distill score and name it with --model; the pairs stay in the queue. Two teachers share a server in databases of their own: redis://HOST:PORT/1`,
   });
 }

@@ -133,7 +133,7 @@ function refuseLogits(scores: Float64Array): void {
 /** Draws without repeats by exp(score / T); unscored candidates count as the lowest scored. */
 function draw(kept: number[], scores: Float64Array, count: number, temperature: number, random: Random): number[] {
   const scored = kept.map((k) => scores[k]).filter((s) => !Number.isNaN(s));
-  const lowest = scored.length ? Math.min(...scored) : 0;
+  const lowest = scored.length ? scored.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY) : 0;
   const p = softmax(
     kept.map((k) => (Number.isNaN(scores[k]) ? lowest : scores[k])),
     temperature,

@@ -44,13 +44,13 @@ export function topicBatches(
     random.shuffle(queries);
     const whole = queries.length - (queries.length % share);
     for (let at = 0; at < whole; at += share) parts.push(queries.slice(at, at + share));
-    rest.push(...queries.slice(whole));
+    for (const q of queries.slice(whole)) rest.push(q);
   }
   random.shuffle(parts);
   const batches = separate(parts, topics, topicsPerBatch);
-  rest.unshift(...batches.filter((b) => b.length < batch).flat());
+  const left = [...batches.filter((b) => b.length < batch).flat(), ...rest];
   const full = batches.filter((b) => b.length === batch);
-  for (let at = 0; at < rest.length; at += batch) full.push(rest.slice(at, at + batch));
+  for (let at = 0; at < left.length; at += batch) full.push(left.slice(at, at + batch));
   const offsets = new Int32Array(full.length + 1);
   for (const [i, b] of full.entries()) offsets[i + 1] = offsets[i] + b.length;
   return { indices: Int32Array.from(full.flat()), offsets };
@@ -67,7 +67,7 @@ function separate(parts: number[][], topics: ArrayLike<number>, perBatch: number
       to = { queries: [], topics: new Set() };
       open.push(to);
     }
-    to.queries.push(...part);
+    for (const q of part) to.queries.push(q);
     to.topics.add(topic);
   }
   return open.map((b) => b.queries);

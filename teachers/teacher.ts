@@ -1,4 +1,5 @@
 /** @file What a teacher is: something that scores pairs of texts, and perhaps embeds texts. */
+import { FaultError, InputError } from '../common/errors.ts';
 import type { Watch } from '../common/progress.ts';
 import type { Texts } from '../data/dataset.ts';
 
@@ -40,4 +41,17 @@ export interface Teacher {
   /** Of token ids without special tokens, which are put around them as around a query. */
   embedTokens?(sequences: readonly (readonly number[])[], watch?: Watch): Promise<Embeddings>;
   dispose(): Promise<void>;
+}
+
+/** A teacher failed on the way: what it had said by then is worth keeping. */
+export class Interrupted extends FaultError {
+  override readonly exitCode: number;
+  /** By position in what was asked. */
+  readonly answers: readonly (Float32Array | undefined)[];
+  constructor(cause: unknown, answers: readonly (Float32Array | undefined)[]) {
+    const known = cause instanceof InputError ? cause : undefined;
+    super({ code: known?.code ?? 'teacher.failed', subject: (cause as Error).message, cause });
+    this.exitCode = known?.exitCode ?? 3;
+    this.answers = answers;
+  }
 }

@@ -1,4 +1,5 @@
 /** @file What the verbs of `distill cache` print. */
+import { shown } from '../../common/errors.ts';
 import type { CacheSurvey, Pruned, Tally } from '../../teachers/cache/maintenance.ts';
 
 const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
@@ -7,8 +8,9 @@ const short = (hash: string | undefined): string => hash?.slice(0, 8) ?? '-';
 const day = (time: number | undefined): string => (time ? new Date(time).toISOString().slice(0, 10) : '-');
 const called = ({ id, name }: Tally): string => name ?? (id === 'earlier' ? '(kept by an earlier version)' : `(${id})`);
 
-function table(rows: readonly (readonly string[])[]): string {
-  const widths = rows[0].map((_, c) => Math.max(...rows.map((r) => r[c].length)));
+function table(given: readonly (readonly string[])[]): string {
+  const rows = given.map((r) => r.map(shown));
+  const widths = rows[0].map((_, c) => rows.reduce((most, r) => Math.max(most, r[c].length), 0));
   return rows
     .map(
       (r) =>

@@ -14,7 +14,7 @@ export function renderExport(report: ExportReport): string {
       fixed(f.figures?.cosine, 5),
     ]),
   ];
-  const widths = rows[0].map((_, c) => Math.max(...rows.map((r) => r[c].length)));
+  const widths = rows[0].map((_, c) => rows.reduce((most, r) => Math.max(most, r[c].length), 0));
   const { vocabulary } = report;
   return [
     ...rows.map((r) => r.map((cell, c) => (c ? cell.padStart(widths[c]) : cell.padEnd(widths[c]))).join('  ')),

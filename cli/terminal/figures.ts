@@ -1,12 +1,14 @@
 /** @file What `distill evaluate` and `distill compare` print. */
+import { shown } from '../../common/errors.ts';
 import type { Comparison, Figures } from '../../evaluation/report/figures.ts';
 import { metricTable } from '../../evaluation/report/tables.ts';
 
 const percent = (x: number): string => `${(100 * x).toFixed(1)} %`;
 
 /** Cells as aligned lines, the first column to the left. */
-export function table(rows: readonly (readonly string[])[]): string[] {
-  const widths = rows[0].map((_, c) => Math.max(...rows.map((r) => r[c].length)));
+export function table(given: readonly (readonly string[])[]): string[] {
+  const rows = given.map((r) => r.map(shown));
+  const widths = rows[0].map((_, c) => rows.reduce((most, r) => Math.max(most, r[c].length), 0));
   return rows.map((r) => r.map((cell, c) => (c ? cell.padStart(widths[c]) : cell.padEnd(widths[c]))).join('  '));
 }
 

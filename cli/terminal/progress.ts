@@ -1,4 +1,5 @@
 /** @file One line that says what is going on: redrawn on a terminal, written now and then elsewhere. */
+import { shown } from '../../common/errors.ts';
 import type { OnProgress, Progress } from '../../common/progress.ts';
 
 export interface Screen {
@@ -26,7 +27,7 @@ export function progressReporter(screen: Screen, now: () => number = Date.now): 
     const time = now();
     if (p.note !== undefined) {
       clear();
-      screen.write(`${p.run === undefined ? '' : `${p.run}: `}${p.note}\n`);
+      screen.write(`${p.run === undefined ? '' : `${shown(p.run)}: `}${shown(p.note)}\n`);
       return;
     }
     const whole = nameOf(p);
@@ -37,7 +38,7 @@ export function progressReporter(screen: Screen, now: () => number = Date.now): 
     if (finished) finishedAt = p.done;
     if (time - last < (screen.isTTY ? DRAW_EVERY : PLAIN_EVERY) && !finished) return;
     last = time;
-    const line = progressLine(p, (time - started) / 1000, p.done - first);
+    const line = shown(progressLine(p, (time - started) / 1000, p.done - first));
     if (screen.isTTY) {
       screen.write(`\r\x1b[K${line.slice(0, (screen.columns ?? 80) - 1)}`);
       drawn = true;

@@ -27,7 +27,7 @@ export function renderSystems(systems: readonly Row[]): string[] {
       ...extras.map((c) => c.of(s) ?? '-'),
     ]),
   ];
-  const widths = rows[0].map((_, c) => Math.max(...rows.map((r) => r[c].length)));
+  const widths = rows[0].map((_, c) => rows.reduce((most, r) => Math.max(most, r[c].length), 0));
   return rows.map((r) => r.map((cell, c) => (c ? cell.padStart(widths[c]) : cell.padEnd(widths[c]))).join('  '));
 }
 

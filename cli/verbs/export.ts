@@ -19,7 +19,7 @@ export const exportVerb: Verb = ({ out, err, signal }) =>
     .option('--half <how>', "fp16: 'compute' in half precision, or only 'storage' of the weights", 'compute')
     .option('--no-seal', 'do not restore the last special token of texts that a loader truncates')
     .option('--no-safetensors', 'write no model.safetensors')
-    .option('--data <dir>', "data set; that of the checkpoint's run by default")
+    .option('--data <dir>', 'data set whose dev split measures the files; without it nothing is measured')
     .option('--split <name>', 'judgements that files are measured with; dev by default')
     .option('--tolerance <share>', 'share of nDCG@10 that a file may lose', Number)
     .option('--strict', 'refuse files that lose more, or that cannot be measured')

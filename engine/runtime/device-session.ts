@@ -8,6 +8,7 @@ import { constant, Expr } from '../expressions/expr.ts';
 import { Graph } from '../graph/ir.ts';
 import type { Tensor } from '../graph/tensor.ts';
 import { encodeGraph } from '../io/onnx-file.ts';
+import { mayHaveGpu } from './may-have-gpu.ts';
 import { execution, type Feeds, fromOrt, onProcessor, Session, type SessionOptions, toOrt } from './session.ts';
 
 /** Runs a graph again and again; what a run leaves in an output, the next one finds in the input that belongs to it. */
@@ -150,7 +151,8 @@ export function fastestProvider(): Promise<'cpu' | 'webgpu' | 'cuda'> {
   fastest ??= (async () => {
     let best: 'cpu' | 'webgpu' | 'cuda' = 'cpu';
     let least = Number.POSITIVE_INFINITY;
-    for (const provider of [...(hasCuda() ? (['cuda'] as const) : []), 'webgpu', 'cpu'] as const) {
+    const webgpu = mayHaveGpu() ? (['webgpu'] as const) : [];
+    for (const provider of [...(hasCuda() ? (['cuda'] as const) : []), ...webgpu, 'cpu'] as const) {
       const took = await speed(provider);
       if (took !== undefined && took < least) [best, least] = [provider, took];
     }

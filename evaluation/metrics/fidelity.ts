@@ -41,7 +41,7 @@ export function affineKl(teacher: ArrayLike<number>, student: ArrayLike<number>,
 }
 
 function logSoftmax(x: readonly number[]): number[] {
-  const top = Math.max(...x);
+  const top = x.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
   const log = top + Math.log(x.reduce((s, v) => s + Math.exp(v - top), 0));
   return x.map((v) => v - log);
 }

@@ -166,7 +166,9 @@ export function tradeOff(
 /** The middle, as a logarithm, of an axis from the power of ten below all values to the one above. */
 function middle(values: readonly number[]): number {
   const logs = values.map(Math.log10);
-  return (Math.floor(Math.min(...logs)) + Math.ceil(Math.max(...logs))) / 2;
+  const least = logs.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
+  const most = logs.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
+  return (Math.floor(least) + Math.ceil(most)) / 2;
 }
 
 /** What one system gains or loses a query, sorted. */

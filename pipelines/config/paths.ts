@@ -9,6 +9,14 @@ const pathKeys = new Set([
   'cache',
   'folder',
   'data.path',
+  'embedder.files',
+  'embedder.files.*',
+  'embedder.ids',
+  'embedder.ids.*',
+  'embedder.queries.files',
+  'embedder.queries.files.*',
+  'embedder.queries.ids',
+  'embedder.queries.ids.*',
   'teacher.model',
   'embedder.model',
   'student.model',
@@ -21,6 +29,9 @@ const pathKeys = new Set([
 
 /** @param key dotted, with positions in lists: `online.teachers.0` */
 export const isPath = (key: string): boolean => pathKeys.has(key.replace(/\.\d+/g, '.*'));
+
+/** Whether a path names a model, which may be one of the hub by its name. */
+export const isModel = (key: string): boolean => isPath(key) && /\.model$|\.teachers\.\d+$/.test(key);
 
 /** Levels of keys; an alias that holds itself has no end of them. */
 const DEEPEST = 32;

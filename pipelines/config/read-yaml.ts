@@ -3,10 +3,12 @@ import { existsSync, readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, isAbsolute, resolve } from 'node:path';
 import { isNode, LineCounter, parseDocument } from 'yaml';
-import { InputError } from '../../common/errors.ts';
+import { explainedSystem, InputError } from '../../common/errors.ts';
+import { isHubName } from '../../models/model-folder.ts';
 import type { Config } from './config.ts';
 import { parseConfig } from './parse.ts';
-import { isPath, mapStrings } from './paths.ts';
+import { isModel, isPath, mapStrings } from './paths.ts';
+import { refuseLargeYaml } from './yaml-limits.ts';
 
 /** A file that unfolds to more aliases than this was made to fill the memory. */
 const MOST_ALIASES = 100;
@@ -24,7 +26,9 @@ export function readConfig(file: string, sets: readonly string[] = []): Config {
       remedy: 'give the path of a YAML file; `distill init` writes one',
     });
   const counter = new LineCounter();
-  const document = parsed(readFileSync(file, 'utf8'), file, counter);
+  const text = readText(file);
+  refuseLargeYaml(text, file);
+  const document = parsed(text, file, counter);
   const [error] = document.errors;
   if (error) {
     const { line, col } = counter.linePos(error.pos[0]);
@@ -50,10 +54,17 @@ export function readConfig(file: string, sets: readonly string[] = []): Config {
     const expanded = value.replace(/\$\{(\w+)(?::-([^}]*))?\}/g, (_, name: string, otherwise?: string) =>
       environment(name, otherwise, key, file),
     );
-    if (!isPath(key)) return expanded;
+    const service = (['teacher', 'embedder'] as const).some(
+      (role) => key === `${role}.model` && get(options, role, 'kind') === 'http',
+    );
+    if (!isPath(key) || service) return expanded;
     const home = expanded.startsWith('~/') ? homedir() + expanded.slice(1) : expanded;
     // What is written goes where the command runs; what is read lies where the file says.
-    return isAbsolute(home) || key === 'output' ? home : resolve(dirname(file), home);
+    if (isAbsolute(home) || key === 'output') return home;
+    const path = resolve(dirname(file), home);
+    // A folder that exists is meant before a name on the hub; a fresh student is made in its folder.
+    const made = key === 'student.model' && get(options, 'student', 'fresh') !== undefined;
+    return isModel(key) && !made && isHubName(home) && !existsSync(path) ? home : path;
   });
   if (options && typeof options === 'object' && !Array.isArray(options))
     options = { folder: dirname(resolve(file)), ...options };
@@ -62,6 +73,14 @@ export function readConfig(file: string, sets: readonly string[] = []): Config {
     const at = isNode(node) ? node.range?.[0] : undefined;
     return at === undefined ? undefined : counter.linePos(at).line;
   });
+}
+
+function readText(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (cause) {
+    throw explainedSystem(cause, 'read the config');
+  }
 }
 
 /** @throws InputError where it is nested so deep that the parser gives up */
@@ -77,6 +96,9 @@ function parsed(text: string, file: string, lineCounter: LineCounter): ReturnTyp
     });
   }
 }
+
+const get = (options: unknown, ...keys: string[]): unknown =>
+  keys.reduce((at, key) => (at as Record<string, unknown> | undefined | null)?.[key], options);
 
 /** `${NAME}` or `${NAME:-otherwise}`. */
 function environment(name: string, otherwise: string | undefined, key: string, file: string): string {

@@ -2,9 +2,11 @@
 import { join } from 'node:path';
 import { InputError, unreachable } from '../../common/errors.ts';
 import { parseMetric } from '../../evaluation/metrics/metrics.ts';
+import { httpTeacherKey, servesEmbeddings } from '../../teachers/services/http-teacher.ts';
 import type { Config, ParsedConfig } from './config.ts';
 import { lossSchema, needsOf, registered, toLosses } from './losses.ts';
 import { toQuerySelection, toWeighting, weightingSchema } from './methods.ts';
+import { localModel } from './models.ts';
 
 /** @throws InputError for the first contradiction, with what to change */
 export function completed(parsed: ParsedConfig, where: string): Config {
@@ -31,13 +33,15 @@ export function completed(parsed: ParsedConfig, where: string): Config {
   if (pipeline === 'cross-to-dual' && towers === 'query')
     refuse("'pipeline: cross-to-dual' trains both towers", "use 'pipeline: inherit-documents' for a query tower");
   // A dual-encoder that scores can also be matched and inherited from.
-  const embedder =
-    parsed.embedder ??
-    (teacher?.kind === 'dual-encoder'
-      ? { model: teacher.model, queryTokens: teacher.queryTokens, documentTokens: teacher.documentTokens }
-      : undefined);
+  const embedder = parsed.embedder ?? embedderOf(teacher);
+  for (const service of [teacher, parsed.embedder]) if (service?.kind === 'http') httpTeacherKey(service);
   if (pipeline === 'dual-to-dual' && !embedder)
     refuse("'pipeline: dual-to-dual' has no dual-encoder to learn from", "use 'teacher.kind: dual-encoder'");
+  if (pipeline === 'static-queries' && embedder && !localModel(embedder))
+    refuse(
+      "'pipeline: static-queries' asks the embedder for the vectors of tokens, which a service or a file does not have",
+      'use a dual-encoder in a folder or on the hub',
+    );
   if (pipeline === 'static-queries' && !embedder)
     refuse("'pipeline: static-queries' has no documents to search", "add an 'embedder'");
   if (student.kind === 'static' && pipeline !== 'static-queries')
@@ -59,7 +63,7 @@ export function completed(parsed: ParsedConfig, where: string): Config {
       "add an 'embedder' whose documents the query tower searches",
     );
 
-  const losses = parsed.losses ?? defaultLosses(parsed, Boolean(embedder));
+  const losses = parsed.losses ?? defaultLosses(parsed, embedder);
   const { epochs, ...defaults } = pipeline === 'static-queries' ? staticTraining : training;
   const { optimizer } = parsed.train;
   if ((optimizer === 'lion' || optimizer === 'sgd') && parsed.train.learningRate === undefined)
@@ -74,6 +78,11 @@ export function completed(parsed: ParsedConfig, where: string): Config {
   const needs = needsOf(toLosses(registered(losses), towers === 'query', parsed.matryoshka));
   if ((needs.has('teacherQueries') || needs.has('teacherDocuments')) && !embedder)
     refuse("a loss matches embeddings and there is no 'embedder'", 'add one, or remove the loss');
+  if (needs.has('teacherQueries') && embedder?.kind === 'vectors' && !embedder.queries)
+    refuse(
+      "a loss matches embeddings of queries and 'embedder.files' holds those of documents",
+      "name vectors of queries under 'embedder.queries', or use info-nce and kl",
+    );
   if (needs.has('teacher') && !teacher)
     refuse(
       "a loss follows the teacher's scores and there is no 'teacher'",
@@ -166,6 +175,11 @@ export function completed(parsed: ParsedConfig, where: string): Config {
       `'export.dimensions: ${parsed.export?.dimensions}' is more than 'student.fresh.hidden: ${student.fresh.hidden}'`,
       'choose fewer, or leave it out',
     );
+  if (pipeline === 'chain' && embedder && !localModel(embedder))
+    refuse(
+      "'pipeline: chain' makes its towers of the embedder's own layers and tokens, and this embedder is no model here",
+      "use 'pipeline: inherit-documents' with a 'student.model'",
+    );
   if (parsed.hybrid?.weight === 'auto' && data.splits.dev === null)
     refuse(
       "'hybrid.weight: auto' is fitted on the dev split and 'data.splits.dev' is null",
@@ -194,6 +208,17 @@ export function completed(parsed: ParsedConfig, where: string): Config {
       'choose another kind',
     );
   return { ...parsed, weighting, active, teacher, student: { ...student, towers }, embedder, losses, train };
+}
+
+/** A dual-encoder or a service of embeddings that teaches by scores can also be matched and inherited from. */
+function embedderOf(teacher: Config['teacher']): Config['embedder'] {
+  if (teacher?.kind === 'dual-encoder') {
+    const { model, queryTokens = 64, documentTokens = 192 } = teacher;
+    return { model, queryTokens, documentTokens };
+  }
+  if (teacher?.kind !== 'http' || !servesEmbeddings(teacher)) return undefined;
+  const { scores: _, format, ...service } = teacher;
+  return { ...service, format: format as 'tei' | 'openai-embeddings' };
 }
 
 const training = { epochs: 1, batchSize: 32, learningRate: 2e-4, weightDecay: 0.01, warmupSteps: 50, spans: null };
@@ -233,12 +258,14 @@ const defaultWeighting = ({ data, train }: ParsedConfig): Config['weighting'] =>
 const RENEW = 200;
 
 /** Losses by default: of labels and the teacher's scores, or of embeddings where there is an embedder alone. */
-function defaultLosses({ pipeline, teacher }: ParsedConfig, embedder: boolean): Config['losses'] {
+function defaultLosses({ pipeline, teacher }: ParsedConfig, embedder: Config['embedder']): Config['losses'] {
   const labels = { kind: 'info-nce' };
   const matching = { kind: 'embedding-matching', weight: 2 };
   if (pipeline === 'static-queries') return [lossSchema.parse(matching)];
-  const scores = teacher && { kind: 'kl', ...(teacher.kind === 'dual-encoder' && COSINES) };
-  return [labels, ...(scores ? [scores] : []), ...(embedder ? [matching] : [])].map((l) => lossSchema.parse(l));
+  const cosines = teacher?.kind === 'dual-encoder' || (teacher?.kind === 'http' && servesEmbeddings(teacher));
+  const scores = teacher && { kind: 'kl', ...(cosines && COSINES) };
+  const matched = embedder && !(embedder.kind === 'vectors' && !embedder.queries);
+  return [labels, ...(scores ? [scores] : []), ...(matched ? [matching] : [])].map((l) => lossSchema.parse(l));
 }
 
 /**

@@ -6,6 +6,8 @@ import type { RowOptions } from '../../data/row-dataset.ts';
 import { readJson, readModelFolder } from '../../models/model-folder.ts';
 import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import { dualEncoder } from '../../teachers/dual-encoder.ts';
+import { isVectorFile } from '../../teachers/vectors/read-vectors.ts';
+import { vectorsEmbedder } from '../../teachers/vectors/vectors-embedder.ts';
 import type { Config } from '../config/config.ts';
 import type { Embed } from './retrieve.ts';
 
@@ -15,6 +17,8 @@ export interface Provenance {
   documentTokens: number;
   /** The dual-encoder whose documents are searched; absent where the student encodes them. */
   inherits?: { model: string; queryTokens: number; documentTokens: number };
+  /** Whether the documents that are searched were embedded by a service or come from files, which a stranger's file names. */
+  elsewhere: boolean;
   teacher: { queryTokens?: number; documentTokens?: number };
   data: RowOptions & { path?: string; splits?: { train?: string; dev?: string | null } };
 }
@@ -28,7 +32,8 @@ export async function readProvenance(
   const { student, embedder, data, teacher } = config ?? {};
   const documentTokens = options.documentTokens ?? student?.documentTokens ?? 192;
   const queryTokens = options.queryTokens ?? student?.queryTokens ?? 64;
-  const model = options.documents ?? (student?.towers === 'query' ? embedder?.model : undefined);
+  const cuts = embedder && 'queryTokens' in embedder ? embedder : undefined;
+  const model = options.documents ?? (student?.towers === 'query' ? cuts?.model : undefined);
   return {
     queryTokens,
     documentTokens,
@@ -37,22 +42,34 @@ export async function readProvenance(
         ? undefined
         : {
             model,
-            queryTokens: embedder?.queryTokens ?? queryTokens,
-            documentTokens: embedder?.documentTokens ?? documentTokens,
+            queryTokens: cuts?.queryTokens ?? queryTokens,
+            documentTokens: cuts?.documentTokens ?? documentTokens,
           },
+    elsewhere:
+      options.documents === undefined &&
+      student?.towers === 'query' &&
+      (embedder?.kind === 'http' || embedder?.kind === 'vectors'),
     teacher: teacher?.kind === 'cross-encoder' || teacher?.kind === 'dual-encoder' ? teacher : {},
     data: data ?? {},
   };
 }
 
 /** The documents that a student of queries searches, embedded once; undefined where it encodes them itself. */
-export function inheritedDocuments({ inherits }: Provenance, cache?: ScoreCache): Embed | undefined {
+export function inheritedDocuments({ inherits, elsewhere }: Provenance, cache?: ScoreCache): Embed | undefined {
+  if (elsewhere)
+    throw new InputError({
+      code: 'evaluate.documents',
+      subject:
+        'this is a query tower, and the documents that it searches were embedded by a service or come from files',
+      remedy: 'name a file of their vectors (.npy, .safetensors, .parquet, .jsonl) under --documents',
+    });
   if (!inherits) return undefined;
   const { model, ...limits } = inherits;
   const embedAll: Embed = async (texts, watch) => {
-    const encoder = await dualEncoder(model, limits);
+    const vectors = isVectorFile(model);
+    const encoder = vectors ? await vectorsEmbedder({ files: model }) : await dualEncoder(model, limits);
     try {
-      const { embed = encoder.embed } = cache?.wrap(encoder) ?? encoder;
+      const { embed = encoder.embed } = (vectors ? undefined : cache?.wrap(encoder)) ?? encoder;
       return await embed(texts, 'document', watch);
     } finally {
       await encoder.dispose();

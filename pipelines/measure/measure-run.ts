@@ -7,6 +7,7 @@ import { Encoder } from '../../models/encoder.ts';
 import { readModelFolder } from '../../models/model-folder.ts';
 import type { Student, Weights } from '../../students/student.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
+import { localModel } from '../config/models.ts';
 import { bm25Run, bm25Search } from '../prepare/bm25-run.ts';
 import { embed } from '../prepare/embeddings.ts';
 import { encoderOf } from '../prepare/student-scores.ts';
@@ -158,12 +159,15 @@ export async function measureRun(
 
   const embedder = job.embedder?.teacher;
   const teacher = job.teacher?.teacher;
-  if (documents && embedder)
+  const embeds = config.embedder?.kind !== 'vectors' || config.embedder.queries;
+  if (documents && embedder && embeds)
     await job.time('evaluate embedder', async () => {
       const { run } = await find('embedder', teacherSearcher(embed(embedder), documents));
       const alone = embed(job.embedder?.uncached ?? embedder);
-      const bytes = await modelBytes(config.embedder?.model);
-      add('embedder', run, { bytes, queryMilliseconds: await timeQueries((text) => alone([text], 'query')) });
+      // The time of a service is the network's, and costs requests; a file takes none.
+      const own = localModel(config.embedder);
+      const queryMilliseconds = own ? await timeQueries((text) => alone([text], 'query')) : undefined;
+      add('embedder', run, { bytes: await modelBytes(own), queryMilliseconds });
     });
   await job.time('evaluate teacher', async () => {
     if (config.teacher?.kind === 'scores') {
@@ -175,8 +179,10 @@ export async function measureRun(
       const model = job.teacher?.uncached;
       const timed = [...top].slice(0, TIMED_RERANKINGS);
       const queryMilliseconds =
-        model && (await medianMilliseconds(timed, (one) => rerank(dataset, new Map([one]), model, {})));
-      add('teacher', reranked, { bytes: await modelBytes(config.teacher?.model), queryMilliseconds });
+        model && localModel(config.teacher)
+          ? await medianMilliseconds(timed, (one) => rerank(dataset, new Map([one]), model, {}))
+          : undefined;
+      add('teacher', reranked, { bytes: await modelBytes(localModel(config.teacher)), queryMilliseconds });
     }
   });
   return { systems, runs, matryoshka, hybrid, before };

@@ -1,7 +1,7 @@
 /** @file The candidates of queries: labelled positives first, then what was found; and the teacher's scores of them. */
 import { InputError } from '../../common/errors.ts';
 import type { Watch } from '../../common/progress.ts';
-import type { Dataset } from '../../data/dataset.ts';
+import { type Dataset, textsAt } from '../../data/dataset.ts';
 import {
   type CandidateLists,
   candidateLists,
@@ -187,7 +187,7 @@ async function nearest(
   watch: Watch,
 ): Promise<number[][]> {
   const { documents } = dataset;
-  const texts = { length: queries.length, text: (i: number) => dataset.queries.text(queries[i]) };
+  const texts = textsAt(dataset, queries);
   if (source === 'random') {
     const random = Random.of(config.seed, 'candidates');
     return queries.map(() => Array.from({ length: count * 2 }, () => random.integer(documents.length)));

@@ -31,6 +31,7 @@ const documentEmbeddings = defineStage({
   },
   async cached(_, { data, embedder }, cache) {
     if (!data || !embedder) return undefined;
+    if (embedder.given) return 'they are given';
     const { documents } = data;
     const count = cache ? cache.missingEmbeddings(embedder.key, 'document', documents) : documents.length;
     return { count, of: documents.length, unit: 'texts' };
@@ -54,6 +55,7 @@ const queryEmbeddings = defineStage({
   },
   async cached(_, { data, lists, embedder }, cache) {
     if (!data || !lists || !embedder) return undefined;
+    if (embedder.given) return 'they are given';
     const asked = [...lists.queries].filter((_, i) => lists.offsets[i + 1] > lists.offsets[i]);
     const texts = textsAt(data, asked);
     const count = cache ? cache.missingEmbeddings(embedder.key, 'query', texts) : texts.length;

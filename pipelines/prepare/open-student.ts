@@ -1,10 +1,12 @@
 /** @file The student before training: an encoder that is loaded, one that is made first, or a table of tokens. */
+
 import { unreachable } from '../../common/errors.ts';
 import { type Dataset, learnedTexts } from '../../data/dataset.ts';
 import type { TextTokenizer } from '../../data/tokenizer.ts';
 import { freshModel } from '../../models/new-model.ts';
 import { staticStudent } from '../../students/static-encoder.ts';
 import { loadStudent, type Student } from '../../students/student.ts';
+import { localModel } from '../config/models.ts';
 import { startFolder } from '../config/student.ts';
 import type { RunContext } from '../run/context.ts';
 import { encoderFolder, trainingQueries } from '../run/data.ts';
@@ -39,7 +41,7 @@ const table = defineStage({
   options: ['student', 'seed'],
   unrecorded: ['student.model', 'embedder'],
   async make({ student, seed, embedder }, inputs: { embedder: OpenedTeacher }, tools): Promise<Student> {
-    const folder = embedder?.model as string;
+    const folder = localModel(embedder) as string;
     return staticStudent(folder, await tokenVectors(inputs.embedder.teacher, folder, tools), {
       ...(student.kind === 'static' && student.static),
       seed,

@@ -1,5 +1,5 @@
 /** @file The export: a checkpoint's compact files, compared with it before they take their place. */
-import { existsSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError } from '../../common/errors.ts';
@@ -21,7 +21,7 @@ import { type ExportFigures, type ExportQuality, exportQuality } from '../measur
 export interface ExportOptions extends ExportSettings {
   checkpoint: string;
   output: string;
-  /** As the checkpoint's distill.json says by default. */
+  /** Whose dev split measures the files; without it nothing is measured. A checkpoint's distill.json names none that is read. */
   data?: string;
   split?: string;
 }
@@ -53,15 +53,8 @@ export async function exportCheckpoint(
   await refuseOccupied(output);
   const source = await readModelFolder(checkpoint);
   const made = await readProvenance(source.folder);
-  const known = path ?? made.data.path;
-  if (!opened && path === undefined && known !== undefined && !existsSync(known) && settings.vocabulary === 'corpus')
-    throw new InputError({
-      code: 'export.no-data',
-      subject: `the data ${known} that ${checkpoint} was trained with is not there`,
-      remedy: 'name the folder with --data',
-    });
-  const dataset =
-    opened ?? (known !== undefined && existsSync(known) ? await openDataset(known, made.data, watch) : undefined);
+  // What distill.json calls the data is a stranger's word: a path is read where it is named on the command line.
+  const dataset = opened ?? (path !== undefined ? await openDataset(path, made.data, watch) : undefined);
   const dtypes = [settings.dtype].flat();
   const used = settings.vocabulary === 'corpus' ? await usedPieces(dataset, made, source.folder, watch) : undefined;
 
@@ -73,9 +66,11 @@ export async function exportCheckpoint(
     const exported = await exportFolder(checkpoint, candidate, { ...settings, dtypes, used }, { ...settings });
     if (exported.kept && dataset) await sameTokens(dataset, made, source.folder, candidate, exported.kept, watch);
     const split = chosen ?? made.data.splits?.dev ?? 'dev';
-    const quality = dataset?.splits.includes(split)
-      ? await exportQuality(dataset, split, checkpoint, made, settings, watch)
-      : undefined;
+    // Without the documents that it searches there is nothing to compare a query tower with.
+    const quality =
+      dataset?.splits.includes(split) && !made.elsewhere
+        ? await exportQuality(dataset, split, checkpoint, made, settings, watch)
+        : undefined;
     const report = await measure(exported, quality, candidate, settings.tolerance);
     const whole: ExportReport = {
       output,
@@ -88,7 +83,13 @@ export async function exportCheckpoint(
       },
       tableShare: exported.tableShare,
       safetensors: !settings.safetensors ? 'not asked for' : (exported.safetensorsProblem ?? 'model.safetensors'),
-      unmeasured: quality ? undefined : dataset ? `the data has no split '${split}'` : 'no data was named',
+      unmeasured: quality
+        ? undefined
+        : made.elsewhere
+          ? 'its documents were embedded by a service or come from files'
+          : dataset
+            ? `the data has no split '${split}'`
+            : 'no data was named with --data',
     };
     if (settings.strict && whole.warnings.length)
       throw new InputError({

@@ -5,6 +5,7 @@ import type { Dataset } from '../../data/dataset.ts';
 import type { Figures } from '../../evaluation/report/figures.ts';
 import { renderMarkdown } from '../../evaluation/report/markdown.ts';
 import type { Config } from '../config/config.ts';
+import { calledModel } from '../config/models.ts';
 import { startFolder } from '../config/student.ts';
 
 /** @param figures what the report is drawn from, once the checkpoint has been measured */
@@ -14,14 +15,14 @@ export function card(config: Config, dataset: Dataset, figures?: Figures): strin
   const layers = 'layers' in student && student.layers ? `, layers ${student.layers.join(', ')}` : '';
   const from = start ? ` from \`${basename(start)}\`${layers}` : '';
   const by = [
-    teacher && `the teacher \`${'model' in teacher ? basename(teacher.model) : 'scores of a file'}\``,
-    embedder && `the embeddings of \`${basename(embedder.model)}\``,
+    teacher && `the teacher \`${basename(calledModel(teacher))}\``,
+    embedder && `the embeddings of \`${basename(calledModel(embedder))}\``,
   ].filter(Boolean);
   const searched =
     student.towers === 'query' && embedder
       ? [
           '',
-          `This is a query tower: search it against documents embedded by \`${basename(embedder.model)}\`, ${embedder.documentTokens} tokens each.`,
+          `This is a query tower: search it against documents embedded by \`${basename(calledModel(embedder))}\`${'documentTokens' in embedder ? `, ${embedder.documentTokens} tokens each` : ''}.`,
         ]
       : [];
   const tableNote =

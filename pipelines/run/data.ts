@@ -1,5 +1,5 @@
 /** @file The data and models of a run as results: what of them counts for a stage, by content. */
-import { canonicalJson, hashParts } from '../../common/files.ts';
+import { canonicalJson, hashAll, hashParts } from '../../common/files.ts';
 import { VERSION } from '../../common/version.ts';
 import { type Dataset, judgedQueries, unjudgedQueries } from '../../data/dataset.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
@@ -39,7 +39,15 @@ export function dataResults(config: Config, dataset: Dataset): DataResults {
       : '';
   // Positions too: what is kept names queries by position.
   const texts = (positions: readonly number[]): string =>
-    hashParts(positions.map((i) => hashParts(String(i), dataset.queries.ids[i], dataset.queries.text(i))).join(' '));
+    hashAll(
+      (function* () {
+        for (const i of positions) {
+          yield String(i);
+          yield dataset.queries.ids[i];
+          yield dataset.queries.text(i);
+        }
+      })(),
+    );
   const judged = (split: string | null): string => texts(has(split) ? judgedQueries(dataset, split) : []);
   const documents = { version: VERSION, 'the documents': dataset.documents.hash };
   const training = {

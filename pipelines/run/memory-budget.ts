@@ -2,6 +2,7 @@
  * @file What a limit of memory leaves for a batch. It follows from the options, the files and the data alone, never from what
  * is measured: a run that goes on chooses what it chose before, and ends with the same bytes.
  */
+
 import { stat } from 'node:fs/promises';
 import { memorySize, sized } from '../../common/byte-size.ts';
 import { InputError, unreachable } from '../../common/errors.ts';
@@ -15,6 +16,7 @@ import { readModelFolder } from '../../models/model-folder.ts';
 import { searchBlock } from '../../retrieval/exact-search.ts';
 import type { Config } from '../config/config.ts';
 import { toWeighting } from '../config/methods.ts';
+import { localModel } from '../config/models.ts';
 
 /** Node, ONNX Runtime and this program before anything is read: measured 230 MB on Linux. */
 const BASE = 300e6;
@@ -89,9 +91,7 @@ async function sizeOf(folder: string): Promise<{ bytes: number; width: number }>
 
 /** What a run holds. */
 export function loadOf({ teacher, embedder, student, candidates, weighting }: Config, dataset: Dataset): Load {
-  const serving = [teacher && 'model' in teacher ? teacher.model : undefined, embedder?.model].filter(
-    (m) => m !== undefined,
-  );
+  const serving = [localModel(teacher), localModel(embedder)].filter((m) => m !== undefined);
   return {
     serving: [...new Set(serving)],
     students: toWeighting(weighting).needs.includes('peer') ? 2 : 1,

@@ -10,7 +10,9 @@ import { dualEncoder, dualEncoderKey } from '../../teachers/dual-encoder.ts';
 import { type GenerativeOptions, generative, generativeKey } from '../../teachers/generative.ts';
 import type { PromptOptions } from '../../teachers/reading/prompts.ts';
 import { scoreFile, scoreFileKey, scoreLists } from '../../teachers/score-file.ts';
+import { type HttpTeacherOptions, httpTeacher, httpTeacherKey } from '../../teachers/services/http-teacher.ts';
 import type { Teacher } from '../../teachers/teacher.ts';
+import { vectorsEmbedder, vectorsKey } from '../../teachers/vectors/vectors-embedder.ts';
 import type { Config } from '../config/config.ts';
 import type { Options } from './options.ts';
 import { computeOn } from './provider.ts';
@@ -47,9 +49,19 @@ export interface OpenedTeacher {
   teacher?: Teacher;
   /** Without the cache, to be timed. */
   uncached?: Teacher;
+  /** Whether it reads vectors from files, which no cache keeps. */
+  given?: boolean;
 }
 
 export type TeacherSpec = NonNullable<Config['teacher']>;
+type EmbedderSpec = NonNullable<Config['embedder']>;
+type ServiceSpec = Extract<TeacherSpec | EmbedderSpec, { kind: 'http' }>;
+
+const serviceOptions = (t: ServiceSpec, task?: 'embed'): HttpTeacherOptions => ({
+  ...t,
+  task,
+  timeout: t.timeout * 1000,
+});
 type Opening = Options<'train.onNonFinite' | 'train.provider' | 'train.threads'>;
 
 /** @throws InputError where a model or a file of scores cannot be opened */
@@ -60,7 +72,8 @@ export async function openTeacher(
   cache: ScoreCache,
 ): Promise<OpenedTeacher & { teacher: Teacher; close(): Promise<void> }> {
   if (spec.kind !== 'scores') {
-    const model = await openModel(spec, await computeOn(options));
+    const model =
+      spec.kind === 'http' ? httpTeacher(serviceOptions(spec)) : await openModel(spec, await computeOn(options));
     const teacher = cache.wrap(model, options.train.onNonFinite);
     return { key: model.key, teacher, uncached: model, close: () => model.dispose() };
   }
@@ -71,6 +84,28 @@ export async function openTeacher(
     : scoreLists(lists, dataset, rowsKey(dataset), { name: 'the data' });
   return { key: teacher.key, teacher, close: async () => {} };
 }
+
+/** @throws InputError where a model or a file of vectors cannot be opened */
+async function openEmbedder(spec: EmbedderSpec, options: Opening, dataset: Dataset, cache: ScoreCache) {
+  if (spec.kind === 'vectors') {
+    // Vectors answer by id, the cache by text.
+    const teacher = await vectorsEmbedder(spec);
+    return { key: teacher.key, teacher, uncached: undefined, given: true, close: () => teacher.dispose() };
+  }
+  if (spec.kind === 'http') {
+    const model = httpTeacher(serviceOptions(spec, 'embed'));
+    const teacher = cache.wrap(model, options.train.onNonFinite);
+    return { key: model.key, teacher, uncached: model, close: () => model.dispose() };
+  }
+  return openTeacher({ ...spec, kind: 'dual-encoder' }, options, dataset, cache);
+}
+
+const embedderKey = (spec: EmbedderSpec): string | Promise<string> =>
+  spec.kind === 'vectors'
+    ? vectorsKey(spec)
+    : spec.kind === 'http'
+      ? httpTeacherKey(serviceOptions(spec, 'embed'))
+      : dualEncoderKey(spec.model, dualEncoderLimits(spec));
 
 export interface Teachers {
   /** Scores pairs; absent where labels alone teach. */
@@ -87,8 +122,8 @@ export async function openTeachers(
   const cache = await ScoreCache.open(config.cache ?? defaultCache());
   const { teacher: t, embedder: e } = config;
   const teacher = t && (await openTeacher(t, config, dataset, cache));
-  const same = t?.kind === 'dual-encoder' && e && isSame(t, e);
-  const embedder = e && (same ? teacher : await openTeacher({ kind: 'dual-encoder', ...e }, config, dataset, cache));
+  const same = t?.kind === 'dual-encoder' && e && e.kind !== 'http' && e.kind !== 'vectors' && isSame(t, e);
+  const embedder = e && (same ? teacher : await openEmbedder(e, config, dataset, cache));
   return {
     teacher,
     embedder,
@@ -108,7 +143,7 @@ export async function knownTeachers(
   const cache = await ScoreCache.openIfThere(folder ?? defaultCache());
   return {
     teacher: t && { key: await teacherKey(t, dataset) },
-    embedder: e && { key: await dualEncoderKey(e.model, dualEncoderLimits(e)) },
+    embedder: e && { key: await embedderKey(e), given: e.kind === 'vectors' },
     cache,
     close: async () => cache?.close(),
   };
@@ -116,6 +151,7 @@ export async function knownTeachers(
 
 /** The key of the teacher that `openTeacher` opens, from its files alone. */
 export async function teacherKey(spec: TeacherSpec, dataset: Dataset): Promise<string> {
+  if (spec.kind === 'http') return httpTeacherKey(serviceOptions(spec));
   if (spec.kind !== 'scores') return modelKey(spec);
   return filesOf(spec).length ? scoreFileKey(filesOf(spec)) : rowsKey(dataset);
 }

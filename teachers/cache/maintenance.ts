@@ -4,8 +4,9 @@ import { rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError } from '../../common/errors.ts';
 import { syncEntry } from '../../common/replace.ts';
+import { endsReading } from './open-check.ts';
 import { alone, DATA, isWhole, partsOfKey, RecordStore, type Source, type StoredRecord } from './record-store.ts';
-import { endsReading, salvage } from './recovery.ts';
+import { salvage } from './recovery.ts';
 
 /** A teacher's share of a cache. */
 export interface Tally extends Partial<Source> {
@@ -101,7 +102,7 @@ export async function survey(folder: string, check = false): Promise<CacheSurvey
  */
 export async function verify(folder: string, repair = false): Promise<CacheSurvey> {
   refuseMissing(folder);
-  const ended = endsReading(folder);
+  const ended = await endsReading(folder);
   const found: CacheSurvey = ended
     ? { folder, bytes: (await stat(join(folder, DATA))).size, tallies: [], damaged: [], unreadable: ended }
     : await survey(folder, true);

@@ -11,6 +11,7 @@ import { type Database, open, type RootDatabase } from 'lmdb';
 import { demandRoom } from '../../common/disk-space.ts';
 import { FaultError, InputError } from '../../common/errors.ts';
 import { livingHolder, takeLock } from '../../common/lock.ts';
+import { endsProcess, markReadable } from './open-check.ts';
 
 /** Raised when the layout of keys or values changes. */
 const LAYOUT = 2;
@@ -139,6 +140,8 @@ export class RecordStore {
     try {
       mkdirSync(path, { recursive: true });
       leave = await enter(path);
+      const ended = await endsProcess(path);
+      if (ended) throw damaged(path, ended);
       return new RecordStore(path, leave);
     } catch (cause) {
       await leave?.();
@@ -157,12 +160,7 @@ export class RecordStore {
     try {
       return this.numbers(key, this.records.get(key), false) ?? this.numbers(earlier, this.earlier?.get(earlier), true);
     } catch (cause) {
-      throw new FaultError({
-        code: 'cache.damaged',
-        subject: `the cache ${this.path} is damaged (${(cause as Error).message})`,
-        remedy: `run distill cache verify --repair --folder ${this.path}, which keeps what is whole`,
-        cause,
-      });
+      throw damaged(this.path, (cause as Error).message, cause);
     }
   }
 
@@ -258,9 +256,18 @@ export class RecordStore {
 
   async close(): Promise<void> {
     await this.root.close();
+    markReadable(this.path);
     await this.leave();
   }
 }
+
+const damaged = (path: string, why: string, cause?: unknown): FaultError =>
+  new FaultError({
+    code: 'cache.damaged',
+    subject: `the cache ${path} is damaged (${why})`,
+    remedy: `run distill cache verify --repair --folder ${path}, which keeps what is whole, or name another folder under 'cache'`,
+    cause,
+  });
 
 let opened = 0;
 const users = (path: string): string => join(path, 'users');

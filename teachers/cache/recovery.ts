@@ -4,11 +4,8 @@
  *
  * Reading such a file through LMDB may end the process: it trusts its own offsets.
  */
-import { spawnSync } from 'node:child_process';
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import { isWhole, KEY_BYTES, type StoredRecord } from './record-store.ts';
 
 /** The layout of LMDB's pages as lmdb 3 writes them: a header, offsets of nodes from its end, nodes from the back. */
@@ -62,25 +59,4 @@ function elsewhere(page: Buffer, at: number, length: number, file: number, size:
   if (!(from + length <= size)) return undefined;
   const value = Buffer.alloc(length);
   return value.subarray(0, readSync(file, value, 0, length, from));
-}
-
-/** Reads a store through in another process. @returns what ended that process, undefined where nothing did */
-export function endsReading(folder: string): string | undefined {
-  const lmdb = pathToFileURL(createRequire(import.meta.url).resolve('lmdb')).href;
-  const program = `
-    const { open } = (await import(${JSON.stringify(lmdb)})).default;
-    const root = open({ path: process.argv[1], noSubdir: false, maxDbs: 8, readOnly: true });
-    const binary = { keyEncoding: 'binary', encoding: 'binary' };
-    for (const name of ['records', 'values', 'sources'])
-      try {
-        for (const {} of root.openDB({ name, ...(name === 'sources' ? {} : binary) }).getRange());
-      } catch {}
-    process.exit(0);`;
-  const { signal, status, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', program, folder], {
-    encoding: 'utf8',
-  });
-  if (signal) return `reading it ends the process by ${signal}`;
-  return status
-    ? `reading it ends the process (${stderr.split('\n').find((l) => /error/i.test(l)) ?? status})`
-    : undefined;
 }

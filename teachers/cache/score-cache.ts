@@ -5,7 +5,7 @@ import { FaultError } from '../../common/errors.ts';
 import type { Progress, Watch } from '../../common/progress.ts';
 import type { Texts } from '../../data/dataset.ts';
 import { allFinite, firstNotFinite } from '../../math/finite.ts';
-import type { Embeddings, Pair, Teacher } from '../teacher.ts';
+import { type Embeddings, Interrupted, type Pair, type Teacher } from '../teacher.ts';
 import { type RecordKey, RecordStore, recordKey, sourceId } from './record-store.ts';
 
 /** Pairs or texts handed to the teacher before their results are written: what a kill can cost. */
@@ -178,7 +178,17 @@ export class ScoreCache {
         watch.onProgress &&
         ((p: Progress) =>
           watch.onProgress?.(p.note === undefined ? { stage, done: known + at + p.done, total: n, unit } : p));
-      const answers = await ask(chunk, { ...watch, onProgress });
+      const answers = await ask(chunk, { ...watch, onProgress }).catch(async (error: unknown) => {
+        if (error instanceof Interrupted) {
+          const came = chunk.flatMap((i, k) => {
+            const numbers = error.answers[k];
+            return numbers && allFinite(numbers) ? [{ key: key(i), numbers }] : [];
+          });
+          await this.store.put(came);
+          this.asked += came.length;
+        }
+        throw error;
+      });
       this.asked += chunk.length;
       for (const [k, i] of chunk.entries()) place(i, answers[k]);
       const whole = chunk.flatMap((i, k) => (allFinite(answers[k]) ? [{ key: key(i), numbers: answers[k] }] : []));

@@ -5,7 +5,7 @@ import type { Redis } from 'ioredis';
 import { InputError } from '../../common/errors.ts';
 import { type Deferred, deferred, until } from '../../common/promises.ts';
 import { jobFailed, Unfit } from './errors.ts';
-import { type Answer, ATTEMPTS, DEATHS, type ScoreJob, type ScoreQueue } from './queue.ts';
+import { type Answer, ATTEMPTS, checkedScores, DEATHS, type ScoreJob, type ScoreQueue } from './queue.ts';
 
 const QUEUE = 'onnx-distill-scores';
 /** Seconds that answers stay which nobody forgot: whoever asked was killed and may come back. */
@@ -108,7 +108,7 @@ export class BullQueue implements ScoreQueue {
       QUEUE,
       async (job: Job, token?: string) => {
         try {
-          const scores = await answer(job.data as ScoreJob);
+          const scores = checkedScores(job.data as ScoreJob, await answer(job.data as ScoreJob));
           return Buffer.from(scores.buffer, scores.byteOffset, scores.byteLength).toString('base64');
         } catch (error) {
           if (!(error instanceof Unfit)) throw new Error(`${hostname()}: ${(error as Error).message}`);
@@ -188,8 +188,14 @@ export class BullQueue implements ScoreQueue {
     }
     if (state === 'completed') {
       const bytes = Buffer.from(String(found.returnvalue), 'base64');
-      if (bytes.length === (4 * job.pairs.length) / 2) scores.resolve(new Float32Array(Uint8Array.from(bytes).buffer));
-      else scores.reject(jobFailed(job, `a worker answered with ${bytes.length / 4} scores`));
+      try {
+        if (bytes.length % 4) throw new Error(`a worker answered with ${bytes.length} bytes`);
+        scores.resolve(checkedScores(job, new Float32Array(Uint8Array.from(bytes).buffer)));
+      } catch (error) {
+        // An answer of an earlier version, or another program's: not kept, so that it is scored anew when asked for again.
+        await found.remove().catch(() => {});
+        scores.reject(jobFailed(job, (error as Error).message));
+      }
     } else if (state === 'failed') {
       const silent = /stalled/.test(found.failedReason);
       const why = silent

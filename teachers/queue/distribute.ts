@@ -42,7 +42,7 @@ export async function distribute(
     ...options.as,
     key: teacher.key,
     async score(missing, { signal } = {}) {
-      const job = jobOf(teacher, missing);
+      const job = jobOf(teacher, missing, options.onNonFinite === 'skip');
       jobs.set(missing[0], job.id);
       const scores = await queue.ask(job, signal);
       scored.pairs += missing.length;

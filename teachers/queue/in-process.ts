@@ -1,7 +1,7 @@
 /** @file The queue within one process: what scores where there is no server, and what others are held against. */
 import { type Deferred, deferred, until } from '../../common/promises.ts';
 import { jobFailed, Unfit } from './errors.ts';
-import { type Answer, ATTEMPTS, type ScoreJob, type ScoreQueue } from './queue.ts';
+import { type Answer, ATTEMPTS, checkedScores, type ScoreJob, type ScoreQueue } from './queue.ts';
 
 interface Entry {
   job: ScoreJob;
@@ -61,7 +61,7 @@ export class InProcessQueue implements ScoreQueue {
 
   private async attempt(entry: Entry, answer: Answer): Promise<void> {
     try {
-      entry.scores.resolve(await answer(entry.job));
+      entry.scores.resolve(checkedScores(entry.job, await answer(entry.job)));
     } catch (error) {
       if (error instanceof Unfit) {
         this.put(entry);

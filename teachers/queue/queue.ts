@@ -3,7 +3,8 @@
  * queue is written against.
  */
 import { z } from 'zod';
-import { hashParts } from '../../common/files.ts';
+import { hashAll } from '../../common/files.ts';
+import { firstNotFinite } from '../../math/finite.ts';
 import type { Pair } from '../teacher.ts';
 
 const count = z.int().positive().optional();
@@ -36,6 +37,8 @@ export const scoreJobSchema = z.strictObject({
   texts: z.array(z.string()),
   /** Positions in `texts`: a query and a document by turns. */
   pairs: z.array(z.int().nonnegative()),
+  /** Whether scores that are not finite may come back, to be counted and left out. */
+  skip: z.literal(true).optional(),
 });
 export type ScoreJob = z.output<typeof scoreJobSchema>;
 
@@ -71,7 +74,12 @@ export interface ScoreQueue {
   close(): Promise<void>;
 }
 
-export function jobOf(teacher: TeacherName, pairs: readonly Pick<Pair, 'query' | 'document'>[]): ScoreJob {
+/** @param skip whether scores that are not finite may come back */
+export function jobOf(
+  teacher: TeacherName,
+  pairs: readonly Pick<Pair, 'query' | 'document'>[],
+  skip = false,
+): ScoreJob {
   const at = new Map<string, number>();
   const position = (text: string): number => {
     const known = at.get(text) ?? at.size;
@@ -80,7 +88,24 @@ export function jobOf(teacher: TeacherName, pairs: readonly Pick<Pair, 'query' |
   };
   const positions = pairs.flatMap((p) => [position(p.query), position(p.document)]);
   const texts = [...at.keys()];
-  return { id: `r${hashParts(teacher.key, positions.join(), ...texts)}`, teacher, texts, pairs: positions };
+  const id = `r${hashAll([teacher.key, skip ? 'skip' : '', positions.join(), ...texts])}`;
+  return { id, teacher, texts, pairs: positions, ...(skip && { skip }) };
+}
+
+/**
+ * A worker's scores, checked before they are an answer: a queue keeps answers, and a wrong one would fail every run that asks.
+ * @throws Error that says what is wrong, with the pair
+ */
+export function checkedScores(job: Pick<ScoreJob, 'texts' | 'pairs' | 'skip'>, scores: Float32Array): Float32Array {
+  const n = job.pairs.length / 2;
+  if (scores.length !== n) throw new Error(`the teacher gave ${scores.length} scores for ${n} pairs`);
+  const at = job.skip ? -1 : firstNotFinite(scores);
+  if (at >= 0) {
+    const cut = (text = ''): string => JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}…` : text);
+    const [query, document] = [job.texts[job.pairs[2 * at]], job.texts[job.pairs[2 * at + 1]]];
+    throw new Error(`the teacher's score of ${cut(query)} with ${cut(document)} is ${scores[at]}`);
+  }
+  return scores;
 }
 
 /** The pairs of a job; ids are positions, for messages. */

@@ -181,8 +181,13 @@ test('refusals and absences say what to do, at once', async () => {
   expect(new Set(hub.requests.slice(1).map((r) => r.token))).toEqual(new Set([TOKEN]));
   await expect(hubModel('org/other', models, quick)).rejects.toMatchObject({ code: 'hub.not-found' });
   await expect(hubModel('org/model', ['none.onnx'], quick)).rejects.toMatchObject({ code: 'hub.no-onnx' });
-  process.env.HF_TOKEN = 'something';
+  process.env.HF_TOKEN = 'two words';
   await expect(hubModel('org/model', models, quick)).rejects.toMatchObject({ code: 'hub.token' });
+  // A mirror's token has any form; this one has no right here.
+  process.env.HF_TOKEN = 'eyJhbGciOi.abc';
+  hub.requests.length = 0;
+  await expect(hubModel('org/model', models, quick)).rejects.toMatchObject({ code: 'hub.no-access' });
+  expect(hub.requests.map((r) => r.token)).toEqual(['eyJhbGciOi.abc']);
   delete process.env.HF_TOKEN;
   process.env.HF_HUB_OFFLINE = '1';
   await expect(readModelFolder('org/other')).rejects.toMatchObject({ code: 'hub.offline' });

@@ -63,7 +63,13 @@ test('what `distill export` writes, as rows of the table and in report.json; mad
 
   // The same bytes as the verb makes of the same checkpoint.
   const output = join(world.folder, 'by-hand');
-  await exportCheckpoint({ ...compact, dtype: [...compact.dtype], checkpoint: report.checkpoint, output });
+  await exportCheckpoint({
+    ...compact,
+    dtype: [...compact.dtype],
+    checkpoint: report.checkpoint,
+    output,
+    data: world.data,
+  });
   expect(snapshot(folder)).toEqual(snapshot(output));
 
   const model = join(folder, 'onnx', 'model_fp16.onnx');

@@ -89,12 +89,32 @@ describe.each(Object.keys(members))('%s', (name) => {
     expect(Math.min(...by)).toBeGreaterThan(0);
   });
 
-  test('what is not finite and texts of every kind come through as they are', async () => {
+  test('a wrong count and what is not finite are no answer, and are not kept', async () => {
     const { asking, working } = await ends();
-    const job = jobOf({ ...teacher, key: `texts ${name}` }, [
+    for (const [wrong, message] of [
+      [[1, 2, 3], /gave 3 scores for 2 pairs/],
+      [[1], /gave 1 scores for 2 pairs/],
+      [[1, Number.NaN], /score of "query \d+" with "document 1" is NaN/],
+      [[Number.POSITIVE_INFINITY, 1], /with "document 0" is Infinity/],
+    ] as [number[], RegExp][]) {
+      const job = newJob(2);
+      let answer: Answer = async () => Float32Array.from(wrong);
+      const { stop } = employ(working, (asked) => answer(asked));
+      await expect(asking.ask(job)).rejects.toThrow(message);
+      // The same question again is answered by whoever can.
+      answer = say;
+      expect(await asking.ask(job)).toEqual(await say(job));
+      await stop();
+    }
+  });
+
+  test('what is not finite, where that is asked for, and texts of every kind come through as they are', async () => {
+    const { asking, working } = await ends();
+    const texts = [
       { query: '', document: '\ud800 lone, \u0000, \u202e, 日本' },
       { query: 'x'.repeat(100_000), document: '' },
-    ]);
+    ];
+    const job = jobOf({ ...teacher, key: `texts ${name}` }, texts, true);
     let seen: ScoreJob | undefined;
     employ(working, async (asked) => {
       seen = asked;

@@ -210,7 +210,7 @@ describe('prune', () => {
     expect(statSync(join(folder, 'data.mdb')).size).toBeLessThan(before);
     expect((await survey(folder)).tallies.map((t) => t.name)).toEqual(['first']);
     expect(await askAgain(folder)).toBe(texts.length);
-    expect(readdirSync(folder).sort()).toEqual(['data.mdb', 'lock.mdb', 'users']);
+    expect(readdirSync(folder).sort()).toEqual(['checked', 'data.mdb', 'lock.mdb', 'users']);
   });
 
   test('by size: those unused the longest go first, until the rest fits', async () => {

@@ -18,8 +18,11 @@ import { crossEncoder } from '../../teachers/cross-encoder.ts';
 import { dualEncoder } from '../../teachers/dual-encoder.ts';
 import { generative } from '../../teachers/generative.ts';
 import { scoreFile } from '../../teachers/score-file.ts';
+import { type HttpTeacherOptions, httpTeacher } from '../../teachers/services/http-teacher.ts';
 import type { Pair, Teacher } from '../../teachers/teacher.ts';
 import { transformersTeacher } from '../../teachers/transformers-js.ts';
+import { vectorsEmbedder } from '../../teachers/vectors/vectors-embedder.ts';
+import { embeddingOf, type Service, startService } from './service.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'teachers-'));
 const words = 'open file list process network packet editor text image audio video server client mail print scan'.split(
@@ -80,6 +83,9 @@ beforeAll(async () => {
     }
   });
   writeFileSync(scores, pairs.map((p, i) => `${p.queryId}\t${p.documentId}\t${Math.sin(i)}\n`).join(''));
+  writeFileSync(join(dir, 'documents.jsonl'), vectorLines(documentTexts, 'd'));
+  writeFileSync(join(dir, 'queries.jsonl'), vectorLines(queryTexts, 'q'));
+  hosted = await startService();
   cache = await ScoreCache.open(join(dir, 'cache'));
   for (const env of [huggingface.env, xenova.env]) {
     env.localModelPath = dir;
@@ -108,6 +114,7 @@ function halfLogits(graph: Graph): void {
 afterAll(async () => {
   for (const t of kept.values()) await (await t).dispose();
   await cache.close();
+  hosted.close();
 });
 
 /**
@@ -120,7 +127,18 @@ const { version } = createRequire(createRequire(import.meta.url).resolve('@xenov
 const xenovaRuns = version.startsWith('1.14.');
 if (!xenovaRuns) console.log(`skipped: @xenova/transformers as teacher, which does not run on ONNX Runtime ${version}`);
 
+let hosted: Service;
+const service = (options: Omit<HttpTeacherOptions, 'url'>): Member => ({
+  open: async () => httpTeacher({ ...options, url: hosted.url }),
+  neverCuts: 'the service cuts',
+});
+/** Vectors by id, as another program wrote them. */
+const vectorLines = (texts: string[], prefix: string): string =>
+  texts.map((t, i) => `${JSON.stringify({ id: `${prefix}${i}`, embedding: embeddingOf(t) })}\n`).join('');
+
 interface Member {
+  /** Whether it knows texts by their ids alone. */
+  byId?: boolean;
   open(limits?: PairLimits): Promise<Teacher>;
   /** How near its scores are to those of the same model in float32, where it computes them in less. */
   near?: number;
@@ -139,6 +157,17 @@ const members: Record<string, Member> = {
     near: 5e-3,
   },
   generative: { open: (limits) => generative(generativeFolder, { maxLength: limits && 10 * (limits.maxLength ?? 0) }) },
+  'text-embeddings-inference, reranker': service({ format: 'tei' }),
+  'text-embeddings-inference, embeddings': service({ format: 'tei', task: 'embed' }),
+  'Cohere, reranker': service({ format: 'cohere', model: 'a' }),
+  'Jina, reranker': service({ format: 'jina', model: 'a' }),
+  'OpenAI, embeddings': service({ format: 'openai-embeddings', model: 'a' }),
+  'files of vectors': {
+    open: () =>
+      vectorsEmbedder({ files: join(dir, 'documents.jsonl'), queries: { files: join(dir, 'queries.jsonl') } }),
+    neverCuts: 'it reads no text',
+    byId: true,
+  },
   'cross-encoder behind the cache': { open: async (limits) => cache.wrap(await crossEncoder(cross, limits)) },
   '@huggingface/transformers, classifier': {
     open: async (limits) =>
@@ -221,7 +250,7 @@ describe.each(names)('%s', (name) => {
   test('embeddings, where it has them, are one row a text and agree with its scores', async ({ skip }) => {
     const teacher = await open(name);
     if (!teacher.embed) return skip('it has no embeddings');
-    const q = await teacher.embed(queryTexts, 'query');
+    const q = await teacher.embed(tables.queries, 'query');
     const d = await teacher.embed(tables.documents, 'document');
     expect(q.data.length).toBe(queryTexts.length * q.dimensions);
     const dots = pairs.map(({ queryId, documentId }) => {
@@ -229,6 +258,7 @@ describe.each(names)('%s', (name) => {
       return q.data.subarray(i, i + q.dimensions).reduce((s, x, k) => s + x * d.data[j + k], 0);
     });
     close(await teacher.score(pairs), dots);
+    if (members[name].byId) return;
     const again = await teacher.embed([queryTexts[3]], 'query');
     close(again.data, q.data.subarray(3 * q.dimensions, 4 * q.dimensions));
   });

@@ -53,7 +53,7 @@ export function makePairBatch(source: PairSource, number: number, options: PairB
     number[][],
   ];
   const B = chosen.length;
-  const N = Math.max(...drawn.map((d) => d.length));
+  const N = drawn.reduce((most, d) => Math.max(most, d.length), 0);
   const pairs = drawn.flatMap((candidates, b) =>
     candidates.map((at, n) => ({
       cell: b * N + n,

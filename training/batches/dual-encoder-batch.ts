@@ -105,7 +105,7 @@ export function makeBatch(
   const chosen = stepExamples(examples.queries.length, options.queries, step, options.seed, source.order);
   const random = Random.of(options.seed, `candidates ${step}`);
   const drawn = chosen.map((e) => drawCandidates(examples, e, options.candidates, random));
-  const N = Math.max(...drawn.map((d) => d.length));
+  const N = drawn.reduce((most, d) => Math.max(most, d.length), 0);
   const B = chosen.length;
 
   // Every document once, grouped by length.
