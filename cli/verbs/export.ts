@@ -17,6 +17,11 @@ export const exportVerb: Verb = ({ out, err, signal }) =>
     .option('--table-rank <n>', 'the word table as a product of two of this rank', Number)
     .option('--tables <dtype>', 'dtype of the tables of words and positions; as --dtype by default')
     .option('--half <how>', "fp16: 'compute' in halves, or keep weights as halves in 'storage' alone", 'compute')
+    .option(
+      '--opset <n>',
+      "ONNX operator set of the files (18 for @xenova/transformers 2.17); the checkpoint's by default",
+      Number,
+    )
     .option('--no-seal', 'leave texts that a loader cuts off without their last special token')
     .option('--no-safetensors', 'write no model.safetensors')
     .option('--data <dir>', "data set; that of the checkpoint's run by default")

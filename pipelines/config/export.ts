@@ -26,6 +26,12 @@ export const exportSchema = z
       .boolean()
       .default(true)
       .describe('put back the special token that ends a text where a loader cut it off (transformers.js does)'),
+    opset: z
+      .int()
+      .min(13)
+      .max(20)
+      .optional()
+      .describe("ONNX operator set of the files, e.g. 18 for @xenova/transformers 2.17; the checkpoint's by default"),
     safetensors: z.boolean().default(true).describe('write model.safetensors too where the family is known'),
     tolerance: z.number().min(0).default(0.005).describe('share of dev nDCG@10 that a file may lose'),
     strict: z.boolean().default(false).describe('whether a file that loses more is refused'),

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { InputError } from '../../common/errors.ts';
 import type { RowOptions } from '../../data/row-dataset.ts';
 import { readJson, readModelFolder } from '../../models/model-folder.ts';
+import type { PromptOptions } from '../../models/modules/prompts.ts';
 import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import { dualEncoder } from '../../teachers/dual-encoder.ts';
 import type { Config } from '../config/config.ts';
@@ -11,10 +12,11 @@ import type { Embed } from './retrieve.ts';
 
 /** How texts were cut, whose documents are searched, and what was learned from, in the run that made a checkpoint. */
 export interface Provenance {
-  queryTokens: number;
-  documentTokens: number;
+  /** As the model's folder says where the run does not. */
+  queryTokens?: number;
+  documentTokens?: number;
   /** The dual-encoder whose documents are searched; absent where the student encodes them. */
-  inherits?: { model: string; queryTokens: number; documentTokens: number };
+  inherits?: { model: string; queryTokens?: number; documentTokens?: number; prompts?: PromptOptions };
   teacher: { queryTokens?: number; documentTokens?: number };
   data: RowOptions & { path?: string; splits?: { train?: string; dev?: string | null } };
 }
@@ -26,8 +28,9 @@ export async function readProvenance(
 ): Promise<Provenance> {
   const { config } = (await readJson(join(folder, 'distill.json'))) as { config?: Partial<Config> };
   const { student, embedder, data, teacher } = config ?? {};
-  const documentTokens = options.documentTokens ?? student?.documentTokens ?? 192;
-  const queryTokens = options.queryTokens ?? student?.queryTokens ?? 64;
+  const documentTokens = options.documentTokens ?? student?.documentTokens;
+  const queryTokens = options.queryTokens ?? student?.queryTokens;
+  const limits = teacher && teacher.kind !== 'scores' ? teacher : undefined;
   const model = options.documents ?? (student?.towers === 'query' ? embedder?.model : undefined);
   return {
     queryTokens,
@@ -37,10 +40,11 @@ export async function readProvenance(
         ? undefined
         : {
             model,
-            queryTokens: embedder?.queryTokens ?? queryTokens,
-            documentTokens: embedder?.documentTokens ?? documentTokens,
+            queryTokens: options.queryTokens ?? embedder?.queryTokens,
+            documentTokens: options.documentTokens ?? embedder?.documentTokens,
+            prompts: embedder?.model === model ? embedder.prompts : undefined,
           },
-    teacher: teacher && teacher.kind !== 'scores' ? teacher : {},
+    teacher: { queryTokens: limits?.queryTokens, documentTokens: limits?.documentTokens },
     data: data ?? {},
   };
 }

@@ -79,7 +79,7 @@ export async function measureRun(
       const run = await bm25Run(dataset, test, searched.depth, watch);
       add('BM25', run, { queryMilliseconds: (performance.now() - started) / run.size });
     });
-  const searcher = await Encoder.load(saved.folder, { session: await computeOn(config) });
+  const searcher = await Encoder.load(saved.folder, { session: await computeOn(config), comparable: true });
   const { run, matryoshka } = await job.time('evaluate', async () => {
     const found = await find(searcher);
     const { dimensions } = found.vectors;
@@ -90,9 +90,9 @@ export async function measureRun(
   });
   await searcher.dispose();
   // One query at a time is faster on the CPU, wherever the run computed.
-  const encoder = await Encoder.load(saved.folder);
+  const encoder = await Encoder.load(saved.folder, { comparable: true });
   const maxLength = config.student.queryTokens;
-  const queryMilliseconds = await timeQueries((text) => encoder.encode([text], { maxLength }));
+  const queryMilliseconds = await timeQueries((text) => encoder.encode([text], { maxLength, role: 'query' }));
   await warnOfCollapse(encoder, { config, dataset, frozen: frozen !== undefined }, job.warn);
   await encoder.dispose();
   add('student', run, { bytes: saved.bytes, queryMilliseconds });

@@ -1,9 +1,10 @@
 /** @file The teachers that a config names, behind the cache. */
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { hashParts } from '../../common/files.ts';
+import { canonicalJson, hashParts } from '../../common/files.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import type { SessionOptions } from '../../engine/runtime/session.ts';
+import type { PromptOptions } from '../../models/modules/prompts.ts';
 import { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import { crossEncoder, crossEncoderKey } from '../../teachers/cross-encoder.ts';
 import { dualEncoder, dualEncoderKey } from '../../teachers/dual-encoder.ts';
@@ -20,6 +21,7 @@ export interface ModelTeacher extends Cut {
   kind: 'cross-encoder' | 'dual-encoder';
   model: string;
   maxLength?: number;
+  prompts?: PromptOptions;
 }
 
 /** @throws InputError where the model cannot be opened */
@@ -116,9 +118,17 @@ export const crossEncoderLimits = (t: Cut & { maxLength?: number }) => ({
   maxDocument: t.documentTokens,
   maxLength: t.maxLength,
 });
-const dualEncoderLimits = ({ queryTokens, documentTokens }: Cut): Cut => ({ queryTokens, documentTokens });
+const dualEncoderLimits = ({ queryTokens, documentTokens, prompts }: Cut & { prompts?: PromptOptions }) => ({
+  queryTokens,
+  documentTokens,
+  prompts,
+});
 const filesOf = (t: Extract<TeacherSpec, { kind: 'scores' }>): string[] =>
   Object.values(t.files).filter((f) => f !== undefined);
 const rowsKey = ({ queries, documents }: Dataset): string => hashParts('scores of rows', queries.hash, documents.hash);
-const isSame = (a: Cut & { model: string }, b: Cut & { model: string }): boolean =>
-  a.model === b.model && a.queryTokens === b.queryTokens && a.documentTokens === b.documentTokens;
+type Named = Cut & { model: string; prompts?: PromptOptions };
+const isSame = (a: Named, b: Named): boolean =>
+  canonicalJson(a.prompts ?? {}) === canonicalJson(b.prompts ?? {}) &&
+  a.model === b.model &&
+  a.queryTokens === b.queryTokens &&
+  a.documentTokens === b.documentTokens;

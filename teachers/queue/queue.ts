@@ -16,6 +16,7 @@ export const teacherNameSchema = z.strictObject({
   queryTokens: count,
   documentTokens: count,
   maxLength: count,
+  prompts: z.strictObject({ query: z.string().optional(), document: z.string().optional() }).optional(),
 });
 export type TeacherName = z.output<typeof teacherNameSchema>;
 
