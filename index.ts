@@ -10,6 +10,7 @@ export * from './losses/index.ts';
 export { type EncodeOptions, Encoder, type EncoderOptions } from './models/encoder.ts';
 export { type FreshOptions, freshModel } from './models/new-model.ts';
 export { checkModel, type ModelCheck } from './models/trainability.ts';
+export { checkStudent, type StudentCheck } from './pipelines/check-student.ts';
 export { compareRuns } from './pipelines/compare.ts';
 export { type Config, type ConfigInput, configSchema } from './pipelines/config/config.ts';
 export type { LossConfig } from './pipelines/config/losses.ts';

@@ -18,6 +18,7 @@ import { loadGraph } from '../engine/io/onnx-file.ts';
 import { keepLayers } from '../engine/passes/layers.ts';
 import { infoNCE } from '../losses/info-nce.ts';
 import { readModelFolder } from '../models/model-folder.ts';
+import { readSentenceFolder } from '../models/sentence-folder.ts';
 import type { StepBatch } from '../training/batches/batches.ts';
 import { DeviceLearner } from '../training/device-learner.ts';
 import { HostLearner } from '../training/host-learner.ts';
@@ -53,7 +54,9 @@ export async function* trajectory(
   provider: 'cpu' | 'webgpu' | 'cuda' = 'cpu',
 ): AsyncGenerator<TrajectoryStep> {
   const c: Trajectory = JSON.parse(await readFile(file, 'utf8'));
-  const { folder, model, pooling } = await readModelFolder(join(shared, c.model));
+  const files = await readModelFolder(join(shared, c.model));
+  const { folder, model } = files;
+  const { head } = await readSentenceFolder(files);
   const data = await openBeir(join(shared, c.data));
   const tokenizer = await TextTokenizer.load(folder);
   const rows = (await judgedRows(join(shared, c.data, 'qrels/train.tsv'))).slice(c.first_row ?? 0);
@@ -68,7 +71,7 @@ export async function* trajectory(
   const adamw = { betas, eps, weightDecay: weight_decay, decayNormsAndBiases: true };
   const options: DualEncoderStepOptions = {
     encoder: c.layers ? keepLayers(await loadGraph(model), c.layers) : await loadGraph(model),
-    pooling: c.pooling ?? pooling,
+    pooling: c.pooling ?? head.pooling[0],
     normalize: true,
     losses: [{ loss: infoNCE({ temperature: c.temperature }), weight: 1 }],
   };

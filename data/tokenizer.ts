@@ -95,10 +95,11 @@ export class TextTokenizer {
    * Opens a model folder's tokenizer: tokenizer.json (or vocab.txt, or vocab.json and merges.txt, of BERT's and RoBERTa's
    * kinds), tokenizer_config.json and the special tokens beside it, as transformers 4.57 reads them. It is tried on hard
    * texts at once.
+   * @param options.lowerCase whether texts are put in lower case first, as sentence-transformers' do_lower_case says
    * @throws InputError where a file is missing or malformed, or a component or option of it is not supported
    */
-  static async load(folder: string): Promise<TextTokenizer> {
-    const opened = await openFolder(folder);
+  static async load(folder: string, options: { lowerCase?: boolean } = {}): Promise<TextTokenizer> {
+    const opened = await openFolder(folder, options);
     const { pipeline, file } = opened;
     const source: Source = {
       encode: (text) => refusing(file, () => pipeline.encode(text)),

@@ -14,7 +14,11 @@ export async function keptBytes(graph: Graph): Promise<(texts: number, tokens: n
     Object.fromEntries(
       graph.inputs.map((v) => [
         v.name,
-        tensor('int64', [rows, length], new Float64Array(rows * length).fill(v.name === 'token_type_ids' ? 0 : 1)),
+        tensor(
+          v.dtype === 'int32' ? 'int32' : 'int64',
+          [rows, length],
+          new Float64Array(rows * length).fill(v.name === 'token_type_ids' ? 0 : 1),
+        ),
       ]),
     );
   const shapes = await probe(graph, [sample(2, 5), sample(3, 7)]);

@@ -1,12 +1,13 @@
 /** @file A student as a folder that sentence-transformers, transformers.js and @xenova/transformers load as it is. */
 import { existsSync } from 'node:fs';
-import { copyFile, link, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
+import { copyFile, link, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { FaultError, InputError } from '../common/errors.ts';
 import { replaceFolder } from '../common/replace.ts';
-import type { Pooling } from '../engine/expressions/pooling.ts';
+import { inLowerCase } from '../data/tokens/read-files.ts';
+import { type SentenceModel, sentenceFiles } from './modules/write-modules.ts';
 
-export interface Checkpoint {
+export interface Checkpoint extends SentenceModel {
   /** The bytes of onnx/model.onnx; absent where the only models are among `files`. */
   model?: Uint8Array;
   /** Folder that tokenizer files are copied from, as far as `files` has none of the name. */
@@ -17,11 +18,6 @@ export interface Checkpoint {
   files?: ReadonlyMap<string, Uint8Array | string>;
   /** config.json. */
   config: Record<string, unknown>;
-  pooling: Pooling;
-  normalize: boolean;
-  dimensions: number;
-  /** Tokens a text, special tokens included. */
-  maxLength: number;
   /** distill.json: what made it. */
   provenance: Record<string, unknown>;
   /** README.md: the model card. */
@@ -60,22 +56,13 @@ export async function writeCheckpoint(folder: string, checkpoint: Checkpoint): P
   try {
     await replaceFolder(folder, async (beside) => {
       await mkdir(join(beside, 'onnx'));
-      await mkdir(join(beside, '1_Pooling'));
       if (checkpoint.model) await writeFile(join(beside, 'onnx', 'model.onnx'), checkpoint.model);
       await copyTokenizer(checkpoint.tokenizerFrom, beside, checkpoint.withoutTokenizerFiles);
       await writeFile(join(beside, 'config.json'), json(checkpoint.config));
-      await writeFile(join(beside, 'modules.json'), json(modules(checkpoint.normalize)));
-      await writeFile(join(beside, '1_Pooling', 'config.json'), json(poolingConfig(checkpoint)));
-      await writeFile(
-        join(beside, 'sentence_bert_config.json'),
-        json({ max_seq_length: checkpoint.maxLength, do_lower_case: false }),
-      );
-      await writeFile(
-        join(beside, 'config_sentence_transformers.json'),
-        json({ similarity_fn_name: checkpoint.normalize ? 'cosine' : 'dot' }),
-      );
+      await writeFiles(beside, sentenceFiles(checkpoint));
       await writeFile(join(beside, 'README.md'), checkpoint.card);
       await writeFiles(beside, checkpoint.files ?? new Map());
+      if (checkpoint.lowerCase) await lowerTokenizer(join(beside, 'tokenizer.json'));
       await writeFile(join(beside, 'distill.json'), json(checkpoint.provenance));
     });
   } catch (cause) {
@@ -86,6 +73,12 @@ export async function writeCheckpoint(folder: string, checkpoint: Checkpoint): P
       cause,
     });
   }
+}
+
+/** Puts the lower case into the tokenizer itself: loaders of JavaScript do not read sentence_bert_config.json. */
+async function lowerTokenizer(file: string): Promise<void> {
+  const json = JSON.parse(await readFile(file, 'utf8'));
+  if (inLowerCase(json)) await writeFile(file, JSON.stringify(json));
 }
 
 /** Copies the files of a folder that make its tokenizer. */
@@ -114,31 +107,14 @@ async function writeFiles(folder: string, files: ReadonlyMap<string, Uint8Array 
   }
 }
 
-/** Type names that every version of sentence-transformers knows. */
-function modules(normalize: boolean): unknown[] {
-  const module = (idx: number, path: string, type: string) => ({
-    idx,
-    name: String(idx),
-    path,
-    type: `sentence_transformers.models.${type}`,
-  });
-  return [
-    module(0, '', 'Transformer'),
-    module(1, '1_Pooling', 'Pooling'),
-    ...(normalize ? [module(2, '2_Normalize', 'Normalize')] : []),
-  ];
-}
+/** The newest opset that @xenova/transformers 2.17 loads, whose runtime is ONNX Runtime 1.14. */
+const NEWEST_FOR_XENOVA = 18;
 
-function poolingConfig({ pooling, dimensions }: Checkpoint): Record<string, unknown> {
-  return {
-    word_embedding_dimension: dimensions,
-    pooling_mode_cls_token: pooling === 'cls',
-    pooling_mode_mean_tokens: pooling === 'mean',
-    pooling_mode_max_tokens: pooling === 'max',
-    pooling_mode_mean_sqrt_len_tokens: false,
-    ...(pooling === 'lasttoken' ? { pooling_mode_lasttoken: true } : {}),
-  };
-}
+/** A sentence where a saved graph is too new for a loader that checkpoints are meant for. */
+export const opsetWarning = (opset: number): string | undefined =>
+  opset > NEWEST_FOR_XENOVA
+    ? `its graph has opset ${opset}: @xenova/transformers 2.17 loads up to ${NEWEST_FOR_XENOVA}; 'distill export --opset ${NEWEST_FOR_XENOVA}' writes one that it loads (@huggingface/transformers 3 and later load both)`
+    : undefined;
 
 /** config.json of a student cut to fewer layers; families call the count by different names. */
 export function configWithLayers(config: Record<string, unknown>, layers: number | undefined): Record<string, unknown> {

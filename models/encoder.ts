@@ -1,65 +1,44 @@
 /** @file A dual-encoder at work: texts to vectors, sorted by length, in batches of about as many tokens each. */
-import { InputError } from '../common/errors.ts';
-import { hashParts } from '../common/files.ts';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Progress, Watch } from '../common/progress.ts';
-import { type BlockSize, type PaddedBatch, padBatch, shapedBatches } from '../data/batches.ts';
+import { type BatchShape, type BlockSize, padBatch, shapedBatches } from '../data/batches.ts';
 import type { Texts } from '../data/dataset.ts';
-import { TextTokenizer, type Tokens } from '../data/tokenizer.ts';
-import { Expr } from '../engine/expressions/expr.ts';
-import { type Pooling, pool } from '../engine/expressions/pooling.ts';
-import type { Graph, Value } from '../engine/graph/ir.ts';
+import type { TextTokenizer, Tokens } from '../data/tokenizer.ts';
+import type { Graph } from '../engine/graph/ir.ts';
 import type { Tensor } from '../engine/graph/tensor.ts';
 import { loadGraph } from '../engine/io/onnx-file.ts';
 import { forwardBytes, tokensWithin } from '../engine/runtime/forward-memory.ts';
-import { batchTokens, Session, type SessionOptions } from '../engine/runtime/session.ts';
-import { type ModelFolder, modelHash, positionsOf, readModelFolder } from './model-folder.ts';
+import { batchTokens, Session } from '../engine/runtime/session.ts';
+import { describeEncoder, type EncoderOptions, encoderKey } from './encoder-description.ts';
+import {
+  appendHead,
+  checkVocabulary,
+  hiddenStart,
+  type InputShape,
+  POOLED,
+  shapeOf,
+  toInt32,
+  tokenInputs,
+} from './encoder-graph.ts';
+import { firstPosition } from './model-folder.ts';
+import type { Head, Similarity } from './modules/head.ts';
+import { noPrompts, type Prompt, type Prompts, type Role, withPrompt } from './modules/prompts.ts';
+import { positionsIn } from './sentence-folder.ts';
 
-export interface EncoderOptions {
-  pooling?: Pooling;
-  normalize?: boolean;
-  /** Padded tokens a batch; by default what suits the threads or the device. */
-  batchTokens?: number;
-  session?: SessionOptions;
-}
+export { describeEncoder, type EncoderDescription, type EncoderOptions, encoderKey } from './encoder-description.ts';
+export { checkVocabulary, encoderOutput, tokenInputs } from './encoder-graph.ts';
 
 /** Texts tokenised at a time: enough to sort by length, few enough to hold. */
 const CHUNK = 32_768;
-
 export interface EncodeOptions extends Watch {
-  /** Tokens a text, special tokens included. */
+  /** Tokens a text, special tokens and prompt included; by default what the model's folder says. */
   maxLength?: number;
+  /** Whose prompt the texts are given; the folder's default prompt by default, as sentence-transformers' encode does. */
+  role?: Role;
   /** What progress calls the work. */
   stage?: string;
 }
-
-/** What a model folder and options say of an encoder, without opening it. */
-export interface EncoderDescription {
-  files: ModelFolder;
-  tokenizer: TextTokenizer;
-  pooling: Pooling;
-  normalize: boolean;
-  maxLength: number;
-  /** Of the model's weights. */
-  hash: string;
-}
-
-export async function describeEncoder(folder: string, options: EncoderOptions = {}): Promise<EncoderDescription> {
-  const files = await readModelFolder(folder);
-  const tokenizer = await TextTokenizer.load(files.folder);
-  return {
-    files,
-    tokenizer,
-    pooling: options.pooling ?? files.pooling,
-    normalize: options.normalize ?? files.normalize,
-    maxLength: Math.min(files.maxLength ?? 512, tokenizer.modelMaxLength ?? 512),
-    hash: await modelHash(files.model),
-  };
-}
-
-/** Equal keys give equal vectors. */
-export const encoderKey = (
-  d: Pick<EncoderDescription, 'hash' | 'pooling' | 'normalize'> & { tokenizer: Pick<TextTokenizer, 'hash'> },
-): string => hashParts(d.hash, d.tokenizer.hash, d.pooling, String(d.normalize));
 
 export class Encoder {
   /** Width of the embeddings. */
@@ -67,71 +46,108 @@ export class Encoder {
   /** Of the model's bytes, its tokenizer and how vectors are pooled. */
   readonly key: string;
   readonly tokenizer: TextTokenizer;
+  /** Tokens that texts are cut at by default. */
   readonly maxLength: number;
+  readonly prompts: Prompts;
+  /** How the model's vectors are compared. */
+  readonly similarity: Similarity;
+  /** What was guessed or left out when the folder was read, in sentences. */
+  readonly notes: readonly string[];
   private readonly positions: number;
   private readonly bytesAToken: (length: number) => number;
   private readonly session: Session;
   private readonly batchTokens: number;
+  private readonly shape: InputShape;
+  private readonly includePrompt: boolean;
 
   private constructor(
-    parts: Pick<Encoder, 'dimensions' | 'key' | 'tokenizer' | 'maxLength'>,
-    session: Session,
-    batchTokens: number,
-    positions: number,
-    bytesAToken: (length: number) => number,
+    parts: Pick<Encoder, 'dimensions' | 'key' | 'tokenizer' | 'maxLength' | 'prompts' | 'similarity' | 'notes'> & {
+      session: Session;
+      batchTokens: number;
+      positions: number;
+      bytesAToken: (n: number) => number;
+      shape: InputShape;
+      includePrompt: boolean;
+    },
   ) {
-    this.bytesAToken = bytesAToken;
-    this.positions = positions;
     this.dimensions = parts.dimensions;
     this.key = parts.key;
     this.tokenizer = parts.tokenizer;
     this.maxLength = parts.maxLength;
-    this.session = session;
-    this.batchTokens = batchTokens;
+    this.prompts = parts.prompts;
+    this.similarity = parts.similarity;
+    this.notes = parts.notes;
+    this.bytesAToken = parts.bytesAToken;
+    this.positions = parts.positions;
+    this.session = parts.session;
+    this.batchTokens = parts.batchTokens;
+    this.shape = parts.shape;
+    this.includePrompt = parts.includePrompt;
   }
 
   /**
    * Opens a model folder as sentence-transformers and transformers.js lay it out.
-   * @throws InputError where files are missing, the graph is no encoder or the tokenizer does not fit its table
+   * @throws InputError where files are missing or not understood, the graph is no encoder or the tokenizer does not fit its table
    */
   static async load(folder: string, options: EncoderOptions = {}): Promise<Encoder> {
-    const { files, tokenizer, ...described } = await describeEncoder(folder, options);
+    const { files, ...described } = await describeEncoder(folder, options);
     const graph = await loadGraph(files.model);
-    checkVocabulary(graph, tokenizer, folder);
-    const positions = positionsOf(files.config);
-    return Encoder.of(graph, { ...options, ...described, positions, tokenizer, name: files.model });
+    checkVocabulary(graph, described.tokenizer, folder);
+    const positions = positionsIn(graph, files.config);
+    const first = firstPosition(files.config);
+    return Encoder.of(graph, {
+      ...options,
+      ...described,
+      positions,
+      firstPosition: first,
+      name: files.model,
+      preferTokens: existsSync(join(files.folder, 'modules.json')),
+    });
   }
 
   /** An encoder of a graph in hand; the graph is changed: pooling is appended to it. */
   static async of(
     graph: Graph,
-    options: EncoderOptions & {
+    options: Pick<EncoderOptions, 'batchTokens' | 'session'> & {
       tokenizer: TextTokenizer;
-      pooling: Pooling;
-      normalize: boolean;
+      head: Head;
       maxLength: number;
+      prompts?: Prompts;
+      similarity?: Similarity;
+      notes?: readonly string[];
       /** Tokens that it has positions for: texts are cut there whatever is asked for. */
       positions?: number;
+      /** The position of a text's first token; 0 by default. */
+      firstPosition?: number;
       /** Of the graph's weights. */
       hash: string;
       name: string;
+      /** Whether the head is applied to token vectors where the graph has a vector of the whole text as well. */
+      preferTokens?: boolean;
     },
   ): Promise<Encoder> {
-    const { tokenizer, pooling, maxLength, hash, name } = options;
-    appendPooling(graph, pooling, options.normalize, name);
+    const { tokenizer, head, hash, name } = options;
+    const shape = shapeOf(graph, options.firstPosition ?? 0);
+    appendHead(graph, head, name, options.preferTokens);
     const bytesAToken = forwardBytes(graph);
     const session = await Session.load(graph, options.session, name);
-    const key = encoderKey({ hash, tokenizer, pooling, normalize: options.normalize });
-    const parts = { dimensions: 0, key, tokenizer, maxLength };
     const { positions = Number.POSITIVE_INFINITY } = options;
-    const encoder = new Encoder(
-      parts,
+    const encoder = new Encoder({
+      dimensions: 0,
+      key: encoderKey({ hash, tokenizer, head }),
+      tokenizer,
+      maxLength: options.maxLength,
+      prompts: options.prompts ?? noPrompts,
+      similarity: options.similarity ?? 'dot',
+      notes: options.notes ?? [],
+      batchTokens: options.batchTokens ?? batchTokens(options.session),
       session,
-      options.batchTokens ?? batchTokens(options.session),
-      positions,
+      positions: Math.min(positions, shape.length ?? positions),
       bytesAToken,
-    );
-    const probe = await encoder.run([tokenizer.encode('a', 8)]);
+      shape,
+      includePrompt: head.includePrompt,
+    });
+    const probe = await encoder.run([tokenizer.encode('a', 8)], undefined, 0);
     return Object.assign(encoder, { dimensions: probe.dims[1] });
   }
 
@@ -151,7 +167,8 @@ export class Encoder {
   }
 
   private async encodeChunk(texts: Texts, options: EncodeOptions): Promise<Float32Array> {
-    const text = (i: number): string => texts.text(i);
+    const prompt = this.prompts[options.role ?? 'text'];
+    const text = (i: number): string => withPrompt(prompt, texts.text(i));
     const maxLength = Math.min(options.maxLength ?? this.maxLength, this.positions);
     const first = new Map<string, number>();
     const sameAs = new Int32Array(texts.length);
@@ -169,7 +186,8 @@ export class Encoder {
       sameAs[i] = at;
     }
     first.clear();
-    const rows = await this.encodeTokens(tokens, options);
+    const hidden = this.includePrompt ? 0 : this.promptTokens(prompt);
+    const rows = await this.encodeTokens(tokens, options, hidden);
     if (unique.length === texts.length) return rows;
     const D = this.dimensions;
     const out = new Float32Array(texts.length * D);
@@ -177,8 +195,17 @@ export class Encoder {
     return out;
   }
 
-  /** As encode, of texts that are tokenized already. */
-  async encodeTokens(tokens: readonly Tokens[], options: EncodeOptions = {}): Promise<Float32Array> {
+  /** Tokens at the start of a text that are its prompt, special tokens before it included. */
+  private promptTokens({ before }: Prompt): number {
+    if (!before) return 0;
+    return this.tokenizer.encode(before, this.maxLength).ids.length - this.tokenizer.around.after.length;
+  }
+
+  /**
+   * As encode, of texts that are tokenized already, with their prompts.
+   * @param hidden tokens at the start of each text that are not pooled
+   */
+  async encodeTokens(tokens: readonly Tokens[], options: EncodeOptions = {}, hidden = 0): Promise<Float32Array> {
     const D = this.dimensions;
     const out = new Float32Array(tokens.length * D);
     let done = 0;
@@ -186,11 +213,12 @@ export class Encoder {
     const longest = lengths.reduce((a, b) => Math.max(a, b), 1);
     const most = tokensWithin(this.batchTokens, options.memory, this.bytesAToken(longest));
     if (most < this.batchTokens) this.tell(most, options);
-    for (const { at, ...shape } of shapedBatches(lengths, most, this.session.onDevice, this.positions)) {
+    for (const { at, ...shape } of this.batches(lengths, most)) {
       options.signal?.throwIfAborted();
       const { data } = await this.run(
         at.map((i) => tokens[i]),
         shape,
+        hidden,
       );
       const vectors = data as Float32Array;
       for (const [r, i] of at.entries()) out.set(vectors.subarray(r * D, (r + 1) * D), i * D);
@@ -214,72 +242,51 @@ export class Encoder {
     await this.session.release();
   }
 
-  private async run(tokens: readonly Tokens[], shape?: BlockSize): Promise<Tensor> {
-    const b = padBatch(tokens, this.tokenizer.padId, shape);
-    const all = tokenInputs(b);
-    const feeds = Object.fromEntries(this.session.inputs.map((name) => [name, all[name]]));
+  /** Batches of the sizes that the graph takes. */
+  private batches(lengths: readonly number[], most: number): BatchShape[] {
+    const { rows, length, masked } = this.shape;
+    const found = masked
+      ? shapedBatches(lengths, most, this.session.onDevice, this.positions)
+      : equalLengths(lengths, most);
+    if (rows === undefined && length === undefined) return found;
+    return found.flatMap((batch) => {
+      const each = rows ?? batch.at.length;
+      return Array.from({ length: Math.ceil(batch.at.length / each) }, (_, k) => ({
+        at: batch.at.slice(k * each, (k + 1) * each),
+        rows: each,
+        length: length ?? batch.length,
+      }));
+    });
+  }
+
+  private async run(tokens: readonly Tokens[], shape: BlockSize | undefined, hidden: number): Promise<Tensor> {
+    const { rows = tokens.length, length: fixed, dtypes, firstPosition } = this.shape;
+    const longest = tokens.reduce((n, t) => Math.max(n, t.ids.length), 1);
+    const b = padBatch(tokens, this.tokenizer.padId, shape ?? { rows, length: fixed ?? longest });
+    const all = tokenInputs(b, firstPosition);
+    if (!this.includePrompt)
+      all[POOLED] = { ...all.attention_mask, data: hiddenStart(b.mask, b.length, hidden) } as Tensor;
+    const feeds = Object.fromEntries(
+      this.session.inputs.map((name) => [name, dtypes.get(name) === 'int32' ? toInt32(all[name]) : all[name]]),
+    );
     const result = await this.session.run(feeds);
     return result[this.session.outputs[0]];
   }
 }
 
-/** A padded batch under the names of a transformer's inputs. */
-export function tokenInputs({ rows, length, ids, mask, typeIds }: PaddedBatch): Record<string, Tensor> {
-  const dims = [rows, length];
-  return {
-    input_ids: { dtype: 'int64', dims, data: ids },
-    attention_mask: { dtype: 'int64', dims, data: mask },
-    token_type_ids: { dtype: 'int64', dims, data: typeIds },
-  };
-}
-
-/**
- * The output that an encoder's vectors are read from.
- * @throws InputError where the graph has none, or wants inputs that no tokenizer gives
- */
-export function encoderOutput(graph: Graph, file: string): Value {
-  for (const v of graph.inputs)
-    if (!['input_ids', 'attention_mask', 'token_type_ids'].includes(v.name))
-      throw new InputError({
-        code: 'model.no-encoder',
-        subject: `${file} wants an input '${v.name}'`,
-        expected: 'input_ids, attention_mask and perhaps token_type_ids',
-        remedy: 'export the encoder without it',
-      });
-  const found = ['sentence_embedding', 'last_hidden_state', 'token_embeddings'].flatMap((name) =>
-    graph.outputs.filter((v) => v.name === name),
-  )[0];
-  if (found) return found;
-  throw new InputError({
-    code: 'model.no-encoder',
-    subject: `${file} has the outputs ${graph.outputs.map((v) => v.name).join(', ')}`,
-    expected: 'last_hidden_state or sentence_embedding',
-    remedy: 'give a dual-encoder (a feature-extraction model), not a classifier',
-  });
-}
-
-/** Pooling and normalisation inside the graph, unless it has a pooled output already. */
-export function appendPooling(graph: Graph, pooling: Pooling, unit: boolean, file: string): void {
-  const hidden = encoderOutput(graph, file);
-  const ready = hidden.name === 'sentence_embedding';
-  let mask = graph.inputs.find((v) => v.name === 'attention_mask');
-  mask ??= graph.input('attention_mask', 'int64', ['batch', 'sequence']);
-  let out = new Expr(graph, hidden);
-  if (!ready) out = pool(out, new Expr(graph, mask), pooling);
-  if (!ready && unit) out = out.l2Normalize();
-  graph.setOutputs(out.value);
-  graph.prune();
-}
-
-/** @throws InputError where the tokenizer has ids beyond the table that they are looked up in */
-export function checkVocabulary(graph: Graph, tokenizer: TextTokenizer, folder: string): void {
-  const lookup = graph.nodes.find((n) => n.op === 'Gather' && n.inputs[1]?.name === 'input_ids');
-  const rows = lookup?.inputs[0]?.constant?.dims[0];
-  if (rows !== undefined && tokenizer.vocabularySize > rows)
-    throw new InputError({
-      code: 'model.tokenizer-mismatch',
-      subject: `the tokenizer of ${folder} has ids up to ${tokenizer.vocabularySize - 1}`,
-      expected: `ids below ${rows}, the rows of the model's word table`,
-      remedy: 'use the tokenizer that the model was trained with',
+/** Batches of texts of one length, for models to which padding cannot be hidden. */
+function equalLengths(lengths: readonly number[], most: number): BatchShape[] {
+  const byLength = new Map<number, number[]>();
+  for (const [i, n] of lengths.entries()) {
+    const same = byLength.get(n);
+    if (same) same.push(i);
+    else byLength.set(n, [i]);
+  }
+  return [...byLength].flatMap(([length, all]) => {
+    const rows = Math.max(1, Math.floor(most / Math.max(1, length)));
+    return Array.from({ length: Math.ceil(all.length / rows) }, (_, k) => {
+      const at = all.slice(k * rows, (k + 1) * rows);
+      return { at, rows: at.length, length: Math.max(1, length) };
     });
+  });
 }

@@ -47,6 +47,11 @@ const wanted = new Set([
   'distill.json',
 ]);
 
+/** Config and weights of a module behind the pooling, such as 2_Dense; safetensors where there are both. */
+const isModule = (path: string, all: ReadonlySet<string>): boolean =>
+  /^\d+_\w+\/(config\.json|model\.safetensors|pytorch_model\.bin)$/.test(path) &&
+  !(path.endsWith('.bin') && all.has(path.replace('pytorch_model.bin', 'model.safetensors')));
+
 export const isOffline = (): boolean => /^(1|true|yes|on)$/i.test(process.env.HF_HUB_OFFLINE ?? '');
 
 /** HF_TOKEN of any form, or what `hf auth login` keeps. @throws InputError where it cannot stand in a header */
@@ -137,7 +142,8 @@ export async function hubModel(name: string, models: readonly string[], options:
       remedy: 'export it to ONNX (optimum-cli export onnx) and give that folder',
     });
   const snapshot = join(storage, 'snapshots', sha);
-  const fetched = files.filter((f) => wanted.has(f.path) || f.path.startsWith(model));
+  const paths = new Set(files.map((f) => f.path));
+  const fetched = files.filter((f) => wanted.has(f.path) || isModule(f.path, paths) || f.path.startsWith(model));
   const total = fetched.reduce((n, f) => n + f.size, 0);
   let before = 0;
   for (const file of fetched) {

@@ -1,20 +1,17 @@
-/** @file What a model folder of sentence-transformers or transformers.js says: where the graph is, how vectors are pooled. */
+/** @file What a model folder of sentence-transformers or transformers.js says: where the graph is, how long texts may be. */
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { InputError } from '../common/errors.ts';
 import type { Watch } from '../common/progress.ts';
-import type { Pooling } from '../engine/expressions/pooling.ts';
 import { modelFileHash } from '../engine/io/model-file.ts';
+import { readJson } from './modules/read-json.ts';
 
 export interface ModelFolder {
   folder: string;
   /** The .onnx file. */
   model: string;
   config: Record<string, unknown>;
-  pooling: Pooling;
-  normalize: boolean;
-  /** The longest sequence in tokens, where some file says it. */
+  /** The longest sequence in tokens, where sentence_bert_config.json or config.json says it: the smaller of the two. */
   maxLength: number | undefined;
 }
 
@@ -53,54 +50,33 @@ export async function readModelFolder(path: string, watch: Watch = {}): Promise<
       remedy: 'export the model to ONNX (optimum-cli export onnx) into that folder',
     });
   const config = await readJson(join(folder, 'config.json'));
-  const pooling = await readJson(join(folder, '1_Pooling', 'config.json'));
   const sentence = await readJson(join(folder, 'sentence_bert_config.json'));
-  const modules = await readJson(join(folder, 'modules.json'));
-  const types = Array.isArray(modules) ? modules.map((m) => String((m as { type?: unknown })?.type)) : [];
-  const longest = [sentence.max_seq_length, config.max_position_embeddings].find((n) => typeof n === 'number');
-  return {
-    folder,
-    model,
-    config,
-    pooling: poolingOf(pooling),
-    normalize: types.length ? types.some((t) => t.endsWith('Normalize')) : true,
-    maxLength: longest as number | undefined,
-  };
+  const stated = typeof sentence.max_seq_length === 'number' ? sentence.max_seq_length : Number.POSITIVE_INFINITY;
+  const maxLength = Math.min(stated, positionsOf(config));
+  return { folder, model, config, maxLength: Number.isFinite(maxLength) ? maxLength : undefined };
+}
+
+/** Families that count positions from pad_token_id + 1, by `model_type`: as many rows of their table are never read. */
+const countFromPad = new Set(
+  'camembert data2vec-text esm ibert lilt longformer luke mluke mpnet nystromformer roberta roberta-prelayernorm xlm-roberta xlm-roberta-xl xmod'.split(
+    ' ',
+  ),
+);
+
+/** The position of a text's first token. */
+export function firstPosition({ model_type, pad_token_id: pad }: Record<string, unknown>): number {
+  return countFromPad.has(String(model_type)) ? (typeof pad === 'number' ? pad : 1) + 1 : 0;
 }
 
 /** Positions that a model's config says it has: longer texts cannot be read. */
 export function positionsOf(config: Record<string, unknown>): number {
-  const { max_position_embeddings: stated } = config;
-  return typeof stated === 'number' && stated > 0 ? stated : Number.POSITIVE_INFINITY;
-}
-
-function poolingOf(config: Record<string, unknown>): Pooling {
-  const mode = String(config.pooling_mode ?? '');
-  if (config.pooling_mode_cls_token || mode === 'cls') return 'cls';
-  if (config.pooling_mode_max_tokens || mode === 'max') return 'max';
-  if (config.pooling_mode_lasttoken || mode === 'lasttoken') return 'lasttoken';
-  return 'mean';
+  const stated = ['max_position_embeddings', 'n_positions']
+    .map((key) => config[key])
+    .find((n): n is number => typeof n === 'number' && n > 0);
+  return stated === undefined ? Number.POSITIVE_INFINITY : Math.max(1, stated - firstPosition(config));
 }
 
 /** sha256 of what a model's weights are read from: its file, and the files beside it that it names; hex. */
 export const modelHash = (model: string): Promise<string> => modelFileHash(model);
 
-/** A file's JSON; an empty object where there is no file. */
-export async function readJson(file: string): Promise<Record<string, unknown>> {
-  let text: string;
-  try {
-    text = await readFile(file, 'utf8');
-  } catch {
-    return {};
-  }
-  try {
-    return JSON.parse(text);
-  } catch (cause) {
-    throw new InputError({
-      code: 'model.malformed-json',
-      subject: `${file} is not valid JSON (${(cause as Error).message})`,
-      remedy: 'mend it or copy it again from the model',
-      cause,
-    });
-  }
-}
+export { readJson };

@@ -107,8 +107,10 @@ export async function evaluate(options: EvaluateOptions, given: Watch = {}): Pro
     // What the student finds by itself.
     const searched = { dataset, split, depth: reach };
     const documents = inheritedDocuments(made, cache);
+    const notes = new Set<string>();
     const find = async ({ file }: DTypeFile): ReturnType<typeof retrieve> => {
-      const encoder = await Encoder.load(file);
+      const encoder = await Encoder.load(file, { comparable: true });
+      for (const note of encoder.notes) notes.add(note);
       try {
         return await retrieve(encoderSearcher(encoder, made, documents), searched, watch);
       } finally {
@@ -117,6 +119,7 @@ export async function evaluate(options: EvaluateOptions, given: Watch = {}): Pro
     };
     const found = await find(first);
     const { vectors } = found;
+    for (const note of notes) table.note(note);
     const student = table.add('student', 'student', found.run);
     const hopeless = [...qrels.values()].filter((grades) => ![...grades.values()].some((g) => g > 0)).length;
     if (hopeless)

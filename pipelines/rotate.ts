@@ -7,12 +7,12 @@ import { VERSION } from '../common/version.ts';
 import { type Dataset, judgedQueries, textsAt, unjudgedQueries } from '../data/dataset.ts';
 import { openDataset } from '../data/open.ts';
 import type { RowOptions } from '../data/row-dataset.ts';
-import type { Graph } from '../engine/graph/ir.ts';
 import { castFloat, type Tensor } from '../engine/graph/tensor.ts';
 import { encodeGraph, loadGraph } from '../engine/io/onnx-file.ts';
-import { writeCheckpoint } from '../models/checkpoint.ts';
+import { opsetWarning, writeCheckpoint } from '../models/checkpoint.ts';
 import { describeEncoder, type EncoderDescription } from '../models/encoder.ts';
-import { readModelFolder } from '../models/model-folder.ts';
+import { encoderOutput, isPooled } from '../models/encoder-graph.ts';
+import { endsInUnit, isLinear, tokenWidth, withMap } from '../models/modules/head.ts';
 import { mapped } from '../students/student.ts';
 import { ScoreCache } from '../teachers/cache/score-cache.ts';
 import { dualEncoder, dualEncoderKey } from '../teachers/dual-encoder.ts';
@@ -39,7 +39,7 @@ export interface RotateOptions {
   split?: string;
   /** What prefixes are measured with, where the data have it. */
   dev?: string;
-  /** Tokens a query and a document; 64 and 192 by default, as for the embedder of a run. */
+  /** Tokens a query and a document; by default where the model's folder cuts them. */
   queryTokens?: number;
   documentTokens?: number;
   steps?: number;
@@ -58,18 +58,17 @@ export interface RotateReport {
 }
 
 /** @throws InputError where the model, the data or a width does not fit */
-export async function rotate(given: RotateOptions, watch: Watch = {}): Promise<RotateReport> {
+export async function rotate(options: RotateOptions, watch: Watch = {}): Promise<RotateReport> {
   const started = performance.now();
-  const options = { ...given, queryTokens: given.queryTokens ?? 64, documentTokens: given.documentTokens ?? 192 };
   const { model, output, like, dev = 'dev', seed = 0, steps } = options;
   const dataset = await openDataset(options.data, options.rows, watch);
   const described = await describeEncoder(model);
-  if (described.pooling === 'max' || !described.normalize)
+  if (!endsInUnit(described.head) && described.similarity !== 'cosine')
     throw new InputError({
       code: 'rotate.model',
-      subject: `${model} ${described.pooling === 'max' ? 'pools by maximum' : 'gives vectors that are not of unit length'}`,
-      expected: 'vectors of unit length, pooled by mean, by the first or by the last token',
-      remedy: 'a rotation changes the results of other vectors; use another model',
+      subject: `${model} gives vectors that are not of unit length`,
+      expected: 'vectors that are compared by their cosine',
+      remedy: 'a rotation of other vectors is not one of what they find; use another model',
     });
   return withEncoder(options, async (encoder, cache) => {
     const known = cache.wrap(encoder);
@@ -79,8 +78,7 @@ export async function rotate(given: RotateOptions, watch: Watch = {}): Promise<R
     const R = like
       ? await rotationOf(like, D)
       : await learnRotation(vectors.queries, vectors.documents, { dimensions, steps, seed }, watch);
-    const graph = mapped(await loadGraph(described.files.model), { dtype: 'float32', dims: [D, D], data: R }, ROTATION);
-    await write(options, described, graph, D);
+    await write(options, described, { dtype: 'float32', dims: [D, D], data: R }, watch);
     // The rotated vectors go into the cache, so that a run with this model as teacher does not embed everything again.
     const key = await dualEncoderKey(output, options);
     const turning = cache.wrap({
@@ -89,17 +87,19 @@ export async function rotate(given: RotateOptions, watch: Watch = {}): Promise<R
       key,
       embed: async (...texts) => rotated(await embed(known)(...texts), R),
     });
-    const turned = await embedAll(turning, options, dataset, watch);
+    const after = await embedAll(turning, options, dataset, watch);
     const prefixes =
       vectors.dev &&
-      turned.dev &&
-      (await byWidth({ dataset, split: dev, depth: 10 }, vectors, turned, dimensions, watch));
+      after.dev &&
+      (await byWidth({ dataset, split: dev, depth: 10 }, vectors, after, dimensions, watch));
     return { output, dimensions: D, prefixes, seconds: (performance.now() - started) / 1000 };
   });
 }
 
 /** The name of the matrix in the graph: by it an earlier rotation is found. */
 const ROTATION = 'rotation';
+/** How the folder of the module that holds it ends, where it is not in the graph. */
+const MODULE = '_Rotation';
 const SHARES = [1 / 2, 1 / 3, 1 / 4, 1 / 8, 1 / 16];
 
 /** The cache and the model behind it, for as long as `work` takes. */
@@ -143,8 +143,13 @@ async function embedAll(
 
 /** The rotation that stands behind a model's token vectors. */
 async function rotationOf(model: string, D: number): Promise<Float32Array> {
-  const graph = await loadGraph((await readModelFolder(model)).model);
-  const found = graph.constants.find((v) => v.name === ROTATION)?.constant as Tensor | undefined;
+  const { files, head } = await describeEncoder(model);
+  const graph = await loadGraph(files.model);
+  const module = head.modules.findLast((m) => m.kind === 'dense' && m.path.endsWith(MODULE));
+  const found =
+    module?.kind === 'dense'
+      ? turned(module.weight)
+      : (graph.constants.find((v) => v.name === ROTATION)?.constant as Tensor | undefined);
   if (found?.dims.length !== 2 || found.dims[0] !== D || found.dims[1] !== D)
     throw new InputError({
       code: 'rotate.no-rotation',
@@ -156,19 +161,28 @@ async function rotationOf(model: string, D: number): Promise<Float32Array> {
 
 async function write(
   options: RotateOptions,
-  { files, pooling, normalize, maxLength }: EncoderDescription,
-  graph: Graph,
-  dimensions: number,
+  { files, head, prompts, similarity, lowerCase, maxLength }: EncoderDescription,
+  rotation: Tensor<'float32'>,
+  watch: Watch,
 ): Promise<void> {
   const { model, output, data } = options;
+  const own = await loadGraph(files.model);
+  // Behind token vectors where the head is linear, so that every loader has it; else as a module of its own.
+  const inGraph = isLinear(head) && !isPooled(encoderOutput(own, files.model, true));
+  const graph = inGraph ? mapped(own, rotation, ROTATION) : own;
+  const turnedHead = inGraph ? head : withMap(head, rotation, MODULE.slice(1));
   const bytes = encodeGraph(graph);
+  const tooNew = opsetWarning(graph.opset);
+  if (tooNew) watch.onProgress?.({ stage: 'save', done: 0, unit: 'files', note: `warning: ${tooNew}` });
   await writeCheckpoint(output, {
     model: bytes,
     tokenizerFrom: files.folder,
     config: files.config,
-    pooling,
-    normalize,
-    dimensions,
+    head: turnedHead,
+    prompts,
+    similarity,
+    lowerCase,
+    tokenWidth: tokenWidth(turnedHead, rotation.dims[0]),
     maxLength,
     provenance: {
       version: VERSION,
@@ -189,6 +203,13 @@ documents as whole vectors do. Whole vectors have the dot products that they had
 and scale both to unit length again.
 `,
   });
+}
+
+/** A matrix with rows and columns exchanged. */
+function turned({ dims: [rows, columns], data }: Tensor<'float32'>): Tensor<'float32'> {
+  const out = new Float32Array(data.length);
+  for (let i = 0; i < rows; i++) for (let k = 0; k < columns; k++) out[k * rows + i] = data[i * columns + k];
+  return { dtype: 'float32', dims: [columns, rows], data: out };
 }
 
 /** nDCG@10 of whole vectors and prefixes, as they were and rotated. */

@@ -24,6 +24,9 @@ interface Tokenizer {
   after: number[];
 }
 
+/** What stands before and after a query and a document; files of models without prompts have none. */
+type Prompts = { query?: [before: string, after: string]; document?: [before: string, after: string] };
+
 /** What a file holds, its sizes held against its bytes. */
 function contentOf(file: ArrayBuffer | Uint8Array) {
   try {
@@ -38,10 +41,11 @@ function contentOf(file: ArrayBuffer | Uint8Array) {
     const rows = new Int8Array(data(arrays.rows, vocabulary * dimensions));
     const scales = new Float32Array(data(arrays.scales, 4 * vocabulary));
     const tokenizer: Tokenizer = JSON.parse(meta.tokenizer);
+    const prompts: Prompts = JSON.parse(meta.prompts ?? '{}');
     const lists = [tokenizer.special, tokenizer.before, tokenizer.after];
     if (meta.format !== 'onnx-distill-static-1' || !lists.every(Array.isArray) || typeof meta.pieces !== 'string')
       throw new Error('another format');
-    return { rows, scales, dimensions, meta, tokenizer };
+    return { rows, scales, dimensions, meta, tokenizer, prompts };
   } catch (cause) {
     throw new Error('the file is no static encoder of onnx-distill, or is not whole', { cause });
   }
@@ -63,13 +67,15 @@ export class StaticEncoder {
   private readonly special: RegExp | undefined;
   private readonly around: [before: number[], after: number[]];
   private readonly unknown: number;
+  private readonly prompts: Prompts;
 
   /**
    * @param file the bytes of what `distill export --dtype static-int8` writes: safetensors with rows, scales and pieces
    * @throws Error where the bytes are something else, or cut short
    */
   constructor(file: ArrayBuffer | Uint8Array) {
-    const { rows, scales, dimensions, meta, tokenizer } = contentOf(file);
+    const { rows, scales, dimensions, meta, tokenizer, prompts } = contentOf(file);
+    this.prompts = prompts;
     [this.rows, this.scales, this.dimensions] = [rows, scales, dimensions];
     this.ids = new Map(meta.pieces.split('\n').map((piece, id) => [piece, id]));
     this.unknown = this.ids.get(meta.unknown) ?? 0;
@@ -92,10 +98,15 @@ export class StaticEncoder {
     return [...before, ...ids.slice(0, Math.max(0, this.options.maxTokens - before.length - after.length)), ...after];
   }
 
-  /** @param text or its token ids @returns a vector of unit length; all zeros where no token has a row */
-  embed(text: string | ArrayLike<number>): Float32Array {
+  /**
+   * @param text or its token ids, which are taken as they are
+   * @param role whose prompt stands around the text, where the file has prompts
+   * @returns a vector of unit length; all zeros where no token has a row
+   */
+  embed(text: string | ArrayLike<number>, role: 'query' | 'document' = 'query'): Float32Array {
     const { rows, scales, dimensions: D } = this;
-    const ids = typeof text === 'string' ? this.tokenize(text) : text;
+    const [before, after] = this.prompts[role] ?? ['', ''];
+    const ids = typeof text === 'string' ? this.tokenize(before + text + after) : text;
     const sum = new Float32Array(D);
     for (let i = 0; i < ids.length; i++) {
       const scale = scales[ids[i]];

@@ -11,6 +11,9 @@ import { Graph } from '../engine/graph/ir.ts';
 import { identity, type Tensor } from '../engine/graph/tensor.ts';
 import { Session } from '../engine/runtime/session.ts';
 import { readJson, readModelFolder } from '../models/model-folder.ts';
+import type { Head } from '../models/modules/head.ts';
+import { type PromptOptions, promptsOf, withPrompt } from '../models/modules/prompts.ts';
+import { readSentenceFolder } from '../models/sentence-folder.ts';
 import { orders, type StaticOrder } from './static-order.ts';
 import type { Student, Weights } from './student.ts';
 
@@ -25,6 +28,8 @@ export interface StaticOptions {
   /** Rows of the table that pairs of neighbours are hashed into. */
   buckets?: number;
   seed?: number;
+  /** In place of the folder's own. */
+  prompts?: PromptOptions;
 }
 
 /** What the teacher makes of each token alone, [V, D]; rows of special tokens are 0. */
@@ -39,27 +44,43 @@ export interface TokenTable {
  */
 export async function staticStudent(folder: string, table: TokenTable, options: StaticOptions = {}): Promise<Student> {
   const files = await readModelFolder(folder);
-  const tokenizer = await TextTokenizer.load(folder);
-  const special = await specialTokens(folder, tokenizer);
+  // The table learns what the model makes of a text with its prompt: by default it is given the text alone.
+  const prompts = promptsOf({}, options.prompts);
+  const { lowerCase } = await readSentenceFolder(files);
+  const tokenizer = await TextTokenizer.load(files.folder, { lowerCase });
+  const special = await specialTokens(files.folder, tokenizer);
   const vocabulary = table.data.length / table.dimensions;
   const settings = { order: 'none' as const, width: 64, buckets: 131_072, seed: 0, ...options };
+  const head: Head = { pooling: ['mean'], includePrompt: true, modules: [{ kind: 'normalize' }] };
+  // Special tokens' rows are 0 when served, so training need not see them.
+  const tokens = (role: 'query' | 'document') => (text: string, limit: number) => {
+    const room = Math.max(0, limit - tokenizer.specialTokens);
+    const ids = Int32Array.from(tokenizer.plain(withPrompt(prompts[role], text), room));
+    return { ids, typeIds: new Int32Array(ids.length) };
+  };
   return {
+    prompts,
+    lowerCase,
+    notes: [],
     folder: files,
     tokenizer,
     graph: trainingGraph(table, settings),
     pooling: 'mean',
     normalize: true,
+    head,
+    similarity: 'cosine',
+    // A sum of rows has no positions.
+    positions: Number.POSITIVE_INFINITY,
+    maxLength: Math.min(files.maxLength ?? 512, tokenizer.modelMaxLength ?? 512),
     config: {
       ...files.config,
       num_hidden_layers: 0,
       vocab_size: vocabulary,
       hidden_size: table.dimensions,
     },
-    queryTokens(text, limit) {
-      // Special tokens' rows are 0 when served, so training need not see them.
-      const ids = Int32Array.from(tokenizer.plain(text, Math.max(0, limit - tokenizer.specialTokens)));
-      return { ids, typeIds: new Int32Array(ids.length) };
-    },
+    queryTokens: tokens('query'),
+    documentTokens: tokens('document'),
+    headWith: () => head,
     inferenceGraph: (weights) => servedGraph(table, settings, special, weights),
   };
 }
@@ -80,7 +101,7 @@ export async function specialTokens(folder: string, tokenizer: TextTokenizer): P
   ]);
 }
 
-type Settings = Required<StaticOptions>;
+type Settings = Required<Omit<StaticOptions, 'prompts'>>;
 
 function inputsOf(graph: Graph): { ids: Expr; mask: Expr } {
   const dims = ['batch', 'sequence'];

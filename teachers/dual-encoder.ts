@@ -1,6 +1,7 @@
 /** @file An ONNX dual-encoder as teacher: scores are dot products, and its embeddings can be matched or inherited. */
 import { hashParts } from '../common/files.ts';
 import { describeEncoder, Encoder, type EncoderOptions, encoderKey } from '../models/encoder.ts';
+import { type Prompts, promptKey } from '../models/modules/prompts.ts';
 import type { Teacher } from './teacher.ts';
 
 export interface DualEncoderOptions extends EncoderOptions {
@@ -17,12 +18,16 @@ const limitsOf = ({ queryTokens, documentTokens }: Limits, maxLength: number) =>
   document: documentTokens ?? maxLength,
 });
 
-const keyOf = (encoder: string, limit: object): string => hashParts('dual-encoder', encoder, JSON.stringify(limit));
+/** A model without prompts has the key that it had before there were any. */
+const keyOf = (encoder: string, limit: object, { query, document }: Prompts): string => {
+  const prompts = promptKey(query, document);
+  return hashParts('dual-encoder', encoder, JSON.stringify(limit), ...(prompts ? [prompts] : []));
+};
 
 /** The key of the teacher that `dualEncoder` opens. */
 export async function dualEncoderKey(folder: string, options: DualEncoderOptions = {}): Promise<string> {
-  const described = await describeEncoder(folder, options);
-  return keyOf(encoderKey(described), limitsOf(options, described.maxLength));
+  const described = await describeEncoder(folder, { ...options, comparable: true });
+  return keyOf(encoderKey(described), limitsOf(options, described.maxLength), described.prompts);
 }
 
 /** @throws InputError as Encoder.load */
@@ -30,20 +35,22 @@ export async function dualEncoder(
   folder: string,
   options: DualEncoderOptions = {},
 ): Promise<Teacher & Required<Pick<Teacher, 'embed'>>> {
-  const encoder = await Encoder.load(folder, options);
+  const encoder = await Encoder.load(folder, { ...options, comparable: true });
   const limit = limitsOf(options, encoder.maxLength);
   const dimensions = encoder.dimensions;
   return {
     name: options.name ?? folder,
     kind: 'dual-encoder',
-    key: keyOf(encoder.key, limit),
+    key: keyOf(encoder.key, limit, encoder.prompts),
     tokenizer: encoder.tokenizer.hash,
+    notes: encoder.notes,
     async embed(texts, kind, watch = {}) {
       return {
         dimensions,
         data: await encoder.encode(texts, {
           ...watch,
           maxLength: limit[kind],
+          role: kind,
           stage: `embed ${kind === 'query' ? 'queries' : 'documents'}`,
         }),
       };
@@ -55,11 +62,11 @@ export async function dualEncoder(
     async score(pairs, watch = {}) {
       const queries = await encoder.encode(
         pairs.map((p) => p.query),
-        { ...watch, maxLength: limit.query },
+        { ...watch, maxLength: limit.query, role: 'query' },
       );
       const documents = await encoder.encode(
         pairs.map((p) => p.document),
-        { ...watch, maxLength: limit.document },
+        { ...watch, maxLength: limit.document, role: 'document' },
       );
       return Float32Array.from(pairs, (_, i) => {
         let dot = 0;

@@ -35,6 +35,8 @@ export interface Teacher {
   readonly facts?: TeacherFacts;
   /** Hash of its tokenizer, where it has one. */
   readonly tokenizer?: string;
+  /** What was guessed or left out when its model was read, in sentences. */
+  readonly notes?: readonly string[];
   /** Raw scores (logits, dot products), one a pair. */
   score(pairs: readonly Pair[], watch?: Watch): Promise<Float32Array>;
   embed?(texts: readonly string[] | Texts, kind: 'query' | 'document', watch?: Watch): Promise<Embeddings>;

@@ -26,6 +26,7 @@ export function renderExport(report: ExportReport): string {
     `safetensors  ${report.safetensors}`,
     ...(report.unmeasured ? [`not measured: ${report.unmeasured}`] : []),
     ...report.warnings.map((w) => `warning: ${w}`),
+    ...report.notes.map((n) => `note: ${n}`),
     `written      ${report.output}`,
     '',
   ].join('\n');

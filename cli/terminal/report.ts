@@ -1,8 +1,7 @@
 /** @file The table a run ends with. */
 
-import type { ModelCheck } from '../../models/trainability.ts';
+import type { StudentCheck } from '../../pipelines/check-student.ts';
 import type { RunReport, StagePlan } from '../../pipelines/distill.ts';
-
 import { NEVER_MADE } from '../../pipelines/run/artifact-store.ts';
 import type { TeacherFacts } from '../../teachers/teacher.ts';
 import { duration } from './progress.ts';
@@ -46,7 +45,7 @@ export const renderTeacher = ({ file, inputs, score, limit, notes }: TeacherFact
     '',
   ].join('\n');
 
-export function renderCheck(found: ModelCheck): string {
+export function renderCheck(found: StudentCheck): string {
   const dims = (d: readonly unknown[]): string => `[${d.join(', ')}]`;
   return [
     `model       ${found.file}, opset ${found.opset}`,
@@ -56,7 +55,12 @@ export function renderCheck(found: ModelCheck): string {
     `parameters  ${counted(found.parameters)}`,
     `rules       ${found.withoutRule.length ? `missing for ${found.withoutRule.join(', ')}` : 'every operator has one'}`,
     ...(found.stepMegabytes ? [`memory      about ${found.stepMegabytes} MB a step of 32 texts of 64 tokens`] : []),
-    found.trainable ? 'it can be trained here' : 'it cannot be trained here until these operators have a gradient rule',
+    ...found.notes.map((n) => `note        ${n}`),
+    found.trainable
+      ? 'it can be trained here'
+      : found.withoutRule.length
+        ? 'it cannot be trained here until these operators have a gradient rule'
+        : 'it cannot be trained here',
     '',
   ].join('\n');
 }

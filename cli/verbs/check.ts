@@ -6,17 +6,17 @@ import type { Verb } from '../terminal/verb.ts';
 export const check: Verb = ({ out }) =>
   new Command('check')
     .description(
-      'say whether a model can be trained here (inputs, outputs, layers, operators without a rule, memory of a step) and, of a re-ranker, how it scores',
+      'say whether a model can be trained here, by taking a step (inputs, outputs, layers, operators without a rule, memory), and, of a re-ranker, how it scores',
     )
     .argument('<model>', 'model folder')
     .option('--json', 'print the findings as JSON')
     .addHelpText('after', '\nExample:\n  distill check models/minilm-l6')
     .action(async (folder: string, options: { json?: boolean }) => {
-      const { checkModel } = await import('../../models/trainability.ts');
+      const { checkStudent } = await import('../../pipelines/check-student.ts');
       const { checkTeacher } = await import('../../teachers/check-teacher.ts');
       const { renderCheck, renderTeacher } = await import('../terminal/report.ts');
       const teacher = await checkTeacher(folder);
-      const found = await checkModel(folder).catch((error: Error) => {
+      const found = await checkStudent(folder).catch((error: Error) => {
         // A teacher is only run, so that it may have what training does not read.
         if (!teacher || !(error instanceof InputError)) throw error;
         return { file: teacher.file, trainable: false, problem: error.message };
@@ -25,6 +25,12 @@ export const check: Verb = ({ out }) =>
       else
         out.write(
           (teacher ? renderTeacher(teacher) : '') +
-            ('problem' in found ? `it cannot be trained here: ${found.problem}\n` : renderCheck(found)),
+            ('opset' in found ? renderCheck(found) : `it cannot be trained here: ${found.problem}\n`),
         );
+      if (!found.trainable && !teacher)
+        throw new InputError({
+          code: 'check.no',
+          subject: found.problem ?? `${folder} cannot be trained here`,
+          remedy: 'a run with it would fail in the same way: change the model or choose another',
+        });
     });

@@ -17,6 +17,11 @@ export const exportVerb: Verb = ({ out, err, signal }) =>
     .option('--table-rank <n>', 'factor the word table into a product of this rank', Number)
     .option('--tables <dtype>', 'dtype of the tables of words and positions; as --dtype by default')
     .option('--half <how>', "fp16: 'compute' in half precision, or only 'storage' of the weights", 'compute')
+    .option(
+      '--opset <n>',
+      "ONNX operator set of the files (18 for @xenova/transformers 2.17); the checkpoint's by default",
+      Number,
+    )
     .option('--no-seal', 'do not restore the last special token of texts that a loader truncates')
     .option('--no-safetensors', 'write no model.safetensors')
     .option('--data <dir>', 'data set whose dev split measures the files; without it nothing is measured')

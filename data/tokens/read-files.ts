@@ -13,7 +13,10 @@ const RULES = 'tokens 2';
  * Opens the tokenizer of a model folder.
  * @throws InputError where a file is missing, malformed, or asks for what is not supported
  */
-export async function openFolder(folder: string): Promise<OpenedTokenizer & { hash: string; file: string }> {
+export async function openFolder(
+  folder: string,
+  options: { lowerCase?: boolean } = {},
+): Promise<OpenedTokenizer & { hash: string; file: string }> {
   const names = ['tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json'];
   const texts = await Promise.all(names.map((name) => readText(join(folder, name))));
   const [json, config, special, added] = texts.map((text, i) =>
@@ -32,6 +35,7 @@ export async function openFolder(folder: string): Promise<OpenedTokenizer & { ha
   const modelText = config?.tokenizer_class === undefined ? await readText(join(folder, 'config.json')) : undefined;
   const model = modelText === undefined ? undefined : parse(modelText, join(folder, 'config.json'));
   const file = json ? join(folder, names[0]) : folder;
+  const lowered = options.lowerCase === true && json !== undefined && inLowerCase(json);
   const opened = refusing(file, () =>
     openTokenizer({
       tokenizer: json,
@@ -45,7 +49,29 @@ export async function openFolder(folder: string): Promise<OpenedTokenizer & { ha
     }),
   );
   const kind = model ? `${model.tokenizer_class} ${model.model_type}` : '';
-  return { ...opened, file, hash: hashParts(RULES, ...[...texts, ...old].map((t) => t ?? ''), kind) };
+  const parts = [...[...texts, ...old].map((t) => t ?? ''), kind, ...(lowered ? ['lower case'] : [])];
+  return { ...opened, file, hash: hashParts(RULES, ...parts) };
+}
+
+interface Normalizer {
+  type?: string;
+  lowercase?: boolean;
+  normalizers?: Normalizer[];
+}
+
+/**
+ * Puts Lowercase in front of a tokenizer's normalizers unless one of them does it, as sentence-transformers does.
+ * @param json tokenizer.json
+ * @returns whether it was put there
+ */
+export function inLowerCase(json: { normalizer?: unknown }): boolean {
+  const normalizer = json.normalizer as Normalizer | null | undefined;
+  const lowers = (n: Normalizer): boolean =>
+    n.type === 'Lowercase' || n.lowercase === true || (n.normalizers ?? []).some(lowers);
+  if (normalizer && lowers(normalizer)) return false;
+  const others = normalizer?.type === 'Sequence' ? (normalizer.normalizers ?? []) : normalizer ? [normalizer] : [];
+  json.normalizer = { type: 'Sequence', normalizers: [{ type: 'Lowercase' }, ...others] };
+  return true;
 }
 
 /** Runs what reads or uses a tokenizer; what it refuses becomes one sentence that names the file. */

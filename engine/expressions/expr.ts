@@ -125,19 +125,25 @@ export class Expr {
     return this.op('Shape');
   }
   unsqueeze(...axes: number[]): Expr {
-    return this.op('Unsqueeze', [this.ints(...axes)]);
+    return this.along('Unsqueeze', axes, 13);
   }
   squeeze(...axes: number[]): Expr {
-    return this.op('Squeeze', [this.ints(...axes)]);
+    return this.along('Squeeze', axes, 13);
   }
   sum(axes: readonly number[], keepDims = false): Expr {
-    return this.op('ReduceSum', [this.ints(...axes)], { keepdims: keepDims ? 1 : 0 });
+    return this.along('ReduceSum', axes, 13, { keepdims: keepDims ? 1 : 0 });
   }
   mean(axes: readonly number[], keepDims = false): Expr {
-    return this.op('ReduceMean', [this.ints(...axes)], { keepdims: keepDims ? 1 : 0 });
+    return this.along('ReduceMean', axes, 18, { keepdims: keepDims ? 1 : 0 });
   }
   reduceMax(axes: readonly number[], keepDims = false): Expr {
-    return this.op('ReduceMax', [this.ints(...axes)], { keepdims: keepDims ? 1 : 0 });
+    return this.along('ReduceMax', axes, 18, { keepdims: keepDims ? 1 : 0 });
+  }
+  /** An operator with axes, in the form of the graph's opset: an attribute, or an input since the opset given. */
+  private along(op: string, axes: readonly number[], inputSince: number, more: Record<string, number> = {}): Expr {
+    return this.graph.opset < inputSince
+      ? this.op(op, [], { axes: [...axes], ...more })
+      : this.op(op, [this.ints(...axes)], more);
   }
   softmax(axis = -1): Expr {
     return this.op('Softmax', [], { axis });

@@ -1,29 +1,66 @@
-/** @file From token vectors to one vector a text. */
+/** @file From token vectors to one vector a text, as sentence-transformers' module Pooling does it. */
 import { constant, type Expr } from './expr.ts';
 
 /** All poolings, by the names that configs use. */
-export const poolings = ['mean', 'cls', 'lasttoken', 'max'] as const;
+export const poolings = ['mean', 'cls', 'lasttoken', 'max', 'mean_sqrt_len_tokens', 'weightedmean'] as const;
 /** How token vectors become one vector a text. */
 export type Pooling = (typeof poolings)[number];
 
+/** Poolings whose result is a mean of token vectors with weights that sum to 1: a linear map of the tokens is one of it. */
+const averages: ReadonlySet<Pooling> = new Set(['mean', 'cls', 'lasttoken', 'weightedmean']);
+export const isAverage = (pooling: Pooling): boolean => averages.has(pooling);
+
 /**
  * @param hidden [B, L, D] token vectors
- * @param mask [B, L] int64, 1 where there is a token
- * @returns [B, D]
+ * @param mask [B, L] int64, 1 where there is a token that counts
+ * @param pooling several are joined in the order given
+ * @param firstShown whether the mask may hide tokens at the start: then cls takes the first token that it shows
+ * @returns [B, D], or [B, n D] for n poolings
+ * @source sentence_transformers 5.7, sentence_transformer/modules/pooling.py
  */
-export function pool(hidden: Expr, mask: Expr, pooling: Pooling): Expr {
-  if (pooling === 'cls') return hidden.gather(constant(hidden.graph, 'int64', [], [0]), 1);
+export function pool(hidden: Expr, mask: Expr, pooling: Pooling | readonly Pooling[], firstShown = false): Expr {
+  const [first, ...others] = (typeof pooling === 'string' ? [pooling] : pooling).map((p) =>
+    pooled(hidden, mask, p, firstShown),
+  );
+  return others.length ? first.concat(others, -1) : first;
+}
+
+function pooled(hidden: Expr, mask: Expr, pooling: Pooling, firstShown: boolean): Expr {
+  const { graph } = hidden;
+  if (pooling === 'cls' && !firstShown) return hidden.gather(constant(graph, 'int64', [], [0]), 1);
   const weights = mask.float().unsqueeze(-1); // [B, L, 1]
-  // A text without a token (all padding) gives the zero vector rather than 0 / 0.
-  if (pooling === 'mean')
-    return hidden
-      .mul(weights)
-      .sum([1])
-      .div(weights.sum([1]).max(1e-9));
-  if (pooling === 'max') return weights.greater(0).where(hidden, -1e9).reduceMax([1]);
-  // The last token is where the count of tokens so far first reaches its end, whichever side the padding is on.
-  const axis = constant(hidden.graph, 'int64', [], [1]);
-  const fromEnd = mask.op('CumSum', [axis], { reverse: 1 }); // [B, L]: 1 at the last token
-  const last = fromEnd.float().mul(mask.float()).equal(1).float().unsqueeze(-1);
-  return hidden.mul(last).sum([1]);
+  const axis = constant(graph, 'int64', [], [1]);
+  switch (pooling) {
+    // A text without a token (all padding) gives the zero vector rather than 0 / 0.
+    case 'mean':
+      return hidden
+        .mul(weights)
+        .sum([1])
+        .div(weights.sum([1]).max(1e-9));
+    case 'mean_sqrt_len_tokens':
+      return hidden
+        .mul(weights)
+        .sum([1])
+        .div(weights.sum([1]).max(1e-9).sqrt());
+    case 'weightedmean': {
+      // Position p (from 1, padding on the left counted) weighs p.
+      const places = mask.mul(constant(graph, 'int64', [], [0])).add(constant(graph, 'int64', [], [1]));
+      const rising = mask
+        .mul(places.op('CumSum', [axis]))
+        .float()
+        .unsqueeze(-1);
+      return hidden
+        .mul(rising)
+        .sum([1])
+        .div(rising.sum([1]).max(1e-9));
+    }
+    case 'max':
+      return weights.greater(0).where(hidden, -1e9).reduceMax([1]);
+    default: {
+      // The last (or first) token is where the count of tokens from that end first reaches 1, whichever side the padding is on.
+      const count = mask.op('CumSum', [axis], { reverse: pooling === 'lasttoken' ? 1 : 0 });
+      const chosen = count.float().mul(mask.float()).equal(1).float().unsqueeze(-1);
+      return hidden.mul(chosen).sum([1]);
+    }
+  }
 }

@@ -1,29 +1,14 @@
 /** @file One dialect for the rules: graphs of any opset from 11 on are rewritten to opset 20, in float32, without Dropout nodes and composite operators. */
 import { InputError } from '../../common/errors.ts';
 import { afterPass } from '../graph/checker.ts';
-import type { Graph, Node, Value } from '../graph/ir.ts';
+import type { Graph, Value } from '../graph/ir.ts';
 import { castFloat, isFloat, type Tensor, tensor } from '../graph/tensor.ts';
 import { fromOnnxType, onnxType } from '../io/onnx-file.ts';
 import { expand } from './expand.ts';
+import { axisOfFourier, liftOpset } from './opset.ts';
 
 export const CANONICAL_OPSET = 20;
 const OLDEST_OPSET = 11;
-
-/** Operators whose axes were an attribute before the given opset and are an input since. */
-const axesBecameInput: Readonly<Record<string, number>> = {
-  ReduceSum: 13,
-  Squeeze: 13,
-  Unsqueeze: 13,
-  ReduceL1: 18,
-  ReduceL2: 18,
-  ReduceLogSum: 18,
-  ReduceLogSumExp: 18,
-  ReduceMax: 18,
-  ReduceMean: 18,
-  ReduceMin: 18,
-  ReduceProd: 18,
-  ReduceSumSquare: 18,
-};
 
 /**
  * Rewrites a graph in place to the dialect that the gradient rules know.
@@ -38,7 +23,7 @@ export function normalize(graph: Graph, file = 'the model'): Graph {
       remedy: `export the model again with opset 14 or newer`,
     });
   graph.float = 'float32';
-  toFloat32(graph);
+  halfToFloat32(graph);
   upgrade(graph);
   expand(graph);
   dropIdentities(graph);
@@ -48,7 +33,7 @@ export function normalize(graph: Graph, file = 'the model'): Graph {
 }
 
 /** Half precision is read as float32: weights, constants, casts and inputs. */
-function toFloat32(graph: Graph): void {
+export function halfToFloat32(graph: Graph): void {
   const half = (t: Tensor): boolean => t.dtype === 'float16' || t.dtype === 'bfloat16';
   for (const v of graph.constants)
     if (v.constant && half(v.constant)) v.constant = restored(castFloat(v.constant, 'float32'));
@@ -78,35 +63,14 @@ function restored(t: Tensor<'float32'>): Tensor<'float32'> {
 
 function upgrade(graph: Graph): void {
   const from = graph.opset;
+  liftOpset(graph, CANONICAL_OPSET);
+  // Newer graphs may leave out what is asked for here.
   for (const node of graph.nodes) {
     if (node.domain !== '') continue;
-    const since = axesBecameInput[node.op];
-    const axes = node.ints('axes');
-    if (since && from < since && axes) appendInput(graph, node, 1, axes);
-    if (node.op === 'Split' && from < 13 && node.ints('split'))
-      appendInput(graph, node, 1, node.ints('split') as number[], 'split');
     if (node.op === 'Split' && !node.inputs[1] && !node.attributes.has('num_outputs'))
       node.attributes.set('num_outputs', { kind: 'int', value: node.outputs.length });
-    if (node.op === 'DFT' && (from < 20 || !node.inputs[2])) axisOfFourier(graph, node, from < 20 ? 1 : -2);
-    if ((node.op === 'Softmax' || node.op === 'LogSoftmax') && from < 13 && !node.attributes.has('axis'))
-      node.attributes.set('axis', { kind: 'int', value: 1 });
+    if (node.op === 'DFT' && from >= 20 && !node.inputs[2]) axisOfFourier(graph, node, -2);
   }
-  graph.opsets.set('', Math.max(CANONICAL_OPSET, from));
-}
-
-function appendInput(graph: Graph, node: Node, index: number, values: readonly number[], attribute = 'axes'): void {
-  node.attributes.delete(attribute);
-  const inputs = [...node.inputs];
-  while (inputs.length < index) inputs.push(null);
-  inputs[index] = graph.constant(tensor('int64', [values.length], values), `${node.outputs[0].name}_${attribute}`);
-  node.setInputs(inputs);
-}
-
-/** The axis of a DFT, which was an attribute and is its third input: ONNX Runtime 1.30 dies where that is left out. */
-function axisOfFourier(graph: Graph, node: Node, otherwise: number): void {
-  const axis = graph.constant(tensor('int64', [], [node.int('axis', otherwise)]), `${node.outputs[0].name}_axis`);
-  node.attributes.delete('axis');
-  node.setInputs([node.inputs[0], node.inputs[1] ?? null, axis]);
 }
 
 /** Identity, Dropout outside training and casts of float32 to float32 pass their input on. */

@@ -17,7 +17,23 @@ env.backends.onnx.wasm.numThreads = 1;
 const settings = await (await fetch('/settings.json')).json();
 const documents = await (await fetch('/corpus.json')).json();
 const extract = await pipeline('feature-extraction', 'model', { dtype: settings.dtype, device: 'wasm' });
-const byModel = async (texts) => (await extract(texts, { pooling: 'mean', normalize: true })).tolist();
+// The folder says how vectors are pooled, and what stands before a query or a document.
+const folderFile = async (name) => {
+  const file = await fetch(`/models/model/${name}`);
+  return file.ok ? file.json() : {};
+};
+const { prompts = {} } = await folderFile('config_sentence_transformers.json');
+const { pooling_mode_cls_token: first, pooling_mode } = await folderFile('1_Pooling/config.json');
+const pooling = first || pooling_mode === 'cls' ? 'cls' : 'mean';
+const byModel = async (texts, role) => {
+  const prompt = prompts[role] ?? '';
+  return (
+    await extract(
+      texts.map((t) => prompt + t),
+      { pooling, normalize: true },
+    )
+  ).tolist();
+};
 
 const found = settings.static ? await fetch('/models/static.safetensors') : undefined;
 const tower = found?.ok ? new StaticEncoder(await found.arrayBuffer()) : undefined;
@@ -27,13 +43,18 @@ const BATCH = 16;
 const vectors = [];
 for (let at = 0; at < documents.length; at += BATCH) {
   status(`embedding ${at} of ${documents.length} documents`);
-  vectors.push(...(await byModel(documents.slice(at, at + BATCH).map((d) => `${d.title} ${d.text}`.trim()))));
+  vectors.push(
+    ...(await byModel(
+      documents.slice(at, at + BATCH).map((d) => `${d.title} ${d.text}`.trim()),
+      'document',
+    )),
+  );
 }
 
 async function search(query) {
   const started = performance.now();
   const useTower = tower && document.querySelector('[name=tower]:checked').value === 'static';
-  const vector = useTower ? tower.embed(query) : (await byModel([query]))[0];
+  const vector = useTower ? tower.embed(query) : (await byModel([query], 'query'))[0];
   const embedded = performance.now() - started;
   const scores = vectors.map((d) => d.reduce((sum, x, i) => sum + x * vector[i], 0));
   const best = [...scores.keys()].sort((a, b) => scores[b] - scores[a]).slice(0, 10);

@@ -28,6 +28,12 @@ export const exportSchema = z
       .boolean()
       .default(true)
       .describe('restore the special token at the end of texts that a loader has truncated (transformers.js drops it)'),
+    opset: z
+      .int()
+      .min(13)
+      .max(20)
+      .optional()
+      .describe("ONNX operator set of the files, e.g. 18 for @xenova/transformers 2.17; the checkpoint's by default"),
     safetensors: z.boolean().default(true).describe('write model.safetensors too where the family is known'),
     tolerance: z.number().min(0).default(0.005).describe('share of dev nDCG@10 that a file may lose'),
     strict: z.boolean().default(false).describe('whether a file that loses more than the tolerance is refused'),

@@ -1,6 +1,7 @@
 /** @file Options of the models that teach: the teacher and the embedder. */
 import { z } from 'zod';
 import { formatNames } from '../../teachers/services/index.ts';
+import { prompts } from './prompts.ts';
 
 const path = z.string().min(1);
 const count = z.int().positive();
@@ -74,10 +75,13 @@ export const teacher = z
     z.strictObject({
       kind: z.literal('dual-encoder').describe('a model that embeds each alone'),
       model: path.describe('folder of a dual-encoder'),
-      queryTokens: count.optional().describe('tokens of a query, special tokens included; as the student by default'),
+      queryTokens: count
+        .optional()
+        .describe('tokens of a query, special tokens included; where the model cuts them by default'),
       documentTokens: count
         .optional()
-        .describe('tokens of a document, special tokens included; as the student by default'),
+        .describe('tokens of a document, special tokens included; where the model cuts them by default'),
+      prompts,
     }),
     z.strictObject({
       kind: z.literal('scores').describe('scores that were stored earlier'),
@@ -115,6 +119,7 @@ export const embedder = z
       model: path.describe('folder of a dual-encoder, or its name on the hub'),
       queryTokens: count.default(64).describe('tokens of a query, special tokens included'),
       documentTokens: count.default(192).describe('tokens of a document, special tokens included'),
+      prompts,
     }),
     service.extend({
       format: z.enum(['tei', 'openai-embeddings']).describe('protocol of the service'),

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { unreachable } from '../../common/errors.ts';
 import { poolings } from '../../engine/expressions/pooling.ts';
 import { orderNames } from '../../students/static-order.ts';
+import { prompts } from './prompts.ts';
 
 const count = z.int().positive();
 
@@ -39,6 +40,7 @@ const common = {
     .boolean()
     .optional()
     .describe("whether vectors are scaled to unit length; as the model's folder says by default"),
+  prompts,
   queryTokens: count.default(64).describe('tokens of a query, special tokens included'),
   documentTokens: count.default(192).describe('tokens of a document, special tokens included'),
 };

@@ -96,9 +96,12 @@ async function hitsOf(fit: Fit, examples: Examples, weights: Weights, depth: num
     const queries = await encoder.encode(textsAt(inputs.data, Array.from(examples.queries)), {
       ...watch,
       maxLength: queryTokens,
+      role: 'query',
     });
     const frozen = frozenOf(fit)?.data;
-    const documents = frozen ?? (await encoder.encode(inputs.data.documents, { ...watch, maxLength: documentTokens }));
+    const documents =
+      frozen ??
+      (await encoder.encode(inputs.data.documents, { ...watch, maxLength: documentTokens, role: 'document' }));
     return await search(queries, documents, encoder.dimensions, depth, watch);
   } finally {
     await encoder.dispose();

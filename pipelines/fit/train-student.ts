@@ -2,7 +2,6 @@
 import type { Tokens } from '../../data/tokenizer.ts';
 import { Random } from '../../math/random.ts';
 import type { Encoder } from '../../models/encoder.ts';
-import { positionsOf } from '../../models/model-folder.ts';
 import type { Weights } from '../../students/student.ts';
 import { makeBatch } from '../../training/batches/dual-encoder-batch.ts';
 import { train } from '../../training/trainer.ts';
@@ -106,7 +105,7 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
         groups: settings.groups,
         gradCacheChunk: settings.gradCacheChunk,
         dropout: settings.dropout,
-        positions: positionsOf(student.folder.config),
+        positions: student.positions,
         seed,
       },
       {
@@ -265,7 +264,7 @@ class TokenTable {
   constructor(options: Fit['options'], inputs: TrainingInputs) {
     this.options = options;
     this.inputs = inputs;
-    this.positions = positionsOf(inputs.student.folder.config);
+    this.positions = inputs.student.positions;
   }
 
   query(i: number): Tokens {
@@ -278,7 +277,7 @@ class TokenTable {
     const { data, student } = this.inputs;
     const { train, student: limits } = this.options;
     const limit = Math.min(train.documentTokens ?? limits.documentTokens, this.positions);
-    return kept(this.documents, i, () => student.tokenizer.encode(data.documents.text(i), limit));
+    return kept(this.documents, i, () => student.documentTokens(data.documents.text(i), limit));
   }
 }
 

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { InputError } from '../../common/errors.ts';
 import type { RowOptions } from '../../data/row-dataset.ts';
 import { readJson, readModelFolder } from '../../models/model-folder.ts';
+import type { PromptOptions } from '../../models/modules/prompts.ts';
 import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import { dualEncoder } from '../../teachers/dual-encoder.ts';
 import { isVectorFile } from '../../teachers/vectors/read-vectors.ts';
@@ -13,10 +14,11 @@ import type { Embed } from './retrieve.ts';
 
 /** How texts were cut, whose documents are searched, and what was learned from, in the run that made a checkpoint. */
 export interface Provenance {
-  queryTokens: number;
-  documentTokens: number;
+  /** As the model's folder says where the run does not. */
+  queryTokens?: number;
+  documentTokens?: number;
   /** The dual-encoder whose documents are searched; absent where the student encodes them. */
-  inherits?: { model: string; queryTokens: number; documentTokens: number };
+  inherits?: { model: string; queryTokens?: number; documentTokens?: number; prompts?: PromptOptions };
   /** Whether the documents that are searched were embedded by a service or come from files, which a stranger's file names. */
   elsewhere: boolean;
   teacher: { queryTokens?: number; documentTokens?: number };
@@ -30,10 +32,11 @@ export async function readProvenance(
 ): Promise<Provenance> {
   const { config } = (await readJson(join(folder, 'distill.json'))) as { config?: Partial<Config> };
   const { student, embedder, data, teacher } = config ?? {};
-  const documentTokens = options.documentTokens ?? student?.documentTokens ?? 192;
-  const queryTokens = options.queryTokens ?? student?.queryTokens ?? 64;
-  const cuts = embedder && 'queryTokens' in embedder ? embedder : undefined;
-  const model = options.documents ?? (student?.towers === 'query' ? cuts?.model : undefined);
+  const documentTokens = options.documentTokens ?? student?.documentTokens;
+  const queryTokens = options.queryTokens ?? student?.queryTokens;
+  const limits = teacher?.kind === 'cross-encoder' || teacher?.kind === 'dual-encoder' ? teacher : undefined;
+  const own = embedder && 'queryTokens' in embedder ? embedder : undefined;
+  const model = options.documents ?? (student?.towers === 'query' ? own?.model : undefined);
   return {
     queryTokens,
     documentTokens,
@@ -42,14 +45,15 @@ export async function readProvenance(
         ? undefined
         : {
             model,
-            queryTokens: cuts?.queryTokens ?? queryTokens,
-            documentTokens: cuts?.documentTokens ?? documentTokens,
+            queryTokens: options.queryTokens ?? own?.queryTokens,
+            documentTokens: options.documentTokens ?? own?.documentTokens,
+            prompts: own?.model === model ? own.prompts : undefined,
           },
     elsewhere:
       options.documents === undefined &&
       student?.towers === 'query' &&
       (embedder?.kind === 'http' || embedder?.kind === 'vectors'),
-    teacher: teacher?.kind === 'cross-encoder' || teacher?.kind === 'dual-encoder' ? teacher : {},
+    teacher: { queryTokens: limits?.queryTokens, documentTokens: limits?.documentTokens },
     data: data ?? {},
   };
 }

@@ -10,7 +10,7 @@ export interface CostsOptions {
   /** Of the file that rows without a dtype in their name stand for. */
   dtype: string;
   texts: string[];
-  maxLength: number;
+  maxLength?: number;
   /** Further models. */
   timed: readonly CostJob[];
   /** Mean of the first metric of files that were evaluated, by dtype. */

@@ -44,7 +44,7 @@ export async function exportQuality(
       await encoder.dispose();
     }
   };
-  const reference = await find(await Encoder.load(checkpoint));
+  const reference = await find(await Encoder.load(checkpoint, { comparable: true }));
   return {
     source: { 'ndcg@10': reference.score, cosine: 1 },
     async measure(file) {

@@ -1,8 +1,10 @@
 /** @file Opens any model file of a folder as an encoder: an ONNX graph or a static table. */
 import { readFile } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { TextTokenizer } from '../../data/tokenizer.ts';
 import { Encoder } from '../../models/encoder.ts';
+import { promptsOf, withPrompt } from '../../models/modules/prompts.ts';
+import { readJson } from '../../models/modules/read-json.ts';
 import { StaticEncoder } from '../../static/index.ts';
 
 export type FileEncoder = Pick<Encoder, 'dimensions' | 'encode' | 'dispose'>;
@@ -12,19 +14,21 @@ export type FileEncoder = Pick<Encoder, 'dimensions' | 'encode' | 'dispose'>;
  * @throws InputError where it cannot be read or is no encoder
  */
 export async function openFileEncoder(file: string): Promise<FileEncoder> {
-  if (!file.endsWith('.safetensors')) return Encoder.load(file);
+  if (!file.endsWith('.safetensors')) return Encoder.load(file, { comparable: true });
   const encoder = new StaticEncoder(await readFile(file));
-  const tokenizer = await TextTokenizer.load(dirname(file));
+  const folder = dirname(file);
+  const tokenizer = await TextTokenizer.load(folder);
+  const prompts = promptsOf(await readJson(join(folder, 'config_sentence_transformers.json')));
   const { dimensions } = encoder;
   return {
     dimensions,
-    async encode(texts, { maxLength } = {}) {
+    async encode(texts, { maxLength, role = 'text' } = {}) {
       const text = Array.isArray(texts)
         ? (i: number) => texts[i]
         : (i: number) => (texts as { text(i: number): string }).text(i);
       const out = new Float32Array(texts.length * dimensions);
       for (let i = 0; i < texts.length; i++)
-        out.set(encoder.embed(tokenizer.encode(text(i), maxLength).ids), i * dimensions);
+        out.set(encoder.embed(tokenizer.encode(withPrompt(prompts[role], text(i)), maxLength).ids), i * dimensions);
       return out;
     },
     async dispose() {},

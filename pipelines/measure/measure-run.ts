@@ -113,7 +113,11 @@ export async function measureRun(
     await job.time('evaluate before', async () => {
       const name = whole ? WHOLE_ENCODER : 'student before training';
       const first = whole
-        ? await Encoder.load(whole, { session: await computeOn(config) })
+        ? await Encoder.load(whole, {
+            session: await computeOn(config),
+            comparable: true,
+            prompts: config.student.prompts,
+          })
         : await encoderOf(config, student, initial);
       add(name, (await find(name, searcherOf(first, frozen))).run);
       await first.dispose();
@@ -126,7 +130,7 @@ export async function measureRun(
       add('BM25', run, { queryMilliseconds: (performance.now() - started) / run.size });
       decide('BM25', chooses === test ? run : await bm25Run(dataset, chooses, CHOICE_DEPTH, watch));
     });
-  const searcher = await Encoder.load(saved.folder, { session: await computeOn(config) });
+  const searcher = await Encoder.load(saved.folder, { session: await computeOn(config), comparable: true });
   const { run, matryoshka, hybrid } = await job.time('evaluate', async () => {
     const own = searcherOf(searcher, frozen);
     const found = await find('student', own);
@@ -147,9 +151,9 @@ export async function measureRun(
   });
   await searcher.dispose();
   // One query at a time is faster on the CPU, wherever the run computed.
-  const encoder = await Encoder.load(saved.folder);
+  const encoder = await Encoder.load(saved.folder, { comparable: true });
   const maxLength = config.student.queryTokens;
-  const queryMilliseconds = await timeQueries((text) => encoder.encode([text], { maxLength }));
+  const queryMilliseconds = await timeQueries((text) => encoder.encode([text], { maxLength, role: 'query' }));
   await warnOfCollapse(encoder, { config, dataset, frozen: frozen !== undefined }, job.warn);
   await encoder.dispose();
   add('student', run, { bytes: saved.bytes, queryMilliseconds });

@@ -15,7 +15,7 @@ import { crossEncoder } from '../../teachers/cross-encoder.ts';
 
 /** What is to be timed; plain data, so that another process can be told. */
 export type CostJob = { name: string; folder: string } & (
-  | { kind: 'encoder'; file?: string; texts: string[]; maxLength: number }
+  | { kind: 'encoder'; file?: string; texts: string[]; maxLength?: number }
   | { kind: 'cross-encoder'; lists: { query: string; documents: string[] }[] }
 );
 
@@ -70,7 +70,7 @@ export async function timeModel(job: CostJob): Promise<CostFigures> {
   const loadMilliseconds = performance.now() - started;
   const { texts, maxLength } = job;
   try {
-    const encode = (text: string) => encoder.encode([text], { maxLength });
+    const encode = (text: string) => encoder.encode([text], { maxLength, role: 'query' });
     for (const text of texts.slice(0, WARM)) await encode(text);
     const times = await timeEach(texts, encode);
     const many = Array.from(
@@ -80,7 +80,7 @@ export async function timeModel(job: CostJob): Promise<CostFigures> {
     // Each made distinct: equal texts are encoded once.
     const distinct = many.map((text, i) => (i < texts.length ? text : `${text} ${i}`));
     const before = performance.now();
-    await encoder.encode(distinct, { maxLength });
+    await encoder.encode(distinct, { maxLength, role: 'query' });
     const textsPerSecond = (1000 * distinct.length) / (performance.now() - before);
     return { ...(await figures(job, file, loadMilliseconds, times)), role: 'student', textsPerSecond };
   } finally {

@@ -43,19 +43,22 @@ export interface Vectors {
   documents: Float32Array;
 }
 
-/** @param documents the table that is searched, where the encoder embeds queries alone */
+/**
+ * @param limits where texts are cut; as the model's folder says by default
+ * @param documents the table that is searched, where the encoder embeds queries alone
+ */
 export function encoderSearcher(
   encoder: Pick<Encoder, 'dimensions' | 'encode'>,
-  limits: { queryTokens: number; documentTokens: number },
+  limits: { queryTokens?: number; documentTokens?: number },
   documents?: Searcher['documents'],
 ): Searcher {
   const { dimensions } = encoder;
   const side =
-    (stage: string, maxLength: number): Embed =>
-    async (texts, watch) => ({ dimensions, data: await encoder.encode(texts, { ...watch, maxLength, stage }) });
+    (role: 'query' | 'document', stage: string, maxLength: number | undefined): Embed =>
+    async (texts, watch) => ({ dimensions, data: await encoder.encode(texts, { ...watch, maxLength, role, stage }) });
   return {
-    queries: side('encode queries', limits.queryTokens),
-    documents: documents ?? side('encode documents', limits.documentTokens),
+    queries: side('query', 'encode queries', limits.queryTokens),
+    documents: documents ?? side('document', 'encode documents', limits.documentTokens),
   };
 }
 

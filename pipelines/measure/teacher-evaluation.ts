@@ -64,6 +64,7 @@ export async function measureTeacher(
       const { given } = found;
       const pool = given ?? cutRun(student.run, depth);
       const opened = await openTeacher(path, options.limits);
+      for (const note of opened.notes ?? []) table.note(note);
       try {
         const teacher = options.cache.wrap(opened);
         if (teacher.embed) {

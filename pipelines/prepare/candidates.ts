@@ -200,11 +200,17 @@ async function nearest(
     const d = await embedder.embed(documents, 'document', watch);
     vectors = { queries: q.data, documents: d.data, dimensions: q.dimensions };
   } else if (source === 'student') {
-    const encoder = await Encoder.load(startFolder(config.student) as string);
+    const { pooling, normalize, prompts } = config.student;
+    const folder = startFolder(config.student) as string;
+    const encoder = await Encoder.load(folder, { pooling, normalize, prompts, comparable: true });
     try {
       vectors = {
-        queries: await encoder.encode(texts, { ...watch, maxLength: config.student.queryTokens }),
-        documents: await encoder.encode(documents, { ...watch, maxLength: config.student.documentTokens }),
+        queries: await encoder.encode(texts, { ...watch, maxLength: config.student.queryTokens, role: 'query' }),
+        documents: await encoder.encode(documents, {
+          ...watch,
+          maxLength: config.student.documentTokens,
+          role: 'document',
+        }),
         dimensions: encoder.dimensions,
       };
     } finally {

@@ -4,8 +4,8 @@ import { unreachable } from '../../common/errors.ts';
 import { type Dataset, learnedTexts } from '../../data/dataset.ts';
 import type { TextTokenizer } from '../../data/tokenizer.ts';
 import { freshModel } from '../../models/new-model.ts';
+import { loadStudent, type Student } from '../../students/index.ts';
 import { staticStudent } from '../../students/static-encoder.ts';
-import { loadStudent, type Student } from '../../students/student.ts';
 import { localModel } from '../config/models.ts';
 import { startFolder } from '../config/student.ts';
 import type { RunContext } from '../run/context.ts';
@@ -22,7 +22,7 @@ const encoder = defineStage({
   make: (
     { student, data, seed },
     inputs: { folder?: string; data?: Dataset; seed?: unknown },
-    { time },
+    { time, note },
   ): Promise<Student> =>
     time('open student', async () => {
       const model = startFolder(student) as string;
@@ -31,7 +31,9 @@ const encoder = defineStage({
         const texts = learnedTexts(inputs.data, trainingQueries({ data }, inputs.data));
         await freshModel(model, texts, { ...student.fresh, seed });
       }
-      return loadStudent(model, student);
+      const opened = await loadStudent(model, student);
+      for (const text of opened.notes) note(text);
+      return opened;
     }),
 });
 
@@ -45,6 +47,7 @@ const table = defineStage({
     return staticStudent(folder, await tokenVectors(inputs.embedder.teacher, folder, tools), {
       ...(student.kind === 'static' && student.static),
       seed,
+      prompts: student.prompts,
     });
   },
 });

@@ -4,7 +4,7 @@ import type { Dataset } from '../../data/dataset.ts';
 import { textsAt } from '../../data/dataset.ts';
 import type { CandidateLists } from '../../data/lists.ts';
 import { Encoder } from '../../models/encoder.ts';
-import { positionsOf } from '../../models/model-folder.ts';
+import { withUnit } from '../../models/modules/head.ts';
 import type { Student, Weights } from '../../students/student.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
 import type { Options } from '../run/options.ts';
@@ -18,10 +18,11 @@ export async function encoderOf(options: Encoding, student: Student, weights: We
   const { queryTokens, documentTokens } = options.student;
   return Encoder.of(await student.inferenceGraph(weights), {
     tokenizer: student.tokenizer,
-    pooling: student.pooling,
-    normalize: student.normalize,
+    head: withUnit(student.headWith(weights), student.normalize),
+    prompts: student.prompts,
+    similarity: student.similarity,
     maxLength: Math.max(queryTokens, documentTokens),
-    positions: positionsOf(student.folder.config),
+    positions: student.positions,
     hash: '',
     name: 'the student',
     session: await computeOn(options),
@@ -55,10 +56,12 @@ export async function studentScores(
     const queries = await encoder.encode(textsAt(dataset, Array.from(lists.queries)), {
       ...watch,
       maxLength: queryTokens,
+      role: 'query',
     });
     const unique = frozen ? [] : [...new Set(lists.documents)];
     const texts = { length: unique.length, text: (i: number) => dataset.documents.text(unique[i]) };
-    const documents = frozen?.data ?? (await encoder.encode(texts, { ...watch, maxLength: documentTokens }));
+    const documents =
+      frozen?.data ?? (await encoder.encode(texts, { ...watch, maxLength: documentTokens, role: 'document' }));
     const row = new Map(unique.map((d, i) => [d, i]));
     const D = encoder.dimensions;
     const scores = new Float32Array(lists.documents.length);

@@ -10,7 +10,7 @@ import { finishReplacing, replaceFolder } from '../../common/replace.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { openDataset } from '../../data/open.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
-import { refuseOccupied } from '../../models/checkpoint.ts';
+import { opsetWarning, refuseOccupied } from '../../models/checkpoint.ts';
 import { readModelFolder } from '../../models/model-folder.ts';
 import type { DTypeName } from '../../students/export/dtypes.ts';
 import { type ExportedFolder, exportFolder } from '../../students/export/export-folder.ts';
@@ -37,6 +37,8 @@ export interface ExportReport {
   /** Why nothing was measured. */
   unmeasured?: string;
   warnings: string[];
+  /** What a loader of the files must know. */
+  notes: string[];
 }
 
 /**
@@ -83,6 +85,7 @@ export async function exportCheckpoint(
       },
       tableShare: exported.tableShare,
       safetensors: !settings.safetensors ? 'not asked for' : (exported.safetensorsProblem ?? 'model.safetensors'),
+      notes: notesOn(exported),
       unmeasured: quality
         ? undefined
         : made.elsewhere
@@ -115,6 +118,12 @@ export async function exportCheckpoint(
     await rm(candidate, { recursive: true, force: true });
     await unlock();
   }
+}
+
+/** Sentences on files that not every loader reads. */
+function notesOn({ files, opset, student }: ExportedFolder): string[] {
+  const warning = files.some((f) => f.file.endsWith('.onnx')) ? opsetWarning(opset) : undefined;
+  return [...student.notes, ...(warning ? [warning] : [])];
 }
 
 async function measure(

@@ -55,6 +55,7 @@ export const exportStage = defineStage({
       ),
     );
     for (const warning of report.warnings) note(`warning: ${warning}`);
+    for (const text of report.notes) note(text);
     return { report, ...(await measured(options, inputs, report, tools)) };
   },
   keep: {
@@ -100,7 +101,7 @@ async function measured(
       const { run, vectors } = await time('evaluate export', () => retrieve(searcher, searched, watch));
       const maxLength = config.student.queryTokens;
       const queryMilliseconds = await medianMilliseconds(vectors.positions.slice(0, TIMED_QUERIES), (q) =>
-        encoder.encode([dataset.queries.text(q)], { maxLength }),
+        encoder.encode([dataset.queries.text(q)], { maxLength, role: 'query' }),
       );
       const { means, perQuery } = evaluateRun(run, dataset.qrels(test), config.evaluate.metrics);
       const name = [`student ${dtype}`, ...like].join(', ');

@@ -1,14 +1,19 @@
 /** @file The trained student as a folder that other tools load, with what made it. */
 import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { canonicalJson, hashParts, writeWhole } from '../../common/files.ts';
 import { VERSION } from '../../common/version.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { encodeGraph } from '../../engine/io/onnx-file.ts';
+import { encodeSafetensors } from '../../engine/io/safetensors.ts';
 import type { Figures } from '../../evaluation/report/figures.ts';
-import { writeCheckpoint } from '../../models/checkpoint.ts';
-import { positionsOf } from '../../models/model-folder.ts';
+import { opsetWarning, writeCheckpoint } from '../../models/checkpoint.ts';
+import { readModelFolder } from '../../models/model-folder.ts';
+import { tokenWidth } from '../../models/modules/head.ts';
+import { readSentenceFolder } from '../../models/sentence-folder.ts';
+import { huggingFaceWeights } from '../../students/export/torch-names.ts';
 import { parameterCount, type Student } from '../../students/student.ts';
 import type { Config } from '../config/config.ts';
 import { withAbsolutePaths } from '../config/paths.ts';
@@ -25,6 +30,7 @@ const SIZE = join('stages', 'checkpoint.json');
 /** Files of a checkpoint that say what is known of it, and not what it is. */
 const CARD = 'README.md';
 const PROVENANCE = 'distill.json';
+const WEIGHTS = 'model.safetensors';
 
 interface Saving {
   student: Student;
@@ -42,10 +48,21 @@ export const checkpoint = defineStage({
   options: [],
   unrecorded: ['student.documentTokens', 'student.queryTokens', 'train.provider', 'train.threads'],
   unchanged: 'whole, and of this training',
-  async make(options, { student, trained, data, teacher, embedder, config }: Saving, { path, time }): Promise<Saved> {
+  async make(
+    options,
+    { student, trained, data, teacher, embedder, config }: Saving,
+    { path, time, warn },
+  ): Promise<Saved> {
     const folder = path(FOLDER);
     const graph = await student.inferenceGraph(trained.weights);
+    const head = student.headWith(trained.weights);
     const model = encodeGraph(graph);
+    const tooNew = opsetWarning(graph.opset);
+    if (tooNew) warn('checkpoint.opset', tooNew);
+    // With these beside the ONNX file, SentenceTransformer(FOLDER) loads without an argument.
+    const named = huggingFaceWeights(graph, String(student.config.model_type));
+    const files = new Map<string, Uint8Array | string>();
+    if ('weights' in named) files.set(WEIGHTS, encodeSafetensors(named.weights, { format: 'pt' }));
     const encoder = await encoderOf(options, student, trained.weights);
     const { dimensions } = encoder;
     await encoder.dispose();
@@ -53,13 +70,16 @@ export const checkpoint = defineStage({
     await time('save', () =>
       writeCheckpoint(folder, {
         model,
+        files,
         tokenizerFrom: student.folder.folder,
         config: student.config,
-        pooling: student.pooling,
-        normalize: student.normalize,
-        dimensions,
+        head,
+        prompts: student.prompts,
+        similarity: student.similarity,
+        lowerCase: student.lowerCase,
+        tokenWidth: tokenWidth(head, dimensions),
         // Other tools cut texts here and nowhere else: beyond its positions a model fails.
-        maxLength: Math.min(Math.max(queryTokens, documentTokens), positionsOf(student.folder.config)),
+        maxLength: Math.min(Math.max(queryTokens, documentTokens), student.positions),
         provenance: {
           version: VERSION,
           runtime: { node: process.version, onnxruntime: '1.30.0' },
@@ -73,7 +93,7 @@ export const checkpoint = defineStage({
           model: createHash('sha256').update(model).digest('hex'),
           training: { steps: trained.steps, bestStep: trained.bestStep, bestScore: trained.bestScore },
         },
-        card: card(config, data),
+        card: card(config, data, { head, prompts: student.prompts, safetensors: files.size > 0 }),
       }),
     );
     return { folder, bytes: model.length, parameters: parameterCount(graph) };
@@ -102,5 +122,7 @@ export async function describeCheckpoint(
   const file = path(FOLDER, PROVENANCE);
   const provenance = JSON.parse(await readFile(file, 'utf8'));
   await writeWhole(file, `${JSON.stringify({ ...provenance, systems: figures.systems }, null, 2)}\n`);
-  await writeWhole(path(FOLDER, CARD), card(config, data, figures));
+  const { head, prompts } = await readSentenceFolder(await readModelFolder(path(FOLDER)));
+  const safetensors = existsSync(path(FOLDER, WEIGHTS));
+  await writeWhole(path(FOLDER, CARD), card(config, data, { head, prompts, safetensors, figures }));
 }

@@ -97,6 +97,8 @@ export async function openRun<T>(
       ? await knownTeachers(config, dataset)
       : await log.time('open teachers', () => openTeachers(config, dataset));
     closing.push(models.close);
+    for (const t of new Set([models.teacher, models.embedder]))
+      for (const text of t?.teacher?.notes ?? []) log.note(text);
     const store = await ArtifactStore.open(config.output);
     const { cache } = models;
     const runner = new StageRunner({ config, folder: config.output, store, watch: limited, log, dry, cache });

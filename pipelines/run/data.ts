@@ -3,7 +3,9 @@ import { canonicalJson, hashAll, hashParts } from '../../common/files.ts';
 import { VERSION } from '../../common/version.ts';
 import { type Dataset, judgedQueries, unjudgedQueries } from '../../data/dataset.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
+import { sentenceKey } from '../../models/encoder-description.ts';
 import { modelHash, readModelFolder } from '../../models/model-folder.ts';
+import { readSentenceFolder } from '../../models/sentence-folder.ts';
 import { isScoreFile, scoreFileKey } from '../../teachers/score-file.ts';
 import type { Config } from '../config/config.ts';
 import { merged } from './fingerprint.ts';
@@ -87,5 +89,6 @@ export async function encoderFolder(model: string): Promise<Result<string>> {
   return given(model, {
     "the student's model": await modelHash(files.model),
     "the student's tokenizer": (await TextTokenizer.load(files.folder)).hash,
+    "the student's modules": sentenceKey(await readSentenceFolder(files)),
   });
 }

@@ -1,9 +1,10 @@
 /** @file The teachers that a config names, behind the cache. */
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { hashParts } from '../../common/files.ts';
+import { canonicalJson, hashParts } from '../../common/files.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import type { SessionOptions } from '../../engine/runtime/session.ts';
+import type { PromptOptions as EncoderPrompts } from '../../models/modules/prompts.ts';
 import { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import { crossEncoder, crossEncoderKey } from '../../teachers/cross-encoder.ts';
 import { dualEncoder, dualEncoderKey } from '../../teachers/dual-encoder.ts';
@@ -26,6 +27,7 @@ export interface ModelTeacher extends Cut, PromptOptions {
   maxLength?: number;
   label?: string | number;
   output?: string;
+  prompts?: EncoderPrompts;
 }
 
 /** @throws InputError where the model cannot be opened */
@@ -170,9 +172,17 @@ function generativeOptions(t: ModelTeacher): GenerativeOptions {
   const { template, yes, no, instruction, maxLength, output } = t;
   return { template, yes, no, instruction, maxLength, output };
 }
-const dualEncoderLimits = ({ queryTokens, documentTokens }: Cut): Cut => ({ queryTokens, documentTokens });
+const dualEncoderLimits = ({ queryTokens, documentTokens, prompts }: Cut & { prompts?: EncoderPrompts }) => ({
+  queryTokens,
+  documentTokens,
+  prompts,
+});
 const filesOf = (t: Extract<TeacherSpec, { kind: 'scores' }>): string[] =>
   Object.values(t.files).filter((f) => f !== undefined);
 const rowsKey = ({ queries, documents }: Dataset): string => hashParts('scores of rows', queries.hash, documents.hash);
-const isSame = (a: Cut & { model: string }, b: Cut & { model: string }): boolean =>
-  a.model === b.model && a.queryTokens === b.queryTokens && a.documentTokens === b.documentTokens;
+type Named = Cut & { model: string; prompts?: EncoderPrompts };
+const isSame = (a: Named, b: Named): boolean =>
+  canonicalJson(a.prompts ?? {}) === canonicalJson(b.prompts ?? {}) &&
+  a.model === b.model &&
+  a.queryTokens === b.queryTokens &&
+  a.documentTokens === b.documentTokens;

@@ -131,10 +131,11 @@ export async function warnOfCollapse(
 ): Promise<void> {
   const { queryTokens, documentTokens } = config.student;
   const [texts, maxLength] = frozen ? [dataset.queries, queryTokens] : [dataset.documents, documentTokens];
+  const role = frozen ? 'query' : 'document';
   // Evenly over the table; a text that stands there twice would pass for collapse.
   const every = Math.max(1, Math.floor(texts.length / SAMPLE));
   const chosen = [...new Set(Array.from({ length: Math.min(SAMPLE, texts.length) }, (_, i) => texts.text(i * every)))];
-  const data = await encoder.encode(chosen, { maxLength });
+  const data = await encoder.encode(chosen, { maxLength, role });
   const found = collapse({ dimensions: encoder.dimensions, data });
   if (found)
     warn(

@@ -4,10 +4,12 @@ import { join } from 'node:path';
 import type { Graph } from '../../engine/graph/ir.ts';
 import { encodeSafetensors } from '../../engine/io/safetensors.ts';
 import { writeCheckpoint } from '../../models/checkpoint.ts';
-import { positionsOf, readJson } from '../../models/model-folder.ts';
-import { loadStudent, type Student } from '../student.ts';
+import { readJson } from '../../models/model-folder.ts';
+import { loadStudent } from '../encoder-student.ts';
+import type { Student } from '../student.ts';
 import { compact } from './compress.ts';
 import { type DTypeName, type ExportDType, fileNames } from './dtypes.ts';
+import { cutOutputs } from './outputs.ts';
 import { STATIC_FILE, staticFile, staticTable } from './static-file.ts';
 import { factorise, keepRows } from './tables.ts';
 import { huggingFaceWeights } from './torch-names.ts';
@@ -33,6 +35,8 @@ export interface ExportFolderOptions {
   /** Whether texts cut off without their last special token get it back inside the graph. */
   seal?: boolean;
   safetensors?: boolean;
+  /** Opset of the ONNX files; as the checkpoint's by default. */
+  opset?: number;
 }
 
 export interface ExportedFolder {
@@ -42,6 +46,8 @@ export interface ExportedFolder {
   kept?: Int32Array;
   /** Share of the word table's squared length that the factorised one keeps. */
   tableShare?: number;
+  /** Opset of the ONNX files. */
+  opset: number;
   /** Why model.safetensors was not written. */
   safetensorsProblem?: string;
 }
@@ -58,13 +64,13 @@ export async function exportFolder(
   options: ExportFolderOptions,
   provenance: Record<string, unknown> = {},
 ): Promise<ExportedFolder> {
-  const student = await loadStudent(checkpoint);
+  const student = await loadStudent(checkpoint, { onlySaved: true });
   const { folder, tokenizer } = student;
   const whole = (await readJson(join(folder.folder, 'tokenizer.json'))) as unknown as TokenizerJson;
-  const maxLength = Math.min(folder.maxLength ?? 512, tokenizer.modelMaxLength ?? 512, positionsOf(folder.config));
+  const maxLength = Math.min(student.maxLength, student.positions);
   const cut = options.used && cutVocabulary(whole, options.used, options.reserve ?? 0, tokenizer.padId);
   const json = withLimits(cut?.tokenizer ?? whole, maxLength);
-  const { graph } = student;
+  const graph = await student.inferenceGraph(new Map());
   if (cut) keepRows(graph, cut.kept);
   const newId = (id: number): number => cut?.kept.indexOf(id) ?? id;
   const around = tokenizer.around;
@@ -78,6 +84,7 @@ export async function exportFolder(
         : huggingFaceWeights(graph, String(folder.config.model_type));
   const tableShare = options.tableRank === undefined ? undefined : factorise(graph, options.tableRank);
   const width = outputWidth(graph, Number(folder.config.hidden_size));
+  const behind = cutOutputs(student.head, width, options.dimensions ?? Number.POSITIVE_INFINITY);
   const files = new Map<string, Uint8Array | string>();
   const made: ExportedFolder['files'] = [];
   for (const dtype of options.dtypes) {
@@ -88,6 +95,7 @@ export async function exportFolder(
         after: around.after.map(newId),
         maxLength,
         dimensions: options.dimensions,
+        prompts: student.prompts,
       });
       files.set(STATIC_FILE, bytes);
       made.push({ dtype, file: STATIC_FILE, bytes: bytes.length });
@@ -97,10 +105,11 @@ export async function exportFolder(
       dtype,
       tables: options.tables,
       half: options.half,
-      pooling: student.pooling,
-      normalize: student.normalize,
+      head: student.head,
       width,
       dimensions: options.dimensions,
+      opset: options.opset,
+      positions: student.positions,
       separator: options.seal !== false && !isStatic && last !== undefined ? newId(last) : undefined,
     });
     for (const name of fileNames[dtype]) files.set(`onnx/${name}`, bytes);
@@ -120,9 +129,11 @@ export async function exportFolder(
     withoutTokenizerFiles: cut ? ['vocab.json', 'merges.txt', 'sentencepiece.bpe.model', 'added_tokens.json'] : [],
     files,
     config: cut ? renumberConfig(folder.config, cut.kept) : folder.config,
-    pooling: student.pooling,
-    normalize: student.normalize,
-    dimensions: options.dimensions ?? width,
+    head: behind.head,
+    prompts: student.prompts,
+    similarity: student.similarity,
+    lowerCase: student.lowerCase,
+    tokenWidth: behind.tokens,
     maxLength,
     provenance: { ...(await readJson(join(folder.folder, 'distill.json'))), export: provenance },
     card: await readFile(join(folder.folder, 'README.md'), 'utf8').catch(() => ''),
@@ -132,6 +143,7 @@ export async function exportFolder(
     files: made,
     kept: cut?.kept,
     tableShare,
+    opset: options.opset ?? graph.opset,
     safetensorsProblem: 'problem' in named ? named.problem : undefined,
   };
 }

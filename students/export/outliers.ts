@@ -24,11 +24,14 @@ const LENGTH = 32;
  * first is rounded to int8 later, the second is small and stays float. Which channels are large is looked up by running
  * the graph on random tokens: the same graph gives the same ones.
  *
+ * @param positions tokens that the model has positions for
  * @returns how many products were split
  */
-export async function splitOutliers(graph: Graph): Promise<number> {
+export async function splitOutliers(graph: Graph, positions = LENGTH): Promise<number> {
   const products = weightedProducts(graph).filter((p) => p.weight.dims[0] > p.weight.dims[1]);
-  const ranges = products.length ? await largest(graph, [...new Set(products.map((p) => p.input))]) : new Map();
+  const ranges = products.length
+    ? await largest(graph, [...new Set(products.map((p) => p.input))], Math.min(LENGTH, positions))
+    : new Map();
   let split = 0;
   for (const p of products) {
     const sizes = ranges.get(p.input) as Float32Array | undefined;
@@ -69,7 +72,7 @@ function takeOut(graph: Graph, { node, input, weight, name }: Product, channels:
 }
 
 /** The largest absolute value in each channel of some values, over random tokens; nothing where the graph is no encoder. */
-async function largest(graph: Graph, values: readonly Value[]): Promise<Map<Value, Float32Array>> {
+async function largest(graph: Graph, values: readonly Value[], length: number): Promise<Map<Value, Float32Array>> {
   const found = new Map<Value, Float32Array>();
   const vocabulary = wordLookups(graph)[0]?.inputs[0]?.constant?.dims[0];
   if (!vocabulary) return found;
@@ -81,8 +84,8 @@ async function largest(graph: Graph, values: readonly Value[]): Promise<Map<Valu
   copy.prune();
   const session = await Session.load(copy, { threads: 1 });
   const random = Random.of(0, 'outliers');
-  const dims = [ROWS, LENGTH];
-  const fill = (value: () => number): Tensor => tensor('int64', dims, Array.from({ length: ROWS * LENGTH }, value));
+  const dims = [ROWS, length];
+  const fill = (value: () => number): Tensor => tensor('int64', dims, Array.from({ length: ROWS * length }, value));
   try {
     for (let batch = 0; batch < BATCHES; batch++) {
       const all: Record<string, Tensor> = {

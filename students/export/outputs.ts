@@ -1,24 +1,28 @@
 /** @file What an exported graph gives: token vectors cut to the dimensions wanted, and one vector a text beside them. */
 import { InputError } from '../../common/errors.ts';
 import { constant, Expr } from '../../engine/expressions/expr.ts';
-import { type Pooling, pool } from '../../engine/expressions/pooling.ts';
 import type { Graph, Node, Value } from '../../engine/graph/ir.ts';
+import { applyHead, cutHead, type Head, headWidth, isPlain } from '../../models/modules/head.ts';
 
 export interface Outputs {
-  pooling: Pooling;
-  normalize: boolean;
-  /** Width of the model's own vectors. */
+  /** What makes one vector of token vectors: of the model as it is, not yet cut. */
+  head: Head;
+  /** Width of the model's token vectors. */
   width: number;
   /** How many of them stay, from the first on. */
   dimensions?: number;
 }
 
 /**
- * Leaves two outputs: last_hidden_state [batch, sequence, dimensions] and sentence_embedding [batch, dimensions], pooled
- * and of unit length where the model says so. Loaders that pool the first themselves get the second's values.
+ * Leaves two outputs: last_hidden_state [batch, sequence, width] and sentence_embedding [batch, dimensions], which is what
+ * the head makes of the first. Where the head is one pooling, token vectors are cut, so that loaders that pool them get the
+ * second's values; elsewhere its last module is. A head that leaves prompts out of the pooling cannot stand in the graph, which
+ * does not know them: then token vectors are the only output.
  */
 export function writeOutputs(graph: Graph, options: Outputs): void {
-  const { pooling, normalize, width, dimensions = width } = options;
+  const { head, width } = options;
+  const whole = headWidth(head, width);
+  const { dimensions = whole } = options;
   const hidden = graph.outputs.find((v) => v.name === 'last_hidden_state' || v.name === 'token_embeddings');
   if (!hidden)
     throw new InputError({
@@ -27,41 +31,42 @@ export function writeOutputs(graph: Graph, options: Outputs): void {
       expected: 'last_hidden_state',
       remedy: 'export a dual-encoder whose token vectors are an output',
     });
-  if (!Number.isInteger(dimensions) || dimensions < 1 || dimensions > width)
+  if (!Number.isInteger(dimensions) || dimensions < 1 || dimensions > whole)
     throw new InputError({
       code: 'export.dimensions',
       subject: 'the dimensions of the export',
-      expected: `a whole number from 1 to the model's ${width}`,
+      expected: `a whole number from 1 to the model's ${whole}`,
       received: String(dimensions),
       remedy: 'leave --dimensions out or choose one of the prefixes that the student was trained with',
     });
   let out = new Expr(graph, hidden);
-  if (dimensions < width) {
-    hidden.name = graph.freshName('whole_hidden_state');
-    out = out.slice(0, dimensions, -1);
+  if (hidden.dtype !== 'float32') {
+    hidden.name = graph.freshName('own_hidden_state');
+    out = out.cast('float32');
+  }
+  const { head: behind, tokens } = cutOutputs(head, width, dimensions);
+  if (tokens < width) {
+    out.value.name = graph.freshName('whole_hidden_state');
+    out = out.slice(0, tokens, -1);
   }
   let mask = graph.inputs.find((v) => v.name === 'attention_mask');
   mask ??= graph.input('attention_mask', 'int64', ['batch_size', 'sequence_length']);
-  let sentence = poolAt(out, new Expr(graph, mask), pooling);
-  if (normalize) sentence = sentence.l2Normalize();
+  const sentence = head.includePrompt ? applyHead(out, new Expr(graph, mask).cast('int64'), behind) : undefined;
   if (out.value.name !== 'last_hidden_state') out.value.name = 'last_hidden_state';
-  sentence.value.name = graph.freshName('sentence_embedding');
   for (const v of graph.inputs) v.dims = ['batch_size', 'sequence_length'];
-  Object.assign(out.value, { dtype: 'float32', dims: ['batch_size', 'sequence_length', dimensions] });
-  Object.assign(sentence.value, { dtype: 'float32', dims: ['batch_size', dimensions] });
-  graph.setOutputs(out.value, sentence.value);
+  Object.assign(out.value, { dtype: 'float32', dims: ['batch_size', 'sequence_length', tokens] });
+  if (sentence) {
+    sentence.value.name = graph.freshName('sentence_embedding');
+    Object.assign(sentence.value, { dtype: 'float32', dims: ['batch_size', dimensions] });
+  }
+  graph.setOutputs(out.value, ...(sentence ? [sentence.value] : []));
   graph.prune();
 }
 
-/** As `pool`, also in graphs older than opset 18, where the axes of ReduceMax are an attribute. */
-function poolAt(hidden: Expr, mask: Expr, pooling: Pooling): Expr {
-  if (pooling !== 'max' || hidden.graph.opset >= 18) return pool(hidden, mask, pooling);
-  return mask
-    .float()
-    .unsqueeze(-1)
-    .greater(0)
-    .where(hidden, -1e9)
-    .op('ReduceMax', [], { axes: [1], keepdims: 0 });
+/** What is cut to give the first dimensions: the width of token vectors that stays, and the head behind them. */
+export function cutOutputs(head: Head, width: number, dimensions: number): { head: Head; tokens: number } {
+  if (isPlain(head)) return { head, tokens: Math.min(width, dimensions) };
+  return { head: cutHead(head, headWidth(head, width), dimensions), tokens: width };
 }
 
 /** The tables that token ids are looked up in, with the look-ups. */

@@ -3,6 +3,7 @@ import { InputError } from '../../common/errors.ts';
 import type { Graph, Value } from '../../engine/graph/ir.ts';
 import { castFloat, type Tensor } from '../../engine/graph/tensor.ts';
 import { encodeSafetensors } from '../../engine/io/safetensors.ts';
+import { isEmpty, type Prompts } from '../../models/modules/prompts.ts';
 import { quantize } from './int8.ts';
 import { wordLookups } from './outputs.ts';
 import { tidy } from './simplify.ts';
@@ -31,6 +32,7 @@ export interface StaticFileOptions {
   after: readonly number[];
   maxLength: number;
   dimensions?: number;
+  prompts?: Prompts;
 }
 
 /** The table whose rows a graph hands out as token vectors; undefined where it does more than that. */
@@ -109,6 +111,14 @@ export function staticFile(graph: Graph, options: StaticFileOptions): Uint8Array
       unknown: model.unk_token ?? '[UNK]',
       tokenizer: JSON.stringify(tokenizer),
       pieces: pieces.join('\n'),
+      ...promptsOf(options.prompts),
     },
   );
+}
+
+/** Files of models without prompts say nothing of them. */
+function promptsOf(prompts: Prompts | undefined): Record<string, string> {
+  if (!prompts || (isEmpty(prompts.query) && isEmpty(prompts.document))) return {};
+  const pair = ({ before, after }: Prompts['query']): [string, string] => [before, after];
+  return { prompts: JSON.stringify({ query: pair(prompts.query), document: pair(prompts.document) }) };
 }

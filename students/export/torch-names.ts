@@ -87,13 +87,16 @@ export function huggingFaceWeights(graph: Graph, type: string): NamedWeights {
     if (own && !found.has(own)) found.set(own, isFloat(t.dtype) ? castFloat(t, 'float32') : t);
   };
   const matrices = new Set<Value>();
+  const others: string[] = [];
   for (const node of graph.nodes) {
     const [, weight] = node.inputs;
     if (node.op !== 'MatMul' || weight?.constant?.dims.length !== 2 || !isFloat(weight.dtype)) continue;
     matrices.add(weight);
     const sum = [...node.outputs[0].readers].find((n) => n.op === 'Add');
     const bias = sum?.inputs.find((v) => v?.constant && v.name.endsWith('.bias'));
-    if (bias) note(`${bias.name.slice(0, -5)}.weight`, transposed(castFloat(weight.constant, 'float32')));
+    const own = bias && `${bias.name.slice(0, -5)}.weight`;
+    if (own) note(own, transposed(castFloat(weight.constant, 'float32')));
+    if (!own || !ownName(own, family)) others.push(weight.name);
   }
   for (const v of graph.constants)
     if (v.constant && isFloat(v.constant.dtype) && !matrices.has(v)) note(v.name, v.constant);
@@ -109,6 +112,7 @@ export function huggingFaceWeights(graph: Graph, type: string): NamedWeights {
   for (const name of family.outside) take(name, name);
   for (const [k, old] of layers.entries())
     for (const name of family.inside) take(`${family.layer}${old}.${name}`, `${family.layer}${k}.${name}`);
+  if (others.length) return { problem: `the family has no matrix '${others[0]}'` };
   if (!layers.length) return { problem: 'its weights do not have the names of the family' };
   if (missing.length) return { problem: `${missing.length} weights were not found, ${missing[0]} first` };
   return { weights };

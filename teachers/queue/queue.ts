@@ -25,6 +25,7 @@ export const teacherNameSchema = z.strictObject({
   yes: text,
   no: z.string().nullable().optional(),
   instruction: text,
+  prompts: z.strictObject({ query: z.string().optional(), document: z.string().optional() }).optional(),
 });
 export type TeacherName = z.output<typeof teacherNameSchema>;
 

@@ -11,7 +11,6 @@ import { readRows } from '../../data/files/rows.ts';
 import { loadGraph, parseGraph } from '../../engine/io/onnx-file.ts';
 import { parseSafetensors } from '../../engine/io/safetensors.ts';
 import { Encoder } from '../../models/encoder.ts';
-import { readModelFolder } from '../../models/model-folder.ts';
 import { readConfig } from '../../pipelines/config/read-yaml.ts';
 import { distill, makeWorld, write } from '../cli/world.ts';
 import { refused } from './refused.ts';
@@ -78,10 +77,11 @@ describe('no path in a file leads outside its folder', () => {
       'config.json': JSON.stringify({ _name_or_path: outside, model_file: '/etc/passwd', max_position_embeddings: 64 }),
       'modules.json': JSON.stringify([{ idx: 0, path: outside, type: 'sentence_transformers.models.Pooling' }]),
     });
-    expect((await readModelFolder(model)).pooling).toBe('mean');
-    const encoder = await Encoder.load(model);
-    expect((await encoder.encode(['open file'])).length).toBe(encoder.dimensions);
-    await encoder.dispose();
+    await expect(Encoder.load(model)).rejects.toThrow("module 0 is 'sentence_transformers.models.Pooling'");
+    const transformer = { idx: 0, path: '', type: 'sentence_transformers.models.Transformer' };
+    const pooling = { idx: 1, path: outside, type: 'sentence_transformers.models.Pooling' };
+    writeFileSync(join(model, 'modules.json'), JSON.stringify([transformer, pooling]));
+    await expect(Encoder.load(model)).rejects.toThrow(`the module '${outside}' lies outside the folder`);
   });
 
   test("a config's module stands below the config", async () => {

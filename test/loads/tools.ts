@@ -9,7 +9,7 @@ import { Encoder } from '../../models/encoder.ts';
 import { freshModel } from '../../models/new-model.ts';
 import { exportDTypes } from '../../students/export/dtypes.ts';
 import { exportFolder } from '../../students/export/export-folder.ts';
-import { loadStudent } from '../../students/student.ts';
+import { loadStudent } from '../../students/index.ts';
 import { shared } from '../shared.ts';
 
 /** Short, long (cut off), empty, non-Latin and odd. */
@@ -55,9 +55,9 @@ export async function exportEverything(): Promise<Exported> {
     model: encodeGraph(student.graph),
     tokenizerFrom: from,
     config: { ...student.folder.config, num_hidden_layers: 2 },
-    pooling: 'mean',
-    normalize: true,
-    dimensions: width,
+    head: { pooling: ['mean'], includePrompt: true, modules: [{ kind: 'normalize' }] },
+    similarity: 'cosine',
+    tokenWidth: width,
     maxLength: MAX_LENGTH,
     provenance: {},
     card: '# A checkpoint of tests\n',

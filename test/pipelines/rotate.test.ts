@@ -60,7 +60,8 @@ test('a student begins in the rotated space, and its vectors are compared there'
     pipeline: 'inherit-documents',
     output: join(world.folder, 'run'),
     data: { path: world.data },
-    embedder: { model: rotated },
+    // Cut where rotate cut them.
+    embedder: { model: rotated, queryTokens: 64, documentTokens: 64 },
     student: { model: rotated },
     losses: [{ kind: 'embedding-matching', of: 'queries' }],
     train: { steps: 1, batchSize: 8, candidates: 2, learningRate: 1e-9, provider: 'cpu' },
@@ -78,7 +79,9 @@ test('a student begins in the rotated space, and its vectors are compared there'
 test('vectors that are not of unit length are refused', async () => {
   const folder = join(world.folder, 'long');
   cpSync(world.dualEncoder, folder, { recursive: true });
-  writeFileSync(join(folder, 'modules.json'), JSON.stringify([{ type: 'sentence_transformers.models.Transformer' }]));
+  const types = ['Transformer', 'Pooling'].map((t) => ({ type: `sentence_transformers.models.${t}` }));
+  writeFileSync(join(folder, 'modules.json'), JSON.stringify(types));
+  writeFileSync(join(folder, 'config_sentence_transformers.json'), JSON.stringify({ similarity_fn_name: 'dot' }));
   await expect(rotate({ ...options(join(world.folder, 'out')), model: folder })).rejects.toMatchObject({
     code: 'rotate.model',
   });

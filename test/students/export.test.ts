@@ -15,6 +15,7 @@ import { Session } from '../../engine/runtime/session.ts';
 import { floatToHalf, halfToFloat } from '../../math/half.ts';
 import { symmetricEigen } from '../../math/linear-algebra.ts';
 import { Encoder } from '../../models/encoder.ts';
+import type { Head } from '../../models/modules/head.ts';
 import { freshModel } from '../../models/new-model.ts';
 import { compact } from '../../students/export/compress.ts';
 import { type ExportDType, exportDTypes } from '../../students/export/dtypes.ts';
@@ -24,7 +25,7 @@ import { transposed } from '../../students/export/simplify.ts';
 import { factorise } from '../../students/export/tables.ts';
 import { huggingFaceWeights } from '../../students/export/torch-names.ts';
 import { cutVocabulary, type TokenizerJson } from '../../students/export/vocabulary.ts';
-import { loadStudent } from '../../students/student.ts';
+import { loadStudent } from '../../students/index.ts';
 import { texts } from '../loads/tools.ts';
 import { pythonWith } from '../python.ts';
 import { shared } from '../shared.ts';
@@ -53,6 +54,9 @@ async function embeddings(path: string): Promise<Float32Array> {
   await encoder.dispose();
   return vectors;
 }
+
+/** One pooling, scaled to unit length. */
+const plain: Head = { pooling: ['mean'], includePrompt: true, modules: [{ kind: 'normalize' }] };
 
 test('half precision: every bit pattern comes back, and halfway goes to the even one', () => {
   for (let bits = 0; bits < 0x7c00; bits++) expect(floatToHalf(halfToFloat(bits))).toBe(bits);
@@ -124,7 +128,7 @@ describe('files', () => {
     );
     const graph = await loadGraph(join(source, 'onnx', 'model.onnx'));
     for (const dtype of exportDTypes) {
-      const options = { dtype, pooling: 'mean', normalize: true, width: 64, separator: 3 } as const;
+      const options = { dtype, head: plain, width: 64, separator: 3 } as const;
       const hash = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
       expect(hash(await compact(graph, options))).toBe(hash(await compact(graph, options)));
     }
@@ -162,7 +166,7 @@ test.skipIf(!quantizer || !shared)(
     const from = join(folder, 'two-layers');
     const student = await loadStudent(join(shared ?? '', 'models/minilm-l6'), { layers: [0, 5] });
     await writeWhole(join(from, 'source.onnx'), encodeGraph(student.graph));
-    const options = { dtype: 'int8', pooling: 'mean', normalize: true, width: 384, separator: 102 } as const;
+    const options = { dtype: 'int8', head: student.head, width: 384, separator: 102 } as const;
     await writeWhole(join(from, 'ours.onnx'), await compact(student.graph, options));
     const script = `from onnxruntime.quantization import quantize_dynamic, QuantType
 import sys
@@ -171,8 +175,8 @@ for name, channels in (('tensor', False), ('channel', True)):
     execFileSync(quantizer as string, ['-c', script, from], { stdio: 'pipe' });
     const cosine = async (name: string): Promise<number> => {
       const read = async (file: string): Promise<Float32Array> => {
-        const { tokenizer, pooling, normalize } = student;
-        const own = { tokenizer, pooling, normalize, maxLength: 64, hash: file, name: file };
+        const { tokenizer, head } = student;
+        const own = { tokenizer, head, maxLength: 64, hash: file, name: file };
         const encoder = await Encoder.of(await loadGraph(join(from, file)), own);
         const vectors = await encoder.encode(texts);
         await encoder.dispose();
@@ -195,7 +199,7 @@ const fileOf = (d: ExportDType): string =>
 
 test('text cut off without its last special token gets it back, and padding stays padding', async () => {
   const graph = await loadGraph(join(source, 'onnx', 'model.onnx'));
-  const options = { dtype: 'fp32', pooling: 'mean', normalize: true, width: 64, separator: 3 } as const;
+  const options = { dtype: 'fp32', head: plain, width: 64, separator: 3 } as const;
   const session = await Session.load(await compact(graph, options));
   const run = async (ids: number[][], mask: number[][]): Promise<Float32Array> => {
     const dims = [ids.length, ids[0].length];
@@ -322,7 +326,7 @@ describe.skipIf(!shared)('families of the zoo', () => {
       ['int8', 0.98],
       ['q4', 0.9],
     ] as const) {
-      const session = await Session.load(await compact(graph, { dtype, pooling: 'mean', normalize: true, width: 32 }));
+      const session = await Session.load(await compact(graph, { dtype, head: plain, width: 32 }));
       const { sentence_embedding: e } = await session.run(feeds);
       first ??= e.data as Float32Array;
       expect(Math.min(...cosines(first, e.data as Float32Array, 32)), `${name} ${dtype}`).toBeGreaterThan(least);

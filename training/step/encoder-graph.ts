@@ -14,7 +14,8 @@ import { insertDropout } from './dropout.ts';
 export interface EncoderGraphOptions {
   /** The student's encoder as loaded from its file. */
   encoder: Graph;
-  pooling: Pooling;
+  /** How token vectors become one vector; `none` where the encoder's output is that vector. */
+  pooling: Pooling | 'none';
   /** Whether embeddings are scaled to unit length. */
   normalize: boolean;
   /** Share of hidden values set to zero in training. */
@@ -93,7 +94,8 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
   tokens.set('attention_mask', mask);
   const map = graph.embed(source, (v) => bound.get(v));
   const dropout = options.dropout ? insertDropout(graph) : undefined;
-  let out = pool(new Expr(graph, map.get(hidden) as Value), new Expr(graph, mask), options.pooling);
+  let out = new Expr(graph, map.get(hidden) as Value);
+  if (options.pooling !== 'none') out = pool(out, new Expr(graph, mask), options.pooling);
   if (options.normalize) out = out.l2Normalize();
   const embedding = out.value;
   graph.output(embedding);

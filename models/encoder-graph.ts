@@ -1,0 +1,139 @@
+/** @file An encoder's graph: what it is fed, which output its vectors are read from, the head appended to it. */
+import { InputError } from '../common/errors.ts';
+import type { PaddedBatch } from '../data/batches.ts';
+import type { TextTokenizer } from '../data/tokenizer.ts';
+import { Expr } from '../engine/expressions/expr.ts';
+import type { Graph, Value } from '../engine/graph/ir.ts';
+import type { DType, Tensor } from '../engine/graph/tensor.ts';
+import { applyHead, applyModules, endsInUnit, type Head } from './modules/head.ts';
+import { checkWidths } from './modules/read-modules.ts';
+
+/** How a graph wants its texts: types of its inputs, sizes that it has fixed, whether padding is hidden from it. */
+export interface InputShape {
+  dtypes: ReadonlyMap<string, DType>;
+  rows?: number;
+  length?: number;
+  /** Whether it has a mask; without one, texts of equal length alone share a batch. */
+  masked: boolean;
+  /** What the position of a text's first token is called. */
+  firstPosition: number;
+}
+
+/** The mask of the tokens that are pooled, where it is not the attention mask. */
+export const POOLED = 'pooled_tokens';
+
+/** A mask with the first tokens of each row taken out. */
+export function hiddenStart(mask: BigInt64Array, length: number, hidden: number): BigInt64Array {
+  const copy = mask.slice();
+  for (let at = 0; at < copy.length; at += length) copy.fill(0n, at, at + Math.min(hidden, length));
+  return copy;
+}
+
+export const toInt32 = (t: Tensor): Tensor => ({
+  dtype: 'int32',
+  dims: t.dims,
+  data: Int32Array.from(t.data as BigInt64Array, Number),
+});
+
+/** A padded batch under the names of a transformer's inputs. @param first the position of a text's first token */
+export function tokenInputs({ rows, length, ids, mask, typeIds }: PaddedBatch, first = 0): Record<string, Tensor> {
+  const dims = [rows, length];
+  const places = new BigInt64Array(rows * length);
+  // Padding stands on the position before the first, as in the families that count from their padding.
+  for (let i = 0; i < places.length; i++)
+    places[i] = mask[i] || first === 0 ? BigInt(first + (i % length)) : BigInt(first - 1);
+  return {
+    input_ids: { dtype: 'int64', dims, data: ids },
+    attention_mask: { dtype: 'int64', dims, data: mask },
+    token_type_ids: { dtype: 'int64', dims, data: typeIds },
+    position_ids: { dtype: 'int64', dims, data: places },
+  };
+}
+
+/** Inputs that a tokenizer's output fills. */
+const FILLED = ['input_ids', 'attention_mask', 'token_type_ids', 'position_ids'];
+
+export function shapeOf(graph: Graph, first: number): InputShape {
+  const ids = graph.inputs.find((v) => v.name === 'input_ids');
+  const fixed = (at: number): number | undefined => {
+    const n = ids?.dims?.[at];
+    return typeof n === 'number' && n > 0 ? n : undefined;
+  };
+  return {
+    dtypes: new Map(graph.inputs.map((v) => [v.name, v.dtype ?? 'int64'])),
+    rows: fixed(0),
+    length: fixed(1),
+    masked: graph.inputs.some((v) => v.name === 'attention_mask' && v.readers.size),
+    firstPosition: first,
+  };
+}
+
+/**
+ * The output that an encoder's vectors are read from.
+ * @param preferTokens whether token vectors are taken where there is a vector of the whole text as well
+ * @throws InputError where the graph has none, or needs inputs that no tokenizer gives
+ */
+export function encoderOutput(graph: Graph, file: string, preferTokens = false): Value {
+  for (const v of graph.inputs)
+    if (!FILLED.includes(v.name))
+      throw new InputError({
+        code: 'model.no-encoder',
+        subject: `${file} needs an input '${v.name}'`,
+        expected: 'input_ids and perhaps attention_mask, token_type_ids and position_ids',
+        remedy: 'export the encoder without it',
+      });
+  const tokens = ['last_hidden_state', 'token_embeddings'];
+  const names = preferTokens ? [...tokens, 'sentence_embedding'] : ['sentence_embedding', ...tokens];
+  const found = names.flatMap((name) => graph.outputs.filter((v) => v.name === name))[0];
+  if (found) return found;
+  throw new InputError({
+    code: 'model.no-encoder',
+    subject: `${file} has the outputs ${graph.outputs.map((v) => v.name).join(', ')}`,
+    expected: 'last_hidden_state or sentence_embedding',
+    remedy: 'give a dual-encoder (a feature-extraction model), not a classifier',
+  });
+}
+
+/** Whether an output is one vector a text: nothing is left to pool. */
+export const isPooled = (output: Value): boolean => output.name === 'sentence_embedding' || output.dims?.length === 2;
+
+/**
+ * The head inside the graph. Where the graph pools, only what follows the pooling is applied; its `sentence_embedding` is the
+ * result of all modules, but for scaling to unit length, which is done where the folder says so.
+ * @throws InputError where the head does not fit the width of the token vectors
+ */
+export function appendHead(graph: Graph, head: Head, file: string, preferTokens = false): void {
+  const hidden = encoderOutput(graph, file, preferTokens);
+  const width = hidden.dims?.at(-1);
+  let out = new Expr(graph, hidden);
+  if (hidden.dtype !== 'float32') out = out.cast('float32');
+  if (isPooled(hidden)) {
+    if (hidden.name !== 'sentence_embedding') out = applyModules(out, head.modules);
+    else if (endsInUnit(head)) out = out.l2Normalize();
+  } else {
+    if (typeof width === 'number') checkWidths(head, width, file);
+    let mask = graph.inputs.find((v) => v.name === 'attention_mask');
+    const dtype = mask?.dtype ?? 'int64';
+    if (!head.includePrompt) mask = graph.input(POOLED, dtype, ['batch', 'sequence']);
+    mask ??= graph.input('attention_mask', 'int64', ['batch', 'sequence']);
+    const shown = new Expr(graph, mask);
+    out = applyHead(out, dtype === 'int64' ? shown : shown.cast('int64'), head);
+  }
+  // What the output was called may not be the name of an input's reader: it gets a name of its own.
+  if (out.value === hidden) out = out.op('Identity');
+  graph.setOutputs(out.value);
+  graph.prune();
+}
+
+/** @throws InputError where the tokenizer has ids beyond the table that they are looked up in */
+export function checkVocabulary(graph: Graph, tokenizer: TextTokenizer, folder: string): void {
+  const lookup = graph.nodes.find((n) => n.op === 'Gather' && n.inputs[1]?.name === 'input_ids');
+  const rows = lookup?.inputs[0]?.constant?.dims[0];
+  if (rows !== undefined && tokenizer.vocabularySize > rows)
+    throw new InputError({
+      code: 'model.tokenizer-mismatch',
+      subject: `the tokenizer of ${folder} has ids up to ${tokenizer.vocabularySize - 1}`,
+      expected: `ids below ${rows}, the rows of the model's word table`,
+      remedy: 'use the tokenizer that the model was trained with',
+    });
+}

@@ -1,0 +1,70 @@
+/** @file What a folder says of a dual-encoder besides its graph: modules, prompts, similarity, limits, letters. */
+import { basename, join } from 'node:path';
+import type { Pooling } from '../engine/expressions/pooling.ts';
+import type { Graph } from '../engine/graph/ir.ts';
+import { firstPosition, type ModelFolder, positionsOf } from './model-folder.ts';
+import { endsInUnit, type Head, type Similarity, withUnit } from './modules/head.ts';
+import { type PromptOptions, type Prompts, promptNotes, promptsOf } from './modules/prompts.ts';
+import { readJson } from './modules/read-json.ts';
+import { poolingOf, readHead, similarityOf } from './modules/read-modules.ts';
+
+/** What is said instead of what the folder says. */
+export interface SentenceOptions {
+  /** In place of the folder's; what follows the pooling stays. */
+  pooling?: Pooling;
+  /** Whether vectors are scaled to unit length. */
+  normalize?: boolean;
+  prompts?: PromptOptions;
+}
+
+export interface SentenceFolder {
+  head: Head;
+  prompts: Prompts;
+  similarity: Similarity;
+  /** Whether texts are put in lower case before the tokenizer reads them. */
+  lowerCase: boolean;
+  /** What was guessed or left out, in sentences. */
+  notes: string[];
+}
+
+/** @throws InputError where a module, a pooling, a prompt or a similarity is not understood */
+export async function readSentenceFolder(files: ModelFolder, options: SentenceOptions = {}): Promise<SentenceFolder> {
+  const { folder } = files;
+  const file = join(folder, 'config_sentence_transformers.json');
+  const [sentence, own] = await Promise.all([readJson(file), readJson(join(folder, 'sentence_bert_config.json'))]);
+  const found = (await readHead(folder)) ?? (await withoutModules(folder));
+  const pooled = options.pooling ? { ...found, pooling: [options.pooling] } : found;
+  const prompts = promptsOf(sentence, options.prompts, file);
+  const names = [basename(folder), String(files.config._name_or_path ?? '')].filter(Boolean);
+  return {
+    head: options.normalize === undefined ? pooled : withUnit(pooled, options.normalize),
+    prompts,
+    // Whoever asks for vectors as they are asks for their dot products.
+    similarity: options.normalize === false ? 'dot' : similarityOf(sentence, file),
+    lowerCase: own.do_lower_case === true,
+    notes: promptNotes(prompts, options.prompts ?? {}, names),
+  };
+}
+
+/** A folder of transformers or transformers.js: pooled by its mean unless it says otherwise, and scaled to unit length. */
+async function withoutModules(folder: string): Promise<Head> {
+  const file = join(folder, '1_Pooling', 'config.json');
+  return { ...poolingOf(await readJson(file), file), modules: [{ kind: 'normalize' }] };
+}
+
+/** Whether the dot product of two vectors of a head is their similarity, or ranks as it does. */
+export const isDotProduct = (head: Head, similarity: Similarity): boolean =>
+  similarity === 'dot' || (endsInUnit(head) && similarity !== 'manhattan');
+
+/** How many tokens a text may have: what config.json says, and the rows of the table that the graph reads positions from. */
+export function positionsIn(graph: Graph, config: Record<string, unknown>): number {
+  let most = positionsOf(config);
+  for (const { name, constant } of graph.constants)
+    if (
+      !name.includes('relative') &&
+      /(^|[./_])(position_embeddings|wpe|embed_positions)(\.weight)?$/.test(name) &&
+      constant?.dims.length === 2
+    )
+      most = Math.min(most, Math.max(1, constant.dims[0] - firstPosition(config)));
+  return most;
+}

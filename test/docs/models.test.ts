@@ -1,0 +1,15 @@
+/** @file The table of docs/models.md names what the code knows. */
+import { readFileSync } from 'node:fs';
+import { expect, test } from 'vitest';
+import { poolings } from '../../engine/expressions/pooling.ts';
+import { activations } from '../../models/modules/activations.ts';
+
+const row = (part: string): string =>
+  readFileSync('docs/models.md', 'utf8')
+    .split('\n')
+    .find((line) => line.startsWith(`| ${part} |`)) ?? '';
+
+test('every pooling and every activation function', () => {
+  for (const name of poolings) expect(row('Pooling')).toContain(name);
+  expect(row('Dense').split('|')[2].split(';')[0].trim()).toBe(Object.keys(activations).join(', '));
+});
