@@ -10,10 +10,10 @@
  */
 import { InputError } from '../common/errors.ts';
 import type { ChainPart } from './config/chain.ts';
-import { chainOptions } from './config/chain-recipes.ts';
 import { localModel } from './config/models.ts';
 import { parseConfig } from './config/parse.ts';
 import { crossToDual } from './cross-to-dual.ts';
+import { chainOptions } from './prepare/chain-recipes.ts';
 import { publishFamily } from './publish/family.ts';
 import type { Published, RunReport } from './publish/run-report.ts';
 import type { RunContext } from './run/context.ts';

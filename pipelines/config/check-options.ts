@@ -30,7 +30,7 @@ export function checkOptions<S extends z.ZodType>(schema: S, input: unknown, opt
   const line = lineOf?.(keys);
   const subject = `${where}${line ? ` line ${line}` : ''}: '${keys.join('.')}'`;
   if (issue.code === 'unrecognized_keys') {
-    const now = renamed[keys.join('.')];
+    const now = Object.hasOwn(renamed, keys.join('.')) ? renamed[keys.join('.')] : undefined;
     const known = knownKeys(schema, issue.path, input);
     const elsewhere = knownKeys(schema, issue.path).includes(issue.keys[0]);
     const near = nearest(issue.keys[0], known);

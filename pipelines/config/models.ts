@@ -25,7 +25,7 @@ const promptOptions = {
 };
 /** What every service is told. Keys are read from the environment alone. */
 const service = z.strictObject({
-  kind: z.literal('http'),
+  kind: z.literal('http').describe('a service that scores or embeds'),
   url: z.string().min(1).describe("address of the service, with or without the protocol's path"),
   model: z.string().min(1).optional().describe('model that the service is asked for'),
   keyVariable: z
@@ -36,12 +36,15 @@ const service = z.strictObject({
   truncate: z.boolean().default(true).describe('whether the service cuts long texts (tei)'),
   dimensions: count.optional().describe('columns of embeddings, where the service can shorten them'),
   prompts: z
-    .strictObject({ query: z.string().optional(), document: z.string().optional() })
+    .strictObject({
+      query: z.string().optional().describe('before a query'),
+      document: z.string().optional().describe('before a document'),
+    })
     .optional()
     .describe('put before each text'),
   batchSize: count.optional().describe('texts a request; what the service takes by default'),
   concurrency: count.default(4).describe('requests under way at once'),
-  requestsPerMinute: z.number().positive().optional(),
+  requestsPerMinute: z.number().positive().optional().describe('most requests a minute; no limit by default'),
   timeout: z.number().positive().default(60).describe('seconds that an answer may take'),
   retries: z
     .int()
@@ -49,7 +52,10 @@ const service = z.strictObject({
     .default(5)
     .describe('how often a request is repeated that the service could not answer'),
   budget: z
-    .strictObject({ requests: count.optional(), texts: count.optional() })
+    .strictObject({
+      requests: count.optional().describe('most requests in all'),
+      texts: count.optional().describe('most texts in all'),
+    })
     .optional()
     .describe('where it stops asking; what came is kept'),
 });
@@ -115,7 +121,7 @@ const idFiles = z
 export const embedder = z
   .discriminatedUnion('kind', [
     z.strictObject({
-      kind: z.literal('dual-encoder').optional(),
+      kind: z.literal('dual-encoder').optional().describe('a model folder; the default'),
       model: path.describe('folder of a dual-encoder, or its name on the hub'),
       queryTokens: count.default(64).describe('tokens of a query, special tokens included'),
       documentTokens: count.default(192).describe('tokens of a document, special tokens included'),
@@ -125,7 +131,7 @@ export const embedder = z
       format: z.enum(['tei', 'openai-embeddings']).describe('protocol of the service'),
     }),
     z.strictObject({
-      kind: z.literal('vectors'),
+      kind: z.literal('vectors').describe('vectors that were made elsewhere'),
       files: vectorFiles,
       ids: idFiles,
       queries: z

@@ -1,5 +1,5 @@
 /** @file What SECURITY.md promises of rights: no code of a stranger runs, no key changes a prototype, texts of a report stay texts. */
-import { existsSync, mkdtempSync, readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
@@ -45,17 +45,24 @@ test('no code of a model folder runs', async () => {
     'index.js': js,
     'package.json': JSON.stringify({ main: 'index.js', scripts: { postinstall: 'node index.js' } }),
   });
-  const { code } = await distill(
-    'run',
-    join(world, 'distill.yaml'),
-    '--set',
-    `student.model=${model}`,
-    '--set',
-    `output=${folder}/code`,
-    '--set',
-    `cache=${folder}/code-cache`,
-  );
-  expect(code).toBe(0);
+  const run = () =>
+    distill(
+      'run',
+      join(world, 'distill.yaml'),
+      '--set',
+      `student.model=${model}`,
+      '--set',
+      `output=${folder}/code`,
+      '--set',
+      `cache=${folder}/code-cache`,
+    );
+  // A module that is code is refused by its name; without it the folder trains, and no code of it runs.
+  const refusal = await run();
+  expect(refusal.code).toBe(2);
+  expect(refusal.err).toContain('modeling_own.OwnModule');
+  expect(existsSync(ran)).toBe(false);
+  rmSync(join(model, 'modules.json'));
+  expect((await run()).code).toBe(0);
   expect(existsSync(ran)).toBe(false);
   // What is saved names no code either.
   expect(readFileSync(join(folder, 'code/checkpoint/modules.json'), 'utf8')).not.toContain('modeling_own');

@@ -18,6 +18,7 @@ const SHORT = [
   'data/beir.ts',
   'data/row-dataset.ts',
   'data/tokens/',
+  'models/encoder-description.ts',
   'models/model-folder.ts',
   'pipelines/evaluate.ts',
   'pipelines/fit/refresh-negatives.ts',
@@ -28,9 +29,11 @@ const SHORT = [
   'pipelines/run/memory-budget.ts',
   'selection/refresh.ts',
   'selection/topics.ts',
+  'teachers/dual-encoder.ts',
   'teachers/reading/',
   'teachers/score-file.ts',
   'teachers/vectors/',
+  'training/optimizers/muon.ts',
 ];
 
 const folders = readdirSync('.', { withFileTypes: true })

@@ -124,7 +124,7 @@ test('under a limit of memory the pairs of a step are read in parts, and a limit
     ),
   ]);
   expect(loss).toBeCloseTo(free, 4);
-  expect((await heard('8GB', 40))[0]).toEqual([]);
+  expect((await heard('8GB', 40))[0].filter((n) => n.startsWith('memory'))).toEqual([]);
   await expect(heard('100MB', 8)).rejects.toThrow(/a memory limit of 100 MB, where .* allow at least 3\d\d MB/);
 });
 

@@ -229,7 +229,7 @@ describe('prune', () => {
     );
     await cache.close();
     for (const [argv, says] of [
-      [[], 'nothing says what to remove; give --older-than 30d, --max-size 2GB or both'],
+      [[], 'prune needs a limit; give --older-than 30d, --max-size 2GB or both'],
       [['--older-than', '30x'], "--older-than '30x': expected a number and one of h, d, w; e.g. --older-than 30d"],
       [['--max-size', 'large'], "--max-size 'large': expected a number and one of B, kB"],
     ] as const)
