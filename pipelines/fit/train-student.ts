@@ -223,7 +223,7 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
   }
 }
 
-/** Earlier checkpoints of the teacher speak in the first steps: which one depends on the step alone. */
+/** The first steps learn scores of earlier checkpoints of the teacher; which one's depends on the step alone. */
 function earlierTeachers({ earlier, examples: { scores: last } }: TrainingInputs, total: number): Renewal | undefined {
   if (!earlier) return undefined;
   const { scores, share } = earlier;

@@ -52,7 +52,14 @@ const table = defineStage({
   },
 });
 
+/** The student of a run, opened before any other work: what is wrong with it is told before the teacher is asked. */
 export async function openStudent(run: RunContext): Promise<Result<Student>> {
+  const student = await studentOf(run);
+  if (!run.dry) await student.value();
+  return student;
+}
+
+async function studentOf(run: RunContext): Promise<Result<Student>> {
   const { student } = run.config;
   switch (student.kind) {
     case 'model':

@@ -59,7 +59,7 @@ export async function gather(run: RunContext, student: Result<Student>): Promise
   return { data, lists };
 }
 
-/** Queries that are asked about: their candidates, and what the teacher says of them. */
+/** Queries that are asked about: their candidates, and the teacher's scores of them. */
 export interface Asked {
   lists: Result<CandidateLists>;
   annotated: Result<Annotated>;

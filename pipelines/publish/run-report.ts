@@ -194,7 +194,7 @@ const evaluation = defineStage({
       );
     const first = verdict(before, options.student.towers === 'query');
     if (first) figures.notes.unshift(first);
-    return {
+    const written = {
       ...figures,
       pipeline: options.pipeline,
       checkpoint: saved.folder,
@@ -225,6 +225,8 @@ const evaluation = defineStage({
       log,
       evaluations,
     };
+    await describeCheckpoint(config, dataset, figuresOf(written), tools);
+    return written;
   },
   keep: {
     alone: true,

@@ -1,9 +1,10 @@
 /** @file The trained student as a folder that other tools load, with what made it. */
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
+import { cp, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { canonicalJson, hashParts, writeWhole } from '../../common/files.ts';
+import { replaceFolder } from '../../common/replace.ts';
 import { VERSION } from '../../common/version.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { encodeGraph } from '../../engine/io/onnx-file.ts';
@@ -112,17 +113,28 @@ export const checkpoint = defineStage({
   },
 });
 
-/** Writes the figures into the checkpoint's card and provenance, once the folder has been measured. */
+/** Puts the figures into the checkpoint's card and provenance, once the folder has been measured; where they are there, it stays. */
 export async function describeCheckpoint(
   config: Config,
   data: Dataset,
   figures: Figures,
   { path }: Pick<Tools, 'path'>,
 ): Promise<void> {
-  const file = path(FOLDER, PROVENANCE);
-  const provenance = JSON.parse(await readFile(file, 'utf8'));
-  await writeWhole(file, `${JSON.stringify({ ...provenance, systems: figures.systems }, null, 2)}\n`);
-  const { head, prompts } = await readSentenceFolder(await readModelFolder(path(FOLDER)));
-  const safetensors = existsSync(path(FOLDER, WEIGHTS));
-  await writeWhole(path(FOLDER, CARD), card(config, data, { head, prompts, safetensors, figures }));
+  const folder = path(FOLDER);
+  const provenance = JSON.parse(await readFile(join(folder, PROVENANCE), 'utf8'));
+  const { head, prompts } = await readSentenceFolder(await readModelFolder(folder));
+  const safetensors = existsSync(join(folder, WEIGHTS));
+  const about = new Map([
+    [PROVENANCE, `${JSON.stringify({ ...provenance, systems: figures.systems }, null, 2)}\n`],
+    // As a report that is read again has them.
+    [CARD, card(config, data, { head, prompts, safetensors, figures: JSON.parse(JSON.stringify(figures)) })],
+  ]);
+  const before = await Promise.all(
+    [...about.keys()].map((name) => readFile(join(folder, name), 'utf8').catch(() => '')),
+  );
+  if ([...about.values()].every((text, i) => text === before[i])) return;
+  await replaceFolder(folder, async (beside) => {
+    await cp(folder, beside, { recursive: true });
+    for (const [name, text] of about) await writeFile(join(beside, name), text);
+  });
 }
