@@ -1,5 +1,5 @@
 /** @file Rounds under a budget: choose queries with the current student, ask the teacher, train on all that is annotated. */
-import type { Config } from './config/config.ts';
+import type { Config } from '../config/config.ts';
 import type { Trained } from './fit/fit.ts';
 import { trainStudent } from './fit/train-student.ts';
 import { embedDocuments, embedQueries } from './prepare/embeddings.ts';

@@ -9,9 +9,9 @@
  * Each is measured with BM25 beside it, and one table shows the family.
  */
 import { InputError } from '../common/errors.ts';
-import type { ChainPart } from './config/chain.ts';
-import { localModel } from './config/models.ts';
-import { parseConfig } from './config/parse.ts';
+import type { ChainPart } from '../config/chain.ts';
+import { localModel } from '../config/models.ts';
+import { parseConfig } from '../config/parse.ts';
 import { crossToDual } from './cross-to-dual.ts';
 import { chainOptions } from './prepare/chain-recipes.ts';
 import { publishFamily } from './publish/family.ts';

@@ -1,9 +1,9 @@
 /** @file Distils a teacher into a student by the pipeline that the options name, or says what that would take. */
 import type { Watch } from '../common/progress.ts';
+import type { Config, ConfigInput } from '../config/config.ts';
+import { parseConfig } from '../config/parse.ts';
 import { active } from './active.ts';
 import { chain } from './chain.ts';
-import type { Config, ConfigInput } from './config/config.ts';
-import { parseConfig } from './config/parse.ts';
 import { crossToDual } from './cross-to-dual.ts';
 import { online } from './online.ts';
 import type { Published, RunReport } from './publish/run-report.ts';

@@ -4,6 +4,7 @@ import { basename, dirname, join, relative, resolve } from 'node:path';
 import { stringify } from 'yaml';
 import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
+import { readConfig } from '../config/read-yaml.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { dataKind, openDataset, splitOf } from '../data/open.ts';
 import { listsNegatives } from '../data/relevant.ts';
@@ -11,7 +12,6 @@ import { readModelFile } from '../engine/io/model-file.ts';
 import { loadGraph } from '../engine/io/onnx-file.ts';
 import { findLayers } from '../engine/passes/layers.ts';
 import { readModelFolder } from '../models/model-folder.ts';
-import { readConfig } from './config/read-yaml.ts';
 import { MARK } from './run/output-folder.ts';
 
 interface FoundModel {

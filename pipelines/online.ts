@@ -3,8 +3,9 @@
  * and ends with the teacher itself.
  * @source Harutyunyan et al., ICLR 2023 (arXiv 2301.12245)
  */
+
+import type { Config } from '../config/config.ts';
 import type { CandidateLists } from '../data/lists.ts';
-import type { Config } from './config/config.ts';
 import { trainStudent } from './fit/train-student.ts';
 import { teacherScores } from './prepare/candidates.ts';
 import { openStudent } from './prepare/open-student.ts';

@@ -1,10 +1,10 @@
 /** @file Scores jobs of a queue until it is told to stop. */
 import type { Watch } from '../common/progress.ts';
+import type { Config } from '../config/config.ts';
 import { Unfit } from '../teachers/queue/errors.ts';
 import { openQueue, type QueueOptions } from '../teachers/queue/index.ts';
 import { pairsOfJob, type ScoreQueue, scoreJobSchema, type TeacherName } from '../teachers/queue/queue.ts';
 import type { Teacher } from '../teachers/teacher.ts';
-import type { Config } from './config/config.ts';
 import { openModel } from './run/open-teachers.ts';
 import { computeOn } from './run/provider.ts';
 

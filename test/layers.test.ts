@@ -19,13 +19,13 @@ const order = [
   ['evaluation', 'adaptive'],
   ['teachers', 'students'],
   ['training'],
-  ['pipelines/config'],
+  ['config'],
   ['pipelines/run'],
   ['pipelines/prepare'],
   ['pipelines/measure'],
   ['pipelines/fit', 'pipelines/publish'],
   ['pipelines'],
-  ['pipelines/demo'],
+  ['demo-world'],
   ['cli', 'index.ts'],
 ];
 

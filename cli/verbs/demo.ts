@@ -1,6 +1,6 @@
 /** @file `distill demo`: the main pipeline on a small generated data set. */
 import { Command } from 'commander';
-import type { DemoReport } from '../../pipelines/demo/demo.ts';
+import type { DemoReport } from '../../demo-world/demo.ts';
 import { duration, progressReporter } from '../terminal/progress.ts';
 import type { Verb } from '../terminal/verb.ts';
 
@@ -16,7 +16,7 @@ export const demo: Verb = ({ out, err, signal }) =>
     .option('--json', 'print the report as JSON')
     .addHelpText('after', '\nExample:\n  distill demo\n  distill run demo/distill.yaml --set train.steps=800')
     .action(async (options: { quick?: boolean; folder: string; seed: number; memory?: string; json?: boolean }) => {
-      const { demo } = await import('../../pipelines/demo/demo.ts');
+      const { demo } = await import('../../demo-world/demo.ts');
       const { renderSystems } = await import('../terminal/report.ts');
       const onProgress = progressReporter(err);
       const report = await demo(options, { onProgress, signal });

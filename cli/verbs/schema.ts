@@ -11,7 +11,7 @@ export const schema: Verb = ({ out }) =>
       const { z } = await import('zod');
       const of =
         verb === 'run'
-          ? (await import('../../pipelines/config/config.ts')).configSchema
-          : (await import('../../pipelines/config/teacher.ts')).teacherSchema;
+          ? (await import('../../config/config.ts')).configSchema
+          : (await import('../../config/teacher.ts')).teacherSchema;
       out.write(`${JSON.stringify(z.toJSONSchema(of, { io: 'input' }), null, 2)}\n`);
     });

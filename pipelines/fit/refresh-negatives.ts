@@ -1,11 +1,11 @@
 /** @file Negatives found again with the current student, while it trains. */
 
+import { needsOf } from '../../config/losses.ts';
 import { textsAt } from '../../data/dataset.ts';
 import { search } from '../../retrieval/exact-search.ts';
 import { refreshesAt, refreshNegatives } from '../../selection/index.ts';
 import type { Weights } from '../../students/student.ts';
 import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
-import { needsOf } from '../config/losses.ts';
 import { scoreCandidates } from '../prepare/candidates.ts';
 import { encoderOf } from '../prepare/student-scores.ts';
 import { type Fit, frozenOf, type Renewal } from './fit.ts';

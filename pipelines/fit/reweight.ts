@@ -1,11 +1,12 @@
 /** @file Each query's factor in the loss: made before training, or renewed with the current student while it trains. */
+
+import { toWeighting } from '../../config/methods.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { softmax, topTwo } from '../../math/numbers.ts';
 import { bm25 } from '../../retrieval/bm25.ts';
 import { isScoreFile } from '../../teachers/score-file.ts';
 import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
 import type { Weighted, WeightingInputs } from '../../weighting/index.ts';
-import { toWeighting } from '../config/methods.ts';
 import { scoreCandidates } from '../prepare/candidates.ts';
 import { labelsOf } from '../prepare/examples.ts';
 import { studentScores } from '../prepare/student-scores.ts';

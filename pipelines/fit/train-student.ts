@@ -1,4 +1,7 @@
 /** @file From examples and targets to trained weights. */
+
+import { needsOf } from '../../config/losses.ts';
+import { toWeighting } from '../../config/methods.ts';
 import type { Tokens } from '../../data/tokenizer.ts';
 import { Random } from '../../math/random.ts';
 import type { Encoder } from '../../models/encoder.ts';
@@ -6,8 +9,6 @@ import type { Weights } from '../../students/student.ts';
 import { makeBatch } from '../../training/batches/dual-encoder-batch.ts';
 import { train } from '../../training/trainer.ts';
 import type { StateKey } from '../../training/training-state.ts';
-import { needsOf } from '../config/losses.ts';
-import { toWeighting } from '../config/methods.ts';
 import { CHOICE_METRIC, drawSample, encoderSearcher, means, retrieve } from '../measure/retrieve.ts';
 import { checkExport } from '../prepare/check-export.ts';
 import { encoderOf } from '../prepare/student-scores.ts';

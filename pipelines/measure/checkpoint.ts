@@ -2,6 +2,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { InputError } from '../../common/errors.ts';
+import type { Config } from '../../config/config.ts';
 import type { RowOptions } from '../../data/row-dataset.ts';
 import { readJson, readModelFolder } from '../../models/model-folder.ts';
 import type { PromptOptions } from '../../models/modules/prompts.ts';
@@ -9,7 +10,6 @@ import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import { dualEncoder } from '../../teachers/dual-encoder.ts';
 import { isVectorFile } from '../../teachers/vectors/read-vectors.ts';
 import { vectorsEmbedder } from '../../teachers/vectors/vectors-embedder.ts';
-import type { Config } from '../config/config.ts';
 import type { Embed } from './retrieve.ts';
 
 /** How texts were cut, whose documents are searched, and what was learned from, in the run that made a checkpoint. */

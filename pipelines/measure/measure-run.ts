@@ -1,5 +1,6 @@
 /** @file Measures the systems of a run: BM25, the student from its saved folder, its embedder and its teacher. */
 import { stat } from 'node:fs/promises';
+import { localModel } from '../../config/models.ts';
 import { type Dataset, judgedQueries } from '../../data/dataset.ts';
 import { cutRun, type Run } from '../../evaluation/metrics/evaluate.ts';
 import type { Figures } from '../../evaluation/report/figures.ts';
@@ -7,7 +8,6 @@ import { Encoder } from '../../models/encoder.ts';
 import { readModelFolder } from '../../models/model-folder.ts';
 import type { Student, Weights } from '../../students/student.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
-import { localModel } from '../config/models.ts';
 import { bm25Run, bm25Search } from '../prepare/bm25-run.ts';
 import { embed } from '../prepare/embeddings.ts';
 import { encoderOf } from '../prepare/student-scores.ts';

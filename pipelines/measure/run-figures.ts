@@ -1,10 +1,10 @@
 /** @file Figures of a run's report in addition to its table: intervals, fidelity, differences and training curves. */
 
+import { describeStudent } from '../../config/student.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { evaluateRun, type Run, type RunEvaluation } from '../../evaluation/metrics/evaluate.ts';
 import { fidelity } from '../../evaluation/metrics/fidelity.ts';
 import type { Figures, SystemFigures } from '../../evaluation/report/figures.ts';
-import { describeStudent } from '../config/student.ts';
 import type { Options } from '../run/options.ts';
 import { compare, differences, type Measured } from './compare-systems.ts';
 

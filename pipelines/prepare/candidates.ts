@@ -1,6 +1,7 @@
 /** @file The candidates of queries: labelled positives first, then what was found; and the teacher's scores of them. */
 import { InputError } from '../../common/errors.ts';
 import type { Watch } from '../../common/progress.ts';
+import { startFolder } from '../../config/student.ts';
 import { type Dataset, textsAt } from '../../data/dataset.ts';
 import {
   type CandidateLists,
@@ -16,7 +17,6 @@ import { Random } from '../../math/random.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { search } from '../../retrieval/exact-search.ts';
 import type { Pair, Teacher } from '../../teachers/teacher.ts';
-import { startFolder } from '../config/student.ts';
 import { trainingQueries } from '../run/data.ts';
 import { keepArrays } from '../run/keep-arrays.ts';
 import type { OpenedTeacher } from '../run/open-teachers.ts';

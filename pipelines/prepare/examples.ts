@@ -1,10 +1,10 @@
 /** @file From scored candidates to the examples of a training set. */
 import { InputError } from '../../common/errors.ts';
+import { toSelection } from '../../config/methods.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import type { CandidateLists } from '../../data/lists.ts';
 import { neverNegative, relevantDocuments } from '../../data/relevant.ts';
 import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
-import { toSelection } from '../config/methods.ts';
 import type { Options } from '../run/options.ts';
 import { defineStage } from '../run/stage.ts';
 import { warnOfScores } from '../run/warnings.ts';

@@ -1,13 +1,13 @@
 /** @file The student before training: an encoder that is loaded, one that is made first, or a table of tokens. */
 
 import { unreachable } from '../../common/errors.ts';
+import { localModel } from '../../config/models.ts';
+import { startFolder } from '../../config/student.ts';
 import { type Dataset, learnedTexts } from '../../data/dataset.ts';
 import type { TextTokenizer } from '../../data/tokenizer.ts';
 import { freshModel } from '../../models/new-model.ts';
 import { loadStudent, type Student } from '../../students/index.ts';
 import { staticStudent } from '../../students/static-encoder.ts';
-import { localModel } from '../config/models.ts';
-import { startFolder } from '../config/student.ts';
 import type { RunContext } from '../run/context.ts';
 import { encoderFolder, trainingQueries } from '../run/data.ts';
 import type { OpenedTeacher } from '../run/open-teachers.ts';

@@ -1,5 +1,6 @@
 /** @file Which pairs a cross-encoder learns from: relevant documents first, then documents that stand against them. */
 import { InputError } from '../../common/errors.ts';
+import type { TeacherConfig } from '../../config/teacher.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { neverNegative, relevantDocuments } from '../../data/relevant.ts';
 import { readScores } from '../../data/scores.ts';
@@ -7,7 +8,6 @@ import { Random } from '../../math/random.ts';
 import { bm25 } from '../../retrieval/bm25.ts';
 import { labelLogit } from '../../training/batches/cross-encoder-batch.ts';
 import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
-import type { TeacherConfig } from '../config/teacher.ts';
 
 /** Examples of a split whose scores are the targets of the logits; queries without a relevant or any other document are left out. */
 export async function pairExamples(

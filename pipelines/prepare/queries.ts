@@ -1,9 +1,9 @@
 /** @file Which queries a run learns from: judged ones, unjudged ones, and texts made of documents. */
 
+import type { Config } from '../../config/config.ts';
 import type { Dataset, TextTable } from '../../data/dataset.ts';
 import type { TextTokenizer } from '../../data/tokenizer.ts';
 import { Random } from '../../math/random.ts';
-import type { Config } from '../config/config.ts';
 
 type Generate = NonNullable<Config['generate']>;
 

@@ -1,11 +1,12 @@
 /** @file Which queries the teacher is asked about, under a budget. */
+
+import { toQuerySelection } from '../../config/methods.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import type { CandidateLists } from '../../data/lists.ts';
 import { type Rows, softmax, topTwo } from '../../math/numbers.ts';
 import type { QueryInputs } from '../../selection/index.ts';
 import type { Student, Weights } from '../../students/student.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
-import { toQuerySelection } from '../config/methods.ts';
 import { keepArrays } from '../run/keep-arrays.ts';
 import type { Options } from '../run/options.ts';
 import { defineStage } from '../run/stage.ts';

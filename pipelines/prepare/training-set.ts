@@ -1,13 +1,13 @@
 /** @file From a data set to a training set: queries, candidates, the teacher's scores, embeddings. */
 import { InputError } from '../../common/errors.ts';
+import type { Config } from '../../config/config.ts';
+import { comparesDocuments } from '../../config/losses.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { type CandidateLists, candidateLists, listsAt } from '../../data/lists.ts';
 import type { TextTokenizer } from '../../data/tokenizer.ts';
 import type { LossInput } from '../../losses/index.ts';
 import type { Student, Weights } from '../../students/student.ts';
 import type { BatchSource, Examples } from '../../training/batches/dual-encoder-batch.ts';
-import type { Config } from '../config/config.ts';
-import { comparesDocuments } from '../config/losses.ts';
 import type { RunContext } from '../run/context.ts';
 import { trainingQueries } from '../run/data.ts';
 import type { OpenedTeacher } from '../run/open-teachers.ts';

@@ -7,6 +7,7 @@ import { writeWhole } from '../../common/files.ts';
 import { takeLock } from '../../common/lock.ts';
 import type { Watch } from '../../common/progress.ts';
 import { finishReplacing, replaceFolder } from '../../common/replace.ts';
+import { type ExportSettings, parseExport } from '../../config/export.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { openDataset } from '../../data/open.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
@@ -14,7 +15,6 @@ import { opsetWarning, refuseOccupied } from '../../models/checkpoint.ts';
 import { readModelFolder } from '../../models/model-folder.ts';
 import type { DTypeName } from '../../students/export/dtypes.ts';
 import { type ExportedFolder, exportFolder } from '../../students/export/export-folder.ts';
-import { type ExportSettings, parseExport } from '../config/export.ts';
 import { type Provenance, readProvenance } from '../measure/checkpoint.ts';
 import { type ExportFigures, type ExportQuality, exportQuality } from '../measure/export-quality.ts';
 

@@ -1,14 +1,14 @@
 /** @file The model card of a checkpoint: what it is, what made it, and the figures of the report. */
 
 import { VERSION } from '../../common/version.ts';
+import type { Config } from '../../config/config.ts';
+import { calledModel } from '../../config/models.ts';
+import { startFolder } from '../../config/student.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import type { Figures } from '../../evaluation/report/figures.ts';
 import { renderMarkdown } from '../../evaluation/report/markdown.ts';
 import { type Head, isPlain } from '../../models/modules/head.ts';
 import { isEmpty, type Prompts } from '../../models/modules/prompts.ts';
-import type { Config } from '../config/config.ts';
-import { calledModel } from '../config/models.ts';
-import { startFolder } from '../config/student.ts';
 
 /** What a card says of the saved folder itself. */
 export interface Saved {

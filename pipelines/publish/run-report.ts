@@ -1,6 +1,7 @@
 /** @file The end of a run: the student is saved, measured from its folder, reported and exported. */
 import { readFile } from 'node:fs/promises';
 import { writeWhole } from '../../common/files.ts';
+import type { Config } from '../../config/config.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import type { HybridFit } from '../../evaluation/fit-hybrid.ts';
 import type { Figures, SystemFigures } from '../../evaluation/report/figures.ts';
@@ -8,7 +9,6 @@ import { renderHtml } from '../../evaluation/report/html.ts';
 import { writeLexicalChannel } from '../../retrieval/lexical-channel.ts';
 import type { Student } from '../../students/student.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
-import type { Config } from '../config/config.ts';
 import type { Trained } from '../fit/fit.ts';
 import { measureRun } from '../measure/measure-run.ts';
 import { roleOf, runFigures, type System } from '../measure/run-figures.ts';

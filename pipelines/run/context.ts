@@ -1,13 +1,13 @@
 /** @file A run: its options, data and models, and the walk of its stages; runs stand inside runs. */
 import type { Watch } from '../../common/progress.ts';
 import { VERSION } from '../../common/version.ts';
+import type { Config } from '../../config/config.ts';
+import { loadLosses, lossModules, needsOf } from '../../config/losses.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { openDataset } from '../../data/open.ts';
 import type { LossInput } from '../../losses/index.ts';
 import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import type { WeightedLoss } from '../../training/step/dual-encoder-step.ts';
-import type { Config } from '../config/config.ts';
-import { loadLosses, lossModules, needsOf } from '../config/losses.ts';
 import { ArtifactStore } from './artifact-store.ts';
 import { type DataResults, dataResults } from './data.ts';
 import { withMemory } from './memory-budget.ts';

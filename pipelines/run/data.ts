@@ -1,13 +1,13 @@
 /** @file The data and models of a run as results: what of them counts for a stage, by content. */
 import { canonicalJson, hashAll, hashParts } from '../../common/files.ts';
 import { VERSION } from '../../common/version.ts';
+import type { Config } from '../../config/config.ts';
 import { type Dataset, judgedQueries, unjudgedQueries } from '../../data/dataset.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
 import { sentenceKey } from '../../models/encoder-description.ts';
 import { modelHash, readModelFolder } from '../../models/model-folder.ts';
 import { readSentenceFolder } from '../../models/sentence-folder.ts';
 import { isScoreFile, scoreFileKey } from '../../teachers/score-file.ts';
-import type { Config } from '../config/config.ts';
 import { merged } from './fingerprint.ts';
 import type { Options } from './options.ts';
 import { given, type Result } from './stage.ts';

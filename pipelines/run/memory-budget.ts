@@ -7,6 +7,9 @@ import { stat } from 'node:fs/promises';
 import { memorySize, sized } from '../../common/byte-size.ts';
 import { InputError, unreachable } from '../../common/errors.ts';
 import type { Watch } from '../../common/progress.ts';
+import type { Config } from '../../config/config.ts';
+import { toWeighting } from '../../config/methods.ts';
+import { localModel } from '../../config/models.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import type { Graph } from '../../engine/graph/ir.ts';
 import { fuse } from '../../engine/passes/fuse.ts';
@@ -14,9 +17,6 @@ import { normalize } from '../../engine/passes/normalize.ts';
 import { keptBytes } from '../../models/activation-memory.ts';
 import { readModelFolder } from '../../models/model-folder.ts';
 import { searchBlock } from '../../retrieval/exact-search.ts';
-import type { Config } from '../config/config.ts';
-import { toWeighting } from '../config/methods.ts';
-import { localModel } from '../config/models.ts';
 
 /** Node, ONNX Runtime and this program before anything is read: measured 230 MB on Linux. */
 const BASE = 300e6;

@@ -2,6 +2,7 @@
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { canonicalJson, hashParts } from '../../common/files.ts';
+import type { Config } from '../../config/config.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import type { SessionOptions } from '../../engine/runtime/session.ts';
 import type { PromptOptions as EncoderPrompts } from '../../models/modules/prompts.ts';
@@ -14,7 +15,6 @@ import { scoreFile, scoreFileKey, scoreLists } from '../../teachers/score-file.t
 import { type HttpTeacherOptions, httpTeacher, httpTeacherKey } from '../../teachers/services/http-teacher.ts';
 import type { Teacher } from '../../teachers/teacher.ts';
 import { vectorsEmbedder, vectorsKey } from '../../teachers/vectors/vectors-embedder.ts';
-import type { Config } from '../config/config.ts';
 import type { Options } from './options.ts';
 import { computeOn } from './provider.ts';
 

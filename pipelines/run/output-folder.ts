@@ -5,7 +5,7 @@ import { InputError } from '../../common/errors.ts';
 import { removeLeftovers, writeWhole } from '../../common/files.ts';
 import { takeLock } from '../../common/lock.ts';
 import { finishReplacing } from '../../common/replace.ts';
-import type { Config } from '../config/config.ts';
+import type { Config } from '../../config/config.ts';
 
 /** Written first: it says that the folder is a run's. */
 export const MARK = 'onnx-distill.json';

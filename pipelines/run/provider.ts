@@ -1,7 +1,8 @@
 /** @file Where a run computes: teachers, training and encoding share one provider. */
+
+import type { Config } from '../../config/config.ts';
 import { fastestProvider } from '../../engine/runtime/device-session.ts';
 import type { SessionOptions } from '../../engine/runtime/session.ts';
-import type { Config } from '../config/config.ts';
 
 /** The provider that the config names, or the fastest that is there, and the threads where it is the processor. */
 export async function computeOn({

@@ -1,8 +1,8 @@
 /** @file Walks stages: loads a result where nothing that it depends on has changed, else makes and records it, or says so. */
 import { join } from 'node:path';
 import type { Watch } from '../../common/progress.ts';
+import type { Config } from '../../config/config.ts';
 import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
-import type { Config } from '../config/config.ts';
 import type { ArtifactStore } from './artifact-store.ts';
 import { type Fingerprint, merged } from './fingerprint.ts';
 import { type OptionPath, type Options, pickOptions, recordedOptions } from './options.ts';

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import { parse } from 'yaml';
-import { readConfig } from '../../pipelines/config/read-yaml.ts';
+import { readConfig } from '../../config/read-yaml.ts';
 import { distill, jsonl, makeWorld, write } from './world.ts';
 
 let world: string;

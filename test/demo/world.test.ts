@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { makeWorld } from '../../pipelines/demo/world.ts';
+import { makeWorld } from '../../demo-world/world.ts';
 
 const size = { documents: 300, train: 100, dev: 20, test: 60 };
 

@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { parse } from 'yaml';
+import { configSchema } from '../../config/config.ts';
 import { losses } from '../../losses/index.ts';
-import { configSchema } from '../../pipelines/config/config.ts';
 import { candidateSelections, querySelections } from '../../selection/index.ts';
 import { weightings } from '../../weighting/index.ts';
 

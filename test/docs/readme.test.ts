@@ -4,7 +4,7 @@ import ts from 'typescript';
 import { afterAll, expect, test, vi } from 'vitest';
 import { parse } from 'yaml';
 import { verbs } from '../../cli/verbs/index.ts';
-import { parseConfig } from '../../pipelines/config/parse.ts';
+import { parseConfig } from '../../config/parse.ts';
 
 const root = join(import.meta.dirname, '../..');
 const readme = readFileSync(join(root, 'README.md'), 'utf8');

@@ -2,7 +2,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { parseAllDocuments } from 'yaml';
-import { configSchema } from '../../pipelines/config/config.ts';
+import { configSchema } from '../../config/config.ts';
 import { knownGenerating, knownInputs } from '../../teachers/reading/inputs.ts';
 import { irrelevantLabels, relevantLabels } from '../../teachers/reading/labels.ts';
 import { countFromPad } from '../../teachers/reading/limits.ts';

@@ -6,12 +6,12 @@ import { gzipSync } from 'node:zlib';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { ModelProtoSchema, StringStringEntryProtoSchema, TensorProto_DataLocation } from 'onnx-buf';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { readConfig } from '../../config/read-yaml.ts';
 import { readLines } from '../../data/files/lines.ts';
 import { readRows } from '../../data/files/rows.ts';
 import { loadGraph, parseGraph } from '../../engine/io/onnx-file.ts';
 import { parseSafetensors } from '../../engine/io/safetensors.ts';
 import { Encoder } from '../../models/encoder.ts';
-import { readConfig } from '../../pipelines/config/read-yaml.ts';
 import { distill, makeWorld, write } from '../cli/world.ts';
 import { refused } from './refused.ts';
 

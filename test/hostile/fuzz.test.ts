@@ -9,6 +9,7 @@ import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { InputError } from '../../common/errors.ts';
+import { readConfig } from '../../config/read-yaml.ts';
 import { openBeir } from '../../data/beir.ts';
 import { readRows } from '../../data/files/rows.ts';
 import { readScores } from '../../data/scores.ts';
@@ -18,7 +19,6 @@ import { parseGraph } from '../../engine/io/onnx-file.ts';
 import { encodeSafetensors, parseSafetensors } from '../../engine/io/safetensors.ts';
 import { readRun } from '../../evaluation/metrics/run-file.ts';
 import { readModelFolder } from '../../models/model-folder.ts';
-import { readConfig } from '../../pipelines/config/read-yaml.ts';
 import { StaticEncoder } from '../../static/index.ts';
 import { jsonl, makeWorld, write } from '../cli/world.ts';
 

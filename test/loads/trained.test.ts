@@ -2,8 +2,8 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import type { ConfigInput } from '../../config/config.ts';
 import { Encoder } from '../../models/encoder.ts';
-import type { ConfigInput } from '../../pipelines/config/config.ts';
 import { distill } from '../../pipelines/distill.ts';
 import { makeWorld } from '../pipelines/world.ts';
 import { pythonWith, runPython } from '../python.ts';

@@ -2,9 +2,9 @@
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { ConfigInput } from '../../config/config.ts';
 import { openDataset } from '../../data/open.ts';
 import { Encoder } from '../../models/encoder.ts';
-import type { ConfigInput } from '../../pipelines/config/config.ts';
 import { distill, planRun } from '../../pipelines/distill.ts';
 import { verdict } from '../../pipelines/measure/verdict.ts';
 import { bm25 } from '../../retrieval/bm25.ts';

@@ -3,8 +3,8 @@ import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from '
 import { join } from 'node:path';
 import { beforeAll, expect, test, vi } from 'vitest';
 import { renderReport } from '../../cli/terminal/report.ts';
-import type { ConfigInput } from '../../pipelines/config/config.ts';
-import { parseConfig } from '../../pipelines/config/parse.ts';
+import type { ConfigInput } from '../../config/config.ts';
+import { parseConfig } from '../../config/parse.ts';
 import { distill, planRun, type RunReport } from '../../pipelines/distill.ts';
 
 import { exportCheckpoint } from '../../pipelines/publish/export-checkpoint.ts';

@@ -7,8 +7,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { hashParts } from '../../common/files.ts';
+import { readConfig } from '../../config/read-yaml.ts';
 import { loadGraph } from '../../engine/io/onnx-file.ts';
-import { readConfig } from '../../pipelines/config/read-yaml.ts';
 import { distill, planRun, type StagePlan } from '../../pipelines/distill.ts';
 
 import { distill as command, makeWorld, snapshot } from '../cli/world.ts';

@@ -2,8 +2,8 @@
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
+import type { ConfigInput } from '../../config/config.ts';
 import { Encoder } from '../../models/encoder.ts';
-import type { ConfigInput } from '../../pipelines/config/config.ts';
 import { distill } from '../../pipelines/distill.ts';
 import { evaluate } from '../../pipelines/evaluate.ts';
 import { crossEncoder } from '../../teachers/cross-encoder.ts';

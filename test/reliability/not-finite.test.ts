@@ -2,10 +2,10 @@
 import { cpSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
+import type { ConfigInput } from '../../config/config.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
 import { encodeGraph, loadGraph } from '../../engine/io/onnx-file.ts';
-import type { ConfigInput } from '../../pipelines/config/config.ts';
 import { distill } from '../../pipelines/distill.ts';
 import { trainTeacher } from '../../pipelines/train-teacher.ts';
 import { RecordStore, recordKey, sourceId } from '../../teachers/cache/record-store.ts';

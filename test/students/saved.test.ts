@@ -2,11 +2,11 @@
 import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
+import type { ConfigInput } from '../../config/config.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
 import { encodeSafetensors, readSafetensors } from '../../engine/io/safetensors.ts';
 import { Random } from '../../math/random.ts';
 import { Encoder } from '../../models/encoder.ts';
-import type { ConfigInput } from '../../pipelines/config/config.ts';
 import { distill } from '../../pipelines/distill.ts';
 import { makeWorld, type World } from '../pipelines/world.ts';
 import { pythonWith, runPython } from '../python.ts';

@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { parseConfig } from '../../../pipelines/config/parse.ts';
+import { parseConfig } from '../../../config/parse.ts';
 import { ArtifactStore } from '../../../pipelines/run/artifact-store.ts';
 import { keepArrays } from '../../../pipelines/run/keep-arrays.ts';
 import { pickOptions, recordedOptions } from '../../../pipelines/run/options.ts';

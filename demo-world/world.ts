@@ -1,6 +1,6 @@
 /** @file Generated data of the demo: listings of things for sale, and searches that describe them in other words. */
-import { Random } from '../../math/random.ts';
-import { bm25 } from '../../retrieval/bm25.ts';
+import { Random } from '../math/random.ts';
+import { bm25 } from '../retrieval/bm25.ts';
 
 export interface WorldOptions {
   seed?: number;

@@ -2,13 +2,13 @@ import { mkdtempSync, readdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { expect, test } from 'vitest';
+import type { ConfigInput } from '../../config/config.ts';
+import { type LossConfig, lossSchema, registered, toLosses } from '../../config/losses.ts';
+import { parseConfig } from '../../config/parse.ts';
+import { withAbsolutePaths } from '../../config/paths.ts';
+import { readConfig } from '../../config/read-yaml.ts';
+import { parseTeacherConfig } from '../../config/teacher.ts';
 import { kl, losses, type OptionTable } from '../../losses/index.ts';
-import type { ConfigInput } from '../../pipelines/config/config.ts';
-import { type LossConfig, lossSchema, registered, toLosses } from '../../pipelines/config/losses.ts';
-import { parseConfig } from '../../pipelines/config/parse.ts';
-import { withAbsolutePaths } from '../../pipelines/config/paths.ts';
-import { readConfig } from '../../pipelines/config/read-yaml.ts';
-import { parseTeacherConfig } from '../../pipelines/config/teacher.ts';
 
 const minimal = {
   data: { path: 'd' },

@@ -1,6 +1,6 @@
 /** @file Checks options against a schema: one sentence for the first mistake, with its place and the remedy. */
 import { z } from 'zod';
-import { InputError, nearest } from '../../common/errors.ts';
+import { InputError, nearest } from '../common/errors.ts';
 
 export interface CheckOptions {
   /** What messages call the source, e.g. the file's name. */

@@ -1,7 +1,7 @@
 /** @file Options of the training set, of the pipelines with rounds or phases, and of the optimizer. */
 import { z } from 'zod';
-import { isMemorySize } from '../../common/byte-size.ts';
-import { type OptimizerName, optimizers } from '../../training/optimizers/index.ts';
+import { isMemorySize } from '../common/byte-size.ts';
+import { type OptimizerName, optimizers } from '../training/optimizers/index.ts';
 
 const path = z.string().min(1);
 const count = z.int().positive();

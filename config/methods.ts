@@ -5,8 +5,8 @@ import {
   candidateSelections,
   type QuerySelection,
   querySelections,
-} from '../../selection/index.ts';
-import { type Weighting, weightings } from '../../weighting/index.ts';
+} from '../selection/index.ts';
+import { type Weighting, weightings } from '../weighting/index.ts';
 
 const positive = z.number().positive();
 const count = z.int().positive();

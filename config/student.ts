@@ -1,8 +1,8 @@
 /** @file Options of the student, by its kind. */
 import { z } from 'zod';
-import { unreachable } from '../../common/errors.ts';
-import { poolings } from '../../engine/expressions/pooling.ts';
-import { orderNames } from '../../students/static-order.ts';
+import { unreachable } from '../common/errors.ts';
+import { poolings } from '../engine/expressions/pooling.ts';
+import { orderNames } from '../students/static-order.ts';
 import { prompts } from './prompts.ts';
 
 const count = z.int().positive();

@@ -2,8 +2,8 @@
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { z } from 'zod';
-import { unreachable } from '../../common/errors.ts';
-import { hashFile } from '../../common/files.ts';
+import { unreachable } from '../common/errors.ts';
+import { hashFile } from '../common/files.ts';
 import {
   type Loss,
   type LossInput,
@@ -13,9 +13,9 @@ import {
   type Option,
   type OptionTable,
   prefixRelations,
-} from '../../losses/index.ts';
-import { loadLoss } from '../../losses/user-loss.ts';
-import type { WeightedLoss } from '../../training/step/dual-encoder-step.ts';
+} from '../losses/index.ts';
+import { loadLoss } from '../losses/user-loss.ts';
+import type { WeightedLoss } from '../training/step/dual-encoder-step.ts';
 
 const weight = z.number().positive().default(1).describe('its share of the total');
 

@@ -1,7 +1,7 @@
 /** @file Options of a compact checkpoint: of `distill export`, and of `export` in a run's config. */
 import { z } from 'zod';
-import { InputError } from '../../common/errors.ts';
-import { exportDTypes } from '../../students/export/dtypes.ts';
+import { InputError } from '../common/errors.ts';
+import { exportDTypes } from '../students/export/dtypes.ts';
 
 const count = z.int().positive();
 const dtypeNames = [...exportDTypes, 'static-int8'] as const;

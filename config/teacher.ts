@@ -1,8 +1,8 @@
 /** @file Options of the training of a cross-encoder. */
 import { z } from 'zod';
-import { InputError } from '../../common/errors.ts';
-import { type Loss, losses } from '../../losses/index.ts';
-import type { WeightedLoss } from '../../training/step/dual-encoder-step.ts';
+import { InputError } from '../common/errors.ts';
+import { type Loss, losses } from '../losses/index.ts';
+import type { WeightedLoss } from '../training/step/dual-encoder-step.ts';
 import { checkOptions } from './check-options.ts';
 import { freshSchema } from './student.ts';
 import { memory, optimization } from './training.ts';

@@ -1,6 +1,6 @@
 /** @file Options of the models that teach: the teacher and the embedder. */
 import { z } from 'zod';
-import { formatNames } from '../../teachers/services/index.ts';
+import { formatNames } from '../teachers/services/index.ts';
 import { prompts } from './prompts.ts';
 
 const path = z.string().min(1);

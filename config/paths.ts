@@ -1,7 +1,7 @@
 /** @file Which options are paths, and options with their paths changed. */
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { InputError } from '../../common/errors.ts';
+import { InputError } from '../common/errors.ts';
 
 /** Keys whose values are paths; * stands for a position in a list. */
 const pathKeys = new Set([

@@ -2,9 +2,9 @@
 import { expect, test } from 'vitest';
 import { z } from 'zod';
 import { main } from '../../cli/program.ts';
-import { configSchema } from '../../pipelines/config/config.ts';
-import { exportSchema } from '../../pipelines/config/export.ts';
-import { teacherSchema } from '../../pipelines/config/teacher.ts';
+import { configSchema } from '../../config/config.ts';
+import { exportSchema } from '../../config/export.ts';
+import { teacherSchema } from '../../config/teacher.ts';
 
 interface Node {
   description?: string;

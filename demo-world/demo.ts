@@ -1,12 +1,12 @@
 /** @file The demo: generated data, a teacher trained on its labels, and its distillation. */
 import { join } from 'node:path';
 import { stringify } from 'yaml';
-import { InputError } from '../../common/errors.ts';
-import { writeWhole } from '../../common/files.ts';
-import type { Watch } from '../../common/progress.ts';
+import { InputError } from '../common/errors.ts';
+import { writeWhole } from '../common/files.ts';
+import type { Watch } from '../common/progress.ts';
 import type { ConfigInput } from '../config/config.ts';
-import { distill, type RunReport } from '../distill.ts';
-import { type TeacherReport, trainTeacher } from '../train-teacher.ts';
+import { distill, type RunReport } from '../pipelines/distill.ts';
+import { type TeacherReport, trainTeacher } from '../pipelines/train-teacher.ts';
 import { makeWorld, type World } from './world.ts';
 
 export interface DemoOptions {

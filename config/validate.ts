@@ -1,8 +1,8 @@
 /** @file Defaults that depend on the pipeline, and contradictions between options. */
 import { join } from 'node:path';
-import { InputError, unreachable } from '../../common/errors.ts';
-import { parseMetric } from '../../evaluation/metrics/metrics.ts';
-import { httpTeacherKey, servesEmbeddings } from '../../teachers/services/http-teacher.ts';
+import { InputError, unreachable } from '../common/errors.ts';
+import { parseMetric } from '../evaluation/metrics/metrics.ts';
+import { httpTeacherKey, servesEmbeddings } from '../teachers/services/http-teacher.ts';
 import type { Config, ParsedConfig } from './config.ts';
 import { lossSchema, needsOf, registered, toLosses } from './losses.ts';
 import { toQuerySelection, toWeighting, weightingSchema } from './methods.ts';
