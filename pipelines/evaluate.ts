@@ -3,6 +3,7 @@ import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
 import { openDataset } from '../data/open.ts';
+import { collapse } from '../evaluation/diagnostics/warnings.ts';
 import { retentionSentence } from '../evaluation/metrics/compare.ts';
 import { dropIdenticalIds, isQueryItself, type Run } from '../evaluation/metrics/evaluate.ts';
 import { fidelity } from '../evaluation/metrics/fidelity.ts';
@@ -12,6 +13,7 @@ import type { Figures } from '../evaluation/report/figures.ts';
 import { Encoder } from '../models/encoder.ts';
 import { readModelFolder } from '../models/model-folder.ts';
 import { ScoreCache } from '../teachers/cache/score-cache.ts';
+import { memorySentence, servingMemory } from '../training/memory-budget.ts';
 import { type DTypeFile, dtypeFiles, inheritedDocuments, readProvenance } from './measure/checkpoint.ts';
 import { differences } from './measure/compare-systems.ts';
 import { measureCosts, speedFactor } from './measure/cost-figures.ts';
@@ -21,9 +23,7 @@ import { candidateRun, isScoreFile } from './measure/reference-systems.ts';
 import { byPrefix, encoderSearcher, retrieve } from './measure/retrieve.ts';
 import { rounded } from './measure/run-figures.ts';
 import { measureTeacher } from './measure/teacher-evaluation.ts';
-import { memorySentence, servingMemory } from './run/memory-budget.ts';
 import { defaultCache } from './run/open-teachers.ts';
-import { collapse } from './run/warnings.ts';
 
 export interface EvaluateOptions {
   student: string;

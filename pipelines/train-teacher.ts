@@ -25,15 +25,15 @@ import { type CrossEncoderOptions, crossEncoder } from '../teachers/cross-encode
 import { appendDualHead } from '../teachers/dual-pooling-head.ts';
 import { makePairBatch } from '../training/batches/cross-encoder-batch.ts';
 import type { Examples } from '../training/batches/dual-encoder-batch.ts';
+import { pairExamples } from '../training/batches/pair-examples.ts';
 import { DeviceLearner } from '../training/device-learner.ts';
 import { HostLearner } from '../training/host-learner.ts';
+import { batchMemory, trainedAtATime } from '../training/memory-budget.ts';
 import { crossEncoderStep } from '../training/step/cross-encoder-step.ts';
 import { singleRun } from '../training/step/single-run.ts';
 import { train as trainLoop } from '../training/trainer.ts';
 import { listsAsRun } from './measure/reference-systems.ts';
 import { choiceScore, rerank } from './measure/retrieve.ts';
-import { pairExamples } from './prepare/pair-examples.ts';
-import { batchMemory, trainedAtATime } from './run/memory-budget.ts';
 import { computeOn } from './run/provider.ts';
 
 export interface TeacherReport {

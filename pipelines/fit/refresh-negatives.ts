@@ -5,9 +5,11 @@ import { textsAt } from '../../data/dataset.ts';
 import { search } from '../../retrieval/exact-search.ts';
 import { refreshesAt, refreshNegatives } from '../../selection/index.ts';
 import type { Weights } from '../../students/student.ts';
+import { encoderOf } from '../../students/student-scores.ts';
 import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
+import { negativesOf, positivesOf, withNegatives } from '../../training/batches/examples.ts';
 import { scoreCandidates } from '../prepare/candidates.ts';
-import { encoderOf } from '../prepare/student-scores.ts';
+import { encodingOf } from '../run/provider.ts';
 import { type Fit, frozenOf, type Renewal } from './fit.ts';
 
 /** Hits beside those that negatives are drawn from, for known positives to be left out. */
@@ -42,55 +44,21 @@ export function refresher(fit: Fit): Renewal | undefined {
       },
       { count: count - 1, depth: refresh.depth, keep: refresh.keep, seed: seed + step },
     );
-    const lists = { offsets: [0], documents: [] as number[] };
-    for (let i = 0; i < examples.queries.length; i++) {
-      const own = negatives.documents.subarray(negatives.offsets[i], negatives.offsets[i + 1]);
-      for (const d of positivesOf(examples, i)) lists.documents.push(d);
-      for (const d of own) lists.documents.push(d);
-      lists.offsets.push(lists.documents.length);
-    }
-    const unscored = {
-      queries: examples.queries,
-      offsets: Int32Array.from(lists.offsets),
-      documents: Int32Array.from(lists.documents),
-      scores: new Float32Array(lists.documents.length).fill(Number.NaN),
-    };
+    const unscored = withNegatives(examples, negatives);
     const asks = needsOf(inputs.losses).has('teacher');
-    const scored = asks ? await scoreCandidates(unscored, inputs.data, inputs.teacher?.teacher, watch) : unscored;
+    const { scores } = asks
+      ? await scoreCandidates(unscored, inputs.data, inputs.teacher?.teacher, watch)
+      : { scores: new Float32Array(unscored.documents.length) };
     const overlap = Number.isNaN(negatives.overlap) ? '' : `, ${(100 * negatives.overlap).toFixed(0)} % as before`;
     note(`step ${step}: negatives found again by the student${overlap}`);
-    return {
-      ...examples,
-      offsets: unscored.offsets,
-      documents: unscored.documents,
-      scores: asks ? scored.scores : new Float32Array(unscored.documents.length),
-    };
+    return { ...unscored, scores };
   };
-}
-
-/** The labelled documents among an example's candidates, or its pseudo-label; they come first. */
-function positivesOf({ queries, documents, offsets, labelled, grade }: Examples, i: number): number[] {
-  if (!labelled[i]) return [];
-  const own = Array.from(documents.subarray(offsets[i], offsets[i + 1]));
-  const known = grade ? own.filter((d) => grade(queries[i], d) > 0) : [];
-  return known.length ? known : own.slice(0, 1);
-}
-
-function negativesOf(examples: Examples): { offsets: number[]; documents: number[] } {
-  const offsets = [0];
-  const documents: number[] = [];
-  for (let i = 0; i < examples.queries.length; i++) {
-    const from = examples.offsets[i] + positivesOf(examples, i).length;
-    for (let at = from; at < examples.offsets[i + 1]; at++) documents.push(examples.documents[at]);
-    offsets.push(documents.length);
-  }
-  return { offsets, documents };
 }
 
 async function hitsOf(fit: Fit, examples: Examples, weights: Weights, depth: number) {
   const { options, inputs, watch: told } = fit;
   const { queryTokens, documentTokens } = options.student;
-  const encoder = await encoderOf(options, inputs.student, weights);
+  const encoder = await encoderOf(inputs.student, weights, await encodingOf(options));
   try {
     const watch = { ...told, onProgress: undefined };
     const queries = await encoder.encode(textsAt(inputs.data, Array.from(examples.queries)), {

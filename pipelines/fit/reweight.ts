@@ -2,25 +2,23 @@
 
 import { toWeighting } from '../../config/methods.ts';
 import type { Dataset } from '../../data/dataset.ts';
-import { softmax, topTwo } from '../../math/numbers.ts';
 import { bm25 } from '../../retrieval/bm25.ts';
+import { studentScores } from '../../students/student-scores.ts';
 import { isScoreFile } from '../../teachers/score-file.ts';
 import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
+import { labelledAmong, studentLosses, weighed } from '../../training/batches/examples.ts';
 import type { Weighted, WeightingInputs } from '../../weighting/index.ts';
 import { scoreCandidates } from '../prepare/candidates.ts';
 import { labelsOf } from '../prepare/examples.ts';
-import { studentScores } from '../prepare/student-scores.ts';
 import type { TrainingSet } from '../prepare/training-set.ts';
 import type { RunContext } from '../run/context.ts';
 import { namedModels } from '../run/data.ts';
 import { keepArrays } from '../run/keep-arrays.ts';
 import type { Options } from '../run/options.ts';
+import { encodingOf } from '../run/provider.ts';
 import { defineStage, derive, lazily, type Result, type Tools } from '../run/stage.ts';
 import type { Peer } from './co-teaching.ts';
 import { type Fit, frozenOf, type Renewal } from './fit.ts';
-
-/** Cosines are sharpened by this where the student's own loss of a query is asked for. Assumption, as info-nce's default. */
-const STUDENT_TEMPERATURE = 0.05;
 
 /** Weights (and soft labels, where the weighting makes some) that follow from what is given and not from how training goes. */
 export const weights = defineStage({
@@ -88,7 +86,13 @@ export function weigher(fit: Fit, steps: number, peer?: Peer): Renewal | undefin
     // The first step after a resume: what was weighed at the last renewal came with the state.
     if (last < step) return examples;
     const pool = { student: inputs.student, data, frozen: frozenOf(fit) };
-    const { scores: student } = await studentScores(options, pool, await weightsNow(), initial, watch);
+    const { scores: student } = await studentScores(
+      await encodingOf(options),
+      pool,
+      await weightsNow(),
+      initial,
+      watch,
+    );
     const losses = studentLosses(examples, student);
     made ??= whatIsGiven({ options, data, examples: initial, ensemble, tools: fit });
     const found = weighting.weigh({
@@ -108,45 +112,6 @@ function followsStudent(weighting: Options<'weighting'>['weighting']): boolean {
   return weighting.renew !== null || needs.some((n) => n === 'student' || n === 'losses' || n === 'peer');
 }
 
-/** Examples with what a weighting found. @param initial as they were before the first weighing */
-export function weighed(
-  examples: Examples,
-  initial: Examples,
-  { weights, targets, right }: Weighted,
-  { pseudoLabels }: { pseudoLabels: boolean },
-): Examples {
-  const next: Examples = {
-    ...examples,
-    weights: Float32Array.from(weights, (w, i) => w * initial.weights[i]),
-    scores: Float32Array.from(targets ?? initial.scores),
-    ...(right && examples.reliability && { reliability: Float32Array.from(right) }),
-  };
-  return targets && pseudoLabels ? relabeled(next, initial.documents, targets) : next;
-}
-
-/**
- * The most probable candidate by the new labels stands where a label would, in place of the teacher's best; known labels stay.
- * @param documents [all candidates] in the order of `targets`
- */
-export function relabeled(examples: Examples, documents: Int32Array, targets: Float32Array): Examples {
-  const next = {
-    ...examples,
-    documents: examples.documents.slice(),
-    scores: examples.scores.slice(),
-    reliability: examples.reliability?.slice(),
-  };
-  for (const [i, query] of examples.queries.entries()) {
-    const [from, to] = [examples.offsets[i], examples.offsets[i + 1]];
-    if (from === to || examples.relevant(query).has(documents[from])) continue;
-    const { at } = topTwo(targets.subarray(from, to));
-    const order = [from + at, ...Array.from({ length: to - from }, (_, k) => from + k).filter((c) => c !== from + at)];
-    for (const [k, c] of order.entries())
-      [next.documents[from + k], next.scores[from + k]] = [documents[c], targets[c]];
-    if (next.reliability) next.reliability[i] = Math.exp(targets[from + at]);
-  }
-  return next;
-}
-
 interface Given extends Weighable {
   options: Options<'weighting' | 'data.labelled' | 'data.splits'>;
   tools: Pick<Tools, 'time' | 'watch'>;
@@ -158,7 +123,7 @@ async function whatIsGiven({ options, data, examples, ensemble, tools }: Given):
   const labels = toWeighting(options.weighting).needs.includes('labelled');
   return {
     teacher: { offsets: examples.offsets, scores: examples.scores },
-    ...(labels && { labelled: labelled(options, data, examples) }),
+    ...(labels && { labelled: labelledAmong(examples, labelsOf(options, data)) }),
     ...(second === 'bm25' && USES_SECOND.has(kind) && { second: await bm25Scores(data, examples, tools) }),
     ...(ensemble && { ensemble: await ensemble() }),
   };
@@ -166,21 +131,6 @@ async function whatIsGiven({ options, data, examples, ensemble, tools }: Given):
 
 /** Weightings that read a second teacher where there is one. */
 const USES_SECOND = new Set(['calibrated-posterior', 'reliability']);
-
-/** The queries whose labels are known, with what is relevant. */
-function labelled(options: Given['options'], data: Dataset, examples: Examples): WeightingInputs['labelled'] {
-  const labels = labelsOf(options, data);
-  const relevant = new Uint8Array(examples.documents.length);
-  const queries: number[] = [];
-  for (const [i, query] of examples.queries.entries()) {
-    const known = labels.get(query);
-    if (!known) continue;
-    queries.push(i);
-    for (let at = examples.offsets[i]; at < examples.offsets[i + 1]; at++)
-      if (known.has(examples.documents[at])) relevant[at] = 1;
-  }
-  return { queries, relevant };
-}
 
 async function bm25Scores(data: Dataset, examples: Examples, { time, watch }: Given['tools']): Promise<Float32Array> {
   const index = await time('bm25', () => bm25(data.documents, watch));
@@ -214,12 +164,4 @@ async function furtherScores(
     return all;
   });
   return lazily(models.fingerprint, scored.known, async () => scored.value);
-}
-
-/** -log softmax of the first candidate (the label or pseudo-label) under the student. */
-function studentLosses(examples: Examples, student: Float32Array): Float64Array {
-  return Float64Array.from(examples.queries, (_, i) => {
-    const list = Float64Array.from(student.subarray(examples.offsets[i], examples.offsets[i + 1]));
-    return -Math.log(Math.max(softmax(list, STUDENT_TEMPERATURE)[0], 1e-12));
-  });
 }

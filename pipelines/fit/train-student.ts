@@ -2,21 +2,23 @@
 
 import { needsOf } from '../../config/losses.ts';
 import { toWeighting } from '../../config/methods.ts';
-import type { Tokens } from '../../data/tokenizer.ts';
+import { warnOfSmallLosses } from '../../evaluation/diagnostics/warnings.ts';
 import { Random } from '../../math/random.ts';
 import type { Encoder } from '../../models/encoder.ts';
 import type { Weights } from '../../students/student.ts';
+import { encoderOf } from '../../students/student-scores.ts';
 import { makeBatch } from '../../training/batches/dual-encoder-batch.ts';
+import { keptExamples } from '../../training/batches/examples.ts';
+import { tokenTable } from '../../training/batches/token-table.ts';
 import { train } from '../../training/trainer.ts';
 import type { StateKey } from '../../training/training-state.ts';
 import { CHOICE_METRIC, drawSample, encoderSearcher, means, retrieve } from '../measure/retrieve.ts';
 import { checkExport } from '../prepare/check-export.ts';
-import { encoderOf } from '../prepare/student-scores.ts';
 import type { TrainingSet } from '../prepare/training-set.ts';
 import type { RunContext } from '../run/context.ts';
 import type { Options } from '../run/options.ts';
+import { encodingOf } from '../run/provider.ts';
 import { defineStage, type Result } from '../run/stage.ts';
-import { warnOfSmallLosses } from '../run/warnings.ts';
 import { type Peer, trainTogether } from './co-teaching.ts';
 import {
   type Fit,
@@ -33,7 +35,7 @@ import { refresher } from './refresh-negatives.ts';
 import { weigh, weigher } from './reweight.ts';
 import { stepChunk } from './step-memory.ts';
 import { topicOrder } from './topic-batches.ts';
-import { contentOfTraining, keepTraining, keptExamples } from './training-artifacts.ts';
+import { contentOfTraining, keepTraining } from './training-artifacts.ts';
 
 /** Trained weights, from the beginning or from the state that a stopped run left. */
 const training = defineStage({
@@ -126,10 +128,12 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
       // Where documents are encoded too, the projection only serves the losses.
       frozenDocuments ? weights : new Map([...weights].filter(([name]) => name !== 'projection'));
     const initial: Weights = kept(await learner.weights());
-    const tokens = new TokenTable(options, inputs);
+    const limit = (tokens: number): number => Math.min(tokens, student.positions);
+    const queryLimit = limit(options.student.queryTokens);
+    const documentLimit = limit(settings.documentTokens ?? options.student.documentTokens);
     const source = {
-      queryTokens: (i: number) => tokens.query(i),
-      documentTokens: (i: number) => tokens.document(i),
+      queryTokens: tokenTable(data.queries, (text) => student.queryTokens(text, queryLimit)),
+      documentTokens: tokenTable(data.documents, (text) => student.documentTokens(text, documentLimit)),
       padId: student.tokenizer.padId,
       teacherQueries: queries,
       teacherDocuments: documents,
@@ -202,7 +206,7 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
           onFirstSteps: (log) => warnOfSmallLosses(options.losses, log, fit.warn),
           evaluate: evaluates
             ? async (weights) => {
-                const encoder = await encoderOf(options, student, kept(weights));
+                const encoder = await encoderOf(student, kept(weights), await encodingOf(options));
                 try {
                   return await devScore(fit, encoder, dev as string);
                 } finally {
@@ -252,41 +256,4 @@ async function devScore(fit: Fit, encoder: Encoder, split: string): Promise<numb
   const searcher = encoderSearcher(encoder, options.student, frozenOf(fit));
   const { run } = await retrieve(searcher, { dataset, split, depth: 10, sample }, { ...watch, onProgress: undefined });
   return means(run, dataset, split, [CHOICE_METRIC])[CHOICE_METRIC];
-}
-
-/** Token ids of the training set's texts, made when first asked for and kept. */
-class TokenTable {
-  private readonly queries = new Map<number, Tokens>();
-  private readonly documents = new Map<number, Tokens>();
-  private readonly options: Options<'student.documentTokens' | 'student.queryTokens' | 'train'>;
-  private readonly inputs: TrainingInputs;
-  private readonly positions: number;
-
-  constructor(options: Fit['options'], inputs: TrainingInputs) {
-    this.options = options;
-    this.inputs = inputs;
-    this.positions = inputs.student.positions;
-  }
-
-  query(i: number): Tokens {
-    const { data, student } = this.inputs;
-    const limit = Math.min(this.options.student.queryTokens, this.positions);
-    return kept(this.queries, i, () => student.queryTokens(data.queries.text(i), limit));
-  }
-
-  document(i: number): Tokens {
-    const { data, student } = this.inputs;
-    const { train, student: limits } = this.options;
-    const limit = Math.min(train.documentTokens ?? limits.documentTokens, this.positions);
-    return kept(this.documents, i, () => student.documentTokens(data.documents.text(i), limit));
-  }
-}
-
-function kept(table: Map<number, Tokens>, i: number, make: () => Tokens): Tokens {
-  let tokens = table.get(i);
-  if (!tokens) {
-    tokens = make();
-    table.set(i, tokens);
-  }
-  return tokens;
 }

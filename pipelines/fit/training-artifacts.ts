@@ -1,12 +1,11 @@
-/** @file A finished training in the run's folder, the state of one under way, and what of its examples the state carries. */
+/** @file A finished training in the run's folder, and the state of one under way. */
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { canonicalJson, hashParts, writeWhole } from '../../common/files.ts';
-import { type Tensor, vectorOf } from '../../engine/graph/tensor.ts';
+import type { Tensor } from '../../engine/graph/tensor.ts';
 import { encodeSafetensors, parseSafetensors } from '../../engine/io/safetensors.ts';
 import type { Student } from '../../students/student.ts';
-import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
-import { type KeptArrays, peekState, STATE_FILES } from '../../training/training-state.ts';
+import { peekState, STATE_FILES } from '../../training/training-state.ts';
 import { differing } from '../run/fingerprint.ts';
 import type { Keep } from '../run/stage.ts';
 import type { Trained, TrainingInputs } from './fit.ts';
@@ -83,31 +82,4 @@ const within = (tensors: ReadonlyMap<string, Tensor>, prefix: string): Map<strin
 function equal(a: Tensor | null | undefined, b: Tensor): boolean {
   const bytes = ({ data }: Tensor): Buffer => Buffer.from(data.buffer, data.byteOffset, data.byteLength);
   return a?.dtype === b.dtype && bytes(a).equals(bytes(b));
-}
-
-/** What renewals change of the examples: candidates found again, current scores, weights. */
-export function keptExamples(current: () => Examples, take: (examples: Examples) => void): KeptArrays {
-  return {
-    get() {
-      const { offsets, documents, scores, weights, reliability } = current();
-      const kept = { offsets, documents, scores, weights, ...(reliability && { reliability }) };
-      return Object.fromEntries(Object.entries(kept).map(([name, data]) => [name, vectorOf(data)]));
-    },
-    set(tensors) {
-      const examples = current();
-      const data = (name: string): ArrayLike<number> => {
-        const tensor = tensors.get(name);
-        if (!tensor) throw new Error(`it lacks the examples' ${name}`);
-        return tensor.data as ArrayLike<number>;
-      };
-      take({
-        ...examples,
-        offsets: Int32Array.from(data('offsets')),
-        documents: Int32Array.from(data('documents')),
-        scores: Float32Array.from(data('scores')),
-        weights: Float32Array.from(data('weights')),
-        ...(examples.reliability && { reliability: Float32Array.from(data('reliability')) }),
-      });
-    },
-  };
 }

@@ -2,20 +2,20 @@
 import { stat } from 'node:fs/promises';
 import { localModel } from '../../config/models.ts';
 import { type Dataset, judgedQueries } from '../../data/dataset.ts';
+import { bm25Run, bm25Search } from '../../evaluation/bm25-run.ts';
+import { warnOfCollapse } from '../../evaluation/diagnostics/warnings.ts';
 import { cutRun, type Run } from '../../evaluation/metrics/evaluate.ts';
 import type { Figures } from '../../evaluation/report/figures.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { readModelFolder } from '../../models/model-folder.ts';
 import type { Student, Weights } from '../../students/student.ts';
+import { encoderOf } from '../../students/student-scores.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
-import { bm25Run, bm25Search } from '../prepare/bm25-run.ts';
 import { embed } from '../prepare/embeddings.ts';
-import { encoderOf } from '../prepare/student-scores.ts';
 import type { OpenedTeacher } from '../run/open-teachers.ts';
 import type { Options } from '../run/options.ts';
-import { computeOn } from '../run/provider.ts';
+import { computeOn, encodingOf } from '../run/provider.ts';
 import type { Tools } from '../run/stage.ts';
-import { warnOfCollapse } from '../run/warnings.ts';
 import { describeFit, type Hybrid, measureHybrid } from './hybrid.ts';
 import { medianMilliseconds, TIMED_QUERIES } from './model-cost.ts';
 import { scoresAsRun } from './reference-systems.ts';
@@ -118,7 +118,7 @@ export async function measureRun(
             comparable: true,
             prompts: config.student.prompts,
           })
-        : await encoderOf(config, student, initial);
+        : await encoderOf(student, initial, await encodingOf(config));
       add(name, (await find(name, searcherOf(first, frozen))).run);
       await first.dispose();
     });
@@ -154,7 +154,7 @@ export async function measureRun(
   const encoder = await Encoder.load(saved.folder, { comparable: true });
   const maxLength = config.student.queryTokens;
   const queryMilliseconds = await timeQueries((text) => encoder.encode([text], { maxLength, role: 'query' }));
-  await warnOfCollapse(encoder, { config, dataset, frozen: frozen !== undefined }, job.warn);
+  await warnOfCollapse(encoder, { limits: config.student, dataset, frozen: frozen !== undefined }, job.warn);
   await encoder.dispose();
   add('student', run, { bytes: saved.bytes, queryMilliseconds });
   if (hybrid?.run) add(HYBRID, hybrid.run, { bytes: saved.bytes });

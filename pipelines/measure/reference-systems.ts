@@ -7,12 +7,12 @@ import type { Dataset } from '../../data/dataset.ts';
 import { findFile } from '../../data/files/lines.ts';
 import type { CandidateLists } from '../../data/lists.ts';
 import { readScores } from '../../data/scores.ts';
+import { bm25Run } from '../../evaluation/bm25-run.ts';
 import { cutRun, type Run } from '../../evaluation/metrics/evaluate.ts';
 import { readRun } from '../../evaluation/metrics/run-file.ts';
 import { crossEncoder } from '../../teachers/cross-encoder.ts';
 import { dualEncoder } from '../../teachers/dual-encoder.ts';
 import type { Teacher } from '../../teachers/teacher.ts';
-import { bm25Run } from '../prepare/bm25-run.ts';
 
 /** Whether a teacher is given as a file of scores. */
 export const isScoreFile = (path: string): boolean => {

@@ -13,6 +13,8 @@ import {
 } from '../../data/lists.ts';
 import { listsNegatives, neverNegative, relevantDocuments } from '../../data/relevant.ts';
 import { readScores } from '../../data/scores.ts';
+import { withQueries } from '../../data/text/spans.ts';
+import { bm25Search } from '../../evaluation/bm25-run.ts';
 import { Random } from '../../math/random.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { search } from '../../retrieval/exact-search.ts';
@@ -22,8 +24,6 @@ import { keepArrays } from '../run/keep-arrays.ts';
 import type { OpenedTeacher } from '../run/open-teachers.ts';
 import type { Options } from '../run/options.ts';
 import { defineStage } from '../run/stage.ts';
-import { bm25Search } from './bm25-run.ts';
-import { withQueries } from './queries.ts';
 
 type Finding = Options<
   'candidates.count' | 'candidates.onEmpty' | 'candidates.source' | 'data' | 'seed' | 'student' | 'teacher'

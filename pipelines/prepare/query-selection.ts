@@ -6,12 +6,13 @@ import type { CandidateLists } from '../../data/lists.ts';
 import { type Rows, softmax, topTwo } from '../../math/numbers.ts';
 import type { QueryInputs } from '../../selection/index.ts';
 import type { Student, Weights } from '../../students/student.ts';
+import { type StudentScores, studentScores } from '../../students/student-scores.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
 import { keepArrays } from '../run/keep-arrays.ts';
 import type { Options } from '../run/options.ts';
+import { encodingOf } from '../run/provider.ts';
 import { defineStage } from '../run/stage.ts';
 import { labelsOf } from './examples.ts';
-import { type StudentScores, studentScores } from './student-scores.ts';
 
 /** Queries that the teacher is asked about, in the order of asking. */
 export interface Chosen {
@@ -72,7 +73,9 @@ export const querySelection = defineStage({
       return choose(toQuerySelection({ kind: 'random', budget: whole }));
     }
     if (student) {
-      const now = await time('choose', () => studentScores(options, { student, data, frozen }, weights, lists, watch));
+      const now = await time('choose', async () =>
+        studentScores(await encodingOf(options), { student, data, frozen }, weights, lists, watch),
+      );
       inputs.student = { offsets: lists.offsets, scores: now.scores };
       inputs.embeddings = now.queries;
       if (needs.has('gradients') && known) inputs.gradients = gradients(known, lists, now);

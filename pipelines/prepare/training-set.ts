@@ -4,6 +4,7 @@ import type { Config } from '../../config/config.ts';
 import { comparesDocuments } from '../../config/losses.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { type CandidateLists, candidateLists, listsAt } from '../../data/lists.ts';
+import { generateTexts, withQueries } from '../../data/text/spans.ts';
 import type { TextTokenizer } from '../../data/tokenizer.ts';
 import type { LossInput } from '../../losses/index.ts';
 import type { Student, Weights } from '../../students/student.ts';
@@ -17,7 +18,6 @@ import { candidates, teacherScores } from './candidates.ts';
 import { embed, embedDocuments, embedQueries, type Targets } from './embeddings.ts';
 import { examples } from './examples.ts';
 import { tokenizerOf } from './open-student.ts';
-import { generateTexts, withQueries } from './queries.ts';
 import { type Annotated, type Chosen, looksAtStudent, querySelection } from './query-selection.ts';
 
 /** Everything that training reads. */

@@ -18,10 +18,11 @@ import { tokenWidth } from '../../models/modules/head.ts';
 import { readSentenceFolder } from '../../models/sentence-folder.ts';
 import { huggingFaceWeights } from '../../students/export/torch-names.ts';
 import { parameterCount, type Student } from '../../students/student.ts';
+import { encoderOf } from '../../students/student-scores.ts';
 import type { Trained } from '../fit/fit.ts';
 import type { Saved } from '../measure/saved.ts';
-import { encoderOf } from '../prepare/student-scores.ts';
 import type { OpenedTeacher } from '../run/open-teachers.ts';
+import { encodingOf } from '../run/provider.ts';
 import { defineStage, type Tools } from '../run/stage.ts';
 
 import { card } from './model-card.ts';
@@ -64,7 +65,7 @@ export const checkpoint = defineStage({
     const named = huggingFaceWeights(graph, String(student.config.model_type));
     const files = new Map<string, Uint8Array | string>();
     if ('weights' in named) files.set(WEIGHTS, encodeSafetensors(named.weights, { format: 'pt' }));
-    const encoder = await encoderOf(options, student, trained.weights);
+    const encoder = await encoderOf(student, trained.weights, await encodingOf(options));
     const { dimensions } = encoder;
     await encoder.dispose();
     const { queryTokens, documentTokens } = options.student;

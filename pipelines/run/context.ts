@@ -5,11 +5,12 @@ import type { Config } from '../../config/config.ts';
 import { loadLosses, lossModules, needsOf } from '../../config/losses.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { openDataset } from '../../data/open.ts';
+import { warnOfData } from '../../evaluation/diagnostics/warnings.ts';
 import type { LossInput } from '../../losses/index.ts';
 import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import type { WeightedLoss } from '../../training/step/dual-encoder-step.ts';
 import { ArtifactStore } from './artifact-store.ts';
-import { type DataResults, dataResults } from './data.ts';
+import { type DataResults, dataResults, trainingQueries } from './data.ts';
 import { withMemory } from './memory-budget.ts';
 import {
   knownTeachers,
@@ -24,7 +25,6 @@ import { claimOutput, refuseOther } from './output-folder.ts';
 import { RunLog } from './run-log.ts';
 import { StageRunner } from './runner.ts';
 import { defineStage, given, lazily, type Result, type Tools } from './stage.ts';
-import { warnOfData } from './warnings.ts';
 
 /** What a pipeline is a function of. */
 export interface RunContext extends Omit<Tools, 'fingerprint'>, Pick<StageRunner, 'stage' | 'amend'> {
@@ -91,7 +91,8 @@ export async function openRun<T>(
       `${dataset.documents.length} documents, ${dataset.queries.length} queries, splits ${dataset.splits.join(', ')}`,
     );
     for (const text of dataset.notes ?? []) log.note(text);
-    if (!dry) warnOfData(config, dataset, (code, text) => log.warn(code, text));
+    if (!dry)
+      warnOfData(config.data.splits, dataset, trainingQueries(config, dataset), (code, text) => log.warn(code, text));
     const limited = dry ? watch : await withMemory(config, dataset, watch, (text) => log.note(text));
     const models = dry
       ? await knownTeachers(config, dataset)

@@ -1,93 +1,11 @@
-/**
- * @file What a limit of memory leaves for a batch. It follows from the options, the files and the data alone, never from what
- * is measured: a run that goes on chooses what it chose before, and ends with the same bytes.
- */
-
-import { stat } from 'node:fs/promises';
-import { memorySize, sized } from '../../common/byte-size.ts';
-import { InputError, unreachable } from '../../common/errors.ts';
+/** @file What a run holds in memory, and the limit of a batch that follows from it. */
+import { unreachable } from '../../common/errors.ts';
 import type { Watch } from '../../common/progress.ts';
 import type { Config } from '../../config/config.ts';
 import { toWeighting } from '../../config/methods.ts';
 import { localModel } from '../../config/models.ts';
 import type { Dataset } from '../../data/dataset.ts';
-import type { Graph } from '../../engine/graph/ir.ts';
-import { fuse } from '../../engine/passes/fuse.ts';
-import { normalize } from '../../engine/passes/normalize.ts';
-import { keptBytes } from '../../models/activation-memory.ts';
-import { readModelFolder } from '../../models/model-folder.ts';
-import { searchBlock } from '../../retrieval/exact-search.ts';
-
-/** Node, ONNX Runtime and this program before anything is read: measured 230 MB on Linux. */
-const BASE = 300e6;
-/** Copies of a model's file while it serves: its bytes, its graph, the runtime's. */
-const SERVING = 3;
-/** While it trains: also gradients, two moments, the best so far, and what is saved. */
-const TRAINING = 8;
-/** What is left is for the batch and for what its arrays leave behind until they are collected. */
-const SHARE = 0.5;
-/** The least that a batch of anything takes. */
-const LEAST = 16e6;
-
-export interface Load {
-  /** Model folders that serve and that train. */
-  serving: readonly string[];
-  training?: string;
-  /** Models trained at a time; 1 by default. */
-  students?: number;
-  /** Weights of a model that is yet to be made. */
-  fresh?: number;
-  dataset: Dataset;
-  /** Tables of embeddings of all documents. */
-  tables: number;
-}
-
-/**
- * What one batch may take.
- * @throws InputError where the limit leaves too little
- */
-export async function batchMemory(limit: string, load: Load): Promise<number> {
-  const total = memorySize(limit);
-  const [served, trained] = [
-    await Promise.all(load.serving.map(sizeOf)),
-    load.training ? await sizeOf(load.training) : undefined,
-  ];
-  const width = Math.max(...[...served, trained].map((s) => s?.width ?? 0), 1);
-  const { documents, queries } = load.dataset;
-  const fixed =
-    BASE +
-    SERVING * served.reduce((n, s) => n + s.bytes, 0) +
-    TRAINING * (load.students ?? 1) * (trained?.bytes ?? 4 * (load.fresh ?? 0)) +
-    2 * ((documents.bytes ?? 0) + (queries.bytes ?? 0)) +
-    4 * load.tables * documents.length * width;
-  const batch = SHARE * (total - fixed);
-  if (batch < LEAST)
-    throw new InputError({
-      code: 'memory.too-little',
-      subject: `a memory limit of ${sized(total)}, where models, texts and embeddings take about ${sized(fixed)}`,
-      remedy: `allow at least ${sized(fixed + LEAST / SHARE)}`,
-    });
-  return batch;
-}
-
-/** As batchMemory, of models that only serve. */
-export const servingMemory = (
-  limit: string,
-  models: readonly (string | undefined)[],
-  dataset: Dataset,
-): Promise<number> => batchMemory(limit, { serving: models.filter((m) => m !== undefined), dataset, tables: 2 });
-
-/** How it is said. */
-export const memorySentence = (limit: string, batch: number, documents: number): string =>
-  `memory: of ${sized(memorySize(limit))} one batch may take ${sized(batch)}; ${searchBlock(documents, batch)} queries are searched at a time`;
-
-const DEFAULT_WIDTH = 768;
-
-async function sizeOf(folder: string): Promise<{ bytes: number; width: number }> {
-  const { model, config } = await readModelFolder(folder);
-  const width = [config.hidden_size, config.dim].find((n) => typeof n === 'number');
-  return { bytes: (await stat(model)).size, width: (width as number | undefined) ?? DEFAULT_WIDTH };
-}
+import { batchMemory, type Load, memorySentence } from '../../training/memory-budget.ts';
 
 /** What a run holds. */
 export function loadOf({ teacher, embedder, student, candidates, weighting }: Config, dataset: Dataset): Load {
@@ -128,15 +46,4 @@ export async function withMemory(
   const memory = await batchMemory(config.memory, loadOf(config, dataset));
   note(memorySentence(config.memory, memory, dataset.documents.length));
   return { ...watch, memory };
-}
-
-/** The way back holds more than the values it reads. */
-const BESIDE_KEPT = 1.5;
-
-/** Texts of so many tokens that fit into memory on the way forward and back; one at least. */
-export async function trainedAtATime(model: Graph, tokens: number, memory: number): Promise<number> {
-  const graph = model.clone();
-  normalize(graph, 'the model');
-  fuse(graph);
-  return Math.max(1, Math.floor(memory / (BESIDE_KEPT * (await keptBytes(graph))(1, tokens))));
 }

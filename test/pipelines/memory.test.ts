@@ -11,9 +11,9 @@ import { Random } from '../../math/random.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { distill } from '../../pipelines/distill.ts';
 import { evaluate } from '../../pipelines/evaluate.ts';
-import { batchMemory } from '../../pipelines/run/memory-budget.ts';
 import { search, searchBlock } from '../../retrieval/exact-search.ts';
 import { crossEncoder } from '../../teachers/cross-encoder.ts';
+import { batchMemory } from '../../training/memory-budget.ts';
 import { makeWorld, type World } from './world.ts';
 
 let world: World;

@@ -8,9 +8,9 @@ import { readConfig } from '../../config/read-yaml.ts';
 import { losses } from '../../losses/index.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { distill, type RunReport } from '../../pipelines/distill.ts';
-import { relabeled } from '../../pipelines/fit/reweight.ts';
 import { score } from '../../pipelines/score.ts';
 import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
+import { relabeled } from '../../training/batches/examples.ts';
 import type { weightings } from '../../weighting/index.ts';
 import { makeWorld, type World } from './world.ts';
 

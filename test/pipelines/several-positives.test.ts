@@ -3,13 +3,17 @@ import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { toSelection } from '../../config/methods.ts';
 import { parseConfig } from '../../config/parse.ts';
+import type { Dataset } from '../../data/dataset.ts';
+import type { CandidateLists } from '../../data/lists.ts';
 import { openDataset } from '../../data/open.ts';
+import { neverNegative, relevantDocuments } from '../../data/relevant.ts';
 import { Random } from '../../math/random.ts';
 import { candidateSource, findCandidates } from '../../pipelines/prepare/candidates.ts';
-import { makeExamples } from '../../pipelines/prepare/examples.ts';
 import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
 import { makeBatch } from '../../training/batches/dual-encoder-batch.ts';
+import { selectExamples } from '../../training/batches/examples.ts';
 
 const config = parseConfig({
   data: { path: 'x' },
@@ -32,6 +36,13 @@ const lines = queries.flatMap((q, i) => [
 ]);
 const jsonl = (rows: readonly object[]): string => rows.map((r) => `${JSON.stringify(r)}\n`).join('');
 
+function examplesFrom(dataset: Dataset, lists: CandidateLists): Examples {
+  const relevant = relevantDocuments(dataset, 'train');
+  const labels = { relevant, never: neverNegative(dataset, 'train', lists.queries, relevant) };
+  const options = { selection: toSelection(config.selection), seed: config.seed, pseudoLabels: false };
+  return selectExamples(lists, labels, options).examples;
+}
+
 async function examplesOf(files: Record<string, string>): Promise<Examples> {
   const dir = mkdtempSync(join(tmpdir(), 'positives-'));
   mkdirSync(join(dir, 'qrels'));
@@ -39,7 +50,7 @@ async function examplesOf(files: Record<string, string>): Promise<Examples> {
   const dataset = await openDataset(dir, { holdOut: 0 });
   const all = [...dataset.qrels('train').keys()].map((id) => dataset.queries.indexOf(id) as number);
   const lists = await findCandidates(config, dataset, 'train', all, undefined, {});
-  return makeExamples(config, dataset, lists).examples;
+  return examplesFrom(dataset, lists);
 }
 
 const beir = (judgements: readonly string[]) => ({
@@ -125,11 +136,7 @@ test('rows that list negatives give the candidates by default', async () => {
   writeFileSync(join(dir, 'train.jsonl'), jsonl([{ query: 'a', positive: 'b', negatives: ['c', 'd'] }]));
   const dataset = await openDataset(dir, { holdOut: 0 });
   expect(candidateSource('auto', dataset, 'train')).toBe('given');
-  const { examples } = makeExamples(
-    config,
-    dataset,
-    await findCandidates(config, dataset, 'train', [0], undefined, {}),
-  );
+  const examples = examplesFrom(dataset, await findCandidates(config, dataset, 'train', [0], undefined, {}));
   expect(Array.from(examples.documents, (d) => dataset.documents.text(d)).sort()).toEqual(['b', 'c', 'd']);
   writeFileSync(join(dir, 'train.jsonl'), jsonl([{ query: 'a', positive: 'b' }]));
   expect(candidateSource('auto', await openDataset(dir, { holdOut: 0 }), 'train')).toBe('bm25');

@@ -3,9 +3,9 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { openBeir } from '../../data/beir.ts';
+import { bm25Run } from '../../evaluation/bm25-run.ts';
 import { evaluateRun } from '../../evaluation/metrics/evaluate.ts';
 import { Random } from '../../math/random.ts';
-import { bm25Run } from '../../pipelines/prepare/bm25-run.ts';
 import { bm25 } from '../../retrieval/bm25.ts';
 import { shared } from '../shared.ts';
 

@@ -1,11 +1,16 @@
-/** @file Which queries a run learns from: judged ones, unjudged ones, and texts made of documents. */
+/** @file Texts made of documents that stand for queries: spans, sentences, titles. */
 
-import type { Config } from '../../config/config.ts';
-import type { Dataset, TextTable } from '../../data/dataset.ts';
-import type { TextTokenizer } from '../../data/tokenizer.ts';
 import { Random } from '../../math/random.ts';
+import type { Dataset, TextTable } from '../dataset.ts';
+import type { TextTokenizer } from '../tokenizer.ts';
 
-type Generate = NonNullable<Config['generate']>;
+/** What of a document stands for a query, and how many texts of how many tokens are made. */
+export interface TextOptions {
+  kind: 'spans' | 'sentences' | 'mixed' | 'titles' | 'first-sentences';
+  count: number;
+  /** Fewest and most. */
+  tokens: readonly [number, number];
+}
 
 /**
  * Texts that stand for queries near documents, without a generator.
@@ -18,7 +23,7 @@ type Generate = NonNullable<Config['generate']>;
  */
 export function generateTexts(
   documents: TextTable,
-  { kind, count, tokens: [least, most] }: Pick<Generate, 'kind' | 'count' | 'tokens'>,
+  { kind, count, tokens: [least, most] }: TextOptions,
   tokenizer: Pick<TextTokenizer, 'plain'>,
   seed: number,
 ): string[] {

@@ -1,17 +1,31 @@
 /** @file Which pairs a cross-encoder learns from: relevant documents first, then documents that stand against them. */
 import { InputError } from '../../common/errors.ts';
-import type { TeacherConfig } from '../../config/teacher.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { neverNegative, relevantDocuments } from '../../data/relevant.ts';
 import { readScores } from '../../data/scores.ts';
 import { Random } from '../../math/random.ts';
 import { bm25 } from '../../retrieval/bm25.ts';
-import { labelLogit } from '../../training/batches/cross-encoder-batch.ts';
-import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
+import { labelLogit } from './cross-encoder-batch.ts';
+import type { Examples } from './dual-encoder-batch.ts';
+
+/** Which documents a cross-encoder compares, and what it learns of them. */
+export interface PairOptions {
+  candidates: {
+    source: 'bm25' | 'given' | 'random';
+    count: number;
+    /** Documents drawn from the whole corpus besides those of bm25. */
+    random: number;
+    /** Files of scores by split, where candidates are given. */
+    files?: { train?: string; dev?: string };
+  };
+  /** What logits learn: labels, or the scores of the files. */
+  targets: 'labels' | 'scores';
+  seed: number;
+}
 
 /** Examples of a split whose scores are the targets of the logits; queries without a relevant or any other document are left out. */
 export async function pairExamples(
-  config: TeacherConfig,
+  config: PairOptions,
   dataset: Dataset,
   split: string,
   which: 'train' | 'dev',
@@ -58,7 +72,7 @@ export async function pairExamples(
 
 /** Documents to compare for each query, with scores where they are given. */
 async function candidatesOf(
-  config: TeacherConfig,
+  config: PairOptions,
   dataset: Dataset,
   queries: readonly number[],
   which: 'train' | 'dev',

@@ -1,21 +1,23 @@
 /** @file The current student's scores of candidates. */
-import type { Watch } from '../../common/progress.ts';
-import type { Dataset } from '../../data/dataset.ts';
-import { textsAt } from '../../data/dataset.ts';
-import type { CandidateLists } from '../../data/lists.ts';
-import { Encoder } from '../../models/encoder.ts';
-import { withUnit } from '../../models/modules/head.ts';
-import type { Student, Weights } from '../../students/student.ts';
-import type { Embeddings } from '../../teachers/teacher.ts';
-import type { Options } from '../run/options.ts';
-import { computeOn } from '../run/provider.ts';
+import type { Watch } from '../common/progress.ts';
+import type { Dataset } from '../data/dataset.ts';
+import { textsAt } from '../data/dataset.ts';
+import type { CandidateLists } from '../data/lists.ts';
+import type { SessionOptions } from '../engine/runtime/session.ts';
+import { Encoder } from '../models/encoder.ts';
+import { withUnit } from '../models/modules/head.ts';
+import type { Student, Weights } from './student.ts';
 
-/** How a run encodes. */
-export type Encoding = Options<'student.documentTokens' | 'student.queryTokens' | 'train.provider' | 'train.threads'>;
+/** How texts are cut and where they are encoded. */
+export interface Encoding {
+  queryTokens: number;
+  documentTokens: number;
+  session: SessionOptions;
+}
 
 /** The student with these weights, ready to encode. */
-export async function encoderOf(options: Encoding, student: Student, weights: Weights): Promise<Encoder> {
-  const { queryTokens, documentTokens } = options.student;
+export async function encoderOf(student: Student, weights: Weights, options: Encoding): Promise<Encoder> {
+  const { queryTokens, documentTokens } = options;
   return Encoder.of(await student.inferenceGraph(weights), {
     tokenizer: student.tokenizer,
     head: withUnit(student.headWith(weights), student.normalize),
@@ -25,7 +27,7 @@ export async function encoderOf(options: Encoding, student: Student, weights: We
     positions: student.positions,
     hash: '',
     name: 'the student',
-    session: await computeOn(options),
+    session: options.session,
   });
 }
 
@@ -36,7 +38,7 @@ export interface StudentScores {
   /** [all candidates] dot products. */
   scores: Float32Array;
   /** Of the lists' queries. */
-  queries: Embeddings;
+  queries: { dimensions: number; data: Float32Array };
   /** The vector of a candidate, by its position in the document table. */
   document(position: number): Float32Array;
 }
@@ -44,13 +46,17 @@ export interface StudentScores {
 /** Encodes queries and each candidate once (or reads the frozen documents) and multiplies. */
 export async function studentScores(
   options: Encoding,
-  { student, data: dataset, frozen }: { student: Student; data: Dataset; frozen?: Embeddings },
+  {
+    student,
+    data: dataset,
+    frozen,
+  }: { student: Student; data: Dataset; frozen?: { dimensions: number; data: Float32Array } },
   weights: Weights,
   lists: Lists,
   told: Watch,
 ): Promise<StudentScores> {
-  const { queryTokens, documentTokens } = options.student;
-  const encoder = await encoderOf(options, student, weights);
+  const { queryTokens, documentTokens } = options;
+  const encoder = await encoderOf(student, weights, options);
   try {
     const watch = { ...told, onProgress: undefined };
     const queries = await encoder.encode(textsAt(dataset, Array.from(lists.queries)), {

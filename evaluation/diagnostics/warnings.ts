@@ -1,10 +1,8 @@
 /** @file What is probably wrong though nothing fails: each warning with its figures. */
 import { type Dataset, judgedQueries } from '../../data/dataset.ts';
 import type { CandidateLists } from '../../data/lists.ts';
-import { anisotropy, effectiveRank } from '../../evaluation/diagnostics/geometry.ts';
 import type { Encoder } from '../../models/encoder.ts';
-import { trainingQueries } from './data.ts';
-import type { Options } from './options.ts';
+import { anisotropy, effectiveRank } from './geometry.ts';
 
 export type Warn = (code: string, text: string) => void;
 
@@ -26,14 +24,21 @@ const percent = (part: number, whole: number): string => `${((100 * part) / whol
 /** Texts that differ in case or spacing alone are one. */
 const plain = (text: string): string => text.normalize('NFKC').toLowerCase().replace(/\s+/g, ' ').trim();
 
-/** Labels that say nothing, and figures of the test split that would be too good. */
-export function warnOfData(config: Options<'data'>, dataset: Dataset, warn: Warn): void {
+/**
+ * Labels that say nothing, and figures of the test split that would be too good.
+ * @param learned positions of the queries that are trained on
+ */
+export function warnOfData(
+  { train, test }: { train: string; test: string },
+  dataset: Dataset,
+  learned: readonly number[],
+  warn: Warn,
+): void {
   for (const { code, text } of dataset.warnings ?? []) warn(code, text);
-  const { train, test } = config.data.splits;
   if (!dataset.splits.includes(train)) return;
   warnOfLabels(dataset, train, warn);
   if (train === test || !dataset.splits.includes(test)) return;
-  warnOfSharedQueries(config, dataset, warn);
+  warnOfSharedQueries(test, dataset, learned, warn);
   warnOfTwins(dataset, train, test, warn);
 }
 
@@ -53,10 +58,9 @@ function warnOfLabels(dataset: Dataset, split: string, warn: Warn): void {
     );
 }
 
-function warnOfSharedQueries(config: Options<'data'>, dataset: Dataset, warn: Warn): void {
-  const { test } = config.data.splits;
+function warnOfSharedQueries(test: string, dataset: Dataset, positions: readonly number[], warn: Warn): void {
   const { queries } = dataset;
-  const learned = new Map(trainingQueries(config, dataset).map((q) => [plain(queries.text(q)), q]));
+  const learned = new Map(positions.map((q) => [plain(queries.text(q)), q]));
   const tested = judgedQueries(dataset, test);
   const shared = tested.filter((q) => learned.has(plain(queries.text(q))));
   if (!shared.length) return;
@@ -119,17 +123,17 @@ export function warnOfScores({ offsets, scores }: CandidateLists, warn: Warn): v
 export async function warnOfCollapse(
   encoder: Encoder,
   {
-    config,
+    limits,
     dataset,
     frozen,
   }: {
-    config: Options<'student.documentTokens' | 'student.queryTokens'>;
+    limits: { queryTokens: number; documentTokens: number };
     dataset: Dataset;
     frozen: boolean;
   },
   warn: Warn,
 ): Promise<void> {
-  const { queryTokens, documentTokens } = config.student;
+  const { queryTokens, documentTokens } = limits;
   const [texts, maxLength] = frozen ? [dataset.queries, queryTokens] : [dataset.documents, documentTokens];
   const role = frozen ? 'query' : 'document';
   // Evenly over the table; a text that stands there twice would pass for collapse.

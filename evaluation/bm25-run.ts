@@ -1,8 +1,8 @@
 /** @file BM25 over a data set: candidates, and the row that every report compares with. */
-import type { Watch } from '../../common/progress.ts';
-import type { Dataset, TextTable } from '../../data/dataset.ts';
-import type { Run } from '../../evaluation/metrics/evaluate.ts';
-import { type Bm25, type Bm25Options, bm25 } from '../../retrieval/bm25.ts';
+import type { Watch } from '../common/progress.ts';
+import type { Dataset, TextTable } from '../data/dataset.ts';
+import { type Bm25, type Bm25Options, bm25 } from '../retrieval/bm25.ts';
+import type { Run } from './metrics/evaluate.ts';
 
 /** Queries between two looks at the signal. */
 const REPORT_EVERY = 256;

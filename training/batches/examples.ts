@@ -1,0 +1,201 @@
+/** @file Examples as values: selected of candidate lists, weighed, labelled anew, with other negatives, kept in a state. */
+import type { CandidateLists } from '../../data/lists.ts';
+import { type Tensor, vectorOf } from '../../engine/graph/tensor.ts';
+import { softmax, topTwo } from '../../math/numbers.ts';
+import type { CandidateSelection } from '../../selection/index.ts';
+import type { Weighted, WeightingInputs } from '../../weighting/index.ts';
+import type { Examples } from './dual-encoder-batch.ts';
+
+/** What the labels of a split say of documents, as positions. */
+export interface Labels {
+  /** Relevant documents with grades, by query. */
+  relevant: ReadonlyMap<number, ReadonlyMap<number, number>>;
+  /** Documents that are no negatives of a query. */
+  never: (query: number) => ReadonlySet<number>;
+}
+
+/**
+ * Examples of lists: known positives first, then the negatives that the selection keeps. Queries without any candidate are left
+ * out and counted.
+ * @param weights a factor for each list, as the choice of queries may hand on
+ */
+export function selectExamples(
+  lists: CandidateLists,
+  labels: Labels,
+  { selection, seed, pseudoLabels }: { selection: CandidateSelection; seed: number; pseudoLabels: boolean },
+  weights?: Float32Array,
+): { examples: Examples; leftOut: number } {
+  const positives = Uint8Array.from(lists.documents, () => 0);
+  for (const [i, query] of lists.queries.entries()) {
+    const relevant = labels.relevant.get(query);
+    if (!relevant) continue;
+    for (let at = lists.offsets[i]; at < lists.offsets[i + 1]; at++)
+      if (relevant.has(lists.documents[at])) positives[at] = 1;
+  }
+  const { indices, offsets } = selection.select({ offsets: lists.offsets, scores: lists.scores, positives }, { seed });
+  const kept: number[] = [];
+  const chosen: number[][] = [];
+  const labelled: number[] = [];
+  for (let i = 0; i < lists.queries.length; i++) {
+    const own = Array.from(indices.subarray(offsets[i], offsets[i + 1]));
+    if (!own.length) continue;
+    const known = positives[own[0]] === 1;
+    // The teacher's best candidate stands where a label would.
+    if (!known && pseudoLabels) {
+      const [best] = own.splice(bestOf(lists.scores, own), 1);
+      own.unshift(best);
+    }
+    kept.push(i);
+    labelled.push(known || pseudoLabels ? 1 : 0);
+    chosen.push(own);
+  }
+  const ends = new Int32Array(kept.length + 1);
+  for (const [k, list] of chosen.entries()) ends[k + 1] = ends[k] + list.length;
+  const flat = chosen.flat();
+  const examples: Examples = {
+    queries: Int32Array.from(kept, (i) => lists.queries[i]),
+    offsets: ends,
+    documents: Int32Array.from(flat, (at) => lists.documents[at]),
+    scores: Float32Array.from(flat, (at) => lists.scores[at]),
+    labelled: Uint8Array.from(labelled),
+    weights: Float32Array.from(kept, (i) => weights?.[i] ?? 1),
+    grade: (query, document) => labels.relevant.get(query)?.get(document) ?? 0,
+    relevant: labels.never,
+  };
+  return { examples, leftOut: lists.queries.length - kept.length };
+}
+
+/** Where the largest score stands, the first of equals. */
+function bestOf(scores: Float32Array, at: readonly number[]): number {
+  return at.reduce((best, a, k) => (scores[a] > scores[at[best]] ? k : best), 0);
+}
+
+/** Examples with what a weighting found. @param initial as they were before the first weighing */
+export function weighed(
+  examples: Examples,
+  initial: Examples,
+  { weights, targets, right }: Weighted,
+  { pseudoLabels }: { pseudoLabels: boolean },
+): Examples {
+  const next: Examples = {
+    ...examples,
+    weights: Float32Array.from(weights, (w, i) => w * initial.weights[i]),
+    scores: Float32Array.from(targets ?? initial.scores),
+    ...(right && examples.reliability && { reliability: Float32Array.from(right) }),
+  };
+  return targets && pseudoLabels ? relabeled(next, initial.documents, targets) : next;
+}
+
+/**
+ * The most probable candidate by the new labels stands where a label would, in place of the teacher's best; known labels stay.
+ * @param documents [all candidates] in the order of `targets`
+ */
+export function relabeled(examples: Examples, documents: Int32Array, targets: Float32Array): Examples {
+  const next = {
+    ...examples,
+    documents: examples.documents.slice(),
+    scores: examples.scores.slice(),
+    reliability: examples.reliability?.slice(),
+  };
+  for (const [i, query] of examples.queries.entries()) {
+    const [from, to] = [examples.offsets[i], examples.offsets[i + 1]];
+    if (from === to || examples.relevant(query).has(documents[from])) continue;
+    const { at } = topTwo(targets.subarray(from, to));
+    const order = [from + at, ...Array.from({ length: to - from }, (_, k) => from + k).filter((c) => c !== from + at)];
+    for (const [k, c] of order.entries())
+      [next.documents[from + k], next.scores[from + k]] = [documents[c], targets[c]];
+    if (next.reliability) next.reliability[i] = Math.exp(targets[from + at]);
+  }
+  return next;
+}
+
+/** The queries whose labels are known, with what is relevant. */
+export function labelledAmong(
+  examples: Examples,
+  labels: Labels['relevant'],
+): NonNullable<WeightingInputs['labelled']> {
+  const relevant = new Uint8Array(examples.documents.length);
+  const queries: number[] = [];
+  for (const [i, query] of examples.queries.entries()) {
+    const known = labels.get(query);
+    if (!known) continue;
+    queries.push(i);
+    for (let at = examples.offsets[i]; at < examples.offsets[i + 1]; at++)
+      if (known.has(examples.documents[at])) relevant[at] = 1;
+  }
+  return { queries, relevant };
+}
+
+/** Cosines are sharpened by this where the student's own loss of a query is asked for. Assumption, as info-nce's default. */
+const STUDENT_TEMPERATURE = 0.05;
+
+/** -log softmax of the first candidate (the label or pseudo-label) under the student. */
+export function studentLosses(examples: Examples, student: Float32Array): Float64Array {
+  return Float64Array.from(examples.queries, (_, i) => {
+    const list = Float64Array.from(student.subarray(examples.offsets[i], examples.offsets[i + 1]));
+    return -Math.log(Math.max(softmax(list, STUDENT_TEMPERATURE)[0], 1e-12));
+  });
+}
+
+/** Examples with other negatives behind their labelled documents; their scores are NaN. */
+export function withNegatives(
+  examples: Examples,
+  negatives: { offsets: ArrayLike<number>; documents: Int32Array },
+): Examples {
+  const offsets = [0];
+  const documents: number[] = [];
+  for (let i = 0; i < examples.queries.length; i++) {
+    for (const d of positivesOf(examples, i)) documents.push(d);
+    for (let at = negatives.offsets[i]; at < negatives.offsets[i + 1]; at++) documents.push(negatives.documents[at]);
+    offsets.push(documents.length);
+  }
+  const scores = new Float32Array(documents.length).fill(Number.NaN);
+  return { ...examples, offsets: Int32Array.from(offsets), documents: Int32Array.from(documents), scores };
+}
+
+/** The labelled documents among an example's candidates, or its pseudo-label; they come first. */
+export function positivesOf({ queries, documents, offsets, labelled, grade }: Examples, i: number): number[] {
+  if (!labelled[i]) return [];
+  const own = Array.from(documents.subarray(offsets[i], offsets[i + 1]));
+  const known = grade ? own.filter((d) => grade(queries[i], d) > 0) : [];
+  return known.length ? known : own.slice(0, 1);
+}
+
+/** What stands behind the labelled documents. */
+export function negativesOf(examples: Examples): { offsets: number[]; documents: number[] } {
+  const offsets = [0];
+  const documents: number[] = [];
+  for (let i = 0; i < examples.queries.length; i++) {
+    const from = examples.offsets[i] + positivesOf(examples, i).length;
+    for (let at = from; at < examples.offsets[i + 1]; at++) documents.push(examples.documents[at]);
+    offsets.push(documents.length);
+  }
+  return { offsets, documents };
+}
+
+/** Arrays that a training state keeps of the examples, since renewals change them: candidates found again, current scores, weights. */
+export function keptExamples(current: () => Examples, take: (examples: Examples) => void) {
+  return {
+    get(): Record<string, Tensor> {
+      const { offsets, documents, scores, weights, reliability } = current();
+      const kept = { offsets, documents, scores, weights, ...(reliability && { reliability }) };
+      return Object.fromEntries(Object.entries(kept).map(([name, data]) => [name, vectorOf(data)]));
+    },
+    set(tensors: ReadonlyMap<string, Tensor>): void {
+      const examples = current();
+      const data = (name: string): ArrayLike<number> => {
+        const tensor = tensors.get(name);
+        if (!tensor) throw new Error(`it lacks the examples' ${name}`);
+        return tensor.data as ArrayLike<number>;
+      };
+      take({
+        ...examples,
+        offsets: Int32Array.from(data('offsets')),
+        documents: Int32Array.from(data('documents')),
+        scores: Float32Array.from(data('scores')),
+        weights: Float32Array.from(data('weights')),
+        ...(examples.reliability && { reliability: Float32Array.from(data('reliability')) }),
+      });
+    },
+  };
+}
