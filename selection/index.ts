@@ -40,7 +40,6 @@ export type {
   QueryInput,
   QueryInputs,
   QuerySelection,
-  Selected,
   SelectedCandidates,
 } from './selection.ts';
 export { topicBatches } from './topics.ts';

@@ -12,7 +12,7 @@ import { scoreCandidates } from '../prepare/candidates.ts';
 import { encodingOf } from '../run/provider.ts';
 import { type Fit, frozenOf, type Renewal } from './fit.ts';
 
-/** Hits beside those that negatives are drawn from, for known positives to be left out. */
+/** Hits besides those that negatives are drawn from, so that known positives can be left out. */
 const SPARE = 8;
 
 /**
