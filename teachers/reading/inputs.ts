@@ -62,7 +62,7 @@ export function planInputs(model: ModelFile, facts: InputFacts): InputPlan {
   const length = fixed(ids.dims?.[1]);
   if (ids.dims && ids.dims.length !== 2)
     refuse(`has an input input_ids of shape [${ids.dims}]`, 'export it for batches of token ids', '[batch, sequence]');
-  const masked = inputs.some((v) => v.name === 'attention_mask') && !keepsLast;
+  const masked = inputs.some((v) => v.name === 'attention_mask' && v.read !== false) && !keepsLast;
   if (length !== undefined && !masked)
     refuse(
       `has a fixed length of ${length} tokens and no attention_mask, so that shorter texts cannot be told from padding`,
