@@ -35,10 +35,13 @@ interface Ports<T extends Stated = Stated> {
 /** The mask of the tokens that are pooled, where it is not the attention mask. */
 export const POOLED = 'pooled_tokens';
 
-/** A mask with the first tokens of each row taken out. */
+/** A mask with the first tokens of each row taken out, padding on the left not counted. */
 export function hiddenStart(mask: BigInt64Array, length: number, hidden: number): BigInt64Array {
   const copy = mask.slice();
-  for (let at = 0; at < copy.length; at += length) copy.fill(0n, at, at + Math.min(hidden, length));
+  for (let at = 0; at < copy.length; at += length) {
+    const start = Math.max(at, mask.indexOf(1n, at));
+    copy.fill(0n, at, Math.min(start + hidden, at + length));
+  }
   return copy;
 }
 

@@ -285,7 +285,8 @@ export class Encoder {
   private async run(tokens: readonly Tokens[], shape: BlockSize | undefined, hidden: number): Promise<Tensor> {
     const { rows = tokens.length, length: fixed, dtypes, firstPosition, sharedPositions } = this.shape;
     const longest = tokens.reduce((n, t) => Math.max(n, t.ids.length), 1);
-    const b = padBatch(tokens, this.tokenizer.padId, shape ?? { rows, length: fixed ?? longest });
+    const side = fixed === undefined ? 'right' : this.tokenizer.paddingSide;
+    const b = padBatch(tokens, this.tokenizer.padId, shape ?? { rows, length: fixed ?? longest }, side);
     const all = tokenInputs(b, firstPosition, sharedPositions);
     if (!this.includePrompt)
       all[POOLED] = { ...all.attention_mask, data: hiddenStart(b.mask, b.length, hidden) } as Tensor;

@@ -46,7 +46,9 @@ export async function readFolder(
   const tokenizer = await TextTokenizer.load(files.folder);
   const model = await readModelFile(files.model);
   const { padId } = tokenizer;
-  const plan = planInputs(model, { padId, firstPosition: firstPosition(files.config, padId), generates });
+  // A generating model is read at the last token, which is found from the left.
+  const paddingSide = generates ? undefined : tokenizer.paddingSide;
+  const plan = planInputs(model, { padId, firstPosition: firstPosition(files.config, padId), paddingSide, generates });
   checkVocabulary(model, tokenizer, folder);
   const { limits, hard, note } = lengthLimits(options, {
     tokenizer: tokenizer.modelMaxLength,

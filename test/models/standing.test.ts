@@ -29,11 +29,13 @@ import {
   ValueInfoProtoSchema,
 } from 'onnx-buf';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { padBatch } from '../../data/batches.ts';
 import { constant, Expr } from '../../engine/expressions/expr.ts';
 import type { Graph } from '../../engine/graph/ir.ts';
 import type { DType } from '../../engine/graph/tensor.ts';
 import { encodeGraph, loadGraph, onnxType } from '../../engine/io/onnx-file.ts';
-import { Encoder, type EncoderOptions } from '../../models/encoder.ts';
+import { Session } from '../../engine/runtime/session.ts';
+import { Encoder, type EncoderOptions, tokenInputs } from '../../models/encoder.ts';
 import { freshModel } from '../../models/new-model.ts';
 import { evaluate } from '../../pipelines/evaluate.ts';
 import { dualEncoder, dualEncoderKey } from '../../teachers/dual-encoder.ts';
@@ -66,7 +68,8 @@ async function vectors(folder: string, options?: EncoderOptions): Promise<Float3
 
 function near(a: Float32Array, b: Float32Array, tolerance = 2e-6): void {
   expect(a.length).toBe(b.length);
-  for (const [i, x] of a.entries()) expect(Math.abs(x - b[i]), `${i}: ${x} and ${b[i]}`).toBeLessThan(tolerance);
+  for (const [i, x] of a.entries())
+    expect(Math.abs(x - b[i]) / Math.max(1, Math.abs(b[i])), `${i}: ${x} and ${b[i]}`).toBeLessThan(tolerance);
 }
 
 /** A folder of another graph. */
@@ -308,5 +311,72 @@ describe('refused in one sentence', () => {
     const file = join(folder, 'onnx/model.onnx');
     writeFileSync(file, readFileSync(file).subarray(0, 200));
     await expect(Encoder.load(folder)).rejects.toThrow(/is not a whole ONNX file .*; export or download it again/);
+  });
+});
+
+describe('a tokenizer that pads on the left', () => {
+  /** The word of a token weighs its place in the block, so that shifted positions show. */
+  const placed = (graph: Graph): void => {
+    const hidden = new Expr(graph, graph.outputs[0]);
+    const ids = graph.inputs.find((v) => v.name === 'input_ids');
+    if (!ids) throw new Error('no input');
+    const zero = new Expr(graph, ids).mul(constant(graph, 'int64', [], [0]));
+    const places = zero.add(constant(graph, 'int64', [], [1])).op('CumSum', [constant(graph, 'int64', [], [1])]);
+    const moved = hidden.mul(places.float().unsqueeze(-1)).value;
+    hidden.value.name = graph.freshName('inner');
+    graph.setOutputs();
+    [moved.dtype, moved.dims] = ['float32', ['batch', 'sequence', 16]];
+    graph.output(moved, 'last_hidden_state');
+    moved.name = 'last_hidden_state';
+  };
+  const leftwards = (folder: string): string => {
+    const file = join(folder, 'tokenizer_config.json');
+    writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, 'utf8')), padding_side: 'left' }));
+    return folder;
+  };
+
+  test.each(poolings)('%s: where lengths are free, a text has the vector that it has alone', async (pooling) => {
+    const [right, left] = [join(dir, `free-${pooling}`), join(dir, `left-${pooling}`)];
+    await variant(`free-${pooling}`, placed);
+    cpSync(right, left, { recursive: true });
+    leftwards(left);
+    const options = { pooling, normalize: false };
+    // `vectors` holds that neighbours change nothing.
+    near(await vectors(left, options), await vectors(right, options), 1e-4);
+    near(await vectors(branched(left), options), await vectors(right, options), 1e-4);
+  });
+
+  test('where the length is fixed, padding stands where the tokenizer says', async () => {
+    const fixed = (graph: Graph): void => {
+      placed(graph);
+      for (const v of graph.inputs) v.dims = ['batch', 24];
+    };
+    const right = await variant('fixed-right', fixed);
+    const left = leftwards(await variant('fixed-left', fixed));
+    const options = { pooling: 'lasttoken', normalize: false } as const;
+    const [r, l] = [await vectors(right, options), await vectors(left, options)];
+    const encoder = await Encoder.load(base, options);
+    const plain = await encoder.encode(texts);
+    const lengths = texts.map((t) => encoder.tokenizer.encode(t, 24).ids.length);
+    await encoder.dispose();
+    for (const [i, n] of lengths.entries())
+      for (let k = 0; k < 16; k++) {
+        expect(Math.abs(r[16 * i + k] - n * plain[16 * i + k])).toBeLessThan(1e-3);
+        // The last token of every text stands at the end of the block, with other positions than alone.
+        expect(Number.isFinite(l[16 * i + k])).toBe(true);
+      }
+    const tokenizer = (await Encoder.load(left)).tokenizer;
+    const ids = tokenizer.encode(texts[0], 24).ids;
+    const batch = padBatch([tokenizer.encode(texts[0], 24)], tokenizer.padId, { rows: 1, length: 24 }, 'left');
+    expect(Array.from(batch.ids.subarray(24 - ids.length), Number)).toEqual([...ids]);
+    expect(Array.from(batch.mask, Number)).toEqual(Array.from({ length: 24 }, (_, i) => Number(i >= 24 - ids.length)));
+    const graph = await loadGraph(join(left, 'onnx/model.onnx'));
+    const session = await Session.load(graph);
+    const feeds = tokenInputs(batch);
+    const { data } = (await session.run(Object.fromEntries(session.inputs.map((n) => [n, feeds[n]]))))[
+      session.outputs[0]
+    ];
+    near(l.subarray(0, 16), (data as Float32Array).subarray(23 * 16, 24 * 16));
+    await session.release();
   });
 });
