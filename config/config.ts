@@ -13,7 +13,7 @@ const count = z.int().positive();
 const share = z.number().min(0).max(1);
 
 const column = z.union([z.string().min(1), count]);
-const columns = z
+export const columns = z
   .strictObject({
     query: column.optional().describe('the text that is searched for'),
     document: column.optional().describe('relevant documents, or documents that labels or scores speak of'),

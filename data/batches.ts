@@ -73,8 +73,9 @@ export interface PaddedBatch extends BlockSize {
 }
 
 /**
- * Pads on the right.
+ * Pads on the right, where a text's vector is what it is alone: its positions start as without padding.
  * @param shape the block's, by default as many rows as texts and as long as the longest; rows that fill up are one token each
+ * @param side where a block of fixed length is padded: there no text is alone, and the tokenizer says where padding stands
  */
 export function padBatch(
   texts: readonly Tokens[],
@@ -83,16 +84,19 @@ export function padBatch(
     rows: texts.length,
     length: texts.reduce((n, t) => Math.max(n, t.ids.length), 1),
   },
+  side: 'left' | 'right' = 'right',
 ): PaddedBatch {
   const ids = new BigInt64Array(rows * length).fill(BigInt(padId));
   const mask = new BigInt64Array(rows * length);
   const typeIds = new BigInt64Array(rows * length);
-  for (const [r, { ids: own, typeIds: types }] of texts.entries())
+  for (const [r, { ids: own, typeIds: types }] of texts.entries()) {
+    const start = r * length + (side === 'left' ? length - own.length : 0);
     for (let i = 0; i < own.length; i++) {
-      ids[r * length + i] = BigInt(own[i]);
-      mask[r * length + i] = 1n;
-      if (types[i]) typeIds[r * length + i] = BigInt(types[i]);
+      ids[start + i] = BigInt(own[i]);
+      mask[start + i] = 1n;
+      if (types[i]) typeIds[start + i] = BigInt(types[i]);
     }
+  }
   for (let r = texts.length; r < rows; r++) mask[r * length] = 1n;
   return { rows, length, ids, mask, typeIds };
 }

@@ -18,11 +18,12 @@ export async function readScores(path: string, queries: TextTable, documents: Te
     if (!text.trim() || (number === 1 && /^query-?_?id\t/i.test(text))) continue;
     const [query, document, score] = text.split('\t');
     const value = Number(score);
-    if (score === undefined || score.trim() === '' || !Number.isFinite(value))
+    const finite = score !== undefined && score.trim() !== '' && Number.isFinite(value);
+    if (!finite || !Number.isFinite(Math.fround(value)))
       throw new InputError({
         code: 'data.malformed-line',
         subject: `${file} line ${number}`,
-        expected: 'query-id, corpus-id and a number, separated by tabs',
+        expected: `query-id, corpus-id and a number${finite ? ' that fits into 32 bits' : ''}, separated by tabs`,
         received: JSON.stringify(text.slice(0, 80)),
         remedy: 'fix or remove the line',
       });

@@ -4,6 +4,7 @@ import { copyFile, link, mkdir, readdir, readFile, rm, writeFile } from 'node:fs
 import { dirname, join } from 'node:path';
 import { FaultError, InputError } from '../common/errors.ts';
 import { replaceFolder } from '../common/replace.ts';
+import { TextTokenizer } from '../data/tokenizer.ts';
 import { inLowerCase } from '../data/tokens/read-files.ts';
 import { type SentenceModel, sentenceFiles } from './modules/write-modules.ts';
 
@@ -12,6 +13,8 @@ export interface Checkpoint extends SentenceModel {
   model?: Uint8Array;
   /** Folder that tokenizer files are copied from, as far as `files` has none of the name. */
   tokenizerFrom: string;
+  /** The hash of the tokenizer that was opened there: another one by now is refused. */
+  tokenizer?: string;
   /** Tokenizer files that are not copied. */
   withoutTokenizerFiles?: readonly string[];
   /** Further files by their path in the folder. The same array under two paths is stored once where links can be made. */
@@ -62,10 +65,12 @@ export async function writeCheckpoint(folder: string, checkpoint: Checkpoint): P
       await writeFiles(beside, sentenceFiles(checkpoint));
       await writeFile(join(beside, 'README.md'), checkpoint.card);
       await writeFiles(beside, checkpoint.files ?? new Map());
+      await checkTokenizer(beside, checkpoint);
       if (checkpoint.lowerCase) await lowerTokenizer(join(beside, 'tokenizer.json'));
       await writeFile(join(beside, 'distill.json'), json(checkpoint.provenance));
     });
   } catch (cause) {
+    if (cause instanceof InputError) throw cause;
     throw new FaultError({
       code: 'checkpoint.write-failed',
       subject: `cannot write the checkpoint ${folder} (${(cause as NodeJS.ErrnoException).code ?? (cause as Error).message})`,
@@ -73,6 +78,25 @@ export async function writeCheckpoint(folder: string, checkpoint: Checkpoint): P
       cause,
     });
   }
+}
+
+/** A tokenizer that vanished or was damaged since the model was opened must not leave a checkpoint without one. */
+async function checkTokenizer(
+  folder: string,
+  { tokenizerFrom: from, tokenizer, lowerCase }: Checkpoint,
+): Promise<void> {
+  const refuse = (why: string, cause?: unknown): InputError =>
+    new InputError({
+      code: 'checkpoint.tokenizer',
+      subject: `the tokenizer of ${from} cannot be copied: ${why}`,
+      remedy: 'put its files back as they were and run the same command again: what was trained is kept',
+      cause,
+    });
+  const { hash } = await TextTokenizer.load(folder, { lowerCase }).catch((cause: Error) => {
+    throw refuse(cause.message.replaceAll(folder, from), cause);
+  });
+  if (tokenizer !== undefined && hash !== tokenizer)
+    throw refuse('its files are not what they were when it was opened');
 }
 
 /** Puts the lower case into the tokenizer itself: loaders of JavaScript do not read sentence_bert_config.json. */

@@ -18,13 +18,14 @@ import {
   type InputShape,
   POOLED,
   shapeOf,
-  toInt32,
   tokenInputs,
+  typedInput,
 } from './encoder-graph.ts';
+import { type EncoderSession, isUnread, ofGraph, openStanding } from './encoder-session.ts';
 import { firstPosition } from './model-folder.ts';
 import type { Head, Similarity } from './modules/head.ts';
 import { noPrompts, type Prompt, type Prompts, type Role, withPrompt } from './modules/prompts.ts';
-import { positionsIn } from './sentence-folder.ts';
+import { positionsAmong, positionsIn } from './sentence-folder.ts';
 
 export { describeEncoder, type EncoderDescription, type EncoderOptions, encoderKey } from './encoder-description.ts';
 export { checkVocabulary, encoderOutput, tokenInputs } from './encoder-graph.ts';
@@ -38,6 +39,21 @@ export interface EncodeOptions extends Watch {
   role?: Role;
   /** What progress calls the work. */
   stage?: string;
+}
+
+/** What is said of a graph in hand. */
+interface GivenGraph extends Pick<EncoderOptions, 'batchTokens' | 'session'> {
+  tokenizer: TextTokenizer;
+  head: Head;
+  maxLength: number;
+  prompts?: Prompts;
+  similarity?: Similarity;
+  notes?: readonly string[];
+  /** Tokens that it has positions for: texts are cut there whatever is asked for. */
+  positions?: number;
+  /** Of the graph's weights. */
+  hash: string;
+  name: string;
 }
 
 export class Encoder {
@@ -55,14 +71,14 @@ export class Encoder {
   readonly notes: readonly string[];
   private readonly positions: number;
   private readonly bytesAToken: (length: number) => number;
-  private readonly session: Session;
+  private readonly session: EncoderSession;
   private readonly batchTokens: number;
   private readonly shape: InputShape;
   private readonly includePrompt: boolean;
 
   private constructor(
     parts: Pick<Encoder, 'dimensions' | 'key' | 'tokenizer' | 'maxLength' | 'prompts' | 'similarity' | 'notes'> & {
-      session: Session;
+      session: EncoderSession;
       batchTokens: number;
       positions: number;
       bytesAToken: (n: number) => number;
@@ -86,51 +102,58 @@ export class Encoder {
   }
 
   /**
-   * Opens a model folder as sentence-transformers and transformers.js lay it out.
+   * Opens a model folder as sentence-transformers and transformers.js lay it out. A file that this engine does not read as a
+   * graph, but ONNX Runtime runs (control flow, functions, other element types, weights over 2 GiB), goes to it as it stands.
    * @throws InputError where files are missing or not understood, the graph is no encoder or the tokenizer does not fit its table
    */
   static async load(folder: string, options: EncoderOptions = {}): Promise<Encoder> {
     const { files, ...described } = await describeEncoder(folder, options);
-    const graph = await loadGraph(files.model);
-    checkVocabulary(graph, described.tokenizer, folder);
-    const positions = positionsIn(graph, files.config);
     const first = firstPosition(files.config);
-    return Encoder.of(graph, {
-      ...options,
-      ...described,
-      positions,
-      firstPosition: first,
-      name: files.model,
-      preferTokens: existsSync(join(files.folder, 'modules.json')),
+    const preferTokens = existsSync(join(files.folder, 'modules.json'));
+    const own = { ...options, ...described, firstPosition: first, name: files.model, preferTokens };
+    try {
+      const graph = await loadGraph(files.model);
+      checkVocabulary(graph, described.tokenizer, folder);
+      return await Encoder.of(graph, { ...own, positions: positionsIn(graph, files.config) });
+    } catch (error) {
+      if (!isUnread(error)) throw error;
+    }
+    const { tokenizer, head } = described;
+    const { session, model, bytesAToken } = await openStanding(files.model, {
+      head,
+      preferTokens,
+      session: options.session,
+      config: files.config,
+      rows: { ids: tokenizer.vocabularySize, folder },
     });
+    const positions = positionsAmong(model.weights, files.config);
+    return Encoder.ready(session, shapeOf(model, first), bytesAToken, { ...own, positions });
   }
 
   /** An encoder of a graph in hand; the graph is changed: pooling is appended to it. */
   static async of(
     graph: Graph,
-    options: Pick<EncoderOptions, 'batchTokens' | 'session'> & {
-      tokenizer: TextTokenizer;
-      head: Head;
-      maxLength: number;
-      prompts?: Prompts;
-      similarity?: Similarity;
-      notes?: readonly string[];
-      /** Tokens that it has positions for: texts are cut there whatever is asked for. */
-      positions?: number;
+    options: GivenGraph & {
       /** The position of a text's first token; 0 by default. */
       firstPosition?: number;
-      /** Of the graph's weights. */
-      hash: string;
-      name: string;
       /** Whether the head is applied to token vectors where the graph has a vector of the whole text as well. */
       preferTokens?: boolean;
     },
   ): Promise<Encoder> {
-    const { tokenizer, head, hash, name } = options;
     const shape = shapeOf(graph, options.firstPosition ?? 0);
-    appendHead(graph, head, name, options.preferTokens);
-    const bytesAToken = forwardBytes(graph);
-    const session = await Session.load(graph, options.session, name);
+    appendHead(graph, options.head, options.name, options.preferTokens);
+    const session = await Session.load(graph, options.session, options.name);
+    return Encoder.ready(ofGraph(session), shape, forwardBytes(graph), options);
+  }
+
+  /** What runs, tried on one text: it gives the width of the vectors. */
+  private static async ready(
+    session: EncoderSession,
+    shape: InputShape,
+    bytesAToken: (length: number) => number,
+    options: GivenGraph,
+  ): Promise<Encoder> {
+    const { tokenizer, head, hash } = options;
     const { positions = Number.POSITIVE_INFINITY } = options;
     const encoder = new Encoder({
       dimensions: 0,
@@ -260,17 +283,17 @@ export class Encoder {
   }
 
   private async run(tokens: readonly Tokens[], shape: BlockSize | undefined, hidden: number): Promise<Tensor> {
-    const { rows = tokens.length, length: fixed, dtypes, firstPosition } = this.shape;
+    const { rows = tokens.length, length: fixed, dtypes, firstPosition, sharedPositions } = this.shape;
     const longest = tokens.reduce((n, t) => Math.max(n, t.ids.length), 1);
-    const b = padBatch(tokens, this.tokenizer.padId, shape ?? { rows, length: fixed ?? longest });
-    const all = tokenInputs(b, firstPosition);
+    const side = fixed === undefined ? 'right' : this.tokenizer.paddingSide;
+    const b = padBatch(tokens, this.tokenizer.padId, shape ?? { rows, length: fixed ?? longest }, side);
+    const all = tokenInputs(b, firstPosition, sharedPositions);
     if (!this.includePrompt)
       all[POOLED] = { ...all.attention_mask, data: hiddenStart(b.mask, b.length, hidden) } as Tensor;
     const feeds = Object.fromEntries(
-      this.session.inputs.map((name) => [name, dtypes.get(name) === 'int32' ? toInt32(all[name]) : all[name]]),
+      this.session.inputs.map((name) => [name, typedInput(all[name], dtypes.get(name) ?? 'int64')]),
     );
-    const result = await this.session.run(feeds);
-    return result[this.session.outputs[0]];
+    return this.session.run(feeds);
   }
 }
 

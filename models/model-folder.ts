@@ -56,24 +56,30 @@ export async function readModelFolder(path: string, watch: Watch = {}): Promise<
   return { folder, model, config, maxLength: Number.isFinite(maxLength) ? maxLength : undefined };
 }
 
+type Config = Readonly<Record<string, unknown>>;
+
 /** Families that count positions from pad_token_id + 1, by `model_type`: as many rows of their table are never read. */
-const countFromPad = new Set(
-  'camembert data2vec-text esm ibert lilt longformer luke mluke mpnet nystromformer roberta roberta-prelayernorm xlm-roberta xlm-roberta-xl xmod'.split(
+export const countFromPad: ReadonlySet<string> = new Set(
+  'camembert data2vec-text ernie_m esm ibert layoutlmv3 lilt longformer luke markuplm mluke mpnet roberta roberta-prelayernorm xlm-roberta xlm-roberta-xl xmod'.split(
     ' ',
   ),
 );
+/** Families whose first position is 2, with a table of two rows more than config.json says. */
+const countFromTwo: ReadonlySet<string> = new Set(['mra', 'nystromformer', 'yoso']);
 
-/** The position of a text's first token. */
-export function firstPosition({ model_type, pad_token_id: pad }: Record<string, unknown>): number {
-  return countFromPad.has(String(model_type)) ? (typeof pad === 'number' ? pad : 1) + 1 : 0;
+/** The position of a text's first token. @param padId where config.json does not say it */
+export function firstPosition({ model_type, pad_token_id: pad }: Config, padId = 1): number {
+  if (countFromTwo.has(String(model_type))) return 2;
+  return countFromPad.has(String(model_type)) ? (typeof pad === 'number' ? pad : padId) + 1 : 0;
 }
 
 /** Positions that a model's config says it has: longer texts cannot be read. */
-export function positionsOf(config: Record<string, unknown>): number {
-  const stated = ['max_position_embeddings', 'n_positions']
-    .map((key) => config[key])
-    .find((n): n is number => typeof n === 'number' && n > 0);
-  return stated === undefined ? Number.POSITIVE_INFINITY : Math.max(1, stated - firstPosition(config));
+export function positionsOf(config: Config, padId = 1): number {
+  const stated = [config.max_position_embeddings, config.n_positions, config.max_seq_len].find(
+    (n): n is number => typeof n === 'number' && n > 0,
+  );
+  if (stated === undefined) return Number.POSITIVE_INFINITY;
+  return Math.max(1, stated - (countFromPad.has(String(config.model_type)) ? firstPosition(config, padId) : 0));
 }
 
 /** sha256 of what a model's weights are read from: its file, and the files beside it that it names; hex. */

@@ -57,14 +57,25 @@ export const isDotProduct = (head: Head, similarity: Similarity): boolean =>
   similarity === 'dot' || (endsInUnit(head) && similarity !== 'manhattan');
 
 /** How many tokens a text may have: what config.json says, and the rows of the table that the graph reads positions from. */
-export function positionsIn(graph: Graph, config: Record<string, unknown>): number {
-  let most = positionsOf(config);
-  for (const { name, constant } of graph.constants)
+export const positionsIn = (graph: Graph, config: Record<string, unknown>): number =>
+  positionsAmong(
+    graph.constants.map((v): [string, readonly number[]] => [v.name, v.constant?.dims ?? []]),
+    config,
+  );
+
+/** As positionsIn, of the shapes of a graph's weights by name. */
+export function positionsAmong(
+  weights: Iterable<readonly [string, readonly number[]]>,
+  config: Readonly<Record<string, unknown>>,
+  padId?: number,
+): number {
+  let most = positionsOf(config, padId);
+  for (const [name, dims] of weights)
     if (
       !name.includes('relative') &&
       /(^|[./_])(position_embeddings|wpe|embed_positions)(\.weight)?$/.test(name) &&
-      constant?.dims.length === 2
+      dims.length === 2
     )
-      most = Math.min(most, Math.max(1, constant.dims[0] - firstPosition(config)));
+      most = Math.min(most, Math.max(1, dims[0] - firstPosition(config, padId)));
   return most;
 }

@@ -1,6 +1,7 @@
 /** @file Compares runs: their students, the other systems that they measured, and the significance of differences. */
 import { existsSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
+import { z } from 'zod';
 import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
 import { compareEvaluations } from '../evaluation/metrics/compare.ts';
@@ -88,6 +89,32 @@ export async function compareRuns(options: CompareOptions): Promise<Figures> {
   return figures;
 }
 
+/** What is read of a report; a value that was no number is null in JSON. */
+const number = z.number().nullable();
+const values = z.record(z.string(), number);
+const reportSchema = z.looseObject({
+  title: z.string().optional(),
+  facts: z.array(z.tuple([z.string(), z.string()])).optional(),
+  notes: z.array(z.string()).optional(),
+  systems: z.array(
+    z.looseObject({
+      name: z.string(),
+      role: z.enum(['student', 'teacher', 'baseline', 'other']).optional(),
+      metrics: values,
+      bytes: number.optional(),
+      queryMilliseconds: number.optional(),
+    }),
+  ),
+  perQuery: z
+    .object({ queryIds: z.array(z.string()), systems: z.record(z.string(), z.record(z.string(), z.array(number))) })
+    .refine(
+      ({ queryIds: { length }, systems }) =>
+        Object.values(systems).every((s) => Object.values(s).every((v) => v.length === length)),
+      'has other than one value a query',
+    )
+    .optional(),
+});
+
 async function load(path: string): Promise<Figures> {
   const file = existsSync(path) && statSync(path).isDirectory() ? join(path, 'report.json') : path;
   const value = existsSync(file) ? ((await readJson(file)) as Partial<Figures>) : undefined;
@@ -98,6 +125,15 @@ async function load(path: string): Promise<Figures> {
       expected: "a run's report.json, or what distill evaluate --json writes",
       remedy: 'name the output folder of a finished run, or such a file',
     });
+  const checked = reportSchema.safeParse(value);
+  if (!checked.success) {
+    const [{ path: place, message }] = checked.error.issues;
+    throw new InputError({
+      code: 'compare.report',
+      subject: `${file} is no report: '${place.join('.')}' ${message.replace(/^Invalid input: /, '')}`,
+      remedy: 'run the command that wrote it again, or name another file',
+    });
+  }
   return {
     ...value,
     title: value.title ?? path,

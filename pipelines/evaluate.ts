@@ -2,6 +2,7 @@
 import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
+import type { ColumnOptions } from '../data/columns.ts';
 import { openDataset } from '../data/open.ts';
 import { collapse } from '../evaluation/diagnostics/warnings.ts';
 import { retentionSentence } from '../evaluation/metrics/compare.ts';
@@ -12,6 +13,7 @@ import { formatRun, readRun } from '../evaluation/metrics/run-file.ts';
 import type { Figures } from '../evaluation/report/figures.ts';
 import { Encoder } from '../models/encoder.ts';
 import { readModelFolder } from '../models/model-folder.ts';
+import type { PromptOptions } from '../models/modules/prompts.ts';
 import { ScoreCache } from '../teachers/cache/score-cache.ts';
 import { memorySentence, servingMemory } from '../training/memory-budget.ts';
 import { type DTypeFile, dtypeFiles, inheritedDocuments, readProvenance } from './measure/checkpoint.ts';
@@ -32,6 +34,12 @@ export interface EvaluateOptions {
   /** A dual-encoder whose document embeddings the student searches; the student encodes them itself by default. */
   documents?: string;
   data: string;
+  /** What columns of rows are, where their names do not tell. */
+  columns?: ColumnOptions;
+  /** Prompts of the student in place of its folder's; `{text}` marks the text's place, an empty string means none. */
+  prompts?: PromptOptions;
+  /** Prompts of a teacher that is a dual-encoder. */
+  teacherPrompts?: PromptOptions;
   split?: string;
   metrics?: readonly string[];
   /** Documents a query that the teacher re-ranks. */
@@ -82,7 +90,11 @@ export async function evaluate(options: EvaluateOptions, given: Watch = {}): Pro
   const cuts = metrics.map((m) => parseMetric(m).k).filter(Number.isFinite);
   const reach = Math.max(100, depth, ...cuts);
   const made = await readProvenance(options.student, options);
-  const dataset = await openDataset(options.data, made.data, given);
+  const dataset = await openDataset(
+    options.data,
+    options.columns ? { ...made.data, columns: options.columns } : made.data,
+    given,
+  );
   const qrels = dataset.qrels(split);
   const [first, ...otherFiles] = await dtypeFiles(options.student, options.dtype);
   const servedTeacher = options.teacher && !isScoreFile(options.teacher) ? options.teacher : undefined;
@@ -109,7 +121,7 @@ export async function evaluate(options: EvaluateOptions, given: Watch = {}): Pro
     const documents = inheritedDocuments(made, cache);
     const notes = new Set<string>();
     const find = async ({ file }: DTypeFile): ReturnType<typeof retrieve> => {
-      const encoder = await Encoder.load(file, { comparable: true });
+      const encoder = await Encoder.load(file, { comparable: true, prompts: options.prompts });
       for (const note of encoder.notes) notes.add(note);
       try {
         return await retrieve(encoderSearcher(encoder, made, documents), searched, watch);
@@ -127,7 +139,7 @@ export async function evaluate(options: EvaluateOptions, given: Watch = {}): Pro
 
     // The teacher, another system, other files of the checkpoint.
     const { teacher, costQueries = 5 } = options;
-    const limits = made.teacher;
+    const limits = { ...made.teacher, prompts: options.teacherPrompts };
     const asked = { dataset, split, teacher, source, depth, reach, costQueries, limits, cache };
     const { same, given: listed, timed } = await measureTeacher(table, student, vectors, asked, watch);
     if (options.baseline && other) {

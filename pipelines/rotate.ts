@@ -10,10 +10,12 @@ import { openDataset } from '../data/open.ts';
 import type { RowOptions } from '../data/row-dataset.ts';
 import { castFloat, type Tensor } from '../engine/graph/tensor.ts';
 import { encodeGraph, loadGraph } from '../engine/io/onnx-file.ts';
+import { encodeSafetensors } from '../engine/io/safetensors.ts';
 import { opsetWarning, writeCheckpoint } from '../models/checkpoint.ts';
 import { describeEncoder, type EncoderDescription } from '../models/encoder.ts';
 import { encoderOutput, isPooled } from '../models/encoder-graph.ts';
 import { endsInUnit, isLinear, tokenWidth, withMap } from '../models/modules/head.ts';
+import { huggingFaceWeights } from '../students/export/torch-names.ts';
 import { mapped } from '../students/student.ts';
 import { ScoreCache } from '../teachers/cache/score-cache.ts';
 import { dualEncoder, dualEncoderKey } from '../teachers/dual-encoder.ts';
@@ -174,8 +176,12 @@ async function write(
   const bytes = encodeGraph(graph);
   const tooNew = opsetWarning(graph.opset);
   if (tooNew) watch.onProgress?.({ stage: 'save', done: 0, unit: 'files', note: `warning: ${tooNew}` });
+  // A family's PyTorch class has no place for a matrix in the graph: the file would give vectors that are not rotated.
+  const named = inGraph ? { problem: 'rotated' } : huggingFaceWeights(graph, String(files.config.model_type));
+  const weights = 'weights' in named ? encodeSafetensors(named.weights, { format: 'pt' }) : undefined;
   await writeCheckpoint(output, {
     model: bytes,
+    files: new Map(weights && [['model.safetensors', weights]]),
     tokenizerFrom: files.folder,
     config: files.config,
     head: turnedHead,
@@ -201,6 +207,12 @@ async function write(
 The vectors of \`${basename(model)}\` times an orthogonal matrix, learned on \`${basename(data)}\` so that their prefixes rank
 documents as whole vectors do. Whole vectors have the dot products that they had. Cut queries and documents to the same width
 and scale both to unit length again.
+
+\`\`\`python
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer('FOLDER'${weights ? '' : ", backend='onnx'"})
+\`\`\`
 `,
   });
 }

@@ -6,8 +6,8 @@ import { lengthBatches, type PaddedBatch, padBatch } from '../data/batches.ts';
 import { type PairLimits, type RawTokenizer, TextTokenizer, type Tokens } from '../data/tokenizer.ts';
 import { floatsOf } from '../engine/graph/tensor.ts';
 import { batchTokens } from '../engine/runtime/session.ts';
+import { positionsOf } from '../models/model-folder.ts';
 import { type LabelChoice, scoreRule } from './reading/labels.ts';
-import { positionsOf } from './reading/limits.ts';
 import type { Pair, Teacher } from './teacher.ts';
 
 interface TensorLike {
@@ -59,7 +59,8 @@ export async function transformersTeacher(
   const { name = 'the model object', pooling = 'mean', normalize = true } = options;
   const tokenizer = adapt(object, name);
   const config = (object.model.config ?? {}) as Record<string, unknown>;
-  const positions = positionsOf(config, tokenizer.padId) ?? 512;
+  const stated = positionsOf(config, tokenizer.padId);
+  const positions = Number.isFinite(stated) ? stated : 512;
   const longest = Math.min(tokenizer.modelMaxLength ?? 512, positions, 512);
   const limits: PairLimits = {
     maxLength: Math.min(options.maxLength ?? longest, Math.max(positions, longest)),

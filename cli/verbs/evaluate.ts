@@ -4,6 +4,14 @@ import type { EvaluateOptions } from '../../pipelines/evaluate.ts';
 import { progressReporter } from '../terminal/progress.ts';
 import type { Verb } from '../terminal/verb.ts';
 
+type Given = Omit<EvaluateOptions, 'columns'> & {
+  columns?: string;
+  queryPrompt?: string;
+  documentPrompt?: string;
+  teacherQueryPrompt?: string;
+  teacherDocumentPrompt?: string;
+};
+
 export const evaluate: Verb = ({ out, err, signal }) =>
   new Command('evaluate')
     .description('measure a saved student by exact search, compare it with its teacher and other systems, and time it')
@@ -11,6 +19,14 @@ export const evaluate: Verb = ({ out, err, signal }) =>
     .option('--teacher <path>', 'cross-encoder that re-ranks candidates, dual-encoder, or file of scores')
     .option('--documents <dir>', 'dual-encoder whose document embeddings the student searches')
     .requiredOption('--data <path>', 'BEIR folder or file of rows')
+    .option('--columns <names>', 'what columns of rows are, e.g. query=search_term,document=title')
+    .option(
+      '--query-prompt <text>',
+      "the student's prompt of queries in place of its folder's; {text} marks the text's place",
+    )
+    .option('--document-prompt <text>', "the student's prompt of documents")
+    .option('--teacher-query-prompt <text>', 'prompt of queries of a teacher that is a dual-encoder')
+    .option('--teacher-document-prompt <text>', 'its prompt of documents')
     .option('--split <name>', 'judgements to evaluate with', 'test')
     .option('--metrics <names>', 'metrics separated by commas, e.g. ndcg@10,recall@100', (names) => names.split(','))
     .option('--candidates <source>', "what the teacher re-ranks: 'student', 'bm25' or a run file", 'student')
@@ -28,7 +44,14 @@ export const evaluate: Verb = ({ out, err, signal }) =>
       'after',
       '\nExample:\n  distill evaluate --student runs/student/checkpoint --data data/debian --split test --json figures.json --html report.html',
     )
-    .action(async (options: EvaluateOptions) => {
+    .action(async ({ queryPrompt, documentPrompt, teacherQueryPrompt, teacherDocumentPrompt, ...given }: Given) => {
+      const { parseColumns } = await import('../terminal/columns-option.ts');
+      const options: EvaluateOptions = {
+        ...given,
+        columns: given.columns === undefined ? undefined : parseColumns(given.columns),
+        prompts: { query: queryPrompt, document: documentPrompt },
+        teacherPrompts: { query: teacherQueryPrompt, document: teacherDocumentPrompt },
+      };
       const { evaluate } = await import('../../pipelines/evaluate.ts');
       const { renderEvaluation } = await import('../terminal/figures.ts');
       const onProgress = progressReporter(err);

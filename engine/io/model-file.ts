@@ -26,6 +26,8 @@ export interface Port {
   dtype: string;
   /** A number where the file fixes it, a name or nothing where it does not; absent where the file states no shape. */
   dims: readonly (number | string)[] | undefined;
+  /** Of an input, whether a node reads it. */
+  read?: boolean;
 }
 
 /** What stands last before an output: an activation that makes probabilities of logits. */
@@ -37,6 +39,8 @@ export interface ModelFile {
   readonly outputs: readonly Port[];
   /** Rows and columns of the table that token ids are looked up in, and the widest of its weights; absent where not found. */
   readonly table: { rows: number; hidden: number; widest: number } | undefined;
+  /** Shapes of the weights of its graph, by name. */
+  readonly weights: ReadonlyMap<string, readonly number[]>;
   /** Numbers in its weights. */
   readonly parameters: number;
   /** The activation that an output comes from, where the graph shows it. */
@@ -68,10 +72,12 @@ export async function readModelFile(file: string): Promise<ModelFile> {
   const model = decode(await readModel(file), file);
   const graph = model.graph as GraphProto;
   for (const location of locationsOf(model)) await externalPath(file, location);
-  const weights = new Set(graph.initializer.map((t) => t.name));
+  const weights = new Map(graph.initializer.map((t) => [t.name, t.dims.map(Number)]));
+  const read = namesRead(graph, new Set());
   return {
     file,
-    inputs: graph.input.filter((i) => !weights.has(i.name)).map(portOf),
+    weights,
+    inputs: graph.input.filter((i) => !weights.has(i.name)).map((i) => ({ ...portOf(i), read: read.has(i.name) })),
     outputs: graph.output.map(portOf),
     table: tableOf(graph),
     parameters: [...tensorsOf(model)].reduce((n, { dims }) => n + (dims.length ? sizeOf(dims.map(Number)) : 0), 0),
@@ -104,6 +110,16 @@ function portOf(info: ValueInfoProto): Port {
       value.case === 'dimValue' ? Number(value.value) : value.case === 'dimParam' ? value.value : '',
     ),
   };
+}
+
+/** Every name that a node reads, or that a graph within a node gives out. */
+function namesRead({ node, output }: GraphProto, found: Set<string>): Set<string> {
+  for (const { name } of output) found.add(name);
+  for (const n of node) {
+    for (const name of n.input) found.add(name);
+    for (const a of n.attribute) for (const inner of [a.g, ...a.graphs]) if (inner) namesRead(inner, found);
+  }
+  return found;
 }
 
 function tableOf(graph: GraphProto): ModelFile['table'] {

@@ -93,7 +93,7 @@ export async function readExternal(file: string, location: string): Promise<Uint
       code: 'onnx.external-data',
       subject: `${file} keeps weights in '${location}', which ${large ? 'has more than 2 GiB' : `cannot be read (${code})`}`,
       remedy: large
-        ? 'use it as teacher, which ONNX Runtime reads by its path; what is trained or changed has at most 2 GiB'
+        ? 'use it as teacher or embedder, which ONNX Runtime reads by its path; what is trained or changed has at most 2 GiB'
         : 'put the data file beside the model',
       cause,
     });

@@ -9,6 +9,7 @@ import { loadGraph } from '../../engine/io/onnx-file.ts';
 import type { CostFigures } from '../../evaluation/report/figures.ts';
 import { quantile } from '../../math/resampling.ts';
 import { Encoder } from '../../models/encoder.ts';
+import { isUnread } from '../../models/encoder-session.ts';
 import { readModelFolder } from '../../models/model-folder.ts';
 import { parameterCount } from '../../students/student.ts';
 import { crossEncoder } from '../../teachers/cross-encoder.ts';
@@ -108,6 +109,17 @@ async function timeEach<T>(items: readonly T[], work: (item: T) => Promise<unkno
   return times;
 }
 
+/** A model that is only run need not be one that is read here as a graph. */
+async function parametersOf(kind: CostJob['kind'], file: string): Promise<number> {
+  if (kind === 'cross-encoder') return (await readModelFile(file)).parameters;
+  try {
+    return parameterCount(await loadGraph(file));
+  } catch (error) {
+    if (!isUnread(error)) throw error;
+    return (await readModelFile(file)).parameters;
+  }
+}
+
 /** The peak is read before the graph is loaded once more to count its weights. */
 async function figures(
   job: CostJob,
@@ -119,9 +131,7 @@ async function figures(
   return {
     name: job.name,
     bytes: statSync(file).size,
-    // A teacher is only run: its graph need not be one that is read here.
-    parameters:
-      job.kind === 'cross-encoder' ? (await readModelFile(file)).parameters : parameterCount(await loadGraph(file)),
+    parameters: await parametersOf(job.kind, file),
     p50: quantile(times, 0.5),
     p95: quantile(times, 0.95),
     timed: times.length,

@@ -10,6 +10,7 @@ import { readScores } from '../../data/scores.ts';
 import { bm25Run } from '../../evaluation/bm25-run.ts';
 import { cutRun, type Run } from '../../evaluation/metrics/evaluate.ts';
 import { readRun } from '../../evaluation/metrics/run-file.ts';
+import type { PromptOptions } from '../../models/modules/prompts.ts';
 import { crossEncoder } from '../../teachers/cross-encoder.ts';
 import { dualEncoder } from '../../teachers/dual-encoder.ts';
 import type { Teacher } from '../../teachers/teacher.ts';
@@ -26,13 +27,20 @@ export const isScoreFile = (path: string): boolean => {
  */
 export async function openTeacher(
   folder: string,
-  limits: { queryTokens?: number; documentTokens?: number },
+  { prompts, ...limits }: { queryTokens?: number; documentTokens?: number; prompts?: PromptOptions },
 ): Promise<Teacher> {
   try {
-    return await crossEncoder(folder, { maxQuery: limits.queryTokens, maxDocument: limits.documentTokens });
+    const teacher = await crossEncoder(folder, { maxQuery: limits.queryTokens, maxDocument: limits.documentTokens });
+    if (prompts?.query === undefined && prompts?.document === undefined) return teacher;
+    await teacher.dispose();
+    throw new InputError({
+      code: 'evaluate.prompts',
+      subject: `prompts of the teacher are given and ${folder} reads query and document together`,
+      remedy: 'leave out --teacher-query-prompt and --teacher-document-prompt',
+    });
   } catch (error) {
     if (!(error instanceof InputError) || error.code !== 'teacher.no-logits') throw error;
-    return dualEncoder(folder, limits);
+    return dualEncoder(folder, { ...limits, prompts });
   }
 }
 

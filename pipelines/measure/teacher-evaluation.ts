@@ -2,6 +2,7 @@
 import type { Watch } from '../../common/progress.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { cutRun, dropIdenticalIds, isQueryItself, type Run } from '../../evaluation/metrics/evaluate.ts';
+import type { PromptOptions } from '../../models/modules/prompts.ts';
 import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import { type Measured, rerankByVectors } from './compare-systems.ts';
 import type { EvaluationTable } from './evaluation-table.ts';
@@ -22,7 +23,7 @@ export interface TeacherEvaluationOptions {
   /** Queries that it re-ranks while it is timed. */
   costQueries: number;
   /** How the teacher cuts texts. */
-  limits: { queryTokens?: number; documentTokens?: number };
+  limits: { queryTokens?: number; documentTokens?: number; prompts?: PromptOptions };
   cache: ScoreCache;
 }
 

@@ -74,6 +74,7 @@ export const checkpoint = defineStage({
         model,
         files,
         tokenizerFrom: student.folder.folder,
+        tokenizer: student.tokenizer.hash || undefined,
         config: student.config,
         head,
         prompts: student.prompts,

@@ -11,6 +11,7 @@ import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import type { WeightedLoss } from '../../training/step/dual-encoder-step.ts';
 import { ArtifactStore } from './artifact-store.ts';
 import { type DataResults, dataResults, trainingQueries } from './data.ts';
+import { cutNotes } from './cut-notes.ts';
 import { withMemory } from './memory-budget.ts';
 import {
   knownTeachers,
@@ -100,6 +101,7 @@ export async function openRun<T>(
     closing.push(models.close);
     for (const t of new Set([models.teacher, models.embedder]))
       for (const text of t?.teacher?.notes ?? []) log.note(text);
+    if (!dry) for (const text of await cutNotes(config, dataset)) log.note(text);
     const store = await ArtifactStore.open(config.output);
     const { cache } = models;
     const runner = new StageRunner({ config, folder: config.output, store, watch: limited, log, dry, cache });

@@ -4,10 +4,17 @@ import { InputError } from '../../common/errors.ts';
 import { hashParts } from '../../common/files.ts';
 import { type PairLimits, TextTokenizer } from '../../data/tokenizer.ts';
 import { type ModelFile, readModelFile } from '../../engine/io/model-file.ts';
-import { type ModelFolder, modelHash, readModelFolder } from '../../models/model-folder.ts';
+import {
+  countFromPad,
+  firstPosition,
+  type ModelFolder,
+  modelHash,
+  readModelFolder,
+} from '../../models/model-folder.ts';
+import { positionsAmong } from '../../models/sentence-folder.ts';
 import { type InputPlan, planInputs } from './inputs.ts';
 import { isUsual, type LabelChoice, labelsOf } from './labels.ts';
-import { countFromPad, firstPosition, type LengthLimits, lengthLimits, positionsOf } from './limits.ts';
+import { type LengthLimits, lengthLimits } from './limits.ts';
 import { type ScoreOutput, scoreOutput } from './output.ts';
 
 export interface ReadingOptions extends PairLimits {
@@ -39,11 +46,13 @@ export async function readFolder(
   const tokenizer = await TextTokenizer.load(files.folder);
   const model = await readModelFile(files.model);
   const { padId } = tokenizer;
-  const plan = planInputs(model, { padId, firstPosition: firstPosition(files.config, padId), generates });
+  // A generating model is read at the last token, which is found from the left.
+  const paddingSide = generates ? undefined : tokenizer.paddingSide;
+  const plan = planInputs(model, { padId, firstPosition: firstPosition(files.config, padId), paddingSide, generates });
   checkVocabulary(model, tokenizer, folder);
   const { limits, hard, note } = lengthLimits(options, {
     tokenizer: tokenizer.modelMaxLength,
-    positions: positionsOf(files.config, padId),
+    positions: positionsAmong(model.weights, files.config, padId),
     fixed: plan.length,
   });
   return { files, tokenizer, model, hash: await modelHash(files.model), plan, limits, hard, notes: note ? [note] : [] };

@@ -9,6 +9,8 @@ export interface InputFacts {
   padId: number;
   /** Position of a text's first token. */
   firstPosition: number;
+  /** Where the tokenizer pads; it counts where the file fixes the length. */
+  paddingSide?: 'left' | 'right';
   /** Whether inputs of a generating model are known: key-value inputs, which stay empty, and how many logits are kept. */
   generates?: boolean;
 }
@@ -62,7 +64,7 @@ export function planInputs(model: ModelFile, facts: InputFacts): InputPlan {
   const length = fixed(ids.dims?.[1]);
   if (ids.dims && ids.dims.length !== 2)
     refuse(`has an input input_ids of shape [${ids.dims}]`, 'export it for batches of token ids', '[batch, sequence]');
-  const masked = inputs.some((v) => v.name === 'attention_mask') && !keepsLast;
+  const masked = inputs.some((v) => v.name === 'attention_mask' && v.read !== false) && !keepsLast;
   if (length !== undefined && !masked)
     refuse(
       `has a fixed length of ${length} tokens and no attention_mask, so that shorter texts cannot be told from padding`,
@@ -77,7 +79,7 @@ export function planInputs(model: ModelFile, facts: InputFacts): InputPlan {
     length,
     masked,
     says,
-    feeds: (texts, shape) => feedsOf(inputs, texts, shape, facts),
+    feeds: (texts, shape) => feedsOf(inputs, texts, shape, length === undefined ? 'right' : facts.paddingSide, facts),
     batches(lengths, most, onDevice, maxLength) {
       const own = lengths.map((n) => Math.max(1, n));
       if (masked && rows === undefined && length === undefined) return shapedBatches(own, most, onDevice, maxLength);
@@ -138,9 +140,10 @@ function feedsOf(
   inputs: readonly Port[],
   texts: readonly Tokens[],
   shape: BlockSize,
+  side: 'left' | 'right' | undefined,
   { padId, firstPosition }: InputFacts,
 ): Record<string, Tensor> {
-  const b = padBatch(texts, padId, shape);
+  const b = padBatch(texts, padId, shape, side);
   const { rows, length } = b;
   const values: Record<string, BigInt64Array> = { input_ids: b.ids, attention_mask: b.mask, token_type_ids: b.typeIds };
   const feeds: Record<string, Tensor> = {};

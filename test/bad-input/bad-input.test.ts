@@ -132,6 +132,11 @@ const cases: Record<string, Case> = {
     set: ['teacher={kind: scores, files: {train: {}/teacher-scores-train.tsv}}', 'candidates.source=given'],
     says: /teacher-scores-train\.tsv line 5: expected query-id, corpus-id and a number, separated by tabs, received/,
   },
+  'a score beyond float32': {
+    spoil: (folder) => line(folder, 'teacher-scores-train.tsv', 5, 'q1\td1\t1e39'),
+    set: ['teacher={kind: scores, files: {train: {}/teacher-scores-train.tsv}}', 'candidates.source=given'],
+    says: /teacher-scores-train\.tsv line 5: expected query-id, corpus-id and a number that fits into 32 bits, separated by tabs, received "q1\\td1\\t1e39"; fix or remove/,
+  },
   'candidates that the score file lacks': {
     set: ['teacher={kind: scores, files: {train: {}/teacher-scores-train.tsv}}', 'candidates.source=random'],
     says: /teacher-scores-train\.tsv has no score of the query 'q\d+' with the document 'd\d+' nor of \d+ other pairs; add them, use 'candidates\.source: given', or give a model as teacher/,

@@ -3,9 +3,9 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
 import { parseAllDocuments } from 'yaml';
 import { configSchema } from '../../config/config.ts';
+import { countFromPad } from '../../models/model-folder.ts';
 import { knownGenerating, knownInputs } from '../../teachers/reading/inputs.ts';
 import { irrelevantLabels, relevantLabels } from '../../teachers/reading/labels.ts';
-import { countFromPad } from '../../teachers/reading/limits.ts';
 import { cards } from '../../teachers/reading/prompts.ts';
 
 const FILE = 'docs/teachers.md';

@@ -1,6 +1,6 @@
 /** @file `distill evaluate` and `distill compare` from end to end on a tiny world. */
 import { execFileSync } from 'node:child_process';
-import { copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { main } from '../../cli/program.ts';
@@ -89,6 +89,59 @@ test('beside a cross-encoder: comparison, fidelity, differences with texts, diag
   // The same seed gives the same figures.
   const again = await evaluate({ ...setup(), teacher: world.crossEncoder, depth: 20, cost: false });
   expect(again.comparisons).toEqual(report.comparisons);
+});
+
+test('prompts and columns are options: they give what a folder that states them and known names give', async () => {
+  const stated = at('stated');
+  cpSync(world.student, stated, { recursive: true });
+  const prompts = { query: 'from the ', document: 'This ' };
+  writeFileSync(join(stated, 'config_sentence_transformers.json'), JSON.stringify({ prompts }));
+  const rows = (query: string, document: string, grade: string): string =>
+    [
+      [query, document, grade].join(),
+      ...['lamp', 'chair', 'tent', 'piano'].map((t, i) => `${t} from the attic,This ${t} is red,${Number(i < 3)}`),
+    ].join('\n');
+  writeFileSync(at('known.csv'), rows('query', 'document', 'label'));
+  writeFileSync(at('other.csv'), rows('what', 'text', 'fits'));
+  const options = ['--split', 'train', '--no-cost', '--json', at('options.json')];
+  const metrics = () => JSON.parse(readFileSync(at('options.json'), 'utf8')).systems;
+  const said = (args: string[]) => run('evaluate', ...args, ...options);
+  expect((await said(['--student', stated, '--teacher', stated, '--data', at('known.csv')])).status).toBe(0);
+  const right = metrics();
+  const columns = ['--columns', 'query=what, document=text,label=fits'];
+  const given = ['--query-prompt', prompts.query, '--document-prompt', '{text}'];
+  const teacher = ['--teacher-query-prompt', prompts.query, '--teacher-document-prompt', prompts.document];
+  const own = ['--student', world.student, '--teacher', world.student, '--data', at('other.csv')];
+  expect(
+    await said([...own, ...columns, '--query-prompt', prompts.query, '--document-prompt', 'This ', ...teacher]),
+  ).toMatchObject({ status: 0 });
+  expect(metrics()).toEqual(right);
+  expect(await said([...own, ...columns, ...given])).toMatchObject({ status: 0 });
+  const refused = await said([
+    ...own.slice(0, 2),
+    '--teacher',
+    world.crossEncoder,
+    '--data',
+    at('known.csv'),
+    ...teacher,
+  ]);
+  expect(refused).toMatchObject({
+    status: 2,
+    err: expect.stringContaining('reads query and document together; leave out'),
+  });
+  for (const [names, message] of [
+    [
+      'query',
+      "--columns has 'query': expected ROLE=COLUMN separated by commas, with the roles query, document, negatives",
+    ],
+    ['query=a,query=b', "--columns names 'query' twice"],
+    ['querry=a', 'Unrecognized key: "querry"'],
+    ['query=nowhere', "no column 'nowhere', which data.columns names"],
+  ])
+    expect(await said([...own, '--columns', names])).toMatchObject({
+      status: 2,
+      err: expect.stringContaining(message),
+    });
 });
 
 test('other candidates: both re-rank them, and the student searches by itself', async () => {

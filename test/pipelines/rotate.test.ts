@@ -1,6 +1,7 @@
-import { cpSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { loadGraph } from '../../engine/io/onnx-file.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { distill } from '../../pipelines/distill.ts';
 import { rotate } from '../../pipelines/rotate.ts';
@@ -46,6 +47,45 @@ test('a rotated model has its dot products, other vectors, and figures of its pr
   for (const [i, d] of dots(after).entries()) expect(d).toBeCloseTo(dots(before)[i], 4);
   expect(Math.max(...after.map((x, i) => Math.abs(x - before[i])))).toBeGreaterThan(0.05);
 });
+
+test('safetensors lie beside a rotation that is a module, and not beside one in the graph; the card says how to load each', async () => {
+  const card = (folder: string) => readFileSync(join(folder, 'README.md'), 'utf8');
+  expect(existsSync(join(rotated, 'model.safetensors'))).toBe(false);
+  expect(card(rotated)).toContain("SentenceTransformer('FOLDER', backend='onnx')");
+  const source = join(world.folder, 'layer-norm');
+  cpSync(world.dualEncoder, source, { recursive: true });
+  // Max pooling is not linear: the rotation stands behind it.
+  const types = ['Transformer', 'Pooling', 'Normalize'].map((t, i) => ({
+    idx: i,
+    name: String(i),
+    path: i ? `${i}_${t}` : '',
+    type: `sentence_transformers.models.${t}`,
+  }));
+  writeFileSync(join(source, 'modules.json'), JSON.stringify(types));
+  mkdirSync(join(source, '1_Pooling'), { recursive: true });
+  writeFileSync(
+    join(source, '1_Pooling/config.json'),
+    JSON.stringify({ word_embedding_dimension: 32, pooling_mode_max_tokens: true, pooling_mode_mean_tokens: false }),
+  );
+  const out = join(world.folder, 'rotated-module');
+  await rotate({ ...options(out), model: source });
+  expect(card(out)).toContain("SentenceTransformer('FOLDER')");
+  const { tensors } = readSafetensors(join(out, 'model.safetensors'));
+  const table = (await loadGraph(join(source, 'onnx/model.onnx'))).constants.find((v) =>
+    v.name.endsWith('word_embeddings.weight'),
+  )?.constant;
+  expect(tensors.get('embeddings.word_embeddings.weight')).toEqual(table?.dims);
+  const [before, after] = [await embed(source), await embed(out)];
+  for (const [i, d] of dots(after).entries()) expect(d).toBeCloseTo(dots(before)[i], 4);
+});
+
+/** Shapes of a safetensors file by name. */
+function readSafetensors(file: string): { tensors: Map<string, number[]> } {
+  const bytes = readFileSync(file);
+  const header = JSON.parse(bytes.subarray(8, 8 + Number(bytes.readBigUInt64LE())).toString());
+  const entries = Object.entries(header as Record<string, { shape: number[] }>).filter(([n]) => n !== '__metadata__');
+  return { tensors: new Map(entries.map(([name, { shape }]) => [name, shape])) };
+}
 
 test('a rotation is taken over from a model that has one, and only from such', async () => {
   const again = join(world.folder, 'again');

@@ -385,7 +385,7 @@ test('weights over 2 GiB are read by ONNX Runtime from their file, as they stand
   );
   writeFileSync(file, toBinary(ModelProtoSchema, proto));
   await expect(loadGraph(file)).rejects.toThrow(
-    /keeps weights in 'weights.bin', which has more than 2 GiB; use it as teacher/,
+    /keeps weights in 'weights.bin', which has more than 2 GiB; use it as teacher or embedder/,
   );
   const model = await readModelFile(file);
   const plan = planInputs(model, { padId: 0, firstPosition: 0 });

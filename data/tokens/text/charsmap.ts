@@ -1,6 +1,32 @@
 /** @file The normalizer Precompiled: sentencepiece's table of replacements, a double-array trie over UTF-8. */
 import { malformed } from '../base/fields.ts';
 
+const segmenter = new Intl.Segmenter('en', { granularity: 'grapheme' });
+/** Units that are segmented at a time: the time that a segmenter takes grows with the square of a text's length. */
+const BLOCK = 1024;
+
+/** Graphemes of a text. What ends a block may go on in the next: it is looked at again there. */
+export function* graphemes(text: string): Generator<string> {
+  for (let from = 0, size = BLOCK; from < text.length; ) {
+    let to = Math.min(from + size, text.length);
+    if (to < text.length && (text.charCodeAt(to - 1) & 0xfc00) === 0xd800) to++;
+    let last = '';
+    let begun = from;
+    for (const { segment } of segmenter.segment(text.slice(from, to))) {
+      if (last) yield last;
+      begun += last.length;
+      last = segment;
+    }
+    if (to === text.length) {
+      yield last;
+      return;
+    }
+    // A grapheme that fills the block is looked at with twice as much of the text.
+    size = begun === from ? 2 * size : BLOCK;
+    from = begun;
+  }
+}
+
 /**
  * Reads the table and gives its use. A grapheme of fewer than six bytes is looked up whole, then each character; the
  * shortest entry that begins it counts, as in the library.
@@ -45,7 +71,6 @@ export function readCharsmap(encoded: string | undefined): (text: string) => str
     return found;
   };
 
-  const segmenter = new Intl.Segmenter('en', { granularity: 'grapheme' });
   const whole = (grapheme: string): string => {
     if (grapheme.length < 6 && Buffer.byteLength(grapheme) < 6) {
       const found = lookUp(grapheme);
@@ -84,7 +109,7 @@ export function readCharsmap(encoded: string | undefined): (text: string) => str
       while (at < text.length && !(text.charCodeAt(at) < 0x80 && !(text.charCodeAt(at + 1) >= 0x80))) at++;
       at += text.startsWith('\r\n', at) ? 2 : at < text.length ? 1 : 0;
       out += plain(text.slice(from, start));
-      for (const { segment } of segmenter.segment(text.slice(start, at))) out += whole(segment);
+      for (const grapheme of graphemes(text.slice(start, at))) out += whole(grapheme);
       from = at;
     }
     return out + plain(text.slice(from));
