@@ -15,10 +15,10 @@ const share = z.number().min(0).max(1);
 export const candidates = z
   .strictObject({
     source: z
-      .enum(['auto', 'bm25', 'embedder', 'given', 'random', 'student'])
+      .enum(['auto', 'bm25', 'embedder', 'given', 'hybrid', 'random', 'student'])
       .default('auto')
       .describe(
-        "given: those of the teacher's score files, or those that the rows list; auto: those that the rows list, bm25 where they list no negatives",
+        "given: those of the teacher's score files, or those that the rows list; auto: those that the rows list, bm25 where they list no negatives; hybrid: cosine of the embedder, or of the student's start, with BM25",
       ),
     onEmpty: z
       .enum(['stop', 'skip'])

@@ -52,6 +52,8 @@ export function completed(parsed: ParsedConfig, where: string): Config {
     refuse("'student.model' is missing", "name a model folder, or give 'student.fresh'");
   if (student.kind === 'static' && parsed.candidates.source === 'student')
     refuse("'candidates.source: student' searches with an encoder and the student is a table", 'choose another source');
+  if (parsed.candidates.source === 'hybrid' && !embedder && student.kind !== 'model')
+    refuse("'candidates.source: hybrid' needs a trained encoder", "add an 'embedder', or choose another source");
   if (student.kind === 'fresh' && student.fresh.hidden % student.fresh.heads)
     refuse(
       `'student.fresh.hidden: ${student.fresh.hidden}' is no multiple of 'student.fresh.heads: ${student.fresh.heads}'`,

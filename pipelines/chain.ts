@@ -12,6 +12,8 @@ import { InputError } from '../common/errors.ts';
 import type { ChainPart } from '../config/chain.ts';
 import { localModel } from '../config/models.ts';
 import { parseConfig } from '../config/parse.ts';
+import { judgedQueries } from '../data/dataset.ts';
+import { listsNegatives } from '../data/relevant.ts';
 import { crossToDual } from './cross-to-dual.ts';
 import { chainOptions } from './prepare/chain-recipes.ts';
 import { publishFamily } from './publish/family.ts';
@@ -22,11 +24,17 @@ import { lazily, type Result } from './run/stage.ts';
 
 export async function chain(run: RunContext): Promise<Published> {
   const { config } = run;
-  const queries = trainingQueries(config, await run.data.training.value()).length;
+  const dataset = await run.data.training.value();
+  const { train } = config.data.splits;
+  const data = {
+    queries: trainingQueries(config, dataset).length,
+    labelled: judgedQueries(dataset, train).length > 0,
+    listed: listsNegatives(dataset, train),
+  };
   const members: Partial<Record<ChainPart, Published>> = {};
   /** One run of the chain under its name, after the runs whose folders it reads. */
   const part = async (name: ChainPart, embedder?: string, after?: Published): Promise<Published | undefined> => {
-    const options = chainOptions(config, name, queries, embedder);
+    const options = chainOptions(config, name, data, embedder);
     if (!options) return undefined;
     const inner = parseConfig({ ...options, output: run.path(name) }, `chain.${name}`);
     let published: Published | undefined;

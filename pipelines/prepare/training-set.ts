@@ -47,12 +47,14 @@ export async function gather(run: RunContext, student: Result<Student>): Promise
     : undefined;
   const data = generated ? derive({ own, generated }, (v) => withQueries(v.own, v.generated)) : own;
   if (!comparesDocuments(run.needs)) return { data, lists: derive({ own }, (v) => positivesAlone(run.config, v.own)) };
-  const embedded = source === 'embedder' || ((source === 'given' || source === 'auto') && generated);
+  const both = source === 'hybrid';
+  const embedded = source === 'embedder' || both || ((source === 'given' || source === 'auto') && generated);
   const lists = await run.stage(candidates, {
     data: own,
     generated,
     embedder: embedded ? run.embedder : undefined,
-    student: source === 'student' ? student : undefined,
+    student: source === 'student' || (both && !run.embedder) ? student : undefined,
+    dev: both ? run.data.dev : undefined,
     teacher: source === 'given' ? run.teacher : undefined,
     seed: source === 'random' ? run.option('seed') : undefined,
   });
