@@ -31,6 +31,12 @@ export async function chain(run: RunContext): Promise<Published> {
     labelled: judgedQueries(dataset, train).length > 0,
     listed: listsNegatives(dataset, train),
   };
+  if (!data.labelled && !config.teacher && !config.embedder && config.chain?.assistant !== false)
+    throw new InputError({
+      code: 'chain.no-supervision',
+      subject: `the split '${train}' judges no query and there is no teacher`,
+      remedy: "add judgements (qrels), a 'teacher' that scores, or an 'embedder' that takes the assistant's place",
+    });
   const members: Partial<Record<ChainPart, Published>> = {};
   /** One run of the chain under its name, after the runs whose folders it reads. */
   const part = async (name: ChainPart, embedder?: string, after?: Published): Promise<Published | undefined> => {

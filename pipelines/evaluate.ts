@@ -19,7 +19,7 @@ import { diagnose } from './measure/diagnostics.ts';
 import { EvaluationTable } from './measure/evaluation-table.ts';
 import { candidateRun, isScoreFile } from './measure/reference-systems.ts';
 import { byPrefix, encoderSearcher, retrieve } from './measure/retrieve.ts';
-import { rounded } from './measure/run-figures.ts';
+import { madeFact, rounded } from './measure/run-figures.ts';
 import { measureTeacher } from './measure/teacher-evaluation.ts';
 import { memorySentence, servingMemory } from './run/memory-budget.ts';
 import { defaultCache } from './run/open-teachers.ts';
@@ -181,6 +181,7 @@ export async function evaluate(options: EvaluateOptions, given: Watch = {}): Pro
         ['data', `${dataset.name}, split ${split}`],
         ['queries', `${student.evaluation.queryIds.length} judged`],
         ['documents', dataset.documents.length.toLocaleString('en')],
+        ...madeFact(dataset),
         ['student', `${vectors.dimensions} dimensions, ${first.dtype}, exact search`],
         ...(same
           ? ([

@@ -29,7 +29,9 @@ function joined(base: Plain, over: Plain): Plain {
   const out = { ...base };
   for (const [key, value] of Object.entries(over)) {
     const own = out[key];
-    out[key] = plain(own) && plain(value) && key !== 'teacher' && key !== 'student' ? joined(own, value) : value;
+    // Another kind of model has options of its own.
+    const other = key === 'teacher' || (key === 'student' && plain(value) && ('fresh' in value || 'static' in value));
+    out[key] = plain(own) && plain(value) && !other ? joined(own, value) : value;
   }
   return out;
 }
