@@ -26,9 +26,14 @@ export async function chain(run: RunContext): Promise<Published> {
   const { config } = run;
   const dataset = await run.data.training.value();
   const { train } = config.data.splits;
+  // Queries that a language model will write come with their documents.
+  const { generate } = config;
+  const { calls = dataset.documents.length } = generate?.budget ?? {};
+  const written =
+    generate?.kind === 'chat' ? Math.min(generate.count, generate.each * Math.min(calls, dataset.documents.length)) : 0;
   const data = {
-    queries: trainingQueries(config, dataset).length,
-    labelled: judgedQueries(dataset, train).length > 0,
+    queries: trainingQueries(config, dataset).length + written,
+    labelled: judgedQueries(dataset, train).length + written > 0,
     listed: listsNegatives(dataset, train),
   };
   if (!data.labelled && !config.teacher && !config.embedder && config.chain?.assistant !== false)

@@ -80,6 +80,7 @@ export function chainOptions(
         ...(teacher && { teacher }),
         student: { model, ...limits },
         ...(weighting.kind !== 'uniform' && { weighting }),
+        ...(config.generate?.kind === 'chat' && { generate: config.generate }),
         // Candidates of both channels: BM25's alone are easy for an encoder that is trained already.
         candidates: candidates.source === 'auto' && !listed ? { ...candidates, source: 'hybrid' } : candidates,
         // Without judgements the teacher's ranking speaks alone; its best candidate stands for the positive.

@@ -14,6 +14,7 @@ import type { OpenedTeacher } from '../run/open-teachers.ts';
 import type { Options } from '../run/options.ts';
 import { defineStage, derive, given, type Result } from '../run/stage.ts';
 import { candidates, teacherScores } from './candidates.ts';
+import { filterWritten, type WrittenQueries, withWritten, writtenQueries } from './chat-queries.ts';
 import { embed, embedDocuments, embedQueries, type Targets } from './embeddings.ts';
 import { examples } from './examples.ts';
 import { tokenizerOf } from './open-student.ts';
@@ -35,18 +36,25 @@ export interface TrainingSet {
 export interface Gathered {
   data: Result<Dataset>;
   lists: Result<CandidateLists>;
+  /** Queries that a language model wrote, which the teacher has to confirm. */
+  written?: Result<WrittenQueries>;
 }
 
 /** Queries to learn from, with their candidates; not yet scored where the teacher has to be asked. */
 export async function gather(run: RunContext, student: Result<Student>): Promise<Gathered> {
   const { source } = run.config.candidates;
   const { generate } = run.config;
-  const own = run.data.training;
-  const generated = generate?.score
-    ? await run.stage(generatedQueries, { data: run.data.documents, tokenizer: tokenizerOf(run, student) })
-    : undefined;
+  const written = generate?.kind === 'chat' ? await run.stage(writtenQueries, { data: run.data.training }) : undefined;
+  const { train } = run.config.data.splits;
+  const asked = run.data.training;
+  const own = written ? derive({ asked, written }, (v) => withWritten(v.asked, v.written, train)) : asked;
+  const generated =
+    generate?.score && !written
+      ? await run.stage(generatedQueries, { data: run.data.documents, tokenizer: tokenizerOf(run, student) })
+      : undefined;
   const data = generated ? derive({ own, generated }, (v) => withQueries(v.own, v.generated)) : own;
-  if (!comparesDocuments(run.needs)) return { data, lists: derive({ own }, (v) => positivesAlone(run.config, v.own)) };
+  if (!comparesDocuments(run.needs))
+    return { data, lists: derive({ own }, (v) => positivesAlone(run.config, v.own)), written };
   const both = source === 'hybrid';
   const embedded = source === 'embedder' || both || ((source === 'given' || source === 'auto') && generated);
   const lists = await run.stage(candidates, {
@@ -58,7 +66,7 @@ export async function gather(run: RunContext, student: Result<Student>): Promise
     teacher: source === 'given' ? run.teacher : undefined,
     seed: source === 'random' ? run.option('seed') : undefined,
   });
-  return { data, lists };
+  return { data, lists, written };
 }
 
 /** Queries that are asked about: their candidates, and the teacher's scores of them. */
@@ -123,18 +131,29 @@ async function score(
 export async function trainingSet(
   run: RunContext,
   student: Result<Student>,
-  { data }: Gathered,
+  { data, written }: Gathered,
   { lists, annotated, documents }: Asked,
   queries?: Targets['queries'],
 ): Promise<TrainingSet> {
   const budget = run.config.querySelection;
-  const scored = derive({ annotated }, (v) => v.annotated.scored);
+  const first = run.data.training;
+  const best = run.option('generate');
+  const confirmed = derive({ annotated, written, first, best: written && best }, (v) => {
+    const { scored, weights } = v.annotated;
+    if (!v.written) return { scored, weights };
+    const kept = filterWritten(scored, weights, v.written, v.first.queries.length, v.best?.generate?.best ?? 1);
+    run.note(
+      `${kept.leftOut} of ${v.written.texts.length} written queries are left out: their documents are not among the teacher's best`,
+    );
+    return kept;
+  });
+  const scored = derive({ confirmed }, (v) => v.confirmed.scored);
   const made = await run.stage(examples, {
-    data: run.data.training,
+    data: written ? data : run.data.training,
     lists: scored,
     factors:
       budget &&
-      derive({ annotated }, (v) => v.annotated.weights ?? new Float32Array(v.annotated.indices.length).fill(1)),
+      derive({ confirmed }, (v) => v.confirmed.weights ?? new Float32Array(v.confirmed.scored.queries.length).fill(1)),
     read: given(Boolean(run.teacher) && run.needs.has('teacher')),
   });
   const learned = derive({ made }, (v) => v.made.queries);
@@ -203,7 +222,8 @@ const matchedTexts = defineStage({
     { data, student, embedder }: { data: Dataset; student: Student; embedder: OpenedTeacher },
     { note, time, watch },
   ): Promise<NonNullable<BatchSource['extra']>> {
-    const options = generate ?? { kind: 'spans' as const, count: DEFAULT_SPANS, tokens: [5, 13] as [number, number] };
+    const spans = { kind: 'spans' as const, count: DEFAULT_SPANS, tokens: [5, 13] as [number, number] };
+    const options = generate && generate.kind !== 'chat' ? generate : spans;
     const texts = await time('generate', () => generateTexts(data.documents, options, student.tokenizer, seed));
     if (!texts.length)
       throw new InputError({
