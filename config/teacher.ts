@@ -19,7 +19,7 @@ const scoreLosses = (Object.keys(losses) as (keyof typeof losses)[]).filter((kin
 );
 
 /** The losses of a teacher's options as the training graph takes them. */
-export const toTeacherLosses = (factors: TeacherConfig['losses']): WeightedLoss[] =>
+export const toTeacherLosses = (factors: NonNullable<Parsed['losses']>): WeightedLoss[] =>
   Object.entries(factors).map(([kind, weight]) => ({ loss: ofScores(kind as keyof typeof losses), weight }));
 
 export const teacherSchema = z.strictObject({
@@ -46,7 +46,12 @@ export const teacherSchema = z.strictObject({
   maxLength: count.optional().describe('tokens of a pair in all'),
   candidates: z
     .strictObject({
-      source: z.enum(['bm25', 'random', 'given']).default('bm25').describe('where documents to compare come from'),
+      source: z
+        .enum(['auto', 'hybrid', 'bm25', 'random', 'given'])
+        .default('auto')
+        .describe(
+          'where documents to compare come from; hybrid: cosine of the encoder that training starts from, with BM25; auto: hybrid where that is a dual-encoder, else bm25',
+        ),
       count: count.default(24).describe('documents a query, relevant ones included'),
       random: z.int().nonnegative().default(8).describe('how many of them are drawn from the whole corpus'),
       files: z
@@ -65,8 +70,10 @@ export const teacherSchema = z.strictObject({
     .describe('what the logits learn: the judgements, or the scores of the given candidates'),
   losses: z
     .partialRecord(z.enum(scoreLosses), z.number().positive())
-    .default({ kl: 1, bce: 0.1 }) // equal shares hold a fresh model longer on its first plateau (measured)
-    .describe('factor of each loss; with labels kl is listwise softmax cross-entropy and bce binary cross-entropy'),
+    .optional()
+    .describe(
+      'factor of each loss: kl 1 and bce 0.5, or 0.1 of a fresh model, by default; with labels kl is listwise softmax cross-entropy and bce binary cross-entropy',
+    ),
   train: z
     .strictObject({
       ...optimization,
@@ -75,18 +82,23 @@ export const teacherSchema = z.strictObject({
       groups: count.default(2).describe('pairs are padded in this many groups of similar length'),
       learningRate: z.number().positive().default(5e-5).describe('highest learning rate'),
       weightDecay: z.number().min(0).default(0.01).describe('decoupled weight decay'),
-      warmupSteps: z.int().nonnegative().default(50).describe('steps until the highest learning rate'),
+      warmupSteps: z
+        .int()
+        .nonnegative()
+        .optional()
+        .describe('steps until the highest learning rate; a tenth of all by default'),
       evaluateEvery: count
         .nullable()
-        .default(null)
-        .describe('steps between evaluations on dev; at the end alone by default'),
+        .optional()
+        .describe('steps between evaluations on dev; an eighth of all by default, null for the end alone'),
       devQueries: count.default(200).describe('most dev queries used for the choice'),
     })
     .prefault({})
     .describe('the optimizer, its schedule and the batches'),
 });
 
-export type TeacherConfig = z.output<typeof teacherSchema>;
+type Parsed = z.output<typeof teacherSchema>;
+export type TeacherConfig = Parsed & { losses: NonNullable<Parsed['losses']> };
 export type TeacherConfigInput = z.input<typeof teacherSchema>;
 
 /** @throws InputError for the first mistake */
@@ -109,5 +121,23 @@ export function parseTeacherConfig(input: unknown): TeacherConfig {
   if (config.fresh && config.fresh.hidden % config.fresh.heads)
     refuse("'fresh.hidden' is no multiple of 'fresh.heads'", 'change one of them');
   if (config.train.epochs && config.train.steps) refuse("'train.epochs' and 'train.steps' are both given", 'keep one');
-  return config;
+  // Equal shares hold a fresh model longer on its first plateau (measured); the other is the recipe of six sets.
+  return { ...config, losses: config.losses ?? { kl: 1, bce: config.fresh ? 0.1 : 0.5 } };
+}
+
+/** Steps by default: some 600, and no more than eight epochs. Assumption, from one recipe that served six sets of 111 to 11,484 queries. */
+const STEPS = 600;
+const EPOCHS = 8;
+
+/** The schedule of a training with everything that follows from the number of its queries. */
+export function teacherSchedule({ train }: TeacherConfig, queries: number) {
+  const perStep = Math.min(train.batchSize, queries);
+  const epoch = Math.max(1, Math.floor(queries / perStep));
+  const totalSteps = train.steps ?? (train.epochs ? Math.ceil(train.epochs * epoch) : Math.min(STEPS, EPOCHS * epoch));
+  return {
+    perStep,
+    totalSteps,
+    warmupSteps: train.warmupSteps ?? Math.ceil(totalSteps / 10),
+    evaluateEvery: train.evaluateEvery === undefined ? Math.ceil(totalSteps / 8) : (train.evaluateEvery ?? totalSteps),
+  };
 }

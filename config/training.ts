@@ -15,10 +15,10 @@ const share = z.number().min(0).max(1);
 export const candidates = z
   .strictObject({
     source: z
-      .enum(['auto', 'bm25', 'embedder', 'given', 'random', 'student'])
+      .enum(['auto', 'bm25', 'embedder', 'given', 'hybrid', 'random', 'student'])
       .default('auto')
       .describe(
-        "given: those of the teacher's score files, or those that the rows list; auto: those that the rows list, bm25 where they list no negatives",
+        "given: those of the teacher's score files, or those that the rows list; auto: those that the rows list, bm25 where they list no negatives; hybrid: cosine of the embedder, or of the student's start, with BM25",
       ),
     onEmpty: z
       .enum(['stop', 'skip'])
@@ -46,10 +46,37 @@ export const candidates = z
 export const generate = z
   .strictObject({
     kind: z
-      .enum(['spans', 'sentences', 'mixed', 'titles', 'first-sentences'])
+      .enum(['spans', 'sentences', 'mixed', 'titles', 'first-sentences', 'chat'])
       .default('spans')
-      .describe('which part of a document serves as a query; no generator is needed'),
+      .describe(
+        'which part of a document serves as a query; or chat: a language model behind an OpenAI-compatible endpoint writes them',
+      ),
     count: count.default(100_000).describe('texts in all; titles and first sentences give at most one a document'),
+    url: z.string().min(1).optional().describe('chat: base of the endpoint, e.g. http://127.0.0.1:11434/v1'),
+    model: z.string().min(1).optional().describe('chat: model that the endpoint is asked for'),
+    each: count.default(3).describe('chat: queries a document'),
+    prompt: z
+      .string()
+      .refine((p) => p.includes('{document}'), { error: 'expected {document} where the text stands' })
+      .optional()
+      .describe('chat: what is asked, with {document}, {count} and perhaps {examples}; see docs/running.md'),
+    examples: z
+      .int()
+      .nonnegative()
+      .default(5)
+      .describe('chat: training queries that are shown, so that written ones look like them'),
+    temperature: z.number().nonnegative().default(0.7).describe('chat: sampling temperature'),
+    budget: z
+      .strictObject({
+        calls: count.optional().describe('most calls of one run'),
+        tokens: count.optional().describe('most tokens of one run, as the endpoint counts them'),
+      })
+      .optional()
+      .describe('chat: where it stops asking; what came is kept'),
+    concurrency: count.default(4).describe('chat: requests under way at once'),
+    best: count
+      .default(3)
+      .describe("chat: a query is kept where its document is among this many of the teacher's best candidates"),
     tokens: z
       .tuple([count, count])
       .default([5, 13])

@@ -52,6 +52,8 @@ export function completed(parsed: ParsedConfig, where: string): Config {
     refuse("'student.model' is missing", "name a model folder, or give 'student.fresh'");
   if (student.kind === 'static' && parsed.candidates.source === 'student')
     refuse("'candidates.source: student' searches with an encoder and the student is a table", 'choose another source');
+  if (parsed.candidates.source === 'hybrid' && !embedder && student.kind !== 'model')
+    refuse("'candidates.source: hybrid' needs a trained encoder", "add an 'embedder', or choose another source");
   if (student.kind === 'fresh' && student.fresh.hidden % student.fresh.heads)
     refuse(
       `'student.fresh.hidden: ${student.fresh.hidden}' is no multiple of 'student.fresh.heads: ${student.fresh.heads}'`,
@@ -167,7 +169,17 @@ export function completed(parsed: ParsedConfig, where: string): Config {
       `'weighting.teachers' are not read by 'weighting.kind: ${weighting.kind}'`,
       "use 'ensemble', or remove them",
     );
-  const { tokens } = parsed.generate ?? {};
+  const { tokens, kind: generated, url, model: writer } = parsed.generate ?? {};
+  if (generated === 'chat' && (!url || !writer))
+    refuse(
+      `'generate.kind: chat' needs 'generate.${url ? 'model' : 'url'}'`,
+      'name an OpenAI-compatible endpoint, e.g. url: http://127.0.0.1:11434/v1, and a model',
+    );
+  if (generated !== 'chat' && (url || writer))
+    refuse(
+      `'generate.${url ? 'url' : 'model'}' is read by 'generate.kind: chat' alone`,
+      'use it, or remove the endpoint',
+    );
   if (tokens && tokens[0] > tokens[1])
     refuse(`'generate.tokens' runs from ${tokens[0]} to ${tokens[1]}`, 'give the smaller number first');
   if (student.kind === 'fresh' && (parsed.export?.dimensions ?? 0) > student.fresh.hidden)

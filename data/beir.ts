@@ -2,10 +2,10 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, join, relative, resolve } from 'node:path';
 import { InputError } from '../common/errors.ts';
-import { type Dataset, type DataWarning, type Qrels, unknownSplit } from './dataset.ts';
+import { type Dataset, type DataWarning, type Qrels, TextTableBuilder, unknownSplit } from './dataset.ts';
 import { rowFormat, unreadForm } from './files/rows.ts';
+import { splitOf } from './files/splits.ts';
 import { lineEndings, readQrels } from './qrels.ts';
-import { splitOf } from './splits.ts';
 import { readTable, tableFiles } from './text-tables.ts';
 
 /** Whether a folder holds a table of BEIR's layout. */
@@ -24,13 +24,20 @@ export async function openBeir(folder: string): Promise<Dataset> {
       remedy: 'give a folder with corpus.jsonl, queries.jsonl and qrels/*.tsv',
     });
   const { table: documents, files: corpus, notes: ofCorpus } = await readTable(folder, 'corpus', 'documents');
-  const { table: queries, files: asked, notes: ofQueries } = await readTable(folder, 'queries', 'queries');
   const { files, notes } = qrelsFiles(folder);
+  const alone = !files.size && !readdirSync(folder).some((name) => /quer/i.test(name));
+  const {
+    table: queries,
+    files: asked,
+    notes: ofQueries,
+  } = alone
+    ? { table: new TextTableBuilder().build(), files: [], notes: [] }
+    : await readTable(folder, 'queries', 'queries');
   const judged = new Map<string, Qrels>();
   const warnings: DataWarning[] = [];
   const short = (names: readonly string[]): string => names.map((f) => relative(folder, f)).join(', ');
   notes.unshift(
-    `${short(corpus)}: ${documents.length} documents; ${short(asked)}: ${queries.length} queries`,
+    `${short(corpus)}: ${documents.length} documents${alone ? '' : `; ${short(asked)}: ${queries.length} queries`}`,
     ...ofCorpus,
     ...ofQueries,
   );

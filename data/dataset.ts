@@ -30,6 +30,8 @@ export interface Dataset {
   qrels(split: string): Qrels;
   /** The documents that the data itself lists for a split's queries, with a teacher's scores where it has them. */
   candidates?(split: string): CandidateLists;
+  /** Queries that were made of the documents, since nobody asked or judged any; figures on dev and test are of these. */
+  readonly made?: number;
   /** How it was read, a line each: which column is what, how much there is of it. */
   readonly notes?: readonly string[];
   /** What is probably wrong with it. */

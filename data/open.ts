@@ -4,13 +4,16 @@ import { basename, join, resolve } from 'node:path';
 import { InputError } from '../common/errors.ts';
 import type { Watch } from '../common/progress.ts';
 import { isBeir, openBeir } from './beir.ts';
+import { openCorpusRows } from './corpus-rows.ts';
 import type { Dataset } from './dataset.ts';
 import { rowFormat, unreadForm } from './files/rows.ts';
+import { type SplitName, splitOf } from './files/splits.ts';
+import { withMadeQueries } from './made-queries.ts';
 import { openRows, type RowOptions } from './row-dataset.ts';
-import { type SplitName, splitOf } from './splits.ts';
+import { holdsTexts, openTextFolder } from './text-folder.ts';
 
-export { splitOf } from './splits.ts';
-export type DataKind = 'beir' | 'rows';
+export { splitOf } from './files/splits.ts';
+export type DataKind = 'beir' | 'rows' | 'text';
 
 interface RowFiles {
   files: { file: string; split: SplitName }[];
@@ -100,29 +103,44 @@ const malformed = (file: string, expected: string): InputError =>
 /** How a path would be read; undefined where it holds no data. */
 export function dataKind(path: string): DataKind | undefined {
   if (!existsSync(path)) return undefined;
-  if (!statSync(path).isDirectory()) return rowFormat(path) ? 'rows' : undefined;
-  if (isBeir(path)) return 'beir';
-  return rowFiles(path).files.length ? 'rows' : undefined;
+  if (statSync(path).isDirectory()) {
+    if (isBeir(path)) return 'beir';
+    if (rowFiles(path).files.length) return 'rows';
+    return holdsTexts(path) ? 'text' : undefined;
+  }
+  return rowFormat(path) ? 'rows' : undefined;
 }
 
 /**
  * Opens a data set.
- * @param path a BEIR folder; a file of rows (JSONL, JSON, CSV, TSV, Parquet, Arrow); a folder of such files named by split; or
- *   a folder that `datasets` saved. See docs/data.md.
+ * @param path a BEIR folder; a file of rows (JSONL, JSON, CSV, TSV, Parquet, Arrow); a folder of such files named by split;
+ *   a folder that `datasets` saved; or documents alone: a folder of texts, rows of one text each. See docs/data.md.
+ *   Queries are made of documents where there are none, and a warning says so.
  * @param watch is told how it was read, a line at a time
  * @throws InputError that names file, line and remedy
  */
 export async function openDataset(path: string, options: RowOptions = {}, watch: Watch = {}): Promise<Dataset> {
-  const dataset = await open(path, options);
+  const found = await open(path, options);
+  // A table of judgements under an unknown name must not be taken for none.
+  const bare = !found.queries.length || (!found.splits.length && !namesJudgements(path));
+  const dataset = bare ? withMadeQueries(found, { seed: options.splitSeed }) : found;
   const say = (note: string): void => watch.onProgress?.({ stage: 'data', done: 0, unit: 'files', note });
   for (const note of dataset.notes ?? []) say(note);
   for (const { text } of dataset.warnings ?? []) say(`warning: ${text}`);
   return dataset;
 }
 
+/** Whether something in a folder is called judgements, and is not an empty folder. */
+function namesJudgements(path: string): boolean {
+  if (!statSync(path).isDirectory()) return false;
+  return readdirSync(path, { withFileTypes: true }).some(
+    (e) => /qrel|judg/i.test(e.name) && !(e.isDirectory() && !readdirSync(join(path, e.name)).length),
+  );
+}
+
 async function open(path: string, options: RowOptions): Promise<Dataset> {
   const expected =
-    'a folder with corpus.jsonl, queries.jsonl and qrels/*.tsv, or a file of rows (.jsonl, .csv, .tsv, .parquet)';
+    'a folder with corpus.jsonl, queries.jsonl and qrels/*.tsv, a file of rows (.jsonl, .csv, .tsv, .parquet), or a folder of texts (.txt, .md, .html)';
   if (!existsSync(path))
     throw new InputError({
       code: 'data.missing-folder',
@@ -132,6 +150,7 @@ async function open(path: string, options: RowOptions): Promise<Dataset> {
   if (statSync(path).isDirectory() && isBeir(path)) return openBeir(path);
   const { files, unread } = rowFiles(path);
   if (!files.length) {
+    if (holdsTexts(path)) return openTextFolder(path);
     if (!unread.length) return openBeir(path);
     throw new InputError({
       code: 'data.unknown-format',
@@ -140,7 +159,10 @@ async function open(path: string, options: RowOptions): Promise<Dataset> {
       remedy: unreadForm(unread[0]),
     });
   }
-  const dataset = await openRows(basename(resolve(path)).replace(/\..*/, ''), files, options);
+  const name = basename(resolve(path)).replace(/\..*/, '');
+  const paths = files.map((f) => f.file);
+  const dataset =
+    (options.columns ? undefined : await openCorpusRows(name, paths)) ?? (await openRows(name, files, options));
   const notes = unread.map(
     (file) => `not read: ${file}${unreadForm(file) ? `; ${unreadForm(file)}` : ', its name has no split'}`,
   );

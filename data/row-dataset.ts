@@ -3,13 +3,13 @@ import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
 import { InputError } from '../common/errors.ts';
 import { Random } from '../math/random.ts';
-import { byPlace, type ColumnOptions, type Roles, rolesOf } from './columns.ts';
 import { type Dataset, type Qrels, TextTableBuilder, unknownSplit } from './dataset.ts';
+import { byPlace, type ColumnOptions, type Roles, rolesOf } from './files/columns.ts';
+import { type Reading, readRow } from './files/row-reading.ts';
 import { type Row, readRows } from './files/rows.ts';
+import type { SplitName } from './files/splits.ts';
 import { type JudgedLists, listsWhere, Pairs, qrelsOf, sortPairs } from './judged-lists.ts';
 import { Numbers, settle } from './labels.ts';
-import { type Reading, readRow } from './row-reading.ts';
-import type { SplitName } from './splits.ts';
 
 export interface RowOptions {
   /** Which queries dev and test take. */

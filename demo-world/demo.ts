@@ -115,6 +115,8 @@ const teacherOptions = (folder: string, size: Size, seed: number): Parameters<ty
     batchSize: size.teacherQueries,
     candidates: 8,
     learningRate: 2e-3,
+    warmupSteps: 50,
+    evaluateEvery: null,
   },
 });
 

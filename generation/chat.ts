@@ -1,4 +1,5 @@
 /** @file Queries written by a language model behind an OpenAI-compatible chat endpoint. */
+import { setMaxListeners } from 'node:events';
 import { InputError } from '../common/errors.ts';
 import { canonicalJson, hashParts } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
@@ -75,6 +76,8 @@ export async function chatQueries(
   let next = 0;
   let done = 0;
   const stop = new AbortController();
+  // The client listens once a request.
+  setMaxListeners(0, stop.signal);
   const onAbort = () => stop.abort(options.signal?.reason);
   options.signal?.addEventListener('abort', onAbort, { once: true });
 

@@ -12,6 +12,8 @@ import { InputError } from '../common/errors.ts';
 import type { ChainPart } from '../config/chain.ts';
 import { localModel } from '../config/models.ts';
 import { parseConfig } from '../config/parse.ts';
+import { judgedQueries } from '../data/dataset.ts';
+import { listsNegatives } from '../data/relevant.ts';
 import { crossToDual } from './cross-to-dual.ts';
 import { chainOptions } from './prepare/chain-recipes.ts';
 import { publishFamily } from './publish/family.ts';
@@ -22,11 +24,28 @@ import { lazily, type Result } from './run/stage.ts';
 
 export async function chain(run: RunContext): Promise<Published> {
   const { config } = run;
-  const queries = trainingQueries(config, await run.data.training.value()).length;
+  const dataset = await run.data.training.value();
+  const { train } = config.data.splits;
+  // Queries that a language model will write come with their documents.
+  const { generate } = config;
+  const { calls = dataset.documents.length } = generate?.budget ?? {};
+  const written =
+    generate?.kind === 'chat' ? Math.min(generate.count, generate.each * Math.min(calls, dataset.documents.length)) : 0;
+  const data = {
+    queries: trainingQueries(config, dataset).length + written,
+    labelled: judgedQueries(dataset, train).length + written > 0,
+    listed: listsNegatives(dataset, train),
+  };
+  if (!data.labelled && !config.teacher && !config.embedder && config.chain?.assistant !== false)
+    throw new InputError({
+      code: 'chain.no-supervision',
+      subject: `the split '${train}' judges no query and there is no teacher`,
+      remedy: "add judgements (qrels), a 'teacher' that scores, or an 'embedder' that takes the assistant's place",
+    });
   const members: Partial<Record<ChainPart, Published>> = {};
   /** One run of the chain under its name, after the runs whose folders it reads. */
   const part = async (name: ChainPart, embedder?: string, after?: Published): Promise<Published | undefined> => {
-    const options = chainOptions(config, name, queries, embedder);
+    const options = chainOptions(config, name, data, embedder);
     if (!options) return undefined;
     const inner = parseConfig({ ...options, output: run.path(name) }, `chain.${name}`);
     let published: Published | undefined;

@@ -2,7 +2,7 @@
 import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
 import type { Watch } from '../common/progress.ts';
-import type { ColumnOptions } from '../data/columns.ts';
+import type { ColumnOptions } from '../data/files/columns.ts';
 import { openDataset } from '../data/open.ts';
 import { collapse } from '../evaluation/diagnostics/warnings.ts';
 import { retentionSentence } from '../evaluation/metrics/compare.ts';
@@ -23,7 +23,7 @@ import { diagnose } from './measure/diagnostics.ts';
 import { EvaluationTable } from './measure/evaluation-table.ts';
 import { candidateRun, isScoreFile } from './measure/reference-systems.ts';
 import { byPrefix, encoderSearcher, retrieve } from './measure/retrieve.ts';
-import { rounded } from './measure/run-figures.ts';
+import { madeFact, rounded } from './measure/run-figures.ts';
 import { measureTeacher } from './measure/teacher-evaluation.ts';
 import { defaultCache } from './run/open-teachers.ts';
 
@@ -193,6 +193,7 @@ export async function evaluate(options: EvaluateOptions, given: Watch = {}): Pro
         ['data', `${dataset.name}, split ${split}`],
         ['queries', `${student.evaluation.queryIds.length} judged`],
         ['documents', dataset.documents.length.toLocaleString('en')],
+        ...madeFact(dataset),
         ['student', `${vectors.dimensions} dimensions, ${first.dtype}, exact search`],
         ...(same
           ? ([

@@ -8,6 +8,7 @@ import { readConfig } from '../config/read-yaml.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { dataKind, openDataset, splitOf } from '../data/open.ts';
 import { listsNegatives } from '../data/relevant.ts';
+import { holdsTexts, textFiles } from '../data/text-folder.ts';
 import { readModelFile } from '../engine/io/model-file.ts';
 import { loadGraph } from '../engine/io/onnx-file.ts';
 import { findLayers } from '../engine/passes/layers.ts';
@@ -78,7 +79,7 @@ export async function look(folder: string): Promise<Findings> {
   const models: FoundModel[] = [];
   const scores: Record<string, string> = {};
   const notes: string[] = [];
-  const visit = async (dir: string, depth: number): Promise<void> => {
+  const visit = async (dir: string, depth: number, within = false): Promise<void> => {
     if (existsSync(join(dir, MARK))) return;
     const isModel = ['onnx/model.onnx', 'model.onnx'].some((f) => existsSync(join(dir, f)));
     if (isModel) {
@@ -88,23 +89,27 @@ export async function look(folder: string): Promise<Findings> {
       return;
     }
     const kind = dataKind(dir);
-    if (kind) data.push(dir);
+    if (kind && kind !== 'text' && !within) data.push(dir);
     for (const name of readdirSync(dir).sort()) {
       const path = join(dir, name);
       // Links to nowhere are nothing.
       const stat = statSync(path, { throwIfNoEntry: false });
       if (stat?.isFile() && /scores?\b.*\.tsv(\.gz)?$/i.test(name)) scores[splitOf(name) ?? 'train'] ??= path;
-      const below = stat?.isDirectory() && !(kind === 'beir' ? PARTS : OTHERS).test(name);
-      if (below && depth < DEPTH && kind !== 'rows') await visit(path, depth + 1);
+      const whole = kind === 'beir' || kind === 'rows';
+      const below = stat?.isDirectory() && !(whole ? PARTS : OTHERS).test(name);
+      // Folders below files of rows may be parts of them; models may stand there too.
+      if (below && depth < DEPTH) await visit(path, depth + 1, within || kind === 'rows');
     }
   };
   await visit(folder, 0);
+  // Texts speak where nothing else does: README files stand beside most data.
+  if (!data.length && holdsTexts(folder)) data.push(commonFolder(textFiles(folder)));
   if (!data.length)
     throw new InputError({
       code: 'init.no-data',
       subject: `${folder} holds no data`,
       expected:
-        'corpus.jsonl, queries.jsonl and qrels/*.tsv, or files of rows (.jsonl, .csv, .tsv, .parquet) with a query and a document',
+        'corpus.jsonl, queries.jsonl and qrels/*.tsv, files of rows (.jsonl, .csv, .tsv, .parquet) with a query and a document or a text alone, or texts (.txt, .md, .html)',
       remedy: 'put them there, or give the folder that holds them',
     });
   for (const other of data.slice(1)) notes.push(`not used: ${other}, more data`);
@@ -118,6 +123,13 @@ export async function look(folder: string): Promise<Findings> {
       remedy: 'add them: a run needs the split of the queries that it learns from',
     });
   return { data: data[0], dataset, models, scores, notes };
+}
+
+/** The deepest folder that holds all of some files. */
+function commonFolder(files: readonly string[]): string {
+  let common = dirname(files[0]);
+  for (const file of files) while (relative(common, file).startsWith('..')) common = dirname(common);
+  return common;
 }
 
 /** A model folder's kind by its outputs; a sentence where it has none. */
@@ -168,9 +180,17 @@ function compose({ data, dataset, models, scores, notes }: Findings, from: strin
   const files = Object.entries(scores).filter(([s]) => ['train', 'dev', 'test'].includes(s));
   const given = files.some(([s]) => s === 'train') || rowScores;
   const listed = given || listsNegatives(dataset, train);
-  const layers = start && halfOf(start.layers);
+  // From a cross-encoder and an encoder a family of students is made; a file of scores speaks of its own candidates alone.
+  const family = Boolean(cross && start && !given);
+  const layers = !family && start && halfOf(start.layers);
   const lines = [
     '# Options of `distill run`. All keys: `distill schema`. Paths are relative to this file, the output to where the command runs.',
+    ...(family
+      ? [
+          '# A family of students: a dual-encoder, a small query tower over its documents, one without a transformer, each with BM25.',
+          'pipeline: chain',
+        ]
+      : []),
     `output: runs/${basename(resolve(data)).replace(/\W+/g, '-') || 'student'}`,
     '',
     `# ${dataset.documents.length} documents, ${dataset.queries.length} queries. Splits: ${dataset.splits.join(', ')}.`,
@@ -197,7 +217,9 @@ function compose({ data, dataset, models, scores, notes }: Findings, from: strin
   if (embedder && !dualTeacher)
     lines.push(
       '',
-      "# Its embeddings are matched in addition to the teacher's scores.",
+      family
+        ? '# A dual-encoder of your own: its documents are searched, and no assistant is trained. Remove it to train one.'
+        : "# Its embeddings are matched in addition to the teacher's scores.",
       'embedder:',
       `  model: ${path(embedder.folder)}`,
     );
@@ -212,21 +234,46 @@ function compose({ data, dataset, models, scores, notes }: Findings, from: strin
       '  # No encoder was found to start from: a new one with random weights, which needs many queries.',
       '  fresh: { hidden: 128, layers: 2, heads: 4 }',
     );
-  lines.push(
-    '',
-    '# Which documents stand for a query in training.',
-    ...(listed && !given ? ['# The negatives that the rows list; bm25 searches for others.'] : []),
-    `candidates: { source: ${listed ? 'given' : 'bm25, count: 16'} }`,
-    '',
-    'train:',
-    '  epochs: 1',
-    '  batchSize: 16       # queries a step',
-    '  candidates: 4       # documents a query and step',
-    '  documentTokens: 96  # fewer than in evaluation: steps are faster',
-  );
+  lines.push(...(family ? familyOptions(dataset, listed) : trainingOptions(given, listed)));
   if (notes.length) lines.push('', ...notes.map((n) => `# ${n.replaceAll('\n', ' ')}`));
   return `${lines.join('\n')}\n`;
 }
+
+/** What a family may be told; everything is left to the defaults, which follow the size of the data. */
+const familyOptions = (dataset: Dataset, listed: boolean): string[] => [
+  '',
+  ...(dataset.made
+    ? [
+        '# Queries that a language model writes (any OpenAI-compatible endpoint; the key is read from OPENAI_API_KEY):',
+        '# generate: { kind: chat, url: "http://127.0.0.1:11434/v1", model: NAME, each: 3, budget: { calls: 2000 } }',
+        '',
+      ]
+    : []),
+  '# Which documents the teacher scores for a query.',
+  listed
+    ? 'candidates: { source: given }    # the negatives that the rows list; hybrid searches for others'
+    : '# candidates: { source: hybrid, count: 16 }    # by the encoder and BM25 together; more are slower',
+  '',
+  '# Each part is a run with options of its own (all of them: `distill schema`), in a folder of its own; false leaves it out.',
+  '# chain:',
+  '#   assistant: { train: { steps: 800, batchSize: 32, learningRate: 5e-5 } }',
+  '#   query: { student: { layers: [0, 5] }, export: { dtype: [q4] } }',
+  '#   static: false',
+  '# train: { provider: auto, threads: 2 }    # where it computes; auto takes what is fastest here',
+];
+
+const trainingOptions = (given: boolean, listed: boolean): string[] => [
+  '',
+  '# Which documents stand for a query in training.',
+  ...(listed && !given ? ['# The negatives that the rows list; bm25 searches for others.'] : []),
+  `candidates: { source: ${listed ? 'given' : 'bm25, count: 16'} }`,
+  '',
+  'train:',
+  '  epochs: 1',
+  '  batchSize: 16       # queries a step',
+  '  candidates: 4       # documents a query and step',
+  '  documentTokens: 96  # fewer than in evaluation: steps are faster',
+];
 
 function scoresOfRows(dataset: Dataset, train: string): boolean {
   const lists = dataset.candidates?.(train);

@@ -7,25 +7,31 @@ import { takeLock } from '../common/lock.ts';
 import type { Watch } from '../common/progress.ts';
 import { finishReplacing } from '../common/replace.ts';
 import { absolute } from '../config/paths.ts';
-import { parseTeacherConfig, type TeacherConfig, type TeacherConfigInput, toTeacherLosses } from '../config/teacher.ts';
+import {
+  parseTeacherConfig,
+  type TeacherConfig,
+  type TeacherConfigInput,
+  teacherSchedule,
+  toTeacherLosses,
+} from '../config/teacher.ts';
 import { type Dataset, judgedQueries, learnedTexts } from '../data/dataset.ts';
 import { openDataset } from '../data/open.ts';
 import { TextTokenizer, type Tokens } from '../data/tokenizer.ts';
 import type { Graph } from '../engine/graph/ir.ts';
 import { encodeGraph, loadGraph } from '../engine/io/onnx-file.ts';
+import type { Run } from '../evaluation/metrics/evaluate.ts';
 import { Random } from '../math/random.ts';
 import { appendHead } from '../models/bert.ts';
 import { refuseOccupied } from '../models/checkpoint.ts';
 import { writeCrossEncoder } from '../models/cross-encoder-checkpoint.ts';
 import { checkVocabulary } from '../models/encoder.ts';
-import { positionsOf, readModelFolder } from '../models/model-folder.ts';
+import { type ModelFolder, positionsOf, readModelFolder } from '../models/model-folder.ts';
 import { freshModel } from '../models/new-model.ts';
 import { parameterCount, type Weights, withWeights } from '../students/student.ts';
 import { type CrossEncoderOptions, crossEncoder } from '../teachers/cross-encoder.ts';
 import { appendDualHead } from '../teachers/dual-pooling-head.ts';
 import { makePairBatch } from '../training/batches/cross-encoder-batch.ts';
 import type { Examples } from '../training/batches/dual-encoder-batch.ts';
-import { pairExamples } from '../training/batches/pair-examples.ts';
 import { DeviceLearner } from '../training/device-learner.ts';
 import { HostLearner } from '../training/host-learner.ts';
 import { batchMemory, trainedAtATime } from '../training/memory-budget.ts';
@@ -34,6 +40,9 @@ import { singleRun } from '../training/step/single-run.ts';
 import { train as trainLoop } from '../training/trainer.ts';
 import { listsAsRun } from './measure/reference-systems.ts';
 import { choiceScore, rerank } from './measure/retrieve.ts';
+import { type OrdersOnDev, ordersBefore, teacherVerdict } from './measure/verdict.ts';
+import { type FirstEncoder, isDualEncoder, openFirstEncoder } from './prepare/first-encoder.ts';
+import { pairExamples } from './prepare/pair-examples.ts';
 import { computeOn } from './run/provider.ts';
 
 export interface TeacherReport {
@@ -46,6 +55,10 @@ export interface TeacherReport {
   /** nDCG@10 of the dev candidates in the model's order, by step; the best one was kept. */
   evaluations: { step: number; score: number }[];
   bestStep: number;
+  /** nDCG@10 of the dev candidates in the order of the model, of the encoder that it was made from, and of BM25. */
+  dev?: OrdersOnDev;
+  /** Said first: something that the user had before ranks the dev candidates as well. */
+  verdict?: string;
   seconds: number;
 }
 
@@ -91,6 +104,13 @@ async function trainFrom(
   const tokenizer = await TextTokenizer.load(start);
   const model = await loadGraph(folder.model);
   checkVocabulary(model, tokenizer, start);
+  const dual = isDualEncoder(start, model);
+  if (config.candidates.source === 'hybrid' && model.outputs.some((v) => v.name === 'logits'))
+    throw new InputError({
+      code: 'config.contradiction',
+      subject: `'candidates.source: hybrid' searches with the encoder that training starts from, and ${start} is a cross-encoder`,
+      remedy: 'choose another source, or start from a dual-encoder',
+    });
   if (config.head === 'dual-pooling') appendDualHead(model, tokenizer, start);
   else if (!model.outputs.some((v) => v.name === 'logits')) addHead(model, folder.config, start, config.seed);
   const note = (text: string): void =>
@@ -103,13 +123,56 @@ async function trainFrom(
     maxDocument: config.documentTokens,
     maxLength: config.maxLength ?? Math.min(folder.maxLength ?? 512, tokenizer.modelMaxLength ?? 512),
   };
-  const train = await pairExamples(config, dataset, config.split, 'train');
-  const dev = config.dev === null ? undefined : await pairExamples(config, dataset, config.dev, 'dev');
+  const { source: asked } = config.candidates;
+  const source = asked === 'auto' ? (dual ? 'hybrid' : 'bm25') : asked;
+  const encoder =
+    dual || source === 'hybrid'
+      ? await openFirstEncoder(start, config.dev, {
+          queryTokens: config.queryTokens && config.queryTokens + 2,
+          documentTokens: config.documentTokens && config.documentTokens + 2,
+        })
+      : undefined;
+  try {
+    const finding = { ...config, candidates: { ...config.candidates, source } };
+    const train = await pairExamples(finding, dataset, config.split, 'train', encoder, watch);
+    const dev =
+      config.dev === null ? undefined : await pairExamples(finding, dataset, config.dev, 'dev', encoder, watch);
+    return await trainOn(
+      { start, folder, tokenizer, model, limits, train, dev, encoder, note },
+      config,
+      dataset,
+      started,
+      watch,
+    );
+  } finally {
+    await encoder?.close();
+  }
+}
 
-  const { batchSize, candidates, groups, learningRate, warmupSteps, finalLearningRate, evaluateEvery } = config.train;
-  const perStep = Math.min(batchSize, train.queries.length);
-  const totalSteps =
-    config.train.steps ?? Math.ceil((config.train.epochs ?? 1) * Math.floor(train.queries.length / perStep));
+/** What a training starts from. */
+interface Ready {
+  start: string;
+  folder: ModelFolder;
+  tokenizer: TextTokenizer;
+  model: Graph;
+  limits: { maxQuery?: number; maxDocument?: number; maxLength: number };
+  train: Examples;
+  dev?: Examples;
+  /** The dual-encoder that the model is made from. */
+  encoder?: FirstEncoder;
+  note(text: string): void;
+}
+
+async function trainOn(
+  { start, folder, tokenizer, model, limits, train, dev, encoder, note }: Ready,
+  config: TeacherConfig,
+  dataset: Dataset,
+  started: number,
+  watch: Watch,
+): Promise<TeacherReport> {
+  const { memory } = watch;
+  const { candidates, groups, learningRate, finalLearningRate } = config.train;
+  const { perStep, totalSteps, warmupSteps, evaluateEvery } = teacherSchedule(config, train.queries.length);
   const pairTokens = (q: number, d: number): Tokens =>
     tokenizer.encodePair(dataset.queries.text(q), dataset.documents.text(d), limits);
   const source = { examples: train, pairTokens, padId: tokenizer.padId };
@@ -160,7 +223,7 @@ async function trainFrom(
         terms: Object.keys(config.losses),
         onNonFinite: config.train.onNonFinite,
         schedule: { learningRate, warmupSteps, totalSteps, finalShare: finalLearningRate },
-        evaluateEvery: dev && (evaluateEvery ?? totalSteps),
+        evaluateEvery: dev && evaluateEvery,
         saveEvery: config.train.saveEvery,
         accumulate: parts,
       },
@@ -183,6 +246,8 @@ async function trainFrom(
     );
     await save(config.output, trained.weights, trained.bestStep);
     await rm(stateFolder, { recursive: true, force: true });
+    const best = trained.evaluations.find((e) => e.step === trained.bestStep);
+    const orders = dev && best && { teacher: best.score, ...(await compared(dev, config, dataset, encoder, watch)) };
     return {
       model: config.output,
       parameters: parameterCount(model),
@@ -190,6 +255,8 @@ async function trainFrom(
       loss: lastLoss(trained.log),
       evaluations: trained.evaluations,
       bestStep: trained.bestStep,
+      dev: orders,
+      verdict: orders && teacherVerdict(orders, config.dev as string),
       seconds: (performance.now() - started) / 1000,
     };
   } finally {
@@ -237,10 +304,26 @@ async function rankingScore(
 ): Promise<number> {
   const teacher = await crossEncoder(folder, options);
   try {
-    const first = { ...dev, queries: dev.queries.subarray(0, config.train.devQueries) };
-    const run = await rerank(dataset, listsAsRun(first, dataset), teacher, { ...watch, onProgress: undefined });
+    const run = await rerank(dataset, devRun(dev, config, dataset), teacher, { ...watch, onProgress: undefined });
     return choiceScore(run, dataset, config.dev ?? '');
   } finally {
     await teacher.dispose();
   }
+}
+
+/** The dev candidates that decide. */
+const devRun = (dev: Examples, { train }: TeacherConfig, dataset: Dataset): Run =>
+  listsAsRun({ ...dev, queries: dev.queries.subarray(0, train.devQueries) }, dataset);
+
+/** The same candidates in the order of what the user had. */
+async function compared(
+  dev: Examples,
+  config: TeacherConfig,
+  dataset: Dataset,
+  encoder: FirstEncoder | undefined,
+  watch: Watch,
+): Promise<Omit<OrdersOnDev, 'teacher'>> {
+  const run = devRun(dev, config, dataset);
+  const quiet = { ...watch, onProgress: undefined };
+  return { queries: run.size, ...(await ordersBefore(run, dataset, config.dev as string, encoder?.teacher, quiet)) };
 }

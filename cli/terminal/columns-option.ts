@@ -1,7 +1,7 @@
 /** @file `data.columns` as one option of a command: `query=search_term,document=title,label=relevance`. */
 import { InputError } from '../../common/errors.ts';
 import { columns } from '../../config/config.ts';
-import type { ColumnOptions } from '../../data/columns.ts';
+import type { ColumnOptions } from '../../data/files/columns.ts';
 
 /**
  * @param text ROLE=COLUMN separated by commas; several columns of a role are joined by +, a number is a place

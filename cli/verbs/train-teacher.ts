@@ -26,7 +26,10 @@ export const trainTeacher: Verb = ({ out, err, signal }) =>
     )
     .option('--fresh', 'start with random weights and a vocabulary of the data')
     .option('--output <dir>', 'folder of the trained model', 'runs/teacher')
-    .option('--candidates <file>', "file of 'query-id corpus-id score' lines, in place of candidates found by BM25")
+    .option(
+      '--candidates <file>',
+      "file of 'query-id corpus-id score' lines, in place of candidates that are searched for",
+    )
     .option('--memory <size>', 'limit that batches are chosen by, e.g. 4GB')
     .option(
       '--set <key=value>',
@@ -59,12 +62,24 @@ export const trainTeacher: Verb = ({ out, err, signal }) =>
           ? `${JSON.stringify(report)}\n`
           : [
               '',
+              ...(report.verdict ? [`${report.verdict}.`, ''] : []),
               `teacher     ${(report.parameters / 1e6).toFixed(2)} M parameters, ${report.steps} steps, loss ${report.loss.toPrecision(4)}, ${duration(report.seconds)}`,
               ...(best
-                ? [`dev         ndcg@10 ${best.score.toFixed(4)} over the candidates at step ${best.step}`]
+                ? [
+                    `dev         ndcg@10 ${best.score.toFixed(4)} over the candidates at step ${best.step}${described(report.dev)}`,
+                  ]
                 : []),
               `model       ${report.model}`,
               '',
             ].join('\n'),
       );
     });
+
+/** What the user had, on the same candidates. */
+function described(dev: { encoder?: number; bm25?: number } | undefined): string {
+  const had = [
+    dev?.encoder === undefined ? [] : [`the encoder as it was ${dev.encoder.toFixed(4)}`],
+    dev?.bm25 === undefined ? [] : [`BM25 ${dev.bm25.toFixed(4)}`],
+  ].flat();
+  return had.length ? ` (${had.join(', ')})` : '';
+}

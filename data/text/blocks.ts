@@ -19,7 +19,8 @@ export const textReaders: Readonly<Record<string, (text: string) => Promise<Read
   txt: async (text) => ({ title: '', blocks: paragraphs(text) }),
 };
 
-const paragraphs = (text: string): Block[] =>
+/** Paragraphs of plain text, between blank lines. */
+export const paragraphs = (text: string): Block[] =>
   text
     .split(/\n[^\S\n]*\n/)
     .map((p) => p.trim())

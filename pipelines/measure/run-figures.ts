@@ -23,6 +23,10 @@ export interface System {
 export const roleOf = (name: string): SystemFigures['role'] =>
   name.startsWith('student') ? 'student' : name === 'teacher' ? 'teacher' : name === 'embedder' ? 'baseline' : 'other';
 
+/** Says of figures that they are of made queries, where they are. */
+export const madeFact = ({ made }: Dataset): [string, string][] =>
+  made ? [['queries', `${made.toLocaleString('en')} made of the documents, not asked by people`]] : [];
+
 /** Values by metric as a report keeps them. */
 export const rounded = (perQuery: RunEvaluation['perQuery']): Record<string, number[]> =>
   Object.fromEntries(
@@ -66,6 +70,7 @@ export function runFigures(
       ['losses', config.losses.map((l) => `${l.weight} x ${l.kind}`).join(' + ')],
       ['data', `${dataset.name}, split ${config.data.splits.test}`],
       ['documents', dataset.documents.length.toLocaleString('en')],
+      ...madeFact(dataset),
     ],
     notes: [...warnings.values()].map((w) => `Warning: ${w}`),
     systems: systems.map((s) => ({ ...s, role: roleOf(s.name) })),

@@ -1,4 +1,10 @@
-/** @file Whether a run made something better than what its user already had, in one sentence. */
+/** @file Whether a run, or a teacher, is better than what its user already had, in one sentence. */
+import type { Watch } from '../../common/progress.ts';
+import type { Dataset } from '../../data/dataset.ts';
+import { bm25Index } from '../../evaluation/bm25-run.ts';
+import type { Run } from '../../evaluation/metrics/evaluate.ts';
+import type { Teacher } from '../../teachers/teacher.ts';
+import { choiceScore, rerank } from './retrieve.ts';
 
 /** Values of the deciding metric, by system. */
 export interface BeforeFigures {
@@ -39,4 +45,49 @@ export function verdict({ split, queries, values }: BeforeFigures, compact: bool
         ? 'use BM25, or both together (hybrid: {})'
         : 'use the encoder as it was; or try a lower learning rate, weights chosen on dev (train.evaluateEvery), more labelled queries, a better teacher';
   return `${had[best][0].toUpperCase()}${had[best].slice(1)} ranks better than the student: ${figures}; ${remedy}`;
+}
+
+/** nDCG@10 of one set of candidates in the order of each. */
+export interface OrdersOnDev {
+  teacher: number;
+  encoder?: number;
+  bm25?: number;
+  /** Dev queries that they are measured on. */
+  queries: number;
+}
+
+/** The same candidates in BM25's order, and in the encoder's where there is one. */
+export async function ordersBefore(
+  run: Run,
+  dataset: Dataset,
+  split: string,
+  encoder: Pick<Teacher, 'score'> | undefined,
+  watch: Watch,
+): Promise<{ encoder?: number; bm25: number }> {
+  const index = await bm25Index(dataset.documents, watch);
+  const words: Pick<Teacher, 'score'> = {
+    async score(pairs) {
+      const scores = new Float32Array(pairs.length);
+      for (const [i, { query, documentId }] of pairs.entries())
+        scores[i] = index.scores(query, Int32Array.of(dataset.documents.indexOf(documentId) as number))[0];
+      return scores;
+    },
+  };
+  const order = async (by: Pick<Teacher, 'score'>): Promise<number> =>
+    choiceScore(await rerank(dataset, run, by, watch), dataset, split);
+  return { bm25: await order(words), ...(encoder && { encoder: await order(encoder) }) };
+}
+
+/** The sentence that a teacher is handed over with where something that the user had ranks the same candidates as well. */
+export function teacherVerdict({ teacher, encoder, bm25, queries }: OrdersOnDev, split: string): string | undefined {
+  const had: [string, number | undefined][] = [
+    ['the encoder as it was', encoder],
+    ['BM25', bm25],
+  ];
+  const [best] = had
+    .filter((h): h is [string, number] => h[1] !== undefined && h[1] >= teacher)
+    .sort((a, b) => b[1] - a[1]);
+  if (!best) return undefined;
+  const figures = `nDCG@10 ${teacher.toFixed(4)} compared with ${best[1].toFixed(4)} over the same candidates of ${queries} queries of ${split}`;
+  return `The teacher ranks no better than ${best[0]}: ${figures}; a student learns little from it: use labels alone, more judged queries, or a cross-encoder that was trained elsewhere`;
 }

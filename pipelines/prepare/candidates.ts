@@ -24,6 +24,7 @@ import { keepArrays } from '../run/keep-arrays.ts';
 import type { OpenedTeacher } from '../run/open-teachers.ts';
 import type { Options } from '../run/options.ts';
 import { defineStage } from '../run/stage.ts';
+import { hybridHits, type Side } from './hybrid-candidates.ts';
 
 type Finding = Options<
   'candidates.count' | 'candidates.onEmpty' | 'candidates.source' | 'data' | 'seed' | 'student' | 'teacher'
@@ -33,7 +34,7 @@ type Finding = Options<
 export const candidates = defineStage({
   name: 'candidates',
   options: ['candidates.source', 'candidates.count', 'candidates.onEmpty'],
-  // What these name counts by content: the data, and the student, the teacher or the seed where the source reads one.
+  // What these name counts by content: the data, and the student, the teacher, the dev split or the seed where the source reads one.
   unrecorded: ['data', 'seed', 'student', 'teacher'],
   unchanged: 'nothing they depend on has changed',
   // No model is asked.
@@ -52,6 +53,7 @@ export const candidates = defineStage({
       student?: unknown;
       teacher?: unknown;
       seed?: unknown;
+      dev?: unknown;
     },
     { note, time, watch },
   ): Promise<CandidateLists> {
@@ -194,36 +196,41 @@ async function nearest(
   }
   if (source === 'bm25')
     return (await bm25Search(dataset, queries, count + 8, watch)).map((found) => Array.from(found.indices));
-  let vectors: { queries: Float32Array; documents: Float32Array; dimensions: number };
-  if (source === 'embedder' && embedder?.embed) {
-    const q = await embedder.embed(texts, 'query', watch);
-    const d = await embedder.embed(documents, 'document', watch);
-    vectors = { queries: q.data, documents: d.data, dimensions: q.dimensions };
-  } else if (source === 'student') {
-    const { pooling, normalize, prompts } = config.student;
-    const folder = startFolder(config.student) as string;
-    const encoder = await Encoder.load(folder, { pooling, normalize, prompts, comparable: true });
-    try {
-      vectors = {
-        queries: await encoder.encode(texts, { ...watch, maxLength: config.student.queryTokens, role: 'query' }),
-        documents: await encoder.encode(documents, {
-          ...watch,
-          maxLength: config.student.documentTokens,
-          role: 'document',
-        }),
-        dimensions: encoder.dimensions,
-      };
-    } finally {
-      await encoder.dispose();
-    }
-  } else
+  const encoder = await openSide(config, source, embedder);
+  try {
+    const from = await encoder.encode(texts, 'query', watch);
+    const { data, dimensions } = await encoder.encode(documents, 'document', watch);
+    const wanted = count + 8;
+    const hits =
+      source === 'hybrid'
+        ? await hybridHits(config.data.splits.dev, dataset, { texts, vectors: from.data }, data, encoder, wanted, watch)
+        : await search(from.data, data, dimensions, wanted, watch);
+    return queries.map((_, i) => Array.from(hits.indices.subarray(i * hits.k, (i + 1) * hits.k)));
+  } finally {
+    await encoder.close();
+  }
+}
+
+/** What embeds for a search: the embedder, or the encoder that the student starts from. */
+async function openSide(config: Finding, source: Source, embedder: Teacher | undefined): Promise<Side> {
+  const embed = embedder?.embed;
+  if (embed && source !== 'student') return { encode: embed, close: async () => {} };
+  const folder = startFolder(config.student);
+  if (source === 'embedder' || !folder)
     throw new InputError({
       code: 'config.contradiction',
       subject: `'candidates.source: ${source}' needs an embedder`,
       remedy: 'add one, or choose another source',
     });
-  const hits = await search(vectors.queries, vectors.documents, vectors.dimensions, count + 8, watch);
-  return queries.map((_, i) => Array.from(hits.indices.subarray(i * hits.k, (i + 1) * hits.k)));
+  const { pooling, normalize, prompts, queryTokens, documentTokens } = config.student;
+  const encoder = await Encoder.load(folder, { pooling, normalize, prompts, comparable: true });
+  return {
+    async encode(texts, role, watch) {
+      const maxLength = role === 'query' ? queryTokens : documentTokens;
+      return { dimensions: encoder.dimensions, data: await encoder.encode(texts, { ...watch, maxLength, role }) };
+    },
+    close: () => encoder.dispose(),
+  };
 }
 
 /** Every candidate with its query, in order. */

@@ -11,6 +11,16 @@ export function assistantSteps(queries: number, batchSize: number): number {
 /** Evaluations on dev in the course of a training, besides those of its ends. */
 const EVALUATIONS = 8;
 
+/** What of the data decides a recipe. */
+export interface ChainData {
+  /** Training queries. */
+  queries: number;
+  /** Whether any of them is judged. */
+  labelled: boolean;
+  /** Whether the data lists negatives. */
+  listed: boolean;
+}
+
 type Plain = Record<string, unknown>;
 
 /** Objects joined key by key, the second first; arrays and everything else are taken whole. */
@@ -19,7 +29,9 @@ function joined(base: Plain, over: Plain): Plain {
   const out = { ...base };
   for (const [key, value] of Object.entries(over)) {
     const own = out[key];
-    out[key] = plain(own) && plain(value) && key !== 'teacher' && key !== 'student' ? joined(own, value) : value;
+    // Another kind of model has options of its own.
+    const other = key === 'teacher' || (key === 'student' && plain(value) && ('fresh' in value || 'static' in value));
+    out[key] = plain(own) && plain(value) && !other ? joined(own, value) : value;
   }
   return out;
 }
@@ -31,13 +43,12 @@ function joined(base: Plain, over: Plain): Plain {
  * scores at a temperature of 0.05 and a low learning rate for the assistant; no dropout, spans of documents and a high learning rate
  * for what stands over frozen documents. Weights are chosen on dev in each, with those at the start among them.
  *
- * @param queries training queries
  * @param embedder folder of the dual-encoder whose documents are searched, where the run has one
  */
 export function chainOptions(
   config: Config,
   name: ChainPart,
-  queries: number,
+  { queries, labelled, listed }: ChainData,
   embedder?: string,
 ): ConfigInput | undefined {
   const over = config.chain?.[name];
@@ -69,8 +80,12 @@ export function chainOptions(
         ...(teacher && { teacher }),
         student: { model, ...limits },
         ...(weighting.kind !== 'uniform' && { weighting }),
+        ...(config.generate?.kind === 'chat' && { generate: config.generate }),
+        // Candidates of both channels: BM25's alone are easy for an encoder that is trained already.
+        candidates: candidates.source === 'auto' && !listed ? { ...candidates, source: 'hybrid' } : candidates,
+        // Without judgements the teacher's ranking speaks alone; its best candidate stands for the positive.
         losses: [
-          { kind: 'info-nce', temperature: 0.05 },
+          ...(labelled ? [{ kind: 'info-nce', temperature: 0.05 }] : []),
           ...(teacher ? [{ kind: 'kl', temperature: 1, studentTemperature: 0.05 }] : []),
         ],
         // A model scores some dozens of pairs a second on a CPU: no more queries are asked about than training sees.
@@ -82,6 +97,7 @@ export function chainOptions(
           candidates: 4,
           learningRate: 5e-5,
           warmupSteps: Math.ceil(steps / 10),
+          ...(!labelled && { pseudoLabels: true }),
           ...every(steps),
         },
       });

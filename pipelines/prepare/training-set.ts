@@ -4,7 +4,7 @@ import type { Config } from '../../config/config.ts';
 import { comparesDocuments } from '../../config/losses.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { type CandidateLists, candidateLists, listsAt } from '../../data/lists.ts';
-import { generateTexts, withQueries } from '../../data/text/spans.ts';
+import { generateTexts, type TextOptions, withQueries } from '../../data/text/spans.ts';
 import type { TextTokenizer } from '../../data/tokenizer.ts';
 import type { LossInput } from '../../losses/index.ts';
 import type { Student, Weights } from '../../students/student.ts';
@@ -15,6 +15,7 @@ import type { OpenedTeacher } from '../run/open-teachers.ts';
 import type { Options } from '../run/options.ts';
 import { defineStage, derive, given, type Result } from '../run/stage.ts';
 import { candidates, teacherScores } from './candidates.ts';
+import { filterWritten, type WrittenQueries, withWritten, writtenQueries } from './chat-queries.ts';
 import { embed, embedDocuments, embedQueries, type Targets } from './embeddings.ts';
 import { examples } from './examples.ts';
 import { tokenizerOf } from './open-student.ts';
@@ -35,28 +36,37 @@ export interface TrainingSet {
 export interface Gathered {
   data: Result<Dataset>;
   lists: Result<CandidateLists>;
+  /** Queries that a language model wrote, which the teacher has to confirm. */
+  written?: Result<WrittenQueries>;
 }
 
 /** Queries to learn from, with their candidates; not yet scored where the teacher has to be asked. */
 export async function gather(run: RunContext, student: Result<Student>): Promise<Gathered> {
   const { source } = run.config.candidates;
   const { generate } = run.config;
-  const own = run.data.training;
-  const generated = generate?.score
-    ? await run.stage(generatedQueries, { data: run.data.documents, tokenizer: tokenizerOf(run, student) })
-    : undefined;
+  const written = generate?.kind === 'chat' ? await run.stage(writtenQueries, { data: run.data.training }) : undefined;
+  const { train } = run.config.data.splits;
+  const asked = run.data.training;
+  const own = written ? derive({ asked, written }, (v) => withWritten(v.asked, v.written, train)) : asked;
+  const generated =
+    generate?.score && !written
+      ? await run.stage(generatedQueries, { data: run.data.documents, tokenizer: tokenizerOf(run, student) })
+      : undefined;
   const data = generated ? derive({ own, generated }, (v) => withQueries(v.own, v.generated)) : own;
-  if (!comparesDocuments(run.needs)) return { data, lists: derive({ own }, (v) => positivesAlone(run.config, v.own)) };
-  const embedded = source === 'embedder' || ((source === 'given' || source === 'auto') && generated);
+  if (!comparesDocuments(run.needs))
+    return { data, lists: derive({ own }, (v) => positivesAlone(run.config, v.own)), written };
+  const both = source === 'hybrid';
+  const embedded = source === 'embedder' || both || ((source === 'given' || source === 'auto') && generated);
   const lists = await run.stage(candidates, {
     data: own,
     generated,
     embedder: embedded ? run.embedder : undefined,
-    student: source === 'student' ? student : undefined,
+    student: source === 'student' || (both && !run.embedder) ? student : undefined,
+    dev: both ? run.data.dev : undefined,
     teacher: source === 'given' ? run.teacher : undefined,
     seed: source === 'random' ? run.option('seed') : undefined,
   });
-  return { data, lists };
+  return { data, lists, written };
 }
 
 /** Queries that are asked about: their candidates, and the teacher's scores of them. */
@@ -121,18 +131,29 @@ async function score(
 export async function trainingSet(
   run: RunContext,
   student: Result<Student>,
-  { data }: Gathered,
+  { data, written }: Gathered,
   { lists, annotated, documents }: Asked,
   queries?: Targets['queries'],
 ): Promise<TrainingSet> {
   const budget = run.config.querySelection;
-  const scored = derive({ annotated }, (v) => v.annotated.scored);
+  const first = run.data.training;
+  const best = run.option('generate');
+  const confirmed = derive({ annotated, written, first, best: written && best }, (v) => {
+    const { scored, weights } = v.annotated;
+    if (!v.written) return { scored, weights };
+    const kept = filterWritten(scored, weights, v.written, v.first.queries.length, v.best?.generate?.best ?? 1);
+    run.note(
+      `${kept.leftOut} of ${v.written.texts.length} written queries are left out: their documents are not among the teacher's best`,
+    );
+    return kept;
+  });
+  const scored = derive({ confirmed }, (v) => v.confirmed.scored);
   const made = await run.stage(examples, {
-    data: run.data.training,
+    data: written ? data : run.data.training,
     lists: scored,
     factors:
       budget &&
-      derive({ annotated }, (v) => v.annotated.weights ?? new Float32Array(v.annotated.indices.length).fill(1)),
+      derive({ confirmed }, (v) => v.confirmed.weights ?? new Float32Array(v.confirmed.scored.queries.length).fill(1)),
     read: given(Boolean(run.teacher) && run.needs.has('teacher')),
   });
   const learned = derive({ made }, (v) => v.made.queries);
@@ -165,12 +186,16 @@ const generatedQueries = defineStage({
   name: 'generated queries',
   options: ['generate', 'seed'],
   async make({ generate, seed }, { data, tokenizer }: { data: Dataset; tokenizer: TextTokenizer }, { time, note }) {
-    if (!generate) return [];
+    if (!generate || !isTextKind(generate)) return [];
     const texts = await time('generate', () => generateTexts(data.documents, generate, tokenizer, seed));
     if (texts.length) note(`${texts.length} texts made of documents are added to the queries`);
     return texts;
   },
 });
+
+/** Whether texts are cut from documents; those of a language model are made by a stage of their own. */
+const isTextKind = (g: NonNullable<Config['generate']>): g is NonNullable<Config['generate']> & TextOptions =>
+  g.kind !== 'chat';
 
 /** Queries with their positive alone (or any document): nothing looks at it. */
 function positivesAlone({ data: options }: Options<'data'>, data: Dataset): CandidateLists {
@@ -201,7 +226,8 @@ const matchedTexts = defineStage({
     { data, student, embedder }: { data: Dataset; student: Student; embedder: OpenedTeacher },
     { note, time, watch },
   ): Promise<NonNullable<BatchSource['extra']>> {
-    const options = generate ?? { kind: 'spans' as const, count: DEFAULT_SPANS, tokens: [5, 13] as [number, number] };
+    const spans = { kind: 'spans' as const, count: DEFAULT_SPANS, tokens: [5, 13] as [number, number] };
+    const options = generate && isTextKind(generate) ? generate : spans;
     const texts = await time('generate', () => generateTexts(data.documents, options, student.tokenizer, seed));
     if (!texts.length)
       throw new InputError({

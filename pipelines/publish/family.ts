@@ -2,6 +2,7 @@
 import { writeWhole } from '../../common/files.ts';
 import type { Figures, SystemFigures } from '../../evaluation/report/figures.ts';
 import { renderHtml } from '../../evaluation/report/html.ts';
+import { madeFact } from '../measure/run-figures.ts';
 import type { RunContext } from '../run/context.ts';
 import { derive, type Result } from '../run/stage.ts';
 import type { Published, RunReport } from './run-report.ts';
@@ -27,7 +28,7 @@ export async function publishFamily(
     const own = all as unknown as Record<string, RunReport>;
     const family = familyReport(run, own);
     await writeWhole(run.path('report.json'), `${JSON.stringify(family, null, 1)}\n`);
-    await writeWhole(run.path('report.html'), renderHtml(figuresOf(family)));
+    await writeWhole(run.path('report.html'), renderHtml(figuresOf(family, madeFact(await run.data.test.value()))));
     return family;
   }) as Result<RunReport>;
   if (!run.dry) await report.value();
@@ -68,7 +69,7 @@ function familyReport(run: RunContext, reports: Readonly<Record<string, RunRepor
   };
 }
 
-const figuresOf = (report: RunReport): Figures => ({
+const figuresOf = (report: RunReport, more: Figures['facts']): Figures => ({
   title: 'A family of students',
   facts: [
     ['pipeline', 'chain'],
@@ -78,6 +79,7 @@ const figuresOf = (report: RunReport): Figures => ({
         .map((m) => called[m] ?? m)
         .join(', '),
     ],
+    ...more,
   ],
   notes: [...(report.verdict ? [report.verdict] : []), ...report.warnings.map((w) => `Warning: ${w}`)],
   systems: report.systems.map(

@@ -10,8 +10,8 @@ import type { LossInput } from '../../losses/index.ts';
 import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import type { WeightedLoss } from '../../training/step/dual-encoder-step.ts';
 import { ArtifactStore } from './artifact-store.ts';
-import { type DataResults, dataResults, trainingQueries } from './data.ts';
 import { cutNotes } from './cut-notes.ts';
+import { type DataResults, dataResults, trainingQueries } from './data.ts';
 import { withMemory } from './memory-budget.ts';
 import {
   knownTeachers,

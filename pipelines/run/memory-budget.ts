@@ -15,7 +15,10 @@ export function loadOf({ teacher, embedder, student, candidates, weighting }: Co
     students: toWeighting(weighting).needs.includes('peer') ? 2 : 1,
     ...trainedModel(student),
     dataset,
-    tables: Number(Boolean(embedder)) + 1 + Number(candidates.source === 'student'),
+    tables:
+      Number(Boolean(embedder)) +
+      1 +
+      Number(candidates.source === 'student' || (candidates.source === 'hybrid' && !embedder)),
   };
 }
 

@@ -57,7 +57,7 @@ async function changed(folder: string, change: (last: Expr) => Expr): Promise<vo
 const cases: Record<string, Case> = {
   'a folder of data that is not there': {
     set: ['data.path={}/nowhere'],
-    says: /there is no data \S+\/nowhere; give a folder with corpus\.jsonl, queries\.jsonl and qrels\/\*\.tsv, or a file of rows/,
+    says: /there is no data \S+\/nowhere; give a folder with corpus\.jsonl, queries\.jsonl and qrels\/\*\.tsv, a file of rows/,
   },
   'a model folder that is not there': {
     set: ['student.model={}/nowhere'],

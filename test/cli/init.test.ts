@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { readConfig } from '../../config/read-yaml.ts';
-import { distill, jsonl, makeWorld, write } from './world.ts';
+import { openDataset } from '../../data/open.ts';
+import { distill, documents, jsonl, makeWorld, queries, write } from './world.ts';
 
 let world: string;
 beforeAll(async () => {
@@ -26,9 +27,9 @@ test.each([
   [
     ['data', 'cross', 'dual'],
     {
+      pipeline: 'chain',
       teacher: { kind: 'cross-encoder', model: 'cross' },
       student: { model: 'dual' },
-      candidates: { source: 'bm25', count: 16 },
     },
   ],
   [
@@ -39,7 +40,14 @@ test.each([
     ['data', 'dual'],
     { pipeline: 'dual-to-dual', teacher: { kind: 'dual-encoder', model: 'dual' }, student: { model: 'dual' } },
   ],
-  [['data', 'cross'], { teacher: { kind: 'cross-encoder' }, student: { fresh: { hidden: 128 } } }],
+  [
+    ['data', 'cross'],
+    {
+      teacher: { kind: 'cross-encoder' },
+      student: { fresh: { hidden: 128 } },
+      candidates: { source: 'bm25', count: 16 },
+    },
+  ],
 ])('%j', async (parts, choice) => {
   const folder = folderOf(...parts);
   const { code, out } = await distill('init', folder);
@@ -92,13 +100,14 @@ test("FlagEmbedding's scores teach", async () => {
   expect(written(folder)).toMatchObject({ teacher: { kind: 'scores' }, candidates: { source: 'given' } });
 });
 
-test('a split that is not there is not written; data without judgements is refused', async () => {
+test('a split that is not there is not written; judgements under a name that is not read are refused', async () => {
   const folder = folderOf('data');
   for (const split of ['train', 'dev']) rmSync(join(folder, 'data', 'qrels', `${split}.tsv`));
   await distill('init', folder);
   expect(written(folder).data.splits).toEqual({ train: 'test', dev: null, test: 'test' });
   rmSync(join(folder, 'distill.yaml'));
   rmSync(join(folder, 'data', 'qrels', 'test.tsv'));
+  write(folder, { 'data/qrel/test.tsv': 'query-id\tcorpus-id\tscore\nq1\td1\t1\n' });
   expect(await distill('init', folder)).toMatchObject({
     code: 2,
     err: expect.stringMatching(/holds no judgements: expected qrels\/train\.tsv with lines query-id, corpus-id, score/),
@@ -116,11 +125,64 @@ test('what it writes runs as it is', async () => {
     join(folder, 'out'),
     '--set',
     `cache=${join(folder, 'cache')}`,
+    ...['query', 'static'].flatMap((part) => [
+      '--set',
+      `chain.${part}={ generate: { count: 40 }, train: { steps: 8, batchSize: 4, spans: 4 }, ${part === 'query' ? 'student: { layers: [0] }' : ''} }`,
+    ]),
   );
   expect(err).not.toMatch(/error/);
   expect(code).toBe(0);
   expect(out).toContain('checkpoint');
 });
+
+const words = (i: number): string =>
+  `The ${queries[i % queries.length].text} stands here. It is number ${i} of many lines.`;
+const texts = Object.fromEntries(
+  Array.from({ length: 24 }, (_, i) => [`docs/page${i}.md`, `# Page ${i}\n\n${words(i)}`]),
+);
+
+test.each([
+  ['a folder of texts', texts, 'docs'],
+  ['rows of one text', { 'texts.jsonl': jsonl(Array.from({ length: 24 }, (_, i) => ({ text: words(i) }))) }, '.'],
+  ['a corpus alone', { 'data/corpus.jsonl': jsonl(documents) }, 'data'],
+])('%s is enough: queries are made, and that is said', async (_, files, path) => {
+  const folder = folderOf('cross', 'dual');
+  write(folder, { ...files, 'cross/README.md': '# a model card', 'dual/README.md': '# another' });
+  const { code, out } = await distill('init', folder);
+  expect(code).toBe(0);
+  expect(out).toContain('warning: there are no queries');
+  expect(written(folder)).toMatchObject({
+    pipeline: 'chain',
+    data: { path, splits: { train: 'train', dev: 'dev', test: 'test' } },
+    student: { model: 'dual' },
+  });
+  const data = await openDataset(join(folder, path));
+  expect(data.documents.length).toBeLessThanOrEqual(40);
+  expect(data.made).toBe(data.queries.length);
+});
+
+test('queries without judgements run on what the teacher says, and the report says what its figures are of', async () => {
+  const folder = folderOf('data', 'cross', 'dual');
+  rmSync(join(folder, 'data', 'qrels'), { recursive: true });
+  const { out } = await distill('init', folder);
+  expect(out).toContain("warning: nothing judges the 24 queries: the teacher's ranking alone speaks for them");
+  const [output, cache] = [join(folder, 'out'), join(folder, 'cache')];
+  const sets = [
+    `cache=${cache}`,
+    'chain={ assistant: { train: { steps: 6, batchSize: 4 } }, query: false, static: false }',
+  ];
+  const run = ['run', join(folder, 'distill.yaml'), '--output', output];
+  const ended = await distill(...run, ...sets.flatMap((s) => ['--set', s]));
+  expect(ended).toMatchObject({ code: 0 });
+  const report = JSON.parse(readFileSync(join(output, 'assistant/report.json'), 'utf8'));
+  expect(report.config.losses.map((l: { kind: string }) => l.kind)).toEqual(['kl']);
+  expect(report.config.train.pseudoLabels).toBe(true);
+  expect(report.facts).toContainEqual(['queries', '8 made of the documents, not asked by people']);
+  expect(readFileSync(join(output, 'report.html'), 'utf8')).toContain('made of the documents, not asked by people');
+  // Without a teacher nothing says what is relevant.
+  const bare = await distill(...run.slice(0, 3), join(folder, 'bare'), '--set', 'teacher=null');
+  expect(bare.code).toBe(2);
+}, 120_000);
 
 test('a config that is there stays; a folder without data is refused', async () => {
   const folder = folderOf('data');

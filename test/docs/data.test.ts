@@ -1,7 +1,7 @@
 /** @file docs/data.md lists what the code reads: endings, names of columns, what is refused. */
 import { readFileSync } from 'node:fs';
 import { expect, test } from 'vitest';
-import { columnNames } from '../../data/columns.ts';
+import { columnNames } from '../../data/files/columns.ts';
 import { rowEndings, unreadEndings } from '../../data/files/rows.ts';
 import { lineEndings, qrelsNames } from '../../data/qrels.ts';
 

@@ -1,45 +1,12 @@
 /** @file Queries by a language model, against a local server that speaks the protocol, faults included. */
 import { appendFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
-import { chatQueries, queriesOf } from '../../generation/chat.ts';
+import { chatQueries, DEFAULT_PROMPT, queriesOf } from '../../generation/chat.ts';
+import { type Answer, closeAll, closing, fail, say, server } from './server.ts';
 
-type Answer = (body: { messages: { content: string }[]; model: string }, response: ServerResponse, n: number) => void;
-const closing: (() => void)[] = [];
-afterEach(() => {
-  for (const close of closing.splice(0)) close();
-});
-
-async function server(answer: Answer): Promise<{ url: string; calls: { auth?: string; content: string }[] }> {
-  const calls: { auth?: string; content: string }[] = [];
-  const s = createServer(async (request: IncomingMessage, response) => {
-    let text = '';
-    for await (const chunk of request) text += chunk;
-    const body = JSON.parse(text);
-    calls.push({ auth: request.headers.authorization, content: body.messages[0].content });
-    answer(body, response, calls.length);
-  });
-  await new Promise<void>((resolve) => s.listen(0, '127.0.0.1', resolve));
-  closing.push(() => {
-    s.closeAllConnections();
-    s.close();
-  });
-  return { url: `http://127.0.0.1:${(s.address() as AddressInfo).port}/v1`, calls };
-}
-
-const say = (response: ServerResponse, content: unknown, tokens = 10): void => {
-  response.setHeader('content-type', 'application/json');
-  response.end(
-    JSON.stringify({ choices: [{ message: { role: 'assistant', content } }], usage: { total_tokens: tokens } }),
-  );
-};
-const fail = (response: ServerResponse, status: number, headers: Record<string, string> = {}): void => {
-  response.writeHead(status, { 'content-type': 'application/json', ...headers });
-  response.end(JSON.stringify({ error: { message: `error ${status}` } }));
-};
+afterEach(closeAll);
 const cacheFile = (): string => {
   const dir = mkdtempSync(join(tmpdir(), 'chat-'));
   closing.push(() => rmSync(dir, { recursive: true, force: true }));
@@ -51,6 +18,11 @@ const echo: Answer = ({ messages }, response) => {
   const n = /text (\d+)/.exec(messages[0].content)?.[1];
   say(response, `Here are the queries:\n1. "first ${n}"\n- second ${n}\nthird ${n}`);
 };
+
+test('the prompt stands in the docs as it is', () => {
+  const docs = readFileSync(join(import.meta.dirname, '../../docs/running.md'), 'utf8');
+  expect(/<!-- prompt -->\n\n```\n([\s\S]*?)\n```/.exec(docs)?.[1]).toBe(DEFAULT_PROMPT);
+});
 
 test('a reply is cut into queries', () => {
   expect(

@@ -1,11 +1,13 @@
-import { existsSync, mkdtempSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import type { Progress } from '../../common/progress.ts';
+import { parseTeacherConfig, teacherSchedule } from '../../config/teacher.ts';
 import { writeWorld } from '../../demo-world/demo.ts';
 import { makeWorld } from '../../demo-world/world.ts';
 import { freshModel } from '../../models/new-model.ts';
+import { teacherVerdict } from '../../pipelines/measure/verdict.ts';
 import { trainTeacher } from '../../pipelines/train-teacher.ts';
 import { crossEncoder } from '../../teachers/cross-encoder.ts';
 import { dualPooling } from '../../teachers/pair-embeddings.ts';
@@ -64,6 +66,70 @@ test('an encoder gets a head and a cross-encoder goes on', async () => {
   const second = await trainTeacher({ ...options, dev: null, output: join(folder, 'on'), model: first.model });
   expect(second.parameters).toBe(first.parameters);
   expect(second.loss).toBeLessThan(first.loss);
+});
+
+test('steps, warm-up and evaluations follow the number of queries', () => {
+  const config = (train: object = {}) => parseTeacherConfig({ data, model: 'm', train });
+  const of = (queries: number, train: object = {}) => teacherSchedule(config(train), queries);
+  // Eight epochs of few queries; 600 steps, less than an epoch, of a million.
+  expect(of(111)).toEqual({ perStep: 16, totalSteps: 48, warmupSteps: 5, evaluateEvery: 6 });
+  expect(of(870)).toMatchObject({ totalSteps: 432, warmupSteps: 44 });
+  expect(of(1_000_000)).toMatchObject({ totalSteps: 600, warmupSteps: 60, evaluateEvery: 75 });
+  expect(of(5)).toMatchObject({ perStep: 5, totalSteps: 8 });
+  expect(of(870, { epochs: 1, warmupSteps: 0, evaluateEvery: null })).toMatchObject({
+    totalSteps: 54,
+    warmupSteps: 0,
+    evaluateEvery: 54,
+  });
+  expect(config().losses).toEqual({ kl: 1, bce: 0.5 });
+});
+
+test('a dual-encoder finds the negatives of what is made of it, and is compared with it and with BM25 on dev', async () => {
+  const encoder = join(folder, 'first');
+  await freshModel(encoder, table(), tiny);
+  mkdirSync(join(encoder, '1_Pooling'));
+  const modules = ['Transformer', 'Pooling'].map((type, idx) => ({
+    idx,
+    name: String(idx),
+    path: idx ? '1_Pooling' : '',
+    type: `sentence_transformers.models.${type}`,
+  }));
+  writeFileSync(join(encoder, 'modules.json'), JSON.stringify(modules));
+  writeFileSync(
+    join(encoder, '1_Pooling', 'config.json'),
+    JSON.stringify({ word_embedding_dimension: 16, pooling_mode_mean_tokens: true }),
+  );
+  const notes: string[] = [];
+  const report = await trainTeacher(
+    {
+      ...options,
+      train: { ...options.train, steps: 2, learningRate: 1e-6 },
+      output: join(folder, 'of-dual'),
+      model: encoder,
+    },
+    { onProgress: (p) => notes.push(p.stage) },
+  );
+  expect(notes).toContain('lexical search');
+  const best = report.evaluations.find((e) => e.step === report.bestStep)?.score as number;
+  expect(report.dev).toMatchObject({ teacher: best, queries: 10 });
+  // The same candidates in BM25's order, computed here.
+  expect(report.dev?.bm25).toBeGreaterThan(0);
+  expect(report.dev?.encoder).toBeGreaterThan(0);
+  // A head with random weights ranks worse than BM25 does.
+  expect(report.verdict).toMatch(
+    /^The teacher ranks no better than (BM25|the encoder as it was): nDCG@10 0\.\d{4} compared with 0\.\d{4} over the same candidates of 10 queries of dev; /,
+  );
+  await expect(
+    trainTeacher({ ...options, candidates: { source: 'hybrid' }, output: join(folder, 'no'), model: report.model }),
+  ).rejects.toThrow('is a cross-encoder; choose another source');
+});
+
+test('a teacher is believed where it ranks better than both', () => {
+  expect(teacherVerdict({ teacher: 0.8, encoder: 0.7, bm25: 0.6, queries: 9 }, 'dev')).toBeUndefined();
+  expect(teacherVerdict({ teacher: 0.5626, encoder: 0.7233, bm25: 0.6, queries: 90 }, 'dev')).toMatch(
+    /^The teacher ranks no better than the encoder as it was: nDCG@10 0\.5626 compared with 0\.7233 .* 90 queries of dev; .*labels alone/,
+  );
+  expect(teacherVerdict({ teacher: 0.5, bm25: 0.5, queries: 9 }, 'dev')).toContain('no better than BM25');
 });
 
 test('with the head of dual pooling, the score is the cosine of the two vectors that pair-matching reads', async () => {

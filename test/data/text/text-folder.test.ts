@@ -3,10 +3,11 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
+import { withMadeQueries } from '../../../data/made-queries.ts';
+import { openDataset } from '../../../data/open.ts';
 import { textReaders } from '../../../data/text/blocks.ts';
-import { withMadeQueries } from '../../../data/text/made-queries.ts';
-import { openTextFolder, textFiles } from '../../../data/text/open.ts';
 import { passages } from '../../../data/text/passages.ts';
+import { openTextFolder, textFiles } from '../../../data/text-folder.ts';
 
 const folders: string[] = [];
 function folder(files: Record<string, string | Buffer>): string {
@@ -139,9 +140,44 @@ describe('made queries', async () => {
       }
   });
   test('that they are made is said, and the same seed makes the same', async () => {
-    expect(data.notes?.at(-1)).toContain('were made of the documents');
+    expect(data.warnings?.[0].text).toMatch(/^there are no queries: \d+ were made of the documents/);
     const again = withMadeQueries(await openTextFolder(dir), { seed: 1 });
     expect(again.queries.hash).toBe(data.queries.hash);
     expect(withMadeQueries(await openTextFolder(dir), { seed: 2 }).queries.hash).not.toBe(data.queries.hash);
+  });
+});
+
+describe('rows of documents alone', () => {
+  const rows = (n: number, of: (i: number) => object) =>
+    Array.from({ length: n }, (_, i) => `${JSON.stringify(of(i))}\n`).join('');
+  const sentence = (i: number) => `Number ${i} has a sentence of its own, ${words(4, `v${i}x`)}.`;
+  test('ids and titles are kept, long texts are cut, what is not read is said', async () => {
+    const long = Array.from({ length: 5 }, (_, i) => words(60, `p${i}x`)).join('\n\n');
+    const dir = folder({
+      'docs.jsonl': rows(12, (i) => ({ id: i, title: `T ${i}`, text: i === 3 ? long : sentence(i), url: 'x' })),
+    });
+    const data = await openDataset(dir);
+    expect([...data.documents.ids].slice(2, 7)).toEqual(['2', '3#1', '3#2', '3#3', '4']);
+    expect(data.documents.title?.(0)).toBe('T 0');
+    expect(data.documents.text(0)).toBe(`T 0 ${sentence(0)}`);
+    expect(data.notes?.[0]).toBe(
+      'docs.jsonl: documents alone, text = text, title = title, id = id; 12 rows, 14 passages; not read: url',
+    );
+    expect(data.made).toBe(data.queries.length);
+    expect(data.warnings?.[0].code).toBe('data.made-queries');
+  });
+  test.each([
+    ['a title and a text may be a pair', { title: 'a', text: 'b' }],
+    ['a query and a text are', { query: 'a', text: 'b' }],
+  ])('%s', async (_, row) => {
+    const data = await openDataset(folder({ 'train.jsonl': rows(12, (i) => ({ ...row, text: sentence(i) })) }));
+    expect(data.made).toBeUndefined();
+  });
+  test('fewer than ten texts are refused as rows that lack a column, and as a folder', async () => {
+    await expect(openDataset(folder({ 'a.jsonl': rows(3, (i) => ({ text: sentence(i) })) }))).rejects.toThrow(
+      'expected a query and a document',
+    );
+    await expect(openDataset(folder({ 'a.md': '# A\n\nfew words' }))).rejects.toThrow('are too few to make queries of');
+    await expect(openDataset(folder({ 'README.md': '# A\n\nfew words' }))).rejects.toThrow('corpus.jsonl');
   });
 });

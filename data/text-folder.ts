@@ -1,25 +1,48 @@
 /** @file A folder of plain text, Markdown and HTML as a data set of passages. */
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { basename, extname, join, relative, sep } from 'node:path';
-import { InputError } from '../../common/errors.ts';
-import { type Dataset, TextTableBuilder, unknownSplit } from '../dataset.ts';
-import { textReaders } from './blocks.ts';
-import { type PassageOptions, passages } from './passages.ts';
+import { basename, extname, join, relative, resolve, sep } from 'node:path';
+import { InputError } from '../common/errors.ts';
+import { type Dataset, type TextTable, TextTableBuilder, unknownSplit } from './dataset.ts';
+import { textReaders } from './text/blocks.ts';
+import { type PassageOptions, passages } from './text/passages.ts';
 
 const ending = (file: string): string => extname(file).slice(1).toLowerCase();
 
-/** The text files of a folder and the folders in it, by path; hidden ones and node_modules are left out. */
-export function textFiles(folder: string): string[] {
-  return readdirSync(folder, { withFileTypes: true })
+const isText = (file: string): boolean => Object.hasOwn(textReaders, ending(file));
+
+/** Files that say that a folder is a model or the output of a run: its texts are cards and reports. */
+const OTHER_FOLDERS = ['tokenizer.json', 'model.onnx', 'onnx-distill.json'];
+
+/** The text files of a folder and the folders in it, by path; hidden ones, models, runs and node_modules are left out. */
+export function textFiles(path: string): string[] {
+  if (OTHER_FOLDERS.some((name) => existsSync(join(path, name)))) return [];
+  return readdirSync(path, { withFileTypes: true })
     .filter((e) => !e.name.startsWith('.') && e.name !== 'node_modules')
     .sort((a, b) => (a.name < b.name ? -1 : 1))
     .flatMap((e) => {
-      const path = join(folder, e.name);
-      if (e.isDirectory()) return textFiles(path);
-      return e.isFile() && Object.hasOwn(textReaders, ending(e.name)) ? [path] : [];
+      const below = join(path, e.name);
+      if (e.isDirectory()) return textFiles(below);
+      return e.isFile() && isText(below) ? [below] : [];
     });
 }
+
+/** Files that speak of a folder's content. */
+const CARD = /^(readme|licen[cs]e|changelog|contributing|notice)\b/i;
+
+/** Whether a path holds texts to search, and not only files that speak of what is there. */
+export const holdsTexts = (path: string): boolean => textFiles(path).some((f) => !CARD.test(basename(f)));
+
+/** Documents that nobody has asked about or judged. */
+export const withoutSplits = (name: string, documents: TextTable): Dataset => ({
+  name,
+  documents,
+  queries: new TextTableBuilder().build(),
+  splits: [],
+  qrels: (split) => {
+    throw unknownSplit(split, [], name);
+  },
+});
 
 /**
  * Reads every text file into passages; ids are `path#number`.
@@ -45,16 +68,7 @@ export async function openTextFolder(folder: string, options: PassageOptions = {
     });
   const notes = [`${documents.length} passages of ${files.length - empty.length} text files`];
   if (empty.length) notes.push(`${empty.length} text files hold no text, the first is ${empty[0]}`);
-  return {
-    name: basename(folder),
-    documents: documents.build(),
-    queries: new TextTableBuilder().build(),
-    splits: [],
-    qrels: (split) => {
-      throw unknownSplit(split, [], folder);
-    },
-    notes,
-  };
+  return { ...withoutSplits(basename(resolve(folder)), documents.build()), notes };
 }
 
 function decoded(bytes: Buffer, file: string): string {

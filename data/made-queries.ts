@@ -1,7 +1,8 @@
 /** @file Queries made of documents, with the document that each was made of as its judgement. */
-import { Random } from '../../math/random.ts';
-import type { Dataset, TextTable } from '../dataset.ts';
-import { TextTableBuilder } from '../dataset.ts';
+import { InputError } from '../common/errors.ts';
+import { Random } from '../math/random.ts';
+import type { Dataset, TextTable } from './dataset.ts';
+import { TextTableBuilder, unknownSplit } from './dataset.ts';
 
 export interface MadeOptions {
   seed?: number;
@@ -15,51 +16,88 @@ export interface MadeOptions {
 
 /** Queries held out for a split at most: more say little more. */
 const MOST_HELD_OUT = 500;
+/** Fewer documents than this are no corpus: they are more likely something else that was named by mistake. */
+export const FEWEST_ALONE = 10;
+/** A split of fewer documents holds nothing out. */
+const FEWEST_DOCUMENTS = 3;
 /** Words of a span, from and to: what people type into a search box. */
 const SPAN = [3, 9] as const;
+
+/** What data without judgements is warned of. */
+const WARNING = 'data.made-queries';
 
 /**
  * A data set of documents alone gets queries: titles, sentences and spans of words, in turn. Those of some documents are held
  * out as dev and test, and training never sees them. They are made, not asked: figures on them say that something was learned,
  * not how real queries fare.
+ *
+ * Queries that are there and that nothing judges stay, unjudged, for training: only dev and test are made then.
+ * @throws InputError where there is no query and there are fewer than ten documents
  */
 export function withMadeQueries(dataset: Dataset, options: MadeOptions = {}): Dataset {
   const { seed = 0, each = 3, most = 200_000, heldOut = 0.1 } = options;
   const { documents } = dataset;
+  if (!dataset.queries.length && documents.length < FEWEST_ALONE)
+    throw new InputError({
+      code: 'data.few-documents',
+      subject: `${dataset.name} holds no query, and ${documents.length} documents are too few to make queries of`,
+      expected: `at least ${FEWEST_ALONE} documents, or queries and judgements (queries.jsonl, qrels/*.tsv)`,
+      remedy: 'add documents or queries',
+    });
   const random = Random.of(seed, 'made queries');
   const order = random.shuffle(Int32Array.from({ length: documents.length }, (_, i) => i));
-  const out = Math.min(MOST_HELD_OUT, Math.floor(documents.length * heldOut));
+  const least = documents.length >= FEWEST_DOCUMENTS ? 1 : 0;
+  const out = Math.min(MOST_HELD_OUT, Math.max(least, Math.floor(documents.length * heldOut)));
   const queries = new TextTableBuilder();
+  const own = dataset.queries;
+  const given = new Set<string>();
+  for (let i = 0; i < own.length; i++) {
+    queries.add(own.ids[i], own.text(i));
+    given.add(own.text(i));
+  }
   const splits = { dev: new Map(), test: new Map(), train: new Map() } as Record<
     string,
     Map<string, Map<string, number>>
   >;
   const asked = new Map<string, string>();
-  for (const [at, d] of order.entries()) {
+  for (const [at, d] of (own.length ? order.subarray(0, 2 * out) : order).entries()) {
     const split = at < out ? 'dev' : at < 2 * out ? 'test' : 'train';
     for (const text of madeOf(documents, d, split === 'train' ? each : 1, random)) {
-      if (queries.length >= most) break;
+      if (queries.length - own.length >= most) break;
+      if (given.has(text)) continue;
       const known = asked.get(text);
       // Two documents may give the same text. Held out ones stay out of training.
       if (known !== undefined) {
         splits[split].get(known)?.set(documents.ids[d], 1);
         continue;
       }
-      const id = `made-${queries.length}`;
+      let id = `made-${queries.length}`;
+      while (queries.has(id)) id = `${id}x`;
       asked.set(text, id);
       queries.add(id, text);
       splits[split].set(id, new Map([[documents.ids[d], 1]]));
     }
   }
   const table = queries.build();
+  const made = table.length - own.length;
+  const kept = Object.keys(splits).filter((s) => splits[s].size || (s === 'train' && own.length));
   return {
     ...dataset,
     queries: table,
-    splits: Object.keys(splits).filter((s) => splits[s].size),
-    qrels: (split) => splits[split] ?? dataset.qrels(split),
-    notes: [
-      ...(dataset.notes ?? []),
-      `${table.length} queries were made of the documents; dev and test figures are of made queries, not of asked ones`,
+    splits: kept,
+    qrels: (split) => {
+      if (!kept.includes(split)) throw unknownSplit(split, kept, dataset.name);
+      return splits[split];
+    },
+    made,
+    warnings: [
+      ...(dataset.warnings ?? []),
+      {
+        code: WARNING,
+        text: own.length
+          ? `nothing judges the ${own.length} queries: the teacher's ranking alone speaks for them. Dev and test are ${made} queries made of the documents, and figures on them say little of asked ones: judge some queries (qrels/dev.tsv and qrels/test.tsv, lines query-id corpus-id score)`
+          : `there are no queries: ${made} were made of the documents, and figures are of made queries, not of asked ones; add some that people asked (queries.jsonl, qrels/test.tsv)`,
+      },
     ],
   };
 }

@@ -1,6 +1,6 @@
 /** @file What the columns of rows are: told by `data.columns`, else by known names, else by their order as in sentence-transformers. */
-import { InputError } from '../common/errors.ts';
-import type { Row } from './files/rows.ts';
+import { InputError } from '../../common/errors.ts';
+import type { Row } from './rows.ts';
 
 /** Columns by name, or by place from 1 in a file without a header. */
 export interface ColumnOptions {

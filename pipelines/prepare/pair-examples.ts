@@ -1,38 +1,28 @@
 /** @file Which pairs a cross-encoder learns from: relevant documents first, then documents that stand against them. */
 import { InputError } from '../../common/errors.ts';
+import type { Watch } from '../../common/progress.ts';
+import type { TeacherConfig } from '../../config/teacher.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { neverNegative, relevantDocuments } from '../../data/relevant.ts';
 import { readScores } from '../../data/scores.ts';
+import { bm25Index } from '../../evaluation/bm25-run.ts';
 import { Random } from '../../math/random.ts';
-import { bm25 } from '../../retrieval/bm25.ts';
-import { labelLogit } from './cross-encoder-batch.ts';
-import type { Examples } from './dual-encoder-batch.ts';
-
-/** Which documents a cross-encoder compares, and what it learns of them. */
-export interface PairOptions {
-  candidates: {
-    source: 'bm25' | 'given' | 'random';
-    count: number;
-    /** Documents drawn from the whole corpus besides those of bm25. */
-    random: number;
-    /** Files of scores by split, where candidates are given. */
-    files?: { train?: string; dev?: string };
-  };
-  /** What logits learn: labels, or the scores of the files. */
-  targets: 'labels' | 'scores';
-  seed: number;
-}
+import { labelLogit } from '../../training/batches/cross-encoder-batch.ts';
+import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
+import type { FirstEncoder } from './first-encoder.ts';
 
 /** Examples of a split whose scores are the targets of the logits; queries without a relevant or any other document are left out. */
 export async function pairExamples(
-  config: PairOptions,
+  config: TeacherConfig,
   dataset: Dataset,
   split: string,
   which: 'train' | 'dev',
+  encoder?: FirstEncoder,
+  watch: Watch = {},
 ): Promise<Examples> {
   const relevantOf = relevantDocuments(dataset, split);
   const never = neverNegative(dataset, split, [...relevantOf.keys()], relevantOf);
-  const found = await candidatesOf(config, dataset, [...relevantOf.keys()], which);
+  const found = await candidatesOf(config, dataset, [...relevantOf.keys()], which, encoder, watch);
   const queries: number[] = [];
   const offsets = [0];
   const documents: number[] = [];
@@ -72,10 +62,12 @@ export async function pairExamples(
 
 /** Documents to compare for each query, with scores where they are given. */
 async function candidatesOf(
-  config: PairOptions,
+  config: TeacherConfig,
   dataset: Dataset,
   queries: readonly number[],
   which: 'train' | 'dev',
+  encoder: FirstEncoder | undefined,
+  watch: Watch,
 ): Promise<Map<number, Map<number, number | undefined>>> {
   const { source, count, random: fromAll, files } = config.candidates;
   const found = new Map<number, Map<number, number | undefined>>();
@@ -90,10 +82,13 @@ async function candidatesOf(
     return found;
   }
   const random = Random.of(config.seed, `candidates ${which}`);
-  const index = source === 'bm25' ? await bm25(dataset.documents) : undefined;
-  for (const q of queries) {
-    const near = index ? [...index.search(dataset.queries.text(q), count).indices] : [];
-    const drawn = Array.from({ length: index ? fromAll : count }, () => random.integer(dataset.documents.length));
+  const both = source === 'hybrid' && encoder ? await encoder.near(dataset, queries, count, watch) : undefined;
+  const index = both || source === 'random' ? undefined : await bm25Index(dataset.documents, watch);
+  for (const [i, q] of queries.entries()) {
+    const near = both?.[i] ?? (index ? [...index.search(dataset.queries.text(q), count).indices] : []);
+    const drawn = Array.from({ length: source === 'random' ? count : fromAll }, () =>
+      random.integer(dataset.documents.length),
+    );
     // Those from the whole corpus stand first, so that the nearest ones are what a full list leaves out.
     found.set(q, new Map([...drawn, ...near].map((d) => [d, undefined])));
   }

@@ -1,7 +1,7 @@
 /** @file What one row says: a query, documents, and what is known of each. */
-import { InputError } from '../common/errors.ts';
+import { InputError } from '../../common/errors.ts';
 import type { Roles } from './columns.ts';
-import type { Row } from './files/rows.ts';
+import type { Row } from './rows.ts';
 
 export interface Reading {
   query: string;
