@@ -22,7 +22,7 @@ export interface Progress {
 export type OnProgress = (progress: Progress) => void;
 
 /** What every long function takes. */
-export interface Watch {
+export interface RunControl {
   onProgress?: OnProgress;
   /** Bytes that one batch of the work may take: batches are made smaller where they would take more. */
   memory?: number;

@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { InputError } from '../common/errors.ts';
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import { isBeir, openBeir } from './beir.ts';
 import type { Dataset } from './dataset.ts';
 import { rowFormat, unreadForm } from './files/rows.ts';
@@ -112,7 +112,7 @@ export function dataKind(path: string): DataKind | undefined {
  * @param watch is told how it was read, a line at a time
  * @throws InputError that names file, line and remedy
  */
-export async function openDataset(path: string, options: RowOptions = {}, watch: Watch = {}): Promise<Dataset> {
+export async function openDataset(path: string, options: RowOptions = {}, watch: RunControl = {}): Promise<Dataset> {
   const dataset = await open(path, options);
   const say = (note: string): void => watch.onProgress?.({ stage: 'data', done: 0, unit: 'files', note });
   for (const note of dataset.notes ?? []) say(note);

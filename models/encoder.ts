@@ -1,7 +1,7 @@
 /** @file A dual-encoder at work: texts to vectors, sorted by length, in batches of about as many tokens each. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Progress, Watch } from '../common/progress.ts';
+import type { Progress, RunControl } from '../common/progress.ts';
 import { type BatchShape, type BlockSize, padBatch, shapedBatches } from '../data/batches.ts';
 import type { Texts } from '../data/dataset.ts';
 import type { TextTokenizer, Tokens } from '../data/tokenizer.ts';
@@ -31,7 +31,7 @@ export { checkVocabulary, encoderOutput, tokenInputs } from './encoder-graph.ts'
 
 /** Texts tokenised at a time: enough to sort by length, few enough to hold. */
 const CHUNK = 32_768;
-export interface EncodeOptions extends Watch {
+export interface EncodeOptions extends RunControl {
   /** Tokens a text, special tokens and prompt included; by default what the model's folder says. */
   maxLength?: number;
   /** Whose prompt the texts are given; the folder's default prompt by default, as sentence-transformers' encode does. */

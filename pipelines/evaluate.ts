@@ -1,7 +1,7 @@
 /** @file Evaluates a saved student: what it finds compared with its teacher and other systems, and what it costs. */
 import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import { openDataset } from '../data/open.ts';
 import { retentionSentence } from '../evaluation/metrics/compare.ts';
 import { dropIdenticalIds, isQueryItself, type Run } from '../evaluation/metrics/evaluate.ts';
@@ -77,7 +77,7 @@ const TIMED = 200;
 const COLLAPSE_SAMPLE = 256;
 
 /** @throws InputError where a model, the data or another file cannot be read, or a metric does not exist */
-export async function evaluate(options: EvaluateOptions, given: Watch = {}): Promise<EvaluateReport> {
+export async function evaluate(options: EvaluateOptions, given: RunControl = {}): Promise<EvaluateReport> {
   const { split = 'test', metrics = defaultMetrics, depth = 100, candidates = 'student', seed = 0 } = options;
   const cuts = metrics.map((m) => parseMetric(m).k).filter(Number.isFinite);
   const reach = Math.max(100, depth, ...cuts);
@@ -93,7 +93,7 @@ export async function evaluate(options: EvaluateOptions, given: Watch = {}): Pro
   const own = (run: Run): Run => dropIdenticalIds(run, isQueryItself(dataset));
   const other = options.baseline === undefined ? undefined : own(await readRun(options.baseline));
   const source = candidates === 'student' ? undefined : await candidateRun(candidates, dataset, split, depth, given);
-  const watch: Watch = {
+  const watch: RunControl = {
     ...given,
     ...(options.memory && {
       memory: await servingMemory(options.memory, [options.student, made.inherits?.model, servedTeacher], dataset),

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { InputError, shown } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import type { Config, ConfigInput } from '../config/config.ts';
 import { parseConfig } from '../config/parse.ts';
 import { type Dataset, judgedQueries } from '../data/dataset.ts';
@@ -40,7 +40,7 @@ export async function score(
   options: ConfigInput,
   split: string,
   file: string,
-  watch: Watch = {},
+  watch: RunControl = {},
   { queue, range }: ScoreOptions = {},
 ): Promise<ScoreReport> {
   const config: Config = parseConfig(options);
@@ -114,7 +114,7 @@ async function throughQueue(
   onNonFinite: Config['train']['onNonFinite'],
   { cache, teacher: opened }: Awaited<ReturnType<typeof openTeachers>>,
   pairs: readonly Pair[],
-  watch: Watch,
+  watch: RunControl,
   range?: number,
 ): Promise<number> {
   const model = opened?.uncached as Teacher;

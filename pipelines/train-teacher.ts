@@ -4,7 +4,7 @@ import { rm } from 'node:fs/promises';
 import { InputError } from '../common/errors.ts';
 import { canonicalJson, hashFile, removeLeftovers } from '../common/files.ts';
 import { takeLock } from '../common/lock.ts';
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import { finishReplacing } from '../common/replace.ts';
 import { absolute } from '../config/paths.ts';
 import { parseTeacherConfig, type TeacherConfig, type TeacherConfigInput, toTeacherLosses } from '../config/teacher.ts';
@@ -54,7 +54,7 @@ export interface TeacherReport {
  *
  * @throws InputError for a mistake in what was given, FaultError where a loss or gradient is not finite
  */
-export async function trainTeacher(options: TeacherConfigInput, watch: Watch = {}): Promise<TeacherReport> {
+export async function trainTeacher(options: TeacherConfigInput, watch: RunControl = {}): Promise<TeacherReport> {
   const config = parseTeacherConfig(options);
   const started = performance.now();
   await refuseOccupied(config.output);
@@ -85,7 +85,7 @@ async function trainFrom(
   config: TeacherConfig,
   dataset: Dataset,
   started: number,
-  given: Watch,
+  given: RunControl,
 ): Promise<TeacherReport> {
   const folder = await readModelFolder(start);
   const tokenizer = await TextTokenizer.load(start);
@@ -233,7 +233,7 @@ async function rankingScore(
   config: TeacherConfig,
   dataset: Dataset,
   options: CrossEncoderOptions,
-  watch: Watch,
+  watch: RunControl,
 ): Promise<number> {
   const teacher = await crossEncoder(folder, options);
   try {

@@ -1,5 +1,5 @@
 /** @file Scores jobs of a queue until it is told to stop. */
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import type { Config } from '../config/config.ts';
 import { Unfit } from '../teachers/queue/errors.ts';
 import { openQueue, type QueueOptions } from '../teachers/queue/index.ts';
@@ -28,7 +28,11 @@ export interface WorkerReport {
  * @param queue its address
  * @throws InputError where the queue cannot be opened, or the model here is not the one that is asked for: that job goes back
  */
-export async function runWorker(queue: string, options: WorkerOptions = {}, watch: Watch = {}): Promise<WorkerReport> {
+export async function runWorker(
+  queue: string,
+  options: WorkerOptions = {},
+  watch: RunControl = {},
+): Promise<WorkerReport> {
   const opened = await openQueue(queue, options);
   try {
     return await workOn(opened, options, watch);
@@ -37,7 +41,7 @@ export async function runWorker(queue: string, options: WorkerOptions = {}, watc
   }
 }
 
-async function workOn(queue: ScoreQueue, options: WorkerOptions, watch: Watch): Promise<WorkerReport> {
+async function workOn(queue: ScoreQueue, options: WorkerOptions, watch: RunControl): Promise<WorkerReport> {
   const report: WorkerReport = { jobs: 0, pairs: 0 };
   let teacher: Teacher | undefined;
   const tell = (note?: string): void =>

@@ -1,10 +1,10 @@
 /** @file An approximate index (usearch's HNSW) held against exact search: what it finds, and how fast. */
 import { InputError } from '../common/errors.ts';
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import { quantile } from '../math/resampling.ts';
 import { search } from './exact-search.ts';
 
-export interface AnnOptions extends Watch {
+export interface AnnOptions extends RunControl {
   /** Neighbours asked for. */
   k?: number;
   /** usearch's own: edges a node, candidates while adding and while searching; 0 for its defaults. */

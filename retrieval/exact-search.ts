@@ -1,5 +1,5 @@
 /** @file Exact search: every query against every document, the best k of each. */
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import { Expr } from '../engine/expressions/expr.ts';
 import { Graph } from '../engine/graph/ir.ts';
 import { Session } from '../engine/runtime/session.ts';
@@ -30,7 +30,7 @@ export async function search(
   documents: Float32Array,
   dimensions: number,
   depth: number,
-  watch: Watch = {},
+  watch: RunControl = {},
 ): Promise<Hits> {
   const n = queries.length / dimensions;
   const m = documents.length / dimensions;

@@ -1,6 +1,6 @@
 /** @file Dual pooling: what a cross-encoder made of the query and of the document while it read both. */
 import { InputError } from '../common/errors.ts';
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import type { BlockSize } from '../data/batches.ts';
 import type { PairLimits } from '../data/tokenizer.ts';
 import { Expr } from '../engine/expressions/expr.ts';
@@ -32,7 +32,7 @@ export interface PairEmbeddings {
 }
 
 export interface DualPooling {
-  read(pairs: readonly Pick<Pair, 'query' | 'document'>[], watch?: Watch): Promise<PairEmbeddings>;
+  read(pairs: readonly Pick<Pair, 'query' | 'document'>[], watch?: RunControl): Promise<PairEmbeddings>;
   dispose(): Promise<void>;
 }
 

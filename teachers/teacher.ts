@@ -1,6 +1,6 @@
 /** @file What a teacher is: something that scores pairs of texts, and perhaps embeds texts. */
 import { FaultError, InputError } from '../common/errors.ts';
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import type { Texts } from '../data/dataset.ts';
 
 export interface Pair {
@@ -38,10 +38,10 @@ export interface Teacher {
   /** What was guessed or left out when its model was read, in sentences. */
   readonly notes?: readonly string[];
   /** Raw scores (logits, dot products), one a pair. */
-  score(pairs: readonly Pair[], watch?: Watch): Promise<Float32Array>;
-  embed?(texts: readonly string[] | Texts, kind: 'query' | 'document', watch?: Watch): Promise<Embeddings>;
+  score(pairs: readonly Pair[], watch?: RunControl): Promise<Float32Array>;
+  embed?(texts: readonly string[] | Texts, kind: 'query' | 'document', watch?: RunControl): Promise<Embeddings>;
   /** Of token ids without special tokens, which are put around them as around a query. */
-  embedTokens?(sequences: readonly (readonly number[])[], watch?: Watch): Promise<Embeddings>;
+  embedTokens?(sequences: readonly (readonly number[])[], watch?: RunControl): Promise<Embeddings>;
   dispose(): Promise<void>;
 }
 

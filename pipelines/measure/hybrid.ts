@@ -1,5 +1,5 @@
 /** @file The hybrid of a student and BM25: its weight fitted on the dev split, its run of the test split. */
-import type { Watch } from '../../common/progress.ts';
+import type { RunControl } from '../../common/progress.ts';
 import { type Dataset, judgedQueries, textsAt } from '../../data/dataset.ts';
 import { fitHybrid, type HybridFit } from '../../evaluation/fit-hybrid.ts';
 import { isQueryItself, type Run } from '../../evaluation/metrics/evaluate.ts';
@@ -34,7 +34,7 @@ export interface HybridOptions {
 const FIT_DEPTH = 200;
 
 /** Fits the weight on dev, never on test, and searches with it. */
-export async function measureHybrid(options: HybridOptions, watch: Watch): Promise<Hybrid> {
+export async function measureHybrid(options: HybridOptions, watch: RunControl): Promise<Hybrid> {
   const { dataset, splits, vectors, weight, k1, b, depth } = options;
   const { dimensions, documents } = vectors;
   const index = await bm25Index(dataset.documents, { k1, b, ...watch });
@@ -63,7 +63,7 @@ async function searched(
   index: Bm25,
   weight: HybridFit,
   depth: number,
-  watch: Watch,
+  watch: RunControl,
 ): Promise<Run> {
   const { positions, queries, documents, dimensions } = vectors;
   const text = (i: number): string => dataset.queries.text(positions[i]);

@@ -1,5 +1,5 @@
 /** @file The current student's scores of candidates. */
-import type { Watch } from '../../common/progress.ts';
+import type { RunControl } from '../../common/progress.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { textsAt } from '../../data/dataset.ts';
 import type { CandidateLists } from '../../data/lists.ts';
@@ -47,7 +47,7 @@ export async function studentScores(
   { student, data: dataset, frozen }: { student: Student; data: Dataset; frozen?: Embeddings },
   weights: Weights,
   lists: Lists,
-  told: Watch,
+  told: RunControl,
 ): Promise<StudentScores> {
   const { queryTokens, documentTokens } = options.student;
   const encoder = await encoderOf(options, student, weights);

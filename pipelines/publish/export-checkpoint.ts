@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { InputError } from '../../common/errors.ts';
 import { writeWhole } from '../../common/files.ts';
 import { takeLock } from '../../common/lock.ts';
-import type { Watch } from '../../common/progress.ts';
+import type { RunControl } from '../../common/progress.ts';
 import { finishReplacing, replaceFolder } from '../../common/replace.ts';
 import { type ExportSettings, parseExport } from '../../config/export.ts';
 import type { Dataset } from '../../data/dataset.ts';
@@ -47,7 +47,7 @@ export interface ExportReport {
  */
 export async function exportCheckpoint(
   options: ExportOptions,
-  watch: Watch = {},
+  watch: RunControl = {},
   opened?: Dataset,
 ): Promise<ExportReport> {
   const { checkpoint, output, data: path, split: chosen, ...rest } = options;
@@ -152,7 +152,7 @@ async function usedPieces(
   dataset: Dataset | undefined,
   made: Provenance,
   folder: string,
-  watch: Watch,
+  watch: RunControl,
 ): Promise<Set<number>> {
   if (!dataset)
     throw new InputError({
@@ -175,7 +175,7 @@ async function sameTokens(
   before: string,
   after: string,
   kept: Int32Array,
-  watch: Watch,
+  watch: RunControl,
 ): Promise<void> {
   const [old, cut] = await Promise.all([TextTokenizer.load(before), TextTokenizer.load(after)]);
   eachText(dataset, made, watch, 'compare tokens', (text) => {
@@ -189,7 +189,7 @@ async function sameTokens(
 function eachText(
   dataset: Dataset,
   made: Provenance,
-  watch: Watch,
+  watch: RunControl,
   stage: string,
   visit: (text: string) => void,
 ): void {

@@ -1,5 +1,5 @@
 /** @file A run: its options, data and models, and the walk of its stages; runs stand inside runs. */
-import type { Watch } from '../../common/progress.ts';
+import type { RunControl } from '../../common/progress.ts';
 import { VERSION } from '../../common/version.ts';
 import type { Config } from '../../config/config.ts';
 import { loadLosses, lossModules, needsOf } from '../../config/losses.ts';
@@ -75,7 +75,7 @@ const data = defineStage({
  */
 export async function openRun<T>(
   config: Config,
-  watch: Watch,
+  watch: RunControl,
   work: (run: RunContext) => Promise<T>,
   dry = false,
 ): Promise<T> {
@@ -128,7 +128,7 @@ type Shared = Pick<
 interface Own {
   runner: StageRunner;
   log: RunLog;
-  watch: Watch;
+  watch: RunControl;
   dataset: Dataset;
   cache: ScoreCache | undefined;
 }
@@ -196,7 +196,7 @@ function contextOf(shared: Shared, own: Own): RunContext {
 }
 
 /** Progress of a run inside a run says whose it is. */
-const named = (watch: Watch, name: string): Watch => ({
+const named = (watch: RunControl, name: string): RunControl => ({
   ...watch,
   onProgress:
     watch.onProgress && ((p) => watch.onProgress?.({ ...p, run: p.run === undefined ? name : `${name}/${p.run}` })),

@@ -6,7 +6,7 @@
 import { stat } from 'node:fs/promises';
 import { memorySize, sized } from '../../common/byte-size.ts';
 import { InputError, unreachable } from '../../common/errors.ts';
-import type { Watch } from '../../common/progress.ts';
+import type { RunControl } from '../../common/progress.ts';
 import type { Config } from '../../config/config.ts';
 import { toWeighting } from '../../config/methods.ts';
 import { localModel } from '../../config/models.ts';
@@ -121,9 +121,9 @@ function trainedModel(student: Config['student']): Pick<Load, 'training' | 'fres
 export async function withMemory(
   config: Config,
   dataset: Dataset,
-  watch: Watch,
+  watch: RunControl,
   note: (text: string) => void,
-): Promise<Watch> {
+): Promise<RunControl> {
   if (config.memory === undefined) return watch;
   const memory = await batchMemory(config.memory, loadOf(config, dataset));
   note(memorySentence(config.memory, memory, dataset.documents.length));

@@ -1,5 +1,5 @@
 /** @file What a stage is: a value beside its code that says what it reads, how its result is kept, and how it is made. */
-import type { Watch } from '../../common/progress.ts';
+import type { RunControl } from '../../common/progress.ts';
 import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import { type Fingerprint, merged } from './fingerprint.ts';
 import type { OptionPath, Options } from './options.ts';
@@ -18,7 +18,7 @@ export type Inputs<I> = { readonly [K in keyof I]: Result<NonNullable<I[K]>> | E
 
 /** What `make` may do besides computing: tell, time its parts, and use the run's folder. */
 export interface Tools {
-  readonly watch: Watch;
+  readonly watch: RunControl;
   /** Tells something worth keeping. */
   note(text: string): void;
   /** Tells that something is probably wrong, with figures; the report has it too. The same code again replaces it. */

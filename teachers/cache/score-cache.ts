@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { FaultError } from '../../common/errors.ts';
-import type { Progress, Watch } from '../../common/progress.ts';
+import type { Progress, RunControl } from '../../common/progress.ts';
 import type { Texts } from '../../data/dataset.ts';
 import { allFinite, firstNotFinite } from '../../math/finite.ts';
 import { type Embeddings, Interrupted, type Pair, type Teacher } from '../teacher.ts';
@@ -143,7 +143,7 @@ export class ScoreCache {
   }
 
   /** Looks everything up, asks for what is missing in chunks, writes each chunk down before the next. */
-  private async through(question: Question, watch: Watch = {}): Promise<Embeddings> {
+  private async through(question: Question, watch: RunControl = {}): Promise<Embeddings> {
     const { n, key, width, stage, unit, ask } = question;
     let dimensions = width;
     let data = new Float32Array(n * width);
@@ -220,7 +220,7 @@ interface Question {
   unit: string;
   teacher: string;
   onNonFinite: OnNonFinite;
-  ask(missing: number[], watch: Watch): Promise<Float32Array[]>;
+  ask(missing: number[], watch: RunControl): Promise<Float32Array[]>;
 }
 
 function notFinite({ teacher, label, unit, stage }: Question, i: number, answer: Float32Array): FaultError {

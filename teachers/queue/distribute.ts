@@ -1,6 +1,6 @@
 /** @file Pairs through a queue into the cache: in ranges, each written once, whoever scored it and however often. */
 import { setMaxListeners } from 'node:events';
-import type { Watch } from '../../common/progress.ts';
+import type { RunControl } from '../../common/progress.ts';
 import type { OnNonFinite, ScoreCache } from '../cache/score-cache.ts';
 import type { Pair, Teacher } from '../teacher.ts';
 import { jobOf, type ScoreQueue, type TeacherName } from './queue.ts';
@@ -32,7 +32,7 @@ export interface DistributeOptions {
 export async function distribute(
   pairs: readonly Pair[],
   options: DistributeOptions,
-  watch: Watch = {},
+  watch: RunControl = {},
 ): Promise<{ pairs: number; ranges: number }> {
   const { queue, cache, teacher } = options;
   const scored = { pairs: 0, ranges: 0 };
@@ -124,7 +124,7 @@ function cutIntoRanges(pairs: readonly Pair[], most: number): Pair[][] {
 /** Keeps an eye on how many workers there are, and says so when there is none. */
 function attendance(
   queue: ScoreQueue,
-  watch: Watch,
+  watch: RunControl,
   now: () => { stage: string; done: number; total: number; unit: string },
 ): { workers: number | undefined; stop(): void } {
   const seen: { workers: number | undefined; stop(): void } = { workers: undefined, stop: () => clearInterval(timer) };
