@@ -105,6 +105,7 @@ export const pipelineNames = [
   'inherit-documents',
 ] as const;
 
+/** Every option of a run (a zod schema). */
 export const configSchema = z.strictObject({
   pipeline: z.enum(pipelineNames).default('cross-to-dual').describe('which pipeline runs'),
   folder: path.optional().describe('folder of modules named as ./name.mjs; that of the file by default'),

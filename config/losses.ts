@@ -70,6 +70,7 @@ const module = z.strictObject({
   options: z.record(z.string(), z.unknown()).default({}).describe('handed to the export where it is a function'),
 });
 
+/** A loss as a config names it: kind, weight and its options. */
 export type LossConfig = Registered | z.output<typeof module>;
 export const lossSchema = z.discriminatedUnion('kind', [module, ...schemas]) as unknown as z.ZodType<
   LossConfig,

@@ -22,6 +22,7 @@ const scoreLosses = (Object.keys(losses) as (keyof typeof losses)[]).filter((kin
 export const toTeacherLosses = (factors: TeacherConfig['losses']): WeightedLoss[] =>
   Object.entries(factors).map(([kind, weight]) => ({ loss: ofScores(kind as keyof typeof losses), weight }));
 
+/** Every option of `train-teacher` (a zod schema). */
 export const teacherSchema = z.strictObject({
   data: path.describe(
     'BEIR folder (corpus.jsonl, queries.jsonl, qrels/*.tsv), file of rows, or folder of train, dev and test files of rows',
@@ -86,7 +87,9 @@ export const teacherSchema = z.strictObject({
     .describe('the optimizer, its schedule and the batches'),
 });
 
+/** Options of `train-teacher`, defaults filled in. */
 export type TeacherConfig = z.output<typeof teacherSchema>;
+/** Options of `train-teacher` as a person writes them. */
 export type TeacherConfigInput = z.input<typeof teacherSchema>;
 
 /** @throws InputError for the first mistake */

@@ -9,6 +9,7 @@ import { distill, type RunReport } from '../pipelines/distill.ts';
 import { type TeacherReport, trainTeacher } from '../pipelines/train-teacher.ts';
 import { makeWorld, type World } from './world.ts';
 
+/** Where the demo runs and how much of it. */
 export interface DemoOptions {
   /** Where everything is left. */
   folder?: string;
@@ -19,6 +20,7 @@ export interface DemoOptions {
   memory?: string;
 }
 
+/** What the demo measured and where it is. */
 export interface DemoReport {
   folder: string;
   /** Test figures: BM25, the student trained on labels alone, the distilled student, the teacher. */

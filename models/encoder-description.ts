@@ -9,6 +9,7 @@ import { type Head, headWeights, withUnit } from './modules/head.ts';
 import { promptKey } from './modules/prompts.ts';
 import { isDotProduct, readSentenceFolder, type SentenceFolder, type SentenceOptions } from './sentence-folder.ts';
 
+/** What overrides the model folder, and where it computes. */
 export interface EncoderOptions extends SentenceOptions {
   /** Padded tokens a batch; by default what suits the threads or the device. */
   batchTokens?: number;

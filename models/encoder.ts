@@ -40,6 +40,7 @@ export interface EncodeOptions extends RunControl {
   stage?: string;
 }
 
+/** A dual-encoder that is open: `Encoder.load(FOLDER)`, then `encode(texts)` gives [n, dimensions] row-major. */
 export class Encoder {
   /** Width of the embeddings. */
   readonly dimensions: number;
@@ -238,6 +239,7 @@ export class Encoder {
     onProgress({ stage, done: 0, unit: 'texts', note });
   }
 
+  /** Frees the session. */
   async dispose(): Promise<void> {
     await this.session.release();
   }

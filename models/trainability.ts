@@ -13,6 +13,7 @@ import { keptBytes } from './activation-memory.ts';
 import { encoderOutput } from './encoder.ts';
 import { readModelFolder } from './model-folder.ts';
 
+/** What a model folder holds and whether it can be trained. */
 export interface ModelCheck {
   file: string;
   opset: number;

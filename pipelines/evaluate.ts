@@ -25,6 +25,7 @@ import { memorySentence, servingMemory } from './run/memory-budget.ts';
 import { defaultCache } from './run/open-teachers.ts';
 import { collapse } from './run/warnings.ts';
 
+/** What is evaluated on which data, and how. */
 export interface EvaluateOptions {
   student: string;
   /** Folder of a cross-encoder that re-ranks candidates, or of a dual-encoder; or a file of scores. */

@@ -24,6 +24,7 @@ import { embed } from './prepare/embeddings.ts';
 import { defaultCache } from './run/open-teachers.ts';
 import { computeOn } from './run/provider.ts';
 
+/** Which encoder is rotated on which data, for which widths. */
 export interface RotateOptions {
   /** Folder of a dual-encoder. */
   model: string;
@@ -48,6 +49,7 @@ export interface RotateOptions {
   provider?: 'auto' | 'cpu' | 'webgpu' | 'cuda';
 }
 
+/** Quality by width before and after. */
 export interface RotateReport {
   /** The model folder written. */
   output: string;

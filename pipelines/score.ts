@@ -17,6 +17,7 @@ import { findCandidates, pairsOf, scoreCandidates } from './prepare/candidates.t
 import { withMemory } from './run/memory-budget.ts';
 import { openTeachers } from './run/open-teachers.ts';
 
+/** How many pairs were scored and how many were known. */
 export interface ScoreReport {
   file: string;
   pairs: number;
@@ -25,6 +26,7 @@ export interface ScoreReport {
   fromQueue?: number;
 }
 
+/** Whose pairs are scored, by whom, and where scores go. */
 export interface ScoreOptions {
   /** Address of a queue whose workers score, e.g. `redis://host:6379`; this process scores by default. */
   queue?: string;

@@ -36,6 +36,7 @@ import { pairExamples } from './prepare/pair-examples.ts';
 import { batchMemory, trainedAtATime } from './run/memory-budget.ts';
 import { computeOn } from './run/provider.ts';
 
+/** Where the cross-encoder is and what it reaches. */
 export interface TeacherReport {
   /** The model folder. */
   model: string;

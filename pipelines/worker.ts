@@ -10,6 +10,7 @@ import { computeOn } from './run/provider.ts';
 
 type Provider = Config['train']['provider'];
 
+/** Which queue a worker serves with which teacher. */
 export interface WorkerOptions extends QueueOptions {
   /** Where the teacher's model is on this machine; by default where the jobs say, or the hub name that they give. */
   model?: string;
@@ -18,6 +19,7 @@ export interface WorkerOptions extends QueueOptions {
   provider?: Provider;
 }
 
+/** What a worker did. */
 export interface WorkerReport {
   jobs: number;
   pairs: number;

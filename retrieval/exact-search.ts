@@ -22,8 +22,11 @@ export const searchBlock = (documents: number, memory = Number.POSITIVE_INFINITY
   Math.max(1, Math.min(BLOCK, Math.floor(memory / (8 * documents))));
 
 /**
+ * Exact search by dot product: the best documents of each query, on ONNX Runtime in blocks of queries.
  * @param queries [n, dimensions] row-major
  * @param documents [m, dimensions] row-major
+ * @param depth documents a query; all where there are fewer
+ * @returns positions and scores, [n, k] row-major, best first
  */
 export async function search(
   queries: Float32Array,

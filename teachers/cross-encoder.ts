@@ -12,6 +12,7 @@ import { isGenerative as isCausal } from './reading/prompts.ts';
 import { bytesAToken, type Runner, runTokens, teller } from './reading/run.ts';
 import type { Pair, Teacher } from './teacher.ts';
 
+/** Limits, label and where a cross-encoder computes. */
 export interface CrossEncoderOptions extends ReadingOptions {
   name?: string;
   /** Padded tokens a batch. */

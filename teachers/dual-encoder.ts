@@ -4,6 +4,7 @@ import { describeEncoder, Encoder, type EncoderOptions, encoderKey } from '../mo
 import { type Prompts, promptKey } from '../models/modules/prompts.ts';
 import type { Teacher } from './teacher.ts';
 
+/** Limits and where a dual-encoder computes. */
 export interface DualEncoderOptions extends EncoderOptions {
   name?: string;
   /** Tokens a query and a document, special tokens included. */

@@ -12,6 +12,7 @@ import { encodePrompt, type PromptOptions, promptOf } from './reading/prompts.ts
 import { bytesAToken, type Runner, runTokens, teller } from './reading/run.ts';
 import type { Pair, Teacher } from './teacher.ts';
 
+/** Prompt, limits and output of a causal language model that scores pairs, and where it computes. */
 export interface GenerativeOptions extends PromptOptions {
   name?: string;
   /** Tokens of a prompt in all; by default what the tokenizer, the config and the prompt's card allow. */

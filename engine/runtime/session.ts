@@ -131,6 +131,7 @@ export class Session {
     );
   }
 
+  /** Frees the session; it cannot run after that. */
   async release(): Promise<void> {
     await this.session.release();
   }

@@ -18,6 +18,7 @@ import { type ExportedFolder, exportFolder } from '../../students/export/export-
 import { type Provenance, readProvenance } from '../measure/checkpoint.ts';
 import { type ExportFigures, type ExportQuality, exportQuality } from '../measure/export-quality.ts';
 
+/** Which files are made of a checkpoint, and where. */
 export interface ExportOptions extends ExportSettings {
   checkpoint: string;
   output: string;
@@ -26,6 +27,7 @@ export interface ExportOptions extends ExportSettings {
   split?: string;
 }
 
+/** Files made, their sizes and their quality. */
 export interface ExportReport {
   output: string;
   /** The checkpoint as it is. */

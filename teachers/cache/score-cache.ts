@@ -138,6 +138,7 @@ export class ScoreCache {
     };
   }
 
+  /** Closes the store; what was put is on disk. */
   async close(): Promise<void> {
     await this.store.close();
   }
