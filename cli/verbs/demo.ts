@@ -9,9 +9,9 @@ export const demo: Verb = ({ out, err, signal }) =>
     .description(
       'run the main pipeline on a small generated data set: train a teacher, distil it, and say what each finds',
     )
-    .option('--quick', 'smaller data and shorter training')
-    .option('--folder <dir>', 'where data, teacher, config, checkpoint and reports are left', 'demo')
-    .option('--seed <n>', 'seed of the data and of training', Number, 0)
+    .option('--quick', 'use smaller data and a shorter training')
+    .option('--folder <dir>', 'folder for data, teacher, config, checkpoint and reports', 'demo')
+    .option('--seed <n>', 'random seed of the data and of the training', Number, 0)
     .option('--memory <size>', 'limit that batches are chosen by, e.g. 4GB')
     .option('--json', 'print the report as JSON')
     .addHelpText('after', '\nExample:\n  distill demo\n  distill run demo/distill.yaml --set train.steps=800')
