@@ -63,6 +63,7 @@ export interface EvaluateOptions {
   html?: string;
 }
 
+/** The figures of an evaluation, as `evaluate --json` writes them. */
 export interface EvaluateReport extends Figures {
   split: string;
   queries: number;
@@ -77,7 +78,10 @@ const TIMED = 200;
 /** Embeddings that are looked at for collapse. */
 const COLLAPSE_SAMPLE = 256;
 
-/** @throws InputError where a model, the data or another file cannot be read, or a metric does not exist */
+/**
+ * Measures a saved student by exact search, compares it with its teacher and other systems, and times it.
+ * @throws InputError where a model, the data or another file cannot be read, or a metric does not exist
+ */
 export async function evaluate(options: EvaluateOptions, given: RunControl = {}): Promise<EvaluateReport> {
   const { split = 'test', metrics = defaultMetrics, depth = 100, candidates = 'student', seed = 0 } = options;
   const cuts = metrics.map((m) => parseMetric(m).k).filter(Number.isFinite);

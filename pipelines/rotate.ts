@@ -59,7 +59,10 @@ export interface RotateReport {
   seconds: number;
 }
 
-/** @throws InputError where the model, the data or a width does not fit */
+/**
+ * Learns an orthogonal map of a dual-encoder's vectors whose prefixes rank as the whole vectors do, and writes the rotated model.
+ * @throws InputError where the model, the data or a width does not fit
+ */
 export async function rotate(options: RotateOptions, watch: RunControl = {}): Promise<RotateReport> {
   const started = performance.now();
   const { model, output, like, dev = 'dev', seed = 0, steps } = options;

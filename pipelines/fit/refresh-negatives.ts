@@ -10,7 +10,7 @@ import { scoreCandidates } from '../prepare/candidates.ts';
 import { encoderOf } from '../prepare/student-scores.ts';
 import { type Fit, frozenOf, type Renewal } from './fit.ts';
 
-/** Hits beside those that negatives are drawn from, for known positives to be left out. */
+/** Further hits, so that enough remain once known positives are left out. */
 const SPARE = 8;
 
 /**

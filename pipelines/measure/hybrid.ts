@@ -92,6 +92,6 @@ async function searched(
 export function describeFit({ lambda, gain, dense, fused, rrf, queries }: HybridFit): string {
   const figures = `nDCG@10 on ${queries} dev queries: ${dense.toFixed(4)} without, ${fused.toFixed(4)} with, ${rrf.toFixed(4)} by reciprocal ranks`;
   return lambda > 0
-    ? `BM25 beside the student has the weight ${lambda} (gain ${gain.value.toFixed(4)}, 95 % interval ${gain.low.toFixed(4)} to ${gain.high.toFixed(4)}; ${figures})`
-    : `BM25 beside the student is left out: no weight is better than none (${figures})`;
+    ? `BM25 combined with the student has the weight ${lambda} (gain ${gain.value.toFixed(4)}, 95 % interval ${gain.low.toFixed(4)} to ${gain.high.toFixed(4)}; ${figures})`
+    : `BM25 is not combined with the student: no weight is better than none (${figures})`;
 }

@@ -34,7 +34,7 @@ export function verdict({ split, queries, values }: BeforeFigures, compact: bool
   const figures = `nDCG@10 ${values[best].toFixed(4)} compared with ${own.toFixed(4)} on the ${queries} queries of ${split}`;
   const remedy =
     best === 'embedder' && compact
-      ? 'the student is the cheaper one; a tower of more layers, or BM25 beside it (hybrid: {}), comes nearer'
+      ? 'the student is the cheaper one; a tower of more layers, or BM25 combined with it (hybrid: {}), comes nearer'
       : best === 'BM25'
         ? 'use BM25, or both together (hybrid: {})'
         : 'use the encoder as it was; or try a lower learning rate, weights chosen on dev (train.evaluateEvery), more labelled queries, a better teacher';

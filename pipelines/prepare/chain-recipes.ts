@@ -73,7 +73,7 @@ export function chainOptions(
           { kind: 'info-nce', temperature: 0.05 },
           ...(teacher ? [{ kind: 'kl', temperature: 1, studentTemperature: 0.05 }] : []),
         ],
-        // A model scores some dozens of pairs a second on a CPU: no more queries are asked about than training sees.
+        // A model scores some dozens of pairs a second on a CPU: no more queries are scored than training uses.
         data: { ...data, maxQueries: Math.min(data.maxQueries ?? MOST_ASKED, MOST_ASKED) },
         train: {
           ...compute,

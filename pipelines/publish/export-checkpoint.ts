@@ -44,6 +44,7 @@ export interface ExportReport {
 }
 
 /**
+ * Writes compact files of a checkpoint and, where there are data, compares each with it on the dev split.
  * @param opened the data, where they are in memory already
  * @throws InputError where the checkpoint, the data or an option does not fit; with `strict` also where quality falls
  */

@@ -49,7 +49,7 @@ export interface RunContext extends Omit<Tools, 'fingerprint'>, Pick<StageRunner
   inside<T>(name: string, pipeline: (run: RunContext) => Promise<T>): Promise<T>;
   /**
    * A run as if it stood alone, with options, data, models and random streams (its seed) of its own, in a folder under this
-   * one's: a pipeline of pipelines calls several and hands the checkpoint of one to the options of the next.
+   * one's: a pipeline of pipelines calls several and passes the checkpoint of one to the options of the next.
    * @param after results whose files the options name: a dry run that does not know them does not look into this run
    */
   runInside<T>(

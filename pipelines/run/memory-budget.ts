@@ -130,13 +130,13 @@ export async function withMemory(
   return { ...watch, memory };
 }
 
-/** The way back holds more than the values it reads. */
-const BESIDE_KEPT = 1.5;
+/** The backward pass holds more than the activations that it reads. */
+const BACKWARD_FACTOR = 1.5;
 
 /** Texts of so many tokens that fit into memory on the way forward and back; one at least. */
 export async function trainedAtATime(model: Graph, tokens: number, memory: number): Promise<number> {
   const graph = model.clone();
   normalize(graph, 'the model');
   fuse(graph);
-  return Math.max(1, Math.floor(memory / (BESIDE_KEPT * (await keptBytes(graph))(1, tokens))));
+  return Math.max(1, Math.floor(memory / (BACKWARD_FACTOR * (await keptBytes(graph))(1, tokens))));
 }

@@ -4,7 +4,7 @@ import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import { type Fingerprint, merged } from './fingerprint.ts';
 import type { OptionPath, Options } from './options.ts';
 
-/** A value that a pipeline hands from stage to stage, with what it was made of. */
+/** A value that a pipeline passes from stage to stage, with what it was made of. */
 export interface Result<T> {
   readonly fingerprint: Fingerprint;
   /** Whether the value is there or follows without work; always in a run, not always in a dry run. */
@@ -80,7 +80,7 @@ export interface Stage<T, P extends OptionPath, U extends OptionPath, I extends 
   make(options: Options<P | U>, inputs: I, tools: Tools): T | Promise<T>;
 }
 
-/** A stage as a value; types follow from the lists of options and from what `make` says of its inputs. */
+/** A stage as a value; types follow from the lists of options and from the inputs that `make` declares. */
 export const defineStage = <T, const P extends OptionPath, I extends object, const U extends OptionPath = never>(
   stage: Stage<T, P, U, I>,
 ): Stage<T, P, U, I> => stage;
