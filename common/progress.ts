@@ -1,5 +1,6 @@
 /** @file How long work tells what it is doing: plain events, drawn by whoever listens. */
 
+/** An event of long work: the stage, how much of it is done, and what the unit is. */
 export interface Progress {
   /** What is being done, e.g. `score`, `train`, `evaluate`. */
   stage: string;

@@ -67,7 +67,7 @@ const module = z.strictObject({
       'a file in the folder of the config (./name.mjs) or an installed package that exports a loss; it runs as code',
     ),
   export: z.string().min(1).default('default').describe('which export'),
-  options: z.record(z.string(), z.unknown()).default({}).describe('handed to the export where it is a function'),
+  options: z.record(z.string(), z.unknown()).default({}).describe('passed to the export where it is a function'),
 });
 
 /** A loss as a config names it: kind, weight and its options. */

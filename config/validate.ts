@@ -127,7 +127,7 @@ export function completed(parsed: ParsedConfig, where: string): Config {
   if (pipeline === 'active' && !parsed.querySelection)
     refuse(
       "'pipeline: active' has no budget",
-      "say under 'querySelection' how many are asked about and how they are chosen",
+      "say under 'querySelection' how many are scored and how they are chosen",
     );
   // The gradients themselves are at hand on the CPU alone.
   const ofGradients = train.accumulate > 1 ? 'accumulate' : train.gradCacheChunk ? 'gradCacheChunk' : undefined;

@@ -1,4 +1,4 @@
-/** @file What a model folder and options say of an encoder, without opening it, and the key of its vectors. */
+/** @file Description of an encoder from its folder and options, without opening it, and the key of its vectors. */
 import { createHash } from 'node:crypto';
 import { InputError } from '../common/errors.ts';
 import { hashParts } from '../common/files.ts';

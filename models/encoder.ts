@@ -31,6 +31,7 @@ export { checkVocabulary, encoderOutput, tokenInputs } from './encoder-graph.ts'
 
 /** Texts tokenised at a time: enough to sort by length, few enough to hold. */
 const CHUNK = 32_768;
+/** Limits and prompt of the texts that are encoded, and the control of the work. */
 export interface EncodeOptions extends RunControl {
   /** Tokens a text, special tokens and prompt included; by default what the model's folder says. */
   maxLength?: number;

@@ -33,7 +33,10 @@ export interface ModelCheck {
 const TEXTS = 32;
 const TOKENS = 64;
 
-/** @throws InputError where the folder or file cannot be read as a model at all */
+/**
+ * Reads a model folder and says whether every operator between weights and output has a gradient rule; runs nothing.
+ * @throws InputError where the folder or file cannot be read as a model at all
+ */
 export async function checkModel(folder: string): Promise<ModelCheck> {
   const { model: file } = await readModelFolder(folder);
   const graph = await loadGraph(file);

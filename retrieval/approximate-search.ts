@@ -4,6 +4,7 @@ import type { RunControl } from '../common/progress.ts';
 import { quantile } from '../math/resampling.ts';
 import { search } from './exact-search.ts';
 
+/** Parameters of the approximate index. */
 export interface AnnOptions extends RunControl {
   /** Neighbours asked for. */
   k?: number;
@@ -17,7 +18,7 @@ export interface AnnOptions extends RunControl {
 const CHUNK = 8192;
 
 /**
- * Builds an index over the documents and searches it beside exact search.
+ * Builds an index over the documents and compares it with exact search.
  * @param queries [n, dimensions] row-major, L2-normalised or not: the metric is the dot product
  * @param documents [m, dimensions] row-major
  * @throws InputError where the optional package usearch is not installed

@@ -3,6 +3,7 @@ import { setImmediate } from 'node:timers/promises';
 import type { RunControl } from '../common/progress.ts';
 import { type Analyzer, type AnalyzerChoice, type AnalyzerSpec, openAnalyzer } from './analyzer.ts';
 
+/** Parameters and language of a BM25 index, and the control of the work. */
 export interface Bm25Options extends RunControl {
   /** How soon repetitions of a word stop counting. */
   k1?: number;

@@ -106,7 +106,7 @@ export async function dualPooling(folder: string, options: DualPoolingOptions = 
 
 /**
  * Adds to a cross-encoder the inputs `query_segment` and `document_segment` [B, L] (int64, 1 at a segment's tokens) and the
- * outputs `pair_queries` and `pair_documents` [B, D], beside its logits.
+ * outputs `pair_queries` and `pair_documents` [B, D], besides its logits.
  */
 export function exposeSegments(graph: Graph, file = 'the cross-encoder'): void {
   const logits = graph.outputs.find((v) => v.name === 'logits');

@@ -1,4 +1,4 @@
-/** @file A model object of @huggingface/transformers or @xenova/transformers as teacher, handed in by a program. */
+/** @file A model object of @huggingface/transformers or @xenova/transformers as teacher, passed in by a program. */
 import { InputError } from '../common/errors.ts';
 import { hashParts } from '../common/files.ts';
 import type { RunControl } from '../common/progress.ts';
@@ -79,7 +79,7 @@ export async function transformersTeacher(
     })) as Record<string, TensorLike | undefined>;
   };
 
-  /** Runs texts in batches of like length and hands each batch's answer on. */
+  /** Runs texts in batches of like length and passes each batch's answer on. */
   async function each(
     tokens: readonly Tokens[],
     progress: { stage: string; unit: string },

@@ -94,7 +94,7 @@ export async function train<B = StepBatch>(
     tell(run.step, { note: `step ${run.step}: dev score ${score.toFixed(4)}` });
     if (better) [best, run.bestScore, run.bestStep] = [weights, score, run.step];
   };
-  // The weights as they were are a candidate too: a training that only harms hands back what it began with.
+  // The weights as they were are a candidate too: a training that only harms returns the weights it began with.
   if (hooks.evaluate && options.evaluateEvery !== undefined && run.step === 0 && !run.evaluations.length)
     await evaluate(hooks.evaluate);
   const due = (every: number | undefined): boolean =>

@@ -8,7 +8,7 @@ import { allFinite, firstNotFinite } from '../../math/finite.ts';
 import { type Embeddings, Interrupted, type Pair, type Teacher } from '../teacher.ts';
 import { type RecordKey, RecordStore, recordKey, sourceId } from './record-store.ts';
 
-/** Pairs or texts handed to the teacher before their results are written: what a kill can cost. */
+/** Pairs or texts given to the teacher before their results are written: what a kill can cost. */
 const CHUNK = 1024;
 
 /** What happens where a teacher's answer is no finite number: a fault that names the text, or it stays out and is counted. */
@@ -34,7 +34,7 @@ export class ScoreCache {
     return existsSync(join(path, 'data.mdb')) ? ScoreCache.open(path) : undefined;
   }
 
-  /** How many of the pairs a teacher would be asked about. @param teacher its key */
+  /** How many of the pairs a teacher would have to score. @param teacher its key */
   missingScores(teacher: string, pairs: readonly Pick<Pair, 'query' | 'document'>[]): number {
     const id = sourceId(teacher);
     return this.missing(pairs.length, (i) => recordKey(teacher, id, 'score', pairs[i].query, pairs[i].document));
@@ -202,7 +202,7 @@ export class ScoreCache {
       watch.onProgress?.({ stage, done: known + at + chunk.length, total: n, unit });
     }
     if (broken) {
-      const note = `warning: what ${question.teacher} says of ${broken} of ${n} ${unit} is not finite`;
+      const note = `warning: ${question.teacher} gives non-finite values for ${broken} of ${n} ${unit}`;
       watch.onProgress?.({ stage, done: n, total: n, unit, note });
     }
     return { dimensions, data };
@@ -228,7 +228,7 @@ function notFinite({ teacher, label, unit, stage }: Question, i: number, answer:
   const at = firstNotFinite(answer);
   return new FaultError({
     code: 'teacher.not-finite',
-    subject: `what ${teacher} says of ${label(i)} is ${answer[at]}${answer.length > 1 ? ` in dimension ${at}` : ''} (${stage})`,
-    remedy: `mend the model or remove the text, or set train.onNonFinite to skip, which leaves such ${unit} out and counts them; what it has said of others is kept`,
+    subject: `${teacher} gives ${label(i)} ${answer[at]}${answer.length > 1 ? ` in dimension ${at}` : ''} (${stage})`,
+    remedy: `fix the model or remove the text, or set train.onNonFinite to skip, which leaves such ${unit} out and counts them; the values of other ${unit} are kept`,
   });
 }

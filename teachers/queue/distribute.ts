@@ -27,7 +27,7 @@ export interface DistributeOptions {
 /**
  * Scores what the cache lacks.
  * @returns pairs scored, and ranges that they came in
- * @throws FaultError for the first range that failed for good, once those in the queue beside it have come back
+ * @throws FaultError for the first range that failed for good, once the others in the queue have come back
  */
 export async function distribute(
   pairs: readonly Pair[],
@@ -36,7 +36,7 @@ export async function distribute(
 ): Promise<{ pairs: number; ranges: number }> {
   const { queue, cache, teacher } = options;
   const scored = { pairs: 0, ranges: 0 };
-  /** The job of each range, by the first pair asked about in it. */
+  /** The job of each range, by the first pair in it. */
   const jobs = new WeakMap<Pair, string>();
   const remote: Teacher = {
     ...options.as,

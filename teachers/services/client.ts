@@ -181,7 +181,7 @@ export class ServiceClient {
 
 const isRefusal = (status: number): boolean => status >= 400 && status < 500 && status !== 429 && status !== 408;
 
-/** What a service says of an error: a field of its JSON, or the text itself without markup. */
+/** A service's error message: a field of its JSON, or the text itself without markup. */
 function messageOf(text: string): string {
   try {
     const { error, message, detail } = JSON.parse(text) as Record<string, unknown>;

@@ -93,7 +93,7 @@ export function httpTeacher(options: HttpTeacherOptions): Teacher {
   let told = false;
   let width = 0;
 
-  /** Does work in batches, several at a time; what came before a failure is handed on with it. */
+  /** Does work in batches, several at a time; what came before a failure is passed on with it. */
   async function inBatches(
     items: readonly (readonly number[])[],
     n: number,

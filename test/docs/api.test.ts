@@ -1,5 +1,7 @@
 /** @file Every public name has a docstring: a name that `npm run docs` would leave without text fails here. */
+import { relative } from 'node:path';
 import { Application, LogLevel, TSConfigReader } from 'typedoc';
+import ts from 'typescript';
 import { expect, test } from 'vitest';
 import options from '../../typedoc.json' with { type: 'json' };
 
@@ -29,4 +31,29 @@ test('every name that package.json exports has a docstring', async () => {
   expect(project.children?.map((c) => c.name)).toEqual(['engine', 'evaluation', 'index', 'losses', 'static']);
   expect(undocumented).toEqual([]);
   expect(other).toEqual([]);
+}, 300_000);
+
+test('each of them has a text of its own, not tags alone or the text of what it extends', () => {
+  const { config } = ts.readConfigFile('tsconfig.json', ts.sys.readFile);
+  const { options: compiler } = ts.parseJsonConfigFileContent(config, ts.sys, process.cwd());
+  const program = ts.createProgram(options.entryPoints, { ...compiler, noEmit: true });
+  const checker = program.getTypeChecker();
+  const declared = new Set<ts.Declaration>();
+  for (const entry of options.entryPoints) {
+    const module = checker.getSymbolAtLocation(program.getSourceFile(entry) as ts.SourceFile) as ts.Symbol;
+    for (const name of checker.getExportsOfModule(module)) {
+      const symbol = name.flags & ts.SymbolFlags.Alias ? checker.getAliasedSymbol(name) : name;
+      for (const declaration of symbol.declarations?.slice(0, 1) ?? []) declared.add(declaration);
+    }
+  }
+  expect(declared.size).toBeGreaterThan(200);
+  const without = Array.from(declared).filter((d) => {
+    const own = ts.getJSDocCommentsAndTags(d).filter(ts.isJSDoc);
+    return !own.some((doc) => ts.getTextOfJSDocComment(doc.comment)?.trim());
+  });
+  expect(
+    without.map(
+      (d) => `${relative('.', d.getSourceFile().fileName)}: ${(d as ts.NamedDeclaration).name?.getText() ?? ''}`,
+    ),
+  ).toEqual([]);
 }, 300_000);
