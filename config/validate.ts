@@ -249,7 +249,7 @@ const defined = <T extends object>(o: T): T =>
 
 /**
  * Where some queries are labelled and the others take the teacher's best candidate, the labelled ones estimate how often it is right:
- * see docs/results.md, 'A teacher that errs'.
+ * see docs/results-methods.md, 'A teacher that errs'.
  */
 const defaultWeighting = ({ data, train }: ParsedConfig): Config['weighting'] =>
   weightingSchema.parse(

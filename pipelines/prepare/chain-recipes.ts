@@ -27,7 +27,7 @@ function joined(base: Plain, over: Plain): Plain {
 /**
  * The options of one run of the chain.
  *
- * The recipes are those that helped on six sets without tuning to any of them (see docs/results.md): InfoNCE with a cross-encoder's
+ * The recipes are those that helped on six sets without tuning to any of them (see docs/chain.md): InfoNCE with a cross-encoder's
  * scores at a temperature of 0.05 and a low learning rate for the assistant; no dropout, spans of documents and a high learning rate
  * for what stands over frozen documents. Weights are chosen on dev in each, with those at the start among them.
  *

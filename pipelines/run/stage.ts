@@ -1,4 +1,4 @@
-/** @file What a stage is: a value beside its code that says what it reads, how its result is kept, and how it is made. */
+/** @file What a stage is: a value next to its code that says what it reads, how its result is kept, and how it is made. */
 import type { RunControl } from '../../common/progress.ts';
 import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import { type Fingerprint, merged } from './fingerprint.ts';
