@@ -1,4 +1,5 @@
 /** @file `distill demo`: the main pipeline on a small generated data set. */
+import { dirname, join } from 'node:path';
 import { Command } from 'commander';
 import type { DemoReport } from '../../demo-world/demo.ts';
 import { duration, progressReporter } from '../terminal/progress.ts';
@@ -25,7 +26,7 @@ export const demo: Verb = ({ out, err, signal }) =>
     });
 
 function renderDemo(report: DemoReport, table: readonly string[]): string {
-  const { folder, teacher, distilled, seconds } = report;
+  const { folder, teacher, labels, distilled, seconds } = report;
   const size = (parameters: number): string => `${(parameters / 1000).toFixed(0)} k parameters`;
   return [
     '',
@@ -35,7 +36,9 @@ function renderDemo(report: DemoReport, table: readonly string[]): string {
     `student     ${size(distilled.student.parameters)}, ${distilled.student.queryMilliseconds.toFixed(1)} ms a query, ${distilled.checkpoint}`,
     `data        ${folder}/data`,
     `time        ${duration(seconds)}`,
-    `go on       distill run ${folder}/distill.yaml`,
+    `report      ${join(dirname(distilled.report), 'report.html')}`,
+    `compare     distill compare ${dirname(labels.report)} ${dirname(distilled.report)} --html ${folder}/compare.html`,
+    `next        distill run ${folder}/distill.yaml --set train.steps=800`,
     '',
   ].join('\n');
 }
