@@ -1,7 +1,7 @@
 /** @file What a program imports: `import { distill } from 'onnx-distill'`. Nothing is read, printed or ended at import. */
 
-export { type Complaint, FaultError, InputError } from './common/errors.ts';
-export type { OnProgress, Progress, Watch } from './common/progress.ts';
+export { type ErrorDetails, FaultError, InputError } from './common/errors.ts';
+export type { OnProgress, Progress, RunControl } from './common/progress.ts';
 export { type Config, type ConfigInput, configSchema } from './config/config.ts';
 export type { LossConfig } from './config/losses.ts';
 export { parseConfig } from './config/parse.ts';

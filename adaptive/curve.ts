@@ -1,4 +1,4 @@
-/** @file What a cascade reaches on judged queries, and its whole curve beside random deferral and an oracle's. */
+/** @file What a cascade reaches on judged queries, and its whole curve compared with random deferral and an oracle. */
 import { bootstrapMean, type Interval, quantile } from '../math/resampling.ts';
 import { type Calibrated, fullQuality, qualityOf } from './fit.ts';
 import { depthsOf, needsOf, type Policy, stopAt } from './policy.ts';

@@ -1,4 +1,4 @@
-/** @file A cascade's policy: whether the teacher is asked about a query, and how deep. */
+/** @file A cascade's policy: whether the teacher re-ranks a query's results, and how deep. */
 import { type Parameters, type RuleName, rules } from './rules/index.ts';
 import { type Fusion, features, type Query, servedOrder } from './rules/states.ts';
 

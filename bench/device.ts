@@ -1,5 +1,5 @@
 /**
- * @file A training step on a device beside two threads of the processor, in turn: minilm-l6, AdamW, the optimizer included.
+ * @file A training step on a device compared with two CPU threads, in turn: minilm-l6, AdamW, the optimizer included.
  *
  *   npm run bench -- device [sequences] [length] [steps] [--provider webgpu] [--threads 2] [--dropout 0.1]
  */

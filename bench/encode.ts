@@ -1,5 +1,5 @@
 /**
- * @file Texts a second over documents of data/debian, beside transformers.js and sentence-transformers.
+ * @file Texts a second over documents of data/debian, compared with transformers.js and sentence-transformers.
  *
  *   npm run bench -- encode [texts] [model]      2,000 documents and minilm-l6 by default; 0 for all documents
  *

@@ -1,5 +1,5 @@
 /**
- * @file An approximate index beside exact search: recall, speed, time to build.
+ * @file An approximate index compared with exact search: recall, speed, time to build.
  *
  *     npm run bench -- index [documents] [--model DIR --data DIR] [--noise 0.1] [--queries 200]
  *

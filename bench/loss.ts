@@ -1,5 +1,5 @@
 /**
- * @file `loss.evaluate` called in a loop, beside the same loss with its gradient in PyTorch on the same arrays, one thread each.
+ * @file `loss.evaluate` called in a loop, compared with the same loss with its gradient in PyTorch on the same arrays, one thread each.
  *
  *   npm run bench -- loss [queries] [candidates] [calls]
  */

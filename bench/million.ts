@@ -4,7 +4,7 @@
  *
  *     npm run bench -- million [documents] [--data ../shared/data/debian] [--teacher DIR] [--pairs 64] [--folder DIR]
  *
- * Each document is the title of one real document and stretches of two others, so nearly all differ; the folder keeps the corpus
+ * Each document is the title of one real document and 24 consecutive words each of two others, so nearly all differ; the folder keeps the corpus
  * for the next time.
  */
 import { createWriteStream, existsSync, mkdirSync, writeFileSync } from 'node:fs';
@@ -110,7 +110,7 @@ async function make(from: string, to: string): Promise<number> {
   const { documents } = real;
   const random = Random.of(0, 'million');
   const words = Array.from({ length: documents.length }, (_, i) => documents.text(i).split(/\s+/));
-  const stretch = (): string => {
+  const passage = (): string => {
     const own = words[random.integer(words.length)];
     const at = random.integer(Math.max(1, own.length - WORDS));
     return own.slice(at, at + WORDS).join(' ');
@@ -118,7 +118,7 @@ async function make(from: string, to: string): Promise<number> {
   function* lines(): Generator<string> {
     for (let i = 0; i < wanted; i++) {
       const title = documents.title?.(random.integer(documents.length)) ?? '';
-      yield `${JSON.stringify({ _id: `made-${i}`, title, text: `${stretch()} ${stretch()}` })}\n`;
+      yield `${JSON.stringify({ _id: `made-${i}`, title, text: `${passage()} ${passage()}` })}\n`;
     }
   }
   mkdirSync(to, { recursive: true });

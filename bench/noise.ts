@@ -1,5 +1,5 @@
 /**
- * @file Writes what teachers that err say of data/debian's stored candidates, in random order.
+ * @file Writes scores of erring teachers for data/debian's stored candidates, in random order.
  *
  *   npm run noise                 minilm-l6's cosines into runs/noise/all.tsv, and into right.tsv those of the queries whose best
  *                                 candidate is relevant

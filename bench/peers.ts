@@ -1,4 +1,4 @@
-/** @file Runs a benchmark beside its peers: a fresh process each, in turn, the median of several rounds, and the ratio. */
+/** @file Runs a benchmark and its peers: a fresh process each, in turn, the median of several rounds, and the ratio. */
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { FaultError } from '../common/errors.ts';

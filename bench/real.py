@@ -1,4 +1,4 @@
-"""sentence-transformers' trainer beside `npm run bench -- real`: real.py STEPS"""
+"""sentence-transformers' trainer, the peer of `npm run bench -- real`: real.py STEPS"""
 import json, shutil, sys, tempfile, time
 
 started = time.time()

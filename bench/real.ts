@@ -1,5 +1,5 @@
 /**
- * @file A real training run beside sentence-transformers' trainer: data/debian, 16 queries x 4 documents, lengths as they
+ * @file A real training run compared with sentence-transformers' trainer: data/debian, 16 queries x 4 documents, lengths as they
  * come up to 192 tokens, InfoNCE over the step's documents, AdamW; reading, tokenizing and loading included.
  *
  *   npm run bench -- real [steps]      200 by default

@@ -1,5 +1,5 @@
 /**
- * @file Pairs a second with the cross-encoder, beside sentence-transformers' CrossEncoder.
+ * @file Pairs a second with the cross-encoder, compared with sentence-transformers' CrossEncoder.
  *
  *   npm run bench -- score [pairs]      5,000 by default, of data/debian's dev candidates, cut at 256 tokens
  */

@@ -1,7 +1,7 @@
 /**
  * @file Time and memory of one training step: 64 sequences of 64 tokens, minilm-l6, AdamW.
  *
- *   npm run bench -- step [sequences] [length] [steps] [groups]      beside ../shared/reference/torch_step.py bench, one JSON line a run
+ *   npm run bench -- step [sequences] [length] [steps] [groups]      compared with ../shared/reference/torch_step.py bench, one JSON line a run
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

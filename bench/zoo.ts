@@ -113,7 +113,7 @@ interface Comparison {
   rounded?: 'float16' | 'angles' | 'folded';
 }
 
-/** Loss and gradients in float32 or float64 beside the file's. */
+/** Loss and gradients in float32 or float64 compared with the file's. */
 async function compare(
   folder: string,
   zoo: Case,

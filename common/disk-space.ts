@@ -5,7 +5,7 @@ import { dirname } from 'node:path';
 /**
  * Does nothing where `bytes` more can be written to a file (which may not exist yet), as far as can be told beforehand: other
  * processes write too.
- * @throws what the system says of a full disk (ENOSPC) or of a file beyond the size allowed (EFBIG)
+ * @throws the system's error for a full disk (ENOSPC) or a file over the allowed size (EFBIG)
  */
 export function demandRoom(file: string, bytes: number): void {
   const { blocks, bavail, bsize } = statfsSync(dirname(file));

@@ -1,7 +1,7 @@
 /** @file The two kinds of failure a person sees, each one sentence: a mistake in what was given, and a fault while running. */
 
 /** What a message is made of; every message of the toolkit is built from these four in this order. */
-export interface Complaint {
+export interface ErrorDetails {
   /** Stable code for programs and tests, e.g. `data.malformed-line`. */
   code: string;
   /** What is wrong and where: a file, a line, a key. */
@@ -16,7 +16,7 @@ export interface Complaint {
 }
 
 /** @returns "subject: expected X, received Y; remedy." as one sentence */
-export function sentence({ subject, expected, received, remedy }: Complaint): string {
+export function sentence({ subject, expected, received, remedy }: ErrorDetails): string {
   const found = [expected && `expected ${expected}`, received && `received ${received}`].filter(Boolean).join(', ');
   return `${subject}${found ? `: ${found}` : ''}${remedy ? `; ${remedy}` : ''}`;
 }
@@ -25,10 +25,10 @@ export function sentence({ subject, expected, received, remedy }: Complaint): st
 export class InputError extends Error {
   readonly code: string;
   readonly exitCode: number = 2;
-  constructor(complaint: Complaint) {
-    super(sentence(complaint), complaint.cause === undefined ? undefined : { cause: complaint.cause });
+  constructor(details: ErrorDetails) {
+    super(sentence(details), details.cause === undefined ? undefined : { cause: details.cause });
     this.name = new.target.name;
-    this.code = complaint.code;
+    this.code = details.code;
   }
 }
 

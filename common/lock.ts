@@ -76,7 +76,7 @@ async function made(from: string, to: string): Promise<boolean> {
     throw error;
   }
 }
-/** What systems say of a link where the file system has none. */
+/** Error codes of systems where the file system has no links. */
 const WITHOUT_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK', 'EINVAL', 'EXDEV']);
 
 /** Who holds a lock; a file that says nothing readable belongs to nobody alive; undefined where there is none any more. */

@@ -1,5 +1,6 @@
 /** @file How long work tells what it is doing: plain events, drawn by whoever listens. */
 
+/** An event of long work: the stage, how much of it is done, and what the unit is. */
 export interface Progress {
   /** What is being done, e.g. `score`, `train`, `evaluate`. */
   stage: string;
@@ -22,7 +23,7 @@ export interface Progress {
 export type OnProgress = (progress: Progress) => void;
 
 /** What every long function takes. */
-export interface Watch {
+export interface RunControl {
   onProgress?: OnProgress;
   /** Bytes that one batch of the work may take: batches are made smaller where they would take more. */
   memory?: number;

@@ -93,7 +93,9 @@ const hybrid = z
     k1: z.number().nonnegative().default(0.9).describe('how soon repetitions of a term stop counting'),
     b: share.default(0.4).describe("how far a document's length counts"),
   })
-  .describe('BM25 beside the student: one score from both, measured, and saved as lexical.json in the checkpoint');
+  .describe(
+    'BM25 combined with the student: one score from both, measured, and saved as lexical.json in the checkpoint',
+  );
 
 export const pipelineNames = [
   'active',
@@ -105,6 +107,7 @@ export const pipelineNames = [
   'inherit-documents',
 ] as const;
 
+/** Every option of a run (a zod schema). */
 export const configSchema = z.strictObject({
   pipeline: z.enum(pipelineNames).default('cross-to-dual').describe('which pipeline runs'),
   folder: path.optional().describe('folder of modules named as ./name.mjs; that of the file by default'),

@@ -67,9 +67,10 @@ const module = z.strictObject({
       'a file in the folder of the config (./name.mjs) or an installed package that exports a loss; it runs as code',
     ),
   export: z.string().min(1).default('default').describe('which export'),
-  options: z.record(z.string(), z.unknown()).default({}).describe('handed to the export where it is a function'),
+  options: z.record(z.string(), z.unknown()).default({}).describe('passed to the export where it is a function'),
 });
 
+/** A loss as a config names it: kind, weight and its options. */
 export type LossConfig = Registered | z.output<typeof module>;
 export const lossSchema = z.discriminatedUnion('kind', [module, ...schemas]) as unknown as z.ZodType<
   LossConfig,

@@ -116,7 +116,7 @@ const weightingCommon = {
     .describe('further cross-encoders, or files of query-id corpus-id score lines, for an ensemble'),
   renew: count.nullable().default(null).describe('steps between two renewals with the current student; null for none'),
 };
-const queryCommon = { budget: count.describe('queries that the teacher is asked about in all') };
+const queryCommon = { budget: count.describe('queries that the teacher scores in all') };
 
 /** A discriminated union over a registry's names; its output keeps each kind with its own options. */
 function choice<T extends Record<string, z.ZodRawShape>, C extends z.ZodRawShape>(options: T, common: C) {
@@ -131,7 +131,7 @@ function choice<T extends Record<string, z.ZodRawShape>, C extends z.ZodRawShape
 
 export const selectionSchema = choice(candidateOptions, {}).describe('which of the scored candidates are trained on');
 export const querySelectionSchema = choice(queryOptions, queryCommon).describe(
-  'which queries the teacher is asked about, under a budget; all by default',
+  'which queries the teacher scores, under a budget; all by default',
 );
 export const weightingSchema = choice(weightingOptions, weightingCommon).describe("each query's factor in the loss");
 

@@ -22,6 +22,7 @@ const scoreLosses = (Object.keys(losses) as (keyof typeof losses)[]).filter((kin
 export const toTeacherLosses = (factors: NonNullable<Parsed['losses']>): WeightedLoss[] =>
   Object.entries(factors).map(([kind, weight]) => ({ loss: ofScores(kind as keyof typeof losses), weight }));
 
+/** Every option of `train-teacher` (a zod schema). */
 export const teacherSchema = z.strictObject({
   data: path.describe(
     'BEIR folder (corpus.jsonl, queries.jsonl, qrels/*.tsv), file of rows, or folder of train, dev and test files of rows',

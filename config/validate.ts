@@ -129,7 +129,7 @@ export function completed(parsed: ParsedConfig, where: string): Config {
   if (pipeline === 'active' && !parsed.querySelection)
     refuse(
       "'pipeline: active' has no budget",
-      "say under 'querySelection' how many are asked about and how they are chosen",
+      "say under 'querySelection' how many are scored and how they are chosen",
     );
   // The gradients themselves are at hand on the CPU alone.
   const ofGradients = train.accumulate > 1 ? 'accumulate' : train.gradCacheChunk ? 'gradCacheChunk' : undefined;
@@ -261,7 +261,7 @@ const defined = <T extends object>(o: T): T =>
 
 /**
  * Where some queries are labelled and the others take the teacher's best candidate, the labelled ones estimate how often it is right:
- * see docs/results.md, 'A teacher that errs'.
+ * see docs/results-methods.md, 'A teacher that errs'.
  */
 const defaultWeighting = ({ data, train }: ParsedConfig): Config['weighting'] =>
   weightingSchema.parse(

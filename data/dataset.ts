@@ -11,6 +11,7 @@ export interface TextTable {
   text(i: number): string;
   /** The title that a text begins with; '' where it has none. */
   title?(i: number): string;
+  /** The position of an id; undefined where there is none. */
   indexOf(id: string): number | undefined;
   /** Of all ids and texts. */
   readonly hash: string;
@@ -21,6 +22,7 @@ export interface TextTable {
 /** Query id to document id to grade; a grade over 0 is relevant. */
 export type Qrels = ReadonlyMap<string, ReadonlyMap<string, number>>;
 
+/** A corpus, its queries and the judgements of each split. */
 export interface Dataset {
   readonly name: string;
   readonly documents: TextTable;
@@ -187,5 +189,6 @@ export interface Texts {
   readonly length: number;
   /** How messages name them. */
   readonly ids?: readonly string[];
+  /** The text at a position. */
   text(i: number): string;
 }

@@ -25,7 +25,7 @@ export class Column<T extends Int32Array | Float32Array> {
   }
 }
 
-/** What rows say of query-document pairs, a pair an entry. */
+/** Values that rows give for query-document pairs, one entry a pair. */
 export class Pairs {
   readonly queries = new Column(Int32Array);
   readonly documents = new Column(Int32Array);

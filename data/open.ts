@@ -2,7 +2,7 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 import { InputError } from '../common/errors.ts';
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import { isBeir, openBeir } from './beir.ts';
 import { openCorpusRows } from './corpus-rows.ts';
 import type { Dataset } from './dataset.ts';
@@ -119,7 +119,7 @@ export function dataKind(path: string): DataKind | undefined {
  * @param watch is told how it was read, a line at a time
  * @throws InputError that names file, line and remedy
  */
-export async function openDataset(path: string, options: RowOptions = {}, watch: Watch = {}): Promise<Dataset> {
+export async function openDataset(path: string, options: RowOptions = {}, watch: RunControl = {}): Promise<Dataset> {
   const found = await open(path, options);
   // A table of judgements under an unknown name must not be taken for none.
   const bare = !found.queries.length || (!found.splits.length && !namesJudgements(path));

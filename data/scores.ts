@@ -4,7 +4,7 @@ import type { TextTable } from './dataset.ts';
 import { findFile, readLines } from './files/lines.ts';
 import { type CandidateLists, candidateLists } from './lists.ts';
 
-/** @throws InputError that names file and line for unknown ids and scores that are no numbers */
+/** @throws InputError that names file and line for unknown ids and scores that are not finite numbers */
 export async function readScores(path: string, queries: TextTable, documents: TextTable): Promise<CandidateLists> {
   const file = findFile(path);
   if (!file)

@@ -18,6 +18,7 @@ export interface Tokens {
   readonly typeIds: Int32Array;
 }
 
+/** Tokens of a pair and of its parts at most. */
 export interface PairLimits {
   /** Tokens in all, special tokens included. */
   maxLength?: number;
@@ -57,6 +58,7 @@ interface Source {
   templates: Templates;
 }
 
+/** A model's tokenizer: texts and pairs to token ids and types, cut as Hugging Face's library cuts. */
 export class TextTokenizer {
   /** Of the tokenizer's files and of the rules by which they are read. */
   readonly hash: string;
@@ -109,6 +111,7 @@ export class TextTokenizer {
     return new TextTokenizer(source, { ...opened, vocabularySize: pipeline.highestId() + 1 });
   }
 
+  /** The id of a token; undefined where the vocabulary has none. */
   idOf(token: string): number | undefined {
     return this.source.idOf(token);
   }
@@ -132,7 +135,7 @@ export class TextTokenizer {
     return { before: idsOf(single.slice(0, at)), after: idsOf(single.slice(at + 1)) };
   }
 
-  /** @param maxLength tokens in all, special tokens included */
+  /** Token ids and types of a text, special tokens included. @param maxLength most tokens; a longer text is cut */
   encode(text: string, maxLength = this.modelMaxLength ?? 512): Tokens {
     return this.wrap(this.plain(text, Math.max(0, maxLength - this.specialTokens)));
   }
@@ -142,7 +145,10 @@ export class TextTokenizer {
     return assemble(this.source.templates.single, [ids, []]);
   }
 
-  /** @throws InputError where a strategy that cuts one text alone finds it too short */
+  /**
+   * Token ids and types of a pair, special tokens included.
+   * @throws InputError where a strategy that cuts one text alone finds it too short
+   */
   encodePair(query: string, document: string, limits: PairLimits = {}): Tokens {
     const { pair } = this.source.templates;
     const maxLength = limits.maxLength ?? this.modelMaxLength ?? 512;

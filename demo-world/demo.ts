@@ -3,12 +3,13 @@ import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import type { ConfigInput } from '../config/config.ts';
 import { distill, type RunReport } from '../pipelines/distill.ts';
 import { type TeacherReport, trainTeacher } from '../pipelines/train-teacher.ts';
 import { makeWorld, type World } from './world.ts';
 
+/** Where the demo runs and how much of it. */
 export interface DemoOptions {
   /** Where everything is left. */
   folder?: string;
@@ -19,6 +20,7 @@ export interface DemoOptions {
   memory?: string;
 }
 
+/** What the demo measured and where it is. */
 export interface DemoReport {
   folder: string;
   /** Test figures: BM25, the student trained on labels alone, the distilled student, the teacher. */
@@ -63,7 +65,7 @@ const METRICS = ['ndcg@10', 'mrr@10', 'recall@100'];
  * Makes the world, trains the teacher on its labels and distils it, exactly as over a user's data. All of it is left in the
  * folder, with the config that repeats the distillation.
  */
-export async function demo(options: DemoOptions = {}, watch: Watch = {}): Promise<DemoReport> {
+export async function demo(options: DemoOptions = {}, watch: RunControl = {}): Promise<DemoReport> {
   const { folder = 'demo', quick = false, seed = 0, memory } = options;
   if (!Number.isInteger(seed) || seed < 0)
     throw new InputError({ code: 'demo.seed', subject: `seed ${seed}`, expected: 'a whole number from 0 on' });

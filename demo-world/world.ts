@@ -2,6 +2,7 @@
 import { Random } from '../math/random.ts';
 import { bm25 } from '../retrieval/bm25.ts';
 
+/** Size and seed of the demo's world. */
 export interface WorldOptions {
   seed?: number;
   documents?: number;
@@ -11,6 +12,7 @@ export interface WorldOptions {
   test?: number;
 }
 
+/** The demo's texts and judgements. */
 export interface World {
   documents: { id: string; text: string }[];
   queries: { id: string; text: string }[];

@@ -1,5 +1,5 @@
 /** @file BM25 over a data set: candidates, and the row that every report compares with. */
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import type { Dataset, TextTable } from '../data/dataset.ts';
 import { type Bm25, type Bm25Options, bm25 } from '../retrieval/bm25.ts';
 import type { Run } from './metrics/evaluate.ts';
@@ -11,7 +11,7 @@ const indexes = new WeakMap<TextTable, Map<string, Bm25>>();
 /** The index of a corpus, built once for a table and its options. */
 export async function bm25Index(
   documents: TextTable,
-  { k1, b, ...watch }: Pick<Bm25Options, 'k1' | 'b'> & Watch = {},
+  { k1, b, ...watch }: Pick<Bm25Options, 'k1' | 'b'> & RunControl = {},
 ): Promise<Bm25> {
   const known = indexes.get(documents) ?? new Map<string, Bm25>();
   indexes.set(documents, known);
@@ -28,7 +28,7 @@ export async function bm25Search(
   dataset: Dataset,
   queries: readonly number[],
   depth: number,
-  watch: Watch = {},
+  watch: RunControl = {},
 ): Promise<{ indices: Int32Array; scores: Float32Array }[]> {
   const index = await bm25Index(dataset.documents, watch);
   const found: { indices: Int32Array; scores: Float32Array }[] = [];
@@ -44,7 +44,7 @@ export async function bm25Search(
 }
 
 /** BM25's run over the judged queries of a split. */
-export async function bm25Run(dataset: Dataset, split: string, depth: number, watch: Watch = {}): Promise<Run> {
+export async function bm25Run(dataset: Dataset, split: string, depth: number, watch: RunControl = {}): Promise<Run> {
   const ids = [...dataset.qrels(split).keys()];
   const queries = ids.map((id) => dataset.queries.indexOf(id) as number);
   const found = await bm25Search(dataset, queries, depth, watch);

@@ -2,10 +2,10 @@
 import { setMaxListeners } from 'node:events';
 import { InputError } from '../common/errors.ts';
 import { canonicalJson, hashParts } from '../common/files.ts';
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import { ReplyCache } from './reply-cache.ts';
 
-export interface ChatOptions extends Watch {
+export interface ChatOptions extends RunControl {
   /** The endpoint's base, e.g. http://127.0.0.1:11434/v1. */
   url: string;
   model: string;

@@ -15,7 +15,7 @@ export class ReplyCache {
     private readonly known: Map<string, Reply>,
   ) {}
 
-  /** Reads what is there; a line that a kill cut short is left out, and the next begins on a line of its own. */
+  /** Reads the existing file; a line that a kill cut short is left out, and the next reply starts a new line. */
   static async open(file: string): Promise<ReplyCache> {
     const known = new Map<string, Reply>();
     await mkdir(dirname(file), { recursive: true });

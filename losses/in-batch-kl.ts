@@ -18,7 +18,7 @@ export interface InBatchKLOptions {
  *
  *     value_b = T^2 sum_m p_bm (log p_bm - log q_bm),  p = softmax(t / T),  q = softmax(Q P^T / T')
  *
- * With a teacher that puts all on the positive (T towards 0) this is InfoNCE. Documents that the teacher was not asked about
+ * With a teacher that puts all on the positive (T towards 0) this is InfoNCE. Documents without a teacher score
  * (NaN) are left out on both sides.
  *
  * @example

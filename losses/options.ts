@@ -7,12 +7,16 @@ interface Described<T, D> {
   /** The type of its values; no value is there at run time. */
   readonly value?: T;
 }
+
+/** One option of a loss: the kind of its values, their bounds, default and description. */
 export type Option<T = unknown, D = T | undefined> = Described<T, D> &
   (
     | { readonly kind: 'number'; readonly above?: number; readonly from?: number; readonly whole?: boolean }
     | { readonly kind: 'choice' | 'choices'; readonly of: readonly string[] }
     | { readonly kind: 'group'; readonly options: OptionTable }
   );
+
+/** The options of a loss by name. */
 export interface OptionTable {
   readonly [name: string]: Option;
 }

@@ -14,7 +14,7 @@ export interface PrefixRelationsOptions extends EmbeddingMatchingOptions, Matryo
 
 /**
  * Matryoshka over embedding matching. The whole vector is matched as `embeddingMatching` does; a prefix of m < D components,
- * which the teacher has no vector for, learns what the teacher's whole vectors say of the step's texts:
+ * which the teacher has no vector for, learns the relations of the step's texts in the teacher's whole vectors:
  *
  *     value_b = c_D match_b + sum_{m < D} c_m KL( softmax(Q_t P_t^T / T)_b || softmax(Q_s[:m] P_s[:m]^T / T)_b )
  *

@@ -19,9 +19,9 @@ const REMEDY =
  * @param module a path that begins with `./`, within `folder`, or the name of an installed package (`name`, `@scope/name`, with
  * a subpath or without)
  * @param exportName which export; the default one where absent
- * @param options handed to the export where it is a function
- * @param folder where the config lies: paths are relative to it and may not leave it
- * @throws InputError where the path leaves the folder, nothing is there, or what is there is no loss
+ * @param more `options` are passed to the export where it is a function; `folder`, the working directory by default, is where
+ * the config lies: paths are relative to it and may not leave it
+ * @throws InputError where the path leaves the folder, it names nothing, or the export is no loss
  * @example
  * // my-loss.mjs
  * import { defineLoss } from 'onnx-distill/losses';
@@ -35,8 +35,9 @@ const REMEDY =
 export async function loadLoss(
   module: string,
   exportName = 'default',
-  { options = {}, folder = process.cwd() }: { options?: Record<string, unknown>; folder?: string } = {},
+  more: { options?: Record<string, unknown>; folder?: string } = {},
 ): Promise<Loss> {
+  const { options = {}, folder = process.cwd() } = more;
   const place = locate(module, folder);
   let exports: Record<string, unknown>;
   try {

@@ -1,11 +1,11 @@
-/** @file What a step of training holds in memory between the way forward and the way back. */
+/** @file Activation memory of a training step between the forward and the backward pass. */
 import type { Shape } from '../engine/autodiff/shapes.ts';
 import type { Graph, Value } from '../engine/graph/ir.ts';
 import { isFloat, type Tensor, tensor } from '../engine/graph/tensor.ts';
 import { probe } from '../engine/runtime/infer-shapes.ts';
 
 /**
- * Bytes of the forward values that the way back reads, for any number of texts and tokens a text.
+ * Bytes of the forward values that the backward pass reads, for any number of texts and tokens a text.
  * @param graph normalised and fused, as training has it; it runs twice on a few tokens
  * @throws InputError where ONNX Runtime cannot run it
  */
@@ -36,7 +36,7 @@ const readsOutput = new Set(
   'Softmax LogSoftmax Tanh Sigmoid Exp Relu Sqrt Reciprocal ReduceL2 LayerNormalization'.split(' '),
 );
 
-/** Whether the way back reads a forward value, which must be held until then. */
+/** Whether the backward pass reads a forward value, which must be held until then. */
 const isKept = (v: Value): boolean =>
   readsOutput.has(v.producer?.op ?? '') || [...v.readers].some((n) => !linear.has(n.op));
 

@@ -1,4 +1,4 @@
-/** @file What a model folder and options say of an encoder, without opening it, and the key of its vectors. */
+/** @file Description of an encoder from its folder and options, without opening it, and the key of its vectors. */
 import { createHash } from 'node:crypto';
 import { InputError } from '../common/errors.ts';
 import { hashParts } from '../common/files.ts';
@@ -9,6 +9,7 @@ import { type Head, headWeights, withUnit } from './modules/head.ts';
 import { promptKey } from './modules/prompts.ts';
 import { isDotProduct, readSentenceFolder, type SentenceFolder, type SentenceOptions } from './sentence-folder.ts';
 
+/** What overrides the model folder, and where it computes. */
 export interface EncoderOptions extends SentenceOptions {
   /** Padded tokens a batch; by default what suits the threads or the device. */
   batchTokens?: number;

@@ -8,7 +8,7 @@ import { type DType, type Tensor, tensor } from '../engine/graph/tensor.ts';
 import { applyHead, applyModules, endsInUnit, type Head } from './modules/head.ts';
 import { checkWidths } from './modules/read-modules.ts';
 
-/** How a graph wants its texts: types of its inputs, sizes that it has fixed, whether padding is hidden from it. */
+/** The inputs that a graph needs: their types, fixed sizes, and whether it takes an attention mask. */
 export interface InputShape {
   dtypes: ReadonlyMap<string, string>;
   rows?: number;

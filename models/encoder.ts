@@ -1,7 +1,7 @@
 /** @file A dual-encoder at work: texts to vectors, sorted by length, in batches of about as many tokens each. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Progress, Watch } from '../common/progress.ts';
+import type { Progress, RunControl } from '../common/progress.ts';
 import { type BatchShape, type BlockSize, padBatch, shapedBatches } from '../data/batches.ts';
 import type { Texts } from '../data/dataset.ts';
 import type { TextTokenizer, Tokens } from '../data/tokenizer.ts';
@@ -32,7 +32,8 @@ export { checkVocabulary, encoderOutput, tokenInputs } from './encoder-graph.ts'
 
 /** Texts tokenised at a time: enough to sort by length, few enough to hold. */
 const CHUNK = 32_768;
-export interface EncodeOptions extends Watch {
+/** Limits and prompt of the texts that are encoded, and the control of the work. */
+export interface EncodeOptions extends RunControl {
   /** Tokens a text, special tokens and prompt included; by default what the model's folder says. */
   maxLength?: number;
   /** Whose prompt the texts are given; the folder's default prompt by default, as sentence-transformers' encode does. */
@@ -261,6 +262,7 @@ export class Encoder {
     onProgress({ stage, done: 0, unit: 'texts', note });
   }
 
+  /** Frees the session. */
   async dispose(): Promise<void> {
     await this.session.release();
   }

@@ -8,7 +8,7 @@ import { getHFHubCachePath, getRepoFolderName, HubApiError, listFiles, modelInfo
 import { explainedSystem, FaultError, InputError, shown } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
 import { isSilence, isUnreachable, pause, SILENCE } from '../common/http.ts';
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import {
   checkedCommit,
   checkedFile,
@@ -21,7 +21,7 @@ import {
   untrusted,
 } from './hub-link.ts';
 
-export interface HubOptions extends Watch {
+export interface HubOptions extends RunControl {
   /** Milliseconds before the first repetition of what failed; each further one waits twice as long. */
   retryDelay?: number;
 }

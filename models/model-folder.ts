@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { InputError } from '../common/errors.ts';
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import { modelFileHash } from '../engine/io/model-file.ts';
 import { readJson } from './modules/read-json.ts';
 
@@ -28,7 +28,7 @@ const modelFiles = ['model', 'model_quantized', 'model_int8', 'model_fp16', 'mod
  * @param path a model folder, one .onnx file of it where it has several, or a model's name on the Hugging Face hub
  * @throws InputError where the folder or its .onnx file is missing
  */
-export async function readModelFolder(path: string, watch: Watch = {}): Promise<ModelFolder> {
+export async function readModelFolder(path: string, watch: RunControl = {}): Promise<ModelFolder> {
   if (!existsSync(path) && isHubName(path)) {
     const { hubFolder } = await import('./hub.ts');
     return readModelFolder(await hubFolder(path, modelFiles, watch));

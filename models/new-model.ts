@@ -9,6 +9,7 @@ import { Random } from '../math/random.ts';
 import { appendHead, type BertOptions, bertGraph } from './bert.ts';
 import { tokenizerConfig, tokenizerJson, trainWordPiece } from './wordpiece.ts';
 
+/** Shape of a new, untrained encoder. */
 export interface FreshOptions {
   /** Most tokens of the vocabulary; small data gives fewer. */
   vocabulary?: number;

@@ -5,12 +5,12 @@ import { join, relative, sep } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { createRepo, HubApiError, uploadFiles } from '@huggingface/hub';
 import { InputError } from '../common/errors.ts';
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import { accessToken, explained, isOffline } from './hub.ts';
 import { endpoint, HubLink, STAND_IN } from './hub-link.ts';
 import { isHubName } from './model-folder.ts';
 
-export interface PushOptions extends Watch {
+export interface PushOptions extends RunControl {
   private?: boolean;
   branch?: string;
   message?: string;

@@ -1,4 +1,4 @@
-/** @file What a folder says of a dual-encoder besides its graph: modules, prompts, similarity, limits, letters. */
+/** @file A dual-encoder's settings outside its graph: modules, prompts, similarity, limits, letters. */
 import { basename, join } from 'node:path';
 import type { Pooling } from '../engine/expressions/pooling.ts';
 import type { Graph } from '../engine/graph/ir.ts';

@@ -13,6 +13,7 @@ import { keptBytes } from './activation-memory.ts';
 import { encoderOutput } from './encoder.ts';
 import { readModelFolder } from './model-folder.ts';
 
+/** What a model folder holds and whether it can be trained. */
 export interface ModelCheck {
   file: string;
   opset: number;
@@ -32,7 +33,10 @@ export interface ModelCheck {
 const TEXTS = 32;
 const TOKENS = 64;
 
-/** @throws InputError where the folder or file cannot be read as a model at all */
+/**
+ * Reads a model folder and says whether every operator between weights and output has a gradient rule; runs nothing.
+ * @throws InputError where the folder or file cannot be read as a model at all
+ */
 export async function checkModel(folder: string): Promise<ModelCheck> {
   const { model: file } = await readModelFolder(folder);
   const graph = await loadGraph(file);

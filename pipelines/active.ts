@@ -39,7 +39,7 @@ export async function active(run: RunContext): Promise<Published> {
       });
       if (!own.dry) {
         const { indices } = await asked.annotated.value();
-        own.note(`round ${round + 1} of ${rounds}: the teacher has been asked about ${indices.length} queries`);
+        own.note(`round ${round + 1} of ${rounds}: the teacher has scored ${indices.length} queries`);
       }
       const set = await trainingSet(own, student, gathered, asked, queries);
       return { asked, set, trained: await trainStudent(own, set, { start: restart ? undefined : weights }) };

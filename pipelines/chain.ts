@@ -6,7 +6,7 @@
  * 2. `query`: a small query tower over the assistant's documents, taught by their embeddings of queries and of spans.
  * 3. `static`: a query tower without a transformer, over the same documents.
  *
- * Each is measured with BM25 beside it, and one table shows the family.
+ * Each is measured with and without BM25, and one table shows the family.
  */
 import { InputError } from '../common/errors.ts';
 import type { ChainPart } from '../config/chain.ts';

@@ -13,6 +13,7 @@ import type { StepBatch } from '../training/batches/batches.ts';
 import { HostLearner } from '../training/host-learner.ts';
 import { dualEncoderOnHost } from '../training/step/dual-encoder-step.ts';
 
+/** What a folder holds, whether it can be trained, and whether a training step of it succeeds. */
 export interface StudentCheck extends ModelCheck {
   /** Why a run would fail, in a sentence; absent where a step was taken and what it leaves encodes a text. */
   problem?: string;

@@ -26,7 +26,10 @@ interface Loaded {
   figures: Figures;
 }
 
-/** @throws InputError where a run has no report, or fewer than two are given */
+/**
+ * Compares finished runs with the first one, query by query, and writes the report and figures that the options name.
+ * @throws InputError where a run has no report, or fewer than two are given
+ */
 export async function compareRuns(options: CompareOptions): Promise<Figures> {
   if (options.runs.length < 2)
     throw new InputError({

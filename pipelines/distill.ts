@@ -1,5 +1,5 @@
 /** @file Distils a teacher into a student by the pipeline that the options name, or says what that would take. */
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import type { Config, ConfigInput } from '../config/config.ts';
 import { parseConfig } from '../config/parse.ts';
 import { active } from './active.ts';
@@ -30,7 +30,7 @@ const pipelines: Record<Config['pipeline'], (run: RunContext) => Promise<Publish
  * @param options the same object as the YAML file's
  * @throws InputError for a mistake in what was given, FaultError for a fault while running
  */
-export async function distill(options: ConfigInput, watch: Watch = {}): Promise<RunReport> {
+export async function distill(options: ConfigInput, watch: RunControl = {}): Promise<RunReport> {
   const config = parseConfig(options);
   return openRun(config, watch, async (run) => (await pipelines[config.pipeline](run)).report.value());
 }
@@ -39,7 +39,7 @@ export async function distill(options: ConfigInput, watch: Watch = {}): Promise<
  * What a run would do, and why, without doing it: the same walk, in which nothing is made and nothing is written.
  * @throws InputError as a run
  */
-export async function planRun(options: ConfigInput, watch: Watch = {}): Promise<StagePlan[]> {
+export async function planRun(options: ConfigInput, watch: RunControl = {}): Promise<StagePlan[]> {
   const config = parseConfig(options);
   const walk = async (run: RunContext): Promise<StagePlan[]> => {
     await pipelines[config.pipeline](run);

@@ -1,7 +1,7 @@
 /** @file Evaluates a saved student: what it finds compared with its teacher and other systems, and what it costs. */
 import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import type { ColumnOptions } from '../data/files/columns.ts';
 import { openDataset } from '../data/open.ts';
 import { collapse } from '../evaluation/diagnostics/warnings.ts';
@@ -27,6 +27,7 @@ import { madeFact, rounded } from './measure/run-figures.ts';
 import { measureTeacher } from './measure/teacher-evaluation.ts';
 import { defaultCache } from './run/open-teachers.ts';
 
+/** What is evaluated on which data, and how. */
 export interface EvaluateOptions {
   student: string;
   /** Folder of a cross-encoder that re-ranks candidates, or of a dual-encoder; or a file of scores. */
@@ -70,6 +71,7 @@ export interface EvaluateOptions {
   html?: string;
 }
 
+/** The figures of an evaluation, as `evaluate --json` writes them. */
 export interface EvaluateReport extends Figures {
   split: string;
   queries: number;
@@ -84,8 +86,11 @@ const TIMED = 200;
 /** Embeddings that are looked at for collapse. */
 const COLLAPSE_SAMPLE = 256;
 
-/** @throws InputError where a model, the data or another file cannot be read, or a metric does not exist */
-export async function evaluate(options: EvaluateOptions, given: Watch = {}): Promise<EvaluateReport> {
+/**
+ * Measures a saved student by exact search, compares it with its teacher and other systems, and times it.
+ * @throws InputError where a model, the data or another file cannot be read, or a metric does not exist
+ */
+export async function evaluate(options: EvaluateOptions, given: RunControl = {}): Promise<EvaluateReport> {
   const { split = 'test', metrics = defaultMetrics, depth = 100, candidates = 'student', seed = 0 } = options;
   const cuts = metrics.map((m) => parseMetric(m).k).filter(Number.isFinite);
   const reach = Math.max(100, depth, ...cuts);
@@ -105,7 +110,7 @@ export async function evaluate(options: EvaluateOptions, given: Watch = {}): Pro
   const own = (run: Run): Run => dropIdenticalIds(run, isQueryItself(dataset));
   const other = options.baseline === undefined ? undefined : own(await readRun(options.baseline));
   const source = candidates === 'student' ? undefined : await candidateRun(candidates, dataset, split, depth, given);
-  const watch: Watch = {
+  const watch: RunControl = {
     ...given,
     ...(options.memory && {
       memory: await servingMemory(options.memory, [options.student, made.inherits?.model, servedTeacher], dataset),

@@ -1,4 +1,4 @@
-/** @file Looks at a folder and writes a commented config for what is there. */
+/** @file Looks at a folder and writes a commented config for what it holds. */
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import { stringify } from 'yaml';

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
 import { InputError } from '../common/errors.ts';
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import { VERSION } from '../common/version.ts';
 import { absolute } from '../config/paths.ts';
 import { type Dataset, judgedQueries, textsAt, unjudgedQueries } from '../data/dataset.ts';
@@ -26,6 +26,7 @@ import { embed } from './prepare/embeddings.ts';
 import { defaultCache } from './run/open-teachers.ts';
 import { computeOn } from './run/provider.ts';
 
+/** Which encoder is rotated on which data, for which widths. */
 export interface RotateOptions {
   /** Folder of a dual-encoder. */
   model: string;
@@ -50,6 +51,7 @@ export interface RotateOptions {
   provider?: 'auto' | 'cpu' | 'webgpu' | 'cuda';
 }
 
+/** Quality by width before and after. */
 export interface RotateReport {
   /** The model folder written. */
   output: string;
@@ -59,8 +61,11 @@ export interface RotateReport {
   seconds: number;
 }
 
-/** @throws InputError where the model, the data or a width does not fit */
-export async function rotate(options: RotateOptions, watch: Watch = {}): Promise<RotateReport> {
+/**
+ * Learns an orthogonal map of a dual-encoder's vectors whose prefixes rank as the whole vectors do, and writes the rotated model.
+ * @throws InputError where the model, the data or a width does not fit
+ */
+export async function rotate(options: RotateOptions, watch: RunControl = {}): Promise<RotateReport> {
   const started = performance.now();
   const { model, output, like, dev = 'dev', seed = 0, steps } = options;
   const dataset = await openDataset(options.data, options.rows, watch);
@@ -131,7 +136,7 @@ async function embedAll(
   model: Teacher,
   { split = 'train', dev = 'dev' }: RotateOptions,
   dataset: Dataset,
-  watch: Watch,
+  watch: RunControl,
 ): Promise<Embedded> {
   const queries = [...judgedQueries(dataset, split), ...unjudgedQueries(dataset)];
   return {
@@ -165,7 +170,7 @@ async function write(
   options: RotateOptions,
   { files, head, prompts, similarity, lowerCase, maxLength }: EncoderDescription,
   rotation: Tensor<'float32'>,
-  watch: Watch,
+  watch: RunControl,
 ): Promise<void> {
   const { model, output, data } = options;
   const own = await loadGraph(files.model);
@@ -230,7 +235,7 @@ async function byWidth(
   vectors: Embedded,
   turned: Embedded,
   widths: readonly number[],
-  watch: Watch,
+  watch: RunControl,
 ): Promise<NonNullable<RotateReport['prefixes']>> {
   const positions = judgedQueries(searched.dataset, searched.split);
   const measure = async ({ dev, documents: { dimensions, data: documents } }: Embedded) => {

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { InputError, shown } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import type { Config, ConfigInput } from '../config/config.ts';
 import { parseConfig } from '../config/parse.ts';
 import { type Dataset, judgedQueries } from '../data/dataset.ts';
@@ -17,6 +17,7 @@ import { findCandidates, pairsOf, scoreCandidates } from './prepare/candidates.t
 import { withMemory } from './run/memory-budget.ts';
 import { openTeachers } from './run/open-teachers.ts';
 
+/** How many pairs were scored and how many were known. */
 export interface ScoreReport {
   file: string;
   pairs: number;
@@ -25,6 +26,7 @@ export interface ScoreReport {
   fromQueue?: number;
 }
 
+/** Whose pairs are scored, by whom, and where scores go. */
 export interface ScoreOptions {
   /** Address of a queue whose workers score, e.g. `redis://host:6379`; this process scores by default. */
   queue?: string;
@@ -40,7 +42,7 @@ export async function score(
   options: ConfigInput,
   split: string,
   file: string,
-  watch: Watch = {},
+  watch: RunControl = {},
   { queue, range }: ScoreOptions = {},
 ): Promise<ScoreReport> {
   const config: Config = parseConfig(options);
@@ -114,7 +116,7 @@ async function throughQueue(
   onNonFinite: Config['train']['onNonFinite'],
   { cache, teacher: opened }: Awaited<ReturnType<typeof openTeachers>>,
   pairs: readonly Pair[],
-  watch: Watch,
+  watch: RunControl,
   range?: number,
 ): Promise<number> {
   const model = opened?.uncached as Teacher;

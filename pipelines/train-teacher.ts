@@ -4,7 +4,7 @@ import { rm } from 'node:fs/promises';
 import { InputError } from '../common/errors.ts';
 import { canonicalJson, hashFile, removeLeftovers } from '../common/files.ts';
 import { takeLock } from '../common/lock.ts';
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import { finishReplacing } from '../common/replace.ts';
 import { absolute } from '../config/paths.ts';
 import {
@@ -45,6 +45,7 @@ import { type FirstEncoder, isDualEncoder, openFirstEncoder } from './prepare/fi
 import { pairExamples } from './prepare/pair-examples.ts';
 import { computeOn } from './run/provider.ts';
 
+/** Where the cross-encoder is and what it reaches. */
 export interface TeacherReport {
   /** The model folder. */
   model: string;
@@ -67,7 +68,7 @@ export interface TeacherReport {
  *
  * @throws InputError for a mistake in what was given, FaultError where a loss or gradient is not finite
  */
-export async function trainTeacher(options: TeacherConfigInput, watch: Watch = {}): Promise<TeacherReport> {
+export async function trainTeacher(options: TeacherConfigInput, watch: RunControl = {}): Promise<TeacherReport> {
   const config = parseTeacherConfig(options);
   const started = performance.now();
   await refuseOccupied(config.output);
@@ -98,7 +99,7 @@ async function trainFrom(
   config: TeacherConfig,
   dataset: Dataset,
   started: number,
-  given: Watch,
+  given: RunControl,
 ): Promise<TeacherReport> {
   const folder = await readModelFolder(start);
   const tokenizer = await TextTokenizer.load(start);
@@ -168,7 +169,7 @@ async function trainOn(
   config: TeacherConfig,
   dataset: Dataset,
   started: number,
-  watch: Watch,
+  watch: RunControl,
 ): Promise<TeacherReport> {
   const { memory } = watch;
   const { candidates, groups, learningRate, finalLearningRate } = config.train;
@@ -300,7 +301,7 @@ async function rankingScore(
   config: TeacherConfig,
   dataset: Dataset,
   options: CrossEncoderOptions,
-  watch: Watch,
+  watch: RunControl,
 ): Promise<number> {
   const teacher = await crossEncoder(folder, options);
   try {
@@ -321,7 +322,7 @@ async function compared(
   config: TeacherConfig,
   dataset: Dataset,
   encoder: FirstEncoder | undefined,
-  watch: Watch,
+  watch: RunControl,
 ): Promise<Omit<OrdersOnDev, 'teacher'>> {
   const run = devRun(dev, config, dataset);
   const quiet = { ...watch, onProgress: undefined };

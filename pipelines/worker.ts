@@ -1,5 +1,5 @@
 /** @file Scores jobs of a queue until it is told to stop. */
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import type { Config } from '../config/config.ts';
 import { Unfit } from '../teachers/queue/errors.ts';
 import { openQueue, type QueueOptions } from '../teachers/queue/index.ts';
@@ -10,6 +10,7 @@ import { computeOn } from './run/provider.ts';
 
 type Provider = Config['train']['provider'];
 
+/** Which queue a worker serves with which teacher. */
 export interface WorkerOptions extends QueueOptions {
   /** Where the teacher's model is on this machine; by default where the jobs say, or the hub name that they give. */
   model?: string;
@@ -18,6 +19,7 @@ export interface WorkerOptions extends QueueOptions {
   provider?: Provider;
 }
 
+/** What a worker did. */
 export interface WorkerReport {
   jobs: number;
   pairs: number;
@@ -28,7 +30,11 @@ export interface WorkerReport {
  * @param queue its address
  * @throws InputError where the queue cannot be opened, or the model here is not the one that is asked for: that job goes back
  */
-export async function runWorker(queue: string, options: WorkerOptions = {}, watch: Watch = {}): Promise<WorkerReport> {
+export async function runWorker(
+  queue: string,
+  options: WorkerOptions = {},
+  watch: RunControl = {},
+): Promise<WorkerReport> {
   const opened = await openQueue(queue, options);
   try {
     return await workOn(opened, options, watch);
@@ -37,7 +43,7 @@ export async function runWorker(queue: string, options: WorkerOptions = {}, watc
   }
 }
 
-async function workOn(queue: ScoreQueue, options: WorkerOptions, watch: Watch): Promise<WorkerReport> {
+async function workOn(queue: ScoreQueue, options: WorkerOptions, watch: RunControl): Promise<WorkerReport> {
   const report: WorkerReport = { jobs: 0, pairs: 0 };
   let teacher: Teacher | undefined;
   const tell = (note?: string): void =>

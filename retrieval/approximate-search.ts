@@ -1,10 +1,11 @@
 /** @file An approximate index (usearch's HNSW) held against exact search: what it finds, and how fast. */
 import { InputError } from '../common/errors.ts';
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import { quantile } from '../math/resampling.ts';
 import { search } from './exact-search.ts';
 
-export interface AnnOptions extends Watch {
+/** Parameters of the approximate index. */
+export interface AnnOptions extends RunControl {
   /** Neighbours asked for. */
   k?: number;
   /** usearch's own: edges a node, candidates while adding and while searching; 0 for its defaults. */
@@ -17,7 +18,7 @@ export interface AnnOptions extends Watch {
 const CHUNK = 8192;
 
 /**
- * Builds an index over the documents and searches it beside exact search.
+ * Builds an index over the documents and compares it with exact search.
  * @param queries [n, dimensions] row-major, L2-normalised or not: the metric is the dot product
  * @param documents [m, dimensions] row-major
  * @throws InputError where the optional package usearch is not installed

@@ -1,9 +1,10 @@
 /** @file BM25 as Lucene computes it, exact: every posting of every query term is added up. */
 import { setImmediate } from 'node:timers/promises';
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import { type Analyzer, type AnalyzerChoice, type AnalyzerSpec, openAnalyzer } from './analyzer.ts';
 
-export interface Bm25Options extends Watch {
+/** Parameters and language of a BM25 index, and the control of the work. */
+export interface Bm25Options extends RunControl {
   /** How soon repetitions of a word stop counting. */
   k1?: number;
   /** How far a document's length counts, 0 to 1. */

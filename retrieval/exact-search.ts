@@ -1,5 +1,5 @@
 /** @file Exact search: every query against every document, the best k of each. */
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import { Expr } from '../engine/expressions/expr.ts';
 import { Graph } from '../engine/graph/ir.ts';
 import { Session } from '../engine/runtime/session.ts';
@@ -22,15 +22,18 @@ export const searchBlock = (documents: number, memory = Number.POSITIVE_INFINITY
   Math.max(1, Math.min(BLOCK, Math.floor(memory / (8 * documents))));
 
 /**
+ * Exact search by dot product: the best documents of each query, on ONNX Runtime in blocks of queries.
  * @param queries [n, dimensions] row-major
  * @param documents [m, dimensions] row-major
+ * @param depth documents a query; all where there are fewer
+ * @returns positions and scores, [n, k] row-major, best first
  */
 export async function search(
   queries: Float32Array,
   documents: Float32Array,
   dimensions: number,
   depth: number,
-  watch: Watch = {},
+  watch: RunControl = {},
 ): Promise<Hits> {
   const n = queries.length / dimensions;
   const m = documents.length / dimensions;

@@ -1,6 +1,6 @@
 /** @file Hybrid search: a dense and a lexical channel, their scores added with one weight. */
 import { setImmediate } from 'node:timers/promises';
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import type { Bm25 } from './bm25.ts';
 import { type Hits, search } from './exact-search.ts';
 
@@ -45,7 +45,7 @@ export async function bothChannels(
   dimensions: number,
   lexical: Bm25,
   read: (query: number, scores: ChannelScores) => void,
-  { depth = CHANNEL_DEPTH, ...watch }: { depth?: number } & Watch = {},
+  { depth = CHANNEL_DEPTH, ...watch }: { depth?: number } & RunControl = {},
 ): Promise<void> {
   const n = queries.vectors.length / dimensions;
   const m = documents.length / dimensions;
@@ -115,7 +115,7 @@ export async function hybridSearch(
   dimensions: number,
   lexical: Bm25,
   weight: HybridWeight,
-  { k, depth = CHANNEL_DEPTH, ...watch }: { k: number; depth?: number } & Watch,
+  { k, depth = CHANNEL_DEPTH, ...watch }: { k: number; depth?: number } & RunControl,
 ): Promise<Hits> {
   const n = queries.vectors.length / dimensions;
   const m = documents.length / dimensions;

@@ -86,7 +86,7 @@ export interface PositiveAwareOptions {
 /**
  * Hard negatives by the teacher's scores without those that are probably relevant themselves.
  *
- * The comparison is strict: a candidate at the threshold is dropped. Candidates that the teacher was not asked about pass.
+ * The comparison is strict: a candidate at the threshold is dropped. Candidates without a teacher score pass.
  * Where nothing passes, or a percentage is asked of a positive that does not score above 0, the lowest of the negatives are
  * taken (the safest ones) and the list is flagged. Without a known positive only `absolute` filters.
  *

@@ -17,7 +17,7 @@ export const candidateSelections = {
   'top-k': topK,
 } as const;
 
-/** Which queries the teacher is asked about, under a budget. */
+/** Which queries the teacher scores, under a budget. */
 export const querySelections = {
   diverse,
   entropy: entropySampling,

@@ -83,7 +83,7 @@ export function inclusion(q: ArrayLike<number>, gains: ArrayLike<number>, b: num
 
 /**
  * Systematic sampling: exactly sum(pi) points, each with its own probability, none twice.
- * @param order in which the points are walked through; by gain, so that every stretch of gains is drawn from
+ * @param order in which the points are walked through; by gain, so that every range of gains is drawn from
  */
 export function systematicSample(pi: ArrayLike<number>, order: ArrayLike<number>, random: Random): Int32Array {
   const chosen: number[] = [];

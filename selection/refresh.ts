@@ -1,4 +1,4 @@
-/** @file Negatives found again with the student of the moment. */
+/** @file Negatives found again with the current student. */
 import { Random } from '../math/random.ts';
 
 export interface RefreshSchedule {
@@ -18,7 +18,7 @@ export interface RefreshInputs {
   hits: { k: number; indices: ArrayLike<number> };
   /** Documents known to be relevant to query i: they never become negatives. */
   relevant(i: number): ReadonlySet<number>;
-  /** The negatives so far, where some are to be kept beside the new ones: those of query i are documents[offsets[i] ..]. */
+  /** The negatives so far, where some are to be kept besides the new ones: those of query i are documents[offsets[i] ..]. */
   previous?: { offsets: ArrayLike<number>; documents: ArrayLike<number> };
 }
 

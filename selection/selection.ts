@@ -32,7 +32,7 @@ export interface CandidateInputs extends ScoreLists {
 export interface Selected {
   /** Positions chosen, each once. */
   indices: Int32Array;
-  /** A factor for the loss of each chosen one, where the selection hands weights on. */
+  /** A factor for the loss of each chosen one, where the selection gives weights. */
   weights?: Float32Array;
   /** Lists (or queries) where the rule could not be held and a fallback was taken. */
   flagged?: Int32Array;
@@ -49,7 +49,7 @@ export interface BudgetOptions {
   seed?: number;
 }
 
-/** A way to choose the queries that the teacher is asked about. */
+/** A way to choose the queries that the teacher scores. */
 export interface QuerySelection {
   readonly name: string;
   readonly needs: readonly QueryInput[];

@@ -5,7 +5,7 @@ import { quantile } from '../math/resampling.ts';
 import { defineQuerySelection, type QuerySelection } from './selection.ts';
 
 export interface TgtOptions {
-  /** Size of the perturbation beside the embedding; the cosine to the start is about 1 / sqrt(1 + sigma^2). */
+  /** Size of the perturbation relative to the embedding; the cosine to the start is about 1 / sqrt(1 + sigma^2). */
   sigma?: number;
   /** Nearest queries farther away than this share of them are off the known ground and refused. */
   within?: number;

@@ -1,5 +1,5 @@
 /** @file The current student's scores of candidates. */
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { textsAt } from '../data/dataset.ts';
 import type { CandidateLists } from '../data/lists.ts';
@@ -53,7 +53,7 @@ export async function studentScores(
   }: { student: Student; data: Dataset; frozen?: { dimensions: number; data: Float32Array } },
   weights: Weights,
   lists: Lists,
-  told: Watch,
+  told: RunControl,
 ): Promise<StudentScores> {
   const { queryTokens, documentTokens } = options;
   const encoder = await encoderOf(student, weights, options);

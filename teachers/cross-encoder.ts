@@ -1,6 +1,6 @@
 /** @file An ONNX cross-encoder: reads query and document together and says how well they match. */
 import { FaultError, InputError } from '../common/errors.ts';
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import { floatsOf } from '../engine/graph/tensor.ts';
 import { batchTokens, Session, type SessionOptions } from '../engine/runtime/session.ts';
 import { readModelFolder } from '../models/model-folder.ts';
@@ -12,6 +12,7 @@ import { isGenerative as isCausal } from './reading/prompts.ts';
 import { bytesAToken, type Runner, runTokens, teller } from './reading/run.ts';
 import type { Pair, Teacher } from './teacher.ts';
 
+/** Limits, label and where a cross-encoder computes. */
 export interface CrossEncoderOptions extends ReadingOptions {
   name?: string;
   /** Padded tokens a batch. */
@@ -67,7 +68,7 @@ export async function crossEncoder(folder: string, options: CrossEncoderOptions 
   };
   const tokensOf = (p: Pick<Pair, 'query' | 'document'>) => tokenizer.encodePair(p.query, p.document, limits);
 
-  async function scoreChunk(pairs: readonly Pair[], into: Float32Array, watch: Watch): Promise<void> {
+  async function scoreChunk(pairs: readonly Pair[], into: Float32Array, watch: RunControl): Promise<void> {
     await runTokens(runner, pairs.map(tokensOf), watch, (found, at) => {
       const data = floatsOf(found);
       const columns = data.length / found.dims[0];
@@ -103,7 +104,7 @@ export async function crossEncoder(folder: string, options: CrossEncoderOptions 
     key: read.key,
     tokenizer: tokenizer.hash,
     facts: { file, inputs: plan.says, score: rule.says, limit: limitSays(limits, plan), notes },
-    async score(pairs, watch: Watch = {}) {
+    async score(pairs, watch: RunControl = {}) {
       tell(watch);
       const scores = new Float32Array(pairs.length);
       for (let at = 0; at < pairs.length; at += CHUNK) {

@@ -4,6 +4,7 @@ import { describeEncoder, Encoder, type EncoderOptions, encoderKey } from '../mo
 import { type Prompts, promptKey } from '../models/modules/prompts.ts';
 import type { Teacher } from './teacher.ts';
 
+/** Limits and where a dual-encoder computes. */
 export interface DualEncoderOptions extends EncoderOptions {
   name?: string;
   /** Tokens a query and a document, special tokens included. */
@@ -30,7 +31,10 @@ export async function dualEncoderKey(folder: string, options: DualEncoderOptions
   return keyOf(encoderKey(described), limitsOf(options, described.maxLength), described.prompts);
 }
 
-/** @throws InputError as Encoder.load */
+/**
+ * Opens a dual-encoder folder as a teacher: its score is the dot product of the two vectors, scaled to unit length where its similarity is cosine.
+ * @throws InputError as Encoder.load
+ */
 export async function dualEncoder(
   folder: string,
   options: DualEncoderOptions = {},

@@ -6,7 +6,7 @@ import { pool } from '../engine/expressions/pooling.ts';
 import type { Graph, Value } from '../engine/graph/ir.ts';
 import { findLayers } from '../engine/passes/layers.ts';
 
-/** A cosine c stands for the logit 20 c - 10, which spans what cross-encoders say of relevant and other documents. */
+/** A cosine c stands for the logit 20 c - 10, which spans the logits that cross-encoders give relevant and other documents. */
 const [SCALE, SHIFT] = [20, -10];
 
 /**
@@ -15,7 +15,7 @@ const [SCALE, SHIFT] = [20, -10];
  *     logit(q, d) = 20 cos(mean of H over the query's tokens, mean of H over the document's) - 10
  *
  * The paper scores by the dot product; here both are scaled to unit length, as students' vectors are, so that a student can be
- * where they are. The model keeps the output `last_hidden_state` [B, L, D] beside `logits` [B, 1]. Until it is trained with
+ * where they are. The model keeps the output `last_hidden_state` [B, L, D] besides `logits` [B, 1]. Until it is trained with
  * this head its scores mean nothing.
  *
  * @param tokenizer says which tokens it puts around the two texts, by which the segments are told apart
@@ -61,7 +61,7 @@ export function hiddenStates(graph: Graph, file: string): Value {
     throw new InputError({
       code: 'layers.one',
       subject: `${file} has one layer and does not say where it ends`,
-      remedy: "export it with the output 'last_hidden_state' beside 'logits'",
+      remedy: "export it with the output 'last_hidden_state' besides 'logits'",
     });
   return layers[layers.length - 1].output;
 }

@@ -1,7 +1,7 @@
 /** @file A causal language model as re-ranker: asked whether a document answers a query, it says yes or no. */
 import { FaultError, InputError } from '../common/errors.ts';
 import { hashParts } from '../common/files.ts';
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import type { TextTokenizer } from '../data/tokenizer.ts';
 import { floatsOf, type Tensor } from '../engine/graph/tensor.ts';
 import { batchTokens, Session, type SessionOptions } from '../engine/runtime/session.ts';
@@ -12,6 +12,7 @@ import { encodePrompt, type PromptOptions, promptOf } from './reading/prompts.ts
 import { bytesAToken, type Runner, runTokens, teller } from './reading/run.ts';
 import type { Pair, Teacher } from './teacher.ts';
 
+/** Prompt, limits and output of a causal language model that scores pairs, and where it computes. */
 export interface GenerativeOptions extends PromptOptions {
   name?: string;
   /** Tokens of a prompt in all; by default what the tokenizer, the config and the prompt's card allow. */
@@ -79,7 +80,10 @@ export async function generative(folder: string, options: GenerativeOptions = {}
   };
   const encode = (pair: Pick<Pair, 'query' | 'document'>) => encodePrompt(tokenizer, prompt, pair, { ...read });
 
-  async function scoreChunk(pairs: readonly Pick<Pair, 'query' | 'document'>[], watch: Watch): Promise<Float32Array> {
+  async function scoreChunk(
+    pairs: readonly Pick<Pair, 'query' | 'document'>[],
+    watch: RunControl,
+  ): Promise<Float32Array> {
     const scores = new Float32Array(pairs.length);
     const prompts = pairs.map(encode);
     await runTokens(runner, prompts, watch, (logits, at, length) => {
@@ -110,7 +114,7 @@ export async function generative(folder: string, options: GenerativeOptions = {}
     key: read.key,
     tokenizer: tokenizer.hash,
     facts: { file, inputs: plan.says, score, limit: limitSays({ ...read.limits, maxLength: read.most }, plan), notes },
-    async score(pairs, watch: Watch = {}) {
+    async score(pairs, watch: RunControl = {}) {
       tell(watch);
       const scores = new Float32Array(pairs.length);
       for (let at = 0; at < pairs.length; at += CHUNK) {

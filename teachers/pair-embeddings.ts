@@ -1,6 +1,6 @@
 /** @file Dual pooling: what a cross-encoder made of the query and of the document while it read both. */
 import { InputError } from '../common/errors.ts';
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import type { BlockSize } from '../data/batches.ts';
 import type { PairLimits } from '../data/tokenizer.ts';
 import { Expr } from '../engine/expressions/expr.ts';
@@ -32,7 +32,7 @@ export interface PairEmbeddings {
 }
 
 export interface DualPooling {
-  read(pairs: readonly Pick<Pair, 'query' | 'document'>[], watch?: Watch): Promise<PairEmbeddings>;
+  read(pairs: readonly Pick<Pair, 'query' | 'document'>[], watch?: RunControl): Promise<PairEmbeddings>;
   dispose(): Promise<void>;
 }
 
@@ -106,7 +106,7 @@ export async function dualPooling(folder: string, options: DualPoolingOptions = 
 
 /**
  * Adds to a cross-encoder the inputs `query_segment` and `document_segment` [B, L] (int64, 1 at a segment's tokens) and the
- * outputs `pair_queries` and `pair_documents` [B, D], beside its logits.
+ * outputs `pair_queries` and `pair_documents` [B, D], besides its logits.
  */
 export function exposeSegments(graph: Graph, file = 'the cross-encoder'): void {
   const logits = graph.outputs.find((v) => v.name === 'logits');

@@ -2,7 +2,7 @@
 import { statSync } from 'node:fs';
 import { InputError } from '../common/errors.ts';
 import { hashFile, hashParts } from '../common/files.ts';
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import type { TextTable } from '../data/dataset.ts';
 import { findFile } from '../data/files/lines.ts';
 import type { CandidateLists } from '../data/lists.ts';
@@ -75,7 +75,7 @@ export function scoreLists(
     name,
     kind: 'scores',
     key,
-    async score(pairs, watch: Watch = {}) {
+    async score(pairs, watch: RunControl = {}) {
       watch.signal?.throwIfAborted();
       const scores = Float32Array.from(pairs, (p) => find(p.queryId, p.documentId));
       const missing = pairs.filter((_, i) => Number.isNaN(scores[i]));

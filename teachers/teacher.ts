@@ -1,8 +1,9 @@
 /** @file What a teacher is: something that scores pairs of texts, and perhaps embeds texts. */
 import { FaultError, InputError } from '../common/errors.ts';
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import type { Texts } from '../data/dataset.ts';
 
+/** A query and a document. */
 export interface Pair {
   queryId: string;
   documentId: string;
@@ -20,12 +21,14 @@ export interface TeacherFacts {
   notes: readonly string[];
 }
 
+/** Vectors of texts, row-major [n, dimensions]. */
 export interface Embeddings {
   dimensions: number;
   /** [n, dimensions] row-major. */
   data: Float32Array;
 }
 
+/** What scores pairs of texts, and perhaps embeds them. */
 export interface Teacher {
   readonly name: string;
   readonly kind: string;
@@ -38,10 +41,12 @@ export interface Teacher {
   /** What was guessed or left out when its model was read, in sentences. */
   readonly notes?: readonly string[];
   /** Raw scores (logits, dot products), one a pair. */
-  score(pairs: readonly Pair[], watch?: Watch): Promise<Float32Array>;
-  embed?(texts: readonly string[] | Texts, kind: 'query' | 'document', watch?: Watch): Promise<Embeddings>;
+  score(pairs: readonly Pair[], watch?: RunControl): Promise<Float32Array>;
+  /** Embeddings of texts, [n, dimensions]; absent where it is not a dual-encoder. @throws FaultError where the model fails */
+  embed?(texts: readonly string[] | Texts, kind: 'query' | 'document', watch?: RunControl): Promise<Embeddings>;
   /** Of token ids without special tokens, which are put around them as around a query. */
-  embedTokens?(sequences: readonly (readonly number[])[], watch?: Watch): Promise<Embeddings>;
+  embedTokens?(sequences: readonly (readonly number[])[], watch?: RunControl): Promise<Embeddings>;
+  /** Frees what it holds open. */
   dispose(): Promise<void>;
 }
 

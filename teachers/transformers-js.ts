@@ -1,7 +1,7 @@
-/** @file A model object of @huggingface/transformers or @xenova/transformers as teacher, handed in by a program. */
+/** @file A model object of @huggingface/transformers or @xenova/transformers as teacher, passed in by a program. */
 import { InputError } from '../common/errors.ts';
 import { hashParts } from '../common/files.ts';
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import { lengthBatches, type PaddedBatch, padBatch } from '../data/batches.ts';
 import { type PairLimits, type RawTokenizer, TextTokenizer, type Tokens } from '../data/tokenizer.ts';
 import { floatsOf } from '../engine/graph/tensor.ts';
@@ -80,11 +80,11 @@ export async function transformersTeacher(
     })) as Record<string, TensorLike | undefined>;
   };
 
-  /** Runs texts in batches of like length and hands each batch's answer on. */
+  /** Runs texts in batches of like length and passes each batch's answer on. */
   async function each(
     tokens: readonly Tokens[],
     progress: { stage: string; unit: string },
-    watch: Watch,
+    watch: RunControl,
     take: (output: Record<string, TensorLike | undefined>, rows: readonly number[], batch: PaddedBatch) => void,
   ): Promise<void> {
     let done = 0;
@@ -104,7 +104,7 @@ export async function transformersTeacher(
     }
   }
 
-  async function logits(pairs: readonly Pick<Pair, 'query' | 'document'>[], watch: Watch): Promise<Float32Array> {
+  async function logits(pairs: readonly Pick<Pair, 'query' | 'document'>[], watch: RunControl): Promise<Float32Array> {
     const scores = new Float32Array(pairs.length);
     const tokens = pairs.map((p) => tokenizer.encodePair(p.query, p.document, limits));
     await each(tokens, { stage: 'score', unit: 'pairs' }, watch, ({ logits }, rows) => {
@@ -119,7 +119,7 @@ export async function transformersTeacher(
   async function vectors(
     texts: { length: number; text(i: number): string },
     kind: 'query' | 'document',
-    watch: Watch,
+    watch: RunControl,
   ): Promise<{ dimensions: number; data: Float32Array }> {
     let dimensions = 0;
     let all = new Float32Array(0);

@@ -1,5 +1,5 @@
 /**
- * @file What is shipped beside the toolkit: docs/licences.md lists it, every licence permits any use, and nothing runs when it is
+ * @file What is installed with the toolkit: docs/licences.md lists it, every licence permits any use, and nothing runs when it is
  * installed but what is known to. `npm run licences` writes the list anew from package-lock.json.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -43,7 +43,7 @@ function list(): string {
   return [
     '# Licences of what is shipped',
     '',
-    'onnx-distill is under Apache-2.0 (LICENSE). `npm install onnx-distill` installs these beside it; of the packages by platform, one each. Written from package-lock.json by `npm run licences`; test/licences.test.ts fails where a dependency is new or its licence is not permissive.',
+    'onnx-distill is under Apache-2.0 (LICENSE). `npm install onnx-distill` installs these with it; of the packages by platform, one each. Written from package-lock.json by `npm run licences`; test/licences.test.ts fails where a dependency is new or its licence is not permissive.',
     '',
     '| package | version | licence |',
     '| --- | --- | --- |',

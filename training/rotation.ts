@@ -1,6 +1,6 @@
 /** @file A rotation of a space of embeddings after which prefixes say what whole vectors say: Matryoshka without an encoder. */
 import { InputError } from '../common/errors.ts';
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import { differentiate } from '../engine/differentiate.ts';
 import { constant, Expr } from '../engine/expressions/expr.ts';
 import { Graph } from '../engine/graph/ir.ts';
@@ -49,7 +49,7 @@ export async function learnRotation(
   queries: Embeddings,
   documents: Embeddings,
   options: RotationOptions,
-  watch: Watch = {},
+  watch: RunControl = {},
 ): Promise<Float32Array> {
   const { dimensions, steps = 600, learningRate = 2e-3, temperature = 0.05, seed = 0 } = options;
   const { dimensions: D } = queries;

@@ -1,5 +1,5 @@
 /** @file The training loop: batch, one session run, one optimizer step; best weights kept by dev score; state saved now and then. */
-import type { Watch } from '../common/progress.ts';
+import type { RunControl } from '../common/progress.ts';
 import type { Tensor } from '../engine/graph/tensor.ts';
 import type { Batches, StepBatch } from './batches/batches.ts';
 import type { Learner } from './host-learner.ts';
@@ -23,7 +23,7 @@ export interface TrainOptions {
   terms?: readonly string[];
 }
 
-export interface TrainHooks extends Watch {
+export interface TrainHooks extends RunControl {
   /** Runs before each step's batch is made, first of all where training goes on from saved state. */
   beforeStep?(step: number, weights: () => Promise<ReadonlyMap<string, Tensor>>): Promise<void>;
   /** Told the log once the first steps are in it, also where training goes on from later. */
@@ -94,7 +94,7 @@ export async function train<B = StepBatch>(
     tell(run.step, { note: `step ${run.step}: dev score ${score.toFixed(4)}` });
     if (better) [best, run.bestScore, run.bestStep] = [weights, score, run.step];
   };
-  // The weights as they were are a candidate too: a training that only harms hands back what it began with.
+  // The weights as they were are a candidate too: a training that only harms returns the weights it began with.
   if (hooks.evaluate && options.evaluateEvery !== undefined && run.step === 0 && !run.evaluations.length)
     await evaluate(hooks.evaluate);
   const due = (every: number | undefined): boolean =>

@@ -4,7 +4,7 @@ import type { Features } from '../math/logistic-regression.ts';
 import { descending, listOf, mean, softmax, topTwo } from '../math/numbers.ts';
 import { agreementOf } from './agreement.ts';
 import { standardise } from './simple.ts';
-import { fittedTemperature, sureness, type WeightingInputs } from './weighting.ts';
+import { confidenceOf, fittedTemperature, type WeightingInputs } from './weighting.ts';
 
 /** Scores by teacher, second teacher and student, as far as given. */
 function sourcesOf({ teacher, second, student }: WeightingInputs): ArrayLike<number>[] {
@@ -49,14 +49,14 @@ export function listFeatures(inputs: WeightingInputs): Features & { names: strin
       continue;
     }
     const { at } = topTwo(teacher);
-    const sure = sureness(teacher, temperatures[0]);
+    const sure = confidenceOf(teacher, temperatures[0]);
     const t = temperatures[0];
     const row = [sure.top, sure.margin, sure.entropy, lead(teacher, at) / t, standardise(teacher)[at], teacher[at] / t];
     const teacherRanks = ranks(teacher);
     for (let s = 1; s < lists.length; s++) {
       const own = lists[s];
       const best = topTwo(own).at;
-      const ownSure = sureness(own, temperatures[s]);
+      const ownSure = confidenceOf(own, temperatures[s]);
       row.push(
         Number(best === at || own[best] === own[at]),
         Math.max(-10, Math.min(10, lead(own, at) / temperatures[s])),

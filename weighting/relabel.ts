@@ -10,7 +10,7 @@ export interface CalibratedPosteriorOptions {
   ridge?: number;
   /** Labelled queries: `relevant` puts the known candidate at almost all of the probability, `posterior` leaves the estimate. */
   labelled?: 'relevant' | 'posterior';
-  /** Sources used beside the teacher, as far as they are given. */
+  /** Sources used besides the teacher, as far as they are given. */
   use?: readonly ('second' | 'student')[];
 }
 

@@ -14,10 +14,10 @@ export interface ReliabilityOptions {
 }
 
 /**
- * w = P(pseudo-label right), by logistic regression on what teacher, second teacher and student say of the list (see
+ * w = P(pseudo-label right), by logistic regression on the scores that teacher, second teacher and student give the list (see
  * listFeatures); labelled queries weigh as certainly right; scaled to mean 1.
  *
- * `second` and `student` are used where given. A second teacher of another kind tells most: BM25 beside a dense teacher.
+ * `second` and `student` are used where given. A second teacher of another kind tells most: BM25 besides a dense teacher.
  * Renewed as the student learns.
  *
  * @example reliability().weigh({ teacher, second: bm25Scores, labelled: { queries, relevant } })

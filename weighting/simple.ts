@@ -1,7 +1,7 @@
 /** @file Weights that need no labels: equal, by the teacher's confidence, by agreement. */
 import { eachList, listOf, mean } from '../math/numbers.ts';
 import { agreementOf } from './agreement.ts';
-import { defineWeighting, sureness, toMeanOne, type Weighting } from './weighting.ts';
+import { confidenceOf, defineWeighting, toMeanOne, type Weighting } from './weighting.ts';
 
 /** Every query the same. */
 export const uniform = (): Weighting =>
@@ -24,7 +24,7 @@ export const confidence = ({ temperature = 1, power = 1 }: ConfidenceOptions = {
     weights: toMeanOne(
       skippingShort(
         teacher.offsets,
-        eachList(teacher, (list) => sureness(list, temperature).margin ** power),
+        eachList(teacher, (list) => confidenceOf(list, temperature).margin ** power),
       ),
     ),
   }));
@@ -35,7 +35,7 @@ export const entropyWeights = ({ temperature = 1, power = 1 }: ConfidenceOptions
     weights: toMeanOne(
       skippingShort(
         teacher.offsets,
-        eachList(teacher, (list) => Math.max(0, 1 - sureness(list, temperature).entropy) ** power),
+        eachList(teacher, (list) => Math.max(0, 1 - confidenceOf(list, temperature).entropy) ** power),
       ),
     ),
   }));

@@ -39,7 +39,7 @@ export const smallLoss = (schedule: KeepSchedule = { noise: 0.2 }): Weighting =>
 
 /**
  * Co-teaching: as `smallLoss`, by the losses of another student, so that a student's own mistakes do not confirm themselves. The
- * two are taught together; what each is handed is the other's losses at the last renewal.
+ * two are trained together; each gets the other's losses at the last renewal.
  *
  * @source Han et al., NeurIPS 2018 (arXiv 1804.06872), which chooses within a batch: see `coTeach`
  */

@@ -1,11 +1,11 @@
 /** @file Weighted distillation: the noisy loss made an unbiased estimate of the clean one; and plain error weights. */
 import { eachList, type ScoreLists, softmax } from '../math/numbers.ts';
 import {
+  confidenceOf,
   defineWeighting,
   fittedTemperature,
   labelledLists,
   labelledRight,
-  sureness,
   toMeanOne,
   type Weighting,
   type WeightingInputs,
@@ -45,8 +45,8 @@ function neighbourEstimates(inputs: WeightingInputs, neighbours?: number): Estim
   const { teacher, student = [], labelled } = inputs;
   const lists: ScoreLists = { offsets: teacher.offsets, scores: student };
   const [tt, ts] = [fittedTemperature(inputs, teacher.scores), fittedTemperature(inputs, student)];
-  const x = eachList(teacher, (list) => sureness(list, tt).margin);
-  const y = eachList(lists, (list) => sureness(list, ts).margin);
+  const x = eachList(teacher, (list) => confidenceOf(list, tt).margin);
+  const y = eachList(lists, (list) => confidenceOf(list, ts).margin);
   const known = Array.from(labelled?.queries ?? []);
   const right = labelledRight(inputs);
   const distortionOf = new Map(

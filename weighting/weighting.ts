@@ -135,7 +135,10 @@ export function fittedTemperature(inputs: WeightingInputs, scores: ArrayLike<num
 }
 
 /** Top probability, margin to the second, and entropy as a share of log N of a list at a temperature. */
-export function sureness(list: Float64Array, temperature: number): { top: number; margin: number; entropy: number } {
+export function confidenceOf(
+  list: Float64Array,
+  temperature: number,
+): { top: number; margin: number; entropy: number } {
   const p = softmax(list, temperature);
   const { first, second } = topTwo(p);
   if (p.length < 2) return { top: p.length, margin: p.length, entropy: 0 };

@@ -23,7 +23,7 @@ export interface Certified {
 
 /**
  * Walks settings from the safest to the riskiest and stops at the first whose p-value is above delta. Since the order is fixed
- * beforehand, no correction for the number of settings is needed: the chance that the setting handed back has a mean loss above
+ * beforehand, no correction for the number of settings is needed: the chance that the returned setting has a mean loss above
  * alpha is at most delta, for any models and any distribution of queries, if calibration and later queries are drawn alike.
  *
  * @param losses [settings][queries] in [0, 1]. The order of the settings must not depend on these queries.

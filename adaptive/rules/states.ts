@@ -1,7 +1,7 @@
 /** @file What a cascade knows of a query after the teacher has scored its first k documents, and what it would serve. */
 import { entropy, softmax } from '../../math/numbers.ts';
 
-/** One query: the student's list, best first, and what the teacher says of it. */
+/** One query: the student's list, best first, and the teacher's scores of it. */
 export interface Query {
   /** The student's scores, descending. */
   readonly student: Float32Array;

@@ -31,8 +31,8 @@ export const cache: Verb = ({ out }) => {
   const verb = (name: string, description: string, example: string): Command =>
     new Command(name)
       .description(description)
-      .option('--folder <dir>', "the cache's folder; ~/.cache/onnx-distill by default")
-      .option('--json', 'print what was found as JSON')
+      .option('--folder <dir>', 'folder of the cache; ~/.cache/onnx-distill by default')
+      .option('--json', 'print the findings as JSON')
       .addHelpText('after', `\nExample:\n  distill cache ${example}`);
 
   const list = verb('list', 'list what the cache holds: teachers, scores, embeddings, size, last use', 'list').action(
@@ -60,8 +60,11 @@ export const cache: Verb = ({ out }) => {
     });
 
   const prune = verb('prune', 'remove records of teachers that are no longer used', 'prune --older-than 30d')
-    .option('--older-than <age>', 'teachers that were not used for so long, e.g. 30d')
-    .option('--max-size <size>', 'teachers, those unused the longest first, until the rest is no larger, e.g. 2GB')
+    .option('--older-than <age>', 'age since the last use from which teachers are removed, e.g. 30d')
+    .option(
+      '--max-size <size>',
+      'size that the rest may have, e.g. 2GB; the teachers unused the longest are removed first',
+    )
     .action(async (options: Options & { olderThan?: string; maxSize?: string }) => {
       const { olderThan, maxSize } = options;
       if (olderThan === undefined && maxSize === undefined)

@@ -6,9 +6,9 @@ export const compare: Verb = ({ out }) =>
   new Command('compare')
     .description('compare runs with the first one, query by query')
     .argument('<runs...>', 'output folders of finished runs, or files that evaluate --json wrote')
-    .option('--html <file>', 'write an HTML report')
-    .option('--json <file>', 'write the figures as JSON')
-    .option('--seed <n>', 'for resampling', Number, 0)
+    .option('--html <file>', 'file for an HTML report')
+    .option('--json <file>', 'file for the figures as JSON')
+    .option('--seed <n>', 'random seed of the resampling', Number, 0)
     .addHelpText('after', '\nExample:\n  distill compare runs/a runs/b --html compare.html')
     .action(async (runs: string[], options: { html?: string; json?: string; seed: number }) => {
       const { compareRuns } = await import('../../pipelines/compare.ts');

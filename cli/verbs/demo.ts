@@ -1,4 +1,5 @@
 /** @file `distill demo`: the main pipeline on a small generated data set. */
+import { dirname, join } from 'node:path';
 import { Command } from 'commander';
 import type { DemoReport } from '../../demo-world/demo.ts';
 import { duration, progressReporter } from '../terminal/progress.ts';
@@ -9,9 +10,9 @@ export const demo: Verb = ({ out, err, signal }) =>
     .description(
       'run the main pipeline on a small generated data set: train a teacher, distil it, and say what each finds',
     )
-    .option('--quick', 'smaller data and shorter training')
-    .option('--folder <dir>', 'where data, teacher, config, checkpoint and reports are left', 'demo')
-    .option('--seed <n>', 'seed of the data and of training', Number, 0)
+    .option('--quick', 'use smaller data and a shorter training')
+    .option('--folder <dir>', 'folder for data, teacher, config, checkpoint and reports', 'demo')
+    .option('--seed <n>', 'random seed of the data and of the training', Number, 0)
     .option('--memory <size>', 'limit that batches are chosen by, e.g. 4GB')
     .option('--json', 'print the report as JSON')
     .addHelpText('after', '\nExample:\n  distill demo\n  distill run demo/distill.yaml --set train.steps=800')
@@ -25,7 +26,7 @@ export const demo: Verb = ({ out, err, signal }) =>
     });
 
 function renderDemo(report: DemoReport, table: readonly string[]): string {
-  const { folder, teacher, distilled, seconds } = report;
+  const { folder, teacher, labels, distilled, seconds } = report;
   const size = (parameters: number): string => `${(parameters / 1000).toFixed(0)} k parameters`;
   return [
     '',
@@ -35,7 +36,9 @@ function renderDemo(report: DemoReport, table: readonly string[]): string {
     `student     ${size(distilled.student.parameters)}, ${distilled.student.queryMilliseconds.toFixed(1)} ms a query, ${distilled.checkpoint}`,
     `data        ${folder}/data`,
     `time        ${duration(seconds)}`,
-    `go on       distill run ${folder}/distill.yaml`,
+    `report      ${join(dirname(distilled.report), 'report.html')}`,
+    `compare     distill compare ${dirname(labels.report)} ${dirname(distilled.report)} --html ${folder}/compare.html`,
+    `next        distill run ${folder}/distill.yaml --set train.steps=800`,
     '',
   ].join('\n');
 }

@@ -10,26 +10,32 @@ export const exportVerb: Verb = ({ out, err, signal }) =>
     .description('write compact files of a checkpoint: fewer bits, dimensions and tokens, each compared with it')
     .argument('<checkpoint>', 'folder of the checkpoint')
     .requiredOption('--output <dir>', 'folder written')
-    .option('--dtype <names>', 'fp32, fp16, int8, q4 or static-int8; several with commas', list, ['int8'])
-    .option('--dimensions <n>', 'dimensions kept, from the first on', Number)
-    .option('--vocabulary <which>', "'corpus': only tokens that corpus and training queries use, and a reserve", 'all')
-    .option('--reserve <n>', 'further tokens kept where the vocabulary is cut', Number)
-    .option('--table-rank <n>', 'factor the word table into a product of this rank', Number)
+    .option('--dtype <names>', 'files to write: fp32, fp16, int8, q4, static-int8; several separated by commas', list, [
+      'int8',
+    ])
+    .option('--dimensions <n>', 'dimensions that are kept, from the first on', Number)
+    .option(
+      '--vocabulary <which>',
+      "tokens that are kept: 'all', or 'corpus' for those of corpus and training queries and a reserve",
+      'all',
+    )
+    .option('--reserve <n>', 'further tokens that are kept where the vocabulary is cut', Number)
+    .option('--table-rank <n>', 'rank of a factorised word table; not factorised by default', Number)
     .option('--tables <dtype>', 'dtype of the tables of words and positions; as --dtype by default')
-    .option('--half <how>', "fp16: 'compute' in half precision, or only 'storage' of the weights", 'compute')
+    .option('--half <how>', "what fp16 halves: 'compute', or only the 'storage' of the weights", 'compute')
     .option(
       '--opset <n>',
       "ONNX operator set of the files (18 for @xenova/transformers 2.17); the checkpoint's by default",
       Number,
     )
     .option('--no-seal', 'do not restore the last special token of texts that a loader truncates')
-    .option('--no-safetensors', 'write no model.safetensors')
+    .option('--no-safetensors', 'do not write model.safetensors')
     .option('--data <dir>', 'data set whose dev split measures the files; without it nothing is measured')
     .option('--split <name>', 'judgements that files are measured with; dev by default')
-    .option('--tolerance <share>', 'share of nDCG@10 that a file may lose', Number)
+    .option('--tolerance <share>', 'fraction of nDCG@10 that a file may lose', Number)
     .option('--strict', 'refuse files that lose more, or that cannot be measured')
     .option('--guard-queries <n>', 'queries that files are measured with', Number)
-    .option('--guard-documents <n>', 'documents searched for them', Number)
+    .option('--guard-documents <n>', 'documents that these queries are searched in', Number)
     .option('--json', 'print the figures as JSON')
     .addHelpText(
       'after',

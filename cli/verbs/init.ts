@@ -7,7 +7,7 @@ export const init: Verb = ({ out }) =>
   new Command('init')
     .description('find data and models in a folder and write a commented config that runs as it is')
     .argument('[folder]', 'folder with data (BEIR layout or files of rows), model folders, files of scores', '.')
-    .option('--file <file>', 'config written; FOLDER/distill.yaml by default')
+    .option('--file <file>', 'file for the config; FOLDER/distill.yaml by default')
     .addHelpText('after', '\nExample:\n  distill init my-data && distill run my-data/distill.yaml')
     .action(async (folder: string, options: { file?: string }) => {
       const { init } = await import('../../pipelines/init.ts');

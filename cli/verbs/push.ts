@@ -7,10 +7,10 @@ export const push: Verb = ({ out, err, signal }) =>
   new Command('push')
     .description('upload a checkpoint with its card to the Hugging Face hub; HF_TOKEN is the access token')
     .argument('<checkpoint>', 'folder of the checkpoint')
-    .argument('<name>', 'org/name on the hub; made where there is none')
-    .option('--private', 'make it private where it is made')
-    .option('--branch <name>', 'branch pushed to', 'main')
-    .option('--message <text>', "the commit's title")
+    .argument('<name>', 'org/name on the hub; created where it does not exist')
+    .option('--private', 'create the repository as private')
+    .option('--branch <name>', 'branch to push to', 'main')
+    .option('--message <text>', 'title of the commit')
     .addHelpText('after', '\nExample:\n  distill push runs/student/int8 my-name/debian-student')
     .action(async (checkpoint: string, name: string, options) => {
       const { pushModel } = await import('../../models/push.ts');

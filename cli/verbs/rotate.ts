@@ -26,11 +26,11 @@ export const rotateVerb: Verb = ({ out, err, signal }) =>
       'data set whose documents and training queries are learned from; its judgements are not read',
     )
     .requiredOption('--output <dir>', 'folder of the rotated model')
-    .option('--dimensions <n,...>', 'widths to optimise for; fractions of the whole by default', widths)
-    .option('--like <dir>', 'use the rotation of this model, rotated before')
-    .option('--query-tokens <n>', 'tokens of a query that are read; where the model cuts them by default', Number)
-    .option('--document-tokens <n>', 'tokens of a document that are read; where the model cuts them by default', Number)
-    .option('--steps <n>', 'steps of training', Number)
+    .option('--dimensions <n,...>', 'widths to optimise for; fractions of the full width by default', widths)
+    .option('--like <dir>', 'rotated model whose rotation is used again')
+    .option('--query-tokens <n>', "tokens of a query; the model's limit by default", Number)
+    .option('--document-tokens <n>', "tokens of a document; the model's limit by default", Number)
+    .option('--steps <n>', 'training steps', Number)
     .option('--seed <n>', 'random seed', Number)
     .option('--json', 'print the report as JSON')
     .addHelpText(

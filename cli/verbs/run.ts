@@ -9,13 +9,13 @@ export const run: Verb = ({ out, err, signal }) =>
     .argument('<file>', 'YAML file with the options')
     .option(
       '--set <key=value>',
-      'override an option of the file; may be given again; distill schema lists them',
+      'option in place of that of the file; repeatable; distill schema lists them',
       collect,
       [],
     )
     .option('--output <dir>', 'folder for artefacts, checkpoint and report')
     .option('--memory <size>', 'limit that batches are chosen by, e.g. 4GB')
-    .option('--dry-run', 'only print which stages would run, which would be reused from an earlier run, and why')
+    .option('--dry-run', 'print which stages would run, which would be reused and why, and run none')
     .option('--json', 'print the report or the plan as JSON')
     .addHelpText(
       'after',

@@ -8,15 +8,15 @@ export const score: Verb = ({ out, err, signal }) =>
     .description("score a split's candidates with the config's teacher and write them to a file")
     .argument('<file>', 'YAML file with the options')
     .option('--split <name>', 'judgements whose queries are scored', 'train')
-    .option('--scores <file>', 'file written: query-id, corpus-id, score', 'teacher-scores.tsv')
+    .option('--scores <file>', "file for the lines 'query-id corpus-id score'", 'teacher-scores.tsv')
     .option(
       '--set <key=value>',
-      'override an option of the file; may be given again; distill schema lists them',
+      'option in place of that of the file; repeatable; distill schema lists them',
       collect,
       [],
     )
     .option('--memory <size>', 'limit that batches are chosen by, e.g. 4GB')
-    .option('--queue <url>', 'have workers score, e.g. redis://host:6379; see distill worker')
+    .option('--queue <url>', 'address of a queue whose workers score, e.g. redis://host:6379; see distill worker')
     .option('--json', 'print the counts as JSON')
     .addHelpText(
       'after',

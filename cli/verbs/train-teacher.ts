@@ -19,12 +19,12 @@ export const trainTeacher: Verb = ({ out, err, signal }) =>
   new Command('train-teacher')
     .description('train a cross-encoder on judgements, from a model or from random weights, as the teacher of a run')
     .requiredOption('--data <dir>', 'BEIR folder')
-    .option('--model <dir>', 'cross-encoder to continue from, or an encoder, which gets a head')
+    .option('--model <dir>', 'cross-encoder to continue from, or encoder, which gets a head')
     .option(
       '--head <kind>',
-      'dual-pooling: score by the cosine of its vectors of query and document, for pair-matching',
+      "head of the model: 'dual-pooling' scores by the cosine of its query and document vectors, for pair-matching",
     )
-    .option('--fresh', 'start with random weights and a vocabulary of the data')
+    .option('--fresh', 'start from random weights and a vocabulary learned from the data')
     .option('--output <dir>', 'folder of the trained model', 'runs/teacher')
     .option(
       '--candidates <file>',
@@ -33,7 +33,7 @@ export const trainTeacher: Verb = ({ out, err, signal }) =>
     .option('--memory <size>', 'limit that batches are chosen by, e.g. 4GB')
     .option(
       '--set <key=value>',
-      'any other option, e.g. train.steps=300; may be given again; distill schema train-teacher lists them',
+      'any other option, e.g. train.steps=300; repeatable; distill schema train-teacher lists them',
       collect,
       [],
     )

@@ -8,14 +8,14 @@ export const worker: Verb = ({ out, err, signal }) =>
   new Command('worker')
     .description('score the pairs of distill score --queue until Ctrl-C; any number of workers on any machines')
     .requiredOption('--queue <url>', 'address of the queue, e.g. redis://host:6379')
-    .option('--model <dir>', "the teacher's model here; by default where distill score has it, or its name on the hub")
+    .option('--model <dir>', "folder of the teacher's model; by default the path or hub name that distill score uses")
     .addOption(
-      new Option('--provider <name>', 'where to compute').choices(['auto', 'cpu', 'webgpu', 'cuda']).default('auto'),
+      new Option('--provider <name>', 'execution provider').choices(['auto', 'cpu', 'webgpu', 'cuda']).default('auto'),
     )
-    .option('--threads <n>', 'processor threads', Number)
+    .option('--threads <n>', 'CPU threads', Number)
     .option(
       '--lease <seconds>',
-      'seconds without a sign of life after which the pairs of a worker go to another',
+      'seconds without a heartbeat after which the pairs of a worker go to another',
       Number,
       30,
     )

@@ -1,4 +1,4 @@
-/** @file Tokens beside the model's vocabulary, found in a text before anything else is done with it. */
+/** @file Tokens added to the model's vocabulary, found in a text before anything else is done with it. */
 import { type Fields, fieldsOf, flag, HIGHEST_ID, malformed, shown, text, unsupported } from './base/fields.ts';
 import { Trie } from './base/trie.ts';
 import { characterKinds, codePointBefore, SPACE, WORD } from './base/unicode.ts';

@@ -15,6 +15,7 @@ export interface Context {
   dy: Expr;
   /** Gradients of all outputs, null where none flows. */
   dys: (Expr | null)[];
+  /** The static shape of a value: sizes, and names of sizes that are known when the graph runs. */
   dims(value: Expr): readonly Dim[];
   /** Whether input i needs a gradient: rules may skip costly ones that nothing reads. */
   needsGradient(i: number): boolean;

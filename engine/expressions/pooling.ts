@@ -11,6 +11,7 @@ const averages: ReadonlySet<Pooling> = new Set(['mean', 'cls', 'lasttoken', 'wei
 export const isAverage = (pooling: Pooling): boolean => averages.has(pooling);
 
 /**
+ * Pools token vectors to one vector a text.
  * @param hidden [B, L, D] token vectors
  * @param mask [B, L] int64, 1 where there is a token that counts
  * @param pooling several are joined in the order given

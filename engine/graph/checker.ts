@@ -1,7 +1,10 @@
 /** @file What must hold after every pass over a graph: one producer a value, nothing read before it is made, links agree. */
 import type { Graph, Value } from './ir.ts';
 
-/** @throws Error (a defect, not a user's mistake) that names the node at which an invariant is broken */
+/**
+ * Checks the invariants of a graph.
+ * @throws Error (a defect, not a user's mistake) that names the node at which an invariant is broken
+ */
 export function check(graph: Graph): Graph {
   const made = new Set<Value>(graph.inputs);
   const own = new Set(graph.nodes);

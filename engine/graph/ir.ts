@@ -82,30 +82,36 @@ export class Node {
     return this.links;
   }
 
+  /** Replaces all inputs and keeps the readers of the values right. */
   setInputs(inputs: readonly (Value | null)[]): void {
     for (const value of this.links) value?.readers.delete(this);
     this.links = [...inputs];
     for (const value of this.links) value?.readers.add(this);
   }
 
+  /** Replaces one input wherever it stands. */
   replaceInput(from: Value, to: Value): void {
     this.setInputs(this.links.map((v) => (v === from ? to : v)));
   }
 
+  /** An integer or float attribute. @param fallback its value where it is absent */
   int(name: string, fallback: number): number {
     const a = this.attributes.get(name);
     return a?.kind === 'int' || a?.kind === 'float' ? a.value : fallback;
   }
 
+  /** An attribute of several integers; undefined where it is absent. */
   ints(name: string): readonly number[] | undefined {
     const a = this.attributes.get(name);
     return a?.kind === 'ints' ? a.value : undefined;
   }
 
+  /** A float or integer attribute. @param fallback its value where it is absent */
   float(name: string, fallback: number): number {
     return this.int(name, fallback);
   }
 
+  /** A text attribute. @param fallback its value where it is absent */
   string(name: string, fallback: string): string {
     const a = this.attributes.get(name);
     return a?.kind === 'string' ? a.value : fallback;
@@ -158,6 +164,7 @@ export class Graph {
     return name;
   }
 
+  /** Adds an input. @param dims its shape; a name stands for a size that is known when the graph runs */
   input(name: string, dtype: DType, dims: readonly Dim[]): Value {
     const value = new Value(this.freshName(name), { dtype, dims });
     this.inputList.push(value);
@@ -186,6 +193,7 @@ export class Graph {
     );
   }
 
+  /** A constant (initializer) of the graph. @param name its name, with a number where it is taken */
   constant(constant: Tensor, name = 'constant'): Value {
     return new Value(this.freshName(name), { constant });
   }
@@ -229,6 +237,7 @@ export class Graph {
     return node.outputs;
   }
 
+  /** Adds an output. @param name renames the value */
   output(value: Value, name?: string): void {
     if (name && name !== value.name) value.name = this.freshName(name);
     this.outputList.push(value);

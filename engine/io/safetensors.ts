@@ -15,7 +15,10 @@ interface Entry {
   data_offsets: [number, number];
 }
 
-/** @throws InputError where the file is cut short or its header contradicts its bytes */
+/**
+ * Reads all tensors of a safetensors file by name.
+ * @throws InputError where the file is cut short or its header contradicts its bytes
+ */
 export async function readSafetensors(file: string): Promise<Map<string, Tensor>> {
   return parseSafetensors(await readFile(file), file);
 }

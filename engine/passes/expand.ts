@@ -325,7 +325,7 @@ function rotary(p: Place, cos: Input, sin: Input, positions: Input, count: numbe
   const turning = p.node.int('rotary_embedding_dim', 0); // 0: the whole head
   if (p.node.int('interleaved', 0)) throw p.refuse('interleaves its halves');
   if (positions?.dims?.length === 1) throw p.refuse('takes one position for all texts');
-  // PyTorch's exporter states the number of heads beside four dimensions too.
+  // PyTorch's exporter states the number of heads also for four dimensions.
   if (!x.dims && count && !p.node.domain) throw p.refuse('has an input whose dimensions are not known');
   const rank = x.dims?.length ?? (count ? 3 : 4);
   if (rank === 3 && !count && (typeof half !== 'number' || turning)) throw p.refuse('has heads of a width not known');

@@ -104,7 +104,7 @@ export class ResidentSession {
   }
 }
 
-/** The binding hands out device tensors and cannot read them: a graph that multiplies by 1 brings them here. */
+/** The binding returns device tensors and cannot read them: a graph that multiplies by 1 brings them here. */
 async function downloader(options: SessionOptions): Promise<ort.InferenceSession> {
   const graph = new Graph(14);
   const x = new Expr(graph, graph.input('in', 'float32', ['n']));
@@ -117,7 +117,7 @@ async function downloader(options: SessionOptions): Promise<ort.InferenceSession
   });
 }
 
-/** Milliseconds that a provider takes for products of matrices; undefined where it is not to be had. */
+/** Milliseconds that a provider takes for products of matrices; undefined where it is not available. */
 async function speed(provider: 'cpu' | 'webgpu' | 'cuda'): Promise<number | undefined> {
   const [rows, width] = [1024, 512];
   const graph = new Graph(14);
@@ -161,7 +161,7 @@ export function fastestProvider(): Promise<'cpu' | 'webgpu' | 'cuda'> {
   return fastest;
 }
 
-/** The runtime complains aloud when it is asked for CUDA without its library, which comes separately. */
+/** ONNX Runtime prints an error when CUDA is requested without its library, which is installed separately. */
 function hasCuda(): boolean {
   const runtime = dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'));
   const place = join(runtime, 'bin/napi-v6', process.platform, process.arch);

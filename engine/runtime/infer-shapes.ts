@@ -17,7 +17,7 @@ export async function probe(graph: Graph, samples: readonly [Feeds, Feeds]): Pro
   const made = graph.nodes.flatMap((n) => n.outputs).filter((v) => v.name);
   const outputs = [...graph.outputs];
   const types = made.map((v) => [v.dtype, v.dims] as const);
-  // ONNX Runtime checks what a file says of a value; here it is asked instead.
+  // ONNX Runtime checks the types that a file states; here its inference gives them.
   for (const v of made) [v.dtype, v.dims] = [undefined, undefined];
   graph.setOutputs(...made);
   const seen: Record<string, Tensor>[] = [];

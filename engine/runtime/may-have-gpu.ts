@@ -1,4 +1,4 @@
-/** @file Whether it is worth asking for WebGPU: where Linux has no Vulkan or no device, the runtime complains aloud when asked. */
+/** @file Whether WebGPU may be available: on Linux without Vulkan or a device, ONNX Runtime prints an error when it is requested. */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 

@@ -25,7 +25,7 @@ export const onProcessor = ({ provider }: SessionOptions = {}): boolean => (prov
 
 /**
  * Padded tokens a batch for passes forward. On a processor the values of a batch should stay in the cores' caches: measured
- * on two cores, 1,024 tokens take 0.82 of the time that 4,096 take. A device wants larger ones.
+ * on two cores, 1,024 tokens take 0.82 of the time that 4,096 take. A device needs larger ones.
  */
 export function batchTokens(options: SessionOptions = {}): number {
   return onProcessor(options) ? 512 * (options.threads ?? availableParallelism()) : 8192;
@@ -131,12 +131,13 @@ export class Session {
     );
   }
 
+  /** Frees the session; it cannot run after that. */
   async release(): Promise<void> {
     await this.session.release();
   }
 }
 
-/** WebGPU tells the terminal that its memory is full, not its caller, and hands out buffers that nobody wrote. */
+/** When its memory is full, WebGPU writes to the terminal, reports no error and returns unwritten buffers. */
 function refuseZeros(name: string, { type, data }: ort.Tensor): void {
   if (type === 'float32' && data.length && (data as Float32Array).every((v) => v === 0))
     throw new FaultError({

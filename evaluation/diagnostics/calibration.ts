@@ -3,6 +3,7 @@
 import { fitLogistic } from '../../math/logistic-regression.ts';
 import { logSigmoid, sigmoid } from '../../math/numbers.ts';
 
+/** The calibration error and the bins that it is made of. */
 export interface CalibrationError {
   /** sum_b n_b / n |positives in b / n_b - mean probability in b|. */
   error: number;
@@ -55,6 +56,7 @@ export function negativeLogLikelihood(p: ArrayLike<number>, y: ArrayLike<number>
   return sum / p.length;
 }
 
+/** Slope and intercept of log-odds on a score, fitted by `platt`. */
 export interface Platt {
   a: number;
   b: number;

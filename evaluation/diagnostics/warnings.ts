@@ -158,7 +158,7 @@ export function collapse(rows: { dimensions: number; data: Float32Array }): stri
 }
 
 /**
- * Losses that are next to nothing beside the others, so that they teach nothing: those with a factor T^2 at a small temperature
+ * Losses that are negligible compared with the others, so that they teach nothing: those with a factor T^2 at a small temperature
  * T, or a mean over all pairs of a step.
  *
  * @param log of the first steps, with the value of each loss before its weight

@@ -30,7 +30,7 @@ export function rbo(a: readonly string[], b: readonly string[], p = 0.9): number
 
 /**
  * KL(softmax(t / T) || softmax(s' / T)) in nats, where s' = a s + b is the student's list fitted to the teacher's by least
- * squares (b has no effect), so that only what a change of scale cannot mend counts.
+ * squares (b has no effect), so that only what a change of scale cannot correct counts.
  */
 export function affineKl(teacher: ArrayLike<number>, student: ArrayLike<number>, temperature = 1): number {
   const { covariance, varianceX } = moments(student, teacher);

@@ -11,6 +11,7 @@ export interface Ranked {
 
 /** A metric at one cut: one value a query. `k` is Infinity where the name has no cut. */
 export interface MetricDefinition {
+  /** The metric of one query. @param k the cut; infinity without one @returns from 0 to 1 */
   value(ranked: Ranked, k: number): number;
   /** Whether the name must carry a cut, as in `precision@10`. */
   needsCut?: boolean;

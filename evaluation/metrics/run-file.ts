@@ -50,7 +50,7 @@ export async function readRun(path: string): Promise<Run> {
         subject: `${file} line ${number}`,
         expected: 'query, Q0, document, rank, score and tag, separated by white space',
         received: JSON.stringify(text.slice(0, 80)),
-        remedy: 'mend or remove the line',
+        remedy: 'fix or remove the line',
       });
     let found = run.get(fields[0]);
     if (!found) {

@@ -15,7 +15,7 @@ export interface SystemFigures {
   queryMilliseconds?: number;
 }
 
-/** One system beside another over the same queries. */
+/** One system compared with another over the same queries. */
 export interface Comparison {
   a: string;
   b: string;

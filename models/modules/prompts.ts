@@ -80,7 +80,7 @@ export function promptsOf(config: Record<string, unknown>, options: PromptOption
   };
 }
 
-/** What config_sentence_transformers.json says of them; undefined where there are none. A part after the text has no place there. */
+/** The prompts of config_sentence_transformers.json; undefined where there are none. The file cannot hold a part after the text. */
 export function promptsConfig(prompts: Prompts): Record<string, unknown> | undefined {
   const { query, document, named, defaultName } = prompts;
   if (!Object.keys(named).length && isEmpty(query) && isEmpty(document)) return undefined;

@@ -67,7 +67,7 @@ class Global {
     this.name = name;
   }
 }
-/** What a pickle says of a storage that lies beside it. */
+/** A pickle's reference to a storage in the same archive. */
 class Stored {
   readonly args: unknown[];
   constructor(args: unknown[]) {

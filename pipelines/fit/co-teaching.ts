@@ -8,7 +8,7 @@ import type { StateKey } from '../../training/training-state.ts';
 
 /** What a student tells the other, and is told. */
 export interface Peer {
-  /** Hands over each query's loss as it is before a step, and waits for the other's. */
+  /** Sends each query's loss as it is before a step, and waits for the other's. */
   exchange(step: number, losses: Float64Array): Promise<Float64Array>;
 }
 

@@ -98,7 +98,7 @@ async function open(
     throw new InputError({
       code: 'teacher.no-hidden-states',
       subject: `no hidden states can be read of ${teacher.model}, which the loss 'pair-matching' needs (${error.message})`,
-      remedy: "export it with the output 'last_hidden_state' beside 'logits', or use another loss",
+      remedy: "export it with the output 'last_hidden_state' besides 'logits', or use another loss",
       cause: error,
     });
   }

@@ -142,7 +142,7 @@ async function bm25Scores(data: Dataset, examples: Examples, { time, watch }: Gi
   return scores;
 }
 
-/** What further teachers, models or files, say of the same candidates; they are opened when that is asked for. */
+/** Scores of the same candidates by further teachers (models or files), which are opened when the scores are needed. */
 async function furtherScores(
   run: RunContext,
   { data, examples }: TrainingSet,

@@ -1,5 +1,5 @@
 /** @file Size and latency of each model of an evaluation, and their place in the table. */
-import type { Watch } from '../../common/progress.ts';
+import type { RunControl } from '../../common/progress.ts';
 import type { CostFigures, SystemFigures } from '../../evaluation/report/figures.ts';
 import { dtypeFiles } from './checkpoint.ts';
 import { type CostJob, measureCost } from './model-cost.ts';
@@ -21,7 +21,7 @@ export interface CostsOptions {
 export async function measureCosts(
   systems: readonly SystemFigures[],
   { student: folder, dtype: first, texts, maxLength, timed, quality }: CostsOptions,
-  watch: Watch,
+  watch: RunControl,
 ): Promise<CostFigures[]> {
   const encoders = (await dtypeFiles(folder, 'all')).map(
     ({ dtype, file }): CostJob => ({ name: `student ${dtype}`, kind: 'encoder', folder, file, texts, maxLength }),

@@ -1,5 +1,5 @@
 /** @file The table of an evaluation: systems measured on the same queries, and comparisons between them. */
-import type { Watch } from '../../common/progress.ts';
+import type { RunControl } from '../../common/progress.ts';
 import type { Dataset, Qrels } from '../../data/dataset.ts';
 import { evaluateRun, type Run } from '../../evaluation/metrics/evaluate.ts';
 import type { Comparison, SystemFigures } from '../../evaluation/report/figures.ts';
@@ -12,7 +12,7 @@ export interface EvaluationTableOptions {
   /** Of resamples and flips. */
   seed: number;
   samples?: number;
-  watch: Watch;
+  watch: RunControl;
 }
 
 export class EvaluationTable {

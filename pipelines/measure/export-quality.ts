@@ -1,5 +1,5 @@
 /** @file Whether an exported file still finds what its checkpoint finds: both on the same sample of dev queries and documents. */
-import type { Watch } from '../../common/progress.ts';
+import type { RunControl } from '../../common/progress.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { Random } from '../../math/random.ts';
 import { Encoder } from '../../models/encoder.ts';
@@ -30,7 +30,7 @@ export async function exportQuality(
   checkpoint: string,
   made: Provenance,
   sizes: { guardQueries: number; guardDocuments: number },
-  watch: Watch,
+  watch: RunControl,
 ): Promise<ExportQuality> {
   const random = Random.of(SEED, 'guard');
   const sample = drawSample(dataset, split, random, () => sizes.guardDocuments, sizes.guardQueries);

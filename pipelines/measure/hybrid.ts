@@ -1,5 +1,5 @@
 /** @file The hybrid of a student and BM25: its weight fitted on the dev split, its run of the test split. */
-import type { Watch } from '../../common/progress.ts';
+import type { RunControl } from '../../common/progress.ts';
 import { type Dataset, judgedQueries, textsAt } from '../../data/dataset.ts';
 import { bm25Index } from '../../evaluation/bm25-run.ts';
 import { fitHybrid, type HybridFit } from '../../evaluation/fit-hybrid.ts';
@@ -34,7 +34,7 @@ export interface HybridOptions {
 const FIT_DEPTH = 200;
 
 /** Fits the weight on dev, never on test, and searches with it. */
-export async function measureHybrid(options: HybridOptions, watch: Watch): Promise<Hybrid> {
+export async function measureHybrid(options: HybridOptions, watch: RunControl): Promise<Hybrid> {
   const { dataset, splits, vectors, weight, k1, b, depth } = options;
   const { dimensions, documents } = vectors;
   const index = await bm25Index(dataset.documents, { k1, b, ...watch });
@@ -63,7 +63,7 @@ async function searched(
   index: Bm25,
   weight: HybridFit,
   depth: number,
-  watch: Watch,
+  watch: RunControl,
 ): Promise<Run> {
   const { positions, queries, documents, dimensions } = vectors;
   const text = (i: number): string => dataset.queries.text(positions[i]);
@@ -92,6 +92,6 @@ async function searched(
 export function describeFit({ lambda, gain, dense, fused, rrf, queries }: HybridFit): string {
   const figures = `nDCG@10 on ${queries} dev queries: ${dense.toFixed(4)} without, ${fused.toFixed(4)} with, ${rrf.toFixed(4)} by reciprocal ranks`;
   return lambda > 0
-    ? `BM25 beside the student has the weight ${lambda} (gain ${gain.value.toFixed(4)}, 95 % interval ${gain.low.toFixed(4)} to ${gain.high.toFixed(4)}; ${figures})`
-    : `BM25 beside the student is left out: no weight is better than none (${figures})`;
+    ? `BM25 combined with the student has the weight ${lambda} (gain ${gain.value.toFixed(4)}, 95 % interval ${gain.low.toFixed(4)} to ${gain.high.toFixed(4)}; ${figures})`
+    : `BM25 is not combined with the student: no weight is better than none (${figures})`;
 }

@@ -2,7 +2,7 @@
 import { existsSync, statSync } from 'node:fs';
 import { basename } from 'node:path';
 import { InputError } from '../../common/errors.ts';
-import type { Watch } from '../../common/progress.ts';
+import type { RunControl } from '../../common/progress.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { findFile } from '../../data/files/lines.ts';
 import type { CandidateLists } from '../../data/lists.ts';
@@ -68,7 +68,7 @@ export async function candidateRun(
   dataset: Dataset,
   split: string,
   depth: number,
-  watch: Watch,
+  watch: RunControl,
 ): Promise<{ name: string; run: Run }> {
   if (source === 'bm25') return { name: 'BM25', run: await bm25Run(dataset, split, depth, watch) };
   if (!existsSync(source) && !findFile(source))

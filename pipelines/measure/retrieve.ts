@@ -1,6 +1,6 @@
 /** @file Measuring a system: its embeddings of a split, exact search over them, the run that comes of it, and the metrics. */
 import { InputError } from '../../common/errors.ts';
-import type { Watch } from '../../common/progress.ts';
+import type { RunControl } from '../../common/progress.ts';
 import { type Dataset, judgedQueries, type Texts, textsAt } from '../../data/dataset.ts';
 import { evaluateRun, isQueryItself, type Run } from '../../evaluation/metrics/evaluate.ts';
 import type { Random } from '../../math/random.ts';
@@ -8,7 +8,7 @@ import type { Encoder } from '../../models/encoder.ts';
 import { cutTo, search } from '../../retrieval/exact-search.ts';
 import type { Embeddings, Teacher } from '../../teachers/teacher.ts';
 
-export type Embed = (texts: Texts, watch: Watch) => Promise<Embeddings>;
+export type Embed = (texts: Texts, watch: RunControl) => Promise<Embeddings>;
 
 /** What is measured: anything that embeds queries, over documents that it embeds or that are embedded already. */
 export interface Searcher {
@@ -72,7 +72,7 @@ export const teacherSearcher = (embed: NonNullable<Teacher['embed']>, documents?
 export async function retrieve(
   searcher: Searcher,
   { dataset, split, depth, sample }: Split,
-  watch: Watch,
+  watch: RunControl,
 ): Promise<{ run: Run; vectors: Vectors }> {
   const positions = sample?.queries ?? judgedQueries(dataset, split);
   const queries = await searcher.queries(textsAt(dataset, positions), watch);
@@ -117,7 +117,7 @@ export async function searchVectors(
   vectors: Vectors,
   dataset: Dataset,
   depth: number,
-  watch: Watch,
+  watch: RunControl,
   width = vectors.dimensions,
 ): Promise<Run> {
   const { positions, sample, dimensions } = vectors;
@@ -165,7 +165,12 @@ export function drawSample(
 }
 
 /** The same candidates in a teacher's order; one that it gives no finite score is not found by it. */
-export async function rerank(dataset: Dataset, run: Run, teacher: Pick<Teacher, 'score'>, watch: Watch): Promise<Run> {
+export async function rerank(
+  dataset: Dataset,
+  run: Run,
+  teacher: Pick<Teacher, 'score'>,
+  watch: RunControl,
+): Promise<Run> {
   const { queries, documents } = dataset;
   const pairs = [...run].flatMap(([queryId, { ids }]) => {
     const query = queries.text(queries.indexOf(queryId) as number);
@@ -205,7 +210,7 @@ export async function byPrefix(
   widths: readonly number[],
   { dataset, split, depth }: Split,
   metric: string,
-  watch: Watch,
+  watch: RunControl,
 ): Promise<{ dimensions: number; value: number }[]> {
   const rows: { dimensions: number; value: number }[] = [];
   for (const dimensions of widths) {

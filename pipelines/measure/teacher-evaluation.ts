@@ -1,5 +1,5 @@
 /** @file The teacher's part of an evaluation: what it finds, and the student on the same candidates. */
-import type { Watch } from '../../common/progress.ts';
+import type { RunControl } from '../../common/progress.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { cutRun, dropIdenticalIds, isQueryItself, type Run } from '../../evaluation/metrics/evaluate.ts';
 import type { PromptOptions } from '../../models/modules/prompts.ts';
@@ -42,7 +42,7 @@ export async function measureTeacher(
   student: Measured,
   vectors: Vectors,
   options: TeacherEvaluationOptions,
-  watch: Watch,
+  watch: RunControl,
 ): Promise<TeacherEvaluation> {
   const { dataset, split, teacher: path, source, depth } = options;
   const itself = isQueryItself(dataset);

@@ -1,5 +1,5 @@
 /** @file Whether a run, or a teacher, is better than what its user already had, in one sentence. */
-import type { Watch } from '../../common/progress.ts';
+import type { RunControl } from '../../common/progress.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { bm25Index } from '../../evaluation/bm25-run.ts';
 import type { Run } from '../../evaluation/metrics/evaluate.ts';
@@ -40,7 +40,7 @@ export function verdict({ split, queries, values }: BeforeFigures, compact: bool
   const figures = `nDCG@10 ${values[best].toFixed(4)} compared with ${own.toFixed(4)} on the ${queries} queries of ${split}`;
   const remedy =
     best === 'embedder' && compact
-      ? 'the student is the cheaper one; a tower of more layers, or BM25 beside it (hybrid: {}), comes nearer'
+      ? 'the student is the cheaper one; a tower of more layers, or BM25 combined with it (hybrid: {}), comes nearer'
       : best === 'BM25'
         ? 'use BM25, or both together (hybrid: {})'
         : 'use the encoder as it was; or try a lower learning rate, weights chosen on dev (train.evaluateEvery), more labelled queries, a better teacher';
@@ -62,7 +62,7 @@ export async function ordersBefore(
   dataset: Dataset,
   split: string,
   encoder: Pick<Teacher, 'score'> | undefined,
-  watch: Watch,
+  watch: RunControl,
 ): Promise<{ encoder?: number; bm25: number }> {
   const index = await bm25Index(dataset.documents, watch);
   const words: Pick<Teacher, 'score'> = {

@@ -1,6 +1,6 @@
 /** @file The candidates of queries: labelled positives first, then what was found; and the teacher's scores of them. */
 import { InputError } from '../../common/errors.ts';
-import type { Watch } from '../../common/progress.ts';
+import type { RunControl } from '../../common/progress.ts';
 import { startFolder } from '../../config/student.ts';
 import { type Dataset, textsAt } from '../../data/dataset.ts';
 import {
@@ -123,7 +123,7 @@ export async function findCandidates(
   split: string,
   queries: readonly number[],
   embedder: Teacher | undefined,
-  watch: Watch,
+  watch: RunControl,
   source = candidateSource(config.candidates.source, dataset, split),
 ): Promise<CandidateLists> {
   if (source === 'given') return given(config, dataset, split, new Set(queries));
@@ -186,7 +186,7 @@ async function nearest(
   queries: readonly number[],
   count: number,
   embedder: Teacher | undefined,
-  watch: Watch,
+  watch: RunControl,
 ): Promise<number[][]> {
   const { documents } = dataset;
   const texts = textsAt(dataset, queries);
@@ -255,7 +255,7 @@ export async function scoreCandidates(
   lists: CandidateLists,
   dataset: Dataset,
   teacher: Teacher | undefined,
-  watch: Watch,
+  watch: RunControl,
 ): Promise<CandidateLists> {
   if (!teacher || lists.scores.every((s) => !Number.isNaN(s))) return lists;
   return { ...lists, scores: await teacher.score(pairsOf(lists, dataset), watch) };

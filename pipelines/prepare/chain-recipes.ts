@@ -39,7 +39,7 @@ function joined(base: Plain, over: Plain): Plain {
 /**
  * The options of one run of the chain.
  *
- * The recipes are those that helped on six sets without tuning to any of them (see docs/results.md): InfoNCE with a cross-encoder's
+ * The recipes are those that helped on six sets without tuning to any of them (see docs/chain.md): InfoNCE with a cross-encoder's
  * scores at a temperature of 0.05 and a low learning rate for the assistant; no dropout, spans of documents and a high learning rate
  * for what stands over frozen documents. Weights are chosen on dev in each, with those at the start among them.
  *
@@ -88,7 +88,7 @@ export function chainOptions(
           ...(labelled ? [{ kind: 'info-nce', temperature: 0.05 }] : []),
           ...(teacher ? [{ kind: 'kl', temperature: 1, studentTemperature: 0.05 }] : []),
         ],
-        // A model scores some dozens of pairs a second on a CPU: no more queries are asked about than training sees.
+        // A model scores some dozens of pairs a second on a CPU: no more queries are scored than training uses.
         data: { ...data, maxQueries: Math.min(data.maxQueries ?? MOST_ASKED, MOST_ASKED) },
         train: {
           ...compute,

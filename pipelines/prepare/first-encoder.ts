@@ -1,7 +1,7 @@
 /** @file The dual-encoder that a cross-encoder is made from: it finds the negatives, and it is what the result is compared with. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Watch } from '../../common/progress.ts';
+import type { RunControl } from '../../common/progress.ts';
 import { type Dataset, textsAt } from '../../data/dataset.ts';
 import type { Graph } from '../../engine/graph/ir.ts';
 import { dualEncoder } from '../../teachers/dual-encoder.ts';
@@ -17,7 +17,7 @@ export interface FirstEncoder {
   /** Its cosine, as a teacher's score. */
   teacher: Teacher;
   /** Documents near each query by cosine and BM25, as positions, best first. */
-  near(dataset: Dataset, queries: readonly number[], count: number, watch: Watch): Promise<number[][]>;
+  near(dataset: Dataset, queries: readonly number[], count: number, watch: RunControl): Promise<number[][]>;
   close(): Promise<void>;
 }
 

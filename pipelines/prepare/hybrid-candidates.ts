@@ -1,5 +1,5 @@
 /** @file Candidates by both channels: an encoder's cosine and BM25, with the weight that suits the encoder on dev. */
-import type { Watch } from '../../common/progress.ts';
+import type { RunControl } from '../../common/progress.ts';
 import { type Dataset, judgedQueries, type Texts, textsAt } from '../../data/dataset.ts';
 import { bm25Index } from '../../evaluation/bm25-run.ts';
 import { fitHybrid } from '../../evaluation/fit-hybrid.ts';
@@ -10,7 +10,7 @@ import type { Embeddings } from '../../teachers/teacher.ts';
 
 /** What embeds queries and documents for a search. */
 export interface Side {
-  encode(texts: Texts, role: 'query' | 'document', watch: Watch): Promise<Embeddings>;
+  encode(texts: Texts, role: 'query' | 'document', watch: RunControl): Promise<Embeddings>;
   close(): Promise<void>;
 }
 
@@ -33,7 +33,7 @@ export async function hybridHits(
   documents: Float32Array,
   side: Pick<Side, 'encode'>,
   count: number,
-  watch: Watch,
+  watch: RunControl,
 ): Promise<Hits> {
   const dimensions = documents.length / dataset.documents.length;
   const weight = await fittedWeight(dev, dataset, queries.texts, documents, side, watch);
@@ -54,7 +54,7 @@ async function fittedWeight(
   texts: Texts,
   documents: Float32Array,
   side: Pick<Side, 'encode'>,
-  watch: Watch,
+  watch: RunControl,
 ): Promise<HybridWeight> {
   const index = await bm25Index(dataset.documents, watch);
   const judged = dev !== null && dataset.splits.includes(dev) ? judgedQueries(dataset, dev).slice(0, FIT_QUERIES) : [];

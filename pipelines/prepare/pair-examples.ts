@@ -1,6 +1,6 @@
 /** @file Which pairs a cross-encoder learns from: relevant documents first, then documents that stand against them. */
 import { InputError } from '../../common/errors.ts';
-import type { Watch } from '../../common/progress.ts';
+import type { RunControl } from '../../common/progress.ts';
 import type { TeacherConfig } from '../../config/teacher.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { neverNegative, relevantDocuments } from '../../data/relevant.ts';
@@ -18,7 +18,7 @@ export async function pairExamples(
   split: string,
   which: 'train' | 'dev',
   encoder?: FirstEncoder,
-  watch: Watch = {},
+  watch: RunControl = {},
 ): Promise<Examples> {
   const relevantOf = relevantDocuments(dataset, split);
   const never = neverNegative(dataset, split, [...relevantOf.keys()], relevantOf);
@@ -67,7 +67,7 @@ async function candidatesOf(
   queries: readonly number[],
   which: 'train' | 'dev',
   encoder: FirstEncoder | undefined,
-  watch: Watch,
+  watch: RunControl,
 ): Promise<Map<number, Map<number, number | undefined>>> {
   const { source, count, random: fromAll, files } = config.candidates;
   const found = new Map<number, Map<number, number | undefined>>();

@@ -1,4 +1,4 @@
-/** @file Which queries the teacher is asked about, under a budget. */
+/** @file Which queries the teacher scores, under a budget. */
 
 import { toQuerySelection } from '../../config/methods.ts';
 import type { Dataset } from '../../data/dataset.ts';
@@ -14,7 +14,7 @@ import { encodingOf } from '../run/provider.ts';
 import { defineStage } from '../run/stage.ts';
 import { labelsOf } from './examples.ts';
 
-/** Queries that the teacher is asked about, in the order of asking. */
+/** Queries that the teacher scores, in the order of scoring. */
 export interface Chosen {
   /** Positions of their lists. */
   indices: Int32Array;
@@ -22,7 +22,7 @@ export interface Chosen {
   weights?: Float32Array;
 }
 
-/** Queries that the teacher has been asked about, with its scores. */
+/** Queries that the teacher has scored, with its scores. */
 export interface Annotated extends Chosen {
   scored: CandidateLists;
 }
@@ -69,7 +69,7 @@ export const querySelection = defineStage({
       return { indices: Int32Array.from(indices), ...(weights && { weights }) };
     };
     if ((needs.has('chosen') || needs.has('teacherError')) && !known) {
-      note(`the first queries are drawn at random: '${selection.name}' builds on queries asked about already`);
+      note(`the first queries are drawn at random: '${selection.name}' builds on queries that are scored already`);
       return choose(toQuerySelection({ kind: 'random', budget: whole }));
     }
     if (student) {
@@ -94,7 +94,7 @@ export const querySelection = defineStage({
 export const looksAtStudent = (selection: Parameters<typeof toQuerySelection>[0]): boolean =>
   toQuerySelection(selection).needs.some((n) => n === 'student' || n === 'embeddings' || n === 'gradients');
 
-/** d KL(teacher || student) / d query embedding = sum_n (q_n - p_n) d_n / T for each query asked about. */
+/** d KL(teacher || student) / d query embedding = sum_n (q_n - p_n) d_n / T for each scored query. */
 function gradients(asked: Annotated, lists: CandidateLists, now: StudentScores): Rows {
   const D = now.queries.dimensions;
   const data = new Float64Array(asked.indices.length * D);
@@ -113,7 +113,7 @@ function gradients(asked: Annotated, lists: CandidateLists, now: StudentScores):
 /** Cosines are sharpened by this, as the loss does. */
 const TEMPERATURE = 0.05;
 
-/** The teacher's best candidate is not the labelled one: how often, among the queries asked about. */
+/** The teacher's best candidate is not the labelled one: how often, among the scored queries. */
 function teacherError(
   options: Options<'data.labelled' | 'data.splits'>,
   dataset: Dataset,

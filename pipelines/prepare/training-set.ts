@@ -69,7 +69,7 @@ export async function gather(run: RunContext, student: Result<Student>): Promise
   return { data, lists, written };
 }
 
-/** Queries that are asked about: their candidates, and the teacher's scores of them. */
+/** Scored queries: their candidates, and the teacher's scores of them. */
 export interface Asked {
   lists: Result<CandidateLists>;
   annotated: Result<Annotated>;
@@ -85,7 +85,7 @@ export interface Before {
   documents?: Targets['documents'];
 }
 
-/** The queries that are asked about (all of them, where there is no budget), with the teacher's scores. */
+/** The queries that the teacher scores (all of them, where there is no budget), with the teacher's scores. */
 export async function annotate(
   run: RunContext,
   student: Result<Student>,

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { InputError } from '../../common/errors.ts';
 import { writeWhole } from '../../common/files.ts';
 import { takeLock } from '../../common/lock.ts';
-import type { Watch } from '../../common/progress.ts';
+import type { RunControl } from '../../common/progress.ts';
 import { finishReplacing, replaceFolder } from '../../common/replace.ts';
 import { type ExportSettings, parseExport } from '../../config/export.ts';
 import type { Dataset } from '../../data/dataset.ts';
@@ -18,6 +18,7 @@ import { type ExportedFolder, exportFolder } from '../../students/export/export-
 import { type Provenance, readProvenance } from '../measure/checkpoint.ts';
 import { type ExportFigures, type ExportQuality, exportQuality } from '../measure/export-quality.ts';
 
+/** Which files are made of a checkpoint, and where. */
 export interface ExportOptions extends ExportSettings {
   checkpoint: string;
   output: string;
@@ -26,6 +27,7 @@ export interface ExportOptions extends ExportSettings {
   split?: string;
 }
 
+/** Files made, their sizes and their quality. */
 export interface ExportReport {
   output: string;
   /** The checkpoint as it is. */
@@ -42,12 +44,13 @@ export interface ExportReport {
 }
 
 /**
+ * Writes compact files of a checkpoint and, where there are data, compares each with it on the dev split.
  * @param opened the data, where they are in memory already
  * @throws InputError where the checkpoint, the data or an option does not fit; with `strict` also where quality falls
  */
 export async function exportCheckpoint(
   options: ExportOptions,
-  watch: Watch = {},
+  watch: RunControl = {},
   opened?: Dataset,
 ): Promise<ExportReport> {
   const { checkpoint, output, data: path, split: chosen, ...rest } = options;
@@ -152,7 +155,7 @@ async function usedPieces(
   dataset: Dataset | undefined,
   made: Provenance,
   folder: string,
-  watch: Watch,
+  watch: RunControl,
 ): Promise<Set<number>> {
   if (!dataset)
     throw new InputError({
@@ -175,7 +178,7 @@ async function sameTokens(
   before: string,
   after: string,
   kept: Int32Array,
-  watch: Watch,
+  watch: RunControl,
 ): Promise<void> {
   const [old, cut] = await Promise.all([TextTokenizer.load(before), TextTokenizer.load(after)]);
   eachText(dataset, made, watch, 'compare tokens', (text) => {
@@ -189,7 +192,7 @@ async function sameTokens(
 function eachText(
   dataset: Dataset,
   made: Provenance,
-  watch: Watch,
+  watch: RunControl,
   stage: string,
   visit: (text: string) => void,
 ): void {

@@ -10,7 +10,7 @@ import { renderMarkdown } from '../../evaluation/report/markdown.ts';
 import { type Head, isPlain } from '../../models/modules/head.ts';
 import { isEmpty, type Prompts } from '../../models/modules/prompts.ts';
 
-/** What a card says of the saved folder itself. */
+/** Facts of the saved folder that a card states. */
 export interface Saved {
   head: Head;
   prompts: Prompts;

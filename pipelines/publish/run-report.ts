@@ -38,7 +38,7 @@ export interface RunReport {
   verdict?: string;
   /** The student and what the user had, by nDCG@10 on the split that chooses. */
   before: BeforeFigures;
-  /** The weight of BM25 beside the student and what it brings on dev, where a hybrid was asked for. */
+  /** The weight of BM25 in the hybrid score and its gain on dev, where a hybrid was asked for. */
   hybrid?: HybridFit;
   /** Student over teacher (over the embedder where there is no teacher), a metric; absent where the teacher is no better than the encoder as it was. */
   retention?: Record<string, number>;
@@ -55,7 +55,7 @@ export interface RunReport {
   warnings: string[];
   /** The compact files, where the config asks for some, and the names of their rows among the systems. */
   export?: ExportReport & { rows: string[] };
-  /** Queries that the teacher was asked about, where there was a budget. */
+  /** Queries that the teacher scored, where there was a budget. */
   asked?: number;
   /** Whether each stage's work was done in this run, or an earlier one's was used. */
   stages: Record<string, 'made' | 'reused'>;
@@ -186,7 +186,7 @@ const evaluation = defineStage({
     const other = row('teacher') ?? row('embedder');
     const [metric] = options.evaluate.metrics;
     const begun = row(WHOLE_ENCODER) ?? row('student before training');
-    // A share kept is said of a teacher that is better than what the student began from, and of no other.
+    // A retained fraction is reported only for a teacher that is better than the student's start.
     const leads = other !== undefined && !(begun && other.metrics[metric] <= begun.metrics[metric]);
     if (other && begun && !leads)
       figures.notes.unshift(

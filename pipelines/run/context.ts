@@ -1,5 +1,5 @@
 /** @file A run: its options, data and models, and the walk of its stages; runs stand inside runs. */
-import type { Watch } from '../../common/progress.ts';
+import type { RunControl } from '../../common/progress.ts';
 import { VERSION } from '../../common/version.ts';
 import type { Config } from '../../config/config.ts';
 import { loadLosses, lossModules, needsOf } from '../../config/losses.ts';
@@ -50,7 +50,7 @@ export interface RunContext extends Omit<Tools, 'fingerprint'>, Pick<StageRunner
   inside<T>(name: string, pipeline: (run: RunContext) => Promise<T>): Promise<T>;
   /**
    * A run as if it stood alone, with options, data, models and random streams (its seed) of its own, in a folder under this
-   * one's: a pipeline of pipelines calls several and hands the checkpoint of one to the options of the next.
+   * one's: a pipeline of pipelines calls several and passes the checkpoint of one to the options of the next.
    * @param after results whose files the options name: a dry run that does not know them does not look into this run
    */
   runInside<T>(
@@ -76,7 +76,7 @@ const data = defineStage({
  */
 export async function openRun<T>(
   config: Config,
-  watch: Watch,
+  watch: RunControl,
   work: (run: RunContext) => Promise<T>,
   dry = false,
 ): Promise<T> {
@@ -131,7 +131,7 @@ type Shared = Pick<
 interface Own {
   runner: StageRunner;
   log: RunLog;
-  watch: Watch;
+  watch: RunControl;
   dataset: Dataset;
   cache: ScoreCache | undefined;
 }
@@ -199,7 +199,7 @@ function contextOf(shared: Shared, own: Own): RunContext {
 }
 
 /** Progress of a run inside a run says whose it is. */
-const named = (watch: Watch, name: string): Watch => ({
+const named = (watch: RunControl, name: string): RunControl => ({
   ...watch,
   onProgress:
     watch.onProgress && ((p) => watch.onProgress?.({ ...p, run: p.run === undefined ? name : `${name}/${p.run}` })),

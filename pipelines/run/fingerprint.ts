@@ -1,4 +1,4 @@
-/** @file What a result was made of, part by part, and what is said of a part that changed. */
+/** @file What a result was made of, part by part, and the message for a part that changed. */
 import { hashParts } from '../../common/files.ts';
 
 /** Parts by name: options by their dotted names, contents as hashes. A part that is not known yet is undefined. */

@@ -1,6 +1,6 @@
 /** @file What a run holds in memory, and the limit of a batch that follows from it. */
 import { unreachable } from '../../common/errors.ts';
-import type { Watch } from '../../common/progress.ts';
+import type { RunControl } from '../../common/progress.ts';
 import type { Config } from '../../config/config.ts';
 import { toWeighting } from '../../config/methods.ts';
 import { localModel } from '../../config/models.ts';
@@ -42,9 +42,9 @@ function trainedModel(student: Config['student']): Pick<Load, 'training' | 'fres
 export async function withMemory(
   config: Config,
   dataset: Dataset,
-  watch: Watch,
+  watch: RunControl,
   note: (text: string) => void,
-): Promise<Watch> {
+): Promise<RunControl> {
   if (config.memory === undefined) return watch;
   const memory = await batchMemory(config.memory, loadOf(config, dataset));
   note(memorySentence(config.memory, memory, dataset.documents.length));

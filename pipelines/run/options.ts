@@ -1,4 +1,4 @@
-/** @file Options by dotted paths: the type of what a stage is handed, the object itself, and what of it is recorded. */
+/** @file Options by dotted paths: the type of what a stage gets, the object itself, and what of it is recorded. */
 import { canonicalJson } from '../../common/files.ts';
 import type { Config } from '../../config/config.ts';
 

@@ -1,5 +1,5 @@
 /** @file What a run tells and remembers of itself: what became of each stage and why, seconds, warnings. */
-import type { Watch } from '../../common/progress.ts';
+import type { RunControl } from '../../common/progress.ts';
 import type { Missing } from './stage.ts';
 
 /** What becomes of a stage, and why. */
@@ -17,9 +17,9 @@ export class RunLog {
   readonly seconds: Record<string, number> = {};
   readonly warnings = new Map<string, string>();
   private readonly entries = new Map<string, StagePlan>();
-  private readonly watch: Watch;
+  private readonly watch: RunControl;
 
-  constructor(watch: Watch) {
+  constructor(watch: RunControl) {
     this.watch = watch;
   }
 

@@ -1,6 +1,6 @@
 /** @file Walks stages: loads a result where nothing that it depends on has changed, else makes and records it, or says so. */
 import { join } from 'node:path';
-import type { Watch } from '../../common/progress.ts';
+import type { RunControl } from '../../common/progress.ts';
 import type { Config } from '../../config/config.ts';
 import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import type { ArtifactStore } from './artifact-store.ts';
@@ -15,7 +15,7 @@ export interface Surroundings {
   /** Folder of the run. */
   folder: string;
   store: ArtifactStore;
-  watch: Watch;
+  watch: RunControl;
   log: RunLog;
   /** Nothing is made and nothing is written. */
   dry: boolean;
@@ -99,7 +99,7 @@ export class StageRunner {
   }
 
   /** The same walk in a folder of its own, with artefacts and a log of its own. */
-  inside(name: string, store: ArtifactStore, log: RunLog, watch: Watch): StageRunner {
+  inside(name: string, store: ArtifactStore, log: RunLog, watch: RunControl): StageRunner {
     return new StageRunner({ ...this.around, folder: join(this.around.folder, name), store, log, watch });
   }
 

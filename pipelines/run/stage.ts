@@ -1,10 +1,10 @@
-/** @file What a stage is: a value beside its code that says what it reads, how its result is kept, and how it is made. */
-import type { Watch } from '../../common/progress.ts';
+/** @file What a stage is: a value next to its code that says what it reads, how its result is kept, and how it is made. */
+import type { RunControl } from '../../common/progress.ts';
 import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import { type Fingerprint, merged } from './fingerprint.ts';
 import type { OptionPath, Options } from './options.ts';
 
-/** A value that a pipeline hands from stage to stage, with what it was made of. */
+/** A value that a pipeline passes from stage to stage, with what it was made of. */
 export interface Result<T> {
   readonly fingerprint: Fingerprint;
   /** Whether the value is there or follows without work; always in a run, not always in a dry run. */
@@ -18,7 +18,7 @@ export type Inputs<I> = { readonly [K in keyof I]: Result<NonNullable<I[K]>> | E
 
 /** What `make` may do besides computing: tell, time its parts, and use the run's folder. */
 export interface Tools {
-  readonly watch: Watch;
+  readonly watch: RunControl;
   /** Tells something worth keeping. */
   note(text: string): void;
   /** Tells that something is probably wrong, with figures; the report has it too. The same code again replaces it. */
@@ -80,7 +80,7 @@ export interface Stage<T, P extends OptionPath, U extends OptionPath, I extends 
   make(options: Options<P | U>, inputs: I, tools: Tools): T | Promise<T>;
 }
 
-/** A stage as a value; types follow from the lists of options and from what `make` says of its inputs. */
+/** A stage as a value; types follow from the lists of options and from the inputs that `make` declares. */
 export const defineStage = <T, const P extends OptionPath, I extends object, const U extends OptionPath = never>(
   stage: Stage<T, P, U, I>,
 ): Stage<T, P, U, I> => stage;

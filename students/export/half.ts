@@ -31,7 +31,7 @@ export function storeHalf(graph: Graph): void {
   graph.sort();
 }
 
-/** Halves err by 2^-25 at least: little beside the tensor's largest number, unless that is small itself. */
+/** Halves err by 2^-25 at least: little relative to the tensor's largest number, unless that is small itself. */
 const worthwhile = (t: Tensor): boolean => {
   const largest = (t.data as Float32Array).reduce((m, x) => Math.max(m, Math.abs(x)), 0);
   return largest >= 2 ** -10 && largest <= LARGEST_HALF;

@@ -1,4 +1,4 @@
-/** @file What an exported graph gives: token vectors cut to the dimensions wanted, and one vector a text beside them. */
+/** @file What an exported graph gives: token vectors cut to the requested dimensions, and one vector a text. */
 import { InputError } from '../../common/errors.ts';
 import { constant, Expr } from '../../engine/expressions/expr.ts';
 import type { Graph, Node, Value } from '../../engine/graph/ir.ts';

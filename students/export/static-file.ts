@@ -35,7 +35,7 @@ export interface StaticFileOptions {
   prompts?: Prompts;
 }
 
-/** The table whose rows a graph hands out as token vectors; undefined where it does more than that. */
+/** The table whose rows a graph returns as token vectors; undefined where it does more than that. */
 export function staticTable(graph: Graph): Tensor<'float32'> | undefined {
   const copy = tidy(graph.clone());
   const [lookup] = wordLookups(copy);

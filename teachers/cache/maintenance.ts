@@ -36,7 +36,7 @@ export interface CacheSurvey {
 }
 
 const EARLIER = 'earlier';
-/** What LMDB keeps beside key and value, of each record. */
+/** Bytes that LMDB keeps for each record besides key and value. */
 const NODE_BYTES = 10;
 /** Records copied in one transaction. */
 const BATCH = 10_000;

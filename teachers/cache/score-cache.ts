@@ -2,13 +2,13 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { FaultError } from '../../common/errors.ts';
-import type { Progress, Watch } from '../../common/progress.ts';
+import type { Progress, RunControl } from '../../common/progress.ts';
 import type { Texts } from '../../data/dataset.ts';
 import { allFinite, firstNotFinite } from '../../math/finite.ts';
 import { type Embeddings, Interrupted, type Pair, type Teacher } from '../teacher.ts';
 import { type RecordKey, RecordStore, recordKey, sourceId } from './record-store.ts';
 
-/** Pairs or texts handed to the teacher before their results are written: what a kill can cost. */
+/** Pairs or texts given to the teacher before their results are written: what a kill can cost. */
 const CHUNK = 1024;
 
 /** What happens where a teacher's answer is no finite number: a fault that names the text, or it stays out and is counted. */
@@ -34,7 +34,7 @@ export class ScoreCache {
     return existsSync(join(path, 'data.mdb')) ? ScoreCache.open(path) : undefined;
   }
 
-  /** How many of the pairs a teacher would be asked about. @param teacher its key */
+  /** How many of the pairs a teacher would have to score. @param teacher its key */
   missingScores(teacher: string, pairs: readonly Pick<Pair, 'query' | 'document'>[]): number {
     const id = sourceId(teacher);
     return this.missing(pairs.length, (i) => recordKey(teacher, id, 'score', pairs[i].query, pairs[i].document));
@@ -138,12 +138,13 @@ export class ScoreCache {
     };
   }
 
+  /** Closes the store; what was put is on disk. */
   async close(): Promise<void> {
     await this.store.close();
   }
 
   /** Looks everything up, asks for what is missing in chunks, writes each chunk down before the next. */
-  private async through(question: Question, watch: Watch = {}): Promise<Embeddings> {
+  private async through(question: Question, watch: RunControl = {}): Promise<Embeddings> {
     const { n, key, width, stage, unit, ask } = question;
     let dimensions = width;
     let data = new Float32Array(n * width);
@@ -201,7 +202,7 @@ export class ScoreCache {
       watch.onProgress?.({ stage, done: known + at + chunk.length, total: n, unit });
     }
     if (broken) {
-      const note = `warning: what ${question.teacher} says of ${broken} of ${n} ${unit} is not finite`;
+      const note = `warning: ${question.teacher} gives non-finite values for ${broken} of ${n} ${unit}`;
       watch.onProgress?.({ stage, done: n, total: n, unit, note });
     }
     return { dimensions, data };
@@ -220,14 +221,14 @@ interface Question {
   unit: string;
   teacher: string;
   onNonFinite: OnNonFinite;
-  ask(missing: number[], watch: Watch): Promise<Float32Array[]>;
+  ask(missing: number[], watch: RunControl): Promise<Float32Array[]>;
 }
 
 function notFinite({ teacher, label, unit, stage }: Question, i: number, answer: Float32Array): FaultError {
   const at = firstNotFinite(answer);
   return new FaultError({
     code: 'teacher.not-finite',
-    subject: `what ${teacher} says of ${label(i)} is ${answer[at]}${answer.length > 1 ? ` in dimension ${at}` : ''} (${stage})`,
-    remedy: `mend the model or remove the text, or set train.onNonFinite to skip, which leaves such ${unit} out and counts them; what it has said of others is kept`,
+    subject: `${teacher} gives ${label(i)} ${answer[at]}${answer.length > 1 ? ` in dimension ${at}` : ''} (${stage})`,
+    remedy: `fix the model or remove the text, or set train.onNonFinite to skip, which leaves such ${unit} out and counts them; the values of other ${unit} are kept`,
   });
 }

@@ -171,7 +171,7 @@ export class BullQueue implements ScoreQueue {
 
   /** Puts the job where the server does not know it; settles it where it has ended. */
   private async settle({ job, scores }: Outstanding): Promise<void> {
-    // The state first: a job that was read before it ended has no answer, whatever is said of it a moment later.
+    // The state first: a job that was read before it ended has no answer, even if one follows a moment later.
     const state = await this.opened.getJobState(job.id);
     const found = await this.opened.getJob(job.id);
     if (!found) {

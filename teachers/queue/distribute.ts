@@ -1,6 +1,6 @@
 /** @file Pairs through a queue into the cache: in ranges, each written once, whoever scored it and however often. */
 import { setMaxListeners } from 'node:events';
-import type { Watch } from '../../common/progress.ts';
+import type { RunControl } from '../../common/progress.ts';
 import type { OnNonFinite, ScoreCache } from '../cache/score-cache.ts';
 import type { Pair, Teacher } from '../teacher.ts';
 import { jobOf, type ScoreQueue, type TeacherName } from './queue.ts';
@@ -27,16 +27,16 @@ export interface DistributeOptions {
 /**
  * Scores what the cache lacks.
  * @returns pairs scored, and ranges that they came in
- * @throws FaultError for the first range that failed for good, once those in the queue beside it have come back
+ * @throws FaultError for the first range that failed for good, once the others in the queue have come back
  */
 export async function distribute(
   pairs: readonly Pair[],
   options: DistributeOptions,
-  watch: Watch = {},
+  watch: RunControl = {},
 ): Promise<{ pairs: number; ranges: number }> {
   const { queue, cache, teacher } = options;
   const scored = { pairs: 0, ranges: 0 };
-  /** The job of each range, by the first pair asked about in it. */
+  /** The job of each range, by the first pair in it. */
   const jobs = new WeakMap<Pair, string>();
   const remote: Teacher = {
     ...options.as,
@@ -124,7 +124,7 @@ function cutIntoRanges(pairs: readonly Pair[], most: number): Pair[][] {
 /** Keeps an eye on how many workers there are, and says so when there is none. */
 function attendance(
   queue: ScoreQueue,
-  watch: Watch,
+  watch: RunControl,
   now: () => { stage: string; done: number; total: number; unit: string },
 ): { workers: number | undefined; stop(): void } {
   const seen: { workers: number | undefined; stop(): void } = { workers: undefined, stop: () => clearInterval(timer) };

@@ -10,7 +10,7 @@ export const jobFailed = (job: ScoreJob, why: string): FaultError =>
   new FaultError({
     code: 'queue.job-failed',
     subject: `${job.pairs.length / 2} pairs could not be scored (${why}), the first being ${JSON.stringify(cut(job.texts[job.pairs[0]]))} with ${JSON.stringify(cut(job.texts[job.pairs[1]]))}`,
-    remedy: 'mend the workers or remove the texts and run the same command again, what was scored is in the cache',
+    remedy: 'fix the workers or remove the texts and run the same command again, what was scored is in the cache',
   });
 
 const cut = (text = ''): string => (text.length > 60 ? `${text.slice(0, 60)}…` : text);

@@ -1,4 +1,4 @@
-/** @file What a causal language model is asked about a pair: prompts known from model cards, a folder's chat template, or a given one. */
+/** @file The prompt of a causal language model for a pair: prompts known from model cards, a folder's chat template, or a given one. */
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -9,7 +9,7 @@ import { readJson } from '../../models/model-folder.ts';
 export interface PromptOptions {
   /** The whole prompt, with `{query}`, `{document}` and perhaps `{instruction}`. */
   template?: string;
-  /** What the model says of a relevant document, and of another; null: the logit of yes alone. */
+  /** The model's answers for a relevant document and for another; null: the logit of yes alone. */
   yes?: string;
   no?: string | null;
   /** What the query asks for, in the prompts that say so. */

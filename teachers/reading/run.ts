@@ -1,6 +1,6 @@
 /** @file Runs tokens through a teacher's session, in batches as its file takes them. */
 import { FaultError, InputError } from '../../common/errors.ts';
-import type { Watch } from '../../common/progress.ts';
+import type { RunControl } from '../../common/progress.ts';
 import type { Tokens } from '../../data/tokenizer.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
 import type { ModelFile } from '../../engine/io/model-file.ts';
@@ -23,7 +23,7 @@ export interface Runner {
 }
 
 /** Says notes once, to the first who listens. */
-export function teller(notes: readonly string[]): (watch: Watch) => void {
+export function teller(notes: readonly string[]): (watch: RunControl) => void {
   let told = false;
   return ({ onProgress }) => {
     if (told || !onProgress) return;
@@ -51,7 +51,7 @@ export function bytesAToken(
 export type Take = (output: Tensor, at: readonly number[], length: number) => void;
 
 /** Runs every text once. @throws FaultError with ONNX Runtime's own words where it fails */
-export async function runTokens(r: Runner, tokens: readonly Tokens[], watch: Watch, take: Take): Promise<void> {
+export async function runTokens(r: Runner, tokens: readonly Tokens[], watch: RunControl, take: Take): Promise<void> {
   const lengths = tokens.map((t) => t.ids.length);
   const longest = lengths.reduce((a, b) => Math.max(a, b), 1);
   const most = tokensWithin(r.batchTokens, watch.memory, r.bytesAToken(longest));

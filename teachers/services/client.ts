@@ -152,17 +152,17 @@ export class ServiceClient {
   }
 
   private refused(status: number, said: string): Error {
-    const complaint = {
+    const details = {
       code: 'service.refused',
       subject: `${this.name} ${status >= 500 ? 'fails' : 'refuses'} (${status}${said && `: ${said}`})`,
     };
     if (status === 401 || status === 403)
-      return new InputError({ ...complaint, remedy: `set ${this.options.keyVariable} to a key that may use it` });
+      return new InputError({ ...details, remedy: `set ${this.options.keyVariable} to a key that may use it` });
     if (status >= 300 && status < 400)
-      return new InputError({ ...complaint, remedy: 'it leads to another address: give that one as url' });
-    if (status === 404) return new InputError({ ...complaint, remedy: 'check url, format and model' });
-    if (isRefusal(status)) return new InputError({ ...complaint, remedy: 'check format, model and the options' });
-    return new FaultError({ ...complaint, remedy: 'run the same command again later: what came is kept' });
+      return new InputError({ ...details, remedy: 'it leads to another address: give that one as url' });
+    if (status === 404) return new InputError({ ...details, remedy: 'check url, format and model' });
+    if (isRefusal(status)) return new InputError({ ...details, remedy: 'check format, model and the options' });
+    return new FaultError({ ...details, remedy: 'run the same command again later: what came is kept' });
   }
 
   private unanswered(error: unknown): FaultError {
@@ -181,7 +181,7 @@ export class ServiceClient {
 
 const isRefusal = (status: number): boolean => status >= 400 && status < 500 && status !== 429 && status !== 408;
 
-/** What a service says of an error: a field of its JSON, or the text itself without markup. */
+/** A service's error message: a field of its JSON, or the text itself without markup. */
 function messageOf(text: string): string {
   try {
     const { error, message, detail } = JSON.parse(text) as Record<string, unknown>;

@@ -3,7 +3,7 @@ import { FaultError, shown } from '../../common/errors.ts';
 
 export type Task = 'rerank' | 'embed';
 
-/** What a request says beside its texts. */
+/** Fields of a request besides its texts. */
 export interface ServiceOptions {
   model?: string;
   /** Whether the service cuts texts beyond its limit; where not, it refuses them. */

@@ -1,7 +1,7 @@
 /** @file A hosted reranker or embedder as teacher. */
 import { InputError } from '../../common/errors.ts';
 import { canonicalJson, hashParts } from '../../common/files.ts';
-import type { Watch } from '../../common/progress.ts';
+import type { RunControl } from '../../common/progress.ts';
 import type { Texts } from '../../data/dataset.ts';
 import { Interrupted, type Pair, type Teacher } from '../teacher.ts';
 import { type ClientOptions, ServiceClient, TooMany } from './client.ts';
@@ -93,12 +93,12 @@ export function httpTeacher(options: HttpTeacherOptions): Teacher {
   let told = false;
   let width = 0;
 
-  /** Does work in batches, several at a time; what came before a failure is handed on with it. */
+  /** Does work in batches, several at a time; what came before a failure is passed on with it. */
   async function inBatches(
     items: readonly (readonly number[])[],
     n: number,
     ask: (at: readonly number[], signal: AbortSignal) => Promise<Float32Array[]>,
-    { signal, onProgress }: Watch,
+    { signal, onProgress }: RunControl,
     stage: string,
     unit: string,
   ): Promise<Float32Array[]> {
@@ -140,7 +140,7 @@ export function httpTeacher(options: HttpTeacherOptions): Teacher {
     return parts;
   };
 
-  async function vectors(texts: readonly string[], kind: 'query' | 'document', watch: Watch, stage: string) {
+  async function vectors(texts: readonly string[], kind: 'query' | 'document', watch: RunControl, stage: string) {
     const format = embed as EmbedFormat;
     const at = Array.from(texts, (_, i) => i);
     const prefix = prompts[kind] ?? '';
@@ -166,7 +166,7 @@ export function httpTeacher(options: HttpTeacherOptions): Teacher {
     return { dimensions: width, data: flat(rows, width) };
   }
 
-  async function rerankPairs(pairs: readonly Pair[], watch: Watch): Promise<Float32Array> {
+  async function rerankPairs(pairs: readonly Pair[], watch: RunControl): Promise<Float32Array> {
     const format = rerank as RerankFormat;
     if (logit && !told) {
       told = true;
@@ -190,7 +190,7 @@ export function httpTeacher(options: HttpTeacherOptions): Teacher {
     return flat(rows, 1);
   }
 
-  async function dots(pairs: readonly Pair[], watch: Watch): Promise<Float32Array> {
+  async function dots(pairs: readonly Pair[], watch: RunControl): Promise<Float32Array> {
     const quiet = { ...watch, onProgress: undefined };
     const place = (texts: string[]): Map<string, number> => new Map([...new Set(texts)].map((t, i) => [t, i]));
     const queries = place(pairs.map((p) => p.query));
@@ -212,7 +212,7 @@ export function httpTeacher(options: HttpTeacherOptions): Teacher {
     key,
     score: (pairs, watch = {}) => (rerank ? rerankPairs(pairs, watch) : dots(pairs, watch)),
     ...(embed && {
-      embed: (texts: readonly string[] | Texts, kind: 'query' | 'document', watch: Watch = {}) => {
+      embed: (texts: readonly string[] | Texts, kind: 'query' | 'document', watch: RunControl = {}) => {
         const all = Array.isArray(texts)
           ? (texts as string[])
           : Array.from({ length: texts.length }, (_, i) => (texts as Texts).text(i));

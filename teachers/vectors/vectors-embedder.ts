@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { InputError, shown } from '../../common/errors.ts';
 import { hashFile, hashParts } from '../../common/files.ts';
-import type { Watch } from '../../common/progress.ts';
+import type { RunControl } from '../../common/progress.ts';
 import type { Texts } from '../../data/dataset.ts';
 import { allFinite } from '../../math/finite.ts';
 import type { Embeddings, Teacher } from '../teacher.ts';
@@ -42,7 +42,7 @@ export async function vectorsEmbedder(options: VectorsOptions): Promise<Teacher 
     query: options.queries && { ...options.queries },
   };
   const tables = new Map<Kind, Promise<Table>>();
-  const table = (kind: Kind, ids: readonly string[], watch: Watch): Promise<Table> => {
+  const table = (kind: Kind, ids: readonly string[], watch: RunControl): Promise<Table> => {
     const source = sources[kind];
     if (!source)
       throw new InputError({
@@ -126,7 +126,7 @@ async function readTable(
   { files: given, ids: idFiles }: VectorsOptions,
   wanted: readonly string[],
   kind: Kind,
-  watch: Watch,
+  watch: RunControl,
 ): Promise<Table> {
   const files = listOf(given);
   const named = listOf(idFiles);

@@ -95,7 +95,7 @@ const cases: Record<string, Case> = {
     spoil: (folder) => write(folder, { 'data/qrels/dev.tsv': 'query-id\tcorpus-id\tscore\n' }),
     says: /qrels\/dev\.tsv holds no judgement; add lines query-id, corpus-id, score, or remove the file/,
   },
-  'a judgement that is no number': {
+  'a judgement that is not a number': {
     spoil: (folder) => line(folder, 'data/qrels/train.tsv', 4, 'q2\td2\tyes'),
     says: /qrels\/train\.tsv line 4: expected query-id, corpus-id and a whole number, separated by tabs, received "q2\\td2\\tyes"; fix or remove/,
   },
@@ -127,7 +127,7 @@ const cases: Record<string, Case> = {
     set: ['teacher={kind: scores, files: {train: {}/teacher-scores-train.tsv}}', 'candidates.source=given'],
     says: /teacher-scores-train\.tsv lists no candidate for the query 'q3' nor for 1 others of the split 'train'; add lines for it, or leave such queries out with 'candidates\.onEmpty: skip'/,
   },
-  'a score that is no number': {
+  'a score that is not a number': {
     spoil: (folder) => line(folder, 'teacher-scores-train.tsv', 5, 'q1\td1\tnan'),
     set: ['teacher={kind: scores, files: {train: {}/teacher-scores-train.tsv}}', 'candidates.source=given'],
     says: /teacher-scores-train\.tsv line 5: expected query-id, corpus-id and a number, separated by tabs, received/,

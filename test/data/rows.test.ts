@@ -93,7 +93,7 @@ test('Parquet: lists of positives and negatives with a score each, in row groups
   });
 });
 
-describe('what a number beside a pair means', () => {
+describe('what a number in a row of a pair means', () => {
   const open = (rows: object[]): Promise<Dataset> =>
     openDataset(join(folder({ 'pairs.jsonl': jsonl(rows) }), 'pairs.jsonl'), { holdOut: 0 });
 
@@ -114,7 +114,7 @@ describe('what a number beside a pair means', () => {
     expect(candidates(dataset, 'train')).toEqual({ q: { d: 1.5, e: -2 } });
   });
 
-  test('beside one negative it is the margin', async () => {
+  test('with one negative it is the margin', async () => {
     const dataset = await open([{ query: 'q', positive: 'd', negative: 'e', score: 4.5 }]);
     expect(told(dataset, 'train')).toEqual({ q: { d: 1, e: 0 } });
     expect(candidates(dataset, 'train')).toEqual({ q: { d: 0, e: -4.5 } });

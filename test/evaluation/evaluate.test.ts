@@ -58,7 +58,7 @@ print(json.dumps({m: sum(v[m] for v in r.values()) / len(qrels) for m in ['ndcg_
   expect(json.map).toBeCloseTo(theirs.map, 6);
 });
 
-test('beside a cross-encoder: comparison, fidelity, differences with texts, diagnostics, cost, report', async () => {
+test('compared with a cross-encoder: comparison, fidelity, differences with texts, diagnostics, cost, report', async () => {
   const report = await evaluate({
     ...setup(),
     teacher: world.crossEncoder,

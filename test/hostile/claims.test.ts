@@ -123,7 +123,11 @@ describe("no size in a header is believed before the file's own", () => {
       header('{"a":{"dtype":"F32","shape":[9007199254740991,9007199254740991],"data_offsets":[0,0]}}'),
       /claims bytes/,
     ],
-    ['places that are no numbers', header('{"a":{"dtype":"F32","shape":[1],"data_offsets":["0",4]}}'), /claims bytes/],
+    [
+      'offsets that are not numbers',
+      header('{"a":{"dtype":"F32","shape":[1],"data_offsets":["0",4]}}'),
+      /claims bytes/,
+    ],
   ])('safetensors: %s', async (_, bytes, message) => {
     await refused(() => parseSafetensors(bytes), message);
   });

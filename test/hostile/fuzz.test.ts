@@ -225,7 +225,7 @@ describe('a damaged file ends in a message of ours or in a result', () => {
           await read(change(whole));
         } catch (error) {
           if (!(error instanceof InputError)) throw error;
-          // What a library says of its trouble stands in brackets; the rest are our words.
+          // A library's own message stands in brackets; the rest is the toolkit's text.
           expect(error.message.replace(/\(.*\)/s, '')).not.toMatch(/undefined|\[object/);
         }
         expect(performance.now() - started).toBeLessThan(LONGEST * 1000);

@@ -86,7 +86,7 @@ export function prefixes(embeddings: Float32Array, width: number, dimensions: nu
 
 /** Cosine of each row of one matrix with the same row of the other. */
 export function cosines(a: ArrayLike<number>, b: ArrayLike<number>, width: number): number[] {
-  if (a.length !== b.length) throw new Error(`${a.length} numbers beside ${b.length}`);
+  if (a.length !== b.length) throw new Error(`${a.length} numbers compared with ${b.length}`);
   return Array.from({ length: a.length / width }, (_, r) => {
     let [dot, squareA, squareB] = [0, 0, 0];
     for (let i = r * width; i < (r + 1) * width; i++) {

@@ -236,7 +236,7 @@ test('in-batch KL to a teacher that is sure of the positive is InfoNCE; from emb
     ...teacher,
   });
   expect(c.loss).toBeCloseTo(d.loss, 12);
-  // A document that the teacher was not asked about counts on neither side.
+  // A document without a teacher score counts on neither side.
   const holes = teacherInBatch.map((row) => [...row.slice(0, 4), Number.NaN]);
   const e = await losses['in-batch-kl']({ temperature: 1, studentTemperature: 1, teacherScores: 'given' }).evaluate({
     queries,

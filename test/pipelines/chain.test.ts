@@ -1,4 +1,4 @@
-/** @file The chain on a tiny world: a family of students, resumed and planned; a hybrid beside each; what is worse is said first. */
+/** @file The chain on a tiny world: a family of students, resumed and planned; a hybrid for each; what is worse is said first. */
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -39,7 +39,7 @@ const options = (output: string): ConfigInput => ({
   },
 });
 
-test('one command makes a family, each measured with BM25 beside it, in one table', async () => {
+test('one command makes a family, each measured with and without BM25, in one table', async () => {
   const config = options('family');
   const before = await planRun(config);
   expect(before.some((s) => s.stage.startsWith('assistant') && s.status === 'made')).toBe(true);

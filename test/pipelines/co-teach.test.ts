@@ -12,7 +12,7 @@ const together = (run: string, student: Student, signal?: AbortSignal, key = 'a'
   trainTogether(join(outputs, run, 'training', 'peer'), { key }, signal, student);
 
 describe('two students that are taught together', () => {
-  test('each is handed what the other had before the same step, one works at a time, and nothing is left behind', async () => {
+  test('each gets what the other had before the same step, one works at a time, and nothing is left behind', async () => {
     let working = 0;
     const order: string[] = [];
     const steps = await together('both', async (who, peer) => {
@@ -51,7 +51,7 @@ describe('two students that are taught together', () => {
 
     const seen: number[] = [];
     const going = together('stopped', async (who, peer) => {
-      // The second goes on behind step 0, so nobody hands the first what belongs there but the folder.
+      // The second goes on behind step 0, so the first gets what belongs there from the folder alone.
       if (!who) seen.push((await peer.exchange(0, losses(0, 0)))[0]);
       seen.push((await peer.exchange(5, losses(who, 5)))[0]);
       return who;

@@ -33,7 +33,7 @@ beforeAll(async () => {
   await writeWhole(join(data, 'qrels', 'dev.tsv'), `query-id\tcorpus-id\tscore\n${rows(10, 20)}\n`);
 });
 
-test('files are measured beside the checkpoint, and the card says what was measured', async () => {
+test('files are compared with the checkpoint, and the card says what was measured', async () => {
   const output = join(folder, 'int8');
   const report = await exportCheckpoint({
     checkpoint,

@@ -85,7 +85,7 @@ describe('cross-to-dual', () => {
     );
     await expect(
       run('pair-one-layer', { teacher: { kind: 'cross-encoder', model: world.earlierCrossEncoder } }),
-    ).rejects.toThrow("export it with the output 'last_hidden_state' beside 'logits'");
+    ).rejects.toThrow("export it with the output 'last_hidden_state' besides 'logits'");
   });
 
   test('a student with short prefixes is distilled from embeddings alone, and one over frozen documents', async () => {
@@ -110,7 +110,7 @@ describe('cross-to-dual', () => {
     }
   });
 
-  test('the table names every system, and what made the checkpoint stands beside it', async () => {
+  test('the table names every system, and what made the checkpoint is in its folder', async () => {
     const report = await distill(options('main'));
     expect(names(report)).toEqual(['student before training', 'BM25', 'student', 'embedder', 'teacher']);
     expect(report.retention?.['ndcg@10']).toBeCloseTo(
@@ -258,9 +258,9 @@ describe('active', () => {
     );
     expect(report.asked).toBe(24);
     expect(notes.filter((n) => n.startsWith('round'))).toEqual([
-      'round 1 of 3: the teacher has been asked about 8 queries',
-      'round 2 of 3: the teacher has been asked about 16 queries',
-      'round 3 of 3: the teacher has been asked about 24 queries',
+      'round 1 of 3: the teacher has scored 8 queries',
+      'round 2 of 3: the teacher has scored 16 queries',
+      'round 3 of 3: the teacher has scored 24 queries',
     ]);
     expect(notes).toContain('24 training queries with 144 candidates');
   });
@@ -282,7 +282,7 @@ describe('active', () => {
   });
 });
 
-test('a loss that is next to nothing beside the others is told, with a weight that would make it count', async () => {
+test('a loss that is negligible compared with the others is reported, with a weight that makes it count', async () => {
   const warned = async (name: string, weight: number): Promise<string[]> => {
     const losses = [{ kind: 'info-nce' as const }, { kind: 'similarity-preserving' as const, weight }];
     const report = await distill(

@@ -82,7 +82,7 @@ interface Change {
   set?: string;
   change?(world: string): void | Promise<void>;
   made: string[];
-  /** What is said of the first stage that is made again. */
+  /** The reason given for the first stage that is made again. */
   why?: RegExp;
 }
 

@@ -170,7 +170,7 @@ describe.each(Object.keys(members))('%s', (name) => {
     await expect(failed).rejects.toMatchObject({ code: 'queue.job-failed', exitCode: 3 });
     await expect(failed).rejects.toThrow(/3 pairs could not be scored .*tried 3 times.*the model broke.*query \d+/);
     expect(Object.fromEntries(tries)).toEqual({ [poisoned.id]: ATTEMPTS, [shaky.id]: ATTEMPTS, [good.id]: 1 });
-    // Mended, it is asked for again.
+    // Once fixed, it is asked for again.
     tries.set(poisoned.id, -10);
     const again = asking.ask(poisoned);
     again.catch(() => {});

@@ -68,7 +68,7 @@ async function wholeWay(input: ConfigInput): Promise<void> {
   ).toBeNull();
 }
 
-/** Each strange text as a document and as a query, beside plain ones. */
+/** Each unusual text as a document and as a query, among plain ones. */
 function strangeData(name: string): string {
   const folder = join(world.folder, name);
   const plain = ['red lamp', 'green chair', 'blue kettle', 'yellow tent'];
@@ -104,7 +104,7 @@ describe('a tokenizer without special tokens: rows that are padding alone', () =
     await wholeWay(options('bare', strangeData('bare'), { teacher, student }));
   });
 
-  test('an empty text alone, and the same beside a long one', async () => {
+  test('an empty text alone, and in a batch with a long one', async () => {
     const encoder = await Encoder.load(bare(world.dualEncoder));
     const alone = await encoder.encode(['']);
     const beside = await encoder.encode(['', 'red lamp in the kitchen']);

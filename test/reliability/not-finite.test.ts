@@ -63,7 +63,7 @@ test('a teacher score: the pair is named, the other scores are kept; skip leaves
   const error = await failure(distill(options('teacher', { teacher })));
   expect(error).toMatchObject({ code: 'teacher.not-finite', exitCode: 3 });
   expect(error.message).toMatch(
-    /nan-teacher says of the query 'q\d+' with the document 'd\d+' is NaN \(score\); .*train\.onNonFinite to skip/,
+    /nan-teacher gives the query 'q\d+' with the document 'd\d+' NaN \(score\); .*train\.onNonFinite to skip/,
   );
 
   const notes: string[] = [];
@@ -100,7 +100,7 @@ test('embeddings: the text and the dimension are named; skip leaves out the step
   };
   const error = await failure(distill(options('embedder', more)));
   expect(error).toMatchObject({ code: 'teacher.not-finite', exitCode: 3 });
-  expect(error.message).toMatch(/says of the query 'q\d+' is NaN in dimension 0 \(embed queries\)/);
+  expect(error.message).toMatch(/gives the query 'q\d+' NaN in dimension 0 \(embed queries\)/);
   const report = await distill(options('embedder', { ...more, train: { batchSize: 2, onNonFinite: 'skip' } }));
   expect(report.training.skipped).toBeGreaterThan(0);
   expect(report.training.skipped).toBeLessThan(6);

@@ -161,7 +161,7 @@ describe('files', () => {
 const quantizer = pythonWith('onnxruntime.quantization', 'onnx');
 
 test.skipIf(!quantizer || !shared)(
-  'int8 beside quantize_dynamic: no larger, and nearer to the checkpoint',
+  'int8 compared with quantize_dynamic: no larger, and nearer to the checkpoint',
   async () => {
     const from = join(folder, 'two-layers');
     const student = await loadStudent(join(shared ?? '', 'models/minilm-l6'), { layers: [0, 5] });

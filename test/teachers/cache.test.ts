@@ -107,7 +107,7 @@ test('bit flips in values are named, not served, and removed by repair; a run ma
   expect(found.damaged).toHaveLength(3);
   expect(found.damaged).toContainEqual({ key: key.toString('hex'), teacher: 'first', kind: 'score' });
 
-  // A run beside it asks for them anew and leaves the store whole.
+  // Another run asks for them anew and leaves the store whole.
   const other = place();
   cpSync(folder, other, { recursive: true });
   const cache = await ScoreCache.open(other);

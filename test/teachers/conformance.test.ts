@@ -1,4 +1,4 @@
-/** @file One suite for every teacher: what it says of a pair depends on the pair alone, and on how texts are cut. */
+/** @file One suite for every teacher: its score of a pair depends on the pair alone, and on how texts are cut. */
 import { cpSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,4 @@
-/** @file A local server of each protocol, with faults on demand. What it says of texts depends on the texts alone. */
+/** @file A local server of each protocol, with faults on demand. Its scores depend on the texts alone. */
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { crc32 } from 'node:zlib';

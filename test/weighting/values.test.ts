@@ -6,7 +6,7 @@ import { coTeach, distillationWeight, keepShare, smallestLosses, weightings } fr
 
 const list = (scores: number[]) => ({ teacher: { offsets: [0, scores.length], scores } });
 /** Weights relative to a list that is sure, so that scaling to mean 1 can be undone. */
-const beside = (
+const weightsOf = (
   weighting: { weigh(i: Parameters<ReturnType<typeof weightings.uniform>['weigh']>[0]): { weights: Float32Array } },
   scores: number[],
 ) => {
@@ -55,10 +55,10 @@ test('the weighted noisy loss is the clean one over a sample with a known error 
 
 test('confidence and entropy weights of the worked examples', () => {
   const nine = [Math.log(9), 0]; // p = 0.9
-  expect(beside(weightings.confidence(), nine)).toBeCloseTo(0.8, 6);
-  expect(beside(weightings.entropy(), nine)).toBeCloseTo(1 - 0.468996, 6);
-  expect(beside(weightings.entropy(), [2, 2, 2])).toBeCloseTo(0, 6);
-  expect(beside(weightings.confidence({ power: 0 }), nine)).toBeCloseTo(1, 6);
+  expect(weightsOf(weightings.confidence(), nine)).toBeCloseTo(0.8, 6);
+  expect(weightsOf(weightings.entropy(), nine)).toBeCloseTo(1 - 0.468996, 6);
+  expect(weightsOf(weightings.entropy(), [2, 2, 2])).toBeCloseTo(0, 6);
+  expect(weightsOf(weightings.confidence({ power: 0 }), nine)).toBeCloseTo(1, 6);
 });
 
 test('teachers that agree after scaling weigh 1, opposed ones exp(-lambda variance)', () => {

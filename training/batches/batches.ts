@@ -9,7 +9,7 @@ export interface Batches<B> {
   draw(number: number): B | Promise<B>;
   /** Ids of what a batch holds, for the message of a step that went wrong. */
   ids?(batch: B): readonly string[];
-  /** Arrays that a batch hands to the losses, by name: looked at where a step went wrong. */
+  /** Arrays that a batch gives the losses, by name: examined where a step went wrong. */
   arrays?(batch: B): Iterable<readonly [string, ArrayLike<number>]>;
 }
 export interface StepBatch {

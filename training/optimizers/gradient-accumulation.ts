@@ -23,7 +23,7 @@ export class GradientSum {
     }
   }
 
-  /** Hands the sums over and begins anew. */
+  /** Returns the sums and starts from zero. */
   finish(): void {
     for (const [i, p] of this.parameters.entries()) {
       const sum = this.sums[i];

@@ -57,7 +57,7 @@ test('a pipeline calls two runs: each has its folder, and only what changed is m
   const before = await chain({}, {}, true);
   expect(existsSync(join(world.folder, 'runs', 'chain'))).toBe(false);
   expect(statusOf(before.stages, 'first/training')).toBe('made');
-  // What the second starts from is not there yet: nothing is said of its stages.
+  // What the second starts from does not exist yet: its stages are not listed.
   expect(before.stages.filter((s) => s.stage.startsWith('second'))).toEqual([
     { stage: 'second', status: 'depends', why: 'on models that an earlier run in this one makes' },
   ]);

@@ -189,7 +189,7 @@ test('a run inside a run keeps its artefacts and tells its stages under its own 
   expect(made).toEqual([]);
 });
 
-test('a stage is handed the options it declares and no others', () => {
+test('a stage gets the options it declares and no others', () => {
   const config = parseConfig({ data: { path: 'd' }, student: { model: 's' }, losses: [{ kind: 'info-nce' }] });
   const picked = pickOptions(config, ['train.steps', 'seed', 'student.towers', 'generate.kind']);
   expect(picked).toEqual({ train: {}, seed: 0, student: { towers: 'both' }, generate: undefined });
