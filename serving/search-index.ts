@@ -1,0 +1,400 @@
+/** @file An index of documents in a folder, searched by text: vectors, and BM25 beside them where the checkpoint weighs it. */
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { InputError } from '../common/errors.ts';
+import { canonicalJson, hashParts, removeLeftovers } from '../common/files.ts';
+import { takeLock } from '../common/lock.ts';
+import type { Watch } from '../common/progress.ts';
+import { CHANNEL_DEPTH } from '../retrieval/hybrid.ts';
+import { readLexicalChannel } from '../retrieval/lexical-channel.ts';
+import { LiveBm25 } from '../retrieval/live-bm25.ts';
+import { defaultSettings, type IndexedDocument, IndexStore } from '../retrieval/store.ts';
+import { checkSettings, type IndexSettings } from '../retrieval/vector-index.ts';
+import { type OpenEncoder, type OpenEncoderOptions, openEncoder } from './encoder.ts';
+import {
+  findPlace,
+  hasSearchFile,
+  type Lexical,
+  placeOf,
+  readSearchFile,
+  type SearchFile,
+  writeSearchFile,
+} from './index-file.ts';
+
+/** A document as it is added. `text` is what is embedded and searched; `metadata` is any JSON and comes back with it. */
+export interface SearchDocument extends IndexedDocument {
+  readonly id: string;
+  readonly text: string;
+  readonly metadata?: unknown;
+}
+
+/** score = the vectors' product, plus lambda x BM25 / scale where the index has a lexical channel. */
+export interface SearchHit extends SearchDocument {
+  readonly score: number;
+}
+
+export interface CreateIndexOptions extends OpenEncoderOptions {
+  /** The checkpoint whose encoder embeds documents and queries. */
+  encoder: string;
+  /** How vectors are stored and searched; int8 by default. */
+  settings?: IndexSettings;
+  /** Whether BM25 takes part, as the checkpoint's lexical.json weighs it; true by default where there is one. */
+  lexical?: boolean;
+}
+
+export interface OpenIndexOptions extends Watch {
+  /** The checkpoint's folder, where it was moved; and the folder of the documents' encoder, likewise. */
+  encoder?: string;
+  documents?: string;
+}
+
+const VECTORS = 'vectors';
+/** Documents embedded at a time, and written together: what a kill costs. */
+const BATCH = 2048;
+const RETRIES = 3;
+
+/**
+ * Makes an empty index in a new or empty folder.
+ * @throws InputError where the folder holds something else, the checkpoint cannot be opened or the settings do not fit
+ */
+export async function createIndex(folder: string, options: CreateIndexOptions): Promise<SearchIndex> {
+  const { encoder: path, settings = defaultSettings, lexical = true, ...opening } = options;
+  if (existsSync(folder) && (await readdir(folder)).some((name) => !name.endsWith('.part')))
+    throw new InputError({
+      code: 'index.exists',
+      subject: `${folder} is not empty`,
+      remedy: 'open it as an index, or name a new folder',
+    });
+  const encoder = await openEncoder(path, opening);
+  try {
+    const channel = lexical ? await lexicalOf(path) : null;
+    const { key, dimensions } = encoder;
+    const documentsKey = await encoder.documentsKey();
+    await mkdir(folder, { recursive: true });
+    const kept = { ...placeOf(folder, path), ...opening, key, documentsKey, dimensions };
+    checkSettings(settings, dimensions);
+    // With the description the folder is an index: vectors are laid out when it is opened.
+    await writeSearchFile(folder, { encoder: kept, settings, lexical: channel });
+    return await SearchIndex.load(folder, encoder);
+  } catch (error) {
+    await encoder.dispose();
+    throw error;
+  }
+}
+
+/**
+ * Opens an index with its encoder.
+ * @throws InputError where the folder holds none, a file of it is damaged, or the encoder is another one than it was made with
+ */
+export async function openIndex(folder: string, options: OpenIndexOptions = {}): Promise<SearchIndex> {
+  const { encoder: other, documents, ...watch } = options;
+  const file = await readSearchFile(folder);
+  const { dtype, queryTokens, documentTokens } = file.encoder;
+  const path = other ?? findPlace(folder, file.encoder);
+  const encoder = await openEncoder(path, {
+    dtype,
+    queryTokens,
+    documentTokens,
+    documents: documents ?? file.encoder.documents,
+  });
+  try {
+    if (encoder.key !== file.encoder.key)
+      throw new InputError({
+        code: 'index.encoder',
+        subject: `${path} is not the encoder that ${folder} was made with (its weights, tokenizer or limits differ)`,
+        remedy: 'name the right checkpoint, or make the index again with distill index',
+      });
+    return await SearchIndex.load(folder, encoder, watch);
+  } catch (error) {
+    await encoder.dispose();
+    throw error;
+  }
+}
+
+/** Whether a folder holds an index. */
+export const isIndex = hasSearchFile;
+
+async function lexicalOf(checkpoint: string): Promise<Lexical | null> {
+  const channel = await readLexicalChannel(checkpoint);
+  if (!channel || channel.lambda === 0) return null;
+  const { lambda, scale, k1, b, analyzer } = channel;
+  return { lambda, scale, k1, b, analyzer };
+}
+
+/** An open index: made by `createIndex`, opened by `openIndex`. Searches and changes may run at the same time. */
+export class SearchIndex {
+  private lexical: LiveBm25 | undefined;
+  private busy: Promise<unknown> = Promise.resolve();
+  private unlock: (() => Promise<void>) | undefined;
+
+  private constructor(
+    readonly folder: string,
+    readonly encoder: OpenEncoder,
+    private readonly file: SearchFile,
+    private store: IndexStore,
+    private seen: string,
+  ) {}
+
+  /** @internal */
+  static async load(folder: string, encoder: OpenEncoder, watch: Watch = {}): Promise<SearchIndex> {
+    const file = await readSearchFile(folder);
+    const { store, seen } = await openStore(folder, file);
+    const index = new SearchIndex(folder, encoder, file, store, seen);
+    await index.readTexts(watch);
+    return index;
+  }
+
+  /** Documents that a search can find. */
+  get size(): number {
+    return this.store.size;
+  }
+  get settings(): IndexSettings {
+    return this.store.settings;
+  }
+  /** Whether BM25 takes part in scores. */
+  get hybrid(): boolean {
+    return this.file.lexical !== null;
+  }
+  /** Bytes of the encoded vectors in memory. */
+  get bytes(): number {
+    return this.store.bytes;
+  }
+  /** Of what scores depend on: the encoder, and the weight of the lexical channel. */
+  get key(): string {
+    return searchKey(this.file.encoder.key, this.file.lexical);
+  }
+  has(id: string): boolean {
+    return this.store.has(id);
+  }
+  get(id: string): SearchDocument | undefined {
+    return this.store.get(id) as SearchDocument | undefined;
+  }
+  /** Every document in the order in which they were added. */
+  documents(): Generator<SearchDocument> {
+    return this.store.documents() as Generator<SearchDocument>;
+  }
+
+  /**
+   * The k best documents for a text, best first; fewer where the index holds fewer.
+   * @throws InputError where k is not a whole number above 0
+   */
+  async search(text: string, k = 10): Promise<SearchHit[]> {
+    const [found] = await this.searchMany([text], k);
+    return found;
+  }
+
+  /** As `search`, of many texts, which are embedded together. */
+  async searchMany(texts: readonly string[], k = 10, watch: Watch = {}): Promise<SearchHit[][]> {
+    if (!Number.isInteger(k) || k < 1)
+      throw new InputError({
+        code: 'search.k',
+        subject: `a search for ${k} documents`,
+        expected: 'a whole number above 0',
+      });
+    const vectors = await this.encoder.embedQueries(texts, watch);
+    const { dimensions } = this.encoder;
+    const found: SearchHit[][] = [];
+    for (const [i, text] of texts.entries()) {
+      if (i % 64 === 63) {
+        await new Promise((go) => setImmediate(go));
+        watch.signal?.throwIfAborted();
+        watch.onProgress?.({ stage: 'search', done: i, total: texts.length, unit: 'queries' });
+      }
+      found.push(this.searchVector(vectors.subarray(i * dimensions, (i + 1) * dimensions), text, k));
+    }
+    return found;
+  }
+
+  /** @param text whose terms the lexical channel looks for, where there is one */
+  private searchVector(vector: Float32Array, text: string, k: number): SearchHit[] {
+    const { lexical } = this;
+    if (!lexical || !this.file.lexical) return this.store.search(vector, k) as SearchHit[];
+    const { lambda, scale } = this.file.lexical;
+    const n = this.store.size;
+    for (let depth = Math.max(CHANNEL_DEPTH, k); ; depth *= 4) {
+      const near = this.store.search(vector, depth);
+      const dense = new Map(near.map((d) => [d.id, d.score]));
+      const words = lexical.search(text, depth);
+      // The two channels are changed one after the other: a document that only one of them has is left for the next search.
+      const others = words.ids.filter((id) => !dense.has(id) && this.store.has(id));
+      const scores = this.store.scores(vector, others);
+      for (const [i, id] of others.entries()) dense.set(id, scores[i]);
+      const ids = [...dense.keys()];
+      const bm25 = lexical.scores(text, ids);
+      const place = (id: string): number => lexical.placeOf(id) ?? Number.POSITIVE_INFINITY;
+      const top = ids
+        .map((id, i) => ({ id, score: Math.fround((dense.get(id) as number) + (lambda * bm25[i]) / scale) }))
+        .sort((a, b) => b.score - a.score || place(a.id) - place(b.id))
+        .slice(0, k);
+      const last = (list: ArrayLike<number>): number => list[list.length - 1];
+      const unseen = (near.at(-1)?.score ?? 0) + (words.ids.length < depth ? 0 : (lambda * last(words.scores)) / scale);
+      // A document that neither channel found could still be better than the last one: look deeper.
+      if (near.length >= depth && near.length < n && top[top.length - 1].score < unseen) continue;
+      return top.map(({ id, score }) => ({ ...(this.store.get(id) as SearchDocument), score }));
+    }
+  }
+
+  /**
+   * Adds documents; one whose id is there is replaced. They are embedded and written in batches: after a kill, the batches that
+   * were written are there. Fulfilled when all are on disk.
+   * @throws InputError for a document without an id or a text, an id that stands twice, or an index that another process changes
+   */
+  async add(documents: Iterable<SearchDocument>, watch: Watch & { total?: number } = {}): Promise<void> {
+    const known = await this.encoder.documentsKey();
+    if (known !== this.file.encoder.documentsKey)
+      throw new InputError({
+        code: 'index.encoder',
+        subject: `the encoder of documents is not the one that ${this.folder} was made with`,
+        remedy: 'name the right one, or make the index again with distill index',
+      });
+    let done = 0;
+    const put = async (batch: readonly SearchDocument[]): Promise<void> => {
+      checkDocuments(batch);
+      const texts = { length: batch.length, ids: batch.map((d) => d.id), text: (i: number) => batch[i].text };
+      const vectors = await this.encoder.embedDocuments(texts, { memory: watch.memory, signal: watch.signal });
+      await this.change(async () => {
+        const before = batch.map((d) => this.get(d.id));
+        await this.store.add(batch, vectors);
+        for (const [i, document] of batch.entries()) {
+          const old = before[i];
+          if (old) this.lexical?.remove(old.id, old.text);
+          this.lexical?.add(document.id, document.text);
+        }
+      });
+      done += batch.length;
+      watch.onProgress?.({ stage: 'index', done, total: watch.total, unit: 'documents' });
+    };
+    let batch: SearchDocument[] = [];
+    const ids = new Set<string>();
+    for (const document of documents) {
+      watch.signal?.throwIfAborted();
+      if (ids.has(document.id))
+        throw new InputError({
+          code: 'index.add',
+          subject: `the id '${document.id}' stands twice`,
+          expected: 'every id once',
+          remedy: 'leave one of them out',
+        });
+      ids.add(document.id);
+      batch.push(document);
+      if (batch.length < BATCH) continue;
+      await put(batch);
+      batch = [];
+    }
+    if (batch.length) await put(batch);
+  }
+
+  /**
+   * Replaces one document.
+   * @throws InputError where there is none of its id
+   */
+  async replace(document: SearchDocument): Promise<void> {
+    if (!this.has(document.id))
+      throw new InputError({
+        code: 'index.unknown',
+        subject: `there is no document '${document.id}' to replace`,
+        remedy: 'add it',
+      });
+    await this.add([document]);
+  }
+
+  /** Removes documents by id. @returns how many were there */
+  remove(ids: readonly string[]): Promise<number> {
+    return this.change(async () => {
+      const known = [...new Set(ids)].flatMap((id) => this.get(id) ?? []);
+      const removed = await this.store.remove(ids);
+      for (const { id, text } of known) this.lexical?.remove(id, text);
+      return removed;
+    });
+  }
+
+  /** Waits for changes under way, gives the folder back to other writers and releases the encoder. */
+  async close(): Promise<void> {
+    await this.busy;
+    await this.unlock?.();
+    this.unlock = undefined;
+    await this.encoder.dispose();
+  }
+
+  /** One change after the other, also after one that failed; the first takes the folder for this process. */
+  private change<T>(work: () => Promise<T>): Promise<T> {
+    const next = this.busy.then(async () => {
+      await this.own();
+      return work();
+    });
+    this.busy = next.catch(() => undefined);
+    return next;
+  }
+
+  /** The folder is this process's alone from now on; what another one wrote since it was opened is read. */
+  private async own(): Promise<void> {
+    if (this.unlock) return;
+    const unlock = await takeLock(join(this.folder, 'index.lock'), `the index ${this.folder}`);
+    try {
+      if ((await manifestOf(this.folder)) !== this.seen) {
+        const { store, seen } = await openStore(this.folder, this.file);
+        [this.store, this.seen] = [store, seen];
+        await this.readTexts({});
+      }
+      this.unlock = unlock;
+    } catch (error) {
+      await unlock();
+      throw error;
+    }
+  }
+
+  private async readTexts({ onProgress, signal }: Watch): Promise<void> {
+    if (!this.file.lexical) return;
+    const lexical = new LiveBm25(this.file.lexical);
+    const total = this.store.size;
+    let done = 0;
+    for (const { id, text } of this.store.documents()) {
+      lexical.add(id, text as string);
+      if (++done % 2048) continue;
+      await new Promise((go) => setImmediate(go));
+      signal?.throwIfAborted();
+      onProgress?.({ stage: 'read texts', done, total, unit: 'documents' });
+    }
+    this.lexical = lexical;
+  }
+}
+
+/** Equal keys give equal scores, as far as the vectors' encoding allows. */
+export const searchKey = (encoder: string, lexical: Lexical | null): string =>
+  lexical ? hashParts('hybrid', encoder, canonicalJson(lexical)) : encoder;
+
+const manifestOf = (folder: string): Promise<string> => readFile(join(folder, VECTORS, 'index.json'), 'utf8');
+
+/** Another process may write meanwhile and remove what its new manifest does not name: then this one is read again. */
+async function openStore(
+  folder: string,
+  { encoder, settings }: SearchFile,
+): Promise<{ store: IndexStore; seen: string }> {
+  const vectors = join(folder, VECTORS);
+  if (!existsSync(join(vectors, 'index.json'))) {
+    await removeLeftovers(vectors);
+    const { dimensions, documentsKey } = encoder;
+    await IndexStore.create(vectors, { dimensions, settings, encoder: documentsKey });
+  }
+  for (let tries = 1; ; tries++) {
+    const seen = await manifestOf(folder);
+    try {
+      const store = await IndexStore.open(vectors);
+      if (tries === RETRIES || (await manifestOf(folder)) === seen) return { store, seen };
+    } catch (error) {
+      if (tries === RETRIES || (await manifestOf(folder)) === seen) throw error;
+    }
+  }
+}
+
+function checkDocuments(documents: readonly SearchDocument[]): void {
+  for (const [i, { id, text }] of documents.entries())
+    if (typeof text !== 'string')
+      throw new InputError({
+        code: 'index.add',
+        subject: `document ${typeof id === 'string' ? `'${id}'` : i} has no text`,
+        expected: 'a text',
+        remedy: "give every document a 'text'",
+      });
+}
