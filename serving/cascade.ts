@@ -38,6 +38,8 @@ export interface Cascade {
   readonly guarantee: string;
   /** What fits less than exactly, in sentences. */
   readonly notes: readonly string[];
+  /** The teacher. */
+  readonly reranker: Reranker;
   /**
    * @param k documents; those beyond the cascade's candidates are in the student's order
    */
@@ -89,6 +91,7 @@ function cascadeOver(
   return {
     guarantee: guaranteeSentence(cascade),
     notes,
+    reranker,
     async search(text, k = 10) {
       const found = await index.search(text, Math.max(k, cascade.candidates));
       const head = found.slice(0, cascade.candidates);

@@ -12,6 +12,7 @@ export {
 } from './cascade.ts';
 export type { DriftReport } from './drift-watch.ts';
 export { type OpenEncoder, type OpenEncoderOptions, openEncoder } from './encoder.ts';
+
 export { type OpenRerankerOptions, openReranker, type Reranker } from './reranker.ts';
 export {
   type CreateIndexOptions,

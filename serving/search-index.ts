@@ -309,6 +309,14 @@ export class SearchIndex {
     });
   }
 
+  /**
+   * Takes the folder for this process until the index is closed, as the first change does.
+   * @throws InputError where another process has it
+   */
+  claim(): Promise<void> {
+    return this.change(async () => {});
+  }
+
   /** Waits for changes under way, gives the folder back to other writers and releases the encoder. */
   async close(): Promise<void> {
     await this.busy;

@@ -15,6 +15,7 @@ import { score } from './score.ts';
 import { cascadeVerb } from './search/cascade.ts';
 import { indexVerb } from './search/index-verb.ts';
 import { search } from './search/search.ts';
+import { serve } from './search/serve.ts';
 import { trainTeacher } from './train-teacher.ts';
 import { worker } from './worker.ts';
 
@@ -30,6 +31,7 @@ export const verbs: readonly Verb[] = [
   indexVerb,
   search,
   cascadeVerb,
+  serve,
   push,
   score,
   worker,
