@@ -51,7 +51,7 @@ export interface OpenIndexOptions extends Watch {
 
 const VECTORS = 'vectors';
 /** Documents embedded at a time, and written together: what a kill costs. */
-const BATCH = 2048;
+const BATCH = 1024;
 const RETRIES = 3;
 
 /**
@@ -249,10 +249,15 @@ export class SearchIndex {
         remedy: 'name the right one, or make the index again with distill index',
       });
     let done = 0;
+    const work = { stage: 'index', unit: 'documents' };
     const put = async (batch: readonly SearchDocument[]): Promise<void> => {
       checkDocuments(batch);
       const texts = { length: batch.length, ids: batch.map((d) => d.id), text: (i: number) => batch[i].text };
-      const vectors = await this.encoder.embedDocuments(texts, { memory: watch.memory, signal: watch.signal });
+      const { total, onProgress, ...rest } = watch;
+      const vectors = await this.encoder.embedDocuments(texts, {
+        ...rest,
+        onProgress: onProgress && ((p) => onProgress({ ...p, ...work, done: done + p.done, total })),
+      });
       await this.change(async () => {
         const before = batch.map((d) => this.get(d.id));
         await this.store.add(batch, vectors);
@@ -263,7 +268,8 @@ export class SearchIndex {
         }
       });
       done += batch.length;
-      watch.onProgress?.({ stage: 'index', done, total: watch.total, unit: 'documents' });
+      // Equal texts are embedded once and counted once until here.
+      onProgress?.({ ...work, done, total });
     };
     let batch: SearchDocument[] = [];
     const ids = new Set<string>();

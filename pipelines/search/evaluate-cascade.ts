@@ -3,6 +3,7 @@ import { type CascadeFigures, evaluateCascade, shareOfOracle } from '../../adapt
 import { writeWhole } from '../../common/files.ts';
 import type { Watch } from '../../common/progress.ts';
 import { openDataset } from '../../data/open.ts';
+import type { Figures } from '../../evaluation/report/figures.ts';
 import { quantile } from '../../math/resampling.ts';
 import { openCascade } from '../../serving/cascade.ts';
 import { type CascadeFile, guaranteeSentence, readCascade } from '../../serving/cascade-file.ts';
@@ -28,6 +29,8 @@ export interface EvaluateCascadeOptions {
   cache?: string;
   /** File that the figures are written to. */
   json?: string;
+  /** Report to look at. */
+  html?: string;
 }
 
 export interface CascadeEvaluation extends CascadeFigures {
@@ -98,6 +101,10 @@ export async function evaluateCascadeFile(
         ...(options.cost !== false && { milliseconds: await timed(served, texts, watch) }),
       };
       if (options.json) await writeWhole(options.json, `${JSON.stringify(report)}\n`);
+      if (options.html) {
+        const { renderHtml } = await import('../../evaluation/report/html.ts');
+        await writeWhole(options.html, renderHtml(reportFigures(report, dataset.name)));
+      }
       return report;
     } finally {
       await teacher.dispose();
@@ -108,6 +115,45 @@ export async function evaluateCascadeFile(
     await cache.close();
     await close();
   }
+}
+
+/** The evaluation as the HTML report takes it. */
+function reportFigures(report: CascadeEvaluation, name: string): Figures {
+  const { quality, difference, milliseconds, curve, random, oracle } = report;
+  const interval = ({ value, low, high }: CascadeEvaluation['quality']): string =>
+    `${value.toFixed(4)} [${low.toFixed(4)}, ${high.toFixed(4)}]`;
+  const percent = (x: number): string => `${(100 * x).toFixed(1)} %`;
+  const system = (called: string, role: 'student' | 'teacher' | 'other', value: number) => ({
+    name: called,
+    role,
+    metrics: { 'ndcg@10': value },
+  });
+  return {
+    title: `Cascade on ${name}`,
+    facts: [
+      ['data', `${name}, split ${report.split}`],
+      ['queries', `${report.queries}, quality by ${report.against}`],
+      ['cascade', interval(quality)],
+      ['less the teacher over all', interval(difference)],
+      ['mean loss', `${report.risk.toFixed(4)}, promised ${report.promised}`],
+      ['deferred', `${percent(report.deferred)} of the queries, ${report.pairs.toFixed(1)} pairs a query`],
+      ...(milliseconds
+        ? [
+            ['a query', `p50 ${milliseconds.p50.toFixed(1)} ms, p95 ${milliseconds.p95.toFixed(1)} ms`] as [
+              string,
+              string,
+            ],
+          ]
+        : []),
+    ],
+    notes: [report.guarantee, ...report.notes],
+    systems: [
+      system('student alone', 'student', report.student),
+      system('cascade', 'other', quality.value),
+      system(`teacher over ${report.candidates}`, 'teacher', report.teacher),
+    ],
+    deferral: { curve, random, oracle, at: { pairs: report.pairs, quality: quality.value } },
+  };
 }
 
 async function timed(

@@ -22,7 +22,9 @@ test('an index is made, gone on with, and not with other options', async () => {
     `40 documents in ${at('index')}: 40 embedded, 0 there before; vectors 0.0 MB\n`,
   ]);
   appendFileSync(at('data/corpus.jsonl'), jsonl([{ _id: 'more', title: 'more', text: 'zebra' }]));
-  const report = JSON.parse((await index('--json')).out);
+  const again = await index('--json');
+  expect(again.err).toContain('index  1/1 documents');
+  const report = JSON.parse(again.out);
   expect(report).toMatchObject({ documents: 41, added: 1, kept: 40, hybrid: false });
   expect(report.settings).toEqual({ codec: 'binary', rescore: { codec: 'float32', count: 40 } });
   for (const [options, why] of [

@@ -13,6 +13,7 @@ let world: string;
 
 beforeAll(async () => {
   world = await makeWorld();
+  vi.stubEnv('XDG_CACHE_HOME', join(world, 'cache-home'));
   const at = (name: string): string => join(world, name);
   expect((await distill('index', at('dual'), '--data', at('data'), '--output', at('index'))).code).toBe(0);
   const said = await distill(
@@ -22,6 +23,7 @@ beforeAll(async () => {
   expect(said.err).not.toContain('error');
 });
 afterAll(() => {
+  vi.unstubAllEnvs();
   for (const dir of [folder, world]) rmSync(dir, { recursive: true, force: true });
 });
 

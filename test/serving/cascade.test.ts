@@ -1,7 +1,7 @@
 /** @file Cascades: the verbs on a small world, the file and what it refuses, the runtime, and the watch over the stream. */
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { Random } from '../../math/random.ts';
 import { freshModel } from '../../models/new-model.ts';
 import { cascade } from '../../pipelines/search/cascade.ts';
@@ -26,6 +26,7 @@ const many = Array.from({ length: MANY }, (_, i) => ({
 
 beforeAll(async () => {
   world = await makeWorld();
+  vi.stubEnv('XDG_CACHE_HOME', join(world, 'cache-home'));
   writeFileSync(at('data/queries.jsonl'), jsonl([...queries, ...many]));
   const judged = (from: number, to: number): string =>
     `query-id\tcorpus-id\tscore\n${many
@@ -37,7 +38,10 @@ beforeAll(async () => {
   expect((await distill('index', at('dual'), '--data', at('data'), '--output', at('index'))).code).toBe(0);
   await cascade({ ...common(), output: at('cascade.json'), calibrate: 'dev', risk: 0.2, confidence: 0.9 });
 });
-afterAll(() => rmSync(world, { recursive: true, force: true }));
+afterAll(() => {
+  vi.unstubAllEnvs();
+  rmSync(world, { recursive: true, force: true });
+});
 
 const common = () => ({
   student: at('dual'),
@@ -127,6 +131,7 @@ describe('distill evaluate --cascade', () => {
       cache: at('cache'),
       costQueries: 3,
       json: at('figures.json'),
+      html: at('report.html'),
     });
     expect(report.queries).toBe(60);
     expect(report.quality.low).toBeLessThanOrEqual(report.quality.value);
@@ -139,6 +144,9 @@ describe('distill evaluate --cascade', () => {
     expect(report.milliseconds?.p50).toBeGreaterThan(0);
     expect(report.notes).toEqual([]);
     expect(JSON.parse(readFileSync(at('figures.json'), 'utf8')).risk).toBe(report.risk);
+    const page = readFileSync(at('report.html'), 'utf8');
+    for (const part of ['When the teacher is asked', 'pairs a query', 'this cascade', 'oracle', report.guarantee])
+      expect(page).toContain(part);
     const calibrated = await evaluateCascadeFile({
       cascade: at('cascade.json'),
       data: at('data'),

@@ -51,6 +51,23 @@ describe('openEncoder', () => {
     await inner.dispose();
   });
 
+  test('prompts of the folder stand around queries and documents, and are part of the keys', async () => {
+    const folder = checkpoint('prompted', { student: { queryTokens: 12, documentTokens: 24 } });
+    const plain = await openEncoder(folder);
+    const prompts = { query: 'open: ', document: 'list file: ' };
+    writeFileSync(join(folder, 'config_sentence_transformers.json'), JSON.stringify({ prompts }));
+    const encoder = await openEncoder(folder);
+    const limits = { queryTokens: 12, documentTokens: 24 };
+    const teacher = await dualEncoder(folder, limits);
+    expect(await encoder.embedQueries(texts)).toEqual((await teacher.embed(texts, 'query')).data);
+    expect(await encoder.embedDocuments(texts)).toEqual((await teacher.embed(texts, 'document')).data);
+    expect(await encoder.embedQueries(['print'])).toEqual(await plain.embedQueries(['open: print']));
+    expect(await encoder.embedDocuments(['print'])).toEqual(await plain.embedDocuments(['list file: print']));
+    expect(encoder.key).not.toBe(plain.key);
+    expect(await encoder.documentsKey()).not.toBe(await plain.documentsKey());
+    for (const open of [plain, encoder, teacher]) await open.dispose();
+  });
+
   test('keys follow weights, limits and side', async () => {
     const folder = checkpoint('keys', { student: { queryTokens: 5, documentTokens: 9 } });
     const keys = async (options = {}): Promise<string[]> => {
