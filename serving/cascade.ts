@@ -119,7 +119,7 @@ async function serveHits(
   const student = Float32Array.from(found, (d) => d.score);
   const { order, scored, need } = await serve(student, policy, async (from, to) => {
     const own = await score(found.slice(from, to).map((d) => d.text));
-    logits.push(...own);
+    for (const logit of own) logits.push(logit);
     return own;
   });
   const documents = Array.from(order, (i): CascadeHit => {

@@ -1,6 +1,9 @@
 /** @file A cross-encoder for programs: one query, some documents, a logit each. */
+import { FaultError, shown } from '../common/errors.ts';
 import type { Watch } from '../common/progress.ts';
+import { firstNotFinite } from '../math/finite.ts';
 import { type CrossEncoderOptions, crossEncoder } from '../teachers/cross-encoder.ts';
+import type { Teacher } from '../teachers/teacher.ts';
 
 export interface OpenRerankerOptions {
   /** Tokens of a query and of a document alone; as the model's folder says by default. */
@@ -19,6 +22,7 @@ export interface Reranker {
   /**
    * Logits of the documents for a query, in their order; higher is better. Pairs are sorted by length and run in batches.
    * @returns [documents.length]
+   * @throws FaultError where a logit is not finite
    */
   score(query: string, documents: readonly string[], watch?: Watch): Promise<Float32Array>;
   dispose(): Promise<void>;
@@ -30,16 +34,26 @@ export interface Reranker {
  */
 export async function openReranker(folder: string, options: OpenRerankerOptions = {}): Promise<Reranker> {
   const { queryTokens: maxQuery, documentTokens: maxDocument, label } = options;
-  const teacher = await crossEncoder(folder, { maxQuery, maxDocument, label });
+  return rerankerOf(await crossEncoder(folder, { maxQuery, maxDocument, label }));
+}
+
+/** A teacher as re-ranker. */
+export function rerankerOf(teacher: Teacher): Reranker {
   return {
     name: teacher.name,
     key: teacher.key,
     notes: teacher.facts?.notes ?? [],
-    score: (query, documents, watch) =>
-      teacher.score(
-        documents.map((document) => ({ queryId: '', documentId: '', query, document })),
-        watch,
-      ),
+    async score(query, documents, watch) {
+      const pairs = documents.map((document) => ({ queryId: '', documentId: '', query, document }));
+      const logits = await teacher.score(pairs, watch);
+      const bad = firstNotFinite(logits);
+      if (bad < 0) return logits;
+      throw new FaultError({
+        code: 'reranker.not-finite',
+        subject: `${teacher.name} gives ${logits[bad]} for the query '${shown(query.slice(0, 60))}' with the document '${shown(documents[bad].slice(0, 60))}'`,
+        remedy: 'nothing can be ranked by it; use another model, or leave such texts out',
+      });
+    },
     dispose: () => teacher.dispose(),
   };
 }

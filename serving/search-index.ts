@@ -2,10 +2,11 @@
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { InputError } from '../common/errors.ts';
+import { FaultError, InputError, shown } from '../common/errors.ts';
 import { canonicalJson, hashParts, removeLeftovers } from '../common/files.ts';
 import { takeLock } from '../common/lock.ts';
 import type { Watch } from '../common/progress.ts';
+import { firstNotFinite } from '../math/finite.ts';
 import { CHANNEL_DEPTH } from '../retrieval/hybrid.ts';
 import { readLexicalChannel } from '../retrieval/lexical-channel.ts';
 import { LiveBm25 } from '../retrieval/live-bm25.ts';
@@ -178,6 +179,7 @@ export class SearchIndex {
   /**
    * The k best documents for a text, best first; fewer where the index holds fewer.
    * @throws InputError where k is not a whole number above 0
+   * @throws FaultError where the text's vector is not finite
    */
   async search(text: string, k = 10): Promise<SearchHit[]> {
     const [found] = await this.searchMany([text], k);
@@ -194,6 +196,13 @@ export class SearchIndex {
       });
     const vectors = await this.encoder.embedQueries(texts, watch);
     const { dimensions } = this.encoder;
+    const bad = firstNotFinite(vectors);
+    if (bad >= 0)
+      throw new FaultError({
+        code: 'search.not-finite',
+        subject: `the vector of the query '${shown(texts[Math.floor(bad / dimensions)].slice(0, 60))}' is not finite`,
+        remedy: 'nothing can be found by it; use another file of the model, or leave the text out',
+      });
     const found: SearchHit[][] = [];
     for (const [i, text] of texts.entries()) {
       if (i % 64 === 63) {

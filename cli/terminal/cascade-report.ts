@@ -63,7 +63,9 @@ export function renderCascadeEvaluation(report: CascadeEvaluation): string {
         at(report.oracle, p.pairs).toFixed(4),
       ]),
     ]),
-    `above random deferral: ${percent(report.shareOfOracle)} of what the oracle reaches`,
+    ...(report.shareOfOracle === undefined
+      ? []
+      : [`above random deferral: ${percent(report.shareOfOracle)} of what the oracle reaches`]),
     ...report.notes.map((note) => `note: ${note}`),
     '',
   ].join('\n');

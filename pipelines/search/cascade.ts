@@ -121,7 +121,7 @@ export async function cascade(options: CascadeOptions, watch: Watch = {}): Promi
 /** What a cascade was certified on, or is measured on. */
 export function dataHashes({ name, documents, queries }: Dataset, split: string, positions: readonly number[]) {
   const texts = positions.map((q) => hashParts(queries.ids[q], queries.text(q))).sort();
-  return { name, documents: documents.hash, split, queries: hashParts(...texts) };
+  return { name, documents: documents.hash, split, queries: hashParts(texts.join('\n')) };
 }
 
 function checkOptions({ rule = 'auto', bound, loss, candidates, risk, confidence }: CascadeOptions): void {

@@ -8,7 +8,7 @@ import { quantile } from '../../math/resampling.ts';
 import { openCascade } from '../../serving/cascade.ts';
 import { type CascadeFile, guaranteeSentence, readCascade } from '../../serving/cascade-file.ts';
 import { readProvenance } from '../../serving/checkpoint.ts';
-import { openReranker } from '../../serving/reranker.ts';
+import { rerankerOf } from '../../serving/reranker.ts';
 import { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import { crossEncoder } from '../../teachers/cross-encoder.ts';
 import { defaultCache } from '../run/open-teachers.ts';
@@ -43,8 +43,8 @@ export interface CascadeEvaluation extends CascadeFigures {
   certified: boolean;
   /** Whether quality is by labels or by the teacher's order. */
   against: CascadeFile['guarantee']['against'];
-  /** Area under the deferral curve above random deferral, over the oracle's. */
-  shareOfOracle: number;
+  /** Area under the deferral curve above random deferral, over the oracle's; absent where the teacher gains nothing. */
+  shareOfOracle?: number;
   /** What does not fit, and what is to be known. */
   notes: string[];
   /** A query served whole, one at a time. */
@@ -77,15 +77,15 @@ export async function evaluateCascadeFile(
   const cache = await ScoreCache.open(options.cache ?? defaultCache());
   try {
     // Hashes are compared before the teacher is asked anything.
-    const reranker = await openReranker(path, { queryTokens, documentTokens });
-    const served = await openCascade(options.cascade, { index, teacher: reranker });
-    notes.push(...served.notes);
     const teacher = await crossEncoder(path, { maxQuery: queryTokens, maxDocument: documentTokens });
     try {
+      const served = await openCascade(options.cascade, { index, teacher: rerankerOf(teacher) });
+      for (const note of served.notes) notes.push(note);
       const { candidates } = file;
       const asked = { index, teacher: cache.wrap(teacher), dataset, candidates };
       const lists = await scoredLists(asked, positions, labels ? split : undefined, watch);
       const figures = evaluateCascade(lists.queries, file.policy);
+      const share = shareOfOracle(figures);
       const texts = positions.slice(0, options.costQueries ?? 20).map((q) => dataset.queries.text(q));
       const report: CascadeEvaluation = {
         ...figures,
@@ -96,7 +96,7 @@ export async function evaluateCascadeFile(
         promised: file.guarantee.alpha,
         certified: file.guarantee.certified,
         against: labels ? 'labels' : "the teacher's order",
-        shareOfOracle: shareOfOracle(figures),
+        ...(Number.isFinite(share) && { shareOfOracle: share }),
         notes,
         ...(options.cost !== false && { milliseconds: await timed(served, texts, watch) }),
       };
@@ -108,8 +108,6 @@ export async function evaluateCascadeFile(
       return report;
     } finally {
       await teacher.dispose();
-      await served.close();
-      await reranker.dispose();
     }
   } finally {
     await cache.close();

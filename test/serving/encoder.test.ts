@@ -9,6 +9,7 @@ import { encoderSearcher } from '../../pipelines/measure/retrieve.ts';
 import { dtypeFiles, readProvenance } from '../../serving/checkpoint.ts';
 import { openFileEncoder } from '../../serving/file-encoder.ts';
 import { openEncoder, openReranker } from '../../serving/index.ts';
+import { rerankerOf } from '../../serving/reranker.ts';
 import { crossEncoder } from '../../teachers/cross-encoder.ts';
 import { dualEncoder } from '../../teachers/dual-encoder.ts';
 import { documents, makeWorld, queries } from '../cli/world.ts';
@@ -175,6 +176,14 @@ describe('openReranker', () => {
     expect(await reranker.score('open', [])).toHaveLength(0);
     await reranker.dispose();
     await teacher.dispose();
+  });
+
+  test('a logit that is not finite is a fault that names both texts', async () => {
+    const score = async () => Float32Array.of(1, Number.NaN);
+    const broken = rerankerOf({ name: 'broken', kind: 'test', key: 'k', score, dispose: async () => {} });
+    await expect(broken.score('open', ['file', 'scan\nprint'])).rejects.toThrow(
+      "broken gives NaN for the query 'open' with the document 'scan\\nprint'; nothing can be ranked by it",
+    );
   });
 
   test('an encoder is no re-ranker', async () => {

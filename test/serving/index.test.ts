@@ -1,7 +1,7 @@
 /** @file An index in a folder: search as evaluation searches, documents that come and go, opened again, refused where it does not fit. */
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { bm25 } from '../../retrieval/bm25.ts';
 import { hybridSearch } from '../../retrieval/hybrid.ts';
 import { lexicalChannel, writeLexicalChannel } from '../../retrieval/lexical-channel.ts';
@@ -77,6 +77,14 @@ describe('search', () => {
     expect(dense.hybrid).toBe(false);
     expect(dense.key).not.toBe(index.key);
     await dense.close();
+  });
+
+  test('a query whose vector is not finite is a fault', async () => {
+    const index = await made();
+    const embed = vi.spyOn(index.encoder, 'embedQueries');
+    embed.mockResolvedValue(new Float32Array(32).fill(Number.NaN, 16));
+    await expect(index.searchMany(['open', 'a\u001b[31m'], 3)).rejects.toThrow('is not finite');
+    await index.close();
   });
 
   test('k is a whole number above 0', async () => {

@@ -1,7 +1,7 @@
 /** @file `distill search`: what an index finds for a text, or for each line of standard input. */
 import { createInterface } from 'node:readline';
 import { Command } from 'commander';
-import { InputError } from '../../../common/errors.ts';
+import { InputError, shown } from '../../../common/errors.ts';
 import type { SearchHit } from '../../../serving/search-index.ts';
 import { progressReporter } from '../../terminal/progress.ts';
 import type { Verb } from '../../terminal/verb.ts';
@@ -80,10 +80,10 @@ function rendered({ query, documents, pairs }: Answer, several: boolean): string
   const lines = documents.map(({ id, text, score, student, teacher }, i) => {
     const value = score ?? teacher ?? student ?? 0;
     const kind = score === undefined ? (teacher === undefined ? ' student' : ' teacher') : '';
-    const shown = text.replace(/\s+/g, ' ');
-    return `${String(i + 1).padStart(3)}  ${value.toFixed(4)}${kind}  ${id}  ${shown.length > SHOWN ? `${shown.slice(0, SHOWN)}...` : shown}`;
+    const line = shown(text.replace(/\s+/g, ' '));
+    return `${String(i + 1).padStart(3)}  ${value.toFixed(4)}${kind}  ${shown(id)}  ${line.length > SHOWN ? `${line.slice(0, SHOWN)}...` : line}`;
   });
-  const head = several ? [`${query}`] : [];
+  const head = several ? [shown(query)] : [];
   const asked = pairs === undefined ? [] : [`the teacher scored ${pairs} documents`];
   return `${[...head, ...lines, ...asked].join('\n')}\n`;
 }
