@@ -4,8 +4,9 @@ import { InputError } from '../common/errors.ts';
 import { canonicalJson } from '../common/files.ts';
 import { type CascadeFile, guaranteeSentence, readCascade } from './cascade-file.ts';
 import { type DriftReport, DriftWatch } from './drift-watch.ts';
+import { openIndex } from './open-index.ts';
 import { openReranker, type Reranker } from './reranker.ts';
-import { openIndex, type SearchDocument, type SearchIndex } from './search-index.ts';
+import type { SearchDocument, SearchIndex } from './search-index.ts';
 
 /** A served document with both scores; `teacher` is absent where the teacher was not asked about it. */
 export interface CascadeHit extends SearchDocument {
@@ -13,6 +14,7 @@ export interface CascadeHit extends SearchDocument {
   readonly teacher?: number;
 }
 
+/** What a cascade serves for a query. */
 export interface CascadeAnswer {
   /** Best first. Documents that the teacher scored stand before the others, which keep the student's order. */
   documents: CascadeHit[];
@@ -22,6 +24,7 @@ export interface CascadeAnswer {
   deferred: boolean;
 }
 
+/** What a cascade is opened over, and who is told of notes. */
 export interface OpenCascadeOptions {
   /** The index that is searched: its folder, or opened. An opened one is not closed with the cascade. */
   index: string | SearchIndex;
@@ -33,6 +36,7 @@ export interface OpenCascadeOptions {
   driftLevel?: number;
 }
 
+/** An open cascade. Close it when it is not needed any more. */
 export interface Cascade {
   /** The promise, in a sentence. */
   readonly guarantee: string;

@@ -5,6 +5,7 @@ import { type Drift, drift } from '../adaptive/drift.ts';
 const EVERY = 100;
 const WINDOW = 1000;
 
+/** How a served stream compares with the queries of calibration. */
 export interface DriftReport extends Drift {
   /** Queries compared, and served in all. */
   queries: number;

@@ -12,6 +12,7 @@ import { vectorsEmbedder, vectorsKey } from '../teachers/vectors/vectors-embedde
 import { dtypeFiles, type Provenance, readProvenance } from './checkpoint.ts';
 import { openFileEncoder } from './file-encoder.ts';
 
+/** Which file of a checkpoint is opened, and where texts are cut. */
 export interface OpenEncoderOptions {
   /** Which file of the folder: fp32, fp16, int8, q4, ..., or static-int8; the folder's own by default. */
   dtype?: string;

@@ -12,13 +12,9 @@ export {
 } from './cascade.ts';
 export type { DriftReport } from './drift-watch.ts';
 export { type OpenEncoder, type OpenEncoderOptions, openEncoder } from './encoder.ts';
-
+export { type CreateIndexOptions, createIndex, type OpenIndexOptions, openIndex } from './open-index.ts';
 export { type OpenRerankerOptions, openReranker, type Reranker } from './reranker.ts';
 export {
-  type CreateIndexOptions,
-  createIndex,
-  type OpenIndexOptions,
-  openIndex,
   type SearchDocument,
   type SearchHit,
   SearchIndex,

@@ -5,6 +5,7 @@ import { firstNotFinite } from '../math/finite.ts';
 import { type CrossEncoderOptions, crossEncoder } from '../teachers/cross-encoder.ts';
 import type { Teacher } from '../teachers/teacher.ts';
 
+/** Where texts are cut, and which label is read. */
 export interface OpenRerankerOptions {
   /** Tokens of a query and of a document alone; as the model's folder says by default. */
   queryTokens?: number;
@@ -13,6 +14,7 @@ export interface OpenRerankerOptions {
   label?: CrossEncoderOptions['label'];
 }
 
+/** An open cross-encoder. Dispose of it when it is not needed any more. */
 export interface Reranker {
   readonly name: string;
   /** Of the model's bytes, its tokenizer and limits: equal keys give equal scores. */

@@ -1,27 +1,17 @@
 /** @file An index of documents in a folder, searched by text: vectors, and BM25 beside them where the checkpoint weighs it. */
-import { existsSync } from 'node:fs';
-import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FaultError, InputError, shown } from '../common/errors.ts';
-import { canonicalJson, hashParts, removeLeftovers } from '../common/files.ts';
+import { canonicalJson, hashParts } from '../common/files.ts';
 import { takeLock } from '../common/lock.ts';
 import type { Watch } from '../common/progress.ts';
 import { firstNotFinite } from '../math/finite.ts';
-import { CHANNEL_DEPTH } from '../retrieval/hybrid.ts';
-import { readLexicalChannel } from '../retrieval/lexical-channel.ts';
 import { LiveBm25 } from '../retrieval/live-bm25.ts';
-import { defaultSettings, type IndexedDocument, IndexStore } from '../retrieval/store.ts';
-import { checkSettings, type IndexSettings } from '../retrieval/vector-index.ts';
-import { type OpenEncoder, type OpenEncoderOptions, openEncoder } from './encoder.ts';
-import {
-  findPlace,
-  hasSearchFile,
-  type Lexical,
-  placeOf,
-  readSearchFile,
-  type SearchFile,
-  writeSearchFile,
-} from './index-file.ts';
+import type { IndexedDocument, IndexStore } from '../retrieval/store.ts';
+import type { IndexSettings } from '../retrieval/vector-index.ts';
+import type { OpenEncoder } from './encoder.ts';
+import { hybridHits } from './hybrid-hits.ts';
+import { type Lexical, readSearchFile, type SearchFile } from './index-file.ts';
+import { manifestOf, openStore } from './vectors-folder.ts';
 
 /** A document as it is added. `text` is what is embedded and searched; `metadata` is any JSON and comes back with it. */
 export interface SearchDocument extends IndexedDocument {
@@ -35,93 +25,8 @@ export interface SearchHit extends SearchDocument {
   readonly score: number;
 }
 
-export interface CreateIndexOptions extends OpenEncoderOptions {
-  /** The checkpoint whose encoder embeds documents and queries. */
-  encoder: string;
-  /** How vectors are stored and searched; int8 by default. */
-  settings?: IndexSettings;
-  /** Whether BM25 takes part, as the checkpoint's lexical.json weighs it; true by default where there is one. */
-  lexical?: boolean;
-}
-
-export interface OpenIndexOptions extends Watch {
-  /** The checkpoint's folder, where it was moved; and the folder of the documents' encoder, likewise. */
-  encoder?: string;
-  documents?: string;
-}
-
-const VECTORS = 'vectors';
 /** Documents embedded at a time, and written together: what a kill costs. */
 const BATCH = 1024;
-const RETRIES = 3;
-
-/**
- * Makes an empty index in a new or empty folder.
- * @throws InputError where the folder holds something else, the checkpoint cannot be opened or the settings do not fit
- */
-export async function createIndex(folder: string, options: CreateIndexOptions): Promise<SearchIndex> {
-  const { encoder: path, settings = defaultSettings, lexical = true, ...opening } = options;
-  if (existsSync(folder) && (await readdir(folder)).some((name) => !name.endsWith('.part')))
-    throw new InputError({
-      code: 'index.exists',
-      subject: `${folder} is not empty`,
-      remedy: 'open it as an index, or name a new folder',
-    });
-  const encoder = await openEncoder(path, opening);
-  try {
-    const channel = lexical ? await lexicalOf(path) : null;
-    const { key, dimensions } = encoder;
-    const documentsKey = await encoder.documentsKey();
-    await mkdir(folder, { recursive: true });
-    const kept = { ...placeOf(folder, path), ...opening, key, documentsKey, dimensions };
-    checkSettings(settings, dimensions);
-    // With the description the folder is an index: vectors are laid out when it is opened.
-    await writeSearchFile(folder, { encoder: kept, settings, lexical: channel });
-    return await SearchIndex.load(folder, encoder);
-  } catch (error) {
-    await encoder.dispose();
-    throw error;
-  }
-}
-
-/**
- * Opens an index with its encoder.
- * @throws InputError where the folder holds none, a file of it is damaged, or the encoder is another one than it was made with
- */
-export async function openIndex(folder: string, options: OpenIndexOptions = {}): Promise<SearchIndex> {
-  const { encoder: other, documents, ...watch } = options;
-  const file = await readSearchFile(folder);
-  const { dtype, queryTokens, documentTokens } = file.encoder;
-  const path = other ?? findPlace(folder, file.encoder);
-  const encoder = await openEncoder(path, {
-    dtype,
-    queryTokens,
-    documentTokens,
-    documents: documents ?? file.encoder.documents,
-  });
-  try {
-    if (encoder.key !== file.encoder.key)
-      throw new InputError({
-        code: 'index.encoder',
-        subject: `${path} is not the encoder that ${folder} was made with (its weights, tokenizer or limits differ)`,
-        remedy: 'name the right checkpoint, or make the index again with distill index',
-      });
-    return await SearchIndex.load(folder, encoder, watch);
-  } catch (error) {
-    await encoder.dispose();
-    throw error;
-  }
-}
-
-/** Whether a folder holds an index. */
-export const isIndex = hasSearchFile;
-
-async function lexicalOf(checkpoint: string): Promise<Lexical | null> {
-  const channel = await readLexicalChannel(checkpoint);
-  if (!channel || channel.lambda === 0) return null;
-  const { lambda, scale, k1, b, analyzer } = channel;
-  return { lambda, scale, k1, b, analyzer };
-}
 
 /** An open index: made by `createIndex`, opened by `openIndex`. Searches and changes may run at the same time. */
 export class SearchIndex {
@@ -217,31 +122,9 @@ export class SearchIndex {
 
   /** @param text whose terms the lexical channel looks for, where there is one */
   private searchVector(vector: Float32Array, text: string, k: number): SearchHit[] {
-    const { lexical } = this;
-    if (!lexical || !this.file.lexical) return this.store.search(vector, k) as SearchHit[];
-    const { lambda, scale } = this.file.lexical;
-    const n = this.store.size;
-    for (let depth = Math.max(CHANNEL_DEPTH, k); ; depth *= 4) {
-      const near = this.store.search(vector, depth);
-      const dense = new Map(near.map((d) => [d.id, d.score]));
-      const words = lexical.search(text, depth);
-      // The two channels are changed one after the other: a document that only one of them has is left for the next search.
-      const others = words.ids.filter((id) => !dense.has(id) && this.store.has(id));
-      const scores = this.store.scores(vector, others);
-      for (const [i, id] of others.entries()) dense.set(id, scores[i]);
-      const ids = [...dense.keys()];
-      const bm25 = lexical.scores(text, ids);
-      const place = (id: string): number => lexical.placeOf(id) ?? Number.POSITIVE_INFINITY;
-      const top = ids
-        .map((id, i) => ({ id, score: Math.fround((dense.get(id) as number) + (lambda * bm25[i]) / scale) }))
-        .sort((a, b) => b.score - a.score || place(a.id) - place(b.id))
-        .slice(0, k);
-      const last = (list: ArrayLike<number>): number => list[list.length - 1];
-      const unseen = (near.at(-1)?.score ?? 0) + (words.ids.length < depth ? 0 : (lambda * last(words.scores)) / scale);
-      // A document that neither channel found could still be better than the last one: look deeper.
-      if (near.length >= depth && near.length < n && top[top.length - 1].score < unseen) continue;
-      return top.map(({ id, score }) => ({ ...(this.store.get(id) as SearchDocument), score }));
-    }
+    const weight = this.file.lexical;
+    if (!this.lexical || !weight) return this.store.search(vector, k) as SearchHit[];
+    return hybridHits(this.store, this.lexical, weight, { vector, text, k }) as SearchHit[];
   }
 
   /**
@@ -386,30 +269,6 @@ export class SearchIndex {
 /** Equal keys give equal scores, as far as the vectors' encoding allows. */
 export const searchKey = (encoder: string, lexical: Lexical | null): string =>
   lexical ? hashParts('hybrid', encoder, canonicalJson(lexical)) : encoder;
-
-const manifestOf = (folder: string): Promise<string> => readFile(join(folder, VECTORS, 'index.json'), 'utf8');
-
-/** Another process may write meanwhile and remove what its new manifest does not name: then this one is read again. */
-async function openStore(
-  folder: string,
-  { encoder, settings }: SearchFile,
-): Promise<{ store: IndexStore; seen: string }> {
-  const vectors = join(folder, VECTORS);
-  if (!existsSync(join(vectors, 'index.json'))) {
-    await removeLeftovers(vectors);
-    const { dimensions, documentsKey } = encoder;
-    await IndexStore.create(vectors, { dimensions, settings, encoder: documentsKey });
-  }
-  for (let tries = 1; ; tries++) {
-    const seen = await manifestOf(folder);
-    try {
-      const store = await IndexStore.open(vectors);
-      if (tries === RETRIES || (await manifestOf(folder)) === seen) return { store, seen };
-    } catch (error) {
-      if (tries === RETRIES || (await manifestOf(folder)) === seen) throw error;
-    }
-  }
-}
 
 function checkDocuments(documents: readonly SearchDocument[]): void {
   for (const [i, { id, text }] of documents.entries())

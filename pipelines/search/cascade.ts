@@ -15,6 +15,7 @@ import { crossEncoder } from '../../teachers/cross-encoder.ts';
 import { defaultCache } from '../run/open-teachers.ts';
 import { openStudentIndex, queriesOf, scoredLists, UNJUDGED } from './scored-lists.ts';
 
+/** What a cascade is made of, and what it promises. */
 export interface CascadeOptions {
   student: string;
   teacher: string;
@@ -41,6 +42,7 @@ export interface CascadeOptions {
   cache?: string;
 }
 
+/** What was fitted and certified. */
 export interface CascadeReport {
   output: string;
   /** The promise. */

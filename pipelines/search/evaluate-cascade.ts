@@ -14,6 +14,7 @@ import { crossEncoder } from '../../teachers/cross-encoder.ts';
 import { defaultCache } from '../run/open-teachers.ts';
 import { openStudentIndex, queriesOf, scoredLists, UNJUDGED } from './scored-lists.ts';
 
+/** The cascade, and what it is measured on. */
 export interface EvaluateCascadeOptions {
   /** cascade.json. */
   cascade: string;
@@ -33,6 +34,7 @@ export interface EvaluateCascadeOptions {
   html?: string;
 }
 
+/** What a cascade reaches on a split, with its promise. */
 export interface CascadeEvaluation extends CascadeFigures {
   split: string;
   documents: number;

@@ -8,8 +8,10 @@ import { defaultSettings } from '../../retrieval/store.ts';
 import type { IndexSettings } from '../../retrieval/vector-index.ts';
 import { readProvenance } from '../../serving/checkpoint.ts';
 import { type OpenEncoderOptions, openEncoder } from '../../serving/encoder.ts';
-import { createIndex, isIndex, openIndex, type SearchDocument, type SearchIndex } from '../../serving/search-index.ts';
+import { createIndex, isIndex, openIndex } from '../../serving/open-index.ts';
+import type { SearchDocument, SearchIndex } from '../../serving/search-index.ts';
 
+/** What is indexed, and how. */
 export interface IndexOptions extends OpenEncoderOptions {
   checkpoint: string;
   data: string;
@@ -24,6 +26,7 @@ export interface IndexOptions extends OpenEncoderOptions {
   lexical?: boolean;
 }
 
+/** What the index holds now. */
 export interface IndexReport {
   output: string;
   /** In the index now; embedded by this call; there before. */

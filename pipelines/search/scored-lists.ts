@@ -7,7 +7,8 @@ import { InputError } from '../../common/errors.ts';
 import type { Watch } from '../../common/progress.ts';
 import { type Dataset, judgedQueries, unjudgedQueries } from '../../data/dataset.ts';
 import { isQueryItself } from '../../evaluation/metrics/evaluate.ts';
-import { createIndex, openIndex, type SearchHit, type SearchIndex } from '../../serving/search-index.ts';
+import { createIndex, openIndex } from '../../serving/open-index.ts';
+import type { SearchHit, SearchIndex } from '../../serving/search-index.ts';
 import type { Teacher } from '../../teachers/teacher.ts';
 import { addDataset } from './index-documents.ts';
 

@@ -1,6 +1,7 @@
 /** @file Limits of a server: how much work waits, how much runs at once, how long it may take. */
 import { HTTPException } from 'hono/http-exception';
 
+/** Limits of a server. */
 export interface Limits {
   /** Bytes of a request's body. */
   body: number;

@@ -5,11 +5,12 @@ import type { AddressInfo } from 'node:net';
 import { createAdaptorServer } from '@hono/node-server';
 import { InputError } from '../../common/errors.ts';
 import { type Cascade, openCascade } from '../cascade.ts';
+import { openIndex } from '../open-index.ts';
 import { openReranker, type Reranker } from '../reranker.ts';
-import { openIndex } from '../search-index.ts';
 import { serverApp } from './app.ts';
 import { defaultLimits, type Limits } from './limits.ts';
 
+/** What is served, where, and within which limits. */
 export interface ServeOptions {
   /** Folder of the index. */
   index: string;
@@ -32,6 +33,7 @@ export interface ServeOptions {
   grace?: number;
 }
 
+/** A server that listens. */
 export interface RunningServer {
   /** E.g. http://127.0.0.1:8080 */
   readonly url: string;

@@ -37,7 +37,7 @@ export const search: Verb = ({ out, err, signal }) =>
       '\nExample:\n  distill search indexes/debian "resize an image"\n  distill search indexes/debian --json < queries.txt',
     )
     .action(async (folder: string, text: string | undefined, options: Options) => {
-      const { openIndex } = await import('../../../serving/search-index.ts');
+      const { openIndex } = await import('../../../serving/open-index.ts');
       const onProgress = progressReporter(err);
       const note = (text: string) => onProgress({ stage: 'search', done: 0, unit: 'queries', note: text });
       if (!Number.isInteger(options.count) || options.count < 1)
@@ -69,7 +69,7 @@ export const search: Verb = ({ out, err, signal }) =>
 
 async function throughCascade(
   file: string,
-  index: Awaited<ReturnType<typeof import('../../../serving/search-index.ts').openIndex>>,
+  index: Awaited<ReturnType<typeof import('../../../serving/open-index.ts').openIndex>>,
   onNote: (note: string) => void,
 ) {
   const { openCascade } = await import('../../../serving/cascade.ts');
