@@ -25,6 +25,14 @@ export { init } from './pipelines/init.ts';
 export { type ExportOptions, type ExportReport, exportCheckpoint } from './pipelines/publish/export-checkpoint.ts';
 export { type RotateOptions, type RotateReport, rotate } from './pipelines/rotate.ts';
 export { type ScoreOptions, type ScoreReport, score } from './pipelines/score.ts';
+export { type CascadeOptions, type CascadeReport, cascade } from './pipelines/search/cascade.ts';
+export {
+  type CascadeEvaluation,
+  type EvaluateCascadeOptions,
+  evaluateCascadeFile,
+} from './pipelines/search/evaluate-cascade.ts';
+export { type IndexOptions, type IndexReport, indexDocuments } from './pipelines/search/index-documents.ts';
+export { type RunningServer, type ServeOptions, startServer } from './pipelines/search/serve.ts';
 export { type TeacherReport, trainTeacher } from './pipelines/train-teacher.ts';
 export { runWorker, type WorkerOptions, type WorkerReport } from './pipelines/worker.ts';
 export { bm25 } from './retrieval/bm25.ts';

@@ -114,11 +114,14 @@ export function fitCascade(queries: readonly Calibrated[], options: FitOptions):
   );
   const { alpha, delta, bound = 'betting' } = options;
   const certified = learnThenTest(losses, { alpha: loss === 'clipped' ? alpha : (alpha + 1) / 2, delta, bound });
+  const holds = certified.at >= 0;
   const at = Math.max(0, certified.at);
   const threshold = path[at];
   const stops = states.map((s) => s.scored[stopAt(s.needs, threshold)]);
+  const risk = loss === 'clipped' ? mean(losses[at]) : 2 * mean(losses[at]) - 1;
   return {
-    policy: { ...base, threshold },
+    // Where nothing is certified the teacher's own order over the whole list is served: it loses nothing.
+    policy: { ...base, fusion: holds ? fusion : 0, threshold },
     guarantee: {
       alpha,
       delta,
@@ -127,8 +130,8 @@ export function fitCascade(queries: readonly Calibrated[], options: FitOptions):
       against: labelled ? 'labels' : "the teacher's order",
       queries: certifying.length,
       needed: certified.needed,
-      certified: certified.at >= 0,
-      risk: loss === 'clipped' ? mean(losses[at]) : 2 * mean(losses[at]) - 1,
+      certified: holds,
+      risk: holds ? risk : 0,
       pairs: mean(stops),
     },
     needs: states.map((s) => s.needs[0]).sort((a, b) => a - b),

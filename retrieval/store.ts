@@ -14,6 +14,7 @@ import {
   type IndexSettings,
   type LearnedSettings,
   learnSettings,
+  scoresAt,
   searchParts,
 } from './vector-index.ts';
 
@@ -209,8 +210,24 @@ export class IndexStore {
     return Array.from(indices, (at, i) => ({ ...this.documentAt(at), score: scores[i] }));
   }
 
+  /** Scores of documents by id, as a search gives them. @throws RangeError where one is not there */
+  scores(query: Float32Array, ids: readonly string[]): Float32Array {
+    const positions = Int32Array.from(ids, (id) => {
+      const at = this.positions.get(id);
+      if (at === undefined) throw new RangeError(`there is no document ${id}`);
+      return at;
+    });
+    this.checkQuery(query);
+    return scoresAt(query, this.parts, this.settings, this.learned, positions);
+  }
+
   /** As `search`, as positions. */
   searchPositions(query: Float32Array, k: number): Top {
+    this.checkQuery(query);
+    return searchParts(query, this.parts, this.settings, this.learned, Math.min(k, this.size), this.removed);
+  }
+
+  private checkQuery(query: Float32Array): void {
     if (query.length !== this.dimensions)
       throw new InputError({
         code: 'index.query',
@@ -218,7 +235,6 @@ export class IndexStore {
         expected: `${this.dimensions}, the width of the index`,
         remedy: 'embed it with the encoder that the index was made for',
       });
-    return searchParts(query, this.parts, this.settings, this.learned, Math.min(k, this.size), this.removed);
   }
 
   /** Every document that a search can find, in the order in which they were added. */

@@ -96,21 +96,39 @@ export function searchParts(
   const there = removed?.size ? filtered(found, (i) => !removed.has(i)) : found;
   if (!rescore) return cut(there, k);
 
-  const again = codecs[rescore.codec].scorer(query, learned.exact);
   const some = there.indices.subarray(0, Math.max(k, rescore.count));
-  const exact = new Float32Array(some.length);
-  const one = new Float32Array(1);
-  for (let i = 0; i < some.length; i++) {
-    let [position, p] = [some[i], 0];
-    while (position >= parts[p].count) position -= parts[p++].count;
-    again(parts[p].exact, position, position + 1, one);
-    exact[i] = one[0];
-  }
+  const exact = scoresAt(query, parts, settings, learned, some);
   // Of equal scores the lower position first, whatever order the scan found them in.
   const order = Array.from(some.keys())
     .sort((a, b) => exact[b] - exact[a] || some[a] - some[b])
     .slice(0, k);
   return { indices: Int32Array.from(order, (i) => some[i]), scores: Float32Array.from(order, (i) => exact[i]) };
+}
+
+/**
+ * Scores of some positions, as a search gives them: by the codec that re-scores, or else by the one that is scanned.
+ * @param query [dimensions], of the whole width
+ */
+export function scoresAt(
+  query: Float32Array,
+  parts: readonly EncodedPart[],
+  settings: IndexSettings,
+  learned: LearnedSettings,
+  positions: ArrayLike<number>,
+): Float32Array {
+  const { rescore, codec, dimensions } = settings;
+  const scan = rescore
+    ? codecs[rescore.codec].scorer(query, learned.exact)
+    : codecs[codec].scorer(leading({ data: query, dimensions: query.length }, dimensions).data, learned.codes);
+  const scores = new Float32Array(positions.length);
+  const one = new Float32Array(1);
+  for (let i = 0; i < positions.length; i++) {
+    let [position, p] = [positions[i], 0];
+    while (position >= parts[p].count) position -= parts[p++].count;
+    scan(rescore ? parts[p].exact : parts[p].codes, position, position + 1, one);
+    scores[i] = one[0];
+  }
+  return scores;
 }
 
 /** The first numbers of each row, at unit length again where some are left out. */

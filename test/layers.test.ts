@@ -20,6 +20,7 @@ const order = [
   ['teachers', 'students'],
   ['training'],
   ['config'],
+  ['serving'],
   ['pipelines/run'],
   ['pipelines/prepare'],
   ['pipelines/measure'],

@@ -1,10 +1,12 @@
 /** @file `distill evaluate`: a saved student compared with its teacher and other systems, and its cost. */
 import { Command } from 'commander';
+import { InputError } from '../../common/errors.ts';
 import type { EvaluateOptions } from '../../pipelines/evaluate.ts';
-import { progressReporter } from '../terminal/progress.ts';
+import { progressReporter, type Screen } from '../terminal/progress.ts';
 import type { Verb } from '../terminal/verb.ts';
 
 type Given = Omit<EvaluateOptions, 'columns'> & {
+  cascade?: string;
   columns?: string;
   queryPrompt?: string;
   documentPrompt?: string;
@@ -15,7 +17,8 @@ type Given = Omit<EvaluateOptions, 'columns'> & {
 export const evaluate: Verb = ({ out, err, signal }) =>
   new Command('evaluate')
     .description('measure a saved student by exact search, compare it with its teacher and other systems, and time it')
-    .requiredOption('--student <dir>', 'checkpoint of the student')
+    .option('--student <dir>', 'checkpoint of the student; with --cascade, where it was moved')
+    .option('--cascade <file>', 'measure a cascade of student and teacher: cascade.json')
     .option('--teacher <path>', 'cross-encoder that re-ranks candidates, dual-encoder, or file of scores')
     .option('--documents <dir>', 'dual-encoder whose document embeddings the student searches')
     .requiredOption('--data <path>', 'BEIR folder or file of rows')
@@ -33,7 +36,10 @@ export const evaluate: Verb = ({ out, err, signal }) =>
     .option('--depth <n>', 'documents that the teacher re-ranks, per query', Number, 100)
     .option('--dtype <names>', 'model files that are evaluated, the first as the student: fp32, fp16, int8, q4, or all')
     .option('--baseline <run>', 'run file of another system to compare with')
-    .option('--index <kind>', "approximate index that is compared with exact search: 'usearch'")
+    .option(
+      '--index <kind>',
+      "approximate index that is compared with exact search: 'usearch'; with --cascade, an index folder",
+    )
     .option('--memory <size>', 'limit that batches are chosen by, e.g. 4GB')
     .option('--no-cost', 'do not time the models')
     .option('--seed <n>', 'random seed of the resampling', Number, 0)
@@ -42,20 +48,46 @@ export const evaluate: Verb = ({ out, err, signal }) =>
     .option('--html <file>', 'file for an HTML report')
     .addHelpText(
       'after',
-      '\nExample:\n  distill evaluate --student runs/student/checkpoint --data data/debian --split test --json figures.json --html report.html',
+      '\nExample:\n  distill evaluate --student runs/student/checkpoint --data data/debian --split test --json figures.json --html report.html\n  distill evaluate --cascade cascade.json --data data/debian --split test',
     )
-    .action(async ({ queryPrompt, documentPrompt, teacherQueryPrompt, teacherDocumentPrompt, ...given }: Given) => {
-      const { parseColumns } = await import('../terminal/columns-option.ts');
-      const options: EvaluateOptions = {
-        ...given,
-        columns: given.columns === undefined ? undefined : parseColumns(given.columns),
-        prompts: { query: queryPrompt, document: documentPrompt },
-        teacherPrompts: { query: teacherQueryPrompt, document: teacherDocumentPrompt },
-      };
-      const { evaluate } = await import('../../pipelines/evaluate.ts');
-      const { renderEvaluation } = await import('../terminal/figures.ts');
-      const onProgress = progressReporter(err);
-      const report = await evaluate(options, { onProgress, signal });
-      onProgress.end();
-      out.write(renderEvaluation(report));
-    });
+    .action(
+      async ({ cascade, queryPrompt, documentPrompt, teacherQueryPrompt, teacherDocumentPrompt, ...given }: Given) => {
+        if (cascade !== undefined) {
+          out.write(await measuredCascade({ ...given, columns: undefined, cascade }, err, signal));
+          return;
+        }
+        if (given.student === undefined)
+          throw new InputError({
+            code: 'evaluate.student',
+            subject: 'nothing to evaluate is named',
+            expected: '--student or --cascade',
+            remedy: 'give the folder of a checkpoint with --student, or cascade.json with --cascade',
+          });
+        const { parseColumns } = await import('../terminal/columns-option.ts');
+        const options: EvaluateOptions = {
+          ...given,
+          columns: given.columns === undefined ? undefined : parseColumns(given.columns),
+          prompts: { query: queryPrompt, document: documentPrompt },
+          teacherPrompts: { query: teacherQueryPrompt, document: teacherDocumentPrompt },
+        };
+        const { evaluate } = await import('../../pipelines/evaluate.ts');
+        const { renderEvaluation } = await import('../terminal/figures.ts');
+        const onProgress = progressReporter(err);
+        const report = await evaluate(options, { onProgress, signal });
+        onProgress.end();
+        out.write(renderEvaluation(report));
+      },
+    );
+
+async function measuredCascade(
+  options: EvaluateOptions & { cascade: string },
+  err: Screen,
+  signal: AbortSignal,
+): Promise<string> {
+  const { evaluateCascadeFile } = await import('../../pipelines/search/evaluate-cascade.ts');
+  const { renderCascadeEvaluation } = await import('../terminal/cascade-report.ts');
+  const onProgress = progressReporter(err);
+  const report = await evaluateCascadeFile(options, { onProgress, signal });
+  onProgress.end();
+  return renderCascadeEvaluation(report);
+}

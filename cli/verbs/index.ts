@@ -12,6 +12,10 @@ import { rotateVerb } from './rotate.ts';
 import { run } from './run.ts';
 import { schema } from './schema.ts';
 import { score } from './score.ts';
+import { cascadeVerb } from './search/cascade.ts';
+import { indexVerb } from './search/index-verb.ts';
+import { search } from './search/search.ts';
+import { serve } from './search/serve.ts';
 import { trainTeacher } from './train-teacher.ts';
 import { worker } from './worker.ts';
 
@@ -24,6 +28,10 @@ export const verbs: readonly Verb[] = [
   compare,
   exportVerb,
   rotateVerb,
+  indexVerb,
+  search,
+  cascadeVerb,
+  serve,
   push,
   score,
   worker,

@@ -3,7 +3,7 @@ import { BarChart, CustomChart, LineChart, ScatterChart } from 'echarts/charts';
 import { GridComponent, LegendComponent, MarkLineComponent } from 'echarts/components';
 import { type EChartsCoreOption, init, use } from 'echarts/core';
 import { SVGRenderer } from 'echarts/renderers';
-import type { Figures, SystemFigures } from './figures.ts';
+import type { DeferralFigures, Figures, SystemFigures } from './figures.ts';
 import { html, Markup, printable } from './markup.ts';
 
 use([BarChart, CustomChart, LineChart, ScatterChart, GridComponent, LegendComponent, MarkLineComponent, SVGRenderer]);
@@ -289,6 +289,51 @@ export function curve(points: readonly [number, number][], x: string, y: string,
           lineStyle: { color: colors.student, width: 2 },
           itemStyle: { color: colors.student },
           data: points.map(([at, v]) => (logarithmic ? [String(at), v] : [at, v])),
+        },
+      ],
+    },
+  }));
+}
+
+/** A cascade's quality by the pairs that the teacher scores, compared with random deferral and an oracle's. */
+export function deferralChart({ curve: rule, random, oracle, at }: DeferralFigures, metric: string): Markup {
+  const line = (name: string, points: DeferralFigures['curve'], style: object): object => ({
+    name,
+    type: 'line',
+    symbol: 'none',
+    itemStyle: { color: colors.other },
+    ...style,
+    data: [...points].sort((a, b) => a.pairs - b.pairs).map((p) => [p.pairs, p.quality]),
+  });
+  return chart(`${metric} by pairs a query`, () => ({
+    height: 300,
+    option: {
+      legend: { top: 0, textStyle: { color: colors.text } },
+      grid: { left: 58, right: 24, top: 36, bottom: 48 },
+      xAxis: axis({ type: 'value', name: 'pairs a query', max: 'dataMax', splitLine: { show: false } }),
+      yAxis: axis({
+        type: 'value',
+        name: metric,
+        nameGap: 44,
+        scale: true,
+        axisLabel: { color: colors.faint, formatter: short },
+      }),
+      series: [
+        line('oracle', oracle, {
+          lineStyle: { color: colors.good, type: 'dashed' },
+          itemStyle: { color: colors.good },
+        }),
+        line('the rule', rule, {
+          lineStyle: { color: colors.student, width: 2 },
+          itemStyle: { color: colors.student },
+        }),
+        line('random', random, { lineStyle: { color: colors.other, type: 'dotted' } }),
+        {
+          name: 'this cascade',
+          type: 'scatter',
+          symbolSize: 12,
+          itemStyle: { color: colors.teacher },
+          data: [[at.pairs, at.quality]],
         },
       ],
     },

@@ -103,6 +103,16 @@ export interface TrainingFigures {
 }
 
 /** Everything that a report shows. */
+/** What a cascade reaches by the documents that its teacher scores for a query. */
+export interface DeferralFigures {
+  /** The rule at every threshold, whole queries deferred at random, and by an oracle that knows each gain. */
+  curve: { pairs: number; quality: number }[];
+  random: { pairs: number; quality: number }[];
+  oracle: { pairs: number; quality: number }[];
+  /** Where the cascade stands. */
+  at: { pairs: number; quality: number };
+}
+
 export interface Figures {
   title: string;
   /** Pairs of label and value under the title: data, split, depth. */
@@ -120,6 +130,7 @@ export interface Figures {
   speedFactor?: number;
   index?: IndexFigures;
   training?: TrainingFigures;
+  deferral?: DeferralFigures;
   /** Quality of the first n dimensions, cut and re-normalised. */
   matryoshka?: { dimensions: number; value: number }[];
   /** One value a query, in the order of `queryIds`, by system and metric. */

@@ -1,5 +1,5 @@
 /** @file The report: one HTML file without scripts or network, light and dark, for a screen and for a phone. */
-import { curve, intervals, ladder, lossCurve, queryDifferences, tradeOff } from './charts.ts';
+import { curve, deferralChart, intervals, ladder, lossCurve, queryDifferences, tradeOff } from './charts.ts';
 import type { Comparison, Differences, Example, Figures } from './figures.ts';
 import { html, type Markup } from './markup.ts';
 import { style } from './style.ts';
@@ -32,6 +32,7 @@ ${figures.fidelity && section('Fidelity', note('How closely the student repeats 
 ${(figures.calibration || figures.geometry) && section('Calibration and geometry', table(calibrationTable(figures)))}
 ${figures.cost && figures.cost.length > 0 && section('Cost', table(costTable(figures.cost)), figures.speedFactor && note(`The teacher takes ${figures.speedFactor.toFixed(0)} times as long to re-rank a query's candidates as the student to embed the query.`))}
 ${figures.index && indexSection(figures.index)}
+${figures.deferral && section('When the teacher is asked', note('Quality by the documents that the teacher scores for a query, compared with whole queries deferred at random and by an oracle that knows what each would gain.'), deferralChart(figures.deferral, metric))}
 ${curves(figures, metric)}
 ${training(figures)}
 ${figures.differences && disagreements(figures.differences)}

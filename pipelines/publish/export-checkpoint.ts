@@ -13,9 +13,9 @@ import { openDataset } from '../../data/open.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
 import { opsetWarning, refuseOccupied } from '../../models/checkpoint.ts';
 import { readModelFolder } from '../../models/model-folder.ts';
+import { type Provenance, readProvenance } from '../../serving/checkpoint.ts';
 import type { DTypeName } from '../../students/export/dtypes.ts';
 import { type ExportedFolder, exportFolder } from '../../students/export/export-folder.ts';
-import { type Provenance, readProvenance } from '../measure/checkpoint.ts';
 import { type ExportFigures, type ExportQuality, exportQuality } from '../measure/export-quality.ts';
 
 /** Which files are made of a checkpoint, and where. */

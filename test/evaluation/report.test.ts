@@ -87,6 +87,21 @@ function figures(name: string): Figures {
       queryMilliseconds: 0.1,
       exactMilliseconds: 1,
     },
+    deferral: {
+      curve: [
+        { pairs: 0, quality: 0.7 },
+        { pairs: 9, quality: 0.85 },
+      ],
+      random: [
+        { pairs: 0, quality: 0.7 },
+        { pairs: 9, quality: 0.8 },
+      ],
+      oracle: [
+        { pairs: 0, quality: 0.7 },
+        { pairs: 9, quality: 0.9 },
+      ],
+      at: { pairs: 4, quality: 0.8 },
+    },
     training: {
       log: values((i) => i).map((i) => ({ step: i + 1, loss: 1 / (i + 1) })),
       evaluations: [

@@ -1,16 +1,18 @@
 /** @file A saved student as the verbs find it: what its distill.json says, its model files, and the documents that it searches. */
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { InputError } from '../../common/errors.ts';
-import type { Config } from '../../config/config.ts';
-import type { RowOptions } from '../../data/row-dataset.ts';
-import { readJson, readModelFolder } from '../../models/model-folder.ts';
-import type { PromptOptions } from '../../models/modules/prompts.ts';
-import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
-import { dualEncoder } from '../../teachers/dual-encoder.ts';
-import { isVectorFile } from '../../teachers/vectors/read-vectors.ts';
-import { vectorsEmbedder } from '../../teachers/vectors/vectors-embedder.ts';
-import type { Embed } from './retrieve.ts';
+import { InputError } from '../common/errors.ts';
+import type { RunControl } from '../common/progress.ts';
+import type { Config } from '../config/config.ts';
+import type { Texts } from '../data/dataset.ts';
+import type { RowOptions } from '../data/row-dataset.ts';
+import { readJson, readModelFolder } from '../models/model-folder.ts';
+import type { PromptOptions } from '../models/modules/prompts.ts';
+import type { ScoreCache } from '../teachers/cache/score-cache.ts';
+import { dualEncoder } from '../teachers/dual-encoder.ts';
+import type { Embeddings } from '../teachers/teacher.ts';
+import { isVectorFile } from '../teachers/vectors/read-vectors.ts';
+import { vectorsEmbedder } from '../teachers/vectors/vectors-embedder.ts';
 
 /** How texts were cut, whose documents are searched, and what was learned from, in the run that made a checkpoint. */
 export interface Provenance {
@@ -24,6 +26,8 @@ export interface Provenance {
   teacher: { queryTokens?: number; documentTokens?: number };
   data: RowOptions & { path?: string; splits?: { train?: string; dev?: string | null } };
 }
+
+type Embed = (texts: Texts, watch: RunControl) => Promise<Embeddings>;
 
 /** @param options take the place of what the file says */
 export async function readProvenance(

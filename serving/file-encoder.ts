@@ -1,13 +1,18 @@
 /** @file Opens any model file of a folder as an encoder: an ONNX graph or a static table. */
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { TextTokenizer } from '../../data/tokenizer.ts';
-import { Encoder } from '../../models/encoder.ts';
-import { promptsOf, withPrompt } from '../../models/modules/prompts.ts';
-import { readJson } from '../../models/modules/read-json.ts';
-import { StaticEncoder } from '../../static/index.ts';
+import { InputError } from '../common/errors.ts';
+import { hashParts } from '../common/files.ts';
+import { TextTokenizer } from '../data/tokenizer.ts';
+import { Encoder } from '../models/encoder.ts';
+import { promptsOf, withPrompt } from '../models/modules/prompts.ts';
+import { readJson } from '../models/modules/read-json.ts';
+import { StaticEncoder } from '../static/index.ts';
 
-export type FileEncoder = Pick<Encoder, 'dimensions' | 'encode' | 'dispose'>;
+export interface FileEncoder extends Pick<Encoder, 'dimensions' | 'encode' | 'dispose' | 'key' | 'prompts'> {
+  /** What was guessed or left out when the folder was read, in sentences. */
+  readonly notes?: readonly string[];
+}
 
 /**
  * @param file an .onnx file of a model folder, or a static file in a folder with a tokenizer
@@ -15,13 +20,16 @@ export type FileEncoder = Pick<Encoder, 'dimensions' | 'encode' | 'dispose'>;
  */
 export async function openFileEncoder(file: string): Promise<FileEncoder> {
   if (!file.endsWith('.safetensors')) return Encoder.load(file, { comparable: true });
-  const encoder = new StaticEncoder(await readFile(file));
+  const content = await readFile(file);
+  const encoder = openStatic(content, file);
   const folder = dirname(file);
   const tokenizer = await TextTokenizer.load(folder);
   const prompts = promptsOf(await readJson(join(folder, 'config_sentence_transformers.json')));
   const { dimensions } = encoder;
   return {
     dimensions,
+    key: hashParts('static', content, tokenizer.hash),
+    prompts,
     async encode(texts, { maxLength, role = 'text' } = {}) {
       const text = Array.isArray(texts)
         ? (i: number) => texts[i]
@@ -33,4 +41,18 @@ export async function openFileEncoder(file: string): Promise<FileEncoder> {
     },
     async dispose() {},
   };
+}
+
+/** @throws InputError where the bytes are no static encoder */
+function openStatic(content: Uint8Array, file: string): StaticEncoder {
+  try {
+    return new StaticEncoder(content);
+  } catch (cause) {
+    throw new InputError({
+      code: 'encoder.static',
+      subject: `${file} is no static encoder of onnx-distill, or is not whole`,
+      remedy: 'export it again: distill export --dtype static-int8',
+      cause,
+    });
+  }
 }

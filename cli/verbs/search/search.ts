@@ -1,0 +1,89 @@
+/** @file `distill search`: what an index finds for a text, or for each line of standard input. */
+import { createInterface } from 'node:readline';
+import { Command } from 'commander';
+import { InputError, shown } from '../../../common/errors.ts';
+import type { SearchHit } from '../../../serving/search-index.ts';
+import { progressReporter } from '../../terminal/progress.ts';
+import type { Verb } from '../../terminal/verb.ts';
+
+interface Options {
+  count: number;
+  cascade?: string;
+  encoder?: string;
+  json?: boolean;
+}
+
+/** What one search gives, by index alone or by cascade. */
+interface Answer {
+  query: string;
+  documents: (Pick<SearchHit, 'id' | 'text' | 'metadata'> & { score?: number; student?: number; teacher?: number })[];
+  pairs?: number;
+}
+
+/** Characters of a document's text on a line. */
+const SHOWN = 100;
+
+export const search: Verb = ({ out, err, signal }) =>
+  new Command('search')
+    .description('search an index by a text, or by each line of standard input')
+    .argument('<index>', 'folder of the index')
+    .argument('[text]', 'the query; lines of standard input where it is absent')
+    .option('-k, --count <n>', 'documents a query', Number, 10)
+    .option('--cascade <file>', 'ask the teacher where cascade.json says so')
+    .option('--encoder <dir>', 'folder of the checkpoint, where it was moved')
+    .option('--json', 'print a line of JSON a query: query, documents')
+    .addHelpText(
+      'after',
+      '\nExample:\n  distill search indexes/debian "resize an image"\n  distill search indexes/debian --json < queries.txt',
+    )
+    .action(async (folder: string, text: string | undefined, options: Options) => {
+      const { openIndex } = await import('../../../serving/open-index.ts');
+      const onProgress = progressReporter(err);
+      const note = (text: string) => onProgress({ stage: 'search', done: 0, unit: 'queries', note: text });
+      if (!Number.isInteger(options.count) || options.count < 1)
+        throw new InputError({
+          code: 'search.k',
+          subject: `--count ${options.count}`,
+          expected: 'a whole number above 0',
+        });
+      const index = await openIndex(folder, { encoder: options.encoder, onProgress, signal });
+      try {
+        const ask = options.cascade ? await throughCascade(options.cascade, index, note) : undefined;
+        const answer = async (query: string): Promise<Answer> =>
+          ask
+            ? { query, ...(await ask.search(query, options.count)) }
+            : { query, documents: await index.search(query, options.count) };
+        const say = (found: Answer): void =>
+          out.write(options.json ? `${JSON.stringify(found)}\n` : rendered(found, text === undefined));
+        if (text !== undefined) say(await answer(text));
+        else
+          for await (const line of createInterface({ input: process.stdin, signal }))
+            if (line.trim()) say(await answer(line.trim()));
+        signal.throwIfAborted();
+        await ask?.close();
+      } finally {
+        await index.close();
+        onProgress.end();
+      }
+    });
+
+async function throughCascade(
+  file: string,
+  index: Awaited<ReturnType<typeof import('../../../serving/open-index.ts').openIndex>>,
+  onNote: (note: string) => void,
+) {
+  const { openCascade } = await import('../../../serving/cascade.ts');
+  return openCascade(file, { index, onNote });
+}
+
+function rendered({ query, documents, pairs }: Answer, several: boolean): string {
+  const lines = documents.map(({ id, text, score, student, teacher }, i) => {
+    const value = score ?? teacher ?? student ?? 0;
+    const kind = score === undefined ? (teacher === undefined ? ' student' : ' teacher') : '';
+    const line = shown(text.replace(/\s+/g, ' '));
+    return `${String(i + 1).padStart(3)}  ${value.toFixed(4)}${kind}  ${shown(id)}  ${line.length > SHOWN ? `${line.slice(0, SHOWN)}...` : line}`;
+  });
+  const head = several ? [shown(query)] : [];
+  const asked = pairs === undefined ? [] : [`the teacher scored ${pairs} documents`];
+  return `${[...head, ...lines, ...asked].join('\n')}\n`;
+}

@@ -1,0 +1,71 @@
+/** @file `distill serve`: an index behind HTTP. */
+import { once } from 'node:events';
+import { Command } from 'commander';
+import { progressReporter } from '../../terminal/progress.ts';
+import type { Verb } from '../../terminal/verb.ts';
+
+interface Options {
+  encoder?: string;
+  cascade?: string;
+  reranker?: string;
+  host: string;
+  port: number;
+  readOnly?: boolean;
+  maxBody?: number;
+  maxTexts?: number;
+  timeout?: number;
+  queue?: number;
+  concurrency?: number;
+}
+
+/** Options that were given: the others have the defaults of the server. */
+const given = <T extends object>(values: T): Partial<T> =>
+  Object.fromEntries(Object.entries(values).filter(([, v]) => v !== undefined)) as Partial<T>;
+
+export const serve: Verb = ({ out, err, signal }) =>
+  new Command('serve')
+    .description('serve an index over HTTP: /search, /embed, /rerank, /documents, /healthz, /metrics')
+    .argument('<index>', 'folder of the index')
+    .option(
+      '--host <address>',
+      'address listened on; beyond the loopback address, put a proxy with access control before it',
+      '127.0.0.1',
+    )
+    .option('--port <n>', 'port listened on; 0 for a free one', Number, 8080)
+    .option('--cascade <file>', 'searches ask the teacher where cascade.json says so')
+    .option('--reranker <dir>', "cross-encoder for /rerank; the cascade's teacher by default")
+    .option('--encoder <dir>', 'folder of the checkpoint, where it was moved')
+    .option('--read-only', 'no documents are added or removed; the index is left to other writers')
+    .option('--max-body <bytes>', 'bytes of a request; 2000000 by default', Number)
+    .option('--max-texts <n>', 'texts or documents of a request; 256 by default', Number)
+    .option('--timeout <ms>', 'milliseconds a request; 30000 by default', Number)
+    .option('--queue <n>', 'requests that wait before others are refused; 64 by default', Number)
+    .option('--concurrency <n>', 'requests that run at once; 2 by default', Number)
+    .addHelpText(
+      'after',
+      '\nExample:\n  distill serve indexes/debian --port 8080 --cascade cascade.json\n  curl localhost:8080/search -H "content-type: application/json" -d \'{"query": "resize an image"}\'',
+    )
+    .action(async (index: string, options: Options) => {
+      const { startServer } = await import('../../../pipelines/search/serve.ts');
+      const onProgress = progressReporter(err);
+      const { encoder, cascade, reranker, host, port } = options;
+      const limits = given({
+        body: options.maxBody,
+        texts: options.maxTexts,
+        time: options.timeout,
+        queue: options.queue,
+        concurrency: options.concurrency,
+      });
+      const server = await startServer({
+        ...{ index, encoder, cascade, reranker, host, port, limits },
+        writable: !options.readOnly,
+        onLog: (note) => onProgress({ stage: 'serve', done: 0, unit: 'requests', note }),
+      });
+      out.write(`serving ${server.documents} documents on ${server.url}\n`);
+      try {
+        if (!signal.aborted) await once(signal, 'abort');
+      } finally {
+        await server.close();
+        out.write('ended: every request was answered, the index is closed\n');
+      }
+    });

@@ -1,0 +1,156 @@
+/** @file What the student finds for queries, scored whole by the teacher: what a cascade is fitted and measured on. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Calibrated } from '../../adaptive/fit.ts';
+import { InputError } from '../../common/errors.ts';
+import type { RunControl } from '../../common/progress.ts';
+import { type Dataset, judgedQueries, unjudgedQueries } from '../../data/dataset.ts';
+import { isQueryItself } from '../../evaluation/metrics/evaluate.ts';
+import { createIndex, openIndex } from '../../serving/open-index.ts';
+import type { SearchHit, SearchIndex } from '../../serving/search-index.ts';
+import type { Teacher } from '../../teachers/teacher.ts';
+import { addDataset } from './index-documents.ts';
+
+/** The name under which the queries that no split judges are asked for. */
+export const UNJUDGED = 'unjudged';
+
+/**
+ * The queries of a split, or those that no split judges.
+ * @throws InputError where there are none
+ */
+export function queriesOf(dataset: Dataset, split: string): number[] {
+  const found = split === UNJUDGED ? unjudgedQueries(dataset) : judgedQueries(dataset, split);
+  if (found.length) return found;
+  throw new InputError({
+    code: 'cascade.queries',
+    subject: `${dataset.name} has no queries for '${split}'`,
+    expected: `one of ${[...dataset.splits, UNJUDGED].join(', ')}`,
+    remedy: 'name a split that has some',
+  });
+}
+
+export interface OpenStudentOptions {
+  student: string;
+  dtype?: string;
+  /** An index of the data's documents; without it one is made for the time of the call, with exact vectors. */
+  index?: string;
+}
+
+/**
+ * The student's index over a data set's documents.
+ * @throws InputError where a given index lacks documents of the data
+ */
+export async function openStudentIndex(
+  { student, dtype, index: folder }: OpenStudentOptions,
+  dataset: Dataset,
+  watch: RunControl,
+): Promise<{ index: SearchIndex; close(): Promise<void> }> {
+  if (folder !== undefined) {
+    const index = await openIndex(folder, { ...watch, encoder: student });
+    const { documents } = dataset;
+    const missing = documents.ids.filter((id, i) => index.get(id)?.text !== documents.text(i)).length;
+    if (missing || index.size !== documents.length) {
+      await index.close();
+      throw new InputError({
+        code: 'cascade.index',
+        subject: `${folder} holds ${index.size} documents, and ${missing} of the ${documents.length} of the data are missing or have another text`,
+        remedy: 'index the same data: distill index',
+      });
+    }
+    return { index, close: () => index.close() };
+  }
+  const temporary = await mkdtemp(join(tmpdir(), 'distill-cascade-'));
+  const remove = (): Promise<void> => rm(temporary, { recursive: true, force: true });
+  try {
+    const index = await createIndex(temporary, { encoder: student, dtype, settings: { codec: 'float32' } });
+    const close = async (): Promise<void> => {
+      await index.close();
+      await remove();
+    };
+    try {
+      await addDataset(index, dataset, watch);
+      return { index, close };
+    } catch (error) {
+      await close();
+      throw error;
+    }
+  } catch (error) {
+    await remove();
+    throw error;
+  }
+}
+
+export interface ScoredLists {
+  queries: Calibrated[];
+  /** Query-document pairs that the teacher was asked about or that the cache knew. */
+  pairs: number;
+}
+
+/**
+ * @param positions of the queries
+ * @param split whose grades count; absent: the teacher's order is the truth
+ */
+export async function scoredLists(
+  { index, teacher, dataset, candidates }: ListsOptions,
+  positions: readonly number[],
+  split: string | undefined,
+  watch: RunControl,
+): Promise<ScoredLists> {
+  const { queries } = dataset;
+  const found = await candidatesOf(index, dataset, positions, candidates, watch);
+  const pairs = found.flatMap((list, i) =>
+    list.map(({ id, text }) => ({
+      queryId: queries.ids[positions[i]],
+      documentId: id,
+      query: queries.text(positions[i]),
+      document: text,
+    })),
+  );
+  const scores = await teacher.score(pairs, watch);
+  const qrels = split === undefined ? undefined : dataset.qrels(split);
+  let at = 0;
+  const lists = found.map((list, i): Calibrated => {
+    const own = scores.subarray(at, at + list.length);
+    at += list.length;
+    const grades = qrels?.get(queries.ids[positions[i]]);
+    return {
+      student: Float32Array.from(list, (d) => d.score),
+      teacher: own,
+      ...(qrels && {
+        grades: list.map((d) => Math.max(0, grades?.get(d.id) ?? 0)),
+        ideal: [...(grades?.values() ?? [])].filter((g) => g > 0).sort((a, b) => b - a),
+      }),
+    };
+  });
+  return { queries: lists, pairs: pairs.length };
+}
+
+export interface ListsOptions {
+  index: SearchIndex;
+  teacher: Pick<Teacher, 'score'>;
+  dataset: Dataset;
+  /** Documents a query. */
+  candidates: number;
+}
+
+/** What the student finds, without a document that is the query itself. */
+async function candidatesOf(
+  index: SearchIndex,
+  dataset: Dataset,
+  positions: readonly number[],
+  count: number,
+  watch: RunControl,
+): Promise<SearchHit[][]> {
+  const { queries } = dataset;
+  const itself = isQueryItself(dataset);
+  const all = await index.searchMany(
+    positions.map((q) => queries.text(q)),
+    count + 1,
+    watch,
+  );
+  return all.map((list, i) => {
+    const id = queries.ids[positions[i]];
+    return list.filter((d) => d.id !== id || !itself(id)).slice(0, count);
+  });
+}

@@ -1,0 +1,139 @@
+/** @file An encoder for programs: texts as queries or documents to the vectors that training and evaluation use. */
+import { existsSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { InputError } from '../common/errors.ts';
+import { hashParts } from '../common/files.ts';
+import type { RunControl } from '../common/progress.ts';
+import type { Texts } from '../data/dataset.ts';
+import { cutTo } from '../retrieval/exact-search.ts';
+import { dualEncoder, dualEncoderKey } from '../teachers/dual-encoder.ts';
+import { isVectorFile } from '../teachers/vectors/read-vectors.ts';
+import { vectorsEmbedder, vectorsKey } from '../teachers/vectors/vectors-embedder.ts';
+import { dtypeFiles, type Provenance, readProvenance } from './checkpoint.ts';
+import { openFileEncoder } from './file-encoder.ts';
+
+/** Which file of a checkpoint is opened, and where texts are cut. */
+export interface OpenEncoderOptions {
+  /** Which file of the folder: fp32, fp16, int8, q4, ..., or static-int8; the folder's own by default. */
+  dtype?: string;
+  /** Tokens of a query and of a document, special tokens included; as in the run that made the checkpoint by default. */
+  queryTokens?: number;
+  documentTokens?: number;
+  /**
+   * What embeds the documents of a student of queries alone, where its distill.json names another place: the folder of a
+   * dual-encoder, or a file of vectors by id.
+   */
+  documents?: string;
+}
+
+/** An open encoder. Dispose of it when it is not needed any more. */
+export interface OpenEncoder {
+  /** Width of the vectors. */
+  readonly dimensions: number;
+  /** Of the model's bytes, its tokenizer, prompts and limits: equal keys give equal vectors of queries. */
+  readonly key: string;
+  /** The same of documents. */
+  documentsKey(): Promise<string>;
+  /** What was guessed or left out when the folder was read, in sentences. */
+  readonly notes: readonly string[];
+  /**
+   * @param texts the texts alone: prompts that the model has are put around them
+   * @returns [n, dimensions] row-major
+   */
+  embedQueries(texts: readonly string[] | Texts, watch?: RunControl): Promise<Float32Array>;
+  /** As `embedQueries`, of documents. A title, where there is one, stands before the text with a space between. */
+  embedDocuments(texts: readonly string[] | Texts, watch?: RunControl): Promise<Float32Array>;
+  dispose(): Promise<void>;
+}
+
+const STATIC_DTYPE = 'static-int8';
+const STATIC_FILE = 'static.safetensors';
+
+/**
+ * Opens a checkpoint's encoder. Vectors are those of `distill evaluate`: the same prompts, limits and scaling. A student that was
+ * trained to search another encoder's documents has that encoder embed documents; it is opened when the first document comes.
+ *
+ * @param path a checkpoint or another model folder, or one file of it: an .onnx file or static.safetensors
+ * @throws InputError where the folder or the file is missing, or is no encoder
+ */
+export async function openEncoder(path: string, options: OpenEncoderOptions = {}): Promise<OpenEncoder> {
+  const { folder, file } = await fileOf(path, options.dtype);
+  const made = await readProvenance(folder, options);
+  const encoder = await openFileEncoder(file);
+  const { dimensions } = encoder;
+  const { queryTokens, documentTokens, inherits } = made;
+  const embed = (role: 'query' | 'document', maxLength: number | undefined) => {
+    const stage = `embed ${role === 'query' ? 'queries' : 'documents'}`;
+    return (texts: readonly string[] | Texts, watch: RunControl = {}): Promise<Float32Array> =>
+      encoder.encode(texts, { ...watch, maxLength, role, stage });
+  };
+  const keyOf = (role: 'query' | 'document', maxLength: number | undefined): string =>
+    hashParts(role, encoder.key, String(maxLength), JSON.stringify(encoder.prompts[role]));
+  const documentsKey = keyOf('document', documentTokens);
+  const other = made.elsewhere || inherits ? inherited(made, dimensions) : undefined;
+  return {
+    dimensions,
+    key: keyOf('query', queryTokens),
+    documentsKey: other ? other.key : async () => documentsKey,
+    notes: encoder.notes ?? [],
+    embedQueries: embed('query', queryTokens),
+    embedDocuments: other ? other.embed : embed('document', documentTokens),
+    async dispose() {
+      await encoder.dispose();
+      await other?.dispose();
+    },
+  };
+}
+
+/** What embeds the documents of a student of queries, opened when it is asked for the first time. */
+function inherited({ inherits, elsewhere }: Provenance, dimensions: number) {
+  let opened: ReturnType<typeof dualEncoder> | undefined;
+  const named = (): NonNullable<Provenance['inherits']> => {
+    if (inherits && !elsewhere) return inherits;
+    throw new InputError({
+      code: 'encoder.documents',
+      subject:
+        'this is a query tower, and the documents that it searches were embedded by a service or come from files',
+      remedy:
+        'name a file of their vectors (.npy, .safetensors, .parquet, .jsonl): --documents, or the option documents',
+    });
+  };
+  return {
+    async key(): Promise<string> {
+      const { model, ...limits } = named();
+      return isVectorFile(model) ? vectorsKey({ files: model }) : dualEncoderKey(model, limits);
+    },
+    async embed(texts: readonly string[] | Texts, watch: RunControl = {}): Promise<Float32Array> {
+      const { model, ...limits } = named();
+      opened ??= isVectorFile(model) ? vectorsEmbedder({ files: model }) : dualEncoder(model, limits);
+      return cutTo(dimensions, await (await opened).embed(texts, 'document', watch));
+    },
+    dispose: async () => (await opened)?.dispose(),
+  };
+}
+
+/** @throws InputError where there is no file of the dtype */
+async function fileOf(path: string, dtype: string | undefined): Promise<{ folder: string; file: string }> {
+  if (existsSync(path) && statSync(path).isFile()) {
+    if (dtype !== undefined)
+      throw new InputError({
+        code: 'encoder.dtype',
+        subject: `${path} is one file, and the dtype '${dtype}' is given`,
+        remedy: 'give the folder with the dtype, or the file alone',
+      });
+    const beside = join(path, '..');
+    return { folder: path.endsWith('.onnx') && /[\\/]onnx$/.test(beside) ? join(beside, '..') : beside, file: path };
+  }
+  const fixed = join(path, STATIC_FILE);
+  const onlyStatic = dtype === undefined && existsSync(fixed) && !existsSync(join(path, 'onnx'));
+  if (dtype === STATIC_DTYPE || onlyStatic) {
+    if (existsSync(fixed)) return { folder: path, file: fixed };
+    throw new InputError({
+      code: 'encoder.static',
+      subject: `${path} has no ${STATIC_FILE}`,
+      remedy: 'export it first: distill export --dtype static-int8, of a student with a static query tower',
+    });
+  }
+  const [{ file }] = await dtypeFiles(path, dtype);
+  return { folder: path, file };
+}

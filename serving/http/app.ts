@@ -1,0 +1,146 @@
+/** @file The routes of a server over an index: search, embed, rerank, documents, health, metrics. */
+import { Hono } from 'hono';
+import { bodyLimit } from 'hono/body-limit';
+import { FaultError, InputError } from '../../common/errors.ts';
+import type { Cascade } from '../cascade.ts';
+import type { Reranker } from '../reranker.ts';
+import type { SearchIndex } from '../search-index.ts';
+import { bodyOf, checkCount, documentsBody, embedBody, rerankBody, searchBody } from './bodies.ts';
+import { type Limits, Refusal, WorkQueue } from './limits.ts';
+import { serverMetrics } from './metrics.ts';
+
+export interface AppParts {
+  index: SearchIndex;
+  /** For /rerank. */
+  reranker?: Reranker;
+  /** Searches go through it where there is one. */
+  cascade?: Cascade;
+  limits: Limits;
+  /** Whether documents may be added and removed. */
+  writable: boolean;
+  /** Hosts that requests may name; any by default. Keeps other sites' pages from a server on the loopback address. */
+  hosts?: readonly string[];
+  /** Told of faults, which callers are told nothing of. */
+  onFault?: (error: unknown) => void;
+}
+
+const routes = ['/search', '/embed', '/rerank', '/documents', '/healthz', '/metrics'];
+/** Mistakes of a caller, whose messages name nothing of the server. */
+const callers = new Set(['index.add', 'search.k', 'index.unknown']);
+
+export function serverApp({ index, reranker, cascade, limits, writable, hosts, onFault }: AppParts) {
+  const queue = new WorkQueue(limits);
+  const state = { ending: false };
+  const metrics = serverMetrics({
+    documents: () => index.size,
+    waiting: () => queue.length,
+    running: () => queue.running,
+    ...(cascade && { driftP: () => cascade.drift().pValue }),
+  });
+  const app = new Hono();
+  app.use(async (c, next) => {
+    const started = performance.now();
+    const path = routes.find((r) => c.req.path === r || c.req.path.startsWith(`${r}/`)) ?? 'other';
+    await next();
+    if (state.ending) c.header('connection', 'close');
+    metrics.answered(path, c.res.status, started);
+  });
+  app.use(async (c, next) => {
+    const host = c.req.header('host')?.replace(/:\d+$/, '').toLowerCase();
+    if (hosts && (host === undefined || !hosts.includes(host)))
+      throw new Refusal(403, 'this server answers requests to the loopback address alone');
+    await next();
+  });
+  app.use(
+    bodyLimit({
+      maxSize: limits.body,
+      onError: () => {
+        throw new Refusal(413, `the body has more than ${limits.body} bytes, the most that this server reads`);
+      },
+    }),
+  );
+
+  app.get('/healthz', (c) => {
+    if (state.ending) throw new Refusal(503, 'the server is ending', 'Unhealthy');
+    return c.json({ status: 'ok', documents: index.size });
+  });
+  app.get('/metrics', async (c) => c.body(await metrics.text(), 200, { 'content-type': metrics.type }));
+
+  app.post('/search', async (c) => {
+    const { query, k } = await bodyOf(c, searchBody);
+    const answer = await queue.run(async () =>
+      cascade ? cascade.search(query, k) : { documents: await index.search(query, k) },
+    );
+    if ('pairs' in answer) metrics.asked(answer.pairs);
+    return c.json(answer);
+  });
+  app.post('/embed', async (c) => {
+    const { inputs, prompt_name: side = 'query' } = await bodyOf(c, embedBody);
+    const texts = typeof inputs === 'string' ? [inputs] : inputs;
+    checkCount(texts.length, limits, 'inputs');
+    const { encoder } = index;
+    const data = await queue.run((signal) =>
+      side === 'query' ? encoder.embedQueries(texts, { signal }) : encoder.embedDocuments(texts, { signal }),
+    );
+    const D = encoder.dimensions;
+    return c.json(texts.map((_, i) => Array.from(data.subarray(i * D, (i + 1) * D))));
+  });
+  app.post('/rerank', async (c) => {
+    const body = await bodyOf(c, rerankBody);
+    checkCount(body.texts.length, limits, 'texts');
+    if (!reranker)
+      throw new Refusal(424, 'no re-ranker is served: start the server with --reranker or --cascade', 'Backend');
+    const logits = await queue.run((signal) => reranker.score(body.query, body.texts, { signal }));
+    const scored = Array.from(logits, (logit, i) => ({
+      index: i,
+      score: body.raw_scores ? logit : 1 / (1 + Math.exp(-logit)),
+      logit,
+    }));
+    scored.sort((a, b) => b.logit - a.logit || a.index - b.index);
+    return c.json(
+      scored.map(({ index: i, score }) => ({ index: i, score, ...(body.return_text && { text: body.texts[i] }) })),
+    );
+  });
+  app.post('/documents', async (c) => {
+    const documents = await bodyOf(c, documentsBody);
+    checkWritable(writable);
+    checkCount(documents.length, limits, 'documents');
+    await queue.run((signal) => index.add(documents, { signal }));
+    return c.json({ added: documents.length, documents: index.size });
+  });
+  app.delete('/documents/:id', async (c) => {
+    checkWritable(writable);
+    const id = c.req.param('id');
+    const removed = await queue.run(() => index.remove([id]));
+    if (!removed) throw new Refusal(404, 'there is no document of this id');
+    return c.json({ removed, documents: index.size });
+  });
+  app.notFound((c) => {
+    const known = routes.includes(c.req.path);
+    const refusal = known
+      ? new Refusal(405, `${c.req.path} is not read with ${c.req.method}`)
+      : new Refusal(404, `there is no such path: ${routes.join(', ')}`);
+    return c.json(errorBody(refusal), refusal.status);
+  });
+  app.onError((error, c) => {
+    const refusal = refusalOf(error);
+    if (refusal.status === 500) onFault?.(error);
+    if (refusal.status === 429) c.header('retry-after', '1');
+    return c.json(errorBody(refusal), refusal.status);
+  });
+  return { app, queue, state };
+}
+
+const errorBody = ({ message, kind }: Refusal) => ({ error: message, error_type: kind });
+
+/** What a caller is told of an error: a fault of the server says nothing of it. */
+function refusalOf(error: unknown): Refusal {
+  if (error instanceof Refusal) return error;
+  if (error instanceof InputError && !(error instanceof FaultError) && callers.has(error.code))
+    return new Refusal(422, error.message);
+  return new Refusal(500, 'the server failed; its log says why', 'Backend');
+}
+
+function checkWritable(writable: boolean): void {
+  if (!writable) throw new Refusal(403, 'this server is read-only');
+}

@@ -1,0 +1,68 @@
+/** @file Bodies of requests: the shapes that text-embeddings-inference has, and those of documents and searches. */
+import type { Context } from 'hono';
+import { z } from 'zod';
+import { type Limits, Refusal } from './limits.ts';
+
+const texts = z.array(z.string());
+/** Texts are always cut at the limits that the model was trained with. */
+const truncate = z.literal(true, "texts are always cut at the model's limit: leave it out, or true").optional();
+const direction = z.enum(['Right', 'right'], 'texts are cut at the end: leave it out, or Right').optional();
+
+export const embedBody = z.strictObject({
+  inputs: z.union([z.string(), texts], 'expected a text or a list of texts'),
+  /** Which side's prompt and limit: `query` by default. */
+  prompt_name: z.enum(['query', 'document', 'passage']).optional(),
+  normalize: z.literal(true, "vectors are scaled as the model's folder says: leave it out, or true").optional(),
+  truncate,
+  truncation_direction: direction,
+});
+
+export const rerankBody = z.strictObject({
+  query: z.string(),
+  texts,
+  /** Logits in place of their sigmoid. */
+  raw_scores: z.boolean().default(false),
+  return_text: z.boolean().default(false),
+  truncate,
+  truncation_direction: direction,
+});
+
+export const searchBody = z.strictObject({ query: z.string(), k: z.number().int().min(1).max(1000).default(10) });
+
+const document = z.strictObject({
+  id: z.string().min(1),
+  text: z.string(),
+  metadata: z.json().optional(),
+});
+export const documentsBody = z.union(
+  [z.array(document), z.strictObject({ documents: z.array(document) }).transform((b) => b.documents)],
+  "expected a list of documents, or { documents: [...] }, each with 'id', 'text' and perhaps 'metadata'",
+);
+
+/**
+ * A request's body as a schema has it.
+ * @throws Refusal 415 for another type than JSON, 400 for what is no JSON, 422 for another shape
+ */
+export async function bodyOf<T extends z.ZodType>(c: Context, schema: T): Promise<z.output<T>> {
+  const type = c.req.header('content-type') ?? '';
+  if (!/^application\/json\s*(;|$)/i.test(type))
+    throw new Refusal(415, 'expected a body of the content type application/json');
+  let value: unknown;
+  const text = await c.req.text();
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw new Refusal(400, 'the body is not JSON');
+  }
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  const at = issue.path.join('.');
+  throw new Refusal(422, at ? `${at}: ${issue.message}` : issue.message);
+}
+
+/** @throws Refusal 413 where a request has too many texts, 422 where it has none */
+export function checkCount(n: number, { texts: most }: Pick<Limits, 'texts'>, what: string): void {
+  if (n === 0) throw new Refusal(422, `there are no ${what}`);
+  if (n > most) throw new Refusal(413, `${n} ${what} in one request: at most ${most}, send them in several`);
+}

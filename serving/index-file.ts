@@ -1,0 +1,98 @@
+/** @file search.json: what an index was made with, so that the folder alone can be opened. */
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join, relative, resolve } from 'node:path';
+import { z } from 'zod';
+import { InputError } from '../common/errors.ts';
+import { writeWhole } from '../common/files.ts';
+import { type CodecName, codecs } from '../retrieval/codecs/index.ts';
+
+const FILE = 'search.json';
+const FORMAT = 'onnx-distill-search-1';
+
+const optionalTokens = z.number().int().positive().optional();
+const codec = z.enum(Object.keys(codecs) as [CodecName, ...CodecName[]]);
+const schema = z.strictObject({
+  format: z.literal(FORMAT),
+  encoder: z.strictObject({
+    /** Where the checkpoint was, by the index's folder and by the whole path. */
+    relative: z.string(),
+    path: z.string(),
+    dtype: z.string().optional(),
+    queryTokens: optionalTokens,
+    documentTokens: optionalTokens,
+    documents: z.string().optional(),
+    /** Of the encoder, and of what embedded the documents. */
+    key: z.string(),
+    documentsKey: z.string(),
+    dimensions: z.number().int().positive(),
+  }),
+  /** How vectors are stored and searched. */
+  settings: z.strictObject({
+    codec,
+    rescore: z.strictObject({ codec, count: z.number().int().positive() }).optional(),
+    dimensions: z.number().int().positive().optional(),
+    bins: z.number().int().positive().optional(),
+  }),
+  /** The lexical channel's weight and how it reads texts; null for search by vectors alone. */
+  lexical: z
+    .strictObject({
+      lambda: z.number().nonnegative(),
+      scale: z.number().positive(),
+      k1: z.number().nonnegative(),
+      b: z.number().min(0).max(1),
+      analyzer: z.strictObject({
+        kind: z.enum(['words', 'bigrams', 'segments']),
+        stemmer: z.string().nullable(),
+      }),
+    })
+    .nullable(),
+});
+
+export type SearchFile = z.infer<typeof schema>;
+export type Lexical = NonNullable<SearchFile['lexical']>;
+
+export const hasSearchFile = (folder: string): boolean => existsSync(join(folder, FILE));
+
+export async function writeSearchFile(folder: string, content: Omit<SearchFile, 'format'>): Promise<void> {
+  await writeWhole(join(folder, FILE), `${JSON.stringify({ format: FORMAT, ...content }, null, 1)}\n`);
+}
+
+/** @throws InputError where there is none, or one that is not understood */
+export async function readSearchFile(folder: string): Promise<SearchFile> {
+  const file = join(folder, FILE);
+  if (!existsSync(file))
+    throw new InputError({
+      code: 'index.none',
+      subject: `${folder} holds no index (there is no ${FILE})`,
+      remedy: 'make one with distill index',
+    });
+  const parsed = schema.safeParse(parse(await readFile(file, 'utf8')));
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  throw new InputError({
+    code: 'index.damaged',
+    subject: `${file} is no description of an index of this version (${[...issue.path, issue.message].join(': ')})`,
+    remedy: 'make the index again with distill index',
+  });
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Both forms of a path, as the file keeps them. A name on the hub stays as it is. */
+export const placeOf = (folder: string, path: string): Pick<SearchFile['encoder'], 'relative' | 'path'> =>
+  existsSync(path)
+    ? { relative: relative(resolve(folder), resolve(path)), path: resolve(path) }
+    : { relative: path, path };
+
+/** Where a path that was kept leads: first by the folder it was kept in, so that both can be moved together. */
+export function findPlace(folder: string, kept: Pick<SearchFile['encoder'], 'relative' | 'path'>): string {
+  const near = resolve(folder, kept.relative);
+  return existsSync(near) ? near : kept.path;
+}

@@ -1,0 +1,21 @@
+/** @file What a program imports to search: `import { openIndex } from 'onnx-distill/retrieval'`. */
+export { InputError } from '../common/errors.ts';
+export type { OnProgress, Progress, RunControl } from '../common/progress.ts';
+export type { CodecName } from '../retrieval/codecs/index.ts';
+export type { IndexSettings } from '../retrieval/vector-index.ts';
+export {
+  type Cascade,
+  type CascadeAnswer,
+  type CascadeHit,
+  type OpenCascadeOptions,
+  openCascade,
+} from './cascade.ts';
+export type { DriftReport } from './drift-watch.ts';
+export { type OpenEncoder, type OpenEncoderOptions, openEncoder } from './encoder.ts';
+export { type CreateIndexOptions, createIndex, type OpenIndexOptions, openIndex } from './open-index.ts';
+export { type OpenRerankerOptions, openReranker, type Reranker } from './reranker.ts';
+export {
+  type SearchDocument,
+  type SearchHit,
+  SearchIndex,
+} from './search-index.ts';

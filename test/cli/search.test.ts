@@ -1,0 +1,72 @@
+/** @file `distill index` and `distill search`: what they print, what is embedded again, lines of standard input, refusals. */
+import { appendFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { distill, documents, jsonl, makeWorld } from './world.ts';
+
+let world: string;
+const at = (name: string): string => join(world, name);
+const index = (...more: string[]) =>
+  distill('index', at('dual'), '--data', at('data'), '--output', at('index'), ...more);
+
+beforeAll(async () => {
+  world = await makeWorld();
+});
+afterAll(() => rmSync(world, { recursive: true, force: true }));
+
+test('an index is made, gone on with, and not with other options', async () => {
+  const first = await index('--codec', 'binary', '--rescore', 'float32:40');
+  expect([first.code, first.out]).toEqual([
+    0,
+    `40 documents in ${at('index')}: 40 embedded, 0 there before; vectors 0.0 MB\n`,
+  ]);
+  appendFileSync(at('data/corpus.jsonl'), jsonl([{ _id: 'more', title: 'more', text: 'zebra' }]));
+  const again = await index('--json');
+  expect(again.err).toContain('index  1/1 documents');
+  const report = JSON.parse(again.out);
+  expect(report).toMatchObject({ documents: 41, added: 1, kept: 40, hybrid: false });
+  expect(report.settings).toEqual({ codec: 'binary', rescore: { codec: 'float32', count: 40 } });
+  for (const [options, why] of [
+    [['--codec', 'int8'], 'holds an index made with the settings'],
+    [['--codec', 'int9'], "there is no encoding 'int9': expected one of binary"],
+    [['--rescore', 'int8'], "--rescore 'int8': expected an encoding and a count; give for instance int8:100"],
+    [['--dtype', 'q4'], "no model file of dtype 'q4'"],
+  ] as const) {
+    const { code, err } = await index(...options);
+    expect([code, err]).toEqual([2, expect.stringContaining(why)]);
+  }
+});
+
+test('a text on the command line: documents as lines or as JSON', async () => {
+  const { out } = await distill('search', at('index'), 'zebra', '-k', '2');
+  expect(out.trim().split('\n')).toHaveLength(2);
+  expect(out).toMatch(/^ {2}1 {2}-?\d\.\d{4} {2}\w+ {2}\S/);
+  const found = JSON.parse((await distill('search', at('index'), documents[3].text, '-k', '3', '--json')).out);
+  expect(found.query).toBe(documents[3].text);
+  expect(found.documents).toHaveLength(3);
+  expect(Object.keys(found.documents[0]).sort()).toEqual(['id', 'score', 'text']);
+});
+
+test('lines of standard input: an answer a line, blank ones left out', async () => {
+  const input = vi.spyOn(process, 'stdin', 'get');
+  input.mockReturnValue(Readable.from(['open file\n\n', 'scan print\nlast']) as never);
+  try {
+    const { out, code } = await distill('search', at('index'), '--json', '-k', '1');
+    expect(code).toBe(0);
+    const answers = out
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    expect(answers.map((a) => a.query)).toEqual(['open file', 'scan print', 'last']);
+    input.mockReturnValue(Readable.from(['open file\n']) as never);
+    expect((await distill('search', at('index'), '-k', '1')).out).toMatch(/^open file\n {2}1 {2}/);
+  } finally {
+    input.mockRestore();
+  }
+});
+
+test('a folder that is none', async () => {
+  const { code, err } = await distill('search', at('data'), 'open');
+  expect([code, err]).toEqual([2, expect.stringContaining('holds no index (there is no search.json)')]);
+});

@@ -1,0 +1,67 @@
+/** @file The examples of docs/serving.md run on a small world and print what they say; its verbs and options exist. */
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { program } from '../../cli/program.ts';
+import { distill, makeWorld } from '../cli/world.ts';
+
+const root = join(import.meta.dirname, '../..');
+const page = readFileSync(join(root, 'docs/serving.md'), 'utf8');
+const programs = [...page.matchAll(/```ts\n([\s\S]*?)```/g)].map((m) => m[1]);
+const folder = mkdtempSync(join(import.meta.dirname, 'serving-'));
+let world: string;
+
+beforeAll(async () => {
+  world = await makeWorld();
+  vi.stubEnv('XDG_CACHE_HOME', join(world, 'cache-home'));
+  const at = (name: string): string => join(world, name);
+  expect((await distill('index', at('dual'), '--data', at('data'), '--output', at('index'))).code).toBe(0);
+  const said = await distill(
+    ...['cascade', '--student', at('dual'), '--teacher', at('cross'), '--data', at('data'), '--calibrate', 'train'],
+    ...['--index', at('index'), '--risk', '0.3', '--output', at('cascade.json')],
+  );
+  expect(said.err).not.toContain('error');
+});
+afterAll(() => {
+  vi.unstubAllEnvs();
+  for (const dir of [folder, world]) rmSync(dir, { recursive: true, force: true });
+});
+
+test('its programs print what their comments say', async () => {
+  const places: Record<string, string> = {
+    'onnx-distill/retrieval': join(root, 'serving/index.ts'),
+    'runs/student/checkpoint': join(world, 'dual'),
+    'models/cross-encoder': join(world, 'cross'),
+    'indexes/manual': join(world, 'manual'),
+    'indexes/debian': join(world, 'index'),
+    'cascade.json': join(world, 'cascade.json'),
+  };
+  const said: unknown[][] = [];
+  const log = vi.spyOn(console, 'log').mockImplementation((...values) => void said.push(values));
+  try {
+    for (const [i, code] of programs.entries()) {
+      const file = join(folder, `example${i}.ts`);
+      writeFileSync(
+        file,
+        code.replace(/'([\w./-]+)'/g, (whole, name) =>
+          Object.hasOwn(places, name) ? JSON.stringify(places[name]) : whole,
+        ),
+      );
+      await import(file);
+    }
+  } finally {
+    log.mockRestore();
+  }
+  expect(said).toEqual([[true], [2], ['apt', 'apt installs, updates and removes packages'], [10, true], [undefined]]);
+});
+
+test('its verbs and options exist', () => {
+  const silent = { out: { write: () => {} }, err: { write: () => {} } };
+  const { commands } = program(silent.out && silent, new AbortController().signal);
+  const calls = [...page.replaceAll('\\\n', ' ').matchAll(/^ {4}distill ([a-z-]+)(.*)$/gm)];
+  expect(calls.length).toBeGreaterThan(4);
+  for (const [, verb, rest] of calls) {
+    const options = commands.find((c) => c.name() === verb)?.options.map((o) => o.long);
+    for (const [option] of rest.matchAll(/--[a-z-]+/g)) expect(options, `distill ${verb}`).toContain(option);
+  }
+});

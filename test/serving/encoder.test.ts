@@ -1,0 +1,192 @@
+/** @file Encoders and re-rankers opened for programs give what training and evaluation use. */
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { TextTokenizer } from '../../data/tokenizer.ts';
+import { encodeSafetensors } from '../../engine/io/safetensors.ts';
+import { freshModel } from '../../models/new-model.ts';
+import { encoderSearcher } from '../../pipelines/measure/retrieve.ts';
+import { dtypeFiles, readProvenance } from '../../serving/checkpoint.ts';
+import { openFileEncoder } from '../../serving/file-encoder.ts';
+import { openEncoder, openReranker } from '../../serving/index.ts';
+import { rerankerOf } from '../../serving/reranker.ts';
+import { crossEncoder } from '../../teachers/cross-encoder.ts';
+import { dualEncoder } from '../../teachers/dual-encoder.ts';
+import { documents, makeWorld, queries } from '../cli/world.ts';
+
+let world: string;
+const at = (name: string): string => join(world, name);
+const texts = [...documents.slice(0, 8).map((d) => d.text.repeat(3)), 'open', ''];
+
+beforeAll(async () => {
+  world = await makeWorld();
+});
+afterAll(() => rmSync(world, { recursive: true, force: true }));
+
+/** A copy of the dual-encoder with what a run would have written of itself. */
+function checkpoint(name: string, config: object): string {
+  cpSync(at('dual'), at(name), { recursive: true });
+  writeFileSync(join(at(name), 'distill.json'), JSON.stringify({ config }));
+  return at(name);
+}
+
+describe('openEncoder', () => {
+  test('embeds both sides as evaluation does, cut at the limits of the run', async () => {
+    const folder = checkpoint('limited', { student: { queryTokens: 5, documentTokens: 9 } });
+    const made = await readProvenance(folder);
+    expect(made).toMatchObject({ queryTokens: 5, documentTokens: 9 });
+    const encoder = await openEncoder(folder);
+    const [{ file }] = await dtypeFiles(folder);
+    const inner = await openFileEncoder(file);
+    const evaluated = encoderSearcher(inner, made);
+    const table = { ids: [], length: texts.length, text: (i: number) => texts[i] };
+    expect(await encoder.embedQueries(texts)).toEqual((await evaluated.queries(table, {})).data);
+    const asDocuments = await encoder.embedDocuments(texts);
+    const documents = evaluated.documents as typeof evaluated.queries;
+    expect(asDocuments).toEqual((await documents(table, {})).data);
+    expect(encoder.dimensions).toBe(16);
+    expect(asDocuments).toHaveLength(16 * texts.length);
+    // Limits are read: the sides differ.
+    expect(asDocuments).not.toEqual(await encoder.embedQueries(texts));
+    await encoder.dispose();
+    await inner.dispose();
+  });
+
+  test('prompts of the folder stand around queries and documents, and are part of the keys', async () => {
+    const folder = checkpoint('prompted', { student: { queryTokens: 12, documentTokens: 24 } });
+    const plain = await openEncoder(folder);
+    const prompts = { query: 'open: ', document: 'list file: ' };
+    writeFileSync(join(folder, 'config_sentence_transformers.json'), JSON.stringify({ prompts }));
+    const encoder = await openEncoder(folder);
+    const limits = { queryTokens: 12, documentTokens: 24 };
+    const teacher = await dualEncoder(folder, limits);
+    expect(await encoder.embedQueries(texts)).toEqual((await teacher.embed(texts, 'query')).data);
+    expect(await encoder.embedDocuments(texts)).toEqual((await teacher.embed(texts, 'document')).data);
+    expect(await encoder.embedQueries(['print'])).toEqual(await plain.embedQueries(['open: print']));
+    expect(await encoder.embedDocuments(['print'])).toEqual(await plain.embedDocuments(['list file: print']));
+    expect(encoder.key).not.toBe(plain.key);
+    expect(await encoder.documentsKey()).not.toBe(await plain.documentsKey());
+    for (const open of [plain, encoder, teacher]) await open.dispose();
+  });
+
+  test('keys follow weights, limits and side', async () => {
+    const folder = checkpoint('keys', { student: { queryTokens: 5, documentTokens: 9 } });
+    const keys = async (options = {}): Promise<string[]> => {
+      const encoder = await openEncoder(folder, options);
+      const found = [encoder.key, await encoder.documentsKey()];
+      await encoder.dispose();
+      return found;
+    };
+    const [query, document] = await keys();
+    expect(await keys()).toEqual([query, document]);
+    expect(await keys({ queryTokens: 6 })).toEqual([expect.not.stringContaining(query), document]);
+    expect(await keys({ documentTokens: 10 })).toEqual([query, expect.not.stringContaining(document)]);
+    await freshModel(at('other'), { length: 8, text: (i) => texts[i] }, { hidden: 16, heads: 2, layers: 1, seed: 9 });
+    const other = await openEncoder(at('other'));
+    expect(other.key).not.toBe(query);
+    await other.dispose();
+  });
+
+  test('a student of queries has the inherited encoder embed documents', async () => {
+    const folder = checkpoint('queries', {
+      student: { towers: 'query', queryTokens: 5, documentTokens: 9 },
+      embedder: { model: at('dual'), queryTokens: 7, documentTokens: 12 },
+    });
+    const encoder = await openEncoder(folder);
+    const teacher = await dualEncoder(at('dual'), { queryTokens: 7, documentTokens: 12 });
+    expect(await encoder.embedDocuments(texts)).toEqual((await teacher.embed(texts, 'document')).data);
+    expect(await encoder.documentsKey()).toBe(teacher.key);
+    await teacher.dispose();
+    await encoder.dispose();
+  });
+
+  test('a static file, by dtype, by path, or as the only model of its folder', async () => {
+    const folder = at('static');
+    mkdirSync(folder);
+    for (const name of ['tokenizer.json', 'tokenizer_config.json', 'config.json'])
+      cpSync(join(at('dual'), name), join(folder, name));
+    const tokenizer = await TextTokenizer.load(folder);
+    const V = tokenizer.vocabularySize;
+    const { model } = JSON.parse(readFileSync(join(folder, 'tokenizer.json'), 'utf8')) as {
+      model: { vocab: Record<string, number> };
+    };
+    const pieces = Object.keys(model.vocab);
+    const rows = Int8Array.from({ length: V * 4 }, (_, i) => ((i * 37) % 200) - 100);
+    const scales = new Float32Array(V).fill(0.01);
+    const words = {
+      lowercase: true,
+      stripAccents: true,
+      maxTokens: 16,
+      prefix: '##',
+      special: [],
+      before: [],
+      after: [],
+    };
+    writeFileSync(
+      join(folder, 'static.safetensors'),
+      encodeSafetensors(
+        new Map([
+          ['rows', { dtype: 'int8' as const, dims: [V, 4], data: rows }],
+          ['scales', { dtype: 'float32' as const, dims: [V], data: scales }],
+        ]),
+        {
+          format: 'onnx-distill-static-1',
+          unknown: '[UNK]',
+          tokenizer: JSON.stringify(words),
+          pieces: pieces.join('\n'),
+        },
+      ),
+    );
+    const found: Float32Array[] = [];
+    for (const [path, options] of [
+      [folder, {}],
+      [folder, { dtype: 'static-int8' }],
+      [join(folder, 'static.safetensors'), {}],
+    ] as const) {
+      const encoder = await openEncoder(path, options);
+      expect(encoder.dimensions).toBe(4);
+      found.push(await encoder.embedQueries(['open file']));
+      await encoder.dispose();
+    }
+    expect(Math.hypot(...found[0])).toBeCloseTo(1, 5);
+    expect(found[1]).toEqual(found[0]);
+    expect(found[2]).toEqual(found[0]);
+    writeFileSync(join(folder, 'static.safetensors'), 'nothing');
+    await expect(openEncoder(folder)).rejects.toThrow('is no static encoder of onnx-distill, or is not whole');
+  });
+
+  test('what is not there is refused', async () => {
+    await expect(openEncoder(at('nowhere'))).rejects.toThrow(`there is no model folder ${at('nowhere')}`);
+    await expect(openEncoder(at('dual'), { dtype: 'q4' })).rejects.toThrow("has no model file of dtype 'q4'");
+    await expect(openEncoder(at('dual'), { dtype: 'static-int8' })).rejects.toThrow('has no static.safetensors');
+    await expect(openEncoder(join(at('dual'), 'onnx/model.onnx'), { dtype: 'fp32' })).rejects.toThrow('is one file');
+  });
+});
+
+describe('openReranker', () => {
+  test("gives the teacher's logits in the order of the documents", async () => {
+    const reranker = await openReranker(at('cross'));
+    const teacher = await crossEncoder(at('cross'));
+    const bodies = documents.slice(0, 9).map((d) => d.text);
+    const pairs = bodies.map((document) => ({ queryId: '', documentId: '', query: queries[0].text, document }));
+    const found = await reranker.score(queries[0].text, bodies);
+    expect(found).toEqual(await teacher.score(pairs));
+    expect(new Set(found).size).toBeGreaterThan(4);
+    expect(reranker.key).toBe(teacher.key);
+    expect(await reranker.score('open', [])).toHaveLength(0);
+    await reranker.dispose();
+    await teacher.dispose();
+  });
+
+  test('a logit that is not finite is a fault that names both texts', async () => {
+    const score = async () => Float32Array.of(1, Number.NaN);
+    const broken = rerankerOf({ name: 'broken', kind: 'test', key: 'k', score, dispose: async () => {} });
+    await expect(broken.score('open', ['file', 'scan\nprint'])).rejects.toThrow(
+      "broken gives NaN for the query 'open' with the document 'scan\\nprint'; nothing can be ranked by it",
+    );
+  });
+
+  test('an encoder is no re-ranker', async () => {
+    await expect(openReranker(at('dual'))).rejects.toThrow('outputs');
+  });
+});

@@ -1,0 +1,295 @@
+/** @file A server on a free port: shapes of answers, limits, mistakes of callers, documents added while it searches. */
+
+import { rmSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { cascade } from '../../pipelines/search/cascade.ts';
+import { type RunningServer, startServer } from '../../pipelines/search/serve.ts';
+import { WorkQueue } from '../../serving/http/limits.ts';
+import { openEncoder, openIndex, openReranker } from '../../serving/index.ts';
+import { distill, documents, makeWorld } from '../cli/world.ts';
+
+let world: string;
+let server: RunningServer;
+const log: string[] = [];
+const at = (name: string): string => join(world, name);
+
+beforeAll(async () => {
+  world = await makeWorld();
+  for (const name of ['index', 'other'])
+    expect((await distill('index', at('dual'), '--data', at('data'), '--output', at(name))).code).toBe(0);
+  await cascade({
+    ...{ student: at('dual'), teacher: at('cross'), data: at('data'), index: at('index'), output: at('cascade.json') },
+    ...{ calibrate: 'train', risk: 0.3, candidates: 20, cache: at('cache') },
+  });
+  server = await startServer({
+    index: at('index'),
+    cascade: at('cascade.json'),
+    limits: { body: 20_000, texts: 8 },
+    onLog: (line) => log.push(line),
+  });
+});
+afterAll(async () => {
+  await server.close();
+  rmSync(world, { recursive: true, force: true });
+});
+
+async function ask(path: string, body?: unknown, more: RequestInit = {}, to = server) {
+  const response = await fetch(to.url + path, {
+    ...(body !== undefined && {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: typeof body === 'string' ? body : JSON.stringify(body),
+    }),
+    ...more,
+  });
+  const text = await response.text();
+  const { status, headers } = response;
+  return { status, headers, text, json: text.startsWith('{') || text.startsWith('[') ? JSON.parse(text) : undefined };
+}
+
+describe('answers', () => {
+  test('/embed: a list of vectors, of one side or the other, as the encoder gives them', async () => {
+    const encoder = await openEncoder(at('dual'));
+    const expected = (data: Float32Array) => [...data].map((v) => expect.closeTo(v, 6));
+    const one = await ask('/embed', { inputs: 'open file' });
+    expect(one.status).toBe(200);
+    expect(one.json).toEqual([expected(await encoder.embedQueries(['open file']))]);
+    const two = await ask('/embed', { inputs: ['open', 'file'], prompt_name: 'document', truncate: true });
+    expect(two.json.flat()).toEqual(expected(await encoder.embedDocuments(['open', 'file'])));
+    expect(two.json).toHaveLength(2);
+    await encoder.dispose();
+  });
+
+  test('/rerank: index and score, best first; sigmoid or logit, with or without the text', async () => {
+    const texts = documents.slice(0, 5).map((d) => d.text);
+    const reranker = await openReranker(at('cross'));
+    const logits = await reranker.score('open file', texts);
+    const order = texts.map((_, i) => i).sort((a, b) => logits[b] - logits[a]);
+    const { json } = await ask('/rerank', { query: 'open file', texts });
+    expect(json).toEqual(order.map((i) => ({ index: i, score: expect.closeTo(1 / (1 + Math.exp(-logits[i])), 5) })));
+    const raw = await ask('/rerank', { query: 'open file', texts, raw_scores: true, return_text: true });
+    expect(raw.json[0]).toEqual({ index: order[0], score: expect.closeTo(logits[order[0]], 5), text: texts[order[0]] });
+    await reranker.dispose();
+  });
+
+  test('/search: documents with scores, and what was asked of the teacher', async () => {
+    const { status, json } = await ask('/search', { query: 'open file', k: 3 });
+    expect(status).toBe(200);
+    expect(json.documents).toHaveLength(3);
+    expect(json.documents[0]).toMatchObject({
+      id: expect.any(String),
+      text: expect.any(String),
+      student: expect.any(Number),
+    });
+    expect(json.pairs).toBe(20);
+    expect(json.deferred).toBe(true);
+  });
+
+  test('/healthz and /metrics', async () => {
+    expect((await ask('/healthz')).json).toEqual({ status: 'ok', documents: server.documents });
+    const { headers, text } = await ask('/metrics');
+    expect(headers.get('content-type')).toContain('text/plain');
+    expect(text).toMatch(/^distill_requests_total\{route="\/search",status="200"\} \d+$/m);
+    expect(text).toMatch(/^distill_request_seconds_bucket\{le="0.1",route="\/embed"\} \d+$/m);
+    expect(text).toMatch(new RegExp(`^distill_documents ${server.documents}$`, 'm'));
+    expect(text).toMatch(/^distill_teacher_pairs_total 20$/m);
+    expect(text).toMatch(/^distill_cascade_drift_p [\d.e-]+$/m);
+    expect(text).toContain('process_resident_memory_bytes');
+  });
+});
+
+describe('mistakes of callers are one sentence, with a status and a kind', () => {
+  test.each([
+    ['/search', '{"query": ', 400, 'the body is not JSON'],
+    ['/search', '[[[[[[', 400, 'the body is not JSON'],
+    ['/search', { text: 'a' }, 422, 'query'],
+    ['/search', { query: 'a', k: 0 }, 422, 'k: '],
+    ['/search', { query: 'a', k: 5000 }, 422, 'k: '],
+    ['/search', { query: 'a', top: 5 }, 422, 'top'],
+    ['/search', [], 422, 'expected object'],
+    ['/embed', { inputs: 5 }, 422, 'inputs: expected a text or a list of texts'],
+    ['/embed', { inputs: [] }, 422, 'there are no inputs'],
+    ['/embed', { inputs: Array(9).fill('a') }, 413, '9 inputs in one request: at most 8'],
+    ['/embed', { inputs: 'a', normalize: false }, 422, "vectors are scaled as the model's folder says"],
+    ['/embed', { inputs: 'a', truncate: false }, 422, "always cut at the model's limit"],
+    ['/rerank', { query: 'a' }, 422, 'texts: '],
+    ['/rerank', { query: 'a', texts: [] }, 422, 'there are no texts'],
+    ['/documents', { documents: [{ id: 'a' }] }, 422, 'expected a list of documents'],
+    ['/documents', { documents: [] }, 422, 'there are no documents'],
+    [
+      '/documents',
+      [
+        { id: 'a', text: 'b' },
+        { id: 'a', text: 'c' },
+      ],
+      422,
+      "the id 'a' stands twice",
+    ],
+    ['/nowhere', {}, 404, 'there is no such path'],
+  ])('%s %j', async (path, body, status, why) => {
+    const found = await ask(path, body);
+    expect(found.json).toEqual({ error: expect.stringContaining(why), error_type: 'Validation' });
+    expect(found.status).toBe(status);
+    expect(found.text).not.toContain(world);
+  });
+
+  test('a body nested too deep', async () => {
+    expect((await ask('/search', '['.repeat(19_000))).status).toBe(400);
+  });
+
+  test('a body that is too long, of another type, another method, another host', async () => {
+    const long = await ask('/search', { query: 'a'.repeat(30_000) });
+    expect([long.status, long.json.error]).toEqual([413, expect.stringContaining('more than 20000 bytes')]);
+    const plain = await ask('/search', undefined, { method: 'POST', body: '{"query":"a"}' });
+    expect([plain.status, plain.json.error]).toEqual([415, expect.stringContaining('application/json')]);
+    expect((await ask('/search')).status).toBe(405);
+    expect((await ask('/documents/none', undefined, { method: 'DELETE' })).status).toBe(404);
+    const host = await raw('GET /healthz HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n');
+    expect(host).toMatch(/^HTTP\/1.1 403 /);
+    expect(host).toContain('the loopback address alone');
+    expect(await raw('nonsense\r\n\r\n')).toMatch(/^HTTP\/1.1 400 /);
+  });
+
+  function raw(text: string): Promise<string> {
+    return new Promise((done, fail) => {
+      const { port, hostname } = new URL(server.url);
+      let found = '';
+      const socket = connect(Number(port), hostname, () => socket.write(text));
+      socket.on('data', (d) => {
+        found += d;
+      });
+      socket.on('end', () => done(found));
+      socket.on('error', fail);
+    });
+  }
+
+  test('without a re-ranker, and read-only', async () => {
+    const plain = await startServer({ index: at('other'), writable: false });
+    try {
+      const rerank = await ask('/rerank', { query: 'a', texts: ['b'] }, {}, plain);
+      expect([rerank.status, rerank.json.error_type]).toEqual([424, 'Backend']);
+      const added = await ask('/documents', [{ id: 'a', text: 'b' }], {}, plain);
+      expect([added.status, added.json.error]).toEqual([403, 'this server is read-only']);
+      const removed = await ask('/documents/d1', undefined, { method: 'DELETE' }, plain);
+      expect(removed.status).toBe(403);
+      const found = await ask('/search', { query: 'open' }, {}, plain);
+      expect(found.json).toEqual({ documents: expect.any(Array) });
+      expect(found.json.documents[0].score).toEqual(expect.any(Number));
+    } finally {
+      await plain.close();
+    }
+  });
+});
+
+test('documents come and go while it searches', async () => {
+  const before = server.documents;
+  const work: Promise<void>[] = [];
+  for (let i = 0; i < 20; i++) {
+    const body = { documents: [{ id: `new/${i}`, text: `zebra ${i}`, metadata: { i, __proto__: null } }] };
+    work.push(ask('/documents', body).then((r) => expect([r.status, r.json.added]).toEqual([200, 1])));
+    work.push(ask('/search', { query: 'zebra', k: 5 }).then((r) => expect(r.json.documents).toHaveLength(5)));
+  }
+  await Promise.all(work);
+  expect(server.documents).toBe(before + 20);
+  const gone = await ask(`/documents/${encodeURIComponent('new/3')}`, undefined, { method: 'DELETE' });
+  expect(gone.json).toEqual({ removed: 1, documents: before + 19 });
+  // The index is this server's alone.
+  const other = await openIndex(at('index'));
+  expect([other.size, other.has('new/3'), other.get('new/4')?.metadata]).toEqual([before + 19, false, { i: 4 }]);
+  await expect(other.remove(['new/4'])).rejects.toThrow('is in use by process');
+  await other.close();
+  const text = await ask('/metrics');
+  expect(text.text).toContain('distill_requests_waiting 0');
+});
+
+test('a fault says nothing to a stranger, and all to the log', async () => {
+  log.length = 0;
+  const index = at('index');
+  rmSync(join(index, 'vectors'), { recursive: true });
+  writeFileSync(join(index, 'vectors'), 'no folder');
+  const found = await ask('/documents', [{ id: 'x', text: 'y' }]);
+  expect(found.json).toEqual({ error: 'the server failed; its log says why', error_type: 'Backend' });
+  expect(found.status).toBe(500);
+  expect(found.text).not.toMatch(/ at |\/|Error:/);
+  expect(log.join()).toContain(index);
+  expect(log.join()).toContain('store.ts');
+  // What is in memory is still searched.
+  expect((await ask('/search', { query: 'open' })).status).toBe(200);
+});
+
+test('ends in order: a request under way is answered, later ones are not taken', async () => {
+  const one = await startServer({ index: at('other') });
+  const working = Array.from({ length: 6 }, () =>
+    ask('/embed', { inputs: documents.slice(0, 40).map((d) => d.text) }, {}, one),
+  );
+  await sleep(5);
+  const closed = one.close();
+  for (const found of await Promise.allSettled(working))
+    if (found.status === 'fulfilled') expect(found.value.json).toHaveLength(40);
+  await closed;
+  await expect(fetch(`${one.url}/healthz`)).rejects.toThrow();
+  await one.close();
+  const again = await openIndex(at('other'));
+  await again.claim();
+  await again.close();
+});
+
+test('an address that is taken, and limits that are none', async () => {
+  const { port } = new URL(server.url);
+  await expect(startServer({ index: at('other'), port: Number(port) })).rejects.toThrow(
+    `cannot listen on 127.0.0.1:${port} (EADDRINUSE); choose another --host or --port`,
+  );
+  await expect(startServer({ index: at('other'), limits: { time: 0 } })).rejects.toThrow("the limit 'time' is 0");
+  // Nothing was left locked.
+  const one = await startServer({ index: at('other') });
+  await one.close();
+});
+
+describe('the queue', () => {
+  const held = () => {
+    let go = (): void => {};
+    const until = new Promise<void>((done) => {
+      go = done;
+    });
+    return { go: () => go(), work: () => until };
+  };
+
+  test('so many run, so many wait, the rest are refused', async () => {
+    const queue = new WorkQueue({ concurrency: 2, queue: 3, time: 10_000 });
+    const first = held();
+    const running = Array.from({ length: 5 }, () => queue.run(first.work));
+    await sleep(1);
+    expect([queue.running, queue.length]).toEqual([2, 3]);
+    await expect(queue.run(first.work)).rejects.toMatchObject({ status: 429, kind: 'Overloaded' });
+    first.go();
+    await Promise.all(running);
+    expect([queue.running, queue.length]).toEqual([0, 0]);
+    expect(await queue.run(async () => 7)).toBe(7);
+  });
+
+  test('time is over while it runs, or while it waits; places are given back', async () => {
+    const queue = new WorkQueue({ concurrency: 1, queue: 3, time: 30 });
+    const slow = held();
+    let heard = false;
+    const late = queue.run(async (signal) => {
+      signal.addEventListener('abort', () => {
+        heard = true;
+      });
+      await slow.work();
+    });
+    const waits = queue.run(async () => 1);
+    await expect(late).rejects.toMatchObject({ status: 503, message: expect.stringContaining('more than 0.03 s') });
+    await expect(waits).rejects.toMatchObject({ status: 503 });
+    expect(heard).toBe(true);
+    // Work that does not heed its signal keeps its place until it ends.
+    expect([queue.running, queue.length]).toEqual([1, 0]);
+    slow.go();
+    await sleep(5);
+    expect(queue.running).toBe(0);
+    await expect(queue.run(async () => Promise.reject(new Error('own')))).rejects.toThrow('own');
+    expect(await queue.run(async () => 2)).toBe(2);
+  });
+});
