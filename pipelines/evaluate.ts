@@ -11,20 +11,20 @@ import { fidelity } from '../evaluation/metrics/fidelity.ts';
 import { defaultMetrics, parseMetric } from '../evaluation/metrics/metrics.ts';
 import { formatRun, readRun } from '../evaluation/metrics/run-file.ts';
 import type { Figures } from '../evaluation/report/figures.ts';
+import { differences } from '../evaluation/systems/compare-systems.ts';
+import { measureCosts, speedFactor } from '../evaluation/systems/cost-figures.ts';
+import { diagnose } from '../evaluation/systems/diagnostics.ts';
+import { EvaluationTable } from '../evaluation/systems/evaluation-table.ts';
+import { candidateRun, isScoreFile } from '../evaluation/systems/reference-systems.ts';
+import { byPrefix, encoderSearcher, retrieve } from '../evaluation/systems/retrieve.ts';
+import { measureTeacher } from '../evaluation/systems/teacher-evaluation.ts';
 import { Encoder } from '../models/encoder.ts';
 import { readModelFolder } from '../models/model-folder.ts';
 import type { PromptOptions } from '../models/modules/prompts.ts';
 import { type DTypeFile, dtypeFiles, inheritedDocuments, readProvenance } from '../serving/checkpoint.ts';
 import { ScoreCache } from '../teachers/cache/score-cache.ts';
 import { memorySentence, servingMemory } from '../training/memory-budget.ts';
-import { differences } from './measure/compare-systems.ts';
-import { measureCosts, speedFactor } from './measure/cost-figures.ts';
-import { diagnose } from './measure/diagnostics.ts';
-import { EvaluationTable } from './measure/evaluation-table.ts';
-import { candidateRun, isScoreFile } from './measure/reference-systems.ts';
-import { byPrefix, encoderSearcher, retrieve } from './measure/retrieve.ts';
 import { madeFact, rounded } from './measure/run-figures.ts';
-import { measureTeacher } from './measure/teacher-evaluation.ts';
 import { defaultCache } from './run/open-teachers.ts';
 
 /** What is evaluated on which data, and how. */

@@ -1,9 +1,9 @@
 /** @file The table a run ends with. */
 
-import type { StudentCheck } from '../../pipelines/check-student.ts';
 import type { RunReport, StagePlan } from '../../pipelines/distill.ts';
 import { NEVER_MADE } from '../../pipelines/run/artifact-store.ts';
 import type { TeacherFacts } from '../../teachers/teacher.ts';
+import type { StudentCheck } from '../../training/check-student.ts';
 import { duration } from './progress.ts';
 
 type Row = RunReport['systems'][number];

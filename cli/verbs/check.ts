@@ -12,7 +12,7 @@ export const check: Verb = ({ out }) =>
     .option('--json', 'print the findings as JSON')
     .addHelpText('after', '\nExample:\n  distill check models/minilm-l6')
     .action(async (folder: string, options: { json?: boolean }) => {
-      const { checkStudent } = await import('../../pipelines/check-student.ts');
+      const { checkStudent } = await import('../../training/check-student.ts');
       const { checkTeacher } = await import('../../teachers/check-teacher.ts');
       const { renderCheck, renderTeacher } = await import('../terminal/report.ts');
       const teacher = await checkTeacher(folder);

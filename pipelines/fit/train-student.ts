@@ -3,6 +3,7 @@
 import { needsOf } from '../../config/losses.ts';
 import { toWeighting } from '../../config/methods.ts';
 import { warnOfSmallLosses } from '../../evaluation/diagnostics/warnings.ts';
+import { CHOICE_METRIC, drawSample, encoderSearcher, means, retrieve } from '../../evaluation/systems/retrieve.ts';
 import { Random } from '../../math/random.ts';
 import type { Encoder } from '../../models/encoder.ts';
 import type { Weights } from '../../students/student.ts';
@@ -12,7 +13,6 @@ import { keptExamples } from '../../training/batches/examples.ts';
 import { tokenTable } from '../../training/batches/token-table.ts';
 import { train } from '../../training/trainer.ts';
 import type { StateKey } from '../../training/training-state.ts';
-import { CHOICE_METRIC, drawSample, encoderSearcher, means, retrieve } from '../measure/retrieve.ts';
 import { checkExport } from '../prepare/check-export.ts';
 import type { TrainingSet } from '../prepare/training-set.ts';
 import type { RunContext } from '../run/context.ts';

@@ -6,6 +6,20 @@ import { bm25Run, bm25Search } from '../../evaluation/bm25-run.ts';
 import { warnOfCollapse } from '../../evaluation/diagnostics/warnings.ts';
 import { cutRun, type Run } from '../../evaluation/metrics/evaluate.ts';
 import type { Figures } from '../../evaluation/report/figures.ts';
+import { describeFit, type Hybrid, measureHybrid } from '../../evaluation/systems/hybrid.ts';
+import { medianMilliseconds, TIMED_QUERIES } from '../../evaluation/systems/model-cost.ts';
+import { scoresAsRun } from '../../evaluation/systems/reference-systems.ts';
+import {
+  byPrefix,
+  choiceScore,
+  encoderSearcher,
+  means,
+  rerank,
+  retrieve,
+  type Searcher,
+  teacherSearcher,
+} from '../../evaluation/systems/retrieve.ts';
+import { type BeforeFigures, WHOLE_ENCODER } from '../../evaluation/systems/verdict.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { readModelFolder } from '../../models/model-folder.ts';
 import type { Student, Weights } from '../../students/student.ts';
@@ -16,22 +30,8 @@ import type { OpenedTeacher } from '../run/open-teachers.ts';
 import type { Options } from '../run/options.ts';
 import { computeOn, encodingOf } from '../run/provider.ts';
 import type { Tools } from '../run/stage.ts';
-import { describeFit, type Hybrid, measureHybrid } from './hybrid.ts';
-import { medianMilliseconds, TIMED_QUERIES } from './model-cost.ts';
-import { scoresAsRun } from './reference-systems.ts';
-import {
-  byPrefix,
-  choiceScore,
-  encoderSearcher,
-  means,
-  rerank,
-  retrieve,
-  type Searcher,
-  teacherSearcher,
-} from './retrieve.ts';
 import type { System } from './run-figures.ts';
 import type { Saved } from './saved.ts';
-import { type BeforeFigures, WHOLE_ENCODER } from './verdict.ts';
 
 /** What measuring reads of a run. */
 export interface Measuring extends Tools {

@@ -13,8 +13,8 @@ import {
 } from '../../data/lists.ts';
 import { listsNegatives, neverNegative, relevantDocuments } from '../../data/relevant.ts';
 import { readScores } from '../../data/scores.ts';
-import { withQueries } from '../../data/text/spans.ts';
 import { bm25Search } from '../../evaluation/bm25-run.ts';
+import { withQueries } from '../../generation/spans.ts';
 import { Random } from '../../math/random.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { search } from '../../retrieval/exact-search.ts';

@@ -9,11 +9,11 @@ import { encodeGraph, loadGraph } from '../../engine/io/onnx-file.ts';
 import { liftOpset, lowerOpset } from '../../engine/passes/opset.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { freshModel } from '../../models/new-model.ts';
-import { checkStudent } from '../../pipelines/check-student.ts';
 import { distill } from '../../pipelines/distill.ts';
 import { evaluate } from '../../pipelines/evaluate.ts';
 import { exportFolder } from '../../students/export/export-folder.ts';
 import { computeHalf } from '../../students/export/half.ts';
+import { checkStudent } from '../../training/check-student.ts';
 import { shared } from '../shared.ts';
 
 const texts = ['open the red file', 'a', 'the kernel said nothing at all, and then it said more than that'];

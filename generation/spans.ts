@@ -1,8 +1,8 @@
 /** @file Texts made of documents that stand for queries: spans, sentences, titles. */
 
-import { Random } from '../../math/random.ts';
-import type { Dataset, TextTable } from '../dataset.ts';
-import type { TextTokenizer } from '../tokenizer.ts';
+import type { Dataset, TextTable } from '../data/dataset.ts';
+import type { TextTokenizer } from '../data/tokenizer.ts';
+import { Random } from '../math/random.ts';
 
 /** What of a document stands for a query, and how many texts of how many tokens are made. */
 export interface TextOptions {

@@ -1,7 +1,7 @@
 /** @file Size and latency of each model of an evaluation, and their place in the table. */
 import type { RunControl } from '../../common/progress.ts';
-import type { CostFigures, SystemFigures } from '../../evaluation/report/figures.ts';
 import { dtypeFiles } from '../../serving/checkpoint.ts';
+import type { CostFigures, SystemFigures } from '../report/figures.ts';
 import { type CostJob, measureCost } from './model-cost.ts';
 
 export interface CostsOptions {

@@ -9,9 +9,9 @@ import { withUnit } from '../models/modules/head.ts';
 import { checkModel, type ModelCheck } from '../models/trainability.ts';
 import { loadStudent } from '../students/index.ts';
 import type { Student, Weights } from '../students/student.ts';
-import type { StepBatch } from '../training/batches/batches.ts';
-import { HostLearner } from '../training/host-learner.ts';
-import { dualEncoderOnHost } from '../training/step/dual-encoder-step.ts';
+import type { StepBatch } from './batches/batches.ts';
+import { HostLearner } from './host-learner.ts';
+import { dualEncoderOnHost } from './step/dual-encoder-step.ts';
 
 /** What a folder holds, whether it can be trained, and whether a training step of it succeeds. */
 export interface StudentCheck extends ModelCheck {

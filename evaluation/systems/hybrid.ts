@@ -1,12 +1,12 @@
 /** @file The hybrid of a student and BM25: its weight fitted on the dev split, its run of the test split. */
 import type { RunControl } from '../../common/progress.ts';
 import { type Dataset, judgedQueries, textsAt } from '../../data/dataset.ts';
-import { bm25Index } from '../../evaluation/bm25-run.ts';
-import { fitHybrid, type HybridFit } from '../../evaluation/fit-hybrid.ts';
-import { isQueryItself, type Run } from '../../evaluation/metrics/evaluate.ts';
 import type { Bm25 } from '../../retrieval/bm25.ts';
 import { bothChannels, type ChannelScores, hybridSearch } from '../../retrieval/hybrid.ts';
 import { type LexicalChannel, lexicalChannel } from '../../retrieval/lexical-channel.ts';
+import { bm25Index } from '../bm25-run.ts';
+import { fitHybrid, type HybridFit } from '../fit-hybrid.ts';
+import { isQueryItself, type Run } from '../metrics/evaluate.ts';
 import { CHOICE_METRIC, type Searcher, type Vectors } from './retrieve.ts';
 
 export interface Hybrid {

@@ -1,8 +1,8 @@
 /** @file The table of an evaluation: systems measured on the same queries, and comparisons between them. */
 import type { RunControl } from '../../common/progress.ts';
 import type { Dataset, Qrels } from '../../data/dataset.ts';
-import { evaluateRun, type Run } from '../../evaluation/metrics/evaluate.ts';
-import type { Comparison, SystemFigures } from '../../evaluation/report/figures.ts';
+import { evaluateRun, type Run } from '../metrics/evaluate.ts';
+import type { Comparison, SystemFigures } from '../report/figures.ts';
 import { compare, type Measured } from './compare-systems.ts';
 
 export interface EvaluationTableOptions {

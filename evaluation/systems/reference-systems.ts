@@ -7,13 +7,13 @@ import type { Dataset } from '../../data/dataset.ts';
 import { findFile } from '../../data/files/lines.ts';
 import type { CandidateLists } from '../../data/lists.ts';
 import { readScores } from '../../data/scores.ts';
-import { bm25Run } from '../../evaluation/bm25-run.ts';
-import { cutRun, type Run } from '../../evaluation/metrics/evaluate.ts';
-import { readRun } from '../../evaluation/metrics/run-file.ts';
 import type { PromptOptions } from '../../models/modules/prompts.ts';
 import { crossEncoder } from '../../teachers/cross-encoder.ts';
 import { dualEncoder } from '../../teachers/dual-encoder.ts';
 import type { Teacher } from '../../teachers/teacher.ts';
+import { bm25Run } from '../bm25-run.ts';
+import { cutRun, type Run } from '../metrics/evaluate.ts';
+import { readRun } from '../metrics/run-file.ts';
 
 /** Whether a teacher is given as a file of scores. */
 export const isScoreFile = (path: string): boolean => {

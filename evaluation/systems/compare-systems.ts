@@ -1,9 +1,9 @@
 /** @file A student compared with other systems: on the same candidates, in full retrieval, and where they differ. */
 import type { Dataset, Qrels } from '../../data/dataset.ts';
-import { compareEvaluations, largestDifferences } from '../../evaluation/metrics/compare.ts';
-import { type Run, type RunEvaluation, rank } from '../../evaluation/metrics/evaluate.ts';
-import type { Comparison, Differences, Example, ExampleDocument } from '../../evaluation/report/figures.ts';
 import type { Resampling } from '../../math/resampling.ts';
+import { compareEvaluations, largestDifferences } from '../metrics/compare.ts';
+import { type Run, type RunEvaluation, rank } from '../metrics/evaluate.ts';
+import type { Comparison, Differences, Example, ExampleDocument } from '../report/figures.ts';
 import type { Vectors } from './retrieve.ts';
 
 /** A system under its name, with what it found and how good that is. */

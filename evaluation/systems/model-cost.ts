@@ -6,13 +6,13 @@ import { fileURLToPath } from 'node:url';
 import { FaultError } from '../../common/errors.ts';
 import { readModelFile } from '../../engine/io/model-file.ts';
 import { loadGraph } from '../../engine/io/onnx-file.ts';
-import type { CostFigures } from '../../evaluation/report/figures.ts';
 import { quantile } from '../../math/resampling.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { isUnread } from '../../models/encoder-session.ts';
 import { readModelFolder } from '../../models/model-folder.ts';
 import { parameterCount } from '../../students/student.ts';
 import { crossEncoder } from '../../teachers/cross-encoder.ts';
+import type { CostFigures } from '../report/figures.ts';
 
 /** What is to be timed; plain data, so that another process can be told. */
 export type CostJob = { name: string; folder: string } & (

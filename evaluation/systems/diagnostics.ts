@@ -1,11 +1,11 @@
 /** @file Diagnostics of a student: calibration and confidence compared with its teacher's, and how its space is used. */
 import type { Dataset, Qrels } from '../../data/dataset.ts';
-import { brier, calibrationError, platt } from '../../evaluation/diagnostics/calibration.ts';
-import { confidenceSlope } from '../../evaluation/diagnostics/confidence.ts';
-import { alignment, effectiveRank, uniformity } from '../../evaluation/diagnostics/geometry.ts';
-import type { Run } from '../../evaluation/metrics/evaluate.ts';
-import type { CalibrationFigures, Figures, GeometryFigures } from '../../evaluation/report/figures.ts';
 import { Random } from '../../math/random.ts';
+import { brier, calibrationError, platt } from '../diagnostics/calibration.ts';
+import { confidenceSlope } from '../diagnostics/confidence.ts';
+import { alignment, effectiveRank, uniformity } from '../diagnostics/geometry.ts';
+import type { Run } from '../metrics/evaluate.ts';
+import type { CalibrationFigures, Figures, GeometryFigures } from '../report/figures.ts';
 import type { Vectors } from './retrieve.ts';
 
 export interface DiagnoseInput {

@@ -2,11 +2,11 @@
 import { InputError } from '../../common/errors.ts';
 import type { RunControl } from '../../common/progress.ts';
 import { type Dataset, judgedQueries, type Texts, textsAt } from '../../data/dataset.ts';
-import { evaluateRun, isQueryItself, type Run } from '../../evaluation/metrics/evaluate.ts';
 import type { Random } from '../../math/random.ts';
 import type { Encoder } from '../../models/encoder.ts';
 import { cutTo, search } from '../../retrieval/exact-search.ts';
 import type { Embeddings, Teacher } from '../../teachers/teacher.ts';
+import { evaluateRun, isQueryItself, type Run } from '../metrics/evaluate.ts';
 
 export type Embed = (texts: Texts, watch: RunControl) => Promise<Embeddings>;
 

@@ -1,9 +1,9 @@
 /** @file The teacher's part of an evaluation: what it finds, and the student on the same candidates. */
 import type { RunControl } from '../../common/progress.ts';
 import type { Dataset } from '../../data/dataset.ts';
-import { cutRun, dropIdenticalIds, isQueryItself, type Run } from '../../evaluation/metrics/evaluate.ts';
 import type { PromptOptions } from '../../models/modules/prompts.ts';
 import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
+import { cutRun, dropIdenticalIds, isQueryItself, type Run } from '../metrics/evaluate.ts';
 import { type Measured, rerankByVectors } from './compare-systems.ts';
 import type { EvaluationTable } from './evaluation-table.ts';
 import type { CostJob } from './model-cost.ts';

@@ -1,9 +1,9 @@
 /** @file Whether a run, or a teacher, is better than what its user already had, in one sentence. */
 import type { RunControl } from '../../common/progress.ts';
 import type { Dataset } from '../../data/dataset.ts';
-import { bm25Index } from '../../evaluation/bm25-run.ts';
-import type { Run } from '../../evaluation/metrics/evaluate.ts';
 import type { Teacher } from '../../teachers/teacher.ts';
+import { bm25Index } from '../bm25-run.ts';
+import type { Run } from '../metrics/evaluate.ts';
 import { choiceScore, rerank } from './retrieve.ts';
 
 /** Values of the deciding metric, by system. */
