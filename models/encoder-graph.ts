@@ -81,7 +81,8 @@ const FILLED = ['input_ids', 'attention_mask', 'token_type_ids', 'position_ids']
 const idTypes: ReadonlySet<string> = new Set(['int64', 'int32']);
 const maskTypes: ReadonlySet<string> = new Set(['int64', 'int32', 'float32', 'float16', 'bool', 'uint8', 'int8']);
 
-export function shapeOf({ inputs }: Pick<Ports, 'inputs'>, first: number): InputShape {
+/** @param hidden whether the mask hides padding from the model */
+export function shapeOf({ inputs }: Pick<Ports, 'inputs'>, first: number, hidden = true): InputShape {
   const ids = inputs.find((v) => v.name === 'input_ids');
   const fixed = (at: number): number | undefined => {
     const n = ids?.dims?.[at];
@@ -91,7 +92,8 @@ export function shapeOf({ inputs }: Pick<Ports, 'inputs'>, first: number): Input
     dtypes: new Map(inputs.map((v) => [v.name, v.dtype ?? 'int64'])),
     rows: fixed(0),
     length: fixed(1),
-    masked: inputs.some((v) => v.name === 'attention_mask' && (v.readers ? v.readers.size > 0 : v.read !== false)),
+    masked:
+      hidden && inputs.some((v) => v.name === 'attention_mask' && (v.readers ? v.readers.size > 0 : v.read !== false)),
     firstPosition: first,
     sharedPositions: inputs.some((v) => v.name === 'position_ids' && v.dims?.[0] === 1 && ids?.dims?.[0] !== 1),
   };

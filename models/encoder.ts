@@ -22,7 +22,7 @@ import {
   typedInput,
 } from './encoder-graph.ts';
 import { type EncoderSession, isUnread, ofGraph, openStanding } from './encoder-session.ts';
-import { firstPosition } from './model-folder.ts';
+import { firstPosition, hidesPadding } from './model-folder.ts';
 import type { Head, Similarity } from './modules/head.ts';
 import { noPrompts, type Prompt, type Prompts, type Role, withPrompt } from './modules/prompts.ts';
 import { positionsAmong, positionsIn } from './sentence-folder.ts';
@@ -111,7 +111,8 @@ export class Encoder {
     const { files, ...described } = await describeEncoder(folder, options);
     const first = firstPosition(files.config);
     const preferTokens = existsSync(join(files.folder, 'modules.json'));
-    const own = { ...options, ...described, firstPosition: first, name: files.model, preferTokens };
+    const hidesPad = hidesPadding(files.config);
+    const own = { ...options, ...described, firstPosition: first, hidesPad, name: files.model, preferTokens };
     try {
       const graph = await loadGraph(files.model);
       checkVocabulary(graph, described.tokenizer, folder);
@@ -128,7 +129,7 @@ export class Encoder {
       rows: { ids: tokenizer.vocabularySize, folder },
     });
     const positions = positionsAmong(model.weights, files.config);
-    return Encoder.ready(session, shapeOf(model, first), bytesAToken, { ...own, positions });
+    return Encoder.ready(session, shapeOf(model, first, hidesPad), bytesAToken, { ...own, positions });
   }
 
   /** An encoder of a graph in hand; the graph is changed: pooling is appended to it. */
@@ -137,11 +138,13 @@ export class Encoder {
     options: GivenGraph & {
       /** The position of a text's first token; 0 by default. */
       firstPosition?: number;
+      /** Whether its mask hides padding from it; true by default. */
+      hidesPad?: boolean;
       /** Whether the head is applied to token vectors where the graph has a vector of the whole text as well. */
       preferTokens?: boolean;
     },
   ): Promise<Encoder> {
-    const shape = shapeOf(graph, options.firstPosition ?? 0);
+    const shape = shapeOf(graph, options.firstPosition ?? 0, options.hidesPad);
     appendHead(graph, options.head, options.name, options.preferTokens);
     const session = await Session.load(graph, options.session, options.name);
     return Encoder.ready(ofGraph(session), shape, forwardBytes(graph), options);

@@ -67,6 +67,12 @@ export const countFromPad: ReadonlySet<string> = new Set(
 /** Families whose first position is 2, with a table of two rows more than config.json says. */
 const countFromTwo: ReadonlySet<string> = new Set(['mra', 'nystromformer', 'yoso']);
 
+/** Families in which padding reaches the tokens beside it whatever the mask says (convolutions, landmarks), by `model_type`. */
+const paddingReaches: ReadonlySet<string> = new Set(['convbert', 'fnet', 'funnel', 'mra', 'nystromformer', 'yoso']);
+
+/** Whether a mask hides padding from a model; where it does not, texts of one length alone share a batch. */
+export const hidesPadding = ({ model_type }: Config): boolean => !paddingReaches.has(String(model_type));
+
 /** The position of a text's first token. @param padId where config.json does not say it */
 export function firstPosition({ model_type, pad_token_id: pad }: Config, padId = 1): number {
   if (countFromTwo.has(String(model_type))) return 2;

@@ -3,6 +3,18 @@ import { Command } from 'commander';
 import { InputError } from '../../common/errors.ts';
 import type { Verb } from '../terminal/verb.ts';
 
+/** Whether a model that training does not read gives vectors: ONNX Runtime runs it as it stands. */
+async function embeds(folder: string): Promise<boolean> {
+  const { Encoder } = await import('../../models/encoder.ts');
+  try {
+    await (await Encoder.load(folder)).dispose();
+    return true;
+  } catch (error) {
+    if (error instanceof InputError) return false;
+    throw error;
+  }
+}
+
 export const check: Verb = ({ out }) =>
   new Command('check')
     .description(
@@ -16,10 +28,14 @@ export const check: Verb = ({ out }) =>
       const { checkTeacher } = await import('../../teachers/check-teacher.ts');
       const { renderCheck, renderTeacher } = await import('../terminal/report.ts');
       const teacher = await checkTeacher(folder);
-      const found = await checkStudent(folder).catch((error: Error) => {
-        // A teacher is only run, so that it may have what training does not read.
-        if (!teacher || !(error instanceof InputError)) throw error;
-        return { file: teacher.file, trainable: false, problem: error.message };
+      const found = await checkStudent(folder).catch(async (error: Error) => {
+        // A model that is only run may have what training does not read.
+        if (!(error instanceof InputError)) throw error;
+        if (!teacher) {
+          if (!(await embeds(folder))) throw error;
+          if (!options.json) out.write('it gives vectors, as an embedder or a dual-encoder as teacher\n');
+        }
+        return { file: teacher?.file ?? folder, trainable: false, problem: error.message };
       });
       if (options.json) out.write(`${JSON.stringify(teacher ? { ...found, teacher } : found)}\n`);
       else

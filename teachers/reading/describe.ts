@@ -7,6 +7,7 @@ import { type ModelFile, readModelFile } from '../../engine/io/model-file.ts';
 import {
   countFromPad,
   firstPosition,
+  hidesPadding,
   type ModelFolder,
   modelHash,
   readModelFolder,
@@ -48,7 +49,13 @@ export async function readFolder(
   const { padId } = tokenizer;
   // A generating model is read at the last token, which is found from the left.
   const paddingSide = generates ? undefined : tokenizer.paddingSide;
-  const plan = planInputs(model, { padId, firstPosition: firstPosition(files.config, padId), paddingSide, generates });
+  const plan = planInputs(model, {
+    padId,
+    firstPosition: firstPosition(files.config, padId),
+    hidesPad: hidesPadding(files.config),
+    paddingSide,
+    generates,
+  });
   checkVocabulary(model, tokenizer, folder);
   const { limits, hard, note } = lengthLimits(options, {
     tokenizer: tokenizer.modelMaxLength,

@@ -9,6 +9,8 @@ export interface InputFacts {
   padId: number;
   /** Position of a text's first token. */
   firstPosition: number;
+  /** Whether the mask hides padding from the model; true by default. */
+  hidesPad?: boolean;
   /** Where the tokenizer pads; it counts where the file fixes the length. */
   paddingSide?: 'left' | 'right';
   /** Whether inputs of a generating model are known: key-value inputs, which stay empty, and how many logits are kept. */
@@ -64,7 +66,9 @@ export function planInputs(model: ModelFile, facts: InputFacts): InputPlan {
   const length = fixed(ids.dims?.[1]);
   if (ids.dims && ids.dims.length !== 2)
     refuse(`has an input input_ids of shape [${ids.dims}]`, 'export it for batches of token ids', '[batch, sequence]');
-  const masked = inputs.some((v) => v.name === 'attention_mask' && v.read !== false) && !keepsLast;
+  const { hidesPad = true } = facts;
+  const hasMask = inputs.some((v) => v.name === 'attention_mask' && v.read !== false);
+  const masked = hasMask && !keepsLast && (hidesPad || length !== undefined);
   if (length !== undefined && !masked)
     refuse(
       `has a fixed length of ${length} tokens and no attention_mask, so that shorter texts cannot be told from padding`,

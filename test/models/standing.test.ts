@@ -266,6 +266,46 @@ describe('as graph and as it stands', () => {
   });
 });
 
+test('a family in which padding reaches the text: texts of one length alone share a batch', async () => {
+  // Each token takes a part of the one after it, padding too.
+  const leaks = await variant('leaks', (graph) => {
+    const hidden = new Expr(graph, graph.outputs[0]);
+    const after = hidden.slice(1, Number.MAX_SAFE_INTEGER, 1).concat([hidden.slice(0, 1, 1)], 1);
+    const moved = hidden.add(after).value;
+    hidden.value.name = graph.freshName('inner');
+    graph.setOutputs();
+    [moved.dtype, moved.dims] = ['float32', ['batch', 'sequence', 16]];
+    graph.output(moved, 'last_hidden_state');
+    moved.name = 'last_hidden_state';
+  });
+  const file = join(leaks, 'config.json');
+  const config = JSON.parse(readFileSync(file, 'utf8'));
+  const options = { normalize: false };
+  await expect(vectors(leaks, options)).rejects.toThrow(/expected/);
+  writeFileSync(file, JSON.stringify({ ...config, model_type: 'convbert' }));
+  // `vectors` holds that neighbours change nothing.
+  near(await vectors(branched(leaks), options), await vectors(leaks, options));
+});
+
+test('check says that a model that is only run gives vectors, with exit code 2 as it cannot be trained', async () => {
+  const said = { out: '', err: '' };
+  const screen = (to: 'out' | 'err') => ({
+    write: (s: string) => {
+      said[to] += s;
+    },
+  });
+  const { main } = await import('../../cli/program.ts');
+  const status = await main(
+    ['check', branched(await variant('checked', () => {}))],
+    { out: screen('out'), err: screen('err') },
+    new AbortController().signal,
+  );
+  expect(status).toBe(2);
+  expect(said.out).toMatch(
+    /^it gives vectors, as an embedder or a dual-encoder as teacher\nit cannot be trained here: .*node If/,
+  );
+});
+
 test('weights over 2 GiB', async () => {
   const folder = join(dir, 'large');
   cpSync(base, folder, { recursive: true });
