@@ -4,12 +4,14 @@
  *
  *   npm run experiments -- [--only GROUP,...] [--variants NAME or part of one,...] [--seeds N,...] [--parallel N] [--threads N] [--seconds N]
  *   npm run experiments -- --table
+ *   npm run experiments -- --only recipes [...]: the chain with its defaults over several sets, see recipes.ts
  */
-import { spawn } from 'node:child_process';
 import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { parse } from 'yaml';
+import { command, lastWords } from './command.ts';
+import { type Recipes, recipeTable, runRecipes } from './recipes.ts';
 
 interface Group {
   about: string;
@@ -20,6 +22,7 @@ interface Group {
 interface Experiments {
   seeds: number[];
   always: string[];
+  recipes: Recipes;
   groups: Record<string, Group>;
 }
 /** One finished run. */
@@ -45,6 +48,8 @@ const { values: options } = parseArgs({
     threads: { type: 'string' },
     seconds: { type: 'string', default: '86400' },
     table: { type: 'boolean', default: false },
+    set: { type: 'string', multiple: true, default: [] },
+    'teacher-set': { type: 'string', multiple: true, default: [] },
   },
 });
 
@@ -57,8 +62,22 @@ const outcomes = (): Outcome[] =>
         .map((l) => JSON.parse(l))
     : [];
 
-if (options.table) table(outcomes());
+if (options.only === 'recipes') await recipes();
+else if (options.table) table(outcomes());
 else await runAll();
+
+async function recipes(): Promise<void> {
+  const folder = join(FOLDER, 'recipes');
+  if (options.table) return recipeTable(experiments.recipes, folder);
+  await runRecipes(experiments.recipes, {
+    folder,
+    only: options.variants?.split(','),
+    seeds: options.seeds?.split(',').map(Number) ?? [0],
+    sets: options.set,
+    teacherSets: options['teacher-set'],
+    until: Date.now() + 1000 * Number(options.seconds),
+  });
+}
 
 async function runAll(): Promise<void> {
   mkdirSync(FOLDER, { recursive: true });
@@ -92,7 +111,6 @@ async function runOne(job: { group: string; variant: string; sets: string[]; see
   const output = join(FOLDER, group, `${variant.replace(/[^a-z0-9]+/gi, '-')}-${seed}`);
   const sets = [...experiments.always, ...always, ...job.sets, `seed=${seed}`];
   if (options.threads) sets.push(`train.threads=${options.threads}`);
-  const cli = join(dirname(import.meta.filename), '../cli/main.js');
   const args = [
     'run',
     `bench/configs/${config}.yaml`,
@@ -102,13 +120,9 @@ async function runOne(job: { group: string; variant: string; sets: string[]; see
     '--json',
   ];
   const started = Date.now();
-  const child = spawn(process.execPath, [cli, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
-  let [out, err] = ['', ''];
-  child.stdout.on('data', (d) => (out += d));
-  child.stderr.on('data', (d) => (err = (err + d).slice(-3000)));
-  const code = await new Promise((resolve) => child.on('close', resolve));
+  const { code, out, err } = await command(args);
   const name = `${group} / ${variant} / seed ${seed}`;
-  if (code !== 0) return console.log(`${name}: exit ${code}: ${err.trim().split('\n').slice(-3).join(' | ')}`);
+  if (code !== 0) return console.log(`${name}: exit ${code}: ${lastWords(err)}`);
   const report = JSON.parse(out.trim().split('\n').at(-1) as string);
   const student = report.systems.findLast((s: { name: string }) => /student/.test(s.name));
   const outcome: Outcome = {

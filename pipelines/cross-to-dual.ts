@@ -11,6 +11,7 @@
  * - `static-queries`: the same query tower without a transformer, a table trained on the embedder's vectors of queries and of
  *   spans of documents. Labels and a cross-encoder's scores are optional.
  */
+import { measureTeacherOnDev } from './fit/teacher-on-dev.ts';
 import { trainStudent } from './fit/train-student.ts';
 import { openStudent } from './prepare/open-student.ts';
 import { annotate, gather, trainingSet } from './prepare/training-set.ts';
@@ -24,6 +25,7 @@ export async function crossToDual(run: RunContext): Promise<Published> {
   // The candidates of each query, and the teacher's scores of them.
   const gathered = await gather(run, student);
   const asked = await annotate(run, student, gathered);
+  await measureTeacherOnDev(run, student);
 
   // Selection, weights and embeddings (frozen documents among them) make of it what training reads.
   const set = await trainingSet(run, student, gathered, asked);

@@ -89,5 +89,5 @@ export function teacherVerdict({ teacher, encoder, bm25, queries }: OrdersOnDev,
     .sort((a, b) => b[1] - a[1]);
   if (!best) return undefined;
   const figures = `nDCG@10 ${teacher.toFixed(4)} compared with ${best[1].toFixed(4)} over the same candidates of ${queries} queries of ${split}`;
-  return `The teacher ranks no better than ${best[0]}: ${figures}; a student learns little from it: use labels alone, more judged queries, or a cross-encoder that was trained elsewhere`;
+  return `The teacher ranks no better than ${best[0]}: ${figures}; judge more queries, or use a cross-encoder that was trained elsewhere; a student of labels and its scores may still be better than both`;
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { RunControl } from '../../common/progress.ts';
 import { type Dataset, textsAt } from '../../data/dataset.ts';
 import type { Graph } from '../../engine/graph/ir.ts';
-import { dualEncoder } from '../../teachers/dual-encoder.ts';
+import { type DualEncoderOptions, dualEncoder } from '../../teachers/dual-encoder.ts';
 import type { Embeddings, Teacher } from '../../teachers/teacher.ts';
 import { hybridHits, type Side } from './hybrid-candidates.ts';
 
@@ -25,9 +25,9 @@ export interface FirstEncoder {
 export async function openFirstEncoder(
   folder: string,
   dev: string | null,
-  limits: { queryTokens?: number; documentTokens?: number },
+  options: DualEncoderOptions,
 ): Promise<FirstEncoder> {
-  const teacher = await dualEncoder(folder, limits);
+  const teacher = await dualEncoder(folder, options);
   const encode = teacher.embed as Side['encode'];
   let documents: Embeddings | undefined;
   return {

@@ -45,7 +45,8 @@ test('one command makes a family, each measured with and without BM25, in one ta
   expect(before.some((s) => s.stage.startsWith('assistant') && s.status === 'made')).toBe(true);
   expect(existsSync(config.output as string)).toBe(false);
 
-  const report = await distill(config);
+  const progress: string[] = [];
+  const report = await distill(config, { onProgress: (p) => p.note && progress.push(p.note) });
   expect(Object.keys(report.members ?? {})).toEqual(['assistant', 'query', 'static']);
   const names = report.systems.map((s) => s.name);
   for (const name of ['student before training', 'BM25', 'assistant', 'teacher', 'query tower', 'static tower'])
@@ -57,6 +58,17 @@ test('one command makes a family, each measured with and without BM25, in one ta
   }
   const written = JSON.parse(readFileSync(join(config.output as string, 'report.json'), 'utf8'));
   expect(written.systems).toEqual(report.systems);
+
+  // The teacher, whose weights are random, was measured before the training.
+  const told = JSON.parse(readFileSync(join(config.output as string, 'assistant/report.json'), 'utf8'));
+  expect(told.stages['teacher on dev']).toBe('made');
+  const said = [...told.warnings, ...progress].filter((t: string) => /the teacher ranks/i.test(t));
+  expect(said[0]).toMatch(
+    /nDCG@10 0\.\d{4} compared with 0\.\d{4} over the same candidates of 10 (queries of dev|dev queries)/,
+  );
+  expect(report.warnings.some((w) => w.includes('The teacher ranks no better than the encoder as it was'))).toBe(
+    said[0].startsWith('The teacher ranks no better'),
+  );
 
   // A second call makes nothing again, and the plan says so.
   const again = await distill(config);

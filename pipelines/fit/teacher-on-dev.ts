@@ -1,0 +1,82 @@
+/** @file The teacher is measured before it is believed: does it rank dev candidates better than the encoder as it was? */
+import { startFolder } from '../../config/student.ts';
+import { type Dataset, judgedQueries } from '../../data/dataset.ts';
+import type { Run } from '../../evaluation/metrics/evaluate.ts';
+import { Random } from '../../math/random.ts';
+import type { Student } from '../../students/student.ts';
+import { choiceScore, rerank } from '../measure/retrieve.ts';
+import { type OrdersOnDev, ordersBefore, teacherVerdict } from '../measure/verdict.ts';
+import { openFirstEncoder } from '../prepare/first-encoder.ts';
+import type { RunContext } from '../run/context.ts';
+import { keepArrays } from '../run/keep-arrays.ts';
+import type { OpenedTeacher } from '../run/open-teachers.ts';
+import { defineStage, type Result } from '../run/stage.ts';
+
+/** Dev queries and candidates of each: 4,000 pairs say enough and are scored in a minute or two. */
+const QUERIES = 200;
+const CANDIDATES = 20;
+
+const teacherOnDev = defineStage({
+  name: 'teacher on dev',
+  options: [],
+  unrecorded: ['student', 'data.splits'],
+  async make(
+    { student, data },
+    { documents: dataset, opened }: { documents: Dataset; dev: unknown; student: Student; opened: OpenedTeacher },
+    { time, watch },
+  ): Promise<OrdersOnDev> {
+    const dev = data.splits.dev as string;
+    const { pooling, normalize, prompts, queryTokens, documentTokens } = student;
+    const limits = { pooling, normalize, prompts, queryTokens, documentTokens };
+    const encoder = await openFirstEncoder(startFolder(student) as string, null, limits);
+    try {
+      return await time('teacher on dev', async () => {
+        const judged = judgedQueries(dataset, dev);
+        const asked = [...Random.of(0, 'teacher on dev').shuffle(Int32Array.from(judged))].slice(0, QUERIES);
+        const near = await encoder.near(dataset, asked, CANDIDATES, watch);
+        const run: Run = new Map(
+          asked.map((q, i) => {
+            const ids = near[i].map((d) => dataset.documents.ids[d]);
+            return [dataset.queries.ids[q], { ids, scores: Float32Array.from(ids, (_, rank) => -rank) }];
+          }),
+        );
+        const before = await ordersBefore(run, dataset, dev, encoder.teacher, watch);
+        const own = await rerank(dataset, run, opened.teacher as NonNullable<OpenedTeacher['teacher']>, watch);
+        return { teacher: choiceScore(own, dataset, dev), ...before, queries: run.size };
+      });
+    } finally {
+      await encoder.close();
+    }
+  },
+  keep: keepArrays<OrdersOnDev>(
+    'teacher-on-dev',
+    ({ teacher, encoder = Number.NaN, queries }) => ({ values: Float64Array.of(teacher, encoder, queries) }),
+    ({ values }) => {
+      const [teacher, encoder, queries] = values as Float64Array;
+      return { teacher, encoder, queries };
+    },
+  ),
+});
+
+/**
+ * Says before a training whether its teacher ranks no better than the encoder that the student is cut from. Measured where dev
+ * chooses the weights too, through the score cache.
+ */
+export async function measureTeacherOnDev(run: RunContext, student: Result<Student>): Promise<void> {
+  const { config, teacher, needs } = run;
+  const { data, evaluate, train, student: start } = config;
+  const asks = teacher && config.teacher?.kind !== 'scores' && needs.has('teacher') && evaluate.teacher;
+  const whole = start.kind === 'model' && start.towers === 'both';
+  const chooses = data.splits.dev !== null && train.evaluateEvery !== null;
+  if (!asks || !whole || !chooses) return;
+  const inputs = { documents: run.data.documents, dev: run.data.dev, student, opened: teacher };
+  const measured = await run.stage(teacherOnDev, inputs);
+  if (run.dry) return;
+  const { bm25: _, ...orders } = await measured.value();
+  const said = teacherVerdict(orders, data.splits.dev as string);
+  if (said) run.warn('teacher.no-better', said);
+  else
+    run.note(
+      `the teacher ranks better than the encoder as it was: nDCG@10 ${orders.teacher.toFixed(4)} compared with ${orders.encoder?.toFixed(4)} over the same candidates of ${orders.queries} dev queries`,
+    );
+}
