@@ -2,10 +2,10 @@
 import { startFolder } from '../../config/student.ts';
 import { type Dataset, judgedQueries } from '../../data/dataset.ts';
 import type { Run } from '../../evaluation/metrics/evaluate.ts';
+import { choiceScore, rerank } from '../../evaluation/systems/retrieve.ts';
+import { type OrdersOnDev, ordersBefore, teacherVerdict } from '../../evaluation/systems/verdict.ts';
 import { Random } from '../../math/random.ts';
 import type { Student } from '../../students/student.ts';
-import { choiceScore, rerank } from '../measure/retrieve.ts';
-import { type OrdersOnDev, ordersBefore, teacherVerdict } from '../measure/verdict.ts';
 import { openFirstEncoder } from '../prepare/first-encoder.ts';
 import type { RunContext } from '../run/context.ts';
 import { keepArrays } from '../run/keep-arrays.ts';
