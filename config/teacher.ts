@@ -99,7 +99,9 @@ export const teacherSchema = z.strictObject({
 });
 
 type Parsed = z.output<typeof teacherSchema>;
+/** Options of `train-teacher` with every default filled in. */
 export type TeacherConfig = Parsed & { losses: NonNullable<Parsed['losses']> };
+/** Options of `train-teacher` as a person writes them. */
 export type TeacherConfigInput = z.input<typeof teacherSchema>;
 
 /** @throws InputError for the first mistake */

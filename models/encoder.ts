@@ -57,6 +57,7 @@ interface GivenGraph extends Pick<EncoderOptions, 'batchTokens' | 'session'> {
   name: string;
 }
 
+/** An open dual-encoder: texts to vectors, sorted by length, in batches. */
 export class Encoder {
   /** Width of the embeddings. */
   readonly dimensions: number;

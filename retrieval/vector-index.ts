@@ -3,6 +3,7 @@ import { InputError } from '../common/errors.ts';
 import { type CodecName, codecs, type Learned, type Vectors } from './codecs/index.ts';
 import { type Top, topK, topKByBins } from './top-k.ts';
 
+/** How an index encodes, scans and re-scores its vectors. */
 export interface IndexSettings {
   /** What is scanned. */
   readonly codec: CodecName;

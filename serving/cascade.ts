@@ -45,11 +45,13 @@ export interface Cascade {
   /** The teacher. */
   readonly reranker: Reranker;
   /**
+   * Searches, and asks the teacher where the policy says so. @param text the query @param k documents served
    * @param k documents; those beyond the cascade's candidates are in the student's order
    */
   search(text: string, k?: number): Promise<CascadeAnswer>;
   /** How the queries served so far compare with those of calibration. */
   drift(): DriftReport;
+  /** Frees the models and closes the index. */
   close(): Promise<void>;
 }
 

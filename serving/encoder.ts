@@ -43,6 +43,7 @@ export interface OpenEncoder {
   embedQueries(texts: readonly string[] | Texts, watch?: RunControl): Promise<Float32Array>;
   /** As `embedQueries`, of documents. A title, where there is one, stands before the text with a space between. */
   embedDocuments(texts: readonly string[] | Texts, watch?: RunControl): Promise<Float32Array>;
+  /** Frees the session. */
   dispose(): Promise<void>;
 }
 

@@ -27,6 +27,7 @@ export interface Reranker {
    * @throws FaultError where a logit is not finite
    */
   score(query: string, documents: readonly string[], watch?: RunControl): Promise<Float32Array>;
+  /** Frees the session. */
   dispose(): Promise<void>;
 }
 

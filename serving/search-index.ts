@@ -70,9 +70,11 @@ export class SearchIndex {
   get key(): string {
     return searchKey(this.file.encoder.key, this.file.lexical);
   }
+  /** Whether a document with this id can be found. */
   has(id: string): boolean {
     return this.store.has(id);
   }
+  /** The document of an id; undefined where there is none. */
   get(id: string): SearchDocument | undefined {
     return this.store.get(id) as SearchDocument | undefined;
   }

@@ -113,6 +113,7 @@ export interface DeferralFigures {
   at: { pairs: number; quality: number };
 }
 
+/** Everything that a report shows: systems, comparisons, costs, curves and values a query. */
 export interface Figures {
   title: string;
   /** Pairs of label and value under the title: data, split, depth. */

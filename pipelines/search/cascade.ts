@@ -58,7 +58,7 @@ export interface CascadeReport {
   candidates: number;
 }
 
-/** @throws InputError where a model, the data or an option cannot be used */
+/** Fits a cascade on a split, certifies its risk, and writes cascade.json. @throws InputError where a model, the data or an option cannot be used */
 export async function cascade(options: CascadeOptions, watch: RunControl = {}): Promise<CascadeReport> {
   const { calibrate = 'dev', risk = 0.01, confidence = 0.9, candidates = 100, seed = 0, output } = options;
   checkOptions({ ...options, candidates });

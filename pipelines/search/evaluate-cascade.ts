@@ -53,7 +53,7 @@ export interface CascadeEvaluation extends CascadeFigures {
   milliseconds?: { p50: number; p95: number; queries: number };
 }
 
-/** @throws InputError where the cascade, a model or the data cannot be read, or a hash does not fit */
+/** Measures a cascade on a split: quality, realised risk, share of queries and pairs asked, time. @throws InputError where the cascade, a model or the data cannot be read, or a hash does not fit */
 export async function evaluateCascadeFile(
   options: EvaluateCascadeOptions,
   watch: RunControl = {},

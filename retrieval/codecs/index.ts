@@ -15,5 +15,6 @@ export const codecs = {
   pq48: product(48),
 } as const satisfies Record<string, Codec>;
 
+/** Names of the encodings of vectors. */
 export type CodecName = keyof typeof codecs;
 export type { Codec, Learned, Vectors } from './codec.ts';
