@@ -1,6 +1,8 @@
 /** @file What a data set is: two tables of texts and the judgements of each split. */
+
 import { createHash, type Hash } from 'node:crypto';
 import { InputError } from '../common/errors.ts';
+import { rowOf } from '../math/ragged.ts';
 import type { CandidateLists } from './lists.ts';
 
 /** Texts with ids, in file order. */
@@ -167,7 +169,7 @@ function orderOfHashes(ids: readonly string[]): Int32Array {
   const order = new Int32Array(n);
   for (let i = 0; i < n; i++) order[next[buckets[i]]++] = i;
   for (let b = 0; b < n; b++)
-    if (ends[b + 1] - ends[b] > 1) order.subarray(ends[b], ends[b + 1]).sort((x, y) => (ids[x] < ids[y] ? -1 : 1));
+    if (ends[b + 1] - ends[b] > 1) rowOf(order, ends, b).sort((x, y) => (ids[x] < ids[y] ? -1 : 1));
   return order;
 }
 

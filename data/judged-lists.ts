@@ -1,4 +1,5 @@
 /** @file Query-document pairs as sorted lists, and judgements and candidates as views of them: millions of rows without a Map each. */
+import { rowOf } from '../math/ragged.ts';
 import type { Qrels, TextTable } from './dataset.ts';
 import type { CandidateLists } from './lists.ts';
 
@@ -138,7 +139,7 @@ export function qrelsOf(lists: JudgedLists, queries: TextTable, documents: TextT
   const listOf = new Int32Array(queries.length).fill(-1);
   let size = 0;
   for (let i = 0; i < lists.queries.length; i++) {
-    const own = lists.grades.subarray(lists.offsets[i], lists.offsets[i + 1]);
+    const own = rowOf(lists.grades, lists.offsets, i);
     if (!best && own.every(Number.isNaN)) continue;
     listOf[lists.queries[i]] = i;
     size++;

@@ -1,4 +1,5 @@
 /** @file Ragged lists of candidates: flat arrays with offsets. */
+import { rowOf } from '../math/ragged.ts';
 
 /** Candidates of some queries: those of query `queries[i]` are documents[offsets[i] .. offsets[i + 1]]. */
 export interface CandidateLists {
@@ -28,8 +29,8 @@ export function listsAt(lists: CandidateLists, indices: ArrayLike<number>): Cand
   return candidateLists(
     Array.from(indices, (i) => ({
       query: lists.queries[i],
-      documents: Array.from(lists.documents.subarray(lists.offsets[i], lists.offsets[i + 1])),
-      scores: Array.from(lists.scores.subarray(lists.offsets[i], lists.offsets[i + 1])),
+      documents: Array.from(rowOf(lists.documents, lists.offsets, i)),
+      scores: Array.from(rowOf(lists.scores, lists.offsets, i)),
     })),
   );
 }

@@ -1,4 +1,5 @@
 /** @file Scores that are there already as teacher: it answers for the pairs that they cover. */
+
 import { statSync } from 'node:fs';
 import { InputError } from '../common/errors.ts';
 import { hashFile, hashParts } from '../common/files.ts';
@@ -7,6 +8,7 @@ import type { TextTable } from '../data/dataset.ts';
 import { findFile } from '../data/files/lines.ts';
 import type { CandidateLists } from '../data/lists.ts';
 import { readScores } from '../data/scores.ts';
+import { rowOf } from '../math/ragged.ts';
 import type { Teacher } from './teacher.ts';
 
 export interface ScoresOptions {
@@ -66,7 +68,7 @@ export function scoreLists(
     for (const [l, { documents, offsets, scores }] of lists.entries()) {
       const i = places[l].get(query);
       if (i === undefined) continue;
-      const at = documents.subarray(offsets[i], offsets[i + 1]).indexOf(document);
+      const at = rowOf(documents, offsets, i).indexOf(document);
       if (at >= 0 && !Number.isNaN(scores[offsets[i] + at])) return scores[offsets[i] + at];
     }
     return Number.NaN;

@@ -1,6 +1,8 @@
 /** @file What is probably wrong though nothing fails: each warning with its figures. */
+
 import { type Dataset, judgedQueries } from '../../data/dataset.ts';
 import type { CandidateLists } from '../../data/lists.ts';
+import { rowOf } from '../../math/ragged.ts';
 import type { Encoder } from '../../models/encoder.ts';
 import { anisotropy, effectiveRank } from './geometry.ts';
 
@@ -105,7 +107,7 @@ function warnOfTwins(dataset: Dataset, train: string, test: string, warn: Warn):
 export function warnOfScores({ offsets, scores }: CandidateLists, warn: Warn): void {
   let [lists, flat, least, most] = [0, 0, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
   for (let i = 0; i + 1 < offsets.length; i++) {
-    const own = scores.subarray(offsets[i], offsets[i + 1]).filter(Number.isFinite);
+    const own = rowOf(scores, offsets, i).filter(Number.isFinite);
     if (own.length < 2) continue;
     const [low, high] = own.reduce(([a, b], s) => [Math.min(a, s), Math.max(b, s)], [own[0], own[0]]);
     lists++;

@@ -4,6 +4,7 @@ import { toQuerySelection } from '../../config/methods.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import type { CandidateLists } from '../../data/lists.ts';
 import { type Rows, softmax, topTwo } from '../../math/numbers.ts';
+import { rowOf } from '../../math/ragged.ts';
 import type { QueryInputs } from '../../selection/index.ts';
 import type { Student, Weights } from '../../students/student.ts';
 import { type StudentScores, studentScores } from '../../students/student-scores.ts';
@@ -101,7 +102,7 @@ function gradients(asked: Annotated, lists: CandidateLists, now: StudentScores):
   for (const [k, i] of asked.indices.entries()) {
     const [from, to] = [lists.offsets[i], lists.offsets[i + 1]];
     const q = softmax(now.scores.subarray(from, to), TEMPERATURE);
-    const p = softmax(asked.scored.scores.subarray(asked.scored.offsets[k], asked.scored.offsets[k + 1]));
+    const p = softmax(rowOf(asked.scored.scores, asked.scored.offsets, k));
     for (let n = 0; n < to - from; n++) {
       const d = now.document(lists.documents[from + n]);
       for (let c = 0; c < D; c++) data[k * D + c] += ((q[n] - p[n]) * d[c]) / TEMPERATURE;
@@ -124,7 +125,7 @@ function teacherError(
   for (const [i, query] of scored.queries.entries()) {
     const relevant = labels.get(query);
     if (!relevant) continue;
-    const list = Float64Array.from(scored.scores.subarray(scored.offsets[i], scored.offsets[i + 1]));
+    const list = Float64Array.from(rowOf(scored.scores, scored.offsets, i));
     known++;
     if (!relevant.has(scored.documents[scored.offsets[i] + topTwo(list).at])) wrong++;
   }

@@ -3,6 +3,7 @@
 import { padBatch } from '../../data/batches.ts';
 import type { Tokens } from '../../data/tokenizer.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
+import { rowOf } from '../../math/ragged.ts';
 import { drawFrom, Random } from '../../math/random.ts';
 import type { StepBatch } from './batches.ts';
 
@@ -244,7 +245,7 @@ function drawCandidates(examples: Examples, e: number, count: number, random: Ra
 /** Grades of an example's candidates. */
 function gradesOf({ queries, offsets, documents, grade }: Examples, e: number): number[] {
   if (!grade) return [];
-  return Array.from(documents.subarray(offsets[e], offsets[e + 1]), (d) => grade(queries[e], d));
+  return Array.from(rowOf(documents, offsets, e), (d) => grade(queries[e], d));
 }
 
 /** Consecutive parts of about equal size, each with at least one element (the last one again where there are too few). */

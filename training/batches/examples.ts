@@ -1,7 +1,9 @@
 /** @file Examples as values: selected of candidate lists, weighed, labelled anew, with other negatives, kept in a state. */
+
 import type { CandidateLists } from '../../data/lists.ts';
 import { type Tensor, vectorOf } from '../../engine/graph/tensor.ts';
 import { softmax, topTwo } from '../../math/numbers.ts';
+import { rowOf } from '../../math/ragged.ts';
 import type { CandidateSelection } from '../../selection/index.ts';
 import type { Weighted, WeightingInputs } from '../../weighting/index.ts';
 import type { Examples } from './dual-encoder-batch.ts';
@@ -37,7 +39,7 @@ export function selectExamples(
   const chosen: number[][] = [];
   const labelled: number[] = [];
   for (let i = 0; i < lists.queries.length; i++) {
-    const own = Array.from(indices.subarray(offsets[i], offsets[i + 1]));
+    const own = Array.from(rowOf(indices, offsets, i));
     if (!own.length) continue;
     const known = positives[own[0]] === 1;
     // The teacher's best candidate stands where a label would.
@@ -132,7 +134,7 @@ const STUDENT_TEMPERATURE = 0.05;
 /** -log softmax of the first candidate (the label or pseudo-label) under the student. */
 export function studentLosses(examples: Examples, student: Float32Array): Float64Array {
   return Float64Array.from(examples.queries, (_, i) => {
-    const list = Float64Array.from(student.subarray(examples.offsets[i], examples.offsets[i + 1]));
+    const list = Float64Array.from(rowOf(student, examples.offsets, i));
     return -Math.log(Math.max(softmax(list, STUDENT_TEMPERATURE)[0], 1e-12));
   });
 }
@@ -156,7 +158,7 @@ export function withNegatives(
 /** The labelled documents among an example's candidates, or its pseudo-label; they come first. */
 export function positivesOf({ queries, documents, offsets, labelled, grade }: Examples, i: number): number[] {
   if (!labelled[i]) return [];
-  const own = Array.from(documents.subarray(offsets[i], offsets[i + 1]));
+  const own = Array.from(rowOf(documents, offsets, i));
   const known = grade ? own.filter((d) => grade(queries[i], d) > 0) : [];
   return known.length ? known : own.slice(0, 1);
 }
