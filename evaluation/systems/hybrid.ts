@@ -3,7 +3,6 @@ import type { RunControl } from '../../common/progress.ts';
 import { type Dataset, judgedQueries, textsAt } from '../../data/dataset.ts';
 import type { Bm25 } from '../../retrieval/bm25.ts';
 import { bothChannels, type ChannelScores, hybridSearch } from '../../retrieval/hybrid.ts';
-import { type LexicalChannel, lexicalChannel } from '../../retrieval/lexical-channel.ts';
 import { bm25Index } from '../bm25-run.ts';
 import { fitHybrid, type HybridFit } from '../fit-hybrid.ts';
 import { isQueryItself, type Run } from '../metrics/evaluate.ts';
@@ -13,7 +12,6 @@ export interface Hybrid {
   fit: HybridFit;
   /** What the test split's queries find with the fitted weight; absent where dev shows no gain. */
   run?: Run;
-  channel: LexicalChannel;
 }
 
 export interface HybridOptions {
@@ -54,8 +52,7 @@ export async function measureHybrid(options: HybridOptions, watch: RunControl): 
   const ids = dev.map((q) => dataset.queries.ids[q]);
   const fitted = fitHybrid(lists, ids, id, dataset.qrels(splits.dev), CHOICE_METRIC);
   const fit = weight === 'auto' ? fitted : { ...fitted, lambda: weight };
-  const channel = lexicalChannel(index, fit);
-  return { fit, channel, run: fit.lambda > 0 ? await searched(options, index, fit, depth, watch) : undefined };
+  return { fit, run: fit.lambda > 0 ? await searched(options, index, fit, depth, watch) : undefined };
 }
 
 async function searched(

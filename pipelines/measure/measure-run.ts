@@ -58,7 +58,7 @@ export interface MeasuredRun {
   runs: Map<string, Run>;
   matryoshka?: Figures['matryoshka'];
   /** The student with BM25, where that was asked for. */
-  hybrid?: Pick<Hybrid, 'fit' | 'channel'>;
+  hybrid?: Pick<Hybrid, 'fit'>;
   /** Systems that the user had before the run, by the metric that decides, and the split that it is of. */
   before: BeforeFigures;
 }

@@ -7,7 +7,6 @@ import type { HybridFit } from '../../evaluation/fit-hybrid.ts';
 import type { Figures, SystemFigures } from '../../evaluation/report/figures.ts';
 import { renderHtml } from '../../evaluation/report/html.ts';
 import { type BeforeFigures, verdict, WHOLE_ENCODER } from '../../evaluation/systems/verdict.ts';
-import { writeLexicalChannel } from '../../retrieval/lexical-channel.ts';
 import type { Student } from '../../students/student.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
 import type { Trained } from '../fit/fit.ts';
@@ -21,6 +20,7 @@ import type { RunLog } from '../run/run-log.ts';
 import { defineStage, derive, given, type Result } from '../run/stage.ts';
 import type { ExportReport } from './export-checkpoint.ts';
 import { type Exported, exportStage } from './export-stage.ts';
+import { lexicalStage } from './lexical-stage.ts';
 import { checkpoint, describeCheckpoint } from './save-student.ts';
 
 export type { System } from '../measure/run-figures.ts';
@@ -97,6 +97,11 @@ export async function publish(
       figuresOf(withExport(await report.value(), undefined)),
       run,
     );
+  if (run.config.hybrid) {
+    const measured = derive({ report }, (v) => ({ fit: v.report.hybrid }));
+    const lexical = await run.stage(lexicalStage, { saved, data, measured });
+    if (!run.dry) await lexical.value();
+  }
   // The report is written by now: what the export refuses or breaks does not cost the figures.
   const exported = run.config.export && (await run.stage(exportStage, { saved, data, documents, report }));
   const whole = derive({ report, exported }, (v) => finished(run, report, v.report, v.exported));
@@ -176,7 +181,6 @@ const evaluation = defineStage({
     const { student, trained, saved, data: dataset, config, log: told, asked } = inputs;
     const measuring = { ...tools, ...inputs, config: options, dataset };
     const { systems, runs, matryoshka, hybrid, before } = await measureRun(measuring, student, trained.initial, saved);
-    if (hybrid) await writeLexicalChannel(saved.folder, hybrid.channel);
     const { log, evaluations } = trained;
     const training = { log: log.filter((e) => Number.isFinite(e.loss)), evaluations };
     const { warnings } = told;
