@@ -28,7 +28,7 @@ import { noPrompts, type Prompt, type Prompts, type Role, withPrompt } from './m
 import { positionsAmong, positionsIn } from './sentence-folder.ts';
 
 export { describeEncoder, type EncoderDescription, type EncoderOptions, encoderKey } from './encoder-description.ts';
-export { checkVocabulary, encoderOutput, tokenInputs } from './encoder-graph.ts';
+export { checkVocabulary, encoderOutput } from './encoder-graph.ts';
 
 /** Texts tokenised at a time: enough to sort by length, few enough to hold. */
 const CHUNK = 32_768;

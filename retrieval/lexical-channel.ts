@@ -66,7 +66,7 @@ export async function readLexicalChannel(folder: string): Promise<LexicalChannel
   return channel as LexicalChannel;
 }
 
-/** The weight of a term, idf = ln(1 + (N - df + 0.5) / (df + 0.5)); 0 for one that stands in no document. */
+/** The weight of a term, idf = ln(1 + (N - df + 0.5) / (df + 0.5)); 0 for one that stands in no document. @lintignore For programs that read the file. */
 export function inverseDocumentFrequency({ documents, frequencies }: LexicalChannel, term: string): number {
   const df = Object.hasOwn(frequencies, term) ? frequencies[term] : 0;
   return df ? Math.log1p((documents - df + 0.5) / (df + 0.5)) : 0;

@@ -5,7 +5,6 @@ import { mkdir, open, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
-import type { Learned, Vectors } from './codecs/index.ts';
 import type { Top } from './top-k.ts';
 import {
   checkSettings,
@@ -451,5 +450,3 @@ function decodeLearned(content: Buffer): LearnedSettings {
     out[of][name] = new Float32Array(values[i].buffer, values[i].byteOffset, values[i].byteLength >> 2);
   return out;
 }
-
-export type { Learned, Vectors };

@@ -31,15 +31,11 @@ export const querySelections = {
   tgt,
 } as const;
 
-export { type Clusters, type KMeansOptions, kMeans } from '../math/k-means.ts';
-export { overlapAt, type RefreshSchedule, refreshesAt, refreshNegatives } from './refresh.ts';
+export { kMeans } from '../math/k-means.ts';
+export { overlapAt, refreshesAt, refreshNegatives } from './refresh.ts';
 export type {
-  BudgetOptions,
-  CandidateInputs,
   CandidateSelection,
-  QueryInput,
   QueryInputs,
   QuerySelection,
-  SelectedCandidates,
 } from './selection.ts';
 export { topicBatches } from './topics.ts';

@@ -22,4 +22,4 @@ export const weightings = {
 
 export { coTeach, keepShare, smallestLosses } from './trimming.ts';
 export { distillationWeight } from './weighted-distillation.ts';
-export type { Weighted, Weighting, WeightingInput, WeightingInputs } from './weighting.ts';
+export type { Weighted, Weighting, WeightingInputs } from './weighting.ts';

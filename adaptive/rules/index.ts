@@ -12,4 +12,4 @@ export const rules = {
 } as const satisfies Record<string, Rule>;
 
 export type RuleName = keyof typeof rules;
-export type { Examples, Parameters, Rule } from './rule.ts';
+export type { Parameters, Rule } from './rule.ts';

@@ -4,7 +4,7 @@ import { availableParallelism, cpus } from 'node:os';
 import * as ort from 'onnxruntime-node';
 import { FaultError, InputError } from '../../common/errors.ts';
 import type { Graph } from '../graph/ir.ts';
-import { arrayTypes, type DType, sizeOf, type Tensor, type TypedArray } from '../graph/tensor.ts';
+import type { DType, Tensor, TypedArray } from '../graph/tensor.ts';
 import type { ModelSource } from '../io/model-file.ts';
 import { encodeGraph } from '../io/onnx-file.ts';
 
@@ -167,9 +167,4 @@ export function fromOrt(t: ort.Tensor): Tensor {
     data = new Uint16Array(buffer as ArrayBuffer, byteOffset, length);
   }
   return { dtype: type as DType, dims, data } as Tensor;
-}
-
-/** An empty tensor to be written to. */
-export function empty<T extends DType>(dtype: T, dims: readonly number[]): Tensor<T> {
-  return { dtype, dims, data: new arrayTypes[dtype](sizeOf(dims)) as Tensor<T>['data'] };
 }

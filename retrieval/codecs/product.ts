@@ -2,7 +2,7 @@
 import { kMeans } from '../../math/k-means.ts';
 import { symmetricEigen } from '../../math/linear-algebra.ts';
 import { Random } from '../../math/random.ts';
-import type { Codec, Learned, Vectors } from './codec.ts';
+import type { Codec, Vectors } from './codec.ts';
 
 const CENTROIDS = 256;
 /** Vectors that centroids are learned from, and rounds of k-means. */
@@ -183,5 +183,3 @@ function drawn({ data, dimensions: D }: Vectors, most: number, seed: number): Ve
   for (let i = 0; i < most; i++) out.set(data.subarray(order[i] * D, (order[i] + 1) * D), i * D);
   return { data: out, dimensions: D };
 }
-
-export type { Learned };
