@@ -36,7 +36,7 @@ import type { DType } from '../../engine/graph/tensor.ts';
 import { encodeGraph, loadGraph, onnxType } from '../../engine/io/onnx-file.ts';
 import { Session } from '../../engine/runtime/session.ts';
 import { Encoder, type EncoderOptions } from '../../models/encoder.ts';
-import { tokenInputs } from '../../models/encoder-session.ts';
+import { tokenInputs } from '../../models/encoder-graph.ts';
 import { freshModel } from '../../models/new-model.ts';
 import { evaluate } from '../../pipelines/evaluate.ts';
 import { dualEncoder, dualEncoderKey } from '../../teachers/dual-encoder.ts';
