@@ -97,6 +97,8 @@ export function chainOptions(
           candidates: 4,
           learningRate: 5e-5,
           warmupSteps: Math.ceil(steps / 10),
+          // Both towers train: each evaluation embeds the documents that are searched anew.
+          devDocuments: DEV_DOCUMENTS,
           ...(!labelled && { pseudoLabels: true }),
           ...every(steps),
         },
@@ -129,6 +131,9 @@ export function chainOptions(
     }
   }
 }
+
+/** Documents that dev queries are searched among while the assistant trains, besides the relevant ones. */
+const DEV_DOCUMENTS = 3000;
 
 /** Queries that teach the assistant at most. */
 const MOST_ASKED = 8000;
