@@ -69,7 +69,10 @@ const statusWords: Record<StagePlan['status'], string> = { made: 'made again', r
 
 /** A line a stage: its name, what becomes of it, and why. */
 export function renderPlan(plan: readonly StagePlan[]): string {
-  const rows = plan.map(({ stage, status, why }) => [stage, why === NEVER_MADE ? 'made' : statusWords[status], why]);
+  const rows = plan.map(({ stage, status, why, missing }) => {
+    const first = why === NEVER_MADE || (missing && missing.count > 0 && missing.count === missing.of);
+    return [stage, first ? 'to do' : statusWords[status], why];
+  });
   return rows.map(([a, b, c]) => `${a.padEnd(16)}${b.padEnd(12)}${c}\n`).join('');
 }
 

@@ -56,6 +56,9 @@ const table = defineStage({
 export async function openStudent(run: RunContext): Promise<Result<Student>> {
   const student = await studentOf(run);
   if (!run.dry) await student.value();
+  // A dry run refuses what a run would: a folder without a tokenizer, layers that do not exist.
+  else if (run.config.student.kind === 'model')
+    await loadStudent(startFolder(run.config.student) as string, run.config.student);
   return student;
 }
 

@@ -6,6 +6,7 @@ import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { renderPlan } from '../../cli/terminal/report.ts';
 import { hashParts } from '../../common/files.ts';
 import { readConfig } from '../../config/read-yaml.ts';
 import { loadGraph } from '../../engine/io/onnx-file.ts';
@@ -224,16 +225,16 @@ test('the command says it in lines or as data, and writes nothing', async () => 
   const before = snapshot(world);
   const argv = ['run', join(world, 'distill.yaml'), '--output', join(world, 'out'), '--dry-run'];
   const plain = await distillCommand(argv);
-  expect(plain.split('\n').map((l) => l.split(/\s+/).slice(0, 2).join(' '))).toEqual([
-    'data made',
-    'candidates made',
-    'teacher scores',
-    'training made',
-    'checkpoint made',
-    'evaluation made',
+  expect(plain.split('\n').map((l) => l.split(/ {2,}/).slice(0, 2).join(': '))).toEqual([
+    'data: to do',
+    'candidates: to do',
+    'teacher scores: to do',
+    'training: to do',
+    'checkpoint: to do',
+    'evaluation: to do',
     '',
   ]);
-  expect(plain).toMatch(/teacher scores +made again +64 of 64 pairs missing/);
+  expect(plain).toMatch(/teacher scores +to do +64 of 64 pairs missing/);
   const data: StagePlan[] = JSON.parse(await distillCommand([...argv, '--json']));
   expect(data[0]).toEqual({ stage: 'data', status: 'made', why: 'not made yet' });
   expect(snapshot(world)).toEqual(before);
@@ -245,3 +246,29 @@ async function distillCommand(argv: readonly string[]): Promise<string> {
   expect(code, err).toBe(0);
   return out;
 }
+
+test('what was never made is to do, not made again', () => {
+  const rows: StagePlan[] = [
+    { stage: 'data', status: 'made', why: 'not made yet' },
+    { stage: 'embeddings', status: 'made', why: '9 of 9 texts missing', missing: { count: 9, of: 9, unit: 'texts' } },
+    { stage: 'training', status: 'made', why: 'train.learningRate changed from 1 to 2' },
+  ];
+  expect(renderPlan(rows)).toBe(
+    'data            to do       not made yet\nembeddings      to do       9 of 9 texts missing\ntraining        made again  train.learningRate changed from 1 to 2\n',
+  );
+});
+
+test('a dry run refuses layers that do not exist, and a model without a tokenizer', async () => {
+  const world = done();
+  const config = configOf(world);
+  const student = config.student as { model: string };
+  await expect(
+    planRun({ ...config, output: join(world, 'other'), student: { ...student, layers: [0, 7] } }),
+  ).rejects.toThrow(/layer/);
+  const bare = join(world, 'bare');
+  cpSync(student.model, bare, { recursive: true });
+  for (const name of ['tokenizer.json', 'vocab.txt']) rmSync(join(bare, name), { force: true });
+  await expect(planRun({ ...config, output: join(world, 'other'), student: { model: bare } })).rejects.toThrow(
+    /tokenizer/,
+  );
+});
