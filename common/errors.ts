@@ -64,7 +64,7 @@ const systemReasons: Readonly<Record<string, string>> = {
   EFBIG: 'file too large',
   EIO: 'input/output error',
   ENOENT: 'no such file or folder',
-  ENOTDIR: 'a part of the path is no folder',
+  ENOTDIR: 'a part of the path is not a folder',
   EISDIR: 'it is a folder',
   EEXIST: 'it exists already',
   ELOOP: 'links that lead in a circle',

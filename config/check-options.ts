@@ -36,7 +36,7 @@ export function checkOptions<S extends z.ZodType>(schema: S, input: unknown, opt
     const near = nearest(issue.keys[0], known);
     throw new InputError({
       code: `${code}.unknown-key`,
-      subject: `${subject} ${now ? 'is an earlier name' : elsewhere ? 'does not go with the other keys here' : 'is no known key'}`,
+      subject: `${subject} ${now ? 'is an earlier name' : elsewhere ? 'does not go with the other keys here' : 'is not a known key'}`,
       remedy: now
         ? `write '${now}'`
         : near && !elsewhere

@@ -97,7 +97,7 @@ export const registered = (configs: readonly LossConfig[]): Registered[] =>
 /**
  * The losses of a config as the training graph takes them, a user's own behind those of the registry.
  * @param folder of the config, for modules named as ./name.mjs
- * @throws InputError where a module cannot be loaded or is no loss
+ * @throws InputError where a module cannot be loaded or is not a loss
  */
 export async function loadLosses(
   configs: readonly LossConfig[],

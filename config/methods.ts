@@ -44,8 +44,8 @@ const queryOptions = {
   'gradient-guided': {},
   iwes: {
     ...studentTemperature,
-    cap: positive.optional().describe('weights are no larger'),
-    floor: positive.optional().describe('probabilities are no smaller'),
+    cap: positive.optional().describe('weights are not larger'),
+    floor: positive.optional().describe('probabilities are not smaller'),
   },
   'least-confidence': studentTemperature,
   margin: studentTemperature,

@@ -121,7 +121,7 @@ function parsedValue(set: string, from: number): unknown {
   } catch (cause) {
     throw new InputError({
       code: 'config.set',
-      subject: `--set '${set}' has a value that is no YAML or refers to another (${(cause as Error).message.split('\n')[0]})`,
+      subject: `--set '${set}' has a value that is not YAML or refers to another (${(cause as Error).message.split('\n')[0]})`,
       remedy: 'write the value out, in quotation marks where it holds : or #',
       cause,
     });

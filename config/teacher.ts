@@ -122,7 +122,7 @@ export function parseTeacherConfig(input: unknown): TeacherConfig {
   if (config.targets === 'scores' && config.candidates.source !== 'given')
     refuse("'targets: scores' needs given candidates with scores", "set 'candidates.source: given'");
   if (config.fresh && config.fresh.hidden % config.fresh.heads)
-    refuse("'fresh.hidden' is no multiple of 'fresh.heads'", 'change one of them');
+    refuse("'fresh.hidden' is not a multiple of 'fresh.heads'", 'change one of them');
   if (config.train.epochs && config.train.steps) refuse("'train.epochs' and 'train.steps' are both given", 'keep one');
   // Equal shares hold a fresh model longer on its first plateau (measured); the other is the recipe of six sets.
   return { ...config, losses: config.losses ?? { kl: 1, bce: config.fresh ? 0.1 : 0.5 } };

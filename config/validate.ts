@@ -56,7 +56,7 @@ export function completed(parsed: ParsedConfig, where: string): Config {
     refuse("'candidates.source: hybrid' needs a trained encoder", "add an 'embedder', or choose another source");
   if (student.kind === 'fresh' && student.fresh.hidden % student.fresh.heads)
     refuse(
-      `'student.fresh.hidden: ${student.fresh.hidden}' is no multiple of 'student.fresh.heads: ${student.fresh.heads}'`,
+      `'student.fresh.hidden: ${student.fresh.hidden}' is not a multiple of 'student.fresh.heads: ${student.fresh.heads}'`,
       'change one of them',
     );
   if (towers === 'query' && !embedder)
@@ -136,7 +136,7 @@ export function completed(parsed: ParsedConfig, where: string): Config {
   if (ofGradients && train.provider !== 'auto' && train.provider !== 'cpu')
     refuse(`'train.${ofGradients}' is not available with 'train.provider: ${train.provider}'`, 'remove one of them');
   if (train.topics && train.batchSize % train.topics.perBatch)
-    refuse(`'train.batchSize: ${train.batchSize}' is no multiple of 'train.topics.perBatch'`, 'change one of them');
+    refuse(`'train.batchSize: ${train.batchSize}' is not a multiple of 'train.topics.perBatch'`, 'change one of them');
   if (parsed.candidates.source === 'embedder' && !embedder)
     refuse("'candidates.source: embedder' has no 'embedder'", 'add one, or choose another source');
   for (const metric of parsed.evaluate.metrics) parseMetric(metric);
@@ -189,7 +189,7 @@ export function completed(parsed: ParsedConfig, where: string): Config {
     );
   if (pipeline === 'chain' && embedder && !localModel(embedder))
     refuse(
-      "'pipeline: chain' makes its towers of the embedder's own layers and tokens, and this embedder is no model here",
+      "'pipeline: chain' makes its towers of the embedder's own layers and tokens, and this embedder is not a model here",
       "use 'pipeline: inherit-documents' with a 'student.model'",
     );
   if (parsed.hybrid?.weight === 'auto' && data.splits.dev === null)

@@ -8,7 +8,7 @@ export interface BCEOptions {
   temperature?: number;
   /** Multiplies the student's scores: 1 for dot products, about 20 for cosines. */
   scale?: number;
-  /** Added to them then: 0 for dot products, about -10 for cosines, whose zero is no even chance. */
+  /** Added to them then: 0 for dot products, about -10 for cosines, whose zero is not an even chance. */
   shift?: number;
 }
 

@@ -96,7 +96,7 @@ function checkWidths(
   }
 }
 
-/** Whether a number belongs to a candidate that is no padding. */
+/** Whether a number belongs to a candidate that is not padding. */
 function real(name: LossInput, at: number, dims: readonly number[], mask: Float64Array): boolean {
   const index = indexOf(at, dims);
   const named = lossInputs[name].dims;

@@ -73,7 +73,7 @@ infoNCE.options = {
       ),
       margin: number(undefined, "how far below the positive's score a document must be to count as a negative"),
     },
-    'documents that the teacher scores above the positive less the margin are no negatives of the query',
+    'documents that the teacher scores above the positive less the margin are not negatives of the query',
   ),
 };
 

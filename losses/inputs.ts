@@ -5,7 +5,7 @@ import type { Expr } from '../engine/expressions/expr.ts';
 export interface InputDescription {
   /** B queries, N candidates each, M documents in the step; D and Dt the student's and the teacher's widths; S draws. */
   readonly dims: readonly Dimension[];
-  /** Whole numbers, where it is no float. */
+  /** Whole numbers, where it is not a float. */
   readonly integer?: true;
   /** Whether it is the student's, so that it has a gradient; all else is constant. */
   readonly student?: true;

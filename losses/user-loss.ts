@@ -21,7 +21,7 @@ const REMEDY =
  * @param exportName which export; the default one where absent
  * @param more `options` are passed to the export where it is a function; `folder`, the working directory by default, is where
  * the config lies: paths are relative to it and may not leave it
- * @throws InputError where the path leaves the folder, it names nothing, or the export is no loss
+ * @throws InputError where the path leaves the folder, it names nothing, or the export is not a loss
  * @example
  * // my-loss.mjs
  * import { defineLoss } from 'onnx-distill/losses';

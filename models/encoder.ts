@@ -106,7 +106,7 @@ export class Encoder {
   /**
    * Opens a model folder as sentence-transformers and transformers.js lay it out. A file that this engine does not read as a
    * graph, but ONNX Runtime runs (control flow, functions, other element types, weights over 2 GiB), goes to it as it stands.
-   * @throws InputError where files are missing or not understood, the graph is no encoder or the tokenizer does not fit its table
+   * @throws InputError where files are missing or not understood, the graph is not an encoder or the tokenizer does not fit its table
    */
   static async load(folder: string, options: EncoderOptions = {}): Promise<Encoder> {
     const { files, ...described } = await describeEncoder(folder, options);

@@ -3,7 +3,7 @@ import type { ListFileEntry } from '@huggingface/hub';
 import { FaultError, InputError, shown } from '../common/errors.ts';
 import { request, retryAfter, textWithin } from '../common/http.ts';
 
-/** HF_ENDPOINT, or the hub itself. @throws InputError where it is no address */
+/** HF_ENDPOINT, or the hub itself. @throws InputError where it is not an address */
 export function endpoint(): string {
   const address = (process.env.HF_ENDPOINT || 'https://huggingface.co').replace(/\/+$/, '');
   if (!/^https?:$/.test(URL.canParse(address) ? new URL(address).protocol : ''))
@@ -16,10 +16,10 @@ export function endpoint(): string {
   return address;
 }
 
-/** Bytes of one answer that is no file, and how many of them a model may take. */
+/** Bytes of one answer that is not a file, and how many of them a model may take. */
 const MOST_BYTES = 16 << 20;
 const MOST_ANSWERS = 1000;
-/** Milliseconds that one answer that is no file may take in all. */
+/** Milliseconds that one answer that is not a file may take in all. */
 const ANSWER_WITHIN = 120_000;
 
 /** What a hub answered that no hub answers. It is not asked again. */
@@ -124,7 +124,7 @@ export interface HubFile {
 
 export const isCommit = (text: unknown): text is string => typeof text === 'string' && /^[0-9a-f]{40}$/.test(text);
 
-/** @throws Untrusted where it is no commit */
+/** @throws Untrusted where it is not a commit */
 export function checkedCommit(sha: unknown, name: string): string {
   if (!isCommit(sha)) throw untrusted(name, `its commit is '${shown(String(sha)).slice(0, 80)}'`);
   return sha;
@@ -138,7 +138,7 @@ export function checkedFile(entry: ListFileEntry, name: string): HubFile | undef
   if (typeof path !== 'string' || !isPlainPath(path)) throw untrusted(name, `it names a file '${label}'`);
   const bytes = lfs?.size ?? size;
   if (!Number.isSafeInteger(bytes) || (bytes as number) < 0)
-    throw untrusted(name, `the size of ${label} is no count of bytes`);
+    throw untrusted(name, `the size of ${label} is not a count of bytes`);
   const sum = lfs ? lfs.oid : oid;
   if (typeof sum !== 'string' || !(lfs ? /^[0-9a-f]{64}$/ : /^[0-9a-f]{40}$/).test(sum))
     throw untrusted(name, `the checksum of ${label} is '${shown(String(sum)).slice(0, 80)}'`);

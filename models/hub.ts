@@ -305,7 +305,7 @@ export function explained(error: unknown, name: string): unknown {
   if (isUnreachable(error))
     return new InputError({
       code: 'hub.unreachable',
-      subject: `${name} is no folder here, and the hub ${endpoint()} cannot be reached`,
+      subject: `${name} is not a folder here, and the hub ${endpoint()} cannot be reached`,
       remedy: 'give a folder that exists, or connect',
       cause: error,
     });

@@ -15,7 +15,7 @@ export interface ModelFolder {
   maxLength: number | undefined;
 }
 
-/** Whether a name that is no path looks like `org/name`, perhaps with `@revision`. */
+/** Whether a name that is not a path looks like `org/name`, perhaps with `@revision`. */
 export const isHubName = (name: string): boolean => /^[\w-][\w.-]*\/[\w-][\w.-]*(@[\w./-]+)?$/.test(name);
 
 /** Where a graph is looked for in a folder: whole first, then what an export may have left alone. */

@@ -19,7 +19,7 @@ export interface PushOptions extends RunControl {
 /**
  * Uploads a checkpoint with its card; the repository is made where there is none.
  * @returns the address of the commit
- * @throws InputError where the folder is no checkpoint or the token has no right; FaultError where the hub fails
+ * @throws InputError where the folder is not a checkpoint or the token has no right; FaultError where the hub fails
  */
 export async function pushModel(folder: string, name: string, options: PushOptions = {}): Promise<string> {
   if (!existsSync(join(folder, 'config.json')) || !existsSync(join(folder, 'README.md')))
@@ -30,7 +30,7 @@ export async function pushModel(folder: string, name: string, options: PushOptio
       remedy: 'give the folder that distill run or distill export wrote',
     });
   if (!isHubName(name) || name.includes('@'))
-    throw new InputError({ code: 'push.name', subject: `'${name}' is no name on the hub`, expected: 'org/name' });
+    throw new InputError({ code: 'push.name', subject: `'${name}' is not a name on the hub`, expected: 'org/name' });
   const token = await accessToken();
   if (!token || isOffline())
     throw new InputError({

@@ -49,7 +49,7 @@ export async function score(
   if (queue && (!config.teacher || config.teacher.kind === 'scores' || config.teacher.kind === 'http'))
     throw new InputError({
       code: 'queue.no-model',
-      subject: "'teacher' is no model that workers could open",
+      subject: "'teacher' is not a model that workers could open",
       remedy: "use 'teacher.kind: cross-encoder' or dual-encoder, or score without --queue",
     });
   const dataset = await openDataset(config.data.path as string, config.data, watch);

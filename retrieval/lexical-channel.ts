@@ -59,7 +59,7 @@ export async function readLexicalChannel(folder: string): Promise<LexicalChannel
   )
     throw new InputError({
       code: 'lexical.file',
-      subject: `${file} is no lexical channel of this version`,
+      subject: `${file} is not a lexical channel of this version`,
       remedy: 'run the pipeline again, or remove the file to search by vectors alone',
     });
   const { format: _, ...channel } = value;

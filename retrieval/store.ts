@@ -344,7 +344,7 @@ function readManifest(text: string, file: string): Manifest {
   const damaged = (why: string): never => {
     throw new InputError({
       code: 'index.damaged',
-      subject: `${file} is no index of this version (${why})`,
+      subject: `${file} is not an index of this version (${why})`,
       remedy: 'make the index again with distill index',
     });
   };

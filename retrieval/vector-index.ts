@@ -44,7 +44,7 @@ export function checkSettings(settings: IndexSettings, dimensions: number): void
   const parts = /^pq(\d+)$/.exec(settings.codec)?.[1];
   if (parts && prefix % Number(parts))
     fail(
-      `${settings.codec} cuts a vector in ${parts} parts, and ${prefix} is no multiple of that`,
+      `${settings.codec} cuts a vector in ${parts} parts, and ${prefix} is not a multiple of that`,
       `a width that ${parts} divides`,
       `choose another encoding, or ${prefix - (prefix % Number(parts))} dimensions`,
     );

@@ -16,7 +16,7 @@ export interface FileEncoder extends Pick<Encoder, 'dimensions' | 'encode' | 'di
 
 /**
  * @param file an .onnx file of a model folder, or a static file in a folder with a tokenizer
- * @throws InputError where it cannot be read or is no encoder
+ * @throws InputError where it cannot be read or is not an encoder
  */
 export async function openFileEncoder(file: string): Promise<FileEncoder> {
   if (!file.endsWith('.safetensors')) return Encoder.load(file, { comparable: true });

@@ -25,7 +25,7 @@ export interface PairEmbeddings {
   logits: Float32Array;
   /**
    * Pearson correlation over the pairs of the logit with the dot product of the two vectors, and with their cosine. Dual pooling
-   * is meant for cross-encoders trained to score by that product; of one trained otherwise the vectors are no account of its
+   * is meant for cross-encoders trained to score by that product; of one trained otherwise the vectors are not account of its
    * scores, and this says how far.
    */
   correlation: { dot: number; cosine: number };

@@ -5,7 +5,7 @@ import type { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { InputError } from '../../common/errors.ts';
 
-/** A line longer than this is no line of a data set. */
+/** A line longer than this is not a line of a data set. */
 const LONGEST_LINE = 64 * 1024 * 1024;
 /** A file that unpacks to more than this is refused: it may have been made to fill the memory. */
 const LARGEST_FILE = 64 * 1024 ** 3;

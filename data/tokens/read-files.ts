@@ -120,7 +120,7 @@ function parse(text: string, file: string): Fields {
   } catch {}
   throw new InputError({
     code: 'tokenizer.malformed',
-    subject: `${file} is no JSON object`,
+    subject: `${file} is not a JSON object`,
     remedy: 'save the tokenizer again',
   });
 }

@@ -186,7 +186,7 @@ export class Graph {
     this.inputList = this.inputList.filter((v) => v !== value);
   }
 
-  /** Drops inputs that no node reads and that are no outputs. @param keep inputs that stay anyway */
+  /** Drops inputs that no node reads and that are not outputs. @param keep inputs that stay anyway */
   dropUnusedInputs(...keep: readonly Value[]): void {
     this.inputList = this.inputList.filter(
       (v) => v.readers.size > 0 || keep.includes(v) || this.outputList.includes(v),

@@ -165,7 +165,7 @@ function toGraph(model: ModelProto, source: Source): Graph {
     if (known.has(info.name)) continue;
     const type = info.type?.value.case === 'tensorType' ? info.type.value.value : undefined;
     const dtype = type && dtypeOf.get(type.elemType);
-    if (!dtype) throw bad(`input '${info.name}' is no tensor of a known type`, 'export it again');
+    if (!dtype) throw bad(`input '${info.name}' is not a tensor of a known type`, 'export it again');
     known.set(info.name, graph.input(info.name, dtype, dimsOf(info) ?? []));
   }
   const infos = new Map([...proto.valueInfo, ...proto.output].map((info) => [info.name, info]));

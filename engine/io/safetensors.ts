@@ -39,9 +39,9 @@ export function parseSafetensors(bytes: Uint8Array, file = 'the file'): Map<stri
   try {
     header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + length)));
   } catch {
-    throw bad('its header is no JSON');
+    throw bad('its header is not JSON');
   }
-  if (!header || typeof header !== 'object' || Array.isArray(header)) throw bad('its header is no JSON object');
+  if (!header || typeof header !== 'object' || Array.isArray(header)) throw bad('its header is not a JSON object');
   const body = bytes.subarray(8 + length);
   const tensors = new Map<string, Tensor>();
   for (const [name, entry] of Object.entries(header)) {

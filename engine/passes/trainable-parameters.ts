@@ -34,7 +34,7 @@ function biasOfOne(v: Value): boolean {
 const withinOne = (t: Tensor): boolean =>
   t.dtype === 'float32' && (t.data as Float32Array).every((x) => Math.abs(x) <= 1);
 
-/** Whether two tables (not vectors: a scale of ones and a shift of zeros are no angles) are the sines and cosines of the same angles: a^2 + b^2 = 1 everywhere. */
+/** Whether two tables (not vectors: a scale of ones and a shift of zeros are not angles) are the sines and cosines of the same angles: a^2 + b^2 = 1 everywhere. */
 function onOneCircle(v: Value, other: Value): boolean {
   const [a, b] = [v.constant as Tensor, other.constant as Tensor];
   if (v === other || a.dtype !== 'float32' || String(a.dims) !== String(b.dims)) return false;

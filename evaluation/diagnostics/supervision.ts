@@ -3,7 +3,7 @@ import { InputError } from '../../common/errors.ts';
 import { cholesky, forward, type Square } from '../../math/linear-algebra.ts';
 import { dotRows, type Rows } from '../../math/numbers.ts';
 
-/** How complex targets are for a kernel, beside random ones of the same size. */
+/** How complex targets are for a kernel, compared with random ones of the same size. */
 export interface SupervisionComplexity {
   /** sqrt(Y^T K^-1 Y). */
   complexity: number;

@@ -90,7 +90,7 @@ function compareBytes(a: string, b: string): number {
 }
 
 /**
- * BEIR's rule: a document with the query's own id is no result, dropped before any cut. It is meant for sets whose queries
+ * BEIR's rule: a document with the query's own id is not a result, dropped before any cut. It is meant for sets whose queries
  * are documents of the corpus (ArguAna, Quora).
  *
  * @param same whether the two are the same text; by default equal ids are enough, as in BEIR. Where queries and documents

@@ -34,7 +34,7 @@ export async function readHead(folder: string): Promise<Head | undefined> {
       remedy: 'use a model made of these; a vector without the other modules would be another one',
     });
   if (!Array.isArray(listed) || !listed.every((m) => typeof m?.type === 'string'))
-    throw bad('it is no list of modules');
+    throw bad('it is not a list of modules');
   const modules = listed.map((m): Listed => ({ path: String(m.path ?? ''), type: m.type }));
   let pooling: Pick<Head, 'pooling' | 'includePrompt'> | undefined;
   const after: HeadModule[] = [];

@@ -40,7 +40,7 @@ function storedEntries(bytes: Uint8Array): Map<string, Uint8Array> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   let end = bytes.length - 22;
   while (end >= 0 && view.getUint32(end, true) !== 0x06054b50) end--;
-  if (end < 0) throw new Error('it is no zip archive');
+  if (end < 0) throw new Error('it is not a zip archive');
   const count = view.getUint16(end + 10, true);
   let at = view.getUint32(end + 16, true);
   if (count === 0xffff || at === 0xffffffff) throw new Error('it is a zip64 archive');
@@ -158,7 +158,7 @@ function tensorsOf(value: unknown, stored: (key: string) => Uint8Array | undefin
   for (const [name, entry] of value) {
     const call = entry instanceof Call ? entry : undefined;
     if (!(call?.of instanceof Global) || call.of.name !== 'torch._utils._rebuild_tensor_v2')
-      throw new Error(`'${String(name)}' is no plain tensor`);
+      throw new Error(`'${String(name)}' is not a plain tensor`);
     const [storage, offset, dims, strides] = call.args as [Stored, number, number[], number[]];
     const [, type, key] = storage.args as [string, Global, string];
     const dtype = storages[type.name.split('.').at(-1) ?? ''];

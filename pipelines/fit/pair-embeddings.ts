@@ -23,7 +23,7 @@ export interface PairVectors {
 
 /** Pairs that the head is looked at on before training. */
 const SAMPLE = 64;
-/** Below it the vectors are no account of the scores. */
+/** Below it the vectors are not account of the scores. */
 const DOUBTFUL = 0.5;
 
 /**

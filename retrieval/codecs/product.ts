@@ -39,7 +39,7 @@ export function anisotropicLoss(x: ArrayLike<number>, code: ArrayLike<number>, e
 /** Product quantisation in so many bytes a vector. Dimensions are rotated so that each part holds as much variance. */
 export function product(parts: number): Codec {
   const of = (dimensions: number): number => {
-    if (dimensions % parts) throw new RangeError(`${dimensions} dimensions are no multiple of ${parts} parts`);
+    if (dimensions % parts) throw new RangeError(`${dimensions} dimensions are not a multiple of ${parts} parts`);
     return dimensions / parts;
   };
   return {

@@ -71,7 +71,7 @@ function takeOut(graph: Graph, { node, input, weight, name }: Product, channels:
   for (const reader of readers) reader.replaceInput(out, sum);
 }
 
-/** The largest absolute value in each channel of some values, over random tokens; nothing where the graph is no encoder. */
+/** The largest absolute value in each channel of some values, over random tokens; nothing where the graph is not an encoder. */
 async function largest(graph: Graph, values: readonly Value[], length: number): Promise<Map<Value, Float32Array>> {
   const found = new Map<Value, Float32Array>();
   const vocabulary = wordLookups(graph)[0]?.inputs[0]?.constant?.dims[0];

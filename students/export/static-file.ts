@@ -57,14 +57,14 @@ function onlyOfMask(value: Value): boolean {
 /**
  * Rows in int8 with a scale each, and the pieces. Rows of special tokens around a text take part in its sum unless they
  * are 0, so that the mean over tokens of the ONNX file is this sum's direction.
- * @throws InputError where the model is no static tower or its tokenizer is not BERT's
+ * @throws InputError where the model is not a static tower or its tokenizer is not BERT's
  */
 export function staticFile(graph: Graph, options: StaticFileOptions): Uint8Array {
   const table = staticTable(graph);
   if (!table)
     throw new InputError({
       code: 'export.not-static',
-      subject: 'the student is no static tower',
+      subject: 'the student is not a static tower',
       expected: 'a graph whose last_hidden_state is a table looked up with input_ids',
       remedy: 'train one with a static query tower, or export an ONNX dtype',
     });

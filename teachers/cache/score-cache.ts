@@ -11,7 +11,7 @@ import { type RecordKey, RecordStore, recordKey, sourceId } from './record-store
 /** Pairs or texts given to the teacher before their results are written: what a kill can cost. */
 const CHUNK = 1024;
 
-/** What happens where a teacher's answer is no finite number: a fault that names the text, or it stays out and is counted. */
+/** What happens where a teacher's answer is not a finite number: a fault that names the text, or it stays out and is counted. */
 export type OnNonFinite = 'stop' | 'skip';
 
 /** Scores and embeddings of teachers, behind which a teacher is asked only what it has not said before. */

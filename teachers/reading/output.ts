@@ -81,7 +81,7 @@ export const logitOf = (p: number): number => {
   return Math.log(q) - Math.log1p(-q);
 };
 
-/** How many values a pair an output holds. @throws InputError where its shape is no table of pairs */
+/** How many values a pair an output holds. @throws InputError where its shape is not a table of pairs */
 export function columnsOf(dims: readonly number[], rows: number, { port, file }: { port: Port; file: string }): number {
   const [first, columns = 1, ...rest] = dims;
   if (first === rows && rest.every((d) => d === 1)) return columns;

@@ -133,7 +133,7 @@ export class ServiceClient {
     } catch (cause) {
       throw new FaultError({
         code: 'service.answer',
-        subject: `${this.name} answers with what is no JSON (it begins ${JSON.stringify(this.safe(text.slice(0, 60)))})`,
+        subject: `${this.name} answers with what is not JSON (it begins ${JSON.stringify(this.safe(text.slice(0, 60)))})`,
         remedy: 'check that url and format fit each other; what came before is kept',
         cause,
       });

@@ -74,6 +74,6 @@ export function finite(value: unknown, what: string): number {
 
 /** A vector of finite numbers. */
 export function vector(value: unknown, what: string): Float32Array {
-  if (!Array.isArray(value) || !value.length) throw badAnswer(`${what} is no list of numbers`);
+  if (!Array.isArray(value) || !value.length) throw badAnswer(`${what} is not a list of numbers`);
   return Float32Array.from(value, (x) => finite(x, `a component of ${what}`));
 }

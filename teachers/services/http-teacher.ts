@@ -223,7 +223,7 @@ export function httpTeacher(options: HttpTeacherOptions): Teacher {
   };
 }
 
-/** Services refuse empty texts, and text that is no Unicode. */
+/** Services refuse empty texts, and text that is not a Unicode. */
 const sent = (text: string): string => text.toWellFormed() || ' ';
 
 function flat(rows: readonly Float32Array[], width: number): Float32Array {

@@ -20,7 +20,7 @@ const readers: Readonly<Record<string, [bytes: number, read: (view: DataView, at
   '|i1': [1, (v, at) => v.getInt8(at)],
 };
 
-/** @throws InputError where it is no array of two dimensions in a kind of number that vectors have */
+/** @throws InputError where it is not an array of two dimensions in a kind of number that vectors have */
 export async function readNpy(file: string): Promise<Matrix> {
   const bytes = await readFile(file).catch((error) => {
     throw explainedSystem(error, 'read the vectors');
@@ -28,7 +28,7 @@ export async function readNpy(file: string): Promise<Matrix> {
   const bad = (why: string, remedy = 'write it with numpy.save as a float32 array [documents, dimensions]'): never => {
     throw new InputError({ code: 'vectors.malformed', subject: `${file} ${why}`, remedy });
   };
-  if (bytes.length < 12 || bytes.toString('latin1', 0, 6) !== '\x93NUMPY') return bad('is no .npy file');
+  if (bytes.length < 12 || bytes.toString('latin1', 0, 6) !== '\x93NUMPY') return bad('is not a .npy file');
   const [major] = [bytes[6]];
   const long = major >= 2;
   const from = long ? 12 : 10;

@@ -41,7 +41,7 @@ export async function readVectors(file: string, ids?: string): Promise<IdVectors
   if (isVectorFile(file)) return readRecords(file);
   throw new InputError({
     code: 'vectors.format',
-    subject: `${file} is no known file of vectors`,
+    subject: `${file} is not a known file of vectors`,
     expected: `a name that ends in ${ENDINGS.join(', ')}`,
     remedy: 'write the vectors to one of these, e.g. with numpy.save',
   });

@@ -73,7 +73,7 @@ describe('Learn-then-Test', () => {
     }
     expect(violations / draws).toBeLessThanOrEqual(0.1);
   });
-  test('refuses what is no loss and no risk', () => {
+  test('refuses values that are not losses or risks', () => {
     expect(() => learnThenTest([Float64Array.of(1.5)], { alpha: 0.1, delta: 0.1 })).toThrow('a loss is 1.5');
     expect(() => learnThenTest([Float64Array.of(Number.NaN)], { alpha: 0.1, delta: 0.1 })).toThrow('a loss is NaN');
     expect(() => learnThenTest([], { alpha: 0, delta: 0.1 })).toThrow('alpha is 0');

@@ -37,7 +37,7 @@ describe.each(Object.keys(rules) as RuleName[])('%s', (name) => {
       expect(at(0.9)).toBeLessThan(at(0.1));
     } else expect(need(0.95)).toBeLessThan(need(0.61));
   });
-  test('a constant feature, one query and no gain are no trouble', () => {
+  test('a constant feature, one query and no gain are not trouble', () => {
     const own = rule.fit({
       features: new Float64Array(2 * FEATURES).fill(1),
       gains: new Float64Array(2),

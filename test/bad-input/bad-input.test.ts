@@ -73,7 +73,7 @@ const cases: Record<string, Case> = {
   },
   'a config key that is none': {
     spoil: (folder) => config(folder, 'warmupSteps', 'warmUpStep'),
-    says: /distill\.yaml line \d+: 'train\.warmUpStep' is no known key; did you mean 'warmupSteps'\?/,
+    says: /distill\.yaml line \d+: 'train\.warmUpStep' is not a known key; did you mean 'warmupSteps'\?/,
   },
   'a config value of a wrong type': {
     spoil: (folder) => config(folder, 'count: 4', 'count: many'),
@@ -83,7 +83,7 @@ const cases: Record<string, Case> = {
     set: ['train.learningRate=-1'],
     says: /distill\.yaml: 'train\.learningRate' .*received -1; fix it/,
   },
-  'a config that is no YAML': {
+  'a config that is not YAML': {
     spoil: (folder) => line(folder, 'distill.yaml', 2, 'data: [unclosed'),
     says: /distill\.yaml line \d+ column \d+ is not valid YAML \(.*\); fix the line/,
   },
@@ -149,11 +149,11 @@ const cases: Record<string, Case> = {
     spoil: (folder) => write(folder, { 'cross/onnx/model.onnx': 'not a model' }),
     says: /cross\/onnx\/model\.onnx .*;/,
   },
-  'a student that is no encoder': {
+  'a student that is not an encoder': {
     set: ['student.model={}/cross'],
     says: /cross\/onnx\/model\.onnx has the outputs logits: expected last_hidden_state or sentence_embedding; give a dual-encoder \(a feature-extraction model\), not a classifier/,
   },
-  'a teacher that is no cross-encoder': {
+  'a teacher that is not a cross-encoder': {
     set: ['teacher.model={}/dual'],
     says: /dual\/onnx\/model\.onnx has the outputs last_hidden_state.*: expected logits; give a cross-encoder/,
   },
@@ -172,7 +172,7 @@ const cases: Record<string, Case> = {
   },
   'a tokenizer that is none': {
     spoil: (folder) => write(folder, { 'cross/tokenizer.json': '[]' }),
-    says: /cross\/tokenizer\.json is no JSON object; save the tokenizer again/,
+    says: /cross\/tokenizer\.json is not a JSON object; save the tokenizer again/,
   },
   'layers that the model does not have': {
     set: ['student.layers=[0, 9]'],
@@ -192,7 +192,7 @@ const cases: Record<string, Case> = {
     set: ['output={}/half'],
     says: /'output': \S+\/half\/checkpoint holds something else than a checkpoint of onnx-distill: expected/,
   },
-  'a cache that is no folder': {
+  'a cache that is not a folder': {
     set: ['cache={}/distill.yaml/cache'],
     says: /cannot use \S+\/distill\.yaml\/cache as a cache \(.*\); choose another folder under cache, or remove this one/,
   },

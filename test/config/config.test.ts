@@ -24,7 +24,7 @@ test('defaults are filled in', () => {
 
 test('an unknown key is refused with the nearest known one', () => {
   expect(() => parseConfig({ ...minimal, train: { learningrate: 1 } }, 'a.yaml')).toThrow(
-    "a.yaml: 'train.learningrate' is no known key; did you mean 'learningRate'?",
+    "a.yaml: 'train.learningrate' is not a known key; did you mean 'learningRate'?",
   );
 });
 
@@ -49,7 +49,7 @@ test('earlier names of options are refused with the current one', () => {
     "the teacher's options: 'train.queries' is an earlier name; write 'train.batchSize'",
   );
   expect(() => parseTeacherConfig({ data: 'd', fresh: {}, train: { stepz: 8 } })).toThrow(
-    "the teacher's options: 'train.stepz' is no known key; did you mean 'steps'?",
+    "the teacher's options: 'train.stepz' is not a known key; did you mean 'steps'?",
   );
 });
 
@@ -129,7 +129,7 @@ test('contradictions are told before anything runs', () => {
   const embedder = { model: 'e' };
   const topics = { batchSize: 9, topics: { clusters: 4, perBatch: 2 } };
   expect(() => parseConfig({ ...minimal, embedder, train: topics })).toThrow(
-    "the config: 'train.batchSize: 9' is no multiple of 'train.topics.perBatch'; change one of them",
+    "the config: 'train.batchSize: 9' is not a multiple of 'train.topics.perBatch'; change one of them",
   );
   expect(() => parseConfig({ ...minimal, candidates: { source: 'embedder' } })).toThrow(
     "the config: 'candidates.source: embedder' has no 'embedder'; add one, or choose another source",
@@ -157,7 +157,7 @@ test('contradictions are told before anything runs', () => {
     [{ generate: { tokens: [13, 5] } }, "'generate.tokens' runs from 13 to 5; give the smaller number first"],
     [
       { student: { fresh: { hidden: 64, heads: 5 } } },
-      "'student.fresh.hidden: 64' is no multiple of 'student.fresh.heads: 5'",
+      "'student.fresh.hidden: 64' is not a multiple of 'student.fresh.heads: 5'",
     ],
     [{ student: fresh, export: { dimensions: 65 } }, "'export.dimensions: 65' is more than 'student.fresh.hidden: 64'"],
     [{ student: { ...fresh, static: {} } }, "'student.static' does not go with the other keys here; known here are"],

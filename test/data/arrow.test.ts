@@ -39,7 +39,7 @@ describe('rows', () => {
     expect(read).toEqual(rows);
   });
 
-  test('a file that is cut short, or is no Arrow file, is refused', async () => {
+  test('a file that is cut short, or is not an Arrow file, is refused', async () => {
     const whole = table(Array.from({ length: 50 }, (_, i) => ({ query: `q${i}`, positive: `d${i}` })));
     for (const bytes of [whole.subarray(0, whole.length - 400), Buffer.from('query,positive\na,b\n')])
       await expect(openDataset(folder({ 'train.arrow': bytes }))).rejects.toThrow(

@@ -98,7 +98,7 @@ test('a key of a file changes no prototype', async () => {
       expect(Object.getPrototypeOf(row.values)).toBe(Object.prototype);
     }
   for (const name of ['p.yaml', 'q.yaml'])
-    await refused(() => readConfig(join(folder, name)), /'(data\.)?__proto__' is no known key|'data' is missing/);
+    await refused(() => readConfig(join(folder, name)), /'(data\.)?__proto__' is not a known key|'data' is missing/);
   for (const key of ['__proto__.polluted', 'constructor.prototype.polluted', 'train.__proto__.polluted'])
     for (const argv of [
       ['run', join(world, 'distill.yaml')],

@@ -36,7 +36,7 @@ describe('a mistake in the arrays is one sentence', () => {
       "loss 'embedding-matching' compares 'queries' of 3 dimensions with 'teacherQueries' of 5; give a 'projection' [3, 5]",
     ],
     [
-      'NaN that is no padding',
+      'NaN that is not a padding',
       () => kl().evaluate({ student: rows(2, 3), teacher: rows(2, 3, (i) => (i === 4 ? Number.NaN : i)) }),
       "'teacher' of loss 'kl' at [1, 1]: expected a finite number, received NaN; set the mask to 0 there, or leave the query out",
     ],

@@ -91,7 +91,7 @@ describe('names are checked before they are joined to paths', () => {
     process.env.HF_ENDPOINT = await hub(SHA, [fileOf()]);
     await expect(hubModel(`org/model@${revision}`, models, quick)).rejects.toMatchObject({ code: 'hub.revision' });
   });
-  test('a ref in the cache that is no commit is not followed', async () => {
+  test('a ref in the cache that is not a commit is not followed', async () => {
     const storage = join(home, 'home', 'hub', 'models--org--model');
     mkdirSync(join(storage, 'refs'), { recursive: true });
     mkdirSync(join(home, 'home', 'elsewhere'));

@@ -194,7 +194,7 @@ test('refusals and absences say what to do, at once', async () => {
   await expect(readModelFolder('no/such/folder')).rejects.toMatchObject({ code: 'model.missing' });
 });
 
-test('a hub that is down is no trouble for what is cached, and is named for what is not', async () => {
+test('a hub that is down is not trouble for what is cached, and is named for what is not', async () => {
   const at = await hubModel('org/model', models, quick);
   hub.faults.set('/api/models/org/model/revision/main', new Array(9).fill({ status: 500 }));
   expect(await hubModel('org/model', models, quick)).toBe(at);

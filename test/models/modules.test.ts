@@ -410,6 +410,6 @@ print('null')`,
       expect(largest((await encodeAll(path))[0], safe[0]), type).toBeLessThan(type === 'bfloat16' ? 0.05 : 1e-6);
     }
     writeFileSync(join(path, '2_Dense/pytorch_model.bin'), 'no zip');
-    await expect(Encoder.load(path)).rejects.toThrow('pytorch_model.bin cannot be read (it is no zip archive)');
+    await expect(Encoder.load(path)).rejects.toThrow('pytorch_model.bin cannot be read (it is not a zip archive)');
   },
 );

@@ -143,7 +143,7 @@ test('what cannot be exported is refused before training; what loses too much, a
   for (const [more, said] of [
     [{ data: { path: world.data, splits: { dev: null } }, export: { strict: true } }, /dev split/],
     [{ export: { dtype: 'static-int8' } }, /static-queries/],
-    [{ export: { dtypes: 'int8' } }, /'export.dtypes' is no known key.*dtype/],
+    [{ export: { dtypes: 'int8' } }, /'export.dtypes' is not a known key.*dtype/],
   ] as const)
     expect(() => parseConfig({ ...options('x'), ...more })).toThrow(said);
 

@@ -112,7 +112,7 @@ test('a step draws one positive by grade, the same one for the same step', async
   expect(drawn[1] / (8 * steps)).toBeCloseTo(0.4, 1);
 });
 
-test('another positive that the teacher scored is among the candidates, and is no negative', async () => {
+test('another positive that the teacher scored is among the candidates, and is not a negative', async () => {
   const examples = await examplesOf(beir(lines));
   examples.scores.fill(1);
   let others = 0;

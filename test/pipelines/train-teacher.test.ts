@@ -198,7 +198,7 @@ test('mistakes are told before anything is trained', async () => {
   const refused = (more: object) => expect(trainTeacher({ ...options, ...more })).rejects;
   await refused({}).toThrow("a teacher starts from either 'model' or 'fresh'; give one of the two");
   await refused({ fresh: tiny, losses: { 'info-nce': 1 } }).toThrow(
-    "'losses.info-nce' is no known key; known here are bce,",
+    "'losses.info-nce' is not a known key; known here are bce,",
   );
   await refused({ fresh: tiny, targets: 'scores' }).toThrow("'targets: scores' needs given candidates with scores");
   await refused({ fresh: tiny, output: data }).toThrow(`${data} holds something else`);

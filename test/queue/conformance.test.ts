@@ -89,7 +89,7 @@ describe.each(Object.keys(members))('%s', (name) => {
     expect(Math.min(...by)).toBeGreaterThan(0);
   });
 
-  test('a wrong count and what is not finite are no answer, and are not kept', async () => {
+  test('a wrong count and what is not finite are not answers, and are not kept', async () => {
     const { asking, working } = await ends();
     for (const [wrong, message] of [
       [[1, 2, 3], /gave 3 scores for 2 pairs/],

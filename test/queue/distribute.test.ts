@@ -112,7 +112,7 @@ test('a score that is not finite stops the work with its pair, or stays out', as
   await expect(distribute(pairs, options)).rejects.toThrow(
     /the teacher's score of "query 5" with "document 33" is NaN/,
   );
-  // A range whose answer is not whole is no answer, and nothing of it is kept.
+  // A range whose answer is not whole is not an answer, and nothing of it is kept.
   expect(await kept()).toBeLessThan(100);
   await distribute(pairs, { ...options, onNonFinite: 'skip' });
   expect(await kept()).toBe(99);

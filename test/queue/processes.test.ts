@@ -182,7 +182,7 @@ test('where nobody else can reach the queue, the process that asks works itself'
   write(folder, { 'given.yaml': stringify({ ...tinyConfig, ...inside(folder), ...given }) });
   const refused = await distill('score', join(folder, 'given.yaml'), '--queue', 'in-process:');
   expect(refused.code).toBe(2);
-  expect(refused.err).toMatch(/'teacher' is no model that workers could open/);
+  expect(refused.err).toMatch(/'teacher' is not a model that workers could open/);
 });
 
 const inside = (folder: string) => ({

@@ -110,13 +110,13 @@ describe('refusals', () => {
       "the vector of 'a' is not finite",
     );
     expect(() => store.search(new Float32Array(3), 1)).toThrow('a query of 3 numbers');
-    // A refusal is no hindrance to what follows.
+    // A refusal is not hindrance to what follows.
     await store.add([{ id: 'a' }], row(0));
     expect(store.size).toBe(1);
   });
   test('settings that do not fit', async () => {
     await expect(IndexStore.create(folder(), { dimensions: 50, settings: { codec: 'pq16' } })).rejects.toThrow(
-      'no multiple of that',
+      'not a multiple of that',
     );
     await expect(
       IndexStore.create(folder(), { dimensions: 48, settings: { codec: 'int8', dimensions: 64 } }),

@@ -127,7 +127,7 @@ describe.each(all.map((c, i) => ({ ...c, title: `${c.selection.name} (${i})` }))
   });
 });
 
-test('a budget that is no whole number is refused', () => {
+test('a budget that is not a whole number is refused', () => {
   expect(() => querySelections.random().select({ count: 3 }, { budget: 1.5 })).toThrow(
     "the budget of selection 'random': expected a whole number of queries, received 1.5",
   );

@@ -142,7 +142,7 @@ describe('what a step could not be taken with is said before any', () => {
       'has no attention_mask: it would read the padding of a batch',
     ],
   ];
-  test.each(refused)('%s: it encodes, and is no student', { timeout: 100_000 }, async (name, change, problem) => {
+  test.each(refused)('%s: it encodes, and is not a student', { timeout: 100_000 }, async (name, change, problem) => {
     const folder = await variant(name, change);
     expect(largest(await vectors(folder), expected)).toBeLessThan(1e-6);
     const found = await checkStudent(folder);

@@ -182,9 +182,9 @@ describe('faults', () => {
       /a score is 1e\+39, no finite float32/,
       1,
     ],
-    ['NaN', (r) => void r.end('[{"index":0,"score":NaN}]'), /what is no JSON/, 1],
+    ['NaN', (r) => void r.end('[{"index":0,"score":NaN}]'), /what is not JSON/, 1],
     ['another shape', (r) => say(r, { scores: [1] }), /it has no list of scores/, 1],
-    ['an HTML page', (r) => void r.end('<html><b>It works</b></html>'), /no JSON \(it begins "<html>/, 1],
+    ['an HTML page', (r) => void r.end('<html><b>It works</b></html>'), /not JSON \(it begins "<html>/, 1],
     ['401', (r) => say(r, { error: 'bad key' }, 401), /refuses \(401: bad key\); set TEI_API_KEY/, 1],
     ['422', (r) => say(r, { error: 'inputs: too bad' }, 422), /refuses \(422: inputs: too bad\)/, 1],
     [

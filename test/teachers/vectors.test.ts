@@ -96,8 +96,8 @@ describe('refused in one sentence', () => {
     ['one dimension', 'o.npy', npy('<f4', [6], f32), /shape \(6\), not \[documents, dimensions\]/],
     ['Fortran order', 'f.npy', npy('<f4', [3, 2], f32, 'True'), /Fortran order; save numpy.ascontiguousarray/],
     ['bytes that are not there', 's.npy', npy('<f4', [9999999, 2], f32), /claims 9999999 x 2 numbers/],
-    ['another file', 'x.npy', 'hello, world, this is text', /is no .npy file/],
-    ['another ending', 'x.pkl', 'x', /is no known file of vectors: expected a name that ends in \.npy/],
+    ['another file', 'x.npy', 'hello, world, this is text', /is not a .npy file/],
+    ['another ending', 'x.pkl', 'x', /is not a known file of vectors: expected a name that ends in \.npy/],
   ])('%s', async (_, name, content, message) => {
     const own = mkdtempSync(join(tmpdir(), 'refused-'));
     writeFileSync(join(own, name), content);

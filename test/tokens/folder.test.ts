@@ -149,9 +149,12 @@ test.each([
 test('broken and hostile files', async () => {
   await refused(
     () => TextTokenizer.load(folderOf({ 'tokenizer.json': '{"model":' })),
-    /tokenizer.json is no JSON object/,
+    /tokenizer.json is not a JSON object/,
   );
-  await refused(() => TextTokenizer.load(folderOf({ ...bert(), 'tokenizer_config.json': '[]' })), /is no JSON object/);
+  await refused(
+    () => TextTokenizer.load(folderOf({ ...bert(), 'tokenizer_config.json': '[]' })),
+    /is not a JSON object/,
+  );
   const deep = `{"normalizer":${'{"type":"Sequence","normalizers":['.repeat(20_000)}${']}'.repeat(20_000)}}`;
   await refused(() => TextTokenizer.load(folderOf({ 'tokenizer.json': deep })), /tokenizer/);
   const decoder = { '2147483648': { content: '[Q]' } };

@@ -5,7 +5,7 @@ import type { Expr } from '../../engine/expressions/expr.ts';
 export interface ParameterShape {
   readonly name: string;
   readonly dims: readonly number[];
-  /** Whether its rows are looked up by index, so that it is no matrix of a product. */
+  /** Whether its rows are looked up by index, so that it is not a matrix of a product. */
   readonly table: boolean;
 }
 

@@ -15,7 +15,7 @@ export interface StepResult {
 export interface Parameter {
   readonly name: string;
   readonly dims: readonly number[];
-  /** Whether its rows are looked up by index (word, position and type embeddings), so that it is no matrix of a product. */
+  /** Whether its rows are looked up by index (word, position and type embeddings), so that it is not a matrix of a product. */
   readonly table: boolean;
   readonly data: Float32Array;
   /** The dense gradient, overwritten by every step; absent where it comes as rows. */

@@ -46,7 +46,7 @@ function each(cut: (text: string, out: string[], first: boolean) => string): Pre
       const reach = starts[i] + whole.length - texts[i].length;
       for (let k = from, at = 0; k < out.length; k++) {
         const found = whole.indexOf(out[k], at);
-        // Bytes written as characters are no part of the text; the first of them stands where it begins.
+        // Bytes written as characters are not part of the text; the first of them stands where it begins.
         const place = found < 0 ? (k === from ? 0 : reach) : found;
         if (place >= reach) break;
         after.push(reach - place);
