@@ -43,14 +43,14 @@ export async function openFileEncoder(file: string): Promise<FileEncoder> {
   };
 }
 
-/** @throws InputError where the bytes are no static encoder */
+/** @throws InputError where the bytes are not a static encoder */
 function openStatic(content: Uint8Array, file: string): StaticEncoder {
   try {
     return new StaticEncoder(content);
   } catch (cause) {
     throw new InputError({
       code: 'encoder.static',
-      subject: `${file} is no static encoder of onnx-distill, or is not whole`,
+      subject: `${file} is not a static encoder of onnx-distill, or is not whole`,
       remedy: 'export it again: distill export --dtype static-int8',
       cause,
     });

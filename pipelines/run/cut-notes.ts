@@ -33,7 +33,7 @@ export async function cutNotes(
   const notes: string[] = [];
   for (const cut of cuts)
     try {
-      notes.push(...(await notesOf(cut, data)));
+      for (const note of await notesOf(cut, data)) notes.push(note);
     } catch (error) {
       // Who opens the model says what is wrong with it.
       if (!(error instanceof InputError)) throw error;

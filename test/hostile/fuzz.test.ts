@@ -155,7 +155,7 @@ const readers: Record<string, Reader> = {
         return new StaticEncoder(bytes).embed(`open files ${'x'.repeat(100_000)}`);
       } catch (cause) {
         // Its one message; it imports nothing, so its errors are plain.
-        if (!/no static encoder of onnx-distill/.test((cause as Error).message)) throw cause;
+        if (!/not a static encoder of onnx-distill/.test((cause as Error).message)) throw cause;
         throw new InputError({ code: 'static', subject: (cause as Error).message });
       }
     },
