@@ -1,5 +1,5 @@
 /** @file What a cascade reaches on judged queries, and its whole curve compared with random deferral and an oracle. */
-import { bootstrapMean, type Interval, quantile } from '../math/resampling.ts';
+import { bootstrapMean, type Interval, mean, quantile } from '../math/resampling.ts';
 import { type Calibrated, fullQuality, qualityOf } from './fit.ts';
 import { depthsOf, needsOf, type Policy, stopAt } from './policy.ts';
 import { servedOrder } from './rules/states.ts';
@@ -95,5 +95,3 @@ export function shareOfOracle({ curve, random, oracle }: CascadeFigures): number
   };
   return above(curve) / above(oracle);
 }
-
-const mean = (x: readonly number[]): number => x.reduce((a, b) => a + b, 0) / Math.max(1, x.length);

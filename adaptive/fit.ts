@@ -1,6 +1,6 @@
 /** @file Fits a cascade: fusion and rule on one half of the queries, the threshold with a guarantee on the other. */
 import { InputError } from '../common/errors.ts';
-import { quantile } from '../math/resampling.ts';
+import { mean, quantile } from '../math/resampling.ts';
 import { learnThenTest, type RiskOptions } from './calibration/learn-then-test.ts';
 import { depthsOf, needsOf, type Policy, stopAt } from './policy.ts';
 import { type RuleName, rules } from './rules/index.ts';
@@ -225,9 +225,4 @@ function argmax<T>(items: readonly T[], value: (item: T) => number): T {
   const values = items.map(value);
   return items[values.indexOf(values.reduce((a, b) => Math.max(a, b)))];
 }
-const mean = (x: ArrayLike<number>): number => {
-  let s = 0;
-  for (let i = 0; i < x.length; i++) s += x[i];
-  return s / Math.max(1, x.length);
-};
 const meanOf = <T>(items: readonly T[], value: (item: T) => number): number => mean(items.map(value));

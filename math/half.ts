@@ -30,3 +30,11 @@ function roundEven(x: number): number {
   const rest = x - floor;
   return rest > 0.5 || (rest === 0.5 && floor % 2 === 1) ? floor + 1 : floor;
 }
+
+let table: Float32Array | undefined;
+
+/** The number of every half-precision bit pattern: 256 KB, made when it is first needed. */
+export function halfTable(): Float32Array {
+  table ??= Float32Array.from({ length: 1 << 16 }, (_, bits) => halfToFloat(bits));
+  return table;
+}

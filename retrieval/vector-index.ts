@@ -1,6 +1,7 @@
 /** @file Search over encoded vectors: a scan of short codes finds, longer ones re-score. */
 import { InputError } from '../common/errors.ts';
 import { type CodecName, codecs, type Learned, type Vectors } from './codecs/index.ts';
+import { cutTo } from './exact-search.ts';
 import { type Top, topK, topKByBins } from './top-k.ts';
 
 /** How an index encodes, scans and re-scores its vectors. */
@@ -133,18 +134,10 @@ export function scoresAt(
 }
 
 /** The first numbers of each row, at unit length again where some are left out. */
-function leading({ data, dimensions }: Vectors, width = dimensions): Vectors {
-  if (width === dimensions) return { data, dimensions };
-  const n = data.length / dimensions;
-  const out = new Float32Array(n * width);
-  for (let i = 0; i < n; i++) {
-    let square = 0;
-    for (let k = 0; k < width; k++) square += data[i * dimensions + k] ** 2;
-    const norm = Math.sqrt(square) || 1;
-    for (let k = 0; k < width; k++) out[i * width + k] = data[i * dimensions + k] / norm;
-  }
-  return { data: out, dimensions: width };
-}
+const leading = ({ data, dimensions }: Vectors, width = dimensions): Vectors => ({
+  data: cutTo(width, { data, dimensions }),
+  dimensions: width,
+});
 
 const cut = ({ indices, scores }: Top, k: number): Top => ({
   indices: indices.subarray(0, k),

@@ -1,4 +1,5 @@
 /** @file P-values for "the mean loss is above alpha", from losses in [0, 1]: the smaller, the surer that it is not. */
+import { mean } from '../../math/resampling.ts';
 
 /**
  * A p-value of the hypothesis that the mean of the distribution that the losses were drawn from is above `alpha`.
@@ -82,5 +83,3 @@ function binomialCdf(k: number, n: number, p: number): number {
   }
   return Math.min(1, sum);
 }
-
-const mean = (x: Float64Array): number => x.reduce((a, b) => a + b, 0) / Math.max(1, x.length);

@@ -1,7 +1,7 @@
 /** @file Constant tensors: a type, a shape and a typed array. */
 
 import { InputError } from '../../common/errors.ts';
-import { halfToFloat } from '../../math/half.ts';
+import { halfTable } from '../../math/half.ts';
 
 /** The element types that ONNX names and this engine holds, with their typed arrays. */
 export interface TypedArrays {
@@ -88,15 +88,12 @@ export const isFloat = (dtype: DType | undefined): boolean =>
 
 const scratch = new DataView(new ArrayBuffer(4));
 
-/** The float32 value of every half-precision bit pattern, made when it is first needed. */
-let halves: Float32Array | undefined;
-
 /** A tensor as float32 or float64, read from any type of number. */
 export function castFloat<T extends 'float32' | 'float64'>(source: Tensor, dtype: T): Tensor<T> {
   if (source.dtype === dtype) return source as unknown as Tensor<T>;
   const data = new arrayTypes[dtype](source.data.length) as Float32Array | Float64Array;
   if (source.dtype === 'float16') {
-    halves ??= Float32Array.from({ length: 1 << 16 }, (_, bits) => halfToFloat(bits));
+    const halves = halfTable();
     for (let i = 0; i < data.length; i++) data[i] = halves[source.data[i] as number];
   } else if (source.dtype === 'bfloat16')
     for (let i = 0; i < data.length; i++) {

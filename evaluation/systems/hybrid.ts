@@ -5,8 +5,8 @@ import type { Bm25 } from '../../retrieval/bm25.ts';
 import { bothChannels, type ChannelScores, hybridSearch } from '../../retrieval/hybrid.ts';
 import { bm25Index } from '../bm25-run.ts';
 import { fitHybrid, type HybridFit } from '../fit-hybrid.ts';
-import { isQueryItself, type Run } from '../metrics/evaluate.ts';
-import { CHOICE_METRIC, type Searcher, type Vectors } from './retrieve.ts';
+import type { Run } from '../metrics/evaluate.ts';
+import { asRun, CHOICE_METRIC, type Searcher, type Vectors } from './retrieve.ts';
 
 export interface Hybrid {
   fit: HybridFit;
@@ -66,23 +66,7 @@ async function searched(
   const text = (i: number): string => dataset.queries.text(positions[i]);
   const more = { ...watch, k: depth + 1 };
   const hits = await hybridSearch({ vectors: queries, text }, documents, dimensions, index, weight, more);
-  const itself = isQueryItself(dataset);
-  return new Map(
-    positions.map((q, i) => {
-      const query = dataset.queries.ids[q];
-      const all = Array.from({ length: hits.k }, (_, n) => i * hits.k + n);
-      const found = all
-        .filter((at) => dataset.documents.ids[hits.indices[at]] !== query || !itself(query))
-        .slice(0, depth);
-      return [
-        query,
-        {
-          ids: found.map((at) => dataset.documents.ids[hits.indices[at]]),
-          scores: Float32Array.from(found, (at) => hits.scores[at]),
-        },
-      ];
-    }),
-  );
+  return asRun(hits, positions, dataset, depth);
 }
 
 /** What the fit says, as a note of the run. */

@@ -4,7 +4,7 @@ import type { RunControl } from '../../common/progress.ts';
 import { type Dataset, judgedQueries, type Texts, textsAt } from '../../data/dataset.ts';
 import type { Random } from '../../math/random.ts';
 import type { Encoder } from '../../models/encoder.ts';
-import { cutTo, search } from '../../retrieval/exact-search.ts';
+import { cutTo, type Hits, search } from '../../retrieval/exact-search.ts';
 import type { Embeddings, Teacher } from '../../teachers/teacher.ts';
 import { evaluateRun, isQueryItself, type Run } from '../metrics/evaluate.ts';
 
@@ -123,7 +123,17 @@ export async function searchVectors(
   const { positions, sample, dimensions } = vectors;
   const [q, d] = [vectors.queries, vectors.documents].map((data) => cutTo(width, { dimensions, data }));
   // One more than is kept: the query itself may be among them.
-  const { k, indices, scores } = await search(q, d, width, depth + 1, watch);
+  return asRun(await search(q, d, width, depth + 1, watch), positions, dataset, depth, sample);
+}
+
+/** What was found as a run by ids, without a document that is the query itself. @param sample documents that were searched */
+export function asRun(
+  { k, indices, scores }: Hits,
+  positions: readonly number[],
+  dataset: Dataset,
+  depth: number,
+  sample?: Int32Array,
+): Run {
   const itself = isQueryItself(dataset);
   return new Map(
     positions.map((position, i) => {

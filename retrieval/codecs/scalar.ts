@@ -1,5 +1,5 @@
 /** @file Numbers as they are, in half precision, or as whole numbers with a scale a vector. */
-import { floatToHalf, halfToFloat } from '../../math/half.ts';
+import { floatToHalf, halfTable } from '../../math/half.ts';
 import type { Codec, Vectors } from './codec.ts';
 import { rowOf } from './codec.ts';
 
@@ -25,7 +25,7 @@ export const float16: Codec = {
   learn: () => ({}),
   encode: ({ data }) => new Uint8Array(Uint16Array.from(data, floatToHalf).buffer),
   scorer: (query) => {
-    const value = halves();
+    const value = halfTable();
     return (codes, from, to, out) => {
       const D = query.length;
       const rows = new Uint16Array(codes.buffer, codes.byteOffset, codes.byteLength >> 1);
@@ -36,13 +36,6 @@ export const float16: Codec = {
       }
     };
   },
-};
-
-/** Every half as a float: 256 KB, made once. */
-let table: Float32Array | undefined;
-const halves = (): Float32Array => {
-  table ??= Float32Array.from({ length: 1 << 16 }, (_, bits) => halfToFloat(bits));
-  return table;
 };
 
 /** Largest absolute value of a row over the largest whole number. */
