@@ -2,6 +2,7 @@
 import { FaultError } from '../common/errors.ts';
 import { sizeOf, type Tensor } from '../engine/graph/tensor.ts';
 import { ResidentSession } from '../engine/runtime/device-session.ts';
+import { LoopSession, type StateSession } from '../engine/runtime/loop-session.ts';
 import type { SessionOptions } from '../engine/runtime/session.ts';
 import type { StepBatch } from './batches/batches.ts';
 import { CHUNK, rowChunks } from './batches/token-chunks.ts';
@@ -17,15 +18,18 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
   updates = 0;
   private last = '';
   private readonly made: DifferentiatedStep<B>;
-  private readonly session: ResidentSession;
+  private readonly session: StateSession;
   private readonly rule: Optimizer;
   private readonly update: GraphOptimizer;
   private readonly options: OptimizerOptions;
   private numbers: Numbers = {};
+  /** Steps to make in one call. */
+  ahead = 1;
+  private readonly loops: boolean;
 
   private constructor(
     made: DifferentiatedStep<B>,
-    session: ResidentSession,
+    session: StateSession,
     rule: Optimizer,
     update: GraphOptimizer,
     options: OptimizerOptions,
@@ -36,16 +40,20 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
     this.update = update;
     this.parameters = update.slices;
     this.options = options;
+    this.loops = session instanceof LoopSession;
   }
 
   /**
    * @param where `provider` is the device
-   * @throws InputError where the provider is not there
+   * @param loops whether several steps are one call, with the state here between two calls: CUDA, whose tensors
+   *   onnxruntime-node does not keep on the device
+   * @throws InputError where the provider is not available
    */
   static async create<B extends { weights: Tensor }>(
     made: DifferentiatedStep<B>,
     where: SessionOptions = {},
     options: OptimizerOptions = {},
+    loops = where.provider === 'cuda',
   ): Promise<DeviceLearner<B>> {
     const { graph, start, gradients } = made;
     const tables = tableNames(graph);
@@ -58,7 +66,10 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
     const update = appendOptimizer(graph, rule, parameters, gradients, options);
     graph.dropUnused();
     graph.sort();
-    const session = await ResidentSession.load(graph, update.carried, where);
+    const constant = new Set([...start.keys(), 'dropout_table']);
+    const session = loops
+      ? await LoopSession.load(graph, update.carried, { ...where, constant, goesOn: update.norm })
+      : await ResidentSession.load(graph, update.carried, where);
     const learner = new DeviceLearner(made, session, rule, update, options);
     for (const { input, length } of [{ input: WEIGHTS, length: update.length }, ...update.state])
       session.set(input, { dtype: 'float32', dims: [length], data: new Float32Array(length) });
@@ -67,27 +78,43 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
   }
 
   async step(batches: readonly B[], first: number, learningRate: number): Promise<LearnerStep> {
-    if (batches.length !== 1) throw new Error('a device takes one batch a step');
+    return (await this.steps([batches], first, [learningRate]))[0];
+  }
+
+  async steps(all: readonly (readonly B[])[], first: number, learningRates: readonly number[]): Promise<LearnerStep[]> {
+    if (all.some((batches) => batches.length !== 1)) throw new Error('a device takes one batch a step');
     const { weightDecay = WEIGHT_DECAY } = this.options;
-    const t = this.updates + 1;
-    const numbers = { ...this.numbers };
-    const factors: Numbers = {
-      ...this.rule.factors(t, learningRate, numbers),
-      keep: 1 - learningRate * weightDecay,
-      decay: weightDecay,
-    };
+    // The rule's numbers after each step, as if each succeeded: what follows one that does not is not run.
+    const numbers: Numbers[] = [];
+    const feeds = all.map(([batch], k) => {
+      const own = { ...(numbers[k - 1] ?? this.numbers) };
+      numbers.push(own);
+      const rate = learningRates[k];
+      return this.feedsOf(batch, first + k, {
+        ...this.rule.factors(this.updates + k + 1, rate, own),
+        keep: 1 - rate * weightDecay,
+        decay: weightDecay,
+      });
+    });
+    const started = performance.now();
+    const results = await this.session.run(feeds);
+    if (this.loops) this.ahead = stepsAhead((performance.now() - started) / results.length);
+    return results.map((made, k) => {
+      const number = (name: string): number => Number(made[name].data[0]);
+      const [loss, gradientNorm] = [number(this.made.total), number(this.update.norm)];
+      this.refuseStale(`${loss} ${gradientNorm}`, all[k][0]);
+      if (Number.isFinite(gradientNorm)) [this.updates, this.numbers] = [this.updates + 1, numbers[k]];
+      return { loss, terms: this.made.terms.map(number), gradientNorm };
+    });
+  }
+
+  private feedsOf(batch: B, step: number, factors: Numbers): Record<string, Tensor> {
     const { factors: names } = this.update;
-    const given = this.made.feeds(batches[0], first);
-    const feeds = wantedFeeds(this.session.inputs, given, this.chunkFeeds(given), {
+    const given = this.made.feeds(batch, step);
+    const chunks = this.chunkFeeds(given);
+    return wantedFeeds(this.session.inputs, given, Object.fromEntries(this.made.start), chunks, {
       [FACTORS]: { dtype: 'float32', dims: [names.length], data: Float32Array.from(names, (name) => factors[name]) },
     });
-    const results = await this.session.run(feeds);
-    const number = (name: string): number => Number(results[name].data[0]);
-    const gradientNorm = number(this.update.norm);
-    const loss = number(this.made.total);
-    this.refuseStale(`${loss} ${gradientNorm}`, batches[0]);
-    if (Number.isFinite(gradientNorm)) [this.updates, this.numbers] = [t, numbers];
-    return { loss, terms: this.made.terms.map(number), gradientNorm };
   }
 
   /**
@@ -189,3 +216,12 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
     this.session.set(input, whole);
   }
 }
+
+/** Seconds that one call of several steps takes at most, so that progress shows and a stop is heard. */
+const CALL_SECONDS = 5;
+/** More steps a call win little: the state's way over the bus is a thirtieth of them. */
+const MOST_AHEAD = 64;
+
+/** Steps of one call. @param milliseconds of a step in the last one, the state's way included */
+const stepsAhead = (milliseconds: number): number =>
+  Math.max(1, Math.min(MOST_AHEAD, Math.round((1000 * CALL_SECONDS) / milliseconds)));

@@ -27,6 +27,13 @@ export interface Learner<B = StepBatch> {
    * @param first number of the first batch: decides dropout's masks
    */
   step(batches: readonly B[], first: number, learningRate: number): Promise<LearnerStep>;
+  /** Steps that it would like to make in one call; 1 where absent. */
+  readonly ahead?: number;
+  /**
+   * Several updates in one call. They end with the first whose gradient norm is not finite.
+   * @returns one entry for each step that was made
+   */
+  steps?(all: readonly (readonly B[])[], first: number, learningRates: readonly number[]): Promise<LearnerStep[]>;
   weights(): Promise<Map<string, Tensor>>;
   /** Puts weights in place of those that have their names. */
   setWeights(weights: ReadonlyMap<string, Tensor>): Promise<void>;

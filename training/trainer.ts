@@ -24,7 +24,10 @@ export interface TrainOptions {
 }
 
 export interface TrainHooks extends RunControl {
-  /** Runs before each step's batch is made, first of all where training goes on from saved state. */
+  /**
+   * Runs before each step's batch is made, first of all where training goes on from saved state. Where it is given, steps are
+   * made one by one.
+   */
   beforeStep?(step: number, weights: () => Promise<ReadonlyMap<string, Tensor>>): Promise<void>;
   /** Told the log once the first steps are in it, also where training goes on from later. */
   onFirstSteps?(log: readonly TrainingLogEntry[]): void;
@@ -100,6 +103,14 @@ export async function train<B = StepBatch>(
   const due = (every: number | undefined): boolean =>
     run.step > 0 && every !== undefined && (run.step === totalSteps || run.step % every === 0);
 
+  // Steps up to the next one at which something else is due, as many as the learner takes at once.
+  const stepsBefore = (step: number): number => {
+    const until = [options.evaluateEvery, options.saveEvery].map((every) =>
+      every ? every - (step % every) : totalSteps,
+    );
+    return Math.min(learner.ahead ?? 1, totalSteps - step, ...until);
+  };
+
   let [between, told] = [true, false];
   try {
     for (;;) {
@@ -113,25 +124,35 @@ export async function train<B = StepBatch>(
       await hooks.beforeStep?.(run.step, () => learner.weights());
       between = true;
       const started = performance.now();
-      const drawn: B[] = [];
-      for (let k = 0; k < accumulate; k++) drawn.push(await batches.draw(run.step * accumulate + k));
-      const learningRate = learningRateAt(run.step, options.schedule);
-      const { loss, terms, gradientNorm } = await learner.step(drawn, run.step * accumulate, learningRate);
-      if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
-        const seen = { step: run.step, first: run.step * accumulate, loss, terms, drawn };
-        const error = await notFinite(seen, learner, batches, options.terms);
-        if (options.onNonFinite !== 'skip' || error.lasting) {
-          await state?.save(run);
-          throw error;
-        }
-        run.skipped++;
-        tell(run.step, { note: `step ${run.step + 1} is left out, the ${run.skipped}. so far: ${error.what}` });
+      const next = Array.from({ length: hooks.beforeStep ? 1 : stepsBefore(run.step) }, (_, k) => run.step + k);
+      const drawn: B[][] = [];
+      for (const step of next) {
+        const batch: B[] = [];
+        for (let k = 0; k < accumulate; k++) batch.push(await batches.draw(step * accumulate + k));
+        drawn.push(batch);
       }
-      run.step++;
-      const seconds = (performance.now() - started) / 1000;
-      run.log.push({ step: run.step, loss, terms, gradientNorm, learningRate, seconds });
-      if (run.log.length > MOST_LOGGED) run.log = run.log.filter((_, i) => i % 2 === 0);
-      tell(run.step, { loss: smoothed(run.log) });
+      const rates = next.map((step) => learningRateAt(step, options.schedule));
+      const first = run.step * accumulate;
+      const taken = learner.steps
+        ? await learner.steps(drawn, first, rates)
+        : [await learner.step(drawn[0], first, rates[0])];
+      const seconds = (performance.now() - started) / 1000 / taken.length;
+      for (const [k, { loss, terms, gradientNorm }] of taken.entries()) {
+        if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
+          const seen = { step: run.step, first: run.step * accumulate, loss, terms, drawn: drawn[k] };
+          const error = await notFinite(seen, learner, batches, options.terms);
+          if (options.onNonFinite !== 'skip' || error.lasting) {
+            await state?.save(run);
+            throw error;
+          }
+          run.skipped++;
+          tell(run.step, { note: `step ${run.step + 1} is left out, the ${run.skipped}. so far: ${error.what}` });
+        }
+        run.step++;
+        run.log.push({ step: run.step, loss, terms, gradientNorm, learningRate: rates[k], seconds });
+        if (run.log.length > MOST_LOGGED) run.log = run.log.filter((_, i) => i % 2 === 0);
+        tell(run.step, { loss: smoothed(run.log) });
+      }
       if (!told && run.log.length >= FIRST_STEPS) {
         told = true;
         hooks.onFirstSteps?.(run.log.slice(0, FIRST_STEPS));

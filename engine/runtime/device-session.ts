@@ -1,18 +1,16 @@
 /** @file A graph with state: outputs that are its next run's inputs stay where the provider computes. */
-import { existsSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
 import * as ort from 'onnxruntime-node';
-import { InputError } from '../../common/errors.ts';
 import { constant, Expr } from '../expressions/expr.ts';
 import { Graph } from '../graph/ir.ts';
 import type { Tensor } from '../graph/tensor.ts';
 import { encodeGraph } from '../io/onnx-file.ts';
+import { hasCuda, loadFault } from './cuda.ts';
+import type { StateSession } from './loop-session.ts';
 import { mayHaveGpu } from './may-have-gpu.ts';
 import { execution, type Feeds, fromOrt, onProcessor, Session, type SessionOptions, toOrt } from './session.ts';
 
 /** Runs a graph again and again; what a run leaves in an output, the next one finds in the input that belongs to it. */
-export class ResidentSession {
+export class ResidentSession implements StateSession {
   readonly inputs: readonly string[];
   private readonly session: ort.InferenceSession;
   private readonly options: SessionOptions;
@@ -52,12 +50,7 @@ export class ResidentSession {
       });
       return new ResidentSession(session, options, carried);
     } catch (cause) {
-      throw new InputError({
-        code: 'runtime.load',
-        subject: `ONNX Runtime cannot load the graph for ${options.provider ?? 'cpu'} (${(cause as Error).message})`,
-        remedy: 'choose train.provider cpu',
-        cause,
-      });
+      throw loadFault(options.provider, cause);
     }
   }
 
@@ -77,8 +70,13 @@ export class ResidentSession {
     return { dtype: 'float32', dims: held.dims, data: out.data as Float32Array };
   }
 
-  /** Runs once. @returns the outputs that are not carried */
-  async run(feeds: Feeds): Promise<Record<string, Tensor>> {
+  async run(all: readonly Feeds[]): Promise<Record<string, Tensor>[]> {
+    const results: Record<string, Tensor>[] = [];
+    for (const feeds of all) results.push(await this.once(feeds));
+    return results;
+  }
+
+  private async once(feeds: Feeds): Promise<Record<string, Tensor>> {
     const inputs: Record<string, ort.Tensor> = Object.fromEntries(this.state);
     for (const name of this.inputs) {
       inputs[name] = toOrt(feeds[name]);
@@ -159,11 +157,4 @@ export function fastestProvider(): Promise<'cpu' | 'webgpu' | 'cuda'> {
     return best;
   })();
   return fastest;
-}
-
-/** ONNX Runtime prints an error when CUDA is requested without its library, which is installed separately. */
-function hasCuda(): boolean {
-  const runtime = dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'));
-  const place = join(runtime, 'bin/napi-v6', process.platform, process.arch);
-  return existsSync(join(place, 'libonnxruntime_providers_cuda.so'));
 }

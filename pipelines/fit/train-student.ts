@@ -200,9 +200,11 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
               examples = saved;
             },
           ),
-          async beforeStep(step, weights) {
-            for (const renew of renewals) examples = await renew(step, weights, examples);
-          },
+          ...(renewals.length && {
+            async beforeStep(step: number, weights: () => Promise<Weights>) {
+              for (const renew of renewals) examples = await renew(step, weights, examples);
+            },
+          }),
           onFirstSteps: (log) => warnOfSmallLosses(options.losses, log, fit.warn),
           evaluate: evaluates
             ? async (weights) => {

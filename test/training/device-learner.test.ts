@@ -9,6 +9,9 @@ const adamw = { weightDecay: 0.1, clipNorm: 1 };
 const host = async (): Promise<Learner> => new HostLearner(await dualEncoderOnHost(tinyStep()), adamw);
 const device = (): Promise<Learner> =>
   dualEncoderStep(tinyStep(), false).then((step) => DeviceLearner.create(step, {}, adamw));
+/** As CUDA trains: the same loop, on the processor here. */
+const loop = (): Promise<Learner> =>
+  dualEncoderStep(tinyStep(), false).then((step) => DeviceLearner.create(step, {}, adamw, true));
 
 function expectSame(a: ReadonlyMap<string, Tensor>, b: ReadonlyMap<string, Tensor>, digits: number): void {
   expect([...a.keys()].sort()).toEqual([...b.keys()].sort());
@@ -20,8 +23,11 @@ function expectSame(a: ReadonlyMap<string, Tensor>, b: ReadonlyMap<string, Tenso
   }
 }
 
-test('the update inside the graph is the update outside: decay, clipping, rows of tables', async () => {
-  const [a, b] = [await host(), await device()];
+test.each([
+  ['resident', device],
+  ['loop', loop],
+] as const)('the update inside the graph is the update outside: decay, clipping, rows of tables (%s)', async (_, make) => {
+  const [a, b] = [await host(), await make()];
   for (let k = 0; k < 4; k++) {
     const [one, other] = [await a.step([batchOf(6, k)], k, 1e-2), await b.step([batchOf(6, k)], k, 1e-2)];
     expect(other.loss).toBeCloseTo(one.loss, 4);
@@ -36,6 +42,7 @@ test('the update inside the graph is the update outside: decay, clipping, rows o
 test.each([
   ['host', host],
   ['device', device],
+  ['loop', loop],
 ] as const)('saved and restored, training on the %s goes on to the bit', async (_, make) => {
   const whole = await make();
   for (let k = 0; k < 2; k++) await whole.step([batchOf(6, k)], k, 1e-2);
@@ -57,4 +64,32 @@ test('a gradient that is not finite changes no weight on the device', async () =
   expect(learner.updates).toBe(0);
   expect(await learner.weights()).toEqual(before);
   await learner.release();
+});
+
+test('several steps in one call are the steps one by one, to the bit, whatever the shapes of their batches', async () => {
+  const [one, many] = [await loop(), await loop()];
+  const batches = [6, 4, 5, 6, 3].map((n, k) => [batchOf(n, k)]);
+  const rates = [1e-2, 5e-3, 1e-3, 5e-3, 1e-2];
+  const alone = [];
+  for (const [k, batch] of batches.entries()) alone.push(await one.step(batch, k, rates[k]));
+  const together = [
+    ...((await many.steps?.(batches.slice(0, 2), 0, rates.slice(0, 2))) ?? []),
+    ...((await many.steps?.(batches.slice(2), 2, rates.slice(2))) ?? []),
+  ];
+  expect(together).toEqual(alone);
+  expect(many.updates).toBe(5);
+  expect(await many.state()).toEqual(await one.state());
+  await Promise.all([one.release(), many.release()]);
+});
+
+test('a call ends with the step whose gradient is not finite; those after it are not made', async () => {
+  const [learner, other] = [await loop(), await loop()];
+  const batches = [0, 1, 2, 3].map((k) => [batchOf(6, k)]);
+  (batches[2][0].weights.data as Float32Array)[0] = Number.NaN;
+  const made = await learner.steps?.(batches, 0, [1e-2, 1e-2, 1e-2, 1e-2]);
+  expect(made?.map((s) => Number.isFinite(s.gradientNorm))).toEqual([true, true, false]);
+  expect(learner.updates).toBe(2);
+  for (const k of [0, 1]) await other.step(batches[k], k, 1e-2);
+  expect(await learner.weights()).toEqual(await other.weights());
+  await Promise.all([learner.release(), other.release()]);
 });

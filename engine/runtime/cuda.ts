@@ -1,0 +1,41 @@
+/** @file NVIDIA's provider: whether its library is installed, why it cannot be loaded, and how exact its products are. */
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { InputError } from '../../common/errors.ts';
+
+const LIBRARY = 'libonnxruntime_providers_cuda.so';
+
+/** Where onnxruntime-node looks for the provider's library. */
+function libraryFolder(): string {
+  const runtime = dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'));
+  return join(runtime, 'bin/napi-v6', process.platform, process.arch);
+}
+
+/** Whether the library is there: ONNX Runtime prints an error when CUDA is requested without it. */
+export const hasCuda = (): boolean => existsSync(join(libraryFolder(), LIBRARY));
+
+/** A graph that a provider does not load, as one sentence with ONNX Runtime's own reason. */
+export function loadFault(provider: string | undefined, cause: unknown): InputError {
+  const subject = `ONNX Runtime cannot load the graph for ${provider ?? 'cpu'} (${(cause as Error).message.trim()})`;
+  if (provider !== 'cuda')
+    return new InputError({ code: 'runtime.load', subject, remedy: 'choose train.provider cpu', cause });
+  return new InputError({
+    code: 'runtime.load',
+    subject: hasCuda()
+      ? subject
+      : `the CUDA provider is not installed: ${join(libraryFolder(), LIBRARY)} does not exist`,
+    remedy: hasCuda()
+      ? 'put the libraries of CUDA and cuDNN that this onnxruntime-node was built for on LD_LIBRARY_PATH, or choose train.provider cpu (docs/running.md)'
+      : 'install it as docs/running.md says, or choose train.provider cpu',
+    cause,
+  });
+}
+
+/**
+ * Whether products of float32 matrices may round their factors to 10 bits (TF32, ONNX Runtime's default for this provider). Its
+ * options do not reach it from Node; NVIDIA's libraries read an environment variable when they are loaded.
+ */
+export function allowTf32(allowed: boolean): void {
+  process.env.NVIDIA_TF32_OVERRIDE = allowed ? '1' : '0';
+}
