@@ -121,6 +121,10 @@ export const optimization = {
     .default('auto')
     .describe('where training, scoring and encoding compute; auto takes what multiplies fastest here'),
   threads: count.optional().describe('CPU threads; all cores by default'),
+  tf32: z
+    .boolean()
+    .default(false)
+    .describe('whether cuda multiplies with factors rounded to 10 bits (TF32): faster, losses differ by about 5e-4'),
   onNonFinite: z
     .enum(['stop', 'skip'])
     .default('stop')

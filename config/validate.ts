@@ -131,10 +131,9 @@ export function completed(parsed: ParsedConfig, where: string): Config {
       "'pipeline: active' has no budget",
       "say under 'querySelection' how many are scored and how they are chosen",
     );
-  // The gradients themselves are at hand on the CPU alone.
-  const ofGradients = train.accumulate > 1 ? 'accumulate' : train.gradCacheChunk ? 'gradCacheChunk' : undefined;
-  if (ofGradients && train.provider !== 'auto' && train.provider !== 'cpu')
-    refuse(`'train.${ofGradients}' is not available with 'train.provider: ${train.provider}'`, 'remove one of them');
+  // GradCache takes the gradients of parts of a batch, which a device keeps to itself.
+  if (train.gradCacheChunk && train.provider !== 'auto' && train.provider !== 'cpu')
+    refuse(`'train.gradCacheChunk' is not available with 'train.provider: ${train.provider}'`, 'remove one of them');
   if (train.topics && train.batchSize % train.topics.perBatch)
     refuse(`'train.batchSize: ${train.batchSize}' is not a multiple of 'train.topics.perBatch'`, 'change one of them');
   if (parsed.candidates.source === 'embedder' && !embedder)

@@ -2,6 +2,7 @@
 import type { RunControl } from '../common/progress.ts';
 import type { Config, ConfigInput } from '../config/config.ts';
 import { parseConfig } from '../config/parse.ts';
+import { allowTf32 } from '../engine/runtime/cuda.ts';
 import { active } from './active.ts';
 import { chain } from './chain.ts';
 import { crossToDual } from './cross-to-dual.ts';
@@ -32,6 +33,7 @@ const pipelines: Record<Config['pipeline'], (run: RunContext) => Promise<Publish
  */
 export async function distill(options: ConfigInput, watch: RunControl = {}): Promise<RunReport> {
   const config = parseConfig(options);
+  allowTf32(config.train.tf32);
   return openRun(config, watch, async (run) => (await pipelines[config.pipeline](run)).report.value());
 }
 

@@ -19,6 +19,7 @@ import { openDataset } from '../data/open.ts';
 import { TextTokenizer, type Tokens } from '../data/tokenizer.ts';
 import type { Graph } from '../engine/graph/ir.ts';
 import { encodeGraph, loadGraph } from '../engine/io/onnx-file.ts';
+import { allowTf32 } from '../engine/runtime/cuda.ts';
 import type { Run } from '../evaluation/metrics/evaluate.ts';
 import { listsAsRun } from '../evaluation/systems/reference-systems.ts';
 import { choiceScore, rerank } from '../evaluation/systems/retrieve.ts';
@@ -177,6 +178,7 @@ async function trainOn(
   const pairTokens = (q: number, d: number): Tokens =>
     tokenizer.encodePair(dataset.queries.text(q), dataset.documents.text(d), limits);
   const source = { examples: train, pairTokens, padId: tokenizer.padId };
+  allowTf32(config.train.tf32);
   const where = await computeOn(config);
   const onDevice = where.provider !== 'cpu';
   const longest = positionsOf(folder.config);

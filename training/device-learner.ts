@@ -10,7 +10,7 @@ import { type Learner, type LearnerState, type LearnerStep, numbersOfState, numb
 import { WEIGHT_DECAY } from './optimizers/adamw.ts';
 import { type OptimizerOptions, optimizers } from './optimizers/index.ts';
 import { type Numbers, type Optimizer, servedWeights } from './optimizers/optimizer.ts';
-import { appendOptimizer, FACTORS, type GraphOptimizer, WEIGHTS } from './optimizers/optimizer-graph.ts';
+import { appendOptimizer, FACTORS, type GraphOptimizer, SUM, WEIGHTS } from './optimizers/optimizer-graph.ts';
 import { type DifferentiatedStep, tableNames, wantedFeeds } from './step/training-step.ts';
 
 export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements Learner<B> {
@@ -45,6 +45,7 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
 
   /**
    * @param where `provider` is the device
+   * @param accumulates whether a step may be given several batches
    * @param loops whether several steps are one call, with the state here between two calls: CUDA, whose tensors
    *   onnxruntime-node does not keep on the device
    * @throws InputError where the provider is not available
@@ -53,7 +54,7 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
     made: DifferentiatedStep<B>,
     where: SessionOptions = {},
     options: OptimizerOptions = {},
-    loops = where.provider === 'cuda',
+    { accumulates = false, loops = where.provider === 'cuda' }: { accumulates?: boolean; loops?: boolean } = {},
   ): Promise<DeviceLearner<B>> {
     const { graph, start, gradients } = made;
     const tables = tableNames(graph);
@@ -63,7 +64,7 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
       return tensor && gradients.has(name) ? [{ name, dims: tensor.dims, table: tables.has(name), value }] : [];
     });
     const rule = optimizers[options.optimizer ?? 'adamw'](options);
-    const update = appendOptimizer(graph, rule, parameters, gradients, options);
+    const update = appendOptimizer(graph, rule, parameters, gradients, options, accumulates);
     graph.dropUnused();
     graph.sort();
     const constant = new Set([...start.keys(), 'dropout_table']);
@@ -71,6 +72,8 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
       ? await LoopSession.load(graph, update.carried, { ...where, constant, goesOn: update.norm })
       : await ResidentSession.load(graph, update.carried, where);
     const learner = new DeviceLearner(made, session, rule, update, options);
+    if (accumulates)
+      session.set(SUM, { dtype: 'float32', dims: [update.length], data: new Float32Array(update.length) });
     for (const { input, length } of [{ input: WEIGHTS, length: update.length }, ...update.state])
       session.set(input, { dtype: 'float32', dims: [length], data: new Float32Array(length) });
     await learner.setWeights(start);
@@ -82,30 +85,54 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
   }
 
   async steps(all: readonly (readonly B[])[], first: number, learningRates: readonly number[]): Promise<LearnerStep[]> {
-    if (all.some((batches) => batches.length !== 1)) throw new Error('a device takes one batch a step');
     const { weightDecay = WEIGHT_DECAY } = this.options;
+    const parts = all[0].length;
+    if (parts > 1 && !this.update.factors.includes('share')) throw new Error('made to take one batch a step');
     // The rule's numbers after each step, as if each succeeded: what follows one that does not is not run.
     const numbers: Numbers[] = [];
-    const feeds = all.map(([batch], k) => {
+    const feeds = all.flatMap((batches, k) => {
       const own = { ...(numbers[k - 1] ?? this.numbers) };
       numbers.push(own);
       const rate = learningRates[k];
-      return this.feedsOf(batch, first + k, {
+      const factors = {
         ...this.rule.factors(this.updates + k + 1, rate, own),
         keep: 1 - rate * weightDecay,
         decay: weightDecay,
-      });
+        share: 1 / parts,
+      };
+      return batches.map((batch, i) =>
+        this.feedsOf(batch, first + k * parts + i, {
+          ...factors,
+          carry: Number(i > 0),
+          apply: Number(i === parts - 1),
+        }),
+      );
     });
     const started = performance.now();
     const results = await this.session.run(feeds);
-    if (this.loops) this.ahead = stepsAhead((performance.now() - started) / results.length);
-    return results.map((made, k) => {
-      const number = (name: string): number => Number(made[name].data[0]);
-      const [loss, gradientNorm] = [number(this.made.total), number(this.update.norm)];
-      this.refuseStale(`${loss} ${gradientNorm}`, all[k][0]);
-      if (Number.isFinite(gradientNorm)) [this.updates, this.numbers] = [this.updates + 1, numbers[k]];
-      return { loss, terms: this.made.terms.map(number), gradientNorm };
-    });
+    if (this.loops) this.ahead = stepsAhead(((performance.now() - started) * parts) / results.length);
+    const made: LearnerStep[] = [];
+    for (let k = 0; k * parts < results.length; k++) {
+      const step = this.stepOf(results.slice(k * parts, (k + 1) * parts), all[k]);
+      if (Number.isFinite(step.gradientNorm)) [this.updates, this.numbers] = [this.updates + 1, numbers[k]];
+      made.push(step);
+    }
+    return made;
+  }
+
+  /** Means over the batches of a step; where one of them is not finite, the runs may have ended with it. */
+  private stepOf(results: readonly Record<string, Tensor>[], batches: readonly B[]): LearnerStep {
+    const step: LearnerStep = { loss: 0, terms: this.made.terms.map(() => 0), gradientNorm: Number.NaN };
+    for (const [i, result] of results.entries()) {
+      const number = (name: string): number => Number(result[name].data[0]);
+      const [loss, norm] = [number(this.made.total), number(this.update.norm)];
+      this.refuseStale(`${loss} ${norm}`, batches[i]);
+      step.loss += loss / batches.length;
+      step.terms = step.terms.map((t, j) => t + number(this.made.terms[j]) / batches.length);
+      step.gradientNorm = norm;
+      if (!Number.isFinite(norm)) return step;
+    }
+    return step;
   }
 
   private feedsOf(batch: B, step: number, factors: Numbers): Record<string, Tensor> {

@@ -21,14 +21,14 @@ export async function openLearner(
   chunk?: number,
 ): Promise<Learner> {
   const { provider: wanted, threads, accumulate } = train;
-  // These two need the gradients themselves, which a device keeps to itself.
-  const needsGradients = accumulate > 1 || options.gradCacheChunk !== undefined;
-  const session = needsGradients ? { provider: 'cpu' as const, threads } : await computeOn({ train });
+  // GradCache needs the gradients themselves, which a device keeps to itself.
+  const session = options.gradCacheChunk ? { provider: 'cpu' as const, threads } : await computeOn({ train });
   if (wanted === 'auto' && session.provider !== 'cpu')
     note(`training on ${session.provider}, which multiplies faster here than the processor`);
   if (session.provider === 'cpu') {
     const gradCacheChunk = options.gradCacheChunk ?? chunk;
     return new HostLearner(await dualEncoderOnHost({ ...options, gradCacheChunk, session }), optimizer, session);
   }
-  return DeviceLearner.create(await dualEncoderStep({ ...options, session }), session, optimizer);
+  const accumulates = accumulate > 1;
+  return DeviceLearner.create(await dualEncoderStep({ ...options, session }), session, optimizer, { accumulates });
 }

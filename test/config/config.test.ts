@@ -119,13 +119,14 @@ test('contradictions are told before anything runs', () => {
     "the config: 'weighting.kind: co-teaching' trains two students and 'pipeline: online' changes teachers; use one of them",
   );
   const train = (more: object) => () => parseConfig({ ...minimal, train: more });
-  expect(train({ accumulate: 2, provider: 'webgpu' })).toThrow(
-    "the config: 'train.accumulate' is not available with 'train.provider: webgpu'; remove one of them",
+  expect(train({ gradCacheChunk: 2, provider: 'webgpu' })).toThrow(
+    "the config: 'train.gradCacheChunk' is not available with 'train.provider: webgpu'; remove one of them",
   );
   expect(train({ gradCacheChunk: 2, provider: 'cuda' })).toThrow(
     "the config: 'train.gradCacheChunk' is not available with 'train.provider: cuda'; remove one of them",
   );
-  expect(train({ accumulate: 2, provider: 'auto' })).not.toThrow();
+  expect(train({ accumulate: 2, provider: 'webgpu' })).not.toThrow();
+  expect(train({ gradCacheChunk: 2, provider: 'auto' })).not.toThrow();
   const embedder = { model: 'e' };
   const topics = { batchSize: 9, topics: { clusters: 4, perBatch: 2 } };
   expect(() => parseConfig({ ...minimal, embedder, train: topics })).toThrow(

@@ -11,7 +11,9 @@ const device = (): Promise<Learner> =>
   dualEncoderStep(tinyStep(), false).then((step) => DeviceLearner.create(step, {}, adamw));
 /** As CUDA trains: the same loop, on the processor here. */
 const loop = (): Promise<Learner> =>
-  dualEncoderStep(tinyStep(), false).then((step) => DeviceLearner.create(step, {}, adamw, true));
+  dualEncoderStep(tinyStep(), false).then((step) =>
+    DeviceLearner.create(step, {}, adamw, { loops: true, accumulates: true }),
+  );
 
 function expectSame(a: ReadonlyMap<string, Tensor>, b: ReadonlyMap<string, Tensor>, digits: number): void {
   expect([...a.keys()].sort()).toEqual([...b.keys()].sort());
@@ -26,18 +28,21 @@ function expectSame(a: ReadonlyMap<string, Tensor>, b: ReadonlyMap<string, Tenso
 test.each([
   ['resident', device],
   ['loop', loop],
-] as const)('the update inside the graph is the update outside: decay, clipping, rows of tables (%s)', async (_, make) => {
-  const [a, b] = [await host(), await make()];
-  for (let k = 0; k < 4; k++) {
-    const [one, other] = [await a.step([batchOf(6, k)], k, 1e-2), await b.step([batchOf(6, k)], k, 1e-2)];
-    expect(other.loss).toBeCloseTo(one.loss, 4);
-    expect(other.gradientNorm / one.gradientNorm).toBeCloseTo(1, 4);
-  }
-  // Adam divides rounding by rounding where a gradient is zero by symmetry (the keys' bias): those move by chance.
-  const steady = (w: ReadonlyMap<string, Tensor>) => new Map([...w].filter(([name]) => !name.includes('key.bias')));
-  expectSame(steady(await b.weights()), steady(await a.weights()), 3);
-  await Promise.all([a.release(), b.release()]);
-});
+] as const)(
+  'the update inside the graph is the update outside: decay, clipping, rows of tables (%s)',
+  async (_, make) => {
+    const [a, b] = [await host(), await make()];
+    for (let k = 0; k < 4; k++) {
+      const [one, other] = [await a.step([batchOf(6, k)], k, 1e-2), await b.step([batchOf(6, k)], k, 1e-2)];
+      expect(other.loss).toBeCloseTo(one.loss, 4);
+      expect(other.gradientNorm / one.gradientNorm).toBeCloseTo(1, 4);
+    }
+    // Adam divides rounding by rounding where a gradient is zero by symmetry (the keys' bias): those move by chance.
+    const steady = (w: ReadonlyMap<string, Tensor>) => new Map([...w].filter(([name]) => !name.includes('key.bias')));
+    expectSame(steady(await b.weights()), steady(await a.weights()), 3);
+    await Promise.all([a.release(), b.release()]);
+  },
+);
 
 test.each([
   ['host', host],
@@ -91,5 +96,27 @@ test('a call ends with the step whose gradient is not finite; those after it are
   expect(learner.updates).toBe(2);
   for (const k of [0, 1]) await other.step(batches[k], k, 1e-2);
   expect(await learner.weights()).toEqual(await other.weights());
+  await Promise.all([learner.release(), other.release()]);
+});
+
+test.each([
+  ['resident', { accumulates: true }],
+  ['loop', { accumulates: true, loops: true }],
+] as const)('several batches make one step by their mean gradient (%s)', async (_, how) => {
+  const learner = await DeviceLearner.create(await dualEncoderStep(tinyStep(), false), {}, adamw, how);
+  const other = await host();
+  const batches = [batchOf(6, 0), batchOf(5, 1), batchOf(6, 2)];
+  for (const k of [0, 1]) {
+    const [a, b] = [await learner.step(batches, 3 * k, 1e-2), await other.step(batches, 3 * k, 1e-2)];
+    expect(a.loss).toBeCloseTo(b.loss, 4);
+    expect(a.gradientNorm / b.gradientNorm).toBeCloseTo(1, 3);
+  }
+  expect(learner.updates).toBe(2);
+  const before = await learner.weights();
+  const bad = batchOf(6, 3);
+  (bad.weights.data as Float32Array)[0] = Number.NaN;
+  expect((await learner.step([bad, batches[1]], 6, 1e-2)).gradientNorm).toBeNaN();
+  expect(await learner.weights()).toEqual(before);
+  expect((await learner.step(batches, 8, 1e-2)).gradientNorm).toBeGreaterThan(0);
   await Promise.all([learner.release(), other.release()]);
 });

@@ -104,7 +104,8 @@ function uniqueRows(batches: readonly TokenBatch[]): { rows: Row[]; rowOf: Int32
       const from = row * batch.length;
       let length = batch.length;
       while (length > 1 && !batch.mask[from + length - 1]) length--;
-      const part = (a: BigInt64Array): string => a.subarray(from, from + length).join();
+      const part = ({ buffer, byteOffset }: BigInt64Array): string =>
+        Buffer.from(buffer, byteOffset + 8 * from, 8 * length).toString('latin1');
       const key = `${part(batch.ids)} ${part(batch.mask)} ${part(batch.typeIds)}`;
       let at = seen.get(key);
       if (at === undefined) {

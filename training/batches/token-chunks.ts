@@ -16,24 +16,26 @@ export interface RowChunks {
 
 /** @param ids token ids of a group of texts, padding included */
 export function rowChunks(ids: BigInt64Array): RowChunks {
-  const occurrences = new Map<bigint, number[]>();
-  for (let i = 0; i < ids.length; i++) {
-    const list = occurrences.get(ids[i]);
-    if (list) list.push(i);
-    else occurrences.set(ids[i], [i]);
-  }
+  // Low words: token ids are below 2^31, and a number made of a bigint costs more than all the rest.
+  const low = lowWords(ids);
+  let most = 0;
+  for (let i = 0; i < ids.length; i++) if (low[2 * i] > most) most = low[2 * i];
+  const count = new Int32Array(most + 1);
+  const order: number[] = [];
+  for (let i = 0; i < ids.length; i++) if (count[low[2 * i]]++ === 0) order.push(low[2 * i]);
+  const first = new Int32Array(most + 1);
   let used = 0;
-  for (const list of occurrences.values()) used += Math.ceil(list.length / CHUNK);
+  for (const token of order) {
+    first[token] = used * CHUNK;
+    used += Math.ceil(count[token] / CHUNK);
+  }
   const chunks = roundedUp(used);
   const places = new BigInt64Array(chunks * CHUNK).fill(BigInt(ids.length));
   const tokens = new BigInt64Array(chunks);
+  const [placed, named] = [lowWords(places), lowWords(tokens)];
   let chunk = 0;
-  for (const [token, list] of occurrences)
-    for (let from = 0; from < list.length; from += CHUNK, chunk++) {
-      tokens[chunk] = token;
-      for (let k = from; k < Math.min(list.length, from + CHUNK); k++)
-        places[chunk * CHUNK + k - from] = BigInt(list[k]);
-    }
+  for (const token of order) for (let from = 0; from < count[token]; from += CHUNK) named[2 * chunk++] = token;
+  for (let i = 0; i < ids.length; i++) placed[2 * first[low[2 * i]]++] = i;
   return { chunks, places, tokens };
 }
 
@@ -45,3 +47,6 @@ function roundedUp(n: number): number {
   const step = 2 ** Math.max(0, Math.ceil(Math.log2(n)) - 3);
   return roundUp(n, step);
 }
+
+/** The numbers of an array of bigints below 2^31, at even positions: every machine that Node runs on has the low word first. */
+const lowWords = (array: BigInt64Array): Int32Array => new Int32Array(array.buffer, array.byteOffset, 2 * array.length);

@@ -55,8 +55,13 @@ export interface GraphParameter extends ParameterShape {
 }
 
 export const WEIGHTS = 'optimizer.weights';
-/** [factors] numbers of the step: those of the rule, then `keep` and `decay` (see RuleInputs). */
+/**
+ * [factors] numbers of the step: those of the rule, then `keep` and `decay` (see RuleInputs); where several batches make one
+ * step, `carry` (0 for the first of them, else 1), `share` (1 over their number) and `apply` (1 for the last, else 0).
+ */
 export const FACTORS = 'optimizer.factors';
+/** [length] the sum of the gradients so far, where several batches make one step. */
+export const SUM = 'optimizer.sum';
 
 /** Width of the table that sums of squares are taken over: one long sum would run on a single core of a GPU. */
 const WIDTH = 1024;
@@ -87,6 +92,7 @@ export function appendOptimizer(
   parameters: readonly GraphParameter[],
   gradients: ReadonlyMap<string, Gradient>,
   settings: OptimizerSettings = {},
+  accumulates = false,
 ): GraphOptimizer {
   const { blocks, slices, length } = layOut(rule, parameters, settings);
   const ordered = blocks.flatMap((b) => b.members);
@@ -102,17 +108,25 @@ export function appendOptimizer(
     graph.removeInput(p.value);
   }
   if (length > used) parts.push(zeros(graph, length - used));
-  const raw = joined(parts);
+  const own = Object.keys(rule.factors(1, 1, {}));
+  const names = [...own, 'keep', 'decay', ...(accumulates ? ['carry', 'share', 'apply'] : [])];
+  const given = new Expr(graph, graph.input(FACTORS, 'float32', [names.length]));
+  const factor = (name: string): Expr => given.slice(names.indexOf(name), names.indexOf(name) + 1, 0);
+  const sum = accumulates ? new Expr(graph, graph.input(SUM, 'float32', [length])) : undefined;
+  // A sum that is not finite stays so to the end of its step, and no longer.
+  const raw = sum
+    ? factor('carry')
+        .greater(0.5)
+        .where(sum, 0)
+        .add(joined(parts).mul(factor('share')))
+    : joined(parts);
   const norm = raw.reshape(-1, WIDTH).square().sum([1]).sum([0]).sqrt();
   // Infinity and NaN times 0 are NaN, which equals nothing.
   const finite = norm.mul(0).equal(0);
+  const moves = accumulates ? finite.op('And', [factor('apply').greater(0.5)]) : finite;
   const { clipNorm } = settings;
   const gradient = clipNorm === undefined ? raw : raw.mul(norm.add(1e-6).reciprocal().mul(clipNorm).min(1));
 
-  const own = Object.keys(rule.factors(1, 1, {}));
-  const names = [...own, 'keep', 'decay'];
-  const given = new Expr(graph, graph.input(FACTORS, 'float32', [names.length]));
-  const factor = (name: string): Expr => given.slice(names.indexOf(name), names.indexOf(name) + 1, 0);
   const factors = Object.fromEntries(own.map((name) => [name, factor(name)]));
   const state = stateVectors(rule, blocks);
   const stateIn = new Map(state.map((v) => [v.name, new Expr(graph, graph.input(v.input, 'float32', [v.length]))]));
@@ -154,11 +168,12 @@ export function appendOptimizer(
     graph.output(e.value, name);
     return e.value.name;
   };
-  const carried = new Map([[WEIGHTS, out(finite.where(joined(moved), weights), `${WEIGHTS}.next`)]]);
+  const carried = new Map([[WEIGHTS, out(moves.where(joined(moved), weights), `${WEIGHTS}.next`)]]);
   for (const v of state) {
     const before = stateIn.get(v.name) as Expr;
-    carried.set(v.input, out(finite.where(joined(stateOut.get(v.name) ?? []), before), `${v.input}.next`));
+    carried.set(v.input, out(moves.where(joined(stateOut.get(v.name) ?? []), before), `${v.input}.next`));
   }
+  if (sum) carried.set(SUM, out(raw, `${SUM}.next`));
   const result = { length, slices, state, carried, factors: names, norm: out(norm, 'optimizer.norm'), tables };
   graph.dropUnusedInputs(given.value);
   graph.prune();
