@@ -1,6 +1,8 @@
 /** @file Trains a cross-encoder on labels, or on another model's scores: the teacher of a later run. */
 import { createHash } from 'node:crypto';
 import { rm } from 'node:fs/promises';
+import { type FirstEncoder, isDualEncoder, openFirstEncoder } from '../candidates/first-encoder.ts';
+import { pairExamples } from '../candidates/pair-examples.ts';
 import { InputError } from '../common/errors.ts';
 import { canonicalJson, hashFile, removeLeftovers } from '../common/files.ts';
 import { takeLock } from '../common/lock.ts';
@@ -19,6 +21,7 @@ import { openDataset } from '../data/open.ts';
 import { TextTokenizer, type Tokens } from '../data/tokenizer.ts';
 import type { Graph } from '../engine/graph/ir.ts';
 import { encodeGraph, loadGraph } from '../engine/io/onnx-file.ts';
+import { computeOn } from '../engine/runtime/provider.ts';
 import type { Run } from '../evaluation/metrics/evaluate.ts';
 import { listsAsRun } from '../evaluation/systems/reference-systems.ts';
 import { choiceScore, rerank } from '../evaluation/systems/retrieve.ts';
@@ -41,9 +44,6 @@ import { batchMemory, trainedAtATime } from '../training/memory-budget.ts';
 import { crossEncoderStep } from '../training/step/cross-encoder-step.ts';
 import { singleRun } from '../training/step/single-run.ts';
 import { train as trainLoop } from '../training/trainer.ts';
-import { type FirstEncoder, isDualEncoder, openFirstEncoder } from './prepare/first-encoder.ts';
-import { pairExamples } from './prepare/pair-examples.ts';
-import { computeOn } from './run/provider.ts';
 
 /** Where the cross-encoder is and what it reaches. */
 export interface TeacherReport {
@@ -177,7 +177,7 @@ async function trainOn(
   const pairTokens = (q: number, d: number): Tokens =>
     tokenizer.encodePair(dataset.queries.text(q), dataset.documents.text(d), limits);
   const source = { examples: train, pairTokens, padId: tokenizer.padId };
-  const where = await computeOn(config);
+  const where = await computeOn(config.train);
   const onDevice = where.provider !== 'cpu';
   const longest = positionsOf(folder.config);
   const parts =
