@@ -3,43 +3,43 @@
 export { type ErrorDetails, FaultError, InputError } from './common/errors.ts';
 export type { OnProgress, Progress, RunControl } from './common/progress.ts';
 export { type Config, type ConfigInput, configSchema } from './config/config.ts';
+export { init } from './config/init/init.ts';
 export type { LossConfig } from './config/losses.ts';
 export { parseConfig } from './config/parse.ts';
-export { readConfig } from './config/read-yaml.ts';
 export { type TeacherConfig, type TeacherConfigInput, teacherSchema } from './config/teacher.ts';
+export { readConfig } from './config/yaml/read-yaml.ts';
 export { openBeir } from './data/beir.ts';
 export type { Dataset, Qrels, Texts, TextTable } from './data/dataset.ts';
 export { openDataset } from './data/open.ts';
 export { type PairLimits, TextTokenizer, type Tokens } from './data/tokenizer.ts';
 export { type DemoOptions, type DemoReport, demo } from './demo-world/demo.ts';
 export { makeWorld, type World, type WorldOptions } from './demo-world/world.ts';
+export { compareRuns } from './evaluation/systems/compare-runs.ts';
 export * from './losses/index.ts';
 export { type EncodeOptions, Encoder, type EncoderOptions } from './models/encoder.ts';
 export { type FreshOptions, freshModel } from './models/new-model.ts';
 export { checkModel, type ModelCheck } from './models/trainability.ts';
-export { compareRuns } from './pipelines/compare.ts';
 export { distill, type RunReport, type System } from './pipelines/distill.ts';
 export { type EvaluateOptions, type EvaluateReport, evaluate } from './pipelines/evaluate.ts';
-export { init } from './pipelines/init.ts';
 export { type ExportOptions, type ExportReport, exportCheckpoint } from './pipelines/publish/export-checkpoint.ts';
 export { type RotateOptions, type RotateReport, rotate } from './pipelines/rotate.ts';
 export { type ScoreOptions, type ScoreReport, score } from './pipelines/score.ts';
-export { type CascadeOptions, type CascadeReport, cascade } from './pipelines/search/cascade.ts';
+export { type TeacherReport, trainTeacher } from './pipelines/train-teacher.ts';
+export { bm25 } from './retrieval/bm25.ts';
 export {
   type CascadeEvaluation,
   type EvaluateCascadeOptions,
   evaluateCascadeFile,
-} from './pipelines/search/evaluate-cascade.ts';
-export { type IndexOptions, type IndexReport, indexDocuments } from './pipelines/search/index-documents.ts';
-export { type RunningServer, type ServeOptions, startServer } from './pipelines/search/serve.ts';
-export { type TeacherReport, trainTeacher } from './pipelines/train-teacher.ts';
-export { runWorker, type WorkerOptions, type WorkerReport } from './pipelines/worker.ts';
-export { bm25 } from './retrieval/bm25.ts';
+} from './search/evaluate-cascade.ts';
+export { type CascadeOptions, type CascadeReport, cascade } from './search/fit-cascade.ts';
+export { type IndexOptions, type IndexReport, indexDocuments } from './search/index-documents.ts';
+export { type RunningServer, type ServeOptions, startServer } from './search/serve.ts';
 export { candidateSelections, querySelections } from './selection/index.ts';
 export { ScoreCache } from './teachers/cache/score-cache.ts';
 export { type CrossEncoderOptions, crossEncoder } from './teachers/cross-encoder.ts';
 export { type DualEncoderOptions, dualEncoder } from './teachers/dual-encoder.ts';
 export { type GenerativeOptions, generative } from './teachers/generative.ts';
+export { runWorker, type WorkerOptions, type WorkerReport } from './teachers/queue/worker.ts';
 export { scoreFile } from './teachers/score-file.ts';
 export type { Embeddings, Pair, Teacher, TeacherFacts } from './teachers/teacher.ts';
 export { transformersTeacher } from './teachers/transformers-js.ts';

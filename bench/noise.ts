@@ -12,8 +12,7 @@ import { openBeir } from '../data/beir.ts';
 import { readScores } from '../data/scores.ts';
 import { fastestProvider } from '../engine/runtime/device-session.ts';
 import { Random } from '../math/random.ts';
-import { defaultCache } from '../pipelines/run/open-teachers.ts';
-import { ScoreCache } from '../teachers/cache/score-cache.ts';
+import { defaultCache, ScoreCache } from '../teachers/cache/score-cache.ts';
 import { dualEncoder } from '../teachers/dual-encoder.ts';
 
 const shared = process.env.SHARED ?? '../shared';

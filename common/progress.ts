@@ -30,3 +30,14 @@ export interface RunControl {
   /** Aborting ends the work at the next safe point with the signal's reason. */
   signal?: AbortSignal;
 }
+
+/** What a part of a run may do besides computing: report, and time its parts. */
+export interface Reporting {
+  readonly watch: RunControl;
+  /** Reports something worth keeping. */
+  note(text: string): void;
+  /** Reports that something is probably wrong, with figures; the report has it too. The same code again replaces it. */
+  warn(code: string, text: string): void;
+  /** Does a piece of work and adds its time up under a name. */
+  time<T>(name: string, work: () => T | Promise<T>): Promise<T>;
+}

@@ -3,6 +3,9 @@ import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { InputError } from '../common/errors.ts';
 
+/** Written first into an output folder: the folder is a run's. */
+export const MARK = 'onnx-distill.json';
+
 /** Keys whose values are paths; * stands for a position in a list. */
 const pathKeys = new Set([
   'output',

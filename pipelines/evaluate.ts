@@ -17,15 +17,14 @@ import { diagnose } from '../evaluation/systems/diagnostics.ts';
 import { EvaluationTable } from '../evaluation/systems/evaluation-table.ts';
 import { candidateRun, isScoreFile } from '../evaluation/systems/reference-systems.ts';
 import { byPrefix, encoderSearcher, retrieve } from '../evaluation/systems/retrieve.ts';
+import { madeFact, rounded } from '../evaluation/systems/run-figures.ts';
 import { measureTeacher } from '../evaluation/systems/teacher-evaluation.ts';
 import { Encoder } from '../models/encoder.ts';
 import { readModelFolder } from '../models/model-folder.ts';
 import type { PromptOptions } from '../models/modules/prompts.ts';
 import { type DTypeFile, dtypeFiles, inheritedDocuments, readProvenance } from '../serving/checkpoint.ts';
-import { ScoreCache } from '../teachers/cache/score-cache.ts';
+import { defaultCache, ScoreCache } from '../teachers/cache/score-cache.ts';
 import { memorySentence, servingMemory } from '../training/memory-budget.ts';
-import { madeFact, rounded } from './measure/run-figures.ts';
-import { defaultCache } from './run/open-teachers.ts';
 
 /** What is evaluated on which data, and how. */
 export interface EvaluateOptions {

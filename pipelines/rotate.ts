@@ -11,6 +11,7 @@ import type { RowOptions } from '../data/row-dataset.ts';
 import { castFloat, type Tensor } from '../engine/graph/tensor.ts';
 import { encodeGraph, loadGraph } from '../engine/io/onnx-file.ts';
 import { encodeSafetensors } from '../engine/io/safetensors.ts';
+import { computeOn } from '../engine/runtime/provider.ts';
 import { byPrefix, CHOICE_METRIC, type Split, searchVectors } from '../evaluation/systems/retrieve.ts';
 import { opsetWarning, writeCheckpoint } from '../models/checkpoint.ts';
 import { describeEncoder, type EncoderDescription } from '../models/encoder.ts';
@@ -18,13 +19,11 @@ import { encoderOutput, isPooled } from '../models/encoder-graph.ts';
 import { endsInUnit, isLinear, tokenWidth, withMap } from '../models/modules/head.ts';
 import { huggingFaceWeights } from '../students/export/torch-names.ts';
 import { mapped } from '../students/student.ts';
-import { ScoreCache } from '../teachers/cache/score-cache.ts';
+import { defaultCache, ScoreCache } from '../teachers/cache/score-cache.ts';
 import { dualEncoder, dualEncoderKey } from '../teachers/dual-encoder.ts';
 import type { Embeddings, Teacher } from '../teachers/teacher.ts';
+import { embed } from '../teachers/teacher.ts';
 import { learnRotation, rotated } from '../training/rotation.ts';
-import { embed } from './prepare/embeddings.ts';
-import { defaultCache } from './run/open-teachers.ts';
-import { computeOn } from './run/provider.ts';
 
 /** Which encoder is rotated on which data, for which widths. */
 export interface RotateOptions {
@@ -115,7 +114,7 @@ async function withEncoder<T>(
   work: (encoder: Teacher, cache: ScoreCache) => Promise<T>,
 ): Promise<T> {
   const cache = await ScoreCache.open(path ?? defaultCache());
-  const session = await computeOn({ train: { provider, threads: undefined } });
+  const session = await computeOn({ provider });
   const encoder = await dualEncoder(model, { queryTokens, documentTokens, session });
   try {
     return await work(encoder, cache);

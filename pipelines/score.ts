@@ -1,10 +1,12 @@
 /** @file Scores pairs with a teacher, through the cache, into a file that a run can be given. */
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
+import { findCandidates } from '../candidates/find-candidates.ts';
 import { InputError, shown } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
 import type { RunControl } from '../common/progress.ts';
 import type { Config, ConfigInput } from '../config/config.ts';
+import { withMemory } from '../config/memory.ts';
 import { parseConfig } from '../config/parse.ts';
 import { type Dataset, judgedQueries } from '../data/dataset.ts';
 import { type CandidateLists, withoutUnscored } from '../data/lists.ts';
@@ -12,9 +14,8 @@ import { openDataset } from '../data/open.ts';
 import { distribute } from '../teachers/queue/distribute.ts';
 import { isInProcess, openQueue } from '../teachers/queue/index.ts';
 import { pairsOfJob } from '../teachers/queue/queue.ts';
+import { pairsOf, scoreCandidates } from '../teachers/score-pairs.ts';
 import type { Pair, Teacher } from '../teachers/teacher.ts';
-import { findCandidates, pairsOf, scoreCandidates } from './prepare/candidates.ts';
-import { withMemory } from './run/memory-budget.ts';
 import { openTeachers } from './run/open-teachers.ts';
 
 /** How many pairs were scored and how many were known. */

@@ -1,6 +1,8 @@
 /** @file Trains a cross-encoder on labels, or on another model's scores: the teacher of a later run. */
 import { createHash } from 'node:crypto';
 import { rm } from 'node:fs/promises';
+import { type FirstEncoder, isDualEncoder, openFirstEncoder } from '../candidates/first-encoder.ts';
+import { pairExamples } from '../candidates/pair-examples.ts';
 import { InputError } from '../common/errors.ts';
 import { canonicalJson, hashFile, removeLeftovers } from '../common/files.ts';
 import { takeLock } from '../common/lock.ts';
@@ -20,6 +22,7 @@ import { TextTokenizer, type Tokens } from '../data/tokenizer.ts';
 import type { Graph } from '../engine/graph/ir.ts';
 import { encodeGraph, loadGraph } from '../engine/io/onnx-file.ts';
 import { allowTf32 } from '../engine/runtime/cuda.ts';
+import { computeOn } from '../engine/runtime/provider.ts';
 import type { Run } from '../evaluation/metrics/evaluate.ts';
 import { listsAsRun } from '../evaluation/systems/reference-systems.ts';
 import { choiceScore, rerank } from '../evaluation/systems/retrieve.ts';
@@ -42,9 +45,6 @@ import { batchMemory, trainedAtATime } from '../training/memory-budget.ts';
 import { crossEncoderStep } from '../training/step/cross-encoder-step.ts';
 import { singleRun } from '../training/step/single-run.ts';
 import { train as trainLoop } from '../training/trainer.ts';
-import { type FirstEncoder, isDualEncoder, openFirstEncoder } from './prepare/first-encoder.ts';
-import { pairExamples } from './prepare/pair-examples.ts';
-import { computeOn } from './run/provider.ts';
 
 /** Where the cross-encoder is and what it reaches. */
 export interface TeacherReport {
@@ -179,7 +179,7 @@ async function trainOn(
     tokenizer.encodePair(dataset.queries.text(q), dataset.documents.text(d), limits);
   const source = { examples: train, pairTokens, padId: tokenizer.padId };
   allowTf32(config.train.tf32);
-  const where = await computeOn(config);
+  const where = await computeOn(config.train);
   const onDevice = where.provider !== 'cpu';
   const longest = positionsOf(folder.config);
   const parts =

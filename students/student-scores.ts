@@ -3,6 +3,7 @@ import type { RunControl } from '../common/progress.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { textsAt } from '../data/dataset.ts';
 import type { CandidateLists } from '../data/lists.ts';
+import { type Computing, computeOn } from '../engine/runtime/provider.ts';
 import type { SessionOptions } from '../engine/runtime/session.ts';
 import { Encoder } from '../models/encoder.ts';
 import { withUnit } from '../models/modules/head.ts';
@@ -13,6 +14,17 @@ export interface Encoding {
   queryTokens: number;
   documentTokens: number;
   session: SessionOptions;
+}
+
+/** How a run encodes with its student. @param options those of a config */
+export async function encodingOf({
+  student: { queryTokens, documentTokens },
+  train,
+}: {
+  student: Pick<Encoding, 'queryTokens' | 'documentTokens'>;
+  train: Computing;
+}): Promise<Encoding> {
+  return { queryTokens, documentTokens, session: await computeOn(train) };
 }
 
 /** The student with these weights, ready to encode. */

@@ -62,3 +62,10 @@ export class Interrupted extends FaultError {
     this.answers = answers;
   }
 }
+
+/** The embedding side of a teacher that a config has been checked to have. */
+export function embed(embedder: Teacher | undefined): NonNullable<Teacher['embed']> {
+  if (!embedder?.embed)
+    throw new FaultError({ code: 'run.no-embedder', subject: 'nothing embeds texts', remedy: "add an 'embedder'" });
+  return embedder.embed;
+}

@@ -1,7 +1,7 @@
 /** @file What `distill cascade` and `distill evaluate --cascade` print. */
 import type { CurvePoint } from '../../adaptive/curve.ts';
-import type { CascadeReport } from '../../pipelines/search/cascade.ts';
-import type { CascadeEvaluation } from '../../pipelines/search/evaluate-cascade.ts';
+import type { CascadeEvaluation } from '../../search/evaluate-cascade.ts';
+import type { CascadeReport } from '../../search/fit-cascade.ts';
 import { table } from './figures.ts';
 
 const percent = (x: number): string => `${(100 * x).toFixed(1)} %`;

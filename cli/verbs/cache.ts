@@ -27,7 +27,7 @@ function quantity(text: string, units: Readonly<Record<string, number>>, option:
 
 export const cache: Verb = ({ out }) => {
   const folderOf = async ({ folder }: Options): Promise<string> =>
-    folder ?? (await import('../../pipelines/run/open-teachers.ts')).defaultCache();
+    folder ?? (await import('../../teachers/cache/score-cache.ts')).defaultCache();
   const verb = (name: string, description: string, example: string): Command =>
     new Command(name)
       .description(description)

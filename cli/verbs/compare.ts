@@ -11,7 +11,7 @@ export const compare: Verb = ({ out }) =>
     .option('--seed <n>', 'random seed of the resampling', Number, 0)
     .addHelpText('after', '\nExample:\n  distill compare runs/a runs/b --html compare.html')
     .action(async (runs: string[], options: { html?: string; json?: string; seed: number }) => {
-      const { compareRuns } = await import('../../pipelines/compare.ts');
+      const { compareRuns } = await import('../../evaluation/systems/compare-runs.ts');
       const { renderCompared } = await import('../terminal/figures.ts');
       out.write(renderCompared(await compareRuns({ runs, ...options })));
     });

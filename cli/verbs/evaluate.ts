@@ -84,7 +84,7 @@ async function measuredCascade(
   err: Screen,
   signal: AbortSignal,
 ): Promise<string> {
-  const { evaluateCascadeFile } = await import('../../pipelines/search/evaluate-cascade.ts');
+  const { evaluateCascadeFile } = await import('../../search/evaluate-cascade.ts');
   const { renderCascadeEvaluation } = await import('../terminal/cascade-report.ts');
   const onProgress = progressReporter(err);
   const report = await evaluateCascadeFile(options, { onProgress, signal });

@@ -10,7 +10,7 @@ export const init: Verb = ({ out }) =>
     .option('--file <file>', 'file for the config; FOLDER/distill.yaml by default')
     .addHelpText('after', '\nExample:\n  distill init my-data && distill run my-data/distill.yaml')
     .action(async (folder: string, options: { file?: string }) => {
-      const { init } = await import('../../pipelines/init.ts');
+      const { init } = await import('../../config/init/init.ts');
       const file = options.file ?? join(folder, 'distill.yaml');
       const chosen = await init(folder, file);
       out.write(`${chosen.join('\n')}\nwrote ${file}; next: distill run ${file}\n`);

@@ -26,7 +26,7 @@ export const run: Verb = ({ out, err, signal }) =>
         file: string,
         options: { set: string[]; output?: string; memory?: string; dryRun?: boolean; json?: boolean },
       ) => {
-        const { readConfig } = await import('../../config/read-yaml.ts');
+        const { readConfig } = await import('../../config/yaml/read-yaml.ts');
         const { distill } = await import('../../pipelines/distill.ts');
         const { renderPlan, renderReport } = await import('../terminal/report.ts');
         const own = (['output', 'memory'] as const).flatMap((key) =>

@@ -27,7 +27,7 @@ export const score: Verb = ({ out, err, signal }) =>
         file: string,
         options: { split: string; scores: string; set: string[]; memory?: string; queue?: string; json?: boolean },
       ) => {
-        const { readConfig } = await import('../../config/read-yaml.ts');
+        const { readConfig } = await import('../../config/yaml/read-yaml.ts');
         const { score } = await import('../../pipelines/score.ts');
         const sets = options.memory ? [...options.set, `memory=${JSON.stringify(options.memory)}`] : options.set;
         const onProgress = progressReporter(err);

@@ -43,7 +43,7 @@ export const trainTeacher: Verb = ({ out, err, signal }) =>
       '\nExample:\n  distill train-teacher --data data/debian --model models/minilm-l6 --set train.steps=300 --output runs/teacher',
     )
     .action(async ({ set, json, fresh, candidates, ...given }: Options) => {
-      const { applySet } = await import('../../config/read-yaml.ts');
+      const { applySet } = await import('../../config/yaml/read-yaml.ts');
       const { trainTeacher } = await import('../../pipelines/train-teacher.ts');
       const onProgress = progressReporter(err);
       const options: unknown = set.reduce(applySet, {

@@ -1,6 +1,6 @@
 /** @file `distill worker`: scores what `distill score --queue` asks for, on any machine that has the teacher's model. */
 import { Command, Option } from 'commander';
-import type { WorkerOptions } from '../../pipelines/worker.ts';
+import type { WorkerOptions } from '../../teachers/queue/worker.ts';
 import { progressReporter } from '../terminal/progress.ts';
 import type { Verb } from '../terminal/verb.ts';
 
@@ -24,7 +24,7 @@ export const worker: Verb = ({ out, err, signal }) =>
       '\nExample:\n  distill worker --queue redis://scores.example:6379 --model models/cross-encoder',
     )
     .action(async ({ queue, lease, ...options }: WorkerOptions & { queue: string; lease: number }) => {
-      const { runWorker } = await import('../../pipelines/worker.ts');
+      const { runWorker } = await import('../../teachers/queue/worker.ts');
       const onProgress = progressReporter(err);
       const report = await runWorker(queue, { ...options, lease: 1000 * lease }, { onProgress, signal });
       onProgress.end();

@@ -1,12 +1,13 @@
 /** @file What a training reads and gives, for the stage and the parts of it. */
+
+import type { Options } from '../../config/options.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import type { Student, Weights } from '../../students/student.ts';
+import type { OpenedTeacher } from '../../teachers/open-model.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
 import type { BatchSource, Examples } from '../../training/batches/dual-encoder-batch.ts';
 import type { WeightedLoss } from '../../training/step/dual-encoder-step.ts';
 import type { TrainResult } from '../../training/trainer.ts';
-import type { OpenedTeacher } from '../run/open-teachers.ts';
-import type { Options } from '../run/options.ts';
 import type { Tools } from '../run/stage.ts';
 
 /** Options that a training depends on. */

@@ -1,4 +1,7 @@
 /** @file Where training computes: on the host, or on a device that is there and faster. */
+
+import type { Options } from '../../config/options.ts';
+import { computeOn } from '../../engine/runtime/provider.ts';
 import { DeviceLearner } from '../../training/device-learner.ts';
 import { HostLearner, type Learner } from '../../training/host-learner.ts';
 import type { OptimizerOptions } from '../../training/optimizers/index.ts';
@@ -7,8 +10,6 @@ import {
   dualEncoderOnHost,
   dualEncoderStep,
 } from '../../training/step/dual-encoder-step.ts';
-import type { Options } from '../run/options.ts';
-import { computeOn } from '../run/provider.ts';
 import type { Fit } from './fit.ts';
 
 /**
@@ -22,7 +23,7 @@ export async function openLearner(
 ): Promise<Learner> {
   const { provider: wanted, threads, accumulate } = train;
   // GradCache needs the gradients themselves, which a device keeps to itself.
-  const session = options.gradCacheChunk ? { provider: 'cpu' as const, threads } : await computeOn({ train });
+  const session = options.gradCacheChunk ? { provider: 'cpu' as const, threads } : await computeOn(train);
   if (wanted === 'auto' && session.provider !== 'cpu')
     note(`training on ${session.provider}, which multiplies faster here than the processor`);
   if (session.provider === 'cpu') {

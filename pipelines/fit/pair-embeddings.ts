@@ -2,12 +2,12 @@
 import { InputError } from '../../common/errors.ts';
 import { needsOf } from '../../config/losses.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
+import { computeOn } from '../../engine/runtime/provider.ts';
+import { crossEncoderLimits } from '../../teachers/open-model.ts';
 import { type DualPooling, dualPooling } from '../../teachers/pair-embeddings.ts';
 import type { Pair } from '../../teachers/teacher.ts';
 import type { StepBatch } from '../../training/batches/batches.ts';
 import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
-import { crossEncoderLimits } from '../run/open-teachers.ts';
-import { computeOn } from '../run/provider.ts';
 import type { Fit } from './fit.ts';
 
 export interface PairVectors {
@@ -91,7 +91,7 @@ async function open(
   try {
     return await dualPooling(teacher.model, {
       ...crossEncoderLimits(teacher),
-      session: await computeOn(options),
+      session: await computeOn(options.train),
     });
   } catch (error) {
     if (!(error instanceof InputError) || !error.code.startsWith('layers.')) throw error;

@@ -5,11 +5,10 @@ import { textsAt } from '../../data/dataset.ts';
 import { search } from '../../retrieval/exact-search.ts';
 import { refreshesAt, refreshNegatives } from '../../selection/index.ts';
 import type { Weights } from '../../students/student.ts';
-import { encoderOf } from '../../students/student-scores.ts';
+import { encoderOf, encodingOf } from '../../students/student-scores.ts';
+import { scoreCandidates } from '../../teachers/score-pairs.ts';
 import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
 import { negativesOf, positivesOf, withNegatives } from '../../training/batches/examples.ts';
-import { scoreCandidates } from '../prepare/candidates.ts';
-import { encodingOf } from '../run/provider.ts';
 import { type Fit, frozenOf, type Renewal } from './fit.ts';
 
 /** Hits besides those that negatives are drawn from, so that known positives can be left out. */

@@ -1,4 +1,6 @@
 /** @file The teacher is measured before it is believed: does it rank dev candidates better than the encoder as it was? */
+
+import { openFirstEncoder } from '../../candidates/first-encoder.ts';
 import { startFolder } from '../../config/student.ts';
 import { type Dataset, judgedQueries } from '../../data/dataset.ts';
 import type { Run } from '../../evaluation/metrics/evaluate.ts';
@@ -6,10 +8,9 @@ import { choiceScore, rerank } from '../../evaluation/systems/retrieve.ts';
 import { type OrdersOnDev, ordersBefore, teacherVerdict } from '../../evaluation/systems/verdict.ts';
 import { Random } from '../../math/random.ts';
 import type { Student } from '../../students/student.ts';
-import { openFirstEncoder } from '../prepare/first-encoder.ts';
+import type { OpenedTeacher } from '../../teachers/open-model.ts';
 import type { RunContext } from '../run/context.ts';
 import { keepArrays } from '../run/keep-arrays.ts';
-import type { OpenedTeacher } from '../run/open-teachers.ts';
 import { defineStage, type Result } from '../run/stage.ts';
 
 /** Dev queries and candidates of each: 4,000 pairs say enough and are scored in a minute or two. */

@@ -2,7 +2,7 @@
 
 import { textsAt } from '../../data/dataset.ts';
 import { kMeans, topicBatches } from '../../selection/index.ts';
-import { embed } from '../prepare/embeddings.ts';
+import { embed } from '../../teachers/teacher.ts';
 import type { Fit } from './fit.ts';
 
 /**

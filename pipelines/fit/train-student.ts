@@ -2,12 +2,13 @@
 
 import { needsOf } from '../../config/losses.ts';
 import { toWeighting } from '../../config/methods.ts';
+import type { Options } from '../../config/options.ts';
 import { warnOfSmallLosses } from '../../evaluation/diagnostics/warnings.ts';
 import { CHOICE_METRIC, drawSample, encoderSearcher, means, retrieve } from '../../evaluation/systems/retrieve.ts';
 import { Random } from '../../math/random.ts';
 import type { Encoder } from '../../models/encoder.ts';
 import type { Weights } from '../../students/student.ts';
-import { encoderOf } from '../../students/student-scores.ts';
+import { encoderOf, encodingOf } from '../../students/student-scores.ts';
 import { makeBatch } from '../../training/batches/dual-encoder-batch.ts';
 import { keptExamples } from '../../training/batches/examples.ts';
 import { tokenTable } from '../../training/batches/token-table.ts';
@@ -16,8 +17,6 @@ import type { StateKey } from '../../training/training-state.ts';
 import { checkExport } from '../prepare/check-export.ts';
 import type { TrainingSet } from '../prepare/training-set.ts';
 import type { RunContext } from '../run/context.ts';
-import type { Options } from '../run/options.ts';
-import { encodingOf } from '../run/provider.ts';
 import { defineStage, type Result } from '../run/stage.ts';
 import { type Peer, trainTogether } from './co-teaching.ts';
 import {

@@ -7,8 +7,8 @@ import { type CandidateLists, listsAt } from '../../data/lists.ts';
 import { chatQueries } from '../../generation/chat.ts';
 import { withQueries } from '../../generation/spans.ts';
 import { Random } from '../../math/random.ts';
+import { defaultCache } from '../../teachers/cache/score-cache.ts';
 import { trainingQueries } from '../run/data.ts';
-import { defaultCache } from '../run/open-teachers.ts';
 import { defineStage } from '../run/stage.ts';
 
 export interface WrittenQueries {

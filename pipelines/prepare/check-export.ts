@@ -1,10 +1,10 @@
 /** @file Refuses export options that the student cannot meet, before any work. */
 
 import { InputError } from '../../common/errors.ts';
+import type { Options } from '../../config/options.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import type { Student } from '../../students/student.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
-import type { Options } from '../run/options.ts';
 
 /**
  * Refuses before training what could only be refused after it.

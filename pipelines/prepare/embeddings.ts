@@ -5,9 +5,9 @@ import type { CandidateLists } from '../../data/lists.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
 import { allFinite } from '../../math/finite.ts';
 import { specialTokens } from '../../students/static-encoder.ts';
-import type { Embeddings, Teacher } from '../../teachers/teacher.ts';
+import type { OpenedTeacher } from '../../teachers/open-model.ts';
+import { type Embeddings, embed, type Teacher } from '../../teachers/teacher.ts';
 import type { RunContext } from '../run/context.ts';
-import type { OpenedTeacher } from '../run/open-teachers.ts';
 import { defineStage, type Result, type Tools } from '../run/stage.ts';
 
 /** Vectors of all documents, where losses match them or they are what is searched. */
@@ -98,13 +98,6 @@ function countBad({ dimensions, data }: Embeddings): number {
   let rows = 0;
   for (let at = 0; at < data.length; at += dimensions) rows += Number(!allFinite(data.subarray(at, at + dimensions)));
   return rows;
-}
-
-/** The embedding side of a teacher that a config has been checked to have. */
-export function embed(embedder: Teacher | undefined): NonNullable<Teacher['embed']> {
-  if (!embedder?.embed)
-    throw new FaultError({ code: 'run.no-embedder', subject: 'nothing embeds texts', remedy: "add an 'embedder'" });
-  return embedder.embed;
 }
 
 /** Embeddings of some rows, by position in the whole table. */

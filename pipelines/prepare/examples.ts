@@ -1,13 +1,13 @@
 /** @file From scored candidates to the examples of a training set. */
 import { InputError } from '../../common/errors.ts';
 import { toSelection } from '../../config/methods.ts';
+import type { Options } from '../../config/options.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import type { CandidateLists } from '../../data/lists.ts';
 import { neverNegative, relevantDocuments } from '../../data/relevant.ts';
 import { warnOfScores } from '../../evaluation/diagnostics/warnings.ts';
 import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
 import { selectExamples } from '../../training/batches/examples.ts';
-import type { Options } from '../run/options.ts';
 import { defineStage } from '../run/stage.ts';
 
 /** Relevant documents with grades by query, as positions; of the first so many queries where the config keeps no more labels. */

@@ -8,9 +8,9 @@ import type { TextTokenizer } from '../../data/tokenizer.ts';
 import { freshModel } from '../../models/new-model.ts';
 import { loadStudent, type Student } from '../../students/index.ts';
 import { staticStudent } from '../../students/static-encoder.ts';
+import type { OpenedTeacher } from '../../teachers/open-model.ts';
 import type { RunContext } from '../run/context.ts';
 import { encoderFolder, trainingQueries } from '../run/data.ts';
-import type { OpenedTeacher } from '../run/open-teachers.ts';
 import { defineStage, lazily, type Result } from '../run/stage.ts';
 import { tokenVectors } from './embeddings.ts';
 

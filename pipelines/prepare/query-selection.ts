@@ -1,17 +1,16 @@
 /** @file Which queries the teacher scores, under a budget. */
 
 import { toQuerySelection } from '../../config/methods.ts';
+import type { Options } from '../../config/options.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import type { CandidateLists } from '../../data/lists.ts';
 import { type Rows, softmax, topTwo } from '../../math/numbers.ts';
 import { rowOf } from '../../math/ragged.ts';
 import type { QueryInputs } from '../../selection/index.ts';
 import type { Student, Weights } from '../../students/student.ts';
-import { type StudentScores, studentScores } from '../../students/student-scores.ts';
+import { encodingOf, type StudentScores, studentScores } from '../../students/student-scores.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
 import { keepArrays } from '../run/keep-arrays.ts';
-import type { Options } from '../run/options.ts';
-import { encodingOf } from '../run/provider.ts';
 import { defineStage } from '../run/stage.ts';
 import { labelsOf } from './examples.ts';
 

@@ -11,12 +11,12 @@ import { type ExportSettings, parseExport } from '../../config/export.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { openDataset } from '../../data/open.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
+import { type ExportFigures, type ExportQuality, exportQuality } from '../../evaluation/systems/export-quality.ts';
 import { opsetWarning, refuseOccupied } from '../../models/checkpoint.ts';
 import { readModelFolder } from '../../models/model-folder.ts';
 import { type Provenance, readProvenance } from '../../serving/checkpoint.ts';
 import type { DTypeName } from '../../students/export/dtypes.ts';
 import { type ExportedFolder, exportFolder } from '../../students/export/export-folder.ts';
-import { type ExportFigures, type ExportQuality, exportQuality } from '../measure/export-quality.ts';
 
 /** Which files are made of a checkpoint, and where. */
 export interface ExportOptions extends ExportSettings {

@@ -2,15 +2,15 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { writeWhole } from '../../common/files.ts';
+import type { Options } from '../../config/options.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { evaluateRun } from '../../evaluation/metrics/evaluate.ts';
 import { medianMilliseconds, TIMED_QUERIES } from '../../evaluation/systems/model-cost.ts';
 import { encoderSearcher, retrieve } from '../../evaluation/systems/retrieve.ts';
+import { rounded, type System } from '../../evaluation/systems/run-figures.ts';
+import type { Saved } from '../../evaluation/systems/saved.ts';
 import { openFileEncoder } from '../../serving/file-encoder.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
-import { rounded, type System } from '../measure/run-figures.ts';
-import type { Saved } from '../measure/saved.ts';
-import type { Options } from '../run/options.ts';
 import { defineStage, type Tools } from '../run/stage.ts';
 import { type ExportReport, exportCheckpoint } from './export-checkpoint.ts';
 

@@ -2,7 +2,7 @@
 import { writeWhole } from '../../common/files.ts';
 import type { Figures, SystemFigures } from '../../evaluation/report/figures.ts';
 import { renderHtml } from '../../evaluation/report/html.ts';
-import { madeFact } from '../measure/run-figures.ts';
+import { madeFact } from '../../evaluation/systems/run-figures.ts';
 import type { RunContext } from '../run/context.ts';
 import { derive, type Result } from '../run/stage.ts';
 import type { Published, RunReport } from './run-report.ts';

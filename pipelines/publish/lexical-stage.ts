@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import type { Dataset } from '../../data/dataset.ts';
 import { bm25Index } from '../../evaluation/bm25-run.ts';
 import type { HybridFit } from '../../evaluation/fit-hybrid.ts';
+import type { Saved } from '../../evaluation/systems/saved.ts';
 import { lexicalChannel, writeLexicalChannel } from '../../retrieval/lexical-channel.ts';
-import type { Saved } from '../measure/saved.ts';
 import { defineStage } from '../run/stage.ts';
 
 /** CHECKPOINT/lexical.json with the weight that the evaluation fitted; written again where the checkpoint is made again. */

@@ -6,16 +6,16 @@ import type { Dataset } from '../../data/dataset.ts';
 import type { HybridFit } from '../../evaluation/fit-hybrid.ts';
 import type { Figures, SystemFigures } from '../../evaluation/report/figures.ts';
 import { renderHtml } from '../../evaluation/report/html.ts';
+import { measureRun } from '../../evaluation/systems/measure-run.ts';
+import { roleOf, runFigures, type System } from '../../evaluation/systems/run-figures.ts';
+import type { Saved } from '../../evaluation/systems/saved.ts';
 import { type BeforeFigures, verdict, WHOLE_ENCODER } from '../../evaluation/systems/verdict.ts';
 import type { Student } from '../../students/student.ts';
+import type { OpenedTeacher } from '../../teachers/open-model.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
 import type { Trained } from '../fit/fit.ts';
-import { measureRun } from '../measure/measure-run.ts';
-import { roleOf, runFigures, type System } from '../measure/run-figures.ts';
-import type { Saved } from '../measure/saved.ts';
 import type { TrainingSet } from '../prepare/training-set.ts';
 import type { RunContext } from '../run/context.ts';
-import type { OpenedTeacher } from '../run/open-teachers.ts';
 import type { RunLog } from '../run/run-log.ts';
 import { defineStage, derive, given, type Result } from '../run/stage.ts';
 import type { ExportReport } from './export-checkpoint.ts';
@@ -23,7 +23,7 @@ import { type Exported, exportStage } from './export-stage.ts';
 import { lexicalStage } from './lexical-stage.ts';
 import { checkpoint, describeCheckpoint } from './save-student.ts';
 
-export type { System } from '../measure/run-figures.ts';
+export type { System } from '../../evaluation/systems/run-figures.ts';
 
 /** What a run ends with. */
 export interface RunReport {

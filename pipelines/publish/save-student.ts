@@ -12,20 +12,18 @@ import type { Dataset } from '../../data/dataset.ts';
 import { encodeGraph } from '../../engine/io/onnx-file.ts';
 import { encodeSafetensors } from '../../engine/io/safetensors.ts';
 import type { Figures } from '../../evaluation/report/figures.ts';
+import { card } from '../../evaluation/systems/model-card.ts';
+import type { Saved } from '../../evaluation/systems/saved.ts';
 import { opsetWarning, writeCheckpoint } from '../../models/checkpoint.ts';
 import { readModelFolder } from '../../models/model-folder.ts';
 import { tokenWidth } from '../../models/modules/head.ts';
 import { readSentenceFolder } from '../../models/sentence-folder.ts';
 import { huggingFaceWeights } from '../../students/export/torch-names.ts';
 import { parameterCount, type Student } from '../../students/student.ts';
-import { encoderOf } from '../../students/student-scores.ts';
+import { encoderOf, encodingOf } from '../../students/student-scores.ts';
+import type { OpenedTeacher } from '../../teachers/open-model.ts';
 import type { Trained } from '../fit/fit.ts';
-import type { Saved } from '../measure/saved.ts';
-import type { OpenedTeacher } from '../run/open-teachers.ts';
-import { encodingOf } from '../run/provider.ts';
 import { defineStage, type Tools } from '../run/stage.ts';
-
-import { card } from './model-card.ts';
 
 const FOLDER = 'checkpoint';
 const SIZE = join('stages', 'checkpoint.json');

@@ -3,25 +3,20 @@ import type { RunControl } from '../../common/progress.ts';
 import { VERSION } from '../../common/version.ts';
 import type { Config } from '../../config/config.ts';
 import { loadLosses, lossModules, needsOf } from '../../config/losses.ts';
+import { withMemory } from '../../config/memory.ts';
+import { localModel } from '../../config/models.ts';
+import { type OptionPath, type Options, pickOptions, recordedOptions } from '../../config/options.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { openDataset } from '../../data/open.ts';
+import { type Cut, cutNotes } from '../../evaluation/diagnostics/cut-notes.ts';
 import { warnOfData } from '../../evaluation/diagnostics/warnings.ts';
 import type { LossInput } from '../../losses/index.ts';
 import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
+import type { OpenedTeacher } from '../../teachers/open-model.ts';
 import type { WeightedLoss } from '../../training/step/dual-encoder-step.ts';
 import { ArtifactStore } from './artifact-store.ts';
-import { cutNotes } from './cut-notes.ts';
 import { type DataResults, dataResults, trainingQueries } from './data.ts';
-import { withMemory } from './memory-budget.ts';
-import {
-  knownTeachers,
-  type OpenedTeacher,
-  openTeacher,
-  openTeachers,
-  type TeacherSpec,
-  teacherKey,
-} from './open-teachers.ts';
-import { type OptionPath, type Options, pickOptions, recordedOptions } from './options.ts';
+import { knownTeachers, openTeacher, openTeachers, type TeacherSpec, teacherKey } from './open-teachers.ts';
 import { claimOutput, refuseOther } from './output-folder.ts';
 import { RunLog } from './run-log.ts';
 import { StageRunner } from './runner.ts';
@@ -101,7 +96,7 @@ export async function openRun<T>(
     closing.push(models.close);
     for (const t of new Set([models.teacher, models.embedder]))
       for (const text of t?.teacher?.notes ?? []) log.note(text);
-    if (!dry) for (const text of await cutNotes(config, dataset)) log.note(text);
+    if (!dry) for (const text of await cutNotes(cutsOf(config), dataset)) log.note(text);
     const store = await ArtifactStore.open(config.output);
     const { cache } = models;
     const runner = new StageRunner({ config, folder: config.output, store, watch: limited, log, dry, cache });
@@ -196,6 +191,20 @@ function contextOf(shared: Shared, own: Own): RunContext {
     },
   };
   return run;
+}
+
+/** Where a run cuts the texts of its student and its embedder, as far as they are folders. */
+function cutsOf({ student, embedder }: Config): Cut[] {
+  const { queryTokens, documentTokens } = student;
+  const model = localModel(embedder);
+  return [
+    ...(student.kind === 'model'
+      ? [{ option: 'student' as const, model: student.model, queryTokens, documentTokens }]
+      : []),
+    ...(model !== undefined && embedder && 'queryTokens' in embedder
+      ? [{ option: 'embedder' as const, ...embedder, model }]
+      : []),
+  ];
 }
 
 /** Progress of a run inside a run says whose it is. */

@@ -2,6 +2,7 @@
 import { canonicalJson, hashAll, hashParts } from '../../common/files.ts';
 import { VERSION } from '../../common/version.ts';
 import type { Config } from '../../config/config.ts';
+import type { Options } from '../../config/options.ts';
 import { type Dataset, judgedQueries, unjudgedQueries } from '../../data/dataset.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
 import { sentenceKey } from '../../models/encoder-description.ts';
@@ -9,7 +10,6 @@ import { modelHash, readModelFolder } from '../../models/model-folder.ts';
 import { readSentenceFolder } from '../../models/sentence-folder.ts';
 import { isScoreFile, scoreFileKey } from '../../teachers/score-file.ts';
 import { merged } from './fingerprint.ts';
-import type { Options } from './options.ts';
 import { given, type Result } from './stage.ts';
 
 /** One data set, under the parts of it that a result can depend on. */

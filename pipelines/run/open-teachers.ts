@@ -1,59 +1,17 @@
 /** @file The teachers that a config names, behind the cache. */
-import { homedir } from 'node:os';
-import { join } from 'node:path';
 import { canonicalJson, hashParts } from '../../common/files.ts';
 import type { Config } from '../../config/config.ts';
+import type { Options } from '../../config/options.ts';
 import type { Dataset } from '../../data/dataset.ts';
-import type { SessionOptions } from '../../engine/runtime/session.ts';
+import { computeOn } from '../../engine/runtime/provider.ts';
 import type { PromptOptions as EncoderPrompts } from '../../models/modules/prompts.ts';
-import { ScoreCache } from '../../teachers/cache/score-cache.ts';
-import { crossEncoder, crossEncoderKey } from '../../teachers/cross-encoder.ts';
-import { dualEncoder, dualEncoderKey } from '../../teachers/dual-encoder.ts';
-import { type GenerativeOptions, generative, generativeKey } from '../../teachers/generative.ts';
-import type { PromptOptions } from '../../teachers/reading/prompts.ts';
+import { defaultCache, ScoreCache } from '../../teachers/cache/score-cache.ts';
+import { dualEncoderKey } from '../../teachers/dual-encoder.ts';
+import { dualEncoderLimits, modelKey, type OpenedTeacher, openModel } from '../../teachers/open-model.ts';
 import { scoreFile, scoreFileKey, scoreLists } from '../../teachers/score-file.ts';
 import { type HttpTeacherOptions, httpTeacher, httpTeacherKey } from '../../teachers/services/http-teacher.ts';
 import type { Teacher } from '../../teachers/teacher.ts';
 import { vectorsEmbedder, vectorsKey } from '../../teachers/vectors/vectors-embedder.ts';
-import type { Options } from './options.ts';
-import { computeOn } from './provider.ts';
-
-export const defaultCache = (): string => join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'onnx-distill');
-
-/** A teacher's model, how it cuts texts and how its scores are read. */
-export interface ModelTeacher extends Cut, PromptOptions {
-  kind: 'cross-encoder' | 'dual-encoder' | 'generative';
-  model: string;
-  maxLength?: number;
-  label?: string | number;
-  output?: string;
-  prompts?: EncoderPrompts;
-}
-
-/** @throws InputError where the model cannot be opened */
-export function openModel(t: ModelTeacher, session: SessionOptions): Promise<Teacher> {
-  if (t.kind === 'generative') return generative(t.model, { ...generativeOptions(t), session });
-  if (t.kind === 'cross-encoder') return crossEncoder(t.model, { ...crossEncoderLimits(t), session });
-  return dualEncoder(t.model, { ...dualEncoderLimits(t), session });
-}
-
-/** The key of the teacher that `openModel` opens, from its files alone. */
-function modelKey(t: ModelTeacher): Promise<string> {
-  if (t.kind === 'generative') return generativeKey(t.model, generativeOptions(t));
-  return t.kind === 'cross-encoder'
-    ? crossEncoderKey(t.model, crossEncoderLimits(t))
-    : dualEncoderKey(t.model, dualEncoderLimits(t));
-}
-
-/** A teacher of a run; in a dry run its key alone is known. */
-export interface OpenedTeacher {
-  key: string;
-  teacher?: Teacher;
-  /** Without the cache, to be timed. */
-  uncached?: Teacher;
-  /** Whether it reads vectors from files, which no cache keeps. */
-  given?: boolean;
-}
 
 export type TeacherSpec = NonNullable<Config['teacher']>;
 type EmbedderSpec = NonNullable<Config['embedder']>;
@@ -75,7 +33,7 @@ export async function openTeacher(
 ): Promise<OpenedTeacher & { teacher: Teacher; close(): Promise<void> }> {
   if (spec.kind !== 'scores') {
     const model =
-      spec.kind === 'http' ? httpTeacher(serviceOptions(spec)) : await openModel(spec, await computeOn(options));
+      spec.kind === 'http' ? httpTeacher(serviceOptions(spec)) : await openModel(spec, await computeOn(options.train));
     const teacher = cache.wrap(model, options.train.onNonFinite);
     return { key: model.key, teacher, uncached: model, close: () => model.dispose() };
   }
@@ -158,29 +116,10 @@ export async function teacherKey(spec: TeacherSpec, dataset: Dataset): Promise<s
   return filesOf(spec).length ? scoreFileKey(filesOf(spec)) : rowsKey(dataset);
 }
 
-type Cut = { queryTokens?: number; documentTokens?: number };
-
-/** How a config has pairs cut and their scores read. */
-export const crossEncoderLimits = (t: Cut & { maxLength?: number; label?: string | number; output?: string }) => ({
-  label: t.label,
-  output: t.output,
-  maxQuery: t.queryTokens,
-  maxDocument: t.documentTokens,
-  maxLength: t.maxLength,
-});
-function generativeOptions(t: ModelTeacher): GenerativeOptions {
-  const { template, yes, no, instruction, maxLength, output } = t;
-  return { template, yes, no, instruction, maxLength, output };
-}
-const dualEncoderLimits = ({ queryTokens, documentTokens, prompts }: Cut & { prompts?: EncoderPrompts }) => ({
-  queryTokens,
-  documentTokens,
-  prompts,
-});
 const filesOf = (t: Extract<TeacherSpec, { kind: 'scores' }>): string[] =>
   Object.values(t.files).filter((f) => f !== undefined);
 const rowsKey = ({ queries, documents }: Dataset): string => hashParts('scores of rows', queries.hash, documents.hash);
-type Named = Cut & { model: string; prompts?: EncoderPrompts };
+type Named = { model: string; queryTokens?: number; documentTokens?: number; prompts?: EncoderPrompts };
 const isSame = (a: Named, b: Named): boolean =>
   canonicalJson(a.prompts ?? {}) === canonicalJson(b.prompts ?? {}) &&
   a.model === b.model &&

@@ -6,9 +6,7 @@ import { removeLeftovers, writeWhole } from '../../common/files.ts';
 import { takeLock } from '../../common/lock.ts';
 import { finishReplacing } from '../../common/replace.ts';
 import type { Config } from '../../config/config.ts';
-
-/** Written first: it says that the folder is a run's. */
-export const MARK = 'onnx-distill.json';
+import { MARK } from '../../config/paths.ts';
 
 const LOCK = 'run.lock';
 

@@ -2,10 +2,10 @@
 import { join } from 'node:path';
 import type { RunControl } from '../../common/progress.ts';
 import type { Config } from '../../config/config.ts';
+import { type OptionPath, type Options, pickOptions, recordedOptions } from '../../config/options.ts';
 import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import type { ArtifactStore } from './artifact-store.ts';
 import { type Fingerprint, merged } from './fingerprint.ts';
-import { type OptionPath, type Options, pickOptions, recordedOptions } from './options.ts';
 import { type RunLog, whyMissing } from './run-log.ts';
 import { given, type Inputs, type Keep, lazily, type Result, type Stage, type Tools, valuesOf } from './stage.ts';
 

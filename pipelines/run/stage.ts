@@ -1,8 +1,8 @@
 /** @file What a stage is: a value next to its code that says what it reads, how its result is kept, and how it is made. */
-import type { RunControl } from '../../common/progress.ts';
+import type { Reporting } from '../../common/progress.ts';
+import type { OptionPath, Options } from '../../config/options.ts';
 import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import { type Fingerprint, merged } from './fingerprint.ts';
-import type { OptionPath, Options } from './options.ts';
 
 /** A value that a pipeline passes from stage to stage, with what it was made of. */
 export interface Result<T> {
@@ -16,15 +16,8 @@ export interface Result<T> {
 /** Results by the names that a stage reads them under; an optional input may be left out. */
 export type Inputs<I> = { readonly [K in keyof I]: Result<NonNullable<I[K]>> | Extract<I[K], undefined> };
 
-/** What `make` may do besides computing: tell, time its parts, and use the run's folder. */
-export interface Tools {
-  readonly watch: RunControl;
-  /** Tells something worth keeping. */
-  note(text: string): void;
-  /** Tells that something is probably wrong, with figures; the report has it too. The same code again replaces it. */
-  warn(code: string, text: string): void;
-  /** Does a piece of work and adds its time up under a name. */
-  time<T>(name: string, work: () => T | Promise<T>): Promise<T>;
+/** What `make` may do besides computing: report, time its parts, and use the run's folder. */
+export interface Tools extends Reporting {
   /** A path under the folder of the run. */
   path(...names: string[]): string;
   /** What is now made of the stage's options and inputs. */

@@ -1,5 +1,6 @@
 /** @file What teachers have said, kept by content: a second run asks nothing, a stopped one loses nothing. */
 import { existsSync } from 'node:fs';
+import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { FaultError } from '../../common/errors.ts';
 import type { Progress, RunControl } from '../../common/progress.ts';
@@ -7,6 +8,9 @@ import type { Texts } from '../../data/dataset.ts';
 import { allFinite, firstNotFinite } from '../../math/finite.ts';
 import { type Embeddings, Interrupted, type Pair, type Teacher } from '../teacher.ts';
 import { type RecordKey, RecordStore, recordKey, sourceId } from './record-store.ts';
+
+/** The folder of the cache where options name none. */
+export const defaultCache = (): string => join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'onnx-distill');
 
 /** Pairs or texts given to the teacher before their results are written: what a kill can cost. */
 const CHUNK = 1024;

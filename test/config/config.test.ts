@@ -6,8 +6,8 @@ import type { ConfigInput } from '../../config/config.ts';
 import { type LossConfig, lossSchema, registered, toLosses } from '../../config/losses.ts';
 import { parseConfig } from '../../config/parse.ts';
 import { withAbsolutePaths } from '../../config/paths.ts';
-import { readConfig } from '../../config/read-yaml.ts';
 import { parseTeacherConfig } from '../../config/teacher.ts';
+import { readConfig } from '../../config/yaml/read-yaml.ts';
 import { kl, losses, type OptionTable } from '../../losses/index.ts';
 
 const minimal = {

@@ -1,9 +1,9 @@
 /** @file The small inputs after public reports: what each must come out as. */
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { look } from '../../config/init/find-inputs.ts';
 import { openDataset } from '../../data/open.ts';
 import { evaluate } from '../../pipelines/evaluate.ts';
-import { look } from '../../pipelines/init.ts';
 import { shared } from '../shared.ts';
 
 const at = (...names: string[]): string => join(shared as string, 'cases', ...names);

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { compareRuns } from '../../pipelines/compare.ts';
+import { compareRuns } from '../../evaluation/systems/compare-runs.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'reports-'));
 afterAll(() => rmSync(dir, { recursive: true }));

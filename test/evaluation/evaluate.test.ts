@@ -7,7 +7,7 @@ import { main } from '../../cli/program.ts';
 import { openBeir } from '../../data/beir.ts';
 import { evaluateRun } from '../../evaluation/metrics/evaluate.ts';
 import { readRun } from '../../evaluation/metrics/run-file.ts';
-import { compareRuns } from '../../pipelines/compare.ts';
+import { compareRuns } from '../../evaluation/systems/compare-runs.ts';
 import { evaluate } from '../../pipelines/evaluate.ts';
 import { makeWorld, type World } from '../pipelines/world.ts';
 import { pythonWith } from '../python.ts';

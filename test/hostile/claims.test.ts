@@ -6,7 +6,7 @@ import { gzipSync } from 'node:zlib';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { ModelProtoSchema, StringStringEntryProtoSchema, TensorProto_DataLocation } from 'onnx-buf';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { readConfig } from '../../config/read-yaml.ts';
+import { readConfig } from '../../config/yaml/read-yaml.ts';
 import { readLines } from '../../data/files/lines.ts';
 import { readRows } from '../../data/files/rows.ts';
 import { loadGraph, parseGraph } from '../../engine/io/onnx-file.ts';

@@ -9,7 +9,7 @@ import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { InputError } from '../../common/errors.ts';
-import { readConfig } from '../../config/read-yaml.ts';
+import { readConfig } from '../../config/yaml/read-yaml.ts';
 import { openBeir } from '../../data/beir.ts';
 import { readRows } from '../../data/files/rows.ts';
 import { readScores } from '../../data/scores.ts';

@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
-import { readConfig } from '../../config/read-yaml.ts';
+import { readConfig } from '../../config/yaml/read-yaml.ts';
 import { openBeir } from '../../data/beir.ts';
 import { readRows } from '../../data/files/rows.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';

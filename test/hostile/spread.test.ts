@@ -24,7 +24,7 @@ const SHORT = [
   'pipelines/fit/refresh-negatives.ts',
   'pipelines/fit/train-student.ts',
   'pipelines/fit/training-artifacts.ts',
-  'pipelines/init.ts',
+  'config/init/init.ts',
   'training/memory-budget.ts',
   'selection/refresh.ts',
   'selection/topics.ts',

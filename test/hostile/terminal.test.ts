@@ -7,7 +7,7 @@ import { expect, test } from 'vitest';
 import { endQuietly } from '../../cli/terminal/pipes.ts';
 import { CLEAR_LINE, harmless } from '../../cli/terminal/screened.ts';
 import { shown } from '../../common/errors.ts';
-import { readConfig } from '../../config/read-yaml.ts';
+import { readConfig } from '../../config/yaml/read-yaml.ts';
 import { distill } from '../cli/world.ts';
 
 test('control characters are shown by their codes', () => {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { env, pipeline } from '@huggingface/transformers';
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { ConfigInput } from '../../config/config.ts';
-import { readConfig } from '../../config/read-yaml.ts';
+import { readConfig } from '../../config/yaml/read-yaml.ts';
 import { losses } from '../../losses/index.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { distill, type RunReport } from '../../pipelines/distill.ts';

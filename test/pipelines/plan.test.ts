@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { renderPlan } from '../../cli/terminal/report.ts';
 import { hashParts } from '../../common/files.ts';
-import { readConfig } from '../../config/read-yaml.ts';
+import { readConfig } from '../../config/yaml/read-yaml.ts';
 import { loadGraph } from '../../engine/io/onnx-file.ts';
 import { distill, planRun, type StagePlan } from '../../pipelines/distill.ts';
 

@@ -29,7 +29,7 @@ export const cascadeVerb: Verb = ({ out, err, signal }) =>
       '\nExample:\n  distill cascade --student runs/student/checkpoint --teacher models/minilm-l6 --data data/debian --calibrate dev --risk 0.01 --confidence 0.9 --output cascade.json',
     )
     .action(async ({ json, ...options }) => {
-      const { cascade } = await import('../../../pipelines/search/cascade.ts');
+      const { cascade } = await import('../../../search/fit-cascade.ts');
       const { renderCascade } = await import('../../terminal/cascade-report.ts');
       const onProgress = progressReporter(err);
       const report = await cascade(options, { onProgress, signal });

@@ -27,7 +27,7 @@ export const indexVerb: Verb = ({ out, err, signal }) =>
       '\nExample:\n  distill index runs/student/checkpoint --data data/debian --output indexes/debian --codec binary --rescore int8:200',
     )
     .action(async (checkpoint: string, { json, ...options }) => {
-      const { indexDocuments } = await import('../../../pipelines/search/index-documents.ts');
+      const { indexDocuments } = await import('../../../search/index-documents.ts');
       const onProgress = progressReporter(err);
       const report = await indexDocuments({ checkpoint, ...options }, { onProgress, signal });
       onProgress.end();

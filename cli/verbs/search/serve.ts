@@ -46,7 +46,7 @@ export const serve: Verb = ({ out, err, signal }) =>
       '\nExample:\n  distill serve indexes/debian --port 8080 --cascade cascade.json\n  curl localhost:8080/search -H "content-type: application/json" -d \'{"query": "resize an image"}\'',
     )
     .action(async (index: string, options: Options) => {
-      const { startServer } = await import('../../../pipelines/search/serve.ts');
+      const { startServer } = await import('../../../search/serve.ts');
       const onProgress = progressReporter(err);
       const { encoder, cascade, reranker, host, port } = options;
       const limits = given({

@@ -3,7 +3,7 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { openDataset } from '../../../data/open.ts';
-import { cutNotes } from '../../../pipelines/run/cut-notes.ts';
+import { cutNotes } from '../../../evaluation/diagnostics/cut-notes.ts';
 import { makeWorld, type World } from '../world.ts';
 
 let world: World;

@@ -1,17 +1,16 @@
 /** @file Measures a cascade on a split: quality, realised risk compared with the promise, what the teacher was asked, time. */
-import { type CascadeFigures, evaluateCascade, shareOfOracle } from '../../adaptive/curve.ts';
-import { writeWhole } from '../../common/files.ts';
-import type { RunControl } from '../../common/progress.ts';
-import { openDataset } from '../../data/open.ts';
-import type { Figures } from '../../evaluation/report/figures.ts';
-import { quantile } from '../../math/resampling.ts';
-import { openCascade } from '../../serving/cascade.ts';
-import { type CascadeFile, guaranteeSentence, readCascade } from '../../serving/cascade-file.ts';
-import { readProvenance } from '../../serving/checkpoint.ts';
-import { rerankerOf } from '../../serving/reranker.ts';
-import { ScoreCache } from '../../teachers/cache/score-cache.ts';
-import { crossEncoder } from '../../teachers/cross-encoder.ts';
-import { defaultCache } from '../run/open-teachers.ts';
+import { type CascadeFigures, evaluateCascade, shareOfOracle } from '../adaptive/curve.ts';
+import { writeWhole } from '../common/files.ts';
+import type { RunControl } from '../common/progress.ts';
+import { openDataset } from '../data/open.ts';
+import type { Figures } from '../evaluation/report/figures.ts';
+import { quantile } from '../math/resampling.ts';
+import { openCascade } from '../serving/cascade.ts';
+import { type CascadeFile, guaranteeSentence, readCascade } from '../serving/cascade-file.ts';
+import { readProvenance } from '../serving/checkpoint.ts';
+import { rerankerOf } from '../serving/reranker.ts';
+import { defaultCache, ScoreCache } from '../teachers/cache/score-cache.ts';
+import { crossEncoder } from '../teachers/cross-encoder.ts';
 import { openStudentIndex, queriesOf, scoredLists, UNJUDGED } from './scored-lists.ts';
 
 /** The cascade, and what it is measured on. */
@@ -104,7 +103,7 @@ export async function evaluateCascadeFile(
       };
       if (options.json) await writeWhole(options.json, `${JSON.stringify(report)}\n`);
       if (options.html) {
-        const { renderHtml } = await import('../../evaluation/report/html.ts');
+        const { renderHtml } = await import('../evaluation/report/html.ts');
         await writeWhole(options.html, renderHtml(reportFigures(report, dataset.name)));
       }
       return report;

@@ -1,15 +1,15 @@
 /** @file Candidates by cosine and BM25 together, against scores added by hand. */
 import { rmSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { findCandidates } from '../../candidates/find-candidates.ts';
+import { hybridHits } from '../../candidates/hybrid-hits.ts';
 import { parseConfig } from '../../config/parse.ts';
 import { judgedQueries, type Texts, textsAt } from '../../data/dataset.ts';
 import { openDataset } from '../../data/open.ts';
 import { Random } from '../../math/random.ts';
 import { Encoder } from '../../models/encoder.ts';
-import { findCandidates } from '../../pipelines/prepare/candidates.ts';
-import { hybridHits } from '../../pipelines/prepare/hybrid-candidates.ts';
 import { bm25 } from '../../retrieval/bm25.ts';
-import { makeWorld, type World } from './world.ts';
+import { makeWorld, type World } from '../pipelines/world.ts';
 
 let world: World;
 beforeAll(async () => {

@@ -1,12 +1,12 @@
 /** @file Figures of a run's report in addition to its table: intervals, fidelity, differences and training curves. */
 
+import type { Options } from '../../config/options.ts';
 import { describeStudent } from '../../config/student.ts';
 import type { Dataset } from '../../data/dataset.ts';
-import { evaluateRun, type Run, type RunEvaluation } from '../../evaluation/metrics/evaluate.ts';
-import { fidelity } from '../../evaluation/metrics/fidelity.ts';
-import type { Figures, SystemFigures } from '../../evaluation/report/figures.ts';
-import { compare, differences, type Measured } from '../../evaluation/systems/compare-systems.ts';
-import type { Options } from '../run/options.ts';
+import { evaluateRun, type Run, type RunEvaluation } from '../metrics/evaluate.ts';
+import { fidelity } from '../metrics/fidelity.ts';
+import type { Figures, SystemFigures } from '../report/figures.ts';
+import { compare, differences, type Measured } from './compare-systems.ts';
 
 /** One row of the table that a run ends with. */
 export interface System {

@@ -1,14 +1,13 @@
-/** @file Scores jobs of a queue until it is told to stop. */
-import type { RunControl } from '../common/progress.ts';
-import type { Config } from '../config/config.ts';
-import { Unfit } from '../teachers/queue/errors.ts';
-import { openQueue, type QueueOptions } from '../teachers/queue/index.ts';
-import { pairsOfJob, type ScoreQueue, scoreJobSchema, type TeacherName } from '../teachers/queue/queue.ts';
-import type { Teacher } from '../teachers/teacher.ts';
-import { openModel } from './run/open-teachers.ts';
-import { computeOn } from './run/provider.ts';
+/** @file Scores jobs of a queue until the signal aborts. */
+import type { RunControl } from '../../common/progress.ts';
+import { type Computing, computeOn } from '../../engine/runtime/provider.ts';
+import { openModel } from '../open-model.ts';
+import type { Teacher } from '../teacher.ts';
+import { Unfit } from './errors.ts';
+import { openQueue, type QueueOptions } from './index.ts';
+import { pairsOfJob, type ScoreQueue, scoreJobSchema, type TeacherName } from './queue.ts';
 
-type Provider = Config['train']['provider'];
+type Provider = Computing['provider'];
 
 /** Which queue a worker serves with which teacher. */
 export interface WorkerOptions extends QueueOptions {
@@ -75,7 +74,7 @@ async function openFor(
   asked: TeacherName,
   { model = asked.model, threads, provider = 'auto' }: WorkerOptions,
 ): Promise<Teacher> {
-  const session = await computeOn({ train: { provider, threads } });
+  const session = await computeOn({ provider, threads });
   const own = await openModel({ ...asked, model }, session).catch((cause: Error) => {
     throw new Unfit({
       code: 'worker.no-model',

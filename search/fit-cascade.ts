@@ -1,18 +1,17 @@
 /** @file Fits a cascade of student and teacher with a certified risk, and writes it as cascade.json. */
-import { pValues } from '../../adaptive/calibration/p-values.ts';
-import { DEPTHS, type FitOptions, fitCascade } from '../../adaptive/fit.ts';
-import { type RuleName, rules } from '../../adaptive/rules/index.ts';
-import { InputError } from '../../common/errors.ts';
-import { hashParts } from '../../common/files.ts';
-import type { RunControl } from '../../common/progress.ts';
-import type { Dataset } from '../../data/dataset.ts';
-import { openDataset } from '../../data/open.ts';
-import { Random } from '../../math/random.ts';
-import { type CascadeFile, guaranteeSentence, writeCascade } from '../../serving/cascade-file.ts';
-import { readProvenance } from '../../serving/checkpoint.ts';
-import { ScoreCache } from '../../teachers/cache/score-cache.ts';
-import { crossEncoder } from '../../teachers/cross-encoder.ts';
-import { defaultCache } from '../run/open-teachers.ts';
+import { pValues } from '../adaptive/calibration/p-values.ts';
+import { DEPTHS, type FitOptions, fitCascade } from '../adaptive/fit.ts';
+import { type RuleName, rules } from '../adaptive/rules/index.ts';
+import { InputError } from '../common/errors.ts';
+import { hashParts } from '../common/files.ts';
+import type { RunControl } from '../common/progress.ts';
+import type { Dataset } from '../data/dataset.ts';
+import { openDataset } from '../data/open.ts';
+import { Random } from '../math/random.ts';
+import { type CascadeFile, guaranteeSentence, writeCascade } from '../serving/cascade-file.ts';
+import { readProvenance } from '../serving/checkpoint.ts';
+import { defaultCache, ScoreCache } from '../teachers/cache/score-cache.ts';
+import { crossEncoder } from '../teachers/cross-encoder.ts';
 import { openStudentIndex, queriesOf, scoredLists, UNJUDGED } from './scored-lists.ts';
 
 /** What a cascade is made of, and what it promises. */

@@ -1,12 +1,12 @@
 /** @file Candidates by both channels: an encoder's cosine and BM25, with the weight that suits the encoder on dev. */
-import type { RunControl } from '../../common/progress.ts';
-import { type Dataset, judgedQueries, type Texts, textsAt } from '../../data/dataset.ts';
-import { bm25Index } from '../../evaluation/bm25-run.ts';
-import { fitHybrid } from '../../evaluation/fit-hybrid.ts';
-import { mean } from '../../math/resampling.ts';
-import type { Hits } from '../../retrieval/exact-search.ts';
-import { bothChannels, type ChannelScores, type HybridWeight, hybridSearch } from '../../retrieval/hybrid.ts';
-import type { Embeddings } from '../../teachers/teacher.ts';
+import type { RunControl } from '../common/progress.ts';
+import { type Dataset, judgedQueries, type Texts, textsAt } from '../data/dataset.ts';
+import { bm25Index } from '../evaluation/bm25-run.ts';
+import { fitHybrid } from '../evaluation/fit-hybrid.ts';
+import { mean } from '../math/resampling.ts';
+import type { Hits } from '../retrieval/exact-search.ts';
+import { bothChannels, type ChannelScores, type HybridWeight, hybridSearch } from '../retrieval/hybrid.ts';
+import type { Embeddings } from '../teachers/teacher.ts';
 
 /** What embeds queries and documents for a search. */
 export interface Side {

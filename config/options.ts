@@ -1,6 +1,6 @@
 /** @file Options by dotted paths: the type of what a stage gets, the object itself, and what of it is recorded. */
-import { canonicalJson } from '../../common/files.ts';
-import type { Config } from '../../config/config.ts';
+import { canonicalJson } from '../common/files.ts';
+import type { Config } from './config.ts';
 
 type Keys<T> = T extends unknown ? keyof T & string : never;
 type Section<S extends keyof Config> = NonNullable<Config[S]>;

@@ -5,10 +5,10 @@ import type { Config } from '../../config/config.ts';
 import { calledModel } from '../../config/models.ts';
 import { startFolder } from '../../config/student.ts';
 import type { Dataset } from '../../data/dataset.ts';
-import type { Figures } from '../../evaluation/report/figures.ts';
-import { renderMarkdown } from '../../evaluation/report/markdown.ts';
 import { type Head, isPlain } from '../../models/modules/head.ts';
 import { isEmpty, type Prompts } from '../../models/modules/prompts.ts';
+import type { Figures } from '../report/figures.ts';
+import { renderMarkdown } from '../report/markdown.ts';
 
 /** Facts of the saved folder that a card states. */
 export interface Saved {

@@ -1,6 +1,6 @@
 /** @file A YAML file is measured before it is parsed: some texts of 60 kB take the parser seconds, or for ever. */
 import { Lexer } from 'yaml';
-import { InputError } from '../common/errors.ts';
+import { InputError } from '../../common/errors.ts';
 
 /** Far above what options take; time to parse grows with the square of keys and of nesting. */
 const MOST = { bytes: 256 * 1024, tokens: 20_000, keys: 2_000, depth: 32 };

@@ -1,6 +1,6 @@
 /** @file The options of each run of a chain: recipes that hold over several sets, overridden by name. */
-import type { ChainPart } from '../../config/chain.ts';
-import type { Config, ConfigInput } from '../../config/config.ts';
+import type { ChainPart } from '../chain.ts';
+import type { Config, ConfigInput } from '../config.ts';
 
 /** Steps that an assistant takes, by how many queries teach it: some 800, and no more than ten epochs nor fewer than one. */
 export function assistantSteps(queries: number, batchSize: number): number {

@@ -1,14 +1,14 @@
 /** @file Which pairs a cross-encoder learns from: relevant documents first, then documents that stand against them. */
-import { InputError } from '../../common/errors.ts';
-import type { RunControl } from '../../common/progress.ts';
-import type { TeacherConfig } from '../../config/teacher.ts';
-import type { Dataset } from '../../data/dataset.ts';
-import { neverNegative, relevantDocuments } from '../../data/relevant.ts';
-import { readScores } from '../../data/scores.ts';
-import { bm25Index } from '../../evaluation/bm25-run.ts';
-import { Random } from '../../math/random.ts';
-import { labelLogit } from '../../training/batches/cross-encoder-batch.ts';
-import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
+import { InputError } from '../common/errors.ts';
+import type { RunControl } from '../common/progress.ts';
+import type { TeacherConfig } from '../config/teacher.ts';
+import type { Dataset } from '../data/dataset.ts';
+import { neverNegative, relevantDocuments } from '../data/relevant.ts';
+import { readScores } from '../data/scores.ts';
+import { bm25Index } from '../evaluation/bm25-run.ts';
+import { Random } from '../math/random.ts';
+import { labelLogit } from '../training/batches/cross-encoder-batch.ts';
+import type { Examples } from '../training/batches/dual-encoder-batch.ts';
 import type { FirstEncoder } from './first-encoder.ts';
 
 /** Examples of a split whose scores are the targets of the logits; queries without a relevant or any other document are left out. */

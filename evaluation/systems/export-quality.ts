@@ -1,11 +1,11 @@
 /** @file Whether an exported file still finds what its checkpoint finds: both on the same sample of dev queries and documents. */
 import type { RunControl } from '../../common/progress.ts';
 import type { Dataset } from '../../data/dataset.ts';
-import { choiceScore, drawSample, encoderSearcher, retrieve, type Vectors } from '../../evaluation/systems/retrieve.ts';
 import { Random } from '../../math/random.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { inheritedDocuments, type Provenance } from '../../serving/checkpoint.ts';
 import { type FileEncoder, openFileEncoder } from '../../serving/file-encoder.ts';
+import { choiceScore, drawSample, encoderSearcher, retrieve, type Vectors } from './retrieve.ts';
 
 export interface ExportFigures {
   'ndcg@10': number;

@@ -2,14 +2,14 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Calibrated } from '../../adaptive/fit.ts';
-import { InputError } from '../../common/errors.ts';
-import type { RunControl } from '../../common/progress.ts';
-import { type Dataset, judgedQueries, unjudgedQueries } from '../../data/dataset.ts';
-import { isQueryItself } from '../../evaluation/metrics/evaluate.ts';
-import { createIndex, openIndex } from '../../serving/open-index.ts';
-import type { SearchHit, SearchIndex } from '../../serving/search-index.ts';
-import type { Teacher } from '../../teachers/teacher.ts';
+import type { Calibrated } from '../adaptive/fit.ts';
+import { InputError } from '../common/errors.ts';
+import type { RunControl } from '../common/progress.ts';
+import { type Dataset, judgedQueries, unjudgedQueries } from '../data/dataset.ts';
+import { isQueryItself } from '../evaluation/metrics/evaluate.ts';
+import { createIndex, openIndex } from '../serving/open-index.ts';
+import type { SearchHit, SearchIndex } from '../serving/search-index.ts';
+import type { Teacher } from '../teachers/teacher.ts';
 import { addDataset } from './index-documents.ts';
 
 /** The name under which the queries that no split judges are asked for. */

@@ -3,11 +3,11 @@ import { existsSync, readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, isAbsolute, resolve } from 'node:path';
 import { isNode, LineCounter, parseDocument } from 'yaml';
-import { explainedSystem, InputError } from '../common/errors.ts';
-import { isHubName } from '../models/model-folder.ts';
-import type { Config } from './config.ts';
-import { parseConfig } from './parse.ts';
-import { isModel, isPath, mapStrings } from './paths.ts';
+import { explainedSystem, InputError } from '../../common/errors.ts';
+import { isHubName } from '../../models/model-folder.ts';
+import type { Config } from '../config.ts';
+import { parseConfig } from '../parse.ts';
+import { isModel, isPath, mapStrings } from '../paths.ts';
 import { refuseLargeYaml } from './yaml-limits.ts';
 
 /** A file that unfolds to more aliases than this was made to fill the memory. */

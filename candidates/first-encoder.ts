@@ -1,12 +1,12 @@
 /** @file The dual-encoder that a cross-encoder is made from: it finds the negatives, and it is what the result is compared with. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import type { RunControl } from '../../common/progress.ts';
-import { type Dataset, textsAt } from '../../data/dataset.ts';
-import type { Graph } from '../../engine/graph/ir.ts';
-import { type DualEncoderOptions, dualEncoder } from '../../teachers/dual-encoder.ts';
-import type { Embeddings, Teacher } from '../../teachers/teacher.ts';
-import { hybridHits, type Side } from './hybrid-candidates.ts';
+import type { RunControl } from '../common/progress.ts';
+import { type Dataset, textsAt } from '../data/dataset.ts';
+import type { Graph } from '../engine/graph/ir.ts';
+import { type DualEncoderOptions, dualEncoder } from '../teachers/dual-encoder.ts';
+import type { Embeddings, Teacher } from '../teachers/teacher.ts';
+import { hybridHits, type Side } from './hybrid-hits.ts';
 
 /** Whether a folder says how its vectors are pooled: other encoders have no cosine to speak of. */
 export const isDualEncoder = (folder: string, { outputs }: Graph): boolean =>

@@ -1,11 +1,11 @@
 /** @file What a run holds in memory, and the limit of a batch that follows from it. */
-import { unreachable } from '../../common/errors.ts';
-import type { RunControl } from '../../common/progress.ts';
-import type { Config } from '../../config/config.ts';
-import { toWeighting } from '../../config/methods.ts';
-import { localModel } from '../../config/models.ts';
-import type { Dataset } from '../../data/dataset.ts';
-import { batchMemory, type Load, memorySentence } from '../../training/memory-budget.ts';
+import { unreachable } from '../common/errors.ts';
+import type { RunControl } from '../common/progress.ts';
+import type { Dataset } from '../data/dataset.ts';
+import { batchMemory, type Load, memorySentence } from '../training/memory-budget.ts';
+import type { Config } from './config.ts';
+import { toWeighting } from './methods.ts';
+import { localModel } from './models.ts';
 
 /** What a run holds. */
 export function loadOf({ teacher, embedder, student, candidates, weighting }: Config, dataset: Dataset): Load {

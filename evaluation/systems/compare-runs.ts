@@ -2,13 +2,13 @@
 import { existsSync, statSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
-import { InputError } from '../common/errors.ts';
-import { writeWhole } from '../common/files.ts';
-import { compareEvaluations } from '../evaluation/metrics/compare.ts';
-import type { RunEvaluation } from '../evaluation/metrics/evaluate.ts';
-import type { Comparison, Figures, SystemFigures } from '../evaluation/report/figures.ts';
-import { readJson } from '../models/model-folder.ts';
-import { roleOf } from './measure/run-figures.ts';
+import { InputError } from '../../common/errors.ts';
+import { writeWhole } from '../../common/files.ts';
+import { readJson } from '../../models/model-folder.ts';
+import { compareEvaluations } from '../metrics/compare.ts';
+import type { RunEvaluation } from '../metrics/evaluate.ts';
+import type { Comparison, Figures, SystemFigures } from '../report/figures.ts';
+import { roleOf } from './run-figures.ts';
 
 export interface CompareOptions {
   /** Folders with a report.json, or files that `distill evaluate --json` wrote; the first is what others are compared with. */
@@ -86,7 +86,7 @@ export async function compareRuns(options: CompareOptions): Promise<Figures> {
   };
   if (options.json) await writeWhole(options.json, `${JSON.stringify(figures)}\n`);
   if (options.html) {
-    const { renderHtml } = await import('../evaluation/report/html.ts');
+    const { renderHtml } = await import('../report/html.ts');
     await writeWhole(options.html, renderHtml(figures));
   }
   return figures;

@@ -1,12 +1,12 @@
 /** @file The server as programs start it: its modules are loaded when it is. */
-import type { RunningServer, ServeOptions } from '../../serving/http/server.ts';
+import type { RunningServer, ServeOptions } from '../serving/http/server.ts';
 
 /**
  * Serves an index over HTTP: /search, /embed, /rerank, /documents, /healthz and /metrics (docs/serving.md).
  * @throws InputError where a folder or the cascade cannot be opened, or the address cannot be listened on
  */
 export async function startServer(options: ServeOptions): Promise<RunningServer> {
-  const server = await import('../../serving/http/server.ts');
+  const server = await import('../serving/http/server.ts');
   return server.startServer(options);
 }
 

@@ -1,14 +1,24 @@
 /** @file Measures the systems of a run: BM25, the student from its saved folder, its embedder and its teacher. */
 import { stat } from 'node:fs/promises';
+import type { Reporting } from '../../common/progress.ts';
 import { localModel } from '../../config/models.ts';
+import type { Options } from '../../config/options.ts';
 import { type Dataset, judgedQueries } from '../../data/dataset.ts';
-import { bm25Run, bm25Search } from '../../evaluation/bm25-run.ts';
-import { warnOfCollapse } from '../../evaluation/diagnostics/warnings.ts';
-import { cutRun, type Run } from '../../evaluation/metrics/evaluate.ts';
-import type { Figures } from '../../evaluation/report/figures.ts';
-import { describeFit, type Hybrid, measureHybrid } from '../../evaluation/systems/hybrid.ts';
-import { medianMilliseconds, TIMED_QUERIES } from '../../evaluation/systems/model-cost.ts';
-import { scoresAsRun } from '../../evaluation/systems/reference-systems.ts';
+import { computeOn } from '../../engine/runtime/provider.ts';
+import { Encoder } from '../../models/encoder.ts';
+import { readModelFolder } from '../../models/model-folder.ts';
+import type { Student, Weights } from '../../students/student.ts';
+import { encoderOf, encodingOf } from '../../students/student-scores.ts';
+import type { OpenedTeacher } from '../../teachers/open-model.ts';
+import type { Embeddings } from '../../teachers/teacher.ts';
+import { embed } from '../../teachers/teacher.ts';
+import { bm25Run, bm25Search } from '../bm25-run.ts';
+import { warnOfCollapse } from '../diagnostics/warnings.ts';
+import { cutRun, type Run } from '../metrics/evaluate.ts';
+import type { Figures } from '../report/figures.ts';
+import { describeFit, type Hybrid, measureHybrid } from './hybrid.ts';
+import { medianMilliseconds, TIMED_QUERIES } from './model-cost.ts';
+import { scoresAsRun } from './reference-systems.ts';
 import {
   byPrefix,
   choiceScore,
@@ -18,23 +28,13 @@ import {
   retrieve,
   type Searcher,
   teacherSearcher,
-} from '../../evaluation/systems/retrieve.ts';
-import { type BeforeFigures, WHOLE_ENCODER } from '../../evaluation/systems/verdict.ts';
-import { Encoder } from '../../models/encoder.ts';
-import { readModelFolder } from '../../models/model-folder.ts';
-import type { Student, Weights } from '../../students/student.ts';
-import { encoderOf } from '../../students/student-scores.ts';
-import type { Embeddings } from '../../teachers/teacher.ts';
-import { embed } from '../prepare/embeddings.ts';
-import type { OpenedTeacher } from '../run/open-teachers.ts';
-import type { Options } from '../run/options.ts';
-import { computeOn, encodingOf } from '../run/provider.ts';
-import type { Tools } from '../run/stage.ts';
+} from './retrieve.ts';
 import type { System } from './run-figures.ts';
 import type { Saved } from './saved.ts';
+import { type BeforeFigures, WHOLE_ENCODER } from './verdict.ts';
 
 /** What measuring reads of a run. */
-export interface Measuring extends Tools {
+export interface Measuring extends Reporting {
   config: Options<
     | 'data.splits'
     | 'embedder'
@@ -114,7 +114,7 @@ export async function measureRun(
       const name = whole ? WHOLE_ENCODER : 'student before training';
       const first = whole
         ? await Encoder.load(whole, {
-            session: await computeOn(config),
+            session: await computeOn(config.train),
             comparable: true,
             prompts: config.student.prompts,
           })
@@ -130,7 +130,7 @@ export async function measureRun(
       add('BM25', run, { queryMilliseconds: (performance.now() - started) / run.size });
       decide('BM25', chooses === test ? run : await bm25Run(dataset, chooses, CHOICE_DEPTH, watch));
     });
-  const searcher = await Encoder.load(saved.folder, { session: await computeOn(config), comparable: true });
+  const searcher = await Encoder.load(saved.folder, { session: await computeOn(config.train), comparable: true });
   const { run, matryoshka, hybrid } = await job.time('evaluate', async () => {
     const own = searcherOf(searcher, frozen);
     const found = await find('student', own);

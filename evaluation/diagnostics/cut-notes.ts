@@ -1,10 +1,8 @@
 /** @file Says where a run cuts texts elsewhere than the model's folder does: defaults of options, which nobody chose, do so too. */
 import { InputError } from '../../common/errors.ts';
-import { localModel } from '../../config/models.ts';
 import type { TextTable } from '../../data/dataset.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
 import { readModelFolder } from '../../models/model-folder.ts';
-import type { Options } from './options.ts';
 
 /** Texts of each kind that are looked at, and units of each. */
 const LOOKED_AT = 300;
@@ -12,30 +10,25 @@ const UNITS = 20_000;
 /** Where a model and its tokenizer name no limit. */
 const UNLIMITED = 512;
 
-interface Cut {
+/** A model that texts are cut for, by the option that names it. */
+export interface Cut {
   option: 'student' | 'embedder';
   model: string;
   queryTokens: number;
   documentTokens: number;
 }
 
-/** Sentences on the student and the embedder, as far as they are folders that can be opened. */
+/** Sentences on the models that are folders and can be opened. */
 export async function cutNotes(
-  { student, embedder }: Options<'student' | 'embedder'>,
+  cuts: readonly Cut[],
   data: { queries: TextTable; documents: TextTable },
 ): Promise<string[]> {
-  const { queryTokens, documentTokens } = student;
-  const cuts: Cut[] = [];
-  if (student.kind === 'model') cuts.push({ option: 'student', model: student.model, queryTokens, documentTokens });
-  const model = localModel(embedder);
-  if (model !== undefined && embedder && 'queryTokens' in embedder)
-    cuts.push({ option: 'embedder', ...embedder, model });
   const notes: string[] = [];
   for (const cut of cuts)
     try {
       for (const note of await notesOf(cut, data)) notes.push(note);
     } catch (error) {
-      // Who opens the model says what is wrong with it.
+      // What opens the model reports what is wrong with it.
       if (!(error instanceof InputError)) throw error;
     }
   return notes;

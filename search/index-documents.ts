@@ -1,15 +1,15 @@
 /** @file Puts a data set's documents into an index folder; what is there already is not embedded again. */
-import { InputError } from '../../common/errors.ts';
-import type { RunControl } from '../../common/progress.ts';
-import type { Dataset } from '../../data/dataset.ts';
-import { openDataset } from '../../data/open.ts';
-import { type CodecName, codecs } from '../../retrieval/codecs/index.ts';
-import { defaultSettings } from '../../retrieval/store.ts';
-import type { IndexSettings } from '../../retrieval/vector-index.ts';
-import { readProvenance } from '../../serving/checkpoint.ts';
-import { type OpenEncoderOptions, openEncoder } from '../../serving/encoder.ts';
-import { createIndex, isIndex, openIndex } from '../../serving/open-index.ts';
-import type { SearchDocument, SearchIndex } from '../../serving/search-index.ts';
+import { InputError } from '../common/errors.ts';
+import type { RunControl } from '../common/progress.ts';
+import type { Dataset } from '../data/dataset.ts';
+import { openDataset } from '../data/open.ts';
+import { type CodecName, codecs } from '../retrieval/codecs/index.ts';
+import { defaultSettings } from '../retrieval/store.ts';
+import type { IndexSettings } from '../retrieval/vector-index.ts';
+import { readProvenance } from '../serving/checkpoint.ts';
+import { type OpenEncoderOptions, openEncoder } from '../serving/encoder.ts';
+import { createIndex, isIndex, openIndex } from '../serving/open-index.ts';
+import type { SearchDocument, SearchIndex } from '../serving/search-index.ts';
 
 /** What is indexed, and how. */
 export interface IndexOptions extends OpenEncoderOptions {
