@@ -166,8 +166,8 @@ function weightsOf(loss: LossDefinition, queries: number, weights: ArrayLike<num
 }
 
 /**
- * Defaults of optional inputs: without `positives` document b is the positive of query b, without `inBatch` every document is a
- * negative of every other query, without `owner` documents belong to the queries in order.
+ * Defaults of optional inputs: without `positives` document b is the positive of query b, without `inBatch` every document is
+ * compared with every query's positive, without `owner` documents belong to the queries in order.
  */
 function addDefaults(given: Map<LossInput, Tensor>, needs: readonly LossInput[]): void {
   const B = given.get('queries')?.dims[0] ?? given.get('teacherInBatch')?.dims[0];

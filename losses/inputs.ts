@@ -36,7 +36,7 @@ export const lossInputs = define({
   mask: { dims: ['queries', 'candidates'], from: 'batch' },
   /** [B, M] 1 where a document is the query's labelled positive. */
   positives: { dims: ['queries', 'documents'], from: 'batch' },
-  /** [B, M] 1 where a document counts as a negative of the query; 0 for its other positives and for duplicates. */
+  /** [B, M] 1 where a document is compared with the query's positive; 0 for its other positives and for duplicates. */
   inBatch: { dims: ['queries', 'documents'], from: 'batch' },
   /** [B, M] a single 1 per document, at the query to whose value the document's own loss is added. */
   owner: { dims: ['queries', 'documents'], from: 'batch' },
