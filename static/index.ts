@@ -47,7 +47,7 @@ function contentOf(file: ArrayBuffer | Uint8Array) {
       throw new Error('another format');
     return { rows, scales, dimensions, meta, tokenizer, prompts };
   } catch (cause) {
-    throw new Error('the file is not a static encoder of onnx-distill, or is not whole', { cause });
+    throw new Error('the file is not a static encoder of onnx-distill, or is incomplete', { cause });
   }
 }
 
