@@ -1,4 +1,4 @@
-/** @file What a program imports: `import { distill } from 'onnx-distill'`. Nothing is read, printed or ended at import. */
+/** @file The main entry point: `import { distill } from 'onnx-distill'`. Importing it has no side effects. */
 
 export { type ErrorDetails, FaultError, InputError } from './common/errors.ts';
 export type { OnProgress, Progress, RunControl } from './common/progress.ts';

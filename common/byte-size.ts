@@ -1,4 +1,4 @@
-/** @file Sizes of memory as people write them. */
+/** @file Parses and prints byte sizes such as `4GB`. */
 import { InputError } from './errors.ts';
 
 const units: Readonly<Record<string, number>> = {

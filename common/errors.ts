@@ -1,6 +1,6 @@
-/** @file The two kinds of failure a person sees, each one sentence: a mistake in what was given, and a fault while running. */
+/** @file The two kinds of failure a user sees, each one sentence: a mistake in the input, and a fault at run time. */
 
-/** What a message is made of; every message of the toolkit is built from these four in this order. */
+/** The parts of an error message; every message of the toolkit is built from them in this order. */
 export interface ErrorDetails {
   /** Stable code for programs and tests, e.g. `data.malformed-line`. */
   code: string;
@@ -21,7 +21,7 @@ export function sentence({ subject, expected, received, remedy }: ErrorDetails):
   return `${subject}${found ? `: ${found}` : ''}${remedy ? `; ${remedy}` : ''}`;
 }
 
-/** A mistake in the input: a file, a config key, a model. The command exits 2 and what was there before stays as it was. */
+/** A mistake in the input: a file, a config key, a model. The command exits with 2 and leaves existing results unchanged. */
 export class InputError extends Error {
   readonly code: string;
   readonly exitCode: number = 2;
@@ -32,12 +32,12 @@ export class InputError extends Error {
   }
 }
 
-/** Something went wrong while running (disk full, numbers not finite): the command exits 3. */
+/** A failure at run time (disk full, non-finite numbers): the command exits with 3. */
 export class FaultError extends InputError {
   override readonly exitCode: number = 3;
 }
 
-/** A stranger's text as it may stand on a terminal, on one line: control characters are shown by their codes. */
+/** Makes untrusted text safe to print on one line of a terminal: control characters are shown by their codes. */
 export const shown = (text: string): string =>
   text.replace(CONTROLS, (c) =>
     c === '\n'
@@ -48,10 +48,10 @@ export const shown = (text: string): string =>
           ? '\\r'
           : `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );
-// biome-ignore lint/suspicious/noControlCharactersInRegex: terminals act on them; and on what turns the direction of writing.
+// biome-ignore lint/suspicious/noControlCharactersInRegex: terminals act on them, and on characters that change the writing direction.
 const CONTROLS = /[\u0000-\u001f\u007f-\u009f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
 
-/** What the system's error codes mean, for those that a full, read-only or foreign disk gives. */
+/** Meaning of the system's error codes that a full, read-only or network disk gives. */
 const systemReasons: Readonly<Record<string, string>> = {
   EACCES: 'permission denied',
   EPERM: 'operation not permitted',
@@ -81,7 +81,7 @@ const systemReasons: Readonly<Record<string, string>> = {
 };
 
 /**
- * An error of the file system as one sentence; any other error as it is.
+ * Turns a file system error into one sentence; returns any other error unchanged.
  * @param doing what was tried, e.g. `write the cache`; the system call by default
  */
 export function explainedSystem(error: unknown, doing?: string): unknown {

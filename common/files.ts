@@ -1,11 +1,11 @@
-/** @file Files that are whole or absent: written beside and renamed; hashed by content. */
+/** @file Atomic file writes (temporary file, then rename) and hashes of content. */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { FaultError } from './errors.ts';
 
-/** Writes the file beside its place, syncs and renames it, so that a kill leaves the old file or the new one. */
+/** Writes a temporary file next to the target, syncs and renames it, so that a kill leaves either the old file or the new one. */
 export async function writeWhole(path: string, content: Uint8Array | string): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
   const beside = `${path}.${process.pid}.part`;
@@ -29,7 +29,7 @@ export async function writeWhole(path: string, content: Uint8Array | string): Pr
   }
 }
 
-/** Removes what writeWhole left half written below a folder in processes that are no more. */
+/** Removes temporary files that writeWhole left below a folder in processes that no longer run. */
 export async function removeLeftovers(folder: string): Promise<void> {
   for (const name of await readdir(folder, { recursive: true }).catch(() => [])) {
     const pid = Number(/\.(\d+)\.part(\.stale)?$/.exec(name)?.[1] ?? Number.NaN);
@@ -37,7 +37,7 @@ export async function removeLeftovers(folder: string): Promise<void> {
   }
 }
 
-/** Whether a process of this number is there; one of another user counts. */
+/** Whether a process with this id exists; one of another user counts. */
 export function isRunning(pid: number): boolean {
   try {
     process.kill(pid, 0);
@@ -57,7 +57,7 @@ export async function hashFile(path: string): Promise<string> {
 /** sha256 of parts, each prefixed by its length so that no two lists of parts collide; hex. */
 export const hashParts = (...parts: (string | Uint8Array)[]): string => hashAll(parts);
 
-/** As hashParts, of any number of parts: arguments of one call are some 100,000 at most. */
+/** Like hashParts, for any number of parts (one call takes some 100,000 arguments at most). */
 export function hashAll(parts: Iterable<string | Uint8Array>): string {
   const hash = createHash('sha256');
   for (const part of parts) {

@@ -1,31 +1,31 @@
 /**
- * @file Requests to other machines: through the proxy that the environment names, given up where nothing comes for a while, never
- * outliving the command, answers no longer than they may be.
+ * @file HTTP requests: they respect the proxy of the environment, time out when idle, end with the command and limit the size of
+ * an answer.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Agent, type Dispatcher, EnvHttpProxyAgent, fetch as send } from 'undici';
 
-/** Milliseconds without a byte after which a request is given up. */
+/** Milliseconds without a byte after which a request times out. */
 export const SILENCE = 30_000;
 const CONNECT_WITHIN = 10_000;
 
 export interface RequestOptions extends RequestInit {
-  /** Milliseconds without a byte after which it is given up; 30 s by default. */
+  /** Milliseconds without a byte after which it times out; 30 s by default. */
   silence?: number;
 }
 
 const dispatchers = new Map<number, Dispatcher>();
 let ending: AbortSignal | undefined;
 
-/** Requests end with this signal whoever makes them: a command that is told to stop waits for no server. */
+/** All requests end with this signal, so that a command that is stopped does not wait for a server. */
 export function endRequestsWith(signal: AbortSignal): void {
   ending = signal;
 }
 
 /**
- * As the platform's fetch. HTTP_PROXY, HTTPS_PROXY and NO_PROXY are respected; a redirect to another host loses the Authorization
- * header, as the fetch standard asks.
- * @throws TypeError whose cause names why no answer came (see isSilence); the signal's reason
+ * Like the platform's fetch. HTTP_PROXY, HTTPS_PROXY and NO_PROXY are respected; a redirect to another host loses the
+ * Authorization header, as the fetch standard asks.
+ * @throws TypeError whose cause says why there was no answer (see isSilence); the signal's reason
  */
 export async function request(
   url: string | URL,
@@ -66,18 +66,18 @@ const codeOf = (error: unknown): string => {
   return cause?.code ?? cause?.errors?.[0]?.code ?? code ?? '';
 };
 
-/** Whether a request failed because a server that is there said nothing. */
+/** Whether a request failed because a reachable server did not answer. */
 export const isSilence = (error: unknown): boolean =>
   ['UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_CONNECT_TIMEOUT', 'UND_ERR_BODY_TIMEOUT'].includes(codeOf(error)) ||
   (error as Error | undefined)?.name === 'TimeoutError';
 
-/** Whether nothing answers at an address: a repetition will not help. */
+/** Whether nothing listens at an address, so that a retry will not help. */
 export const isUnreachable = (error: unknown): boolean =>
   ['ENOTFOUND', 'EAI_AGAIN', 'ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'UND_ERR_CONNECT_TIMEOUT'].includes(
     codeOf(error),
   );
 
-/** An answer's bytes as text. @param most bytes that are read @throws RangeError where there are more */
+/** The body of a response as text. @param most bytes read @throws RangeError if there are more */
 export async function textWithin(response: Response, most: number): Promise<string> {
   const chunks: Uint8Array[] = [];
   let bytes = 0;
@@ -91,7 +91,7 @@ export async function textWithin(response: Response, most: number): Promise<stri
   return Buffer.concat(chunks).toString('utf8');
 }
 
-/** Milliseconds that a server asks to be left alone: Retry-After in seconds or as a date, retry-after-ms. */
+/** Milliseconds that a server asks clients to wait: Retry-After (seconds or a date) or retry-after-ms. */
 export function retryAfter(headers: { get(name: string): string | null }, now = Date.now()): number | undefined {
   const exact = headers.get('retry-after-ms');
   if (exact !== null && exact.trim() !== '' && Number(exact) >= 0) return Number(exact);
@@ -102,7 +102,7 @@ export function retryAfter(headers: { get(name: string): string | null }, now = 
   return Number.isNaN(date) ? undefined : Math.max(0, date - now);
 }
 
-/** Waits, unless the signal or the end of the command comes first. @throws the signal's reason */
+/** Waits until the time has passed, the signal aborts or the command ends. @throws the signal's reason */
 export async function pause(milliseconds: number, signal?: AbortSignal): Promise<void> {
   const signals = [signal, ending].filter((s) => s !== undefined);
   const one = signals.length ? AbortSignal.any(signals) : undefined;

@@ -1,4 +1,4 @@
-/** @file One process at a time: a file that names the process that works in a place; what a dead one left is taken over. */
+/** @file Lock files: each names the process that holds it; the lock of a dead process is taken over. */
 import { readFileSync } from 'node:fs';
 import { constants, copyFile, link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
@@ -9,19 +9,19 @@ import { isRunning } from './files.ts';
 interface Holder {
   pid: number;
   host: string;
-  /** When the process began, as the system counts it: tells it from a later one of the same number. */
+  /** Start time of the process in the system's clock ticks: tells it from a later process with the same id. */
   began: string;
 }
 
 const held = new Set<string>();
-/** How often the lock of a dead process is taken over: others may be quicker, not for ever. */
+/** Attempts to take over the lock of a dead process, since another process may be faster. */
 const ATTEMPTS = 20;
 
 /**
- * Takes a lock file, or takes over that of a process that is no more.
+ * Takes a lock file, or takes over that of a process that no longer runs.
  * @param what is locked, for the message: `the output folder runs/a`
- * @returns gives the lock back
- * @throws InputError where a living process holds it: its number and where the file is
+ * @returns a function that releases the lock
+ * @throws InputError where a running process holds it, with its id and the path of the file
  */
 export async function takeLock(file: string, what: string): Promise<() => Promise<void>> {
   const path = resolve(file);
@@ -56,10 +56,10 @@ export async function livingHolder(file: string): Promise<number | undefined> {
   return holder && alive(holder) ? holder.pid : undefined;
 }
 
-/** Puts a written file in its place where there is none. @returns false where there is one */
+/** Links a written file to its final path. @returns false where that path exists */
 async function made(from: string, to: string): Promise<boolean> {
   try {
-    // A link is made by one of several at once, and is never seen half written.
+    // Of several processes only one can make the link, and the file is never seen half written.
     await link(from, to);
     return true;
   } catch (error) {
@@ -76,10 +76,10 @@ async function made(from: string, to: string): Promise<boolean> {
     throw error;
   }
 }
-/** Error codes of systems where the file system has no links. */
+/** Error codes of file systems without hard links. */
 const WITHOUT_LINKS = new Set(['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK', 'EINVAL', 'EXDEV']);
 
-/** Who holds a lock; a file that says nothing readable belongs to nobody alive; undefined where there is none any more. */
+/** The holder of a lock; an unreadable file counts as held by a dead process; undefined where the file is gone. */
 async function holderOf(path: string): Promise<Holder | undefined> {
   let text: string;
   try {
@@ -99,7 +99,9 @@ async function holderOf(path: string): Promise<Holder | undefined> {
   }
 }
 
-/** Another may have taken the lock over meanwhile: what was moved away is looked at, and put back where it is not the dead one's. */
+/**
+ * Another process may have taken the lock over meanwhile: the moved file is read, and put back unless it is the dead process's.
+ */
 async function removeStale(path: string, dead: Holder, beside: string): Promise<void> {
   const aside = `${beside}.stale`;
   const moved = await rename(path, aside).then(
@@ -112,13 +114,13 @@ async function removeStale(path: string, dead: Holder, beside: string): Promise<
   await rm(aside, { force: true });
 }
 
-/** A process of another machine cannot be looked at and counts as alive. */
+/** A process of another machine cannot be checked and counts as running. */
 function alive({ pid, host, began }: Holder): boolean {
   if (host !== hostname()) return true;
   return pid > 0 && isRunning(pid) && beganAt(pid) === began;
 }
 
-/** Clock ticks since the machine's start; empty where the system does not say. */
+/** Clock ticks since boot; empty where the system does not report them. */
 function beganAt(pid: number): string {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
@@ -131,7 +133,7 @@ function beganAt(pid: number): string {
 const stuck = (path: string, what: string): FaultError =>
   new FaultError({
     code: 'run.lock-stuck',
-    subject: `${what} cannot be locked: ${path} belongs to no process that is alive and cannot be replaced`,
+    subject: `${what} cannot be locked: ${path} belongs to a process that no longer runs and cannot be replaced`,
     remedy: 'remove that file and run the same command again',
   });
 

@@ -1,31 +1,31 @@
-/** @file How long work tells what it is doing: plain events, drawn by whoever listens. */
+/** @file Progress events of long work, drawn by whoever listens. */
 
 /** An event of long work: the stage, how much of it is done, and what the unit is. */
 export interface Progress {
   /** What is being done, e.g. `score`, `train`, `evaluate`. */
   stage: string;
-  /** The run inside the run that tells it, by its name. */
+  /** Name of the nested run that reports it. */
   run?: string;
-  /** Units done and in all (pairs, steps, texts); `total` is absent where it is not known. */
+  /** Units done and their total (pairs, steps, texts); `total` is absent where it is not known. */
   done: number;
   total?: number;
   /** What a unit is, plural: `pairs`, `steps`, `texts`. */
   unit: string;
   /** The current training loss, where there is one. */
   loss?: number;
-  /** Processes that share the work, where there may be several. */
+  /** Number of processes that share the work, where there can be several. */
   workers?: number;
-  /** A sentence worth keeping (a choice made, a warning); printed on a line of its own. */
+  /** A message to keep (a choice made, a warning); printed on a separate line. */
   note?: string;
 }
 
 /** Called as work goes on, at most a few times a second. */
 export type OnProgress = (progress: Progress) => void;
 
-/** What every long function takes. */
+/** Options that every long-running function takes. */
 export interface RunControl {
   onProgress?: OnProgress;
-  /** Bytes that one batch of the work may take: batches are made smaller where they would take more. */
+  /** Memory limit of one batch in bytes: larger batches are split. */
   memory?: number;
   /** Aborting ends the work at the next safe point with the signal's reason. */
   signal?: AbortSignal;

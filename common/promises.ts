@@ -1,4 +1,4 @@
-/** @file Promises settled from outside, and waits that a signal ends. */
+/** @file Promises resolved from outside, and waits that an abort signal ends. */
 
 export interface Deferred<T> {
   promise: Promise<T>;
@@ -6,7 +6,7 @@ export interface Deferred<T> {
   reject(error: unknown): void;
 }
 
-/** A promise and its two ends. Nobody need listen to its failure. */
+/** A promise with its resolve and reject. A rejection that nobody handles is ignored. */
 export function deferred<T>(): Deferred<T> {
   let resolve!: (value: T) => void;
   let reject!: (error: unknown) => void;

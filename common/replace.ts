@@ -1,17 +1,17 @@
 /**
- * @file Folders that are whole or absent: written beside, marked whole by a rename, swapped in. A kill between any two steps
- * leaves what the next call finishes.
+ * @file Atomic folder writes: a temporary folder is written, marked complete by a rename and swapped in. After a kill between two
+ * steps the next call finishes the swap.
  */
 import { existsSync } from 'node:fs';
 import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
-/** Being written; whole and not yet in place; what stood there before. */
+/** Being written; complete but not yet in place; the previous folder. */
 const beside = (folder: string) => ({ part: `${folder}.part`, whole: `${folder}.new`, old: `${folder}.old` });
 
 /**
- * Replaces a folder by what `write` puts into another one. One process at a time: hold a lock where two could meet.
- * @throws whatever `write` throws; the folder is as before then
+ * Replaces a folder by what `write` puts into a temporary one. Not safe for two processes at once: hold a lock.
+ * @throws whatever `write` throws; the folder is then unchanged
  */
 export async function replaceFolder(folder: string, write: (into: string) => Promise<void>): Promise<void> {
   const { part, whole } = beside(folder);
@@ -28,11 +28,11 @@ export async function replaceFolder(folder: string, write: (into: string) => Pro
   await finishReplacing(folder);
 }
 
-/** Finishes what a killed process left: a whole new folder goes in its place, a half-written one is removed. */
+/** Recovers from a killed process: a complete new folder is moved into place, a half-written one is removed. */
 export async function finishReplacing(folder: string): Promise<void> {
   const { part, whole, old } = beside(folder);
   if (existsSync(whole)) {
-    // An old one that is still aside belongs to an earlier swap, unless its place is empty.
+    // An old folder still set aside belongs to an earlier swap, unless its final path is empty.
     if (existsSync(folder)) {
       await rm(old, { recursive: true, force: true });
       await rename(folder, old);
@@ -50,7 +50,7 @@ async function syncFiles(folder: string): Promise<void> {
   await syncEntry(folder);
 }
 
-/** Puts a file or a folder's entries on the disk. Where a system cannot sync a folder, they are as safe as it makes them. */
+/** Syncs a file or a folder's entries to disk. Systems that cannot sync folders are left to their own guarantees. */
 export async function syncEntry(path: string): Promise<void> {
   const file = await open(path, 'r').catch(() => undefined);
   try {

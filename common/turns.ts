@@ -1,4 +1,4 @@
-/** @file Two pieces of work that take turns: one runs, the other waits. */
+/** @file Alternates two asynchronous functions: one runs while the other waits. */
 
 export class Turns {
   private taken = false;
@@ -12,7 +12,7 @@ export class Turns {
     });
   }
 
-  /** Does the work when no other is at it. @throws the signal's reason where the wait is given up */
+  /** Runs `work` once no other runs. @throws the signal's reason if it aborts the wait */
   async take<T>(work: () => Promise<T>): Promise<T> {
     if (this.taken) await new Promise<void>((go) => this.waiting.push(go));
     this.taken = true;
@@ -25,11 +25,11 @@ export class Turns {
     }
   }
 
-  /** Lets the other work until it passes on or is done. @throws Error where no other waits */
+  /** Lets the other run until it passes the turn back or ends. @throws Error where no other waits */
   async passOn(): Promise<void> {
     const back = new Promise<void>((go) => this.waiting.push(go));
     const other = this.waiting.length > 1 ? this.waiting.shift() : undefined;
-    if (!other) throw new Error('there is no one to wait for');
+    if (!other) throw new Error('no other work waits for its turn');
     this.taken = false;
     other();
     await back;

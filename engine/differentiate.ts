@@ -1,4 +1,4 @@
-/** @file The engine's front door: a model, what to differentiate and by which parameters, in one call. */
+/** @file The engine's entry point: differentiates a model's outputs by parameters in one call. */
 import { InputError } from '../common/errors.ts';
 import { differentiate as append } from './autodiff/differentiate.ts';
 import { Expr } from './expressions/expr.ts';
@@ -6,11 +6,11 @@ import type { Graph, Value } from './graph/ir.ts';
 import { type Tensor, tensor } from './graph/tensor.ts';
 import { probe } from './runtime/infer-shapes.ts';
 
-/** A model with its gradients, and what training starts from. */
+/** A model with gradient outputs, and the initial parameter values. */
 export interface DifferentiatedModel {
   /** The model with a gradient as one more output for each parameter; parameters are inputs. */
   graph: Graph;
-  /** The parameters' values as the model held them, by input name: what training starts from. */
+  /** The parameters' initial values from the model, by input name. */
   weights: Record<string, Tensor>;
   /** The name of the output that holds each parameter's gradient, by the parameter's name. */
   gradients: Record<string, string>;
@@ -19,8 +19,8 @@ export interface DifferentiatedModel {
 /**
  * Adds to a model outputs that hold d sum(outputs) / d parameter.
  *
- * Shapes are learnt by running the model twice with made-up inputs of zeros (ones for float inputs), in which each
- * dimension known only by name gets two sizes; `sizes` overrides them where the model does not run at those.
+ * Shapes are inferred from two runs with inputs of zeros (ones for float inputs), in which each dynamic dimension has two
+ * different sizes; `sizes` overrides them where the model does not run at those.
  *
  * @param model in opset 20, as it was built or as `normalize` left it; it is extended in place
  * @param outputs values of the model, usually one scalar loss

@@ -1,4 +1,7 @@
-/** @file Reverse-mode differentiation over ONNX graphs, by itself: `import { differentiate } from 'onnx-distill/engine'`. */
+/**
+ * @file Reverse-mode differentiation over ONNX graphs, as a separate entry point: `import { differentiate } from
+ * 'onnx-distill/engine'`.
+ */
 
 export { type DifferentiateOptions, type Gradient, withoutRule } from './autodiff/differentiate.ts';
 export type { Context, Rule } from './autodiff/rule.ts';

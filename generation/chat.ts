@@ -11,19 +11,19 @@ export interface ChatOptions extends RunControl {
   model: string;
   /** Queries a document. */
   each?: number;
-  /** What is asked. {document} and {count} are filled in, {examples} where examples are given. */
+  /** The prompt. {document} and {count} are filled in, {examples} where examples are given. */
   prompt?: string;
-  /** Queries that people have asked, shown so that new ones look like them. */
+  /** Queries of users, shown in the prompt so that new ones resemble them. */
   examples?: readonly string[];
   temperature?: number;
-  /** Where it stops asking; what came before is kept. */
+  /** The budget at which requests stop; earlier replies are kept. */
   budget?: { calls?: number; tokens?: number };
-  /** Requests under way at once. */
+  /** Concurrent requests. */
   concurrency?: number;
-  /** Milliseconds until a request is given up, and how often a failed one is tried again. */
+  /** Timeout of a request in milliseconds, and the number of retries. */
   timeout?: number;
   retries?: number;
-  /** File that replies are kept in, by content. */
+  /** File that caches replies by content. */
   cache: string;
 }
 
@@ -35,7 +35,7 @@ export interface ChatQueries {
   calls: number;
   cached: number;
   tokens: number;
-  /** What a person should know: the budget was spent, replies held no query. */
+  /** Notes for the user: the budget was spent, replies without a query. */
   notes: string[];
 }
 
@@ -44,16 +44,16 @@ export const DEFAULT_PROMPT = `Write {count} short search queries that a person 
 Text:
 {document}`;
 
-/** Characters of a document that are shown, and of a query that is kept. */
+/** Characters of a document in the prompt, and of a query that is kept. */
 const SHOWN = 6000;
 const LONGEST_QUERY = 300;
 
-/** The environment variable that holds the endpoint's key. Local servers need none. */
+/** Environment variable with the endpoint's API key. Local servers need none. */
 export const KEY_VARIABLE = 'OPENAI_API_KEY';
 
 /**
- * Asks for queries for each document in order until all are asked or the budget is spent. Replies are kept as they come: a call
- * that was stopped, or a second one, asks only for what is missing.
+ * Requests queries for each document in order until all are done or the budget is spent. Replies are cached as they arrive: a
+ * repeated call requests only what is missing.
  * @throws InputError where the client is not installed, the endpoint refuses (key, model, address) or does not answer
  */
 export async function chatQueries(
@@ -76,7 +76,7 @@ export async function chatQueries(
   let next = 0;
   let done = 0;
   const stop = new AbortController();
-  // The client listens once a request.
+  // The client adds one listener per request.
   setMaxListeners(0, stop.signal);
   const onAbort = () => stop.abort(options.signal?.reason);
   options.signal?.addEventListener('abort', onAbort, { once: true });
@@ -113,7 +113,7 @@ export async function chatQueries(
     await Promise.all(
       Array.from({ length: Math.max(1, Math.min(concurrency, documents.length)) }, () =>
         worker().catch((error) => {
-          // The first failure ends the others, so that no request goes on behind it.
+          // The first failure aborts the others, so that no request continues in the background.
           if (!stop.signal.aborted) stop.abort(error);
           throw error;
         }),
@@ -139,13 +139,13 @@ export async function chatQueries(
   }
   if (spent)
     result.notes.push(
-      `the budget of ${spent} is spent: ${result.documents} of ${documents.length} documents have queries; raise generate.budget and run again, what came is kept`,
+      `the budget of ${spent} is spent: ${result.documents} of ${documents.length} documents have queries; raise generate.budget and run again, the replies so far are kept`,
     );
   if (without) result.notes.push(`${without} replies held no query`);
   return result;
 }
 
-/** Queries of a reply: its lines without numbers, bullets and quotation marks; a preamble that ends in a colon is none. */
+/** Queries of a reply: its lines without numbers, bullets and quotation marks; a preamble that ends in a colon is left out. */
 export function queriesOf(reply: string): string[] {
   return reply
     .replace(/<think>[\s\S]*?<\/think>/g, '')
@@ -160,7 +160,7 @@ export function queriesOf(reply: string): string[] {
     .filter((line) => line && !line.endsWith(':') && line.length <= LONGEST_QUERY && /[\p{L}\p{N}]/u.test(line));
 }
 
-/** Filled in at once, so that a document that holds {count} stays as it is. */
+/** Filled in one pass, so that {count} inside a document is left as it is. */
 const filled = (prompt: string, values: Record<string, string>): string =>
   prompt.replace(/\{(count|examples|document)\}/g, (_, name: string) => values[name]);
 
@@ -214,7 +214,7 @@ async function ask(
           ? `set ${KEY_VARIABLE} to a key of this endpoint`
           : status === 404
             ? 'check generate.url (it ends in /v1 as a rule) and generate.model'
-            : 'check that it runs and run the same command again, what came is kept',
+            : 'check that it runs and run the same command again, the replies so far are kept',
       cause,
     });
   }

@@ -1,4 +1,4 @@
-/** @file Replies of a service kept by content: one line of JSON each, appended, so that a kill loses at most the last. */
+/** @file Cache of a service's replies by content: JSON lines, appended, so that a kill loses the last one at most. */
 import { createReadStream, existsSync } from 'node:fs';
 import { appendFile, mkdir, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -15,7 +15,7 @@ export class ReplyCache {
     private readonly known: Map<string, Reply>,
   ) {}
 
-  /** Reads the existing file; a line that a kill cut short is left out, and the next reply starts a new line. */
+  /** Reads the existing file; a truncated last line is ignored, and the next reply starts a new line. */
   static async open(file: string): Promise<ReplyCache> {
     const known = new Map<string, Reply>();
     await mkdir(dirname(file), { recursive: true });
@@ -48,7 +48,7 @@ function parsed(line: string): (Reply & { key: string }) | undefined {
     if (typeof entry?.key === 'string' && typeof entry.text === 'string' && typeof entry.tokens === 'number')
       return { key: entry.key, text: entry.text, tokens: entry.tokens };
   } catch {
-    // A line that was cut short.
+    // A truncated line.
   }
   return undefined;
 }

@@ -1,25 +1,25 @@
-/** @file Texts made of documents that stand for queries: spans, sentences, titles. */
+/** @file Pseudo-queries cut from documents: spans, sentences, titles. */
 
 import type { Dataset, TextTable } from '../data/dataset.ts';
 import type { TextTokenizer } from '../data/tokenizer.ts';
 import { Random } from '../math/random.ts';
 
-/** What of a document stands for a query, and how many texts of how many tokens are made. */
+/** Which parts of documents serve as queries, how many texts are made and of how many tokens. */
 export interface TextOptions {
   kind: 'spans' | 'sentences' | 'mixed' | 'titles' | 'first-sentences';
   count: number;
-  /** Fewest and most. */
+  /** Minimum and maximum. */
   tokens: readonly [number, number];
 }
 
 /**
- * Texts that stand for queries near documents, without a generator.
+ * Makes pseudo-queries from documents, without a language model.
  *
- * Spans begin at a random word of a random document and end where enough tokens have come; sentences begin where one of the
- * document's sentences does; mixed takes the two in turn. Titles and first sentences are one a document, in random order. The
+ * Spans begin at a random word of a random document and end after the drawn number of tokens; sentences begin at the start of one
+ * of the document's sentences; mixed alternates the two. Titles and first sentences are one per document, in random order. The
  * same seed gives the same texts.
  *
- * @param tokenizer counts tokens, special tokens aside
+ * @param tokenizer counts tokens, without special tokens
  */
 export function generateTexts(
   documents: TextTable,
@@ -35,7 +35,7 @@ export function generateTexts(
   };
   const out = new Set<string>();
   if (kind === 'spans' || kind === 'sentences' || kind === 'mixed') {
-    // Equal texts count once; a small corpus has fewer of them than are asked for.
+    // Duplicates count once; a small corpus may give fewer texts than requested.
     for (let tries = 0; out.size < count && tries < 4 * count; tries++) {
       const text = documents.text(random.integer(documents.length));
       const whole = kind === 'sentences' || (kind === 'mixed' && tries % 2 === 1);
@@ -70,7 +70,7 @@ function anySentence(text: string, random: Random): string {
   return all[random.integer(all.length)] ?? '';
 }
 
-/** The data set with more queries behind its own, which no split judges. */
+/** The data set with further queries appended, which are in no split. */
 export function withQueries(dataset: Dataset, texts: readonly string[]): Dataset {
   if (!texts.length) return dataset;
   const { queries } = dataset;

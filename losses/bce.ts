@@ -8,7 +8,7 @@ export interface BCEOptions {
   temperature?: number;
   /** Multiplies the student's scores: 1 for dot products, about 20 for cosines. */
   scale?: number;
-  /** Added to them then: 0 for dot products, about -10 for cosines, whose zero is not an even chance. */
+  /** Added to the scaled scores: 0 for dot products, about -10 for cosines, where 0 does not mean a probability of 1/2. */
   shift?: number;
 }
 
@@ -21,7 +21,8 @@ export interface BCEOptions {
  * import { bce } from 'onnx-distill/losses';
  * const { loss } = await bce({ scale: 1, shift: 0 }).evaluate({ student: [[0, 0]], teacher: [[3, -2]] });
  * loss; // 0.693147
- * @source the pointwise option of score matching, Kim et al. 2023 (arXiv 2301.12005); the shift is Zhai et al., ICCV 2023 (arXiv 2303.15343)
+ * @source the pointwise option of score matching, Kim et al. 2023 (arXiv 2301.12005); the shift is Zhai et al., ICCV 2023 (arXiv
+ * 2303.15343)
  */
 export function bce(given: BCEOptions = {}): Loss {
   const { temperature, scale, shift } = withDefaults(bce.options, given);

@@ -6,7 +6,7 @@ import { type Dimension, isPadded, type LossDefinition, type LossInput, lossInpu
 
 const shape = (dims: readonly (number | string)[]): string => `[${dims.join(', ')}]`;
 
-/** @throws InputError that names the input, its shape and the one that its neighbours ask for */
+/** @throws InputError that names the input, its shape and the shape that the other inputs require */
 export function checkArrays(loss: LossDefinition, given: ReadonlyMap<LossInput, Tensor>): void {
   for (const name of loss.needs)
     if (!given.has(name))
@@ -77,7 +77,7 @@ function checkShape(
     });
 }
 
-/** A loss that maps the student's space to the teacher's compares vectors of one width. */
+/** Losses that compare student and teacher embeddings need equal widths, or a projection. */
 function checkWidths(
   loss: LossDefinition,
   given: ReadonlyMap<LossInput, Tensor>,

@@ -1,4 +1,4 @@
-/** @file EmbedDistill's embedding matching: the student's vectors where the teacher's are. */
+/** @file EmbedDistill's embedding matching: draws the student's embeddings to the teacher's. */
 import type { Expr } from '../engine/expressions/expr.ts';
 import { byOwner, defineLoss, type Loss } from './loss.ts';
 import { choice, withDefaults } from './options.ts';
@@ -10,7 +10,7 @@ export type Distance = (typeof distances)[number];
 export function distanceBetween(student: Expr, teacher: Expr, distance: Distance): Expr {
   if (distance === 'cosine') return student.l2Normalize().mul(teacher.stopGradient().l2Normalize()).sum([-1]).rsub(1);
   const squared = student.sub(teacher.stopGradient()).square().sum([-1]);
-  // The root's gradient has no limit at 0, where student and teacher agree.
+  // The gradient of the square root is unbounded at 0, where student and teacher agree.
   return distance === 'l2' ? squared.add(1e-12).sqrt() : squared;
 }
 

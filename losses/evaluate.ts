@@ -1,4 +1,4 @@
-/** @file A loss on plain arrays: compiled once for each shape, kept in a bounded cache, run in float64. */
+/** @file Evaluates a loss on plain arrays in float64; compiled once per shape, in a bounded cache. */
 import { InputError } from '../common/errors.ts';
 import { differentiate } from '../engine/autodiff/differentiate.ts';
 import { Expr } from '../engine/expressions/expr.ts';
@@ -22,13 +22,13 @@ export interface Evaluation {
   gradients: Partial<Record<LossInput, Float64Array>>;
 }
 
-/** mean over queries of weight x value: a weight of 0 is as if the query's loss were 0. */
+/** Mean over queries of weight x value; a query of weight 0 still counts in the denominator. */
 export function reduce(values: Expr, weights: Expr): Expr {
   return values.mul(weights).mean([0]);
 }
 
 /**
- * @param loss with its `perQuery` ready for padding (see defineLoss); also identifies the loss in the cache
+ * @param loss with `perQuery` made safe for padding (see defineLoss); also the loss's key in the cache
  * @throws InputError where an input is missing, shapes disagree or a number is not finite
  */
 export async function evaluate(
@@ -64,7 +64,7 @@ interface Compiled {
   outputs: { values: string; total: string; gradients: ReadonlyMap<LossInput, string> };
 }
 
-/** Sessions kept at most, of all losses together: each takes some hundred kilobytes. */
+/** Maximum of cached sessions over all losses; each takes some hundred kilobytes. */
 const MOST_SESSIONS = 32;
 const cache = new Map<string, { compiled: Promise<Compiled>; users: number; dropped: boolean }>();
 const numbers = new WeakMap<LossDefinition, number>();
@@ -74,8 +74,8 @@ let counted = 0;
 export const cachedSessions = (): number => cache.size;
 
 /**
- * Runs with the session for these shapes, made when first asked for. Calls at the same time share one; the session that was not
- * used for longest is released when there are too many and nobody uses it any more.
+ * Runs with the session for these shapes, made on first use. Concurrent calls share a session; beyond the limit, the least
+ * recently used one is released once it is idle.
  */
 async function using<T>(
   loss: LossDefinition,
@@ -86,7 +86,7 @@ async function using<T>(
   numbers.set(loss, number);
   const key = `${number} ${Object.entries(feeds).map(([name, { dims }]) => `${name}:${dims.join()}`)}`;
   const entry = cache.get(key) ?? { compiled: compile(loss, feeds), users: 0, dropped: false };
-  cache.delete(key); // the newest stands last
+  cache.delete(key); // the newest is last
   cache.set(key, entry);
   entry.users++;
   for (const [other, old] of cache) {
@@ -140,7 +140,7 @@ async function compile(loss: LossDefinition, feeds: Readonly<Record<string, Tens
   return { session, outputs: { values: values.value.name, total: total.value.name, gradients } };
 }
 
-/** The arrays as tensors, with what need not be said filled in. */
+/** Converts the arrays to tensors and fills in the defaults of optional inputs. */
 function tensorsOf(loss: LossDefinition, arrays: Partial<Record<LossInput, ArrayInput>>): Map<LossInput, Tensor> {
   const known = new Set<LossInput>([...loss.needs, ...(loss.uses ?? [])]);
   const given = new Map<LossInput, Tensor>();
@@ -166,8 +166,8 @@ function weightsOf(loss: LossDefinition, queries: number, weights: ArrayLike<num
 }
 
 /**
- * What plain arrays need not say: without `positives` document b is query b's, without `inBatch` every document may stand
- * against every query, without `owner` documents belong to the queries in their order.
+ * Defaults of optional inputs: without `positives` document b is the positive of query b, without `inBatch` every document is
+ * compared with every query's positive, without `owner` documents belong to the queries in order.
  */
 function addDefaults(given: Map<LossInput, Tensor>, needs: readonly LossInput[]): void {
   const B = given.get('queries')?.dims[0] ?? given.get('teacherInBatch')?.dims[0];

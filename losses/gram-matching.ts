@@ -1,4 +1,4 @@
-/** @file Gram matching: who is how near to whom, as distributions, among the queries and documents of a step. */
+/** @file Gram matching: distributions of similarities among the queries and documents of a step. */
 import type { Expr } from '../engine/expressions/expr.ts';
 import { byOwner, defineLoss, divergence, type Loss, notSelf } from './loss.ts';
 import { choices, positive, withDefaults } from './options.ts';
@@ -20,8 +20,8 @@ export interface GramMatchingOptions {
  *
  *     value_b = T^2 KL( softmax(Q_t P_t^T / T)_b || softmax(Q_s P_s^T / T')_b )  (query-document)
  *
- * and likewise for rows of Q Q^T and P P^T, itself left out of each row; a document's value is added to its owner's. Turning
- * either space changes nothing, and widths may differ.
+ * and likewise for rows of Q Q^T and P P^T, the diagonal left out; a document's value is added to that of the query that owns it.
+ * Invariant to rotations of either space; widths may differ.
  *
  * @example
  * import { gramMatching } from 'onnx-distill/losses';

@@ -13,12 +13,12 @@ export interface InBatchKLOptions {
 }
 
 /**
- * Kullback-Leibler divergence over every document of the step, for which the teacher must have scored all pairs (a
- * dual-encoder has them for nothing):
+ * Kullback-Leibler divergence over every document of the step. The teacher must have scored all pairs (a dual-encoder gives them
+ * at no extra cost):
  *
  *     value_b = T^2 sum_m p_bm (log p_bm - log q_bm),  p = softmax(t / T),  q = softmax(Q P^T / T')
  *
- * With a teacher that puts all on the positive (T towards 0) this is InfoNCE. Documents without a teacher score
+ * With a teacher that gives the positive all the probability (T towards 0) this is InfoNCE. Documents without a teacher score
  * (NaN) are left out on both sides.
  *
  * @example

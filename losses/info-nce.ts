@@ -10,8 +10,8 @@ export interface InfoNCEOptions {
   /** `query-to-document`, or `both` for the mean with the direction from each positive to the queries. */
   direction?: 'query-to-document' | 'both';
   /**
-   * Documents that the teacher scores above the query's positive less `margin` are probably relevant and do not stand against
-   * it. `by` says which scores: the teacher's `embeddings`' dot products with all documents, its scores of the query's own
+   * Documents that the teacher scores above the query's positive minus `margin` are probably relevant and do not count as
+   * negatives. `by` says which scores: the teacher's `embeddings`' dot products with all documents, its scores of the query's own
    * `candidates` (column 0 the positive), or `given` for all documents.
    */
   falseNegatives?: { by: 'candidates' | 'embeddings' | 'given'; margin: number };
@@ -73,11 +73,11 @@ infoNCE.options = {
       ),
       margin: number(undefined, "how far below the positive's score a document must be to count as a negative"),
     },
-    'documents that the teacher scores above the positive less the margin are not negatives of the query',
+    'documents that the teacher scores above the positive minus the margin are not negatives of the query',
   ),
 };
 
-/** [B, M] 0 where the teacher holds a document for about as relevant as the positive, else 1. */
+/** [B, M] 0 where the teacher scores a document about as high as the positive, else 1. */
 function trueNegatives(inputs: LossInputs, { by, margin }: NonNullable<InfoNCEOptions['falseNegatives']>): Expr {
   const { positives, teacher, mask, candidates } = inputs;
   if (by === 'candidates') {
@@ -92,7 +92,7 @@ function trueNegatives(inputs: LossInputs, { by, margin }: NonNullable<InfoNCEOp
     return here.mul(doubtful.unsqueeze(2)).reduceMax([1]).rsub(1).stopGradient();
   }
   const { scores, known } = scoresInBatch(inputs, by);
-  // The lowest of several positives; a query without one is held to nothing.
+  // The lowest of several positives; a query without one gives no threshold.
   const scored = known ? positives.mul(known) : positives;
   const lowest = scored.greater(0).where(scores, 1e30).neg().reduceMax([1], true).neg(); // [B, 1]
   const doubtful = scores.greater(lowest.sub(margin)).float();

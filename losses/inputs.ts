@@ -1,17 +1,17 @@
-/** @file The inputs of losses, described once: shapes, types, who makes them, and where padding can stand. */
+/** @file The table of loss inputs: shapes, types, which part of a step makes them, and where they can hold padding. */
 import type { Expr } from '../engine/expressions/expr.ts';
 
 /** What one input is. */
 export interface InputDescription {
   /** B queries, N candidates each, M documents in the step; D and Dt the student's and the teacher's widths; S draws. */
   readonly dims: readonly Dimension[];
-  /** Whole numbers, where it is not a float. */
+  /** Integer type, where it is not a float. */
   readonly integer?: true;
-  /** Whether it is the student's, so that it has a gradient; all else is constant. */
+  /** Whether it belongs to the student and so has a gradient; all others are constant. */
   readonly student?: true;
   /**
-   * Where a training step takes it from: made in the step's graph, given by every batch, given by batches whose losses ask for
-   * it, or nowhere, so that it is for programs alone.
+   * Source of the input in a training step: made in the step's graph, part of every batch, part of batches whose losses use it,
+   * or none (only for `evaluate` on plain arrays).
    */
   readonly from: 'step' | 'batch' | 'request' | 'program';
   /** Whether NaN stands for a value that is not known. */
@@ -24,7 +24,7 @@ const define = <T extends Record<string, InputDescription>>(
 ): { readonly [K in keyof T]: InputDescription & T[K] } => table;
 
 /**
- * Every input that a loss may look at: B queries with N candidates each (column 0 is the labelled positive, where there is one);
+ * Every input that a loss can use: B queries with N candidates each (column 0 is the labelled positive, where there is one);
  * M documents in the step, all queries' candidates without repeats; D and Dt the student's and the teacher's widths.
  */
 export const lossInputs = define({
@@ -36,21 +36,21 @@ export const lossInputs = define({
   mask: { dims: ['queries', 'candidates'], from: 'batch' },
   /** [B, M] 1 where a document is the query's labelled positive. */
   positives: { dims: ['queries', 'documents'], from: 'batch' },
-  /** [B, M] 1 where a document may stand against the query's positive: 0 for its other positives and for duplicates. */
+  /** [B, M] 1 where a document is compared with the query's positive; 0 for its other positives and for duplicates. */
   inBatch: { dims: ['queries', 'documents'], from: 'batch' },
-  /** [B, M] 1 at one query a document: which query's value a document's own loss is added to. */
+  /** [B, M] a single 1 per document, at the query to whose value the document's own loss is added. */
   owner: { dims: ['queries', 'documents'], from: 'batch' },
   /** [B, Dt] the teacher's query embeddings. */
   teacherQueries: { dims: ['queries', 'teacherWidth'], from: 'batch' },
   /** [M, Dt] the teacher's document embeddings. */
   teacherDocuments: { dims: ['documents', 'teacherWidth'], from: 'batch' },
-  /** [B, N] how likely the teacher's label of a candidate is right, from 0 to 1. */
+  /** [B, N] probability that the teacher's label of a candidate is right. */
   reliability: { dims: ['queries', 'candidates'], from: 'request' },
   /** [B, S, N] S draws of Gumbel noise a query, new in each step. */
   gumbel: { dims: ['queries', 'draws', 'candidates'], from: 'request' },
-  /** [B, N, Dt] a cross-encoder's mean vector of the query's tokens when it read query and candidate together. */
+  /** [B, N, Dt] a cross-encoder's mean vector of the query's tokens, from the joint encoding of query and candidate. */
   pairQueries: { dims: ['queries', 'candidates', 'pairWidth'], from: 'request' },
-  /** [B, N, Dt] a cross-encoder's mean vector of the document's tokens when it read query and candidate together. */
+  /** [B, N, Dt] a cross-encoder's mean vector of the document's tokens, from the joint encoding of query and candidate. */
   pairDocuments: { dims: ['queries', 'candidates', 'pairWidth'], from: 'request' },
   /** [B, N] int64, each candidate's position among the documents of the step. */
   candidates: { dims: ['queries', 'candidates'], integer: true, from: 'step' },
@@ -60,7 +60,7 @@ export const lossInputs = define({
   documents: { dims: ['documents', 'width'], student: true, from: 'step' },
   /** [D, Dt] learned map from the student's space to the teacher's, where the widths differ. */
   projection: { dims: ['width', 'teacherWidth'], student: true, from: 'step' },
-  /** [B, M] the teacher's raw scores of all documents of the step; NaN where it was not asked. */
+  /** [B, M] the teacher's raw scores of all documents of the step; NaN where a pair was not scored. */
   teacherInBatch: { dims: ['queries', 'documents'], from: 'program', unknown: true },
 });
 
@@ -68,7 +68,7 @@ export const lossInputs = define({
 export type LossInput = keyof typeof lossInputs;
 /** The inputs as a loss receives them, as values of the graph; those that are not given are absent. */
 export type LossInputs = { [K in LossInput]: Expr };
-/** Inputs of which a step is told that batches bring them. */
+/** Inputs that a step must be told to expect from batches. */
 export type RequestedInput = {
   [K in LossInput]: (typeof lossInputs)[K]['from'] extends 'request' ? K : never;
 }[LossInput];
@@ -77,19 +77,19 @@ export type RequestedInput = {
 export const inputsFrom = <F extends InputDescription['from']>(from: F): LossInput[] =>
   (Object.keys(lossInputs) as LossInput[]).filter((name) => lossInputs[name].from === from);
 
-/** Inputs on the student's side: those that have a gradient. */
+/** Inputs of the student: those that have a gradient. */
 export const studentInputs = (Object.keys(lossInputs) as LossInput[]).filter((name) => lossInputs[name].student);
 
-/** Whether the mask's padding reaches into an input, so that anything may stand there. */
+/** Whether an input has padding under the mask, where its values are arbitrary. */
 export const isPadded = (name: LossInput): boolean =>
   name !== 'mask' && !lossInputs[name].integer && lossInputs[name].dims.includes('candidates');
 
-/** What a loss is made of: its name, the inputs it needs and those it uses where they are given, and its formula. */
+/** The definition of a loss: its name, the inputs it needs, those it uses where they are given, and its formula. */
 export interface LossDefinition {
   readonly name: string;
-  /** The inputs it cannot do without. */
+  /** Required inputs. */
   readonly needs: readonly LossInput[];
-  /** The inputs it uses where they are given. */
+  /** Optional inputs. */
   readonly uses?: readonly LossInput[];
   /** [B] the loss of each query, not yet weighted or averaged. */
   perQuery(inputs: LossInputs): Expr;

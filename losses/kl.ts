@@ -15,7 +15,7 @@ export interface KLOptions {
  *
  *     value_b = T^2 sum_n p_n (log p_n - log q_n),  p = softmax(t / T),  q = softmax(s / T')
  *
- * T^2 keeps the gradient's size the same at every temperature.
+ * The factor T^2 keeps the size of the gradient about the same at every temperature.
  *
  * @example
  * import { kl } from 'onnx-distill/losses';

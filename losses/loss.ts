@@ -1,4 +1,4 @@
-/** @file What a loss is: one definition in the engine's expressions, for training graphs and for plain arrays alike. */
+/** @file The shape of a loss: one definition in the engine's expressions, used in training graphs and on plain arrays. */
 import type { Expr } from '../engine/expressions/expr.ts';
 import { type ArrayInput, type Evaluation, evaluate } from './evaluate.ts';
 import { isPadded, type LossDefinition, type LossInput, type LossInputs, lossInputs } from './inputs.ts';
@@ -12,7 +12,7 @@ export interface Loss extends LossDefinition {
   /**
    * Value and gradients on plain arrays, in float64; no model is needed. The first call for a shape compiles the loss, later
    * calls reuse that.
-   * @param arrays the inputs named in `needs`, and any of `uses`, with the shapes that LossInputs says
+   * @param arrays the inputs named in `needs`, and any of `uses`, with the shapes of LossInputs
    * @param weights [B] a factor for each query; 1 by default
    * @throws InputError where an input is missing, shapes disagree or a number that counts is not finite
    */
@@ -20,7 +20,7 @@ export interface Loss extends LossDefinition {
 }
 
 /**
- * Makes a loss of its definition. Teacher inputs reach `perQuery` without gradient, and zeros stand where the mask has padding.
+ * Makes a loss from its definition. Teacher inputs reach `perQuery` without gradient, and padding under the mask is set to 0.
  *
  * @param definition `perQuery` returns [B], unreduced, and leaves padding out by `mask`
  *
@@ -40,7 +40,7 @@ export function defineLoss(definition: LossDefinition): Loss {
   return made;
 }
 
-/** Teacher inputs are constant; zeros stand where the mask has padding, so that nothing there counts, not even NaN. */
+/** Teacher inputs are constant; padding under the mask is set to 0, so that nothing there counts, not even NaN. */
 function prepared(inputs: LossInputs): LossInputs {
   const real = inputs.mask?.greater(0); // [B, N]
   const clean = (name: LossInput, e: Expr): Expr => {
@@ -59,10 +59,10 @@ function prepared(inputs: LossInputs): LossInputs {
   ) as unknown as LossInputs;
 }
 
-/** Scores with padding at a very small finite number, so that softmax gives it nothing and no NaN arises. */
+/** Scores with padding set to a very low finite number, so that its softmax is 0 and no NaN arises. */
 export const masked = (scores: Expr, mask: Expr): Expr => mask.greater(0).where(scores, -1e9);
 
-/** Each document's own value [M], added to the query that owns it, so that the mean over queries is the mean over documents. */
+/** Each document's value [M], added to the query that owns it, so that the mean over queries equals the mean over documents. */
 export const byOwner = (each: Expr, owner: Expr): Expr =>
   // Each column of owner [B, M] holds a single 1, so the mean of the rows' sums is M / B.
   owner

@@ -1,4 +1,4 @@
-/** @file M3SE: the margin to the teacher's hardest negative; the other negatives only have to stay below it. */
+/** @file M3SE: matches the margin to the teacher's hardest negative; the other negatives must score below that one. */
 import { defineLoss, type Loss } from './loss.ts';
 import { positive, withDefaults } from './options.ts';
 
@@ -19,7 +19,7 @@ export interface M3SEOptions {
  * import { m3se } from 'onnx-distill/losses';
  * const { loss } = await m3se({ scale: 1 }).evaluate({ student: [[3, 1, 2.5]], teacher: [[4, 2, 1]] });
  * loss; // 2.25
- * @source Menon et al., ICML 2022, "In defense of dual-encoders for neural ranking", as third parties implement it
+ * @source Menon et al., ICML 2022, "In defense of dual-encoders for neural ranking", as other implementations have it
  */
 export function m3se(given: M3SEOptions = {}): Loss {
   const { scale } = withDefaults(m3se.options, given);

@@ -4,7 +4,10 @@ import { positive, withDefaults } from './options.ts';
 
 /** Options of the loss `margin-mse`. */
 export interface MarginMSEOptions {
-  /** Multiplies the student's scores: 1 for dot products, about 20 for cosines, whose margins cannot reach logits'. */
+  /**
+   * Multiplies the student's scores: 1 for dot products, about 20 for cosines, whose margins are far smaller than those of
+   * logits.
+   */
   scale?: number;
 }
 
@@ -13,7 +16,7 @@ export interface MarginMSEOptions {
  *
  *     value_b = mean_k ( (s_0 - s_k) - (t_0 - t_k) )^2
  *
- * A negative margin of the teacher is kept: it is what corrects a wrong label.
+ * Negative margins of the teacher are kept: they correct wrong labels.
  *
  * @example
  * import { marginMSE } from 'onnx-distill/losses';

@@ -4,11 +4,11 @@ import { defineLoss, type Loss, type LossInput, type LossInputs } from './loss.t
 
 /** Which prefixes `matryoshka` takes, and their weights. */
 export interface MatryoshkaOptions {
-  /** Widths of the prefixes, the full one among them where it should count. */
+  /** Widths of the prefixes; include the full width if it should count. */
   dimensions: readonly number[];
   /** A factor for each width; 1 by default. */
   weights?: readonly number[];
-  /** Whether prefixes are scaled to unit length again, as they are when served with cosines. */
+  /** Whether prefixes are scaled to unit length again, as in serving with cosines. */
   normalize?: boolean;
 }
 
@@ -17,7 +17,7 @@ export interface MatryoshkaOptions {
  *
  * A projection is cut to its first m rows.
  *
- * @throws InputError where no widths are given or the weights are not as many
+ * @throws InputError if no widths are given or the number of weights differs
  * @example
  * import { kl, matryoshka } from 'onnx-distill/losses';
  * const { loss } = await matryoshka(kl({ studentTemperature: 1 }), { dimensions: [2, 1], normalize: false }).evaluate({
@@ -38,7 +38,7 @@ export function matryoshka(base: Loss, { dimensions, weights, normalize = true }
     throw new InputError({
       code: 'loss.matryoshka',
       subject: `matryoshka dimensions [${dimensions}]${weights ? ` with weights [${weights}]` : ''}`,
-      expected: 'positive whole numbers, and as many weights where there are some',
+      expected: 'positive whole numbers, and as many weights where weights are given',
       remedy: 'e.g. dimensions: [384, 192, 96]',
     });
   const scored = base.needs.includes('student');

@@ -6,7 +6,7 @@ import { number, positive, SHIFT, withDefaults } from './options.ts';
 export interface MSEOptions {
   /** Multiplies the student's scores: 1 for dot products, about 20 for cosines. */
   scale?: number;
-  /** Added to them then: 0 for dot products, about -10 for cosines that follow logits. */
+  /** Added to the scaled scores: 0 for dot products, about -10 for cosines that follow logits. */
   shift?: number;
 }
 
@@ -28,7 +28,7 @@ export function mse(given: MSEOptions = {}): Loss {
   return defineLoss({
     name: 'mse',
     needs: ['student', 'teacher', 'mask'],
-    // Padding is zeroed before it is squared, so that what stands there cannot overflow.
+    // Padding is set to 0 before squaring, so that its values cannot overflow.
     perQuery: ({ student, teacher, mask }) =>
       meanOver(student.mul(scale).add(shift).sub(teacher.stopGradient()).mul(mask).square(), mask),
   });

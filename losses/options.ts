@@ -1,10 +1,10 @@
-/** @file Options of losses as data: what each may be, its default and its description, for programs, configs and help alike. */
+/** @file Options of losses as data: allowed values, default and description, shared by programs, configs and help. */
 import { InputError } from '../common/errors.ts';
 
 interface Described<T, D> {
   readonly default: D;
   readonly description: string;
-  /** The type of its values; no value is there at run time. */
+  /** The type of its values; exists only at compile time. */
   readonly value?: T;
 }
 
@@ -27,7 +27,7 @@ export type OptionValues<T extends OptionTable> = {
   [K in keyof T]: T[K]['default'] extends undefined ? ValueOf<T[K]> | undefined : ValueOf<T[K]>;
 };
 
-/** Of `shift`, which some losses of scores have in common. */
+/** Description of `shift`, shared by several losses. */
 export const SHIFT =
   'added to the scaled scores: -10, so that cosines times 20 can follow logits; 0 for dot products, or where a dual-encoder teaches';
 
@@ -47,7 +47,7 @@ export const notNegative = <D extends number | undefined>(value: D, description:
   kind: 'number',
   from: 0,
 });
-/** A whole number from `from` on. */
+/** A whole number, at least `from`. */
 export const count = <D extends number | undefined>(value: D, description: string, from = 1): Option<number, D> => ({
   ...number(value, description),
   kind: 'number',
@@ -65,7 +65,7 @@ export const choices = <const V extends string>(
   value: readonly V[],
   description: string,
 ): Option<readonly V[], readonly V[]> => ({ kind: 'choices', of, default: value, description });
-/** Options that are given together, or not at all. */
+/** Options that must be given together. */
 export const group = <T extends OptionTable>(
   options: T,
   description: string,
@@ -77,7 +77,7 @@ export const group = <T extends OptionTable>(
 });
 
 /**
- * What a program gave, with defaults filled in.
+ * Checks the options that a program gives and fills in defaults.
  * @throws InputError for a value that an option cannot have
  */
 export function withDefaults<T extends OptionTable>(table: T, given: object): OptionValues<T> {

@@ -1,4 +1,4 @@
-/** @file Embedding matching to a cross-encoder: what it made of the query and of the document while reading both. */
+/** @file Embedding matching to a cross-encoder: its query and document vectors from the joint encoding of the pair. */
 import { type Distance, distanceBetween, distances } from './embedding-matching.ts';
 import { defineLoss, type Loss, meanOver } from './loss.ts';
 import { choice, withDefaults } from './options.ts';
@@ -9,13 +9,13 @@ export interface PairMatchingOptions {
 }
 
 /**
- * Dual pooling gives a cross-encoder's reading of a pair a query vector and a document vector; the student's own are drawn
- * towards both, mean over the query's candidates.
+ * Dual pooling takes a query vector and a document vector from a cross-encoder's encoding of a pair; the student's embeddings are
+ * drawn towards both, mean over the query's candidates.
  *
  *     value_b = mean_n( |e^t_q(q, d_n) - Proj(e^s_q)| + |e^t_d(q, d_n) - Proj(e^s_d)| )
  *
- * The targets depend on the pair, so the student can at best reach their mean. In a run, Proj is learned at equal widths too: the
- * two spaces have nothing to do with each other.
+ * The targets depend on the pair, so the student can at best reach their mean. In a run, Proj is learned at equal widths too,
+ * since the two spaces are unrelated.
  *
  * @example
  * import { pairMatching } from 'onnx-distill/losses';

@@ -1,4 +1,4 @@
-/** @file Embedding matching under Matryoshka: the whole vector where the teacher's is, its prefixes by what they are like. */
+/** @file Matryoshka embedding matching: the full vector matches the teacher's, prefixes match the teacher's similarities. */
 import { InputError } from '../common/errors.ts';
 import type { Expr } from '../engine/expressions/expr.ts';
 import { type EmbeddingMatchingOptions, embeddingMatching } from './embedding-matching.ts';
@@ -13,20 +13,20 @@ export interface PrefixRelationsOptions extends EmbeddingMatchingOptions, Matryo
 }
 
 /**
- * Matryoshka over embedding matching. The whole vector is matched as `embeddingMatching` does; a prefix of m < D components,
- * which the teacher has no vector for, learns the relations of the step's texts in the teacher's whole vectors:
+ * Matryoshka over embedding matching. The full vector is matched as in `embeddingMatching`; a prefix of m < D components, for
+ * which the teacher has no vector, learns the similarities of the step's texts under the teacher's full vectors:
  *
  *     value_b = c_D match_b + sum_{m < D} c_m KL( softmax(Q_t P_t^T / T)_b || softmax(Q_s[:m] P_s[:m]^T / T)_b )
  *
  * with prefixes scaled to unit length again, rows of P P^T too where documents are matched. A prefix is not matched to the
- * teacher's own prefix: a student at its target would then be as good there as the teacher cut off, and no better. Over frozen
- * documents P_s[:m] are prefixes of these, so that the query's prefix makes up for what they lost. Divergences stand without
- * the factor T^2, which at 0.05 would make them negligible compared with the distance.
+ * teacher's own prefix: the student could then be no better than the truncated teacher. Over frozen documents P_s[:m] are their
+ * prefixes, so that the query's prefix compensates for what truncation lost. Divergences have no factor T^2, which at 0.05 would
+ * make them negligible compared with the distance.
  *
  * Weights c are those of `dimensions`; a width of D or more is the whole vector, so that `dimensions: [D]` is
  * `embeddingMatching` itself. Where the width is not known, the largest of `dimensions` stands for it.
  *
- * @throws InputError where the student's vectors have no width of those asked for to be matched at, see `matryoshka`
+ * @throws InputError if the student's full width is not among `dimensions`; see `matryoshka`
  * @example
  * import { prefixRelations } from 'onnx-distill/losses';
  * const { loss } = await prefixRelations({ dimensions: [2, 1], of: 'queries', temperature: 1 }).evaluate({
@@ -53,7 +53,7 @@ export function prefixRelations({
     temperature,
     studentTemperature: temperature,
   });
-  // Made for every width, so that a mistake in the options is told before anything is trained.
+  // Made for every width here, so that a mistake in the options is reported before training.
   const prefixes = dimensions.map((m) => matryoshka(relations, { dimensions: [m], normalize }));
   if (weights && weights.length !== dimensions.length) matryoshka(relations, { dimensions, weights, normalize });
   const narrow = dimensions.length > 1;
@@ -83,7 +83,7 @@ export function prefixRelations({
 
 const bothBlocks = ['query-document', 'document-document'] as const;
 
-/** The last dimension, where it is a number that the graph knows. */
+/** The last dimension, where the graph knows its size. */
 function widthOf(e: Expr): number | undefined {
   const last = e.value.dims?.at(-1);
   return typeof last === 'number' ? last : undefined;

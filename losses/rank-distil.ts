@@ -1,15 +1,15 @@
-/** @file RankDistil: the order of the teacher's top k, everything below as one tail. */
+/** @file RankDistil: the order of the teacher's top k; all other candidates form one tail. */
 import type { Expr } from '../engine/expressions/expr.ts';
 import { defineLoss, type Loss } from './loss.ts';
 import { count, positive, withDefaults } from './options.ts';
 
 /** Options of the loss `rank-distil`. */
 export interface RankDistilOptions {
-  /** How many places of the teacher's order count; all by default. */
+  /** Number of top positions of the teacher's order that count; all by default. */
   topK?: number;
   /** Divides the student's scores: 0.05 for cosines. */
   temperature?: number;
-  /** Orders drawn a step from the teacher's own model, in a run; a program gives the noise as `gumbel`. */
+  /** Orders drawn per step from the teacher's Plackett-Luce model, in a run; a program gives the noise as `gumbel`. */
   draws?: number;
 }
 
@@ -19,7 +19,7 @@ export interface RankDistilOptions {
  *     value_b = -sum_{i <= k} ( s_pi(i) / T - log sum_{j >= i} exp(s_pi(j) / T) )
  *
  * pi is the teacher's order (ListMLE), or, where `gumbel` noise is given, orders drawn from the teacher's own
- * Plackett-Luce model, over which the mean is taken. Of equal scores the first comes first.
+ * Plackett-Luce model, over which the mean is taken. Ties keep the order of the input.
  *
  * @example
  * import { rankDistil } from 'onnx-distill/losses';
@@ -38,7 +38,7 @@ export function rankDistil(given: RankDistilOptions = {}): Loss {
       const s = m.greater(0).where(student.mul(1 / temperature).unsqueeze(1), -1e9);
       const noisy = gumbel ? teacher.unsqueeze(1).add(gumbel) : teacher.unsqueeze(1);
       const t = m.greater(0).where(noisy, -1e9).stopGradient(); // [B, S, N]
-      // after[i, j]: j is not placed before i. Places are compared, so nothing needs to be sorted.
+      // after[i, j]: j is not ranked before i. Ranks are compared, so that nothing needs sorting.
       const [ti, tj] = [t.unsqueeze(3), t.unsqueeze(2)]; // [B, S, N, 1], [B, S, 1, N]
       const index = mask
         .mul(0)
@@ -60,7 +60,7 @@ rankDistil.options = {
   draws: count(0, "orders drawn a step from the teacher's own model (Gumbel noise); 0 for its order alone", 0),
 };
 
-/** log sum exp along the last axis, safe for scores of any size. */
+/** log sum exp along the last axis, without overflow. */
 function logSumExp(x: Expr): Expr {
   const most = x.reduceMax([-1], true).stopGradient();
   return x.sub(most).exp().sum([-1]).log().add(most.squeeze(-1));

@@ -16,8 +16,8 @@ export interface RelativeGeometryOptions {
  *     distance: value_i = mean_{j != i} huber(psi^s_ij - psi^t_ij)
  *     angle:    value_j = mean_{i, k} huber(cos^s_ijk - cos^t_ijk), the angle at j between e_i and e_k, all three distinct
  *
- * Moving, turning or scaling either space changes nothing. Needs three texts or more in a step for angles; angles cost the
- * cube of their number.
+ * Invariant to translation, rotation and scaling of either space. Angles need at least three texts per step and cost the cube of
+ * their number.
  *
  * @example
  * import { relativeGeometry } from 'onnx-distill/losses';
@@ -71,7 +71,7 @@ relativeGeometry.options = {
 /** e_j - e_i as [i, j, D]. */
 const differences = (e: Expr): Expr => e.unsqueeze(0).sub(e.unsqueeze(1));
 
-/** [n, n] distances over their mean off the diagonal, where alone they are counted. */
+/** [n, n] distances divided by the mean of the off-diagonal ones. */
 function distances(e: Expr, other: Expr): Expr {
   const d = differences(e).square().sum([2]).add(1e-12).sqrt().mul(other);
   return d.div(d.sum([0, 1], true).div(other.sum([0, 1], true)));
@@ -83,7 +83,7 @@ function angles(e: Expr): Expr {
   return unit.matmul(unit.transpose(0, 2, 1));
 }
 
-/** Squared within 1, linear beyond. */
+/** Huber loss: squared within 1, linear beyond. */
 function huber(x: Expr): Expr {
   const a = x.abs();
   return a.less(1).where(x.square().mul(0.5), a.sub(0.5));

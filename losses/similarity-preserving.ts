@@ -1,4 +1,4 @@
-/** @file Similarity preserving: which texts of a step are like which. */
+/** @file Similarity preserving: matches the similarities among the texts of a step. */
 import type { Expr } from '../engine/expressions/expr.ts';
 import { byOwner, defineLoss, type Loss } from './loss.ts';
 import { choice, withDefaults } from './options.ts';
@@ -13,7 +13,7 @@ export interface SimilarityPreservingOptions {
  *
  *     value_i = ||G^t_i - G^s_i||^2 / n
  *
- * so that the mean is ||G^t - G^s||^2 / n^2. Turning either space changes nothing.
+ * so that the mean is ||G^t - G^s||^2 / n^2. Invariant to rotations of either space.
  *
  * @example
  * import { similarityPreserving } from 'onnx-distill/losses';

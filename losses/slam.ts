@@ -1,4 +1,4 @@
-/** @file SLaM: the student's prediction mixed with its contrary as far as the teacher's label may be wrong. */
+/** @file SLaM: mixes the student's prediction with its complement by the probability that the teacher's label is wrong. */
 import { defineLoss, type Loss, meanOver } from './loss.ts';
 import { number, positive, SHIFT, withDefaults } from './options.ts';
 
@@ -6,7 +6,7 @@ import { number, positive, SHIFT, withDefaults } from './options.ts';
 export interface SlamOptions {
   /** Multiplies the student's scores: 1 for dot products, about 20 for cosines. */
   scale?: number;
-  /** Added to them then: 0 for dot products, about -10 for cosines, whose zero is not an even chance. */
+  /** Added to the scaled scores: 0 for dot products, about -10 for cosines, where 0 does not mean a probability of 1/2. */
   shift?: number;
 }
 
@@ -15,13 +15,13 @@ export interface SlamOptions {
  *
  *     p' = a sigmoid(z) + (1 - a) (1 - sigmoid(z)),   z = scale s + shift,   value_b = mean_n BCE(y_n, p'_n)
  *
- * a = 1 is plain cross-entropy with hard labels; a = 1/2 teaches nothing. The binary form is derived from forward
+ * a = 1 is plain cross-entropy with hard labels; a = 1/2 gives no gradient. The binary form is derived from forward
  * correction of label noise.
  *
  * @example
  * import { slam } from 'onnx-distill/losses';
- * const { loss } = await slam({ scale: 1, shift: 0 }).evaluate({ student: [[0.7, -0.2]], teacher: [[1, -1]], reliability: [[0.5, 0.5]] });
- * loss; // 0.693147
+ * const { loss } = await slam({ scale: 1, shift: 0 }).evaluate({ student: [[0.7, -0.2]], teacher: [[1, -1]], reliability: [[0.5,
+ * 0.5]] }); loss; // 0.693147
  * @source Kontonis et al., NeurIPS 2023 (arXiv 2302.03806)
  */
 export function slam(given: SlamOptions = {}): Loss {

@@ -1,4 +1,4 @@
-/** @file A user's own loss, named by module path in a config. */
+/** @file A user-defined loss, named by module path in a config. */
 import { existsSync, realpathSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { isAbsolute, relative, resolve, sep } from 'node:path';
@@ -18,10 +18,10 @@ const REMEDY =
  *
  * @param module a path that begins with `./`, within `folder`, or the name of an installed package (`name`, `@scope/name`, with
  * a subpath or without)
- * @param exportName which export; the default one where absent
- * @param more `options` are passed to the export where it is a function; `folder`, the working directory by default, is where
- * the config lies: paths are relative to it and may not leave it
- * @throws InputError where the path leaves the folder, it names nothing, or the export is not a loss
+ * @param exportName which export; the default export where absent
+ * @param more `options` are passed to the export if it is a function; `folder` is the config's folder (the working directory by
+ * default): paths are relative to it and may not leave it
+ * @throws InputError if the path leaves the folder, nothing is found there, or the export is not a loss
  * @example
  * // my-loss.mjs
  * import { defineLoss } from 'onnx-distill/losses';
@@ -75,7 +75,7 @@ function locate(module: string, folder: string): string {
     if (!module.startsWith('./')) wrong('a path of another kind');
     const path = resolve(folder, module);
     if (!existsSync(path)) wrong('a file that is not there');
-    // Links are followed before it is looked where they lead.
+    // Symbolic links are resolved before the check.
     const inside = relative(realpathSync(folder), realpathSync(path));
     if (inside === '..' || inside.startsWith(`..${sep}`) || isAbsolute(inside)) wrong('a file outside of it');
     return pathToFileURL(realpathSync(path)).href;
@@ -88,7 +88,7 @@ function locate(module: string, folder: string): string {
     return pathToFileURL(found).href;
   } catch (cause) {
     if (cause instanceof InputError) throw cause;
-    // A package whose exports are for `import` alone is not found from here; a file of the folder can import it.
+    // A package that exports for `import` alone cannot be resolved here; a file of the folder can import it.
     return wrong(
       (cause as NodeJS.ErrnoException).code === 'ERR_PACKAGE_PATH_NOT_EXPORTED'
         ? 'a package that exports this for import alone (write a file there that exports it again)'
@@ -113,7 +113,7 @@ function asLoss(made: unknown, where: string): Loss {
       received: made === null ? 'null' : typeof made,
       remedy: REMEDY,
     });
-  // Of a loss made by another copy of the toolkit only the definition is taken: expressions belong to one graph.
+  // A loss made by another copy of the toolkit contributes only its definition: expressions belong to one graph.
   return defineLoss({
     name: loss.name as string,
     needs: loss.needs as Loss['needs'],

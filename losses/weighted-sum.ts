@@ -1,4 +1,4 @@
-/** @file Several losses as one. */
+/** @file Weighted sum of losses. */
 import { defineLoss, type Loss } from './loss.ts';
 
 /** A loss with its factor in a sum. */
@@ -12,8 +12,8 @@ export interface WeightedLoss {
  *
  * @example
  * import { kl, mse, weightedSum } from 'onnx-distill/losses';
- * const both = weightedSum([{ loss: kl({ studentTemperature: 1 }), weight: 1 }, { loss: mse({ scale: 1, shift: 0 }), weight: 0.5 }]);
- * const { loss } = await both.evaluate({ student: [[1, 1]], teacher: [[1, 1]] });
+ * const both = weightedSum([{ loss: kl({ studentTemperature: 1 }), weight: 1 }, { loss: mse({ scale: 1, shift: 0 }), weight: 0.5
+ * }]); const { loss } = await both.evaluate({ student: [[1, 1]], teacher: [[1, 1]] });
  * loss; // 0
  */
 export function weightedSum(parts: readonly WeightedLoss[]): Loss {

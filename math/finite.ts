@@ -1,6 +1,6 @@
-/** @file Where numbers stop being numbers. */
+/** @file Finds non-finite values. */
 
-/** The place of the first NaN or infinity, -1 where there is none. */
+/** Index of the first NaN or infinity, -1 if there is none. */
 export function firstNotFinite(data: ArrayLike<number>): number {
   for (let i = 0; i < data.length; i++) if (!Number.isFinite(data[i])) return i;
   return -1;

@@ -4,7 +4,7 @@
 export const LARGEST_HALF = 65504;
 const scratch = new DataView(new ArrayBuffer(4));
 
-/** The half-precision bits nearest to a number, ties to even; beyond the largest half they stay at it. */
+/** The half-precision bits nearest to a number, ties to even; larger numbers are clamped to the largest half. */
 export function floatToHalf(value: number): number {
   if (Number.isNaN(value)) return 0x7e00;
   const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0;
@@ -33,7 +33,7 @@ function roundEven(x: number): number {
 
 let table: Float32Array | undefined;
 
-/** The number of every half-precision bit pattern: 256 KB, made when it is first needed. */
+/** Lookup table of the value of every bit pattern: 256 KB, made on first use. */
 export function halfTable(): Float32Array {
   table ??= Float32Array.from({ length: 1 << 16 }, (_, bits) => halfToFloat(bits));
   return table;

@@ -1,11 +1,11 @@
-/** @file k-means: topics of queries. */
+/** @file k-means clustering. */
 import { InputError } from '../common/errors.ts';
 import { countOf, type Rows, squaredDistance } from './numbers.ts';
 import { drawFrom, Random } from './random.ts';
 
 export interface KMeansOptions {
   clusters: number;
-  /** Rounds at most; fewer where no point moves any more. */
+  /** Maximum of iterations; it stops earlier once no point changes its cluster. */
   iterations?: number;
   seed?: number;
 }
@@ -14,12 +14,12 @@ export interface Clusters {
   /** [n] each point's cluster. */
   assignment: Int32Array;
   centroids: Rows & { data: Float64Array };
-  /** Sum of squared distances to the centroids after each round; it never rises. */
+  /** Sum of squared distances to the centroids after each iteration; never increases. */
   inertia: number[];
 }
 
 /**
- * Lloyd's algorithm from a k-means++ start. A cluster that loses all its points takes the point farthest from its centroid.
+ * Lloyd's algorithm from a k-means++ start. An empty cluster takes the point farthest from its centroid.
  * Cost: iterations x n x clusters x D.
  *
  * @throws InputError where there are more clusters than points

@@ -28,7 +28,7 @@ export function cholesky({ n, data }: Square): Square {
   return { n, data: L };
 }
 
-/** L^-1 b: the half of a solution whose square is b^T A^-1 b. */
+/** L^-1 b, whose squared norm is b^T A^-1 b. */
 export function forward({ n, data }: Square, b: ArrayLike<number>): Float64Array {
   const x = new Float64Array(n);
   for (let i = 0; i < n; i++) {
@@ -58,7 +58,7 @@ export function eigenvalues(matrix: Square): Float64Array {
 }
 
 /**
- * Eigenvalues and eigenvectors of a symmetric matrix, in no order.
+ * Eigenvalues and eigenvectors of a symmetric matrix, unsorted.
  * @returns vectors [n, n], the k-th in column k
  */
 export function symmetricEigen({ n, data }: Square): { values: Float64Array; vectors: Float64Array } {
@@ -71,7 +71,7 @@ export function symmetricEigen({ n, data }: Square): { values: Float64Array; vec
 
 const diagonal = ({ n, data }: Square): Float64Array => Float64Array.from({ length: n }, (_, i) => data[i * n + i]);
 
-/** Jacobi's rotations in place until what is off the diagonal is nothing; `vectors` turn along. */
+/** Jacobi rotations in place until the off-diagonal part vanishes; `vectors` accumulate the rotations. */
 function diagonalise({ n, data: a }: Square, vectors?: Float64Array): void {
   const squares = a.reduce((s, v) => s + v * v, 0);
   const negligible = (1e-24 * squares) / (n * n);

@@ -11,12 +11,12 @@ export interface Features {
 const ROUNDS = 50;
 
 /**
- * P(y = 1) = sigmoid(x w + b), the largest penalised likelihood:
+ * P(y = 1) = sigmoid(x w + b), maximum of the penalised likelihood:
  *
  *     sum_i c_i (y_i log p_i + (1 - y_i) log(1 - p_i)) - ridge / 2 ||w||^2
  *
  * @param targets [n] from 0 to 1
- * @param ridge on w, not on b; features should be of like scale
+ * @param ridge on w, not on b; features should have similar scales
  * @returns [width + 1] w, then b
  */
 export function fitLogistic({ width, data }: Features, targets: ArrayLike<number>, ridge = 1): Float64Array {
@@ -63,11 +63,10 @@ export function linear({ width, data }: Features, w: Float64Array): Float64Array
 }
 
 /**
- * Which candidate of a list is the right one: P(n) = exp(x_n w) / sum_m exp(x_m w), the largest penalised likelihood of the
- * choices.
+ * Conditional logit over the candidates of a list: P(n) = exp(x_n w) / sum_m exp(x_m w), maximum of the penalised likelihood.
  *
  * @param features [all candidates, width]
- * @param lists each with the positions of its candidates and which of them is right
+ * @param lists each with the positions of its candidates and of the right one
  * @returns [width] w
  * @source McFadden 1974
  */
@@ -115,7 +114,7 @@ export function fitConditionalLogit(
   });
 }
 
-/** Climbs a concave function; w is changed in place. The Hessian is the negative one, its lower triangle. */
+/** Newton's method on a concave function; w is changed in place. `hessian` is the lower triangle of the negative Hessian. */
 function newton(
   w: Float64Array,
   value: (at: Float64Array) => number,

@@ -1,4 +1,4 @@
-/** @file Arithmetic that selection, weights and diagnostics share, in float64 and safe for scores of any size. */
+/** @file Arithmetic shared by selection, weighting and diagnostics, in float64 and without overflow. */
 
 /** Scores of lists of candidates: those of list i are scores[offsets[i] .. offsets[i + 1]]. */
 export interface ScoreLists {
@@ -21,12 +21,12 @@ export function listOf({ offsets, scores }: ScoreLists, i: number): Float64Array
   return list;
 }
 
-/** Every list as f sees it. */
+/** f of every list. */
 export function eachList(lists: ScoreLists, f: (list: Float64Array, i: number) => number): Float64Array {
   return Float64Array.from({ length: lists.offsets.length - 1 }, (_, i) => f(listOf(lists, i), i));
 }
 
-/** log sum exp(x); -Infinity of nothing. */
+/** log sum exp(x); -Infinity for an empty list. */
 export function logSumExp(x: ArrayLike<number>): number {
   let most = Number.NEGATIVE_INFINITY;
   for (let i = 0; i < x.length; i++) most = Math.max(most, x[i]);
@@ -48,7 +48,7 @@ export const sigmoid = (x: number): number => (x >= 0 ? 1 / (1 + Math.exp(-x)) :
 /** log sigmoid(x) = min(x, 0) - log(1 + e^-|x|). */
 export const logSigmoid = (x: number): number => Math.min(x, 0) - Math.log1p(Math.exp(-Math.abs(x)));
 
-/** log(p / (1 - p)), p kept 1e-6 away from 0 and 1. */
+/** log(p / (1 - p)), p clamped to [1e-6, 1 - 1e-6]. */
 export function logit(p: number): number {
   const q = Math.min(1 - 1e-6, Math.max(1e-6, p));
   return Math.log(q / (1 - q));
@@ -61,7 +61,7 @@ export function entropy(p: ArrayLike<number>): number {
   return h;
 }
 
-/** The largest value, its place (the first of equals) and the second largest (-Infinity where there is none). */
+/** The largest value, its index (the first of equals) and the second largest (-Infinity if there is none). */
 export function topTwo(x: ArrayLike<number>): { first: number; second: number; at: number } {
   let [first, second, at] = [Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY, -1];
   for (let i = 0; i < x.length; i++)
@@ -70,7 +70,7 @@ export function topTwo(x: ArrayLike<number>): { first: number; second: number; a
   return { first, second, at };
 }
 
-/** Places from the largest value to the smallest, the lower place first of equals, NaN last. */
+/** Indices in descending order of value; ties by the lower index, NaN last. */
 export function descending(x: ArrayLike<number>): Int32Array {
   const key = (i: number): number => (Number.isNaN(x[i]) ? Number.NEGATIVE_INFINITY : x[i]);
   return Int32Array.from({ length: x.length }, (_, i) => i).sort((a, b) => {
@@ -106,5 +106,5 @@ export function squaredDistance(a: Rows, i: number, b: Rows, j: number): number 
   return sum;
 }
 
-/** The next multiple, or the number itself where it is one. */
+/** The number rounded up to a multiple. */
 export const roundUp = (n: number, multiple: number): number => Math.ceil(n / multiple) * multiple;

@@ -1,4 +1,4 @@
-/** @file Seeded random streams: one a component, so that a new consumer never shifts another's numbers. */
+/** @file Seeded random streams, one per component, so that a new consumer never shifts the numbers of another. */
 
 import { createHash } from 'node:crypto';
 import { xoroshiro128plus, xoroshiro128plusFromState } from 'pure-rand/generator/xoroshiro128plus';

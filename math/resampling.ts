@@ -1,23 +1,23 @@
-/** @file How sure a difference is: bootstrap over queries, sign-flip randomisation, Holm's correction. */
+/** @file Significance of differences: bootstrap over queries, sign-flip randomisation, Holm's correction. */
 import { Random } from './random.ts';
 
-/** How many resamples, from which seed, for which interval. */
+/** Number of resamples, seed and confidence level. */
 export interface Resampling {
   /** Resamples or sign flips; 10,000 by default. */
   samples?: number;
   seed?: number;
-  /** What the interval covers; 0.95 by default. */
+  /** Confidence level; 0.95 by default. */
   confidence?: number;
 }
 
-/** An interval that holds the value with the confidence asked for. */
+/** A confidence interval. */
 export interface Interval {
   value: number;
   low: number;
   high: number;
 }
 
-/** Arithmetic mean; 0 of nothing. */
+/** Arithmetic mean; 0 for an empty list. */
 export const mean = (values: ArrayLike<number>): number => {
   let s = 0;
   for (let i = 0; i < values.length; i++) s += values[i];
@@ -67,7 +67,7 @@ export const bootstrapMean = (values: ArrayLike<number>, options?: Resampling): 
   );
 
 /**
- * What a system keeps of another's quality: mean(a) / mean(b) over the same queries, with a bootstrap interval of the ratio.
+ * The quality of one system relative to another: mean(a) / mean(b) over the same queries, with a bootstrap interval of the ratio.
  * 'Keeps at least 95 %' is shown by a lower end of at least 0.95, never by a difference that is not significant.
  */
 export const retention = (a: ArrayLike<number>, b: ArrayLike<number>, options?: Resampling): Interval =>
@@ -84,7 +84,7 @@ export const retention = (a: ArrayLike<number>, b: ArrayLike<number>, options?: 
     options,
   );
 
-/** Queries up to which every sign pattern is tried. */
+/** Number of queries up to which every sign pattern is tried. */
 const EXACT = 20;
 
 /**
@@ -99,7 +99,7 @@ export function signFlip(
   const d = Float64Array.from(differences).filter((x) => x !== 0);
   const n = d.length;
   const observed = Math.abs(d.reduce((a, b) => a + b, 0));
-  // Sums that differ by rounding alone are ties.
+  // Sums that differ only by rounding are ties.
   const reached = observed - 1e-12 * Math.max(1, observed);
   if (n <= EXACT) {
     let extreme = 0;

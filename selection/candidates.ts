@@ -1,21 +1,21 @@
-/** @file Which of a query's scored candidates are trained on, probable false negatives left out. */
+/** @file Selects the candidates of a query to train on, leaving out probable false negatives. */
 import { InputError } from '../common/errors.ts';
 import { descending, softmax } from '../math/numbers.ts';
 import { drawFrom, Random } from '../math/random.ts';
 import type { CandidateInputs, CandidateSelection, SelectedCandidates } from './selection.ts';
 
 interface OneList {
-  /** The teacher's scores of the list; NaN where it was not asked. */
+  /** The teacher's scores of the list; NaN where a candidate was not scored. */
   scores: Float64Array;
-  /** Places of known positives, and the first of them. */
+  /** Positions of known positives, and the first of them. */
   positives: number[];
   positive: number | undefined;
-  /** Places of the others, the highest score first, the lower place first of equals, unscored ones last. */
+  /** Positions of the others by descending score; ties by the lower position, unscored ones last. */
   negatives: number[];
   random: Random;
 }
 
-/** Makes a selection of what it does with one list; each list draws from a stream of its own. */
+/** Makes a selection from its rule for one list; each list draws from a separate random stream. */
 export function chooseCandidates(
   name: string,
   choose: (list: OneList) => { chosen: number[]; fell?: boolean },
@@ -56,10 +56,10 @@ export function chooseCandidates(
   };
 }
 
-/** Every candidate there is. */
+/** All candidates. */
 export const all = (): CandidateSelection => chooseCandidates('all', ({ negatives }) => ({ chosen: negatives }));
 
-/** The `count` negatives of the highest teacher scores: hard, but often relevant documents that nobody labelled. */
+/** The `count` negatives of the highest teacher scores: hard, but often unlabelled relevant documents. */
 export const topK = ({ count = 8 }: { count?: number } = {}): CandidateSelection =>
   chooseCandidates('top-k', ({ negatives }) => ({ chosen: negatives.slice(0, count) }));
 
@@ -73,25 +73,24 @@ export interface PositiveAwareOptions {
   filter?: (typeof filters)[number];
   /** 0.7, 0.05 and 0.05 by default for scores from 0 to 1; for logits choose `margin` and a threshold of 1 to 3. */
   threshold?: number;
-  /** Negatives a query. */
+  /** Negatives per query. */
   count?: number;
-  /** `hardest`: the highest scores kept; `softmax`: drawn without repeats by exp(score / temperature). */
+  /** `hardest`: the highest scores kept; `softmax`: drawn without replacement in proportion to exp(score / temperature). */
   take?: 'hardest' | 'softmax';
   /** Divides the teacher's scores in the draw. */
   temperature?: number;
-  /** Which positive counts where there are several: `minimum` is strict, `maximum` lenient. */
+  /** Which positive counts if there are several: `minimum` is strict, `maximum` lenient. */
   of?: 'minimum' | 'maximum';
 }
 
 /**
- * Hard negatives by the teacher's scores without those that are probably relevant themselves.
+ * Hard negatives by the teacher's scores, without those that are probably relevant.
  *
  * The comparison is strict: a candidate at the threshold is dropped. Candidates without a teacher score pass.
- * Where nothing passes, or a percentage is asked of a positive that does not score above 0, the lowest of the negatives are
- * taken (the safest ones) and the list is flagged. Without a known positive only `absolute` filters.
+ * Where nothing passes, or a percentage is used with a positive whose score is not above 0, the lowest-scored negatives are taken
+ * (the safest ones) and the list is flagged. Without a known positive only `absolute` filters.
  *
- * @throws InputError where a percentage is asked of scores outside [-1, 1]: raw logits have no zero, so a share of them
- * means nothing
+ * @throws InputError if a percentage is used with scores outside [-1, 1]: raw logits have no meaningful zero
  * @example positiveAware({ filter: 'margin', threshold: 2, count: 7 }).select({ offsets, scores, positives })
  * @source Moreira et al. 2024 (arXiv 2407.15831), TopK-Abs, TopK-MarginPos, TopK-PercPos
  */
@@ -114,7 +113,7 @@ function limitOf(filter: PositiveAwareOptions['filter'], threshold: number, posi
   if (filter === 'absolute') return threshold;
   if (positive === undefined) return Number.POSITIVE_INFINITY;
   if (filter === 'margin') return positive - threshold;
-  // A share of a negative score lies above it.
+  // A fraction of a negative score lies above the score.
   return positive > 0 ? (1 - threshold) * positive : undefined;
 }
 
@@ -130,7 +129,7 @@ function refuseLogits(scores: Float64Array): void {
       });
 }
 
-/** Draws without repeats by exp(score / T); unscored candidates count as the lowest scored. */
+/** Draws without replacement in proportion to exp(score / T); unscored candidates count as the lowest scored. */
 function draw(kept: number[], scores: Float64Array, count: number, temperature: number, random: Random): number[] {
   const scored = kept.map((k) => scores[k]).filter((s) => !Number.isNaN(s));
   const lowest = scored.length ? scored.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY) : 0;

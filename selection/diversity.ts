@@ -1,15 +1,15 @@
-/** @file Queries unlike each other. */
+/** @file Selections of diverse queries. */
 import { type Rows, type ScoreLists, squaredDistance } from '../math/numbers.ts';
 import { drawFrom, Random } from '../math/random.ts';
 import { defineQuerySelection, type QueryInputs, type QuerySelection } from './selection.ts';
 import { listUncertainty } from './uncertainty.ts';
 
 export interface DiversityOptions {
-  /** Divides the student's scores, where they weigh the draw: 0.05 for cosines, 1 for logits. */
+  /** Divides the student's scores, where they weight the draw: 0.05 for cosines, 1 for logits. */
   temperature?: number;
 }
 
-/** Squared distance of each pool member to the nearest chosen one, kept as more are chosen. */
+/** Squared distance of each pool member to the nearest chosen one, updated with each choice. */
 class Nearest {
   readonly distances: Float64Array;
   private readonly rows: Rows;
@@ -30,8 +30,8 @@ class Nearest {
 }
 
 /**
- * Takes again and again the query farthest from all taken (k-centre, greedy); the first is the lowest position where none is
- * chosen yet. Cost: budget x n x D.
+ * Greedy k-centre: repeatedly takes the query farthest from all chosen ones; starts at the lowest position if none is chosen yet.
+ * Cost: budget x n x D.
  *
  * @source Gonzalez 1985; used on embeddings by Sener and Savarese 2018 (arXiv 1708.00489)
  */
@@ -53,11 +53,11 @@ export function farthestFirst(): QuerySelection {
 }
 
 /**
- * k-means++ seeding: each next query with probability proportional to its squared distance from those taken, times its
- * uncertainty squared where the student's scores are given (as BADGE, whose gradient embeddings are long where the student
- * is unsure). Cost: budget x n x D.
+ * k-means++ seeding: each next query is drawn in proportion to its squared distance from the chosen ones, times its squared
+ * uncertainty if the student's scores are given (as in BADGE, whose gradient embeddings are long where the student is uncertain).
+ * Cost: budget x n x D.
  *
- * @source Arthur and Vassilvitskii 2007; Ash et al. 2020 (arXiv 1906.03671) for the idea of weighing by uncertainty
+ * @source Arthur and Vassilvitskii 2007; Ash et al. 2020 (arXiv 1906.03671) for the weighting by uncertainty
  */
 export function diverse({ temperature = 1 }: DiversityOptions = {}): QuerySelection {
   return defineQuerySelection('diverse', ['embeddings'], (inputs, pool, budget, seed) => {

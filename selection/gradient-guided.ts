@@ -1,16 +1,16 @@
-/** @file Queries in the direction in which the student's loss rises. */
+/** @file Selects queries in the direction of the student's loss gradient. */
 import { countOf, dotRows, type Rows } from '../math/numbers.ts';
 import { defineQuerySelection, largest, type QuerySelection } from './selection.ts';
 
 /**
- * Ranks the pool by how far along the loss's gradient a query lies from a chosen one:
+ * Ranks the pool by the distance along the loss's gradient from a chosen query:
  *
  *     value(q) = max_a <e_q - e_a, d L / d e_a>
  *
- * `gradients` holds a row for each of `chosen`, in its order; embeddings and gradients are of the student's queries.
+ * `gradients` has one row per query of `chosen`, in the same order; embeddings and gradients are of the student's queries.
  *
- * @source after the gradient exploration of Zaheer et al. 2022 (arXiv 2208.06825), which ascends and decodes; selecting real
- * queries is ours
+ * @source after the gradient exploration of Zaheer et al. 2022 (arXiv 2208.06825), which ascends the gradient and decodes;
+ * selecting real queries instead is our variant
  */
 export function gradientGuided(): QuerySelection {
   return defineQuerySelection('gradient-guided', ['embeddings', 'chosen', 'gradients'], (inputs, pool, budget) => {

@@ -9,7 +9,7 @@ import { tgt } from './tgt.ts';
 import { marginBalanced } from './topics.ts';
 import { entropySampling, leastConfidence, margin } from './uncertainty.ts';
 
-/** Which candidates are trained on. */
+/** Selections of the candidates to train on. */
 export const candidateSelections = {
   all,
   'margin-balanced': marginBalanced,
@@ -17,7 +17,7 @@ export const candidateSelections = {
   'top-k': topK,
 } as const;
 
-/** Which queries the teacher scores, under a budget. */
+/** Selections of the queries that the teacher scores, under a budget. */
 export const querySelections = {
   diverse,
   entropy: entropySampling,

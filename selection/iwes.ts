@@ -1,4 +1,7 @@
-/** @file Importance weighted subset selection: drawn by informativeness, weighted back so that the loss stays the pool's. */
+/**
+ * @file Importance-weighted subset selection: draws by informativeness, with weights that keep the loss an estimate of the
+ * pool's.
+ */
 import { eachList, listOf, type ScoreLists, softmax, topTwo } from '../math/numbers.ts';
 import { Random } from '../math/random.ts';
 import { defineQuerySelection, type QuerySelection } from './selection.ts';
@@ -7,11 +10,13 @@ import { uncertaintyOf } from './uncertainty.ts';
 export interface IwesOptions {
   /** Divides the students' scores: 0.05 for cosines, 1 for logits. */
   temperature?: number;
-  /** `entropy` H / log N of the student; `disagreement` of two students on the entropy term of the first's best candidate. */
+  /**
+   * `entropy`: H / log N of the student; `disagreement`: of two students on the entropy term of the first one's best candidate.
+   */
   by?: 'entropy' | 'disagreement';
-  /** Weights are no larger; a cap makes the estimate biased and calmer. */
+  /** Maximum weight; a cap trades bias for lower variance. */
   cap?: number;
-  /** Probabilities are no smaller: what can never be drawn breaks unbiasedness. */
+  /** Minimum probability: queries that can never be drawn would bias the estimate. */
   floor?: number;
 }
 
@@ -21,7 +26,7 @@ export function entropyDisagreement(pf: number, pg: number): number {
   return Math.abs(term(pf) - term(pg));
 }
 
-/** Positions kept when each is kept with its own probability, whatever the others do. */
+/** Poisson sampling: each position is kept independently with its own probability. */
 export function keepEach(probabilities: ArrayLike<number>, random: Random): Int32Array {
   return Int32Array.from({ length: probabilities.length }, (_, i) => i).filter(
     (i) => random.uniform() < probabilities[i],
@@ -32,7 +37,7 @@ export function keepEach(probabilities: ArrayLike<number>, random: Random): Int3
  * Draws queries from the pool in random order and keeps each with probability p, until the budget is filled; the weights are
  * min(1 / p, cap). With a fixed p and no cap, the sum of kept losses / p estimates the sum over all without bias.
  *
- * The disagreement form is a reading of the method, not the paper's printed formula.
+ * The disagreement form is our interpretation of the method, not a formula printed in the paper.
  *
  * @source Citovsky et al., ICLR 2023 (arXiv 2301.12052)
  */

@@ -1,4 +1,4 @@
-/** @file Robust active distillation: informative queries, but not at the mercy of the teacher's mistakes. */
+/** @file Robust active distillation: selects informative queries, robust to the teacher's mistakes. */
 import { descending } from '../math/numbers.ts';
 import { Random } from '../math/random.ts';
 import { defineQuerySelection, type QuerySelection } from './selection.ts';
@@ -7,23 +7,23 @@ import { listUncertainty, type Uncertainty } from './uncertainty.ts';
 export interface RadOptions {
   /** Divides the student's scores: 0.05 for cosines, 1 for logits. */
   temperature?: number;
-  /** What is gained by asking about a query. */
+  /** Gain of a query: how informative its label is. */
   gain?: Uncertainty;
-  /** What a wrong answer costs, in gains; 0 where it only brings nothing. */
+  /** Cost of a wrong teacher label in units of gain; 0 if it is merely useless. */
   penalty?: number;
 }
 
-/** Gains of nothing are floored: the solution divides by them. */
+/** Lower bound of gains, since the solution divides by them. */
 const FLOOR = 1e-6;
 
 /**
- * The sampling distribution that gains most when an adversary chooses which points the teacher gets wrong.
+ * The sampling distribution of the largest gain when an adversary chooses which points the teacher gets wrong.
  *
  *     max_q min_{|S| = wrong} sum_{i not in S} q_i g_i
- *     with g sorted downwards: G_k = (k - (1 + M) wrong) / sum_{i <= k} 1 / g_i,  k* = argmax_k G_k,
+ *     with g sorted in descending order: G_k = (k - (1 + M) wrong) / sum_{i <= k} 1 / g_i,  k* = argmax_k G_k,
  *     q_i = (1 / g_i) / sum_{j <= k*} 1 / g_j for i <= k*, else 0
  *
- * Among the k* most informative points, those of smaller gain are drawn more often, so that each is worth the same.
+ * Among the k* most informative points, those of smaller gain are drawn more often, so that all have the same expected gain.
  * Uniform where the teacher is wrong too often for any G_k to be positive.
  *
  * @param gains [n] positive numbers
@@ -43,7 +43,7 @@ export function robustDistribution(
   for (let k = 0; k < n; k++) {
     sum += inverse(k);
     const own = (k + 1 - (1 + penalty) * wrong) / sum;
-    // Points of equal gain come in together: a support that ends among them would depend on their order.
+    // Points of equal gain enter the support together; otherwise it would depend on their order.
     const tied = k + 1 < n && gains[order[k + 1]] === gains[order[k]];
     if (!tied && own > value) [value, support, total] = [own, k + 1, sum];
   }
@@ -54,8 +54,8 @@ export function robustDistribution(
 }
 
 /**
- * Probabilities of being among b drawn without replacement: min(1, c q_i) with c such that they sum to b. Where fewer than b
- * have any probability, the others come in by gain.
+ * Inclusion probabilities of b points drawn without replacement: min(1, c q_i), with c such that they sum to b. If fewer than b
+ * points have positive probability, the others are added by gain.
  */
 export function inclusion(q: ArrayLike<number>, gains: ArrayLike<number>, b: number): Float64Array {
   const pi = new Float64Array(q.length);
@@ -82,8 +82,8 @@ export function inclusion(q: ArrayLike<number>, gains: ArrayLike<number>, b: num
 }
 
 /**
- * Systematic sampling: exactly sum(pi) points, each with its own probability, none twice.
- * @param order in which the points are walked through; by gain, so that every range of gains is drawn from
+ * Systematic sampling: exactly sum(pi) points, each with inclusion probability pi_i, none twice.
+ * @param order in which the points are visited; by gain, so that every range of gains is represented
  */
 export function systematicSample(pi: ArrayLike<number>, order: ArrayLike<number>, random: Random): Int32Array {
   const chosen: number[] = [];
@@ -93,7 +93,7 @@ export function systematicSample(pi: ArrayLike<number>, order: ArrayLike<number>
   const count = Math.round(total);
   for (let k = 0; k < order.length && chosen.length < count; k++) {
     sum += pi[order[k]];
-    // What rounding takes from the sum must not take a point from the sample.
+    // Rounding errors of the sum must not remove a point from the sample.
     if (sum * (count / total) > start + chosen.length - 1e-9) chosen.push(order[k]);
   }
   return Int32Array.from(chosen);
@@ -103,7 +103,7 @@ export function systematicSample(pi: ArrayLike<number>, order: ArrayLike<number>
  * Queries drawn from the robust distribution, without replacement.
  *
  * Gains are the student's uncertainty; with `teacherErrors` each is multiplied by the probability that the teacher is right
- * (this variant is ours). `teacherError` n queries are taken to be answered wrongly.
+ * (our variant). The teacher is assumed to be wrong on `teacherError` x n queries.
  *
  * @example rad({ temperature: 0.05 }).select({ count, student, teacherError: 0.3 }, { budget: 1000, seed: 1 })
  */

@@ -1,4 +1,4 @@
-/** @file Queries at random: what every other selection has to beat. */
+/** @file Random selection of queries: the baseline for every other selection. */
 import { Random } from '../math/random.ts';
 import { defineQuerySelection, type QuerySelection } from './selection.ts';
 

@@ -1,41 +1,41 @@
-/** @file Negatives found again with the current student. */
+/** @file Refreshes hard negatives with the current student. */
 import { Random } from '../math/random.ts';
 
 export interface RefreshSchedule {
   /** Steps between two refreshes. */
   every: number;
-  /** Steps before the first: a raw student finds poor negatives. */
+  /** Steps before the first refresh: an untrained student finds poor negatives. */
   warmup?: number;
 }
 
-/** Whether negatives are found again before this step (0, 1, ...). */
+/** Whether negatives are refreshed before this step (0, 1, ...). */
 export function refreshesAt(step: number, { every, warmup = 0 }: RefreshSchedule): boolean {
   return step >= warmup && (step - warmup) % every === 0;
 }
 
 export interface RefreshInputs {
-  /** What the student finds now: k documents a query, best first (see evaluation/search). */
+  /** The student's current hits: k documents per query, best first (see retrieval/exact-search). */
   hits: { k: number; indices: ArrayLike<number> };
   /** Documents known to be relevant to query i: they never become negatives. */
   relevant(i: number): ReadonlySet<number>;
-  /** The negatives so far, where some are to be kept besides the new ones: those of query i are documents[offsets[i] ..]. */
+  /** The previous negatives, if some are to be kept: those of query i are documents[offsets[i] ..]. */
   previous?: { offsets: ArrayLike<number>; documents: ArrayLike<number> };
 }
 
 export interface RefreshOptions {
   /** Negatives a query. */
   count?: number;
-  /** How many of the first hits (known positives not counted) they are drawn from; the first `count` where absent. */
+  /** Number of top hits (without known positives) that they are drawn from; `count` by default. */
   depth?: number;
-  /** Share of the previous negatives that stay, the first ones. */
+  /** Fraction of the previous negatives that stay, first ones first. */
   keep?: number;
   seed?: number;
 }
 
 /**
- * New negatives: drawn from the student's best hits less the known positives, none twice.
+ * New negatives, drawn without replacement from the student's top hits without the known positives.
  *
- * @returns the lists, and the mean share of previous negatives found again among the new ones (NaN without previous ones)
+ * @returns the lists, and the mean fraction of previous negatives among the new ones (NaN without previous ones)
  * @source Xiong et al., ICLR 2021 (arXiv 2007.00808)
  */
 export function refreshNegatives(
@@ -74,7 +74,7 @@ export function refreshNegatives(
   return { offsets, documents: Int32Array.from(documents), overlap: compared ? shared / compared : Number.NaN };
 }
 
-/** Mean share of the first k found by both searches: near 1 where the student has come to rest. */
+/** Mean overlap of the top k of two searches: near 1 once the student has converged. */
 export function overlapAt(a: RefreshInputs['hits'], b: RefreshInputs['hits'], k: number): number {
   const n = a.indices.length / a.k;
   const depth = Math.min(k, a.k, b.k);

@@ -1,18 +1,18 @@
-/** @file What selecting is: plain arrays in, positions out; seeded, without repeats, within the budget. */
+/** @file The interface of selections: plain arrays in, positions out; seeded, without repeats, within the budget. */
 import { InputError } from '../common/errors.ts';
 import { countOf, descending, type Rows, type ScoreLists } from '../math/numbers.ts';
 
-/** What selections of queries may look at; n queries. A selection says in `needs` what it cannot do without. */
+/** Inputs of query selections; n queries. A selection lists the required ones in `needs`. */
 export interface QueryInputs {
-  /** How many queries there are to choose from. */
+  /** Number of queries to choose from. */
   count: number;
   /** The student's scores of each query's candidates. */
   student?: ScoreLists;
-  /** Scores of the same candidates by a second student of other beginnings. */
+  /** Scores of the same candidates by a second student with another initialization. */
   second?: ScoreLists;
   /** [n, D] query embeddings. */
   embeddings?: Rows;
-  /** Positions of queries that are labelled or chosen already: never chosen again. */
+  /** Positions of queries that are already labelled or chosen; they are not chosen again. */
   chosen?: ArrayLike<number>;
   /** [chosen, D] d loss / d embedding of the chosen queries. */
   gradients?: Rows;
@@ -23,7 +23,7 @@ export interface QueryInputs {
 }
 export type QueryInput = Exclude<keyof QueryInputs, 'count'>;
 
-/** What selections of candidates may look at; the same arrays as training examples have. */
+/** Inputs of candidate selections; the arrays of training examples. */
 export interface CandidateInputs extends ScoreLists {
   /** [all candidates] 1 where a candidate is known to be relevant. */
   positives: ArrayLike<number>;
@@ -32,9 +32,9 @@ export interface CandidateInputs extends ScoreLists {
 export interface Selected {
   /** Positions chosen, each once. */
   indices: Int32Array;
-  /** A factor for the loss of each chosen one, where the selection gives weights. */
+  /** A loss weight for each chosen one, where the selection gives weights. */
   weights?: Float32Array;
-  /** Lists (or queries) where the rule could not be held and a fallback was taken. */
+  /** Lists (or queries) where the rule could not be applied and a fallback was used. */
   flagged?: Int32Array;
 }
 
@@ -44,7 +44,7 @@ export interface SelectedCandidates extends Selected {
 }
 
 export interface BudgetOptions {
-  /** How many are chosen; all that there are where it is more. */
+  /** How many to choose; all if there are fewer. */
   budget: number;
   seed?: number;
 }
@@ -62,7 +62,7 @@ export interface CandidateSelection {
   select(inputs: CandidateInputs, options?: { seed?: number }): SelectedCandidates;
 }
 
-/** Makes a selection of queries whose inputs are checked before it is asked. */
+/** Makes a selection of queries that checks its inputs first. */
 export function defineQuerySelection(
   name: string,
   needs: readonly QueryInput[],
@@ -113,7 +113,7 @@ function checkCounts(name: string, { count, student, second, embeddings, teacher
       });
 }
 
-/** The pool's members of the largest values, the lower position first of equals. */
+/** The pool members of the largest values; ties by the lower position. */
 export function largest(pool: Int32Array, values: ArrayLike<number>, budget: number): Int32Array {
   return descending(Float64Array.from(pool, (i) => values[i]))
     .subarray(0, budget)

@@ -1,4 +1,4 @@
-/** @file Teacher-guided selection without a generator: real queries near what a perturbed embedding would ask. */
+/** @file Teacher-guided selection without a generator: real queries nearest to perturbed embeddings. */
 import { dotRows, type Rows, squaredDistance } from '../math/numbers.ts';
 import { Random } from '../math/random.ts';
 import { quantile } from '../math/resampling.ts';
@@ -7,11 +7,11 @@ import { defineQuerySelection, type QuerySelection } from './selection.ts';
 export interface TgtOptions {
   /** Size of the perturbation relative to the embedding; the cosine to the start is about 1 / sqrt(1 + sigma^2). */
   sigma?: number;
-  /** Nearest queries farther away than this share of them are off the known ground and refused. */
+  /** Quantile of nearest-query distances beyond which a nearest query is rejected as too far. */
   within?: number;
 }
 
-/** Draws that say how far the nearest real query usually is. */
+/** Draws that estimate the usual distance to the nearest real query. */
 const PILOT = 100;
 
 /** e' = normalise(e + sigma ||e|| xi / sqrt(D)), xi standard normal. */
@@ -23,13 +23,12 @@ export function perturb(e: ArrayLike<number>, sigma: number, random: Random): Fl
 }
 
 /**
- * For perturbed embeddings of the chosen queries, the nearest query of the pool, each taken once.
+ * Takes the pool's nearest query to each perturbed embedding of the chosen queries, each once.
  *
- * The paper decodes perturbed embeddings into new inputs; without a decoder, real unlabelled queries take their place, so
- * this selects and does not generate. Where too few lie near enough, the nearest of what is left fill the budget and are
- * flagged.
+ * The paper decodes perturbed embeddings into new inputs; without a decoder, real unlabelled queries take their place: this
+ * selects and does not generate. If too few are near enough, the nearest of the rest fill the budget and are flagged.
  *
- * @source after Zaheer et al. 2022 (arXiv 2208.06825); this form without a decoder is ours
+ * @source after Zaheer et al. 2022 (arXiv 2208.06825); the form without a decoder is ours
  */
 export function tgt({ sigma = 0.5, within = 0.95 }: TgtOptions = {}): QuerySelection {
   return defineQuerySelection('tgt', ['embeddings', 'chosen'], ({ embeddings, chosen = [] }, pool, budget, seed) => {
@@ -62,7 +61,7 @@ export function tgt({ sigma = 0.5, within = 0.95 }: TgtOptions = {}): QuerySelec
   });
 }
 
-/** The member of the pool of the largest cosine, the lower position of equals, and its squared distance. */
+/** The pool member of the largest cosine (ties by the lower position) and its squared distance. */
 function nearestOf(from: Rows, i: number, rows: Rows, pool: Iterable<number>): { at: number; distance: number } {
   let [at, best] = [-1, Number.NEGATIVE_INFINITY];
   for (const j of pool) {

@@ -1,24 +1,24 @@
-/** @file Topic-aware sampling: batches of queries of one topic, pairs of every margin. */
+/** @file Topic-aware sampling: batches of queries of the same topic, balanced margins. */
 import { InputError } from '../common/errors.ts';
 import { Random } from '../math/random.ts';
 import { chooseCandidates } from './candidates.ts';
 import type { CandidateSelection } from './selection.ts';
 
 export interface TopicBatchOptions {
-  /** Queries a batch. */
+  /** Queries per batch. */
   batch: number;
-  /** Topics that a batch is drawn from. */
+  /** Topics per batch. */
   topicsPerBatch?: number;
   seed?: number;
 }
 
 /**
- * One epoch of batches, each of queries of `topicsPerBatch` topics, so that the other queries' documents are hard negatives.
+ * One epoch of batches with queries of `topicsPerBatch` topics each, so that in-batch negatives are hard.
  *
- * Every query comes once. Batches whose topics run out are filled from what other topics have left, as the last ones.
+ * Every query occurs once. The last batches are filled from the remaining queries of other topics.
  *
  * @param topics [n] each query's topic (see kMeans)
- * @returns an order of all n queries and where each batch begins
+ * @returns an order of all n queries and the start of each batch
  * @source Hofstätter et al., SIGIR 2021 (arXiv 2104.06967)
  */
 export function topicBatches(
@@ -56,7 +56,7 @@ export function topicBatches(
   return { indices: Int32Array.from(full.flat()), offsets };
 }
 
-/** Joins parts to batches of parts of different topics, as far as there are such. */
+/** Joins parts to batches of different topics, as far as possible. */
 function separate(parts: number[][], topics: ArrayLike<number>, perBatch: number): number[][] {
   if (perBatch === 1) return parts;
   const open: { queries: number[]; topics: Set<number> }[] = [];
@@ -74,15 +74,14 @@ function separate(parts: number[][], topics: ArrayLike<number>, perBatch: number
 }
 
 export interface MarginBalancedOptions {
-  /** Negatives a query. */
+  /** Negatives per query. */
   count?: number;
-  /** Bins of equal width between a query's smallest and largest margin. */
+  /** Number of equal-width bins between a query's smallest and largest margin. */
   bins?: number;
 }
 
 /**
- * Which of a query's negatives: a bin of the teacher's margins drawn uniformly among those that hold one, then a negative
- * drawn uniformly in it.
+ * Draws one of a query's negatives: first a non-empty bin of the teacher's margins, then a negative in it, both uniformly.
  * @param margins t_0 - t_k of the negatives left
  */
 export function drawBalanced(margins: ArrayLike<number>, bins: number, random: Random): number {
@@ -97,7 +96,7 @@ export function drawBalanced(margins: ArrayLike<number>, bins: number, random: R
 }
 
 /**
- * Negatives of every margin: `count` drawn without repeats by drawBalanced. Lists without a known positive take their first
+ * Negatives of every margin: `count` drawn without replacement by drawBalanced. Lists without a known positive take their first
  * candidates by the teacher's score and are flagged.
  *
  * @source Hofstätter et al., SIGIR 2021 (arXiv 2104.06967); bins of a query's own margins

@@ -1,4 +1,4 @@
-/** @file Queries that the student is least sure of. */
+/** @file Selects queries of the highest student uncertainty. */
 import { eachList, entropy, type ScoreLists, softmax, topTwo } from '../math/numbers.ts';
 import { defineQuerySelection, largest, type QuerySelection } from './selection.ts';
 
@@ -11,11 +11,11 @@ export interface UncertaintyOptions {
 }
 
 /**
- * How unsure a distribution over candidates is, from 0 (one candidate has it all) to 1:
+ * Uncertainty of a distribution over candidates, from 0 (one candidate has probability 1) to 1:
  *
  *     margin 1 - (p_(1) - p_(2)),  entropy H(p) / log N,  least-confidence 1 - p_(1)
  *
- * A list of one candidate (or none) leaves no doubt: 0.
+ * 0 for a list of one candidate or none.
  */
 export function uncertaintyOf(p: ArrayLike<number>, kind: Uncertainty): number {
   if (p.length < 2) return 0;
@@ -24,7 +24,7 @@ export function uncertaintyOf(p: ArrayLike<number>, kind: Uncertainty): number {
   return kind === 'margin' ? 1 - (first - second) : 1 - first;
 }
 
-/** uncertaintyOf each list's softmax. */
+/** Uncertainty of each list's softmax. */
 export function listUncertainty(lists: ScoreLists, kind: Uncertainty, temperature: number): Float64Array {
   return eachList(lists, (scores) => uncertaintyOf(softmax(scores, temperature), kind));
 }
@@ -34,10 +34,10 @@ const most = (kind: Uncertainty, temperature = 1): QuerySelection =>
     indices: largest(pool, listUncertainty(student as ScoreLists, kind, temperature), budget),
   }));
 
-/** Queries whose two best candidates the student finds most alike: smallest p_(1) - p_(2). */
+/** Queries of the smallest margin between the two best candidates, p_(1) - p_(2). */
 export const margin = ({ temperature }: UncertaintyOptions = {}): QuerySelection => most('margin', temperature);
 
-/** Queries of the largest entropy, as a share of log N so that lists of different lengths compare. */
+/** Queries of the largest entropy, divided by log N so that lists of different lengths are comparable. */
 export const entropySampling = ({ temperature }: UncertaintyOptions = {}): QuerySelection =>
   most('entropy', temperature);
 

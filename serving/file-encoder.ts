@@ -50,7 +50,7 @@ function openStatic(content: Uint8Array, file: string): StaticEncoder {
   } catch (cause) {
     throw new InputError({
       code: 'encoder.static',
-      subject: `${file} is not a static encoder of onnx-distill, or is not whole`,
+      subject: `${file} is not a static encoder of onnx-distill, or is incomplete`,
       remedy: 'export it again: distill export --dtype static-int8',
       cause,
     });

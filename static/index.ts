@@ -1,5 +1,5 @@
 /**
- * @file A static query tower at work: text to vector by look-up and sum, without any runtime, in Node and in browsers.
+ * @file Runs a static query tower: text to vector by look-up and sum, without a model runtime, in Node and in browsers.
  *
  * e = normalise(sum of scale_t * row_t over the text's tokens t)
  *
@@ -24,10 +24,10 @@ interface Tokenizer {
   after: number[];
 }
 
-/** What stands before and after a query and a document; files of models without prompts have none. */
+/** Prefix and suffix of queries and documents; absent in files of models without prompts. */
 type Prompts = { query?: [before: string, after: string]; document?: [before: string, after: string] };
 
-/** What a file holds, its sizes held against its bytes. */
+/** Reads a file and checks its sizes against its bytes. */
 function contentOf(file: ArrayBuffer | Uint8Array) {
   try {
     const bytes = new Uint8Array(file instanceof Uint8Array ? file.slice() : file); // aligned
@@ -47,7 +47,7 @@ function contentOf(file: ArrayBuffer | Uint8Array) {
       throw new Error('another format');
     return { rows, scales, dimensions, meta, tokenizer, prompts };
   } catch (cause) {
-    throw new Error('the file is not a static encoder of onnx-distill, or is not whole', { cause });
+    throw new Error('the file is not a static encoder of onnx-distill, or is incomplete', { cause });
   }
 }
 
@@ -56,7 +56,7 @@ const INVISIBLE = /[^\P{C}\t\n\r]|\ufffd/gu;
 const WORDS = /[^\s\p{P}$+<=>^`|~]+|[\p{P}$+<=>^`|~]/gu;
 const LONGEST_WORD = 100;
 
-/** A static query tower in memory: tokens to rows, summed and brought to unit length. */
+/** A static query tower in memory: sums the rows of the tokens and normalizes the result. */
 export class StaticEncoder {
   /** Width of the vectors. */
   readonly dimensions: number;
@@ -71,7 +71,7 @@ export class StaticEncoder {
 
   /**
    * @param file the bytes of what `distill export --dtype static-int8` writes: safetensors with rows, scales and pieces
-   * @throws Error where the bytes are something else, or cut short
+   * @throws Error if the bytes are another format or truncated
    */
   constructor(file: ArrayBuffer | Uint8Array) {
     const { rows, scales, dimensions, meta, tokenizer, prompts } = contentOf(file);
@@ -86,7 +86,7 @@ export class StaticEncoder {
     this.special = escaped.length ? new RegExp(`(${escaped.join('|')})`) : undefined;
   }
 
-  /** Ids as BERT's tokenizer gives them, special tokens included, cut at the longest text. */
+  /** Ids as BERT's tokenizer gives them, with special tokens, truncated to the maximum length. */
   tokenize(text: string): number[] {
     const ids: number[] = [];
     for (const part of this.special ? text.split(this.special) : [text]) {
@@ -99,8 +99,8 @@ export class StaticEncoder {
   }
 
   /**
-   * @param text or its token ids, which are taken as they are
-   * @param role whose prompt stands around the text, where the file has prompts
+   * @param text or its token ids, which are used unchanged
+   * @param role whose prompt is added to the text, where the file has prompts
    * @returns a vector of unit length; all zeros where no token has a row
    */
   embed(text: string | ArrayLike<number>, role: 'query' | 'document' = 'query'): Float32Array {
@@ -126,7 +126,7 @@ export class StaticEncoder {
     return this.options.lowercase ? out.toLowerCase() : out;
   }
 
-  /** The longest piece first; a word that pieces do not cover is unknown as a whole. */
+  /** Longest piece first; a word that the pieces do not cover becomes one unknown token. */
   private pieces(word: string, ids: number[]): void {
     const characters = [...word];
     if (characters.length > LONGEST_WORD) {

@@ -1,4 +1,6 @@
-/** @file Whether a folder can be a student, tried out: it is opened, takes a step, and what would be saved encodes a text. */
+/**
+ * @file Checks whether a folder can be a student: opens it, takes a training step, and encodes a text with the resulting model.
+ */
 import { FaultError, InputError } from '../common/errors.ts';
 import { padBatch } from '../data/batches.ts';
 import { loadGraph } from '../engine/io/onnx-file.ts';
@@ -13,21 +15,21 @@ import type { StepBatch } from './batches/batches.ts';
 import { HostLearner } from './host-learner.ts';
 import { dualEncoderOnHost } from './step/dual-encoder-step.ts';
 
-/** What a folder holds, whether it can be trained, and whether a training step of it succeeds. */
+/** The content of a folder, whether it can be trained, and whether a training step succeeds. */
 export interface StudentCheck extends ModelCheck {
-  /** Why a run would fail, in a sentence; absent where a step was taken and what it leaves encodes a text. */
+  /** Why a run would fail, in a sentence; absent if a step and the resulting model's encoding succeeded. */
   problem?: string;
-  /** What was guessed or left out when the folder was read, in sentences. */
+  /** Notes on assumptions made and parts ignored when the folder was read. */
   notes: readonly string[];
 }
 
-/** The texts of the step that is tried. */
+/** Texts of the trial step. */
 const QUERIES = ['how to open a file', 'what is a kernel'];
 const DOCUMENTS = ['a file is opened by its name', 'the kernel is the core of a system'];
 
 /**
- * Of a dual-encoder. A classifier, which `train-teacher` trains, is looked at and not tried.
- * @throws InputError where the folder or file cannot be read as a model at all
+ * Checks a dual-encoder. A classifier, which `train-teacher` trains, is inspected without a trial step.
+ * @throws InputError if the folder or file cannot be read as a model
  */
 export async function checkStudent(folder: string): Promise<StudentCheck> {
   const found = await checkModel(folder);
@@ -55,8 +57,8 @@ async function tryOut(student: Student): Promise<void> {
     if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm))
       throw new FaultError({
         code: 'student.not-finite',
-        subject: `a step has the loss ${loss} and a gradient of the length ${gradientNorm}`,
-        remedy: 'look for weights that are not finite, or numbers beyond those of float32',
+        subject: `a step has the loss ${loss} and the gradient norm ${gradientNorm}`,
+        remedy: 'look for non-finite weights, or values beyond the range of float32',
       });
     weights = await learner.weights();
   } finally {

@@ -1,4 +1,4 @@
-/** @file Training on a device: weights and moments stay there, token ids go in, losses come out. */
+/** @file Trains on a device: weights and moments stay there; only token ids and losses are transferred. */
 import { FaultError } from '../common/errors.ts';
 import { sizeOf, type Tensor } from '../engine/graph/tensor.ts';
 import { ResidentSession } from '../engine/runtime/device-session.ts';
@@ -145,8 +145,8 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
   }
 
   /**
-   * A device that has no memory left says so on the terminal alone and goes on with what its buffers held: the loss and norm
-   * of the step before, or zeros.
+   * A device out of memory reports that on the terminal only and continues with old buffers: the previous step's loss and norm,
+   * or zeros.
    */
   private refuseStale(figures: string, { weights }: B): void {
     const stale = figures === this.last || figures === '0 0';
@@ -154,7 +154,7 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
     if (stale && weights.data.some((w) => Number(w) > 0))
       throw new FaultError({
         code: 'train.device-stale',
-        subject: `the device gave nothing new in step ${this.updates + 1} (loss and gradient norm: ${figures}); it is probably out of memory`,
+        subject: `the device returned no new values in step ${this.updates + 1} (loss and gradient norm: ${figures}); it is probably out of memory`,
         remedy:
           "use fewer queries, candidates or tokens a step, or 'train.provider: cpu', and run the same command again",
       });
@@ -209,7 +209,7 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
     this.updates = updates;
   }
 
-  /** Nothing but losses leaves the device. */
+  /** Only losses leave the device. */
   async notFinite(): Promise<undefined> {
     return undefined;
   }
@@ -218,7 +218,7 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
     return this.session.release();
   }
 
-  /** The parameters that a vector has a part for. */
+  /** The parameters that are part of a vector. */
   private within(input: string): GraphOptimizer['slices'] {
     const vector = this.update.state.find((v) => v.input === input) ?? { from: 0, length: this.update.length };
     return this.update.slices.filter(({ offset }) => offset >= vector.from && offset < vector.from + vector.length);

@@ -1,4 +1,6 @@
-/** @file What the training loop trains with (gradients and the optimizer, on the host or on a device), and the host's. */
+/**
+ * @file The learner interface of the training loop (gradients and optimizer, on the host or on a device), and the host learner.
+ */
 
 import type { Tensor } from '../engine/graph/tensor.ts';
 import type { SessionOptions } from '../engine/runtime/session.ts';
@@ -11,7 +13,7 @@ import { type Numbers, type Optimizer, servedWeights } from './optimizers/optimi
 import type { HostStep, Parameter, StepResult } from './step/training-step.ts';
 
 export interface LearnerStep extends StepResult {
-  /** Global norm before clipping; where it is not finite, no weight has changed. */
+  /** Global norm before clipping; if it is non-finite, no weight has changed. */
   gradientNorm: number;
 }
 
@@ -35,13 +37,13 @@ export interface Learner<B = StepBatch> {
    */
   steps?(all: readonly (readonly B[])[], first: number, learningRates: readonly number[]): Promise<LearnerStep[]>;
   weights(): Promise<Map<string, Tensor>>;
-  /** Puts weights in place of those that have their names. */
+  /** Replaces weights by name. */
   setWeights(weights: ReadonlyMap<string, Tensor>): Promise<void>;
   state(): Promise<LearnerState>;
   restore(state: LearnerState, updates: number): Promise<void>;
   /**
-   * What was not finite first in a step made with the weights as they are, where that can be known: a value of the graph, or
-   * the gradient of a weight.
+   * The first non-finite value of a step with the current weights, if it can be found: a value of the graph, or the gradient of a
+   * weight.
    */
   notFinite(batches: readonly B[], first: number): Promise<string | undefined>;
   release(): Promise<void>;
@@ -55,7 +57,7 @@ export class HostLearner<B = StepBatch> implements Learner<B> {
   private readonly rule: Optimizer;
   private sums: GradientSum | undefined;
 
-  /** @param session of rules that multiply matrices (Muon): how many threads they take */
+  /** @param session options of rules that multiply matrices (Muon): their threads */
   constructor(host: HostStep<B>, options: OptimizerOptions = {}, session?: SessionOptions) {
     this.host = host;
     this.parameters = host.parameters;
@@ -142,7 +144,7 @@ export class HostLearner<B = StepBatch> implements Learner<B> {
 
 const NUMBER = 'number:';
 
-/** An optimizer's numbers as tensors of the state. */
+/** An optimizer's scalars as tensors of the state. */
 export const numbersToState = (numbers: Numbers): [string, Tensor][] =>
   Object.entries(numbers).map(([name, value]) => [
     NUMBER + name,

@@ -1,6 +1,6 @@
 /**
- * @file What a limit of memory leaves for a batch. It follows from the options, the files and the data alone, never from what
- * is measured: a run that goes on chooses what it chose before, and ends with the same bytes.
+ * @file Memory budget of a batch under a memory limit. It depends only on options, files and data, never on measurements, so that
+ * a resumed run makes the same choices and ends with the same bytes.
  */
 import { stat } from 'node:fs/promises';
 import { memorySize, sized } from '../common/byte-size.ts';
@@ -13,33 +13,33 @@ import { keptBytes } from '../models/activation-memory.ts';
 import { readModelFolder } from '../models/model-folder.ts';
 import { searchBlock } from '../retrieval/exact-search.ts';
 
-/** Node, ONNX Runtime and this program before anything is read: measured 230 MB on Linux. */
+/** Baseline of Node, ONNX Runtime and this program: measured 230 MB on Linux. */
 const BASE = 300e6;
-/** Copies of a model's file while it serves: its bytes, its graph, the runtime's. */
+/** Copies of a model's file during inference: its bytes, its graph, the runtime's. */
 const SERVING = 3;
-/** While it trains: also gradients, two moments, the best so far, and what is saved. */
+/** In training also gradients, two moments, the best weights and the saved state. */
 const TRAINING = 8;
-/** What is left is for the batch and for what its arrays leave behind until they are collected. */
+/** Fraction of the rest for the batch; the other part is for arrays not yet garbage-collected. */
 const SHARE = 0.5;
-/** The least that a batch of anything takes. */
+/** Minimum memory of a batch. */
 const LEAST = 16e6;
 
 export interface Load {
-  /** Model folders that serve and that train. */
+  /** Model folders for inference and for training. */
   serving: readonly string[];
   training?: string;
   /** Models trained at a time; 1 by default. */
   students?: number;
-  /** Weights of a model that is yet to be made. */
+  /** Number of weights of a model that is not made yet. */
   fresh?: number;
   dataset: Dataset;
-  /** Tables of embeddings of all documents. */
+  /** Number of embedding tables over all documents. */
   tables: number;
 }
 
 /**
- * What one batch may take.
- * @throws InputError where the limit leaves too little
+ * The memory that one batch may take.
+ * @throws InputError if the limit leaves too little
  */
 export async function batchMemory(limit: string, load: Load): Promise<number> {
   const total = memorySize(limit);
@@ -65,14 +65,14 @@ export async function batchMemory(limit: string, load: Load): Promise<number> {
   return batch;
 }
 
-/** As batchMemory, of models that only serve. */
+/** Like batchMemory, for models used for inference only. */
 export const servingMemory = (
   limit: string,
   models: readonly (string | undefined)[],
   dataset: Dataset,
 ): Promise<number> => batchMemory(limit, { serving: models.filter((m) => m !== undefined), dataset, tables: 2 });
 
-/** How it is said. */
+/** The note about the budget. */
 export const memorySentence = (limit: string, batch: number, documents: number): string =>
   `memory: of ${sized(memorySize(limit))} one batch may take ${sized(batch)}; ${searchBlock(documents, batch)} queries are searched at a time`;
 
@@ -84,10 +84,10 @@ async function sizeOf(folder: string): Promise<{ bytes: number; width: number }>
   return { bytes: (await stat(model)).size, width: (width as number | undefined) ?? DEFAULT_WIDTH };
 }
 
-/** The backward pass needs more than the activations that it reads. */
+/** Factor of the backward pass over the saved activations. */
 const BACKWARD = 1.5;
 
-/** Texts of so many tokens that fit into memory in a forward and backward pass; one at least. */
+/** Number of texts of the given length that fit into memory in a forward and backward pass; at least one. */
 export async function trainedAtATime(model: Graph, tokens: number, memory: number): Promise<number> {
   const graph = model.clone();
   normalize(graph, 'the model');

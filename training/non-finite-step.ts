@@ -1,30 +1,30 @@
-/** @file A step whose loss or gradient is not finite: what was seen, in which batch, and which tensor was the first. */
+/** @file Reports a step with non-finite loss or gradient: what was seen, in which batch, and the first non-finite tensor. */
 import { FaultError } from '../common/errors.ts';
 import { allFinite } from '../math/finite.ts';
 import type { Batches } from './batches/batches.ts';
 import type { Learner } from './host-learner.ts';
 
-/** Ids that a message names; a batch rarely has more. */
+/** Maximum of ids in a message; a batch rarely has more. */
 const NAMED = 64;
 
 class NotFinite extends FaultError {
   readonly what: string;
-  /** Whether every later step would be the same. */
+  /** Whether every later step would fail too. */
   readonly lasting: boolean;
   constructor(step: number, what: string, lasting: boolean) {
     super({
       code: 'train.not-finite',
       subject: `training stopped at step ${step + 1}: ${what}`,
       remedy: lasting
-        ? 'use a model whose weights are whole; the state before this step is kept'
-        : 'lower train.learningRate or set train.onNonFinite to skip, with which the same command goes on; the state before this step is kept',
+        ? 'use a model with finite weights; the state before this step is kept'
+        : 'lower train.learningRate or set train.onNonFinite to skip and run the same command again; the state before this step is kept',
     });
     this.what = what;
     this.lasting = lasting;
   }
 }
 
-/** What a step was, whose numbers went wrong. */
+/** A step with non-finite numbers. */
 export interface BadStep<B> {
   step: number;
   /** Number of its first batch. */
@@ -34,7 +34,7 @@ export interface BadStep<B> {
   drawn: readonly B[];
 }
 
-/** Looks for the first tensor that is not finite, in the order in which a step reads and makes them. */
+/** Finds the first non-finite tensor, in the order in which a step reads and computes them. */
 export async function notFinite<B>(
   { step, first, loss, terms, drawn }: BadStep<B>,
   learner: Learner<B>,
@@ -52,11 +52,11 @@ export async function notFinite<B>(
     term >= 0
       ? `the loss term ${names[term] ?? term} is ${terms[term]}`
       : Number.isFinite(loss)
-        ? 'a gradient is not finite'
+        ? 'a gradient is non-finite'
         : `the loss is ${loss}`;
   const ids = drawn.flatMap((b) => [...(batches.ids?.(b) ?? [])]);
   const more = ids.length > NAMED ? `, ${ids.length - NAMED} more` : '';
   const queries = ids.length ? ` (queries ${ids.slice(0, NAMED).join(', ')}${more})` : '';
-  const tensor = found ? `, the first tensor that is not finite is ${found}` : '';
+  const tensor = found ? `, the first non-finite tensor is ${found}` : '';
   return new NotFinite(step, `${where}${tensor}${queries}`, weight !== undefined);
 }

@@ -1,4 +1,4 @@
-/** @file A rotation of a space of embeddings after which prefixes say what whole vectors say: Matryoshka without an encoder. */
+/** @file Learns a rotation of embeddings after which prefixes rank as full vectors do: Matryoshka without training an encoder. */
 import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import { differentiate } from '../engine/differentiate.ts';
@@ -17,12 +17,12 @@ import { learningRateAt } from './optimizers/learning-rate.ts';
 import type { Parameter } from './step/training-step.ts';
 
 export interface RotationOptions {
-  /** Widths whose prefixes are to be good, each below the whole. */
+  /** Prefix widths to optimize, each below the full width. */
   dimensions: readonly number[];
   steps?: number;
-  /** Queries a step. */
+  /** Queries per step. */
   queries?: number;
-  /** Documents a step: the queries' nearest, the others drawn. */
+  /** Documents per step: the queries' nearest ones, and random others. */
   documents?: number;
   learningRate?: number;
   /** Divides dot products on both sides: 0.05 for cosines. */
@@ -35,14 +35,14 @@ export interface RotationOptions {
  *
  *     minimise  sum_m mean_q KL( softmax(q P^T / T) || softmax((q R)[:m] (P R)[:m]^T / T) )
  *
- * over steps' queries and documents. Whole vectors lose nothing, since (q R) . (d R) = q . d. An optimizer's step leaves the
- * orthogonal matrices; the next one starts from the nearest of them, found by Newton and Schulz's iteration
- * X <- X (3 I - X^T X) / 2, which is differentiated through like everything else.
+ * over steps' queries and documents. Full vectors lose nothing, since (q R) . (d R) = q . d. An optimizer's step leaves the set
+ * of orthogonal matrices; the next one starts from the nearest orthogonal matrix, found by the Newton-Schulz iteration X <- X (3
+ * I - X^T X) / 2, which is part of the differentiated graph.
  *
  * @param queries [n, D] unit vectors, in the space of the documents
  * @param documents [m, D] unit vectors
  * @returns R [D, D] row-major; vectors are rows and are multiplied from the left
- * @throws InputError where a width is not below D, or there is nothing to learn from
+ * @throws InputError if a width is not below D, or there are no queries or documents
  * @source the prefixes of Kusupati et al., NeurIPS 2022 (arXiv 2205.13147); the rotation is our choice
  */
 export async function learnRotation(
@@ -83,7 +83,7 @@ export async function learnRotation(
   const schedule = { learningRate, warmupSteps: 0, totalSteps: steps, finalShare: 0 };
   const random = Random.of(seed, 'rotation');
   const order = random.shuffle(indices(n)).subarray(0, steps * perStep);
-  // Of a large corpus a part is enough, and is searched in seconds.
+  // A sample of a large corpus is enough, and is searched in seconds.
   const some =
     m > MOST_DOCUMENTS ? gathered(documents, random.shuffle(indices(m)).subarray(0, MOST_DOCUMENTS)) : undefined;
   const corpus = some ? { dimensions: D, data: some.data as Float32Array } : documents;
@@ -134,10 +134,10 @@ export async function rotated({ dimensions: D, data }: Embeddings, R: Float32Arr
 }
 
 const ROTATION = 'rotation';
-/** Documents near each query of a step. */
+/** Nearest documents per query of a step. */
 const NEAREST = 4;
 const MOST_DOCUMENTS = 65_536;
-/** Iterations a step: one step takes singular values some hundredths from 1, and each iteration squares what is missing. */
+/** Iterations per step: a step moves singular values some hundredths from 1, and each iteration squares the error. */
 const ITERATIONS = 3;
 
 async function rotationGraph(

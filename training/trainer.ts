@@ -1,4 +1,6 @@
-/** @file The training loop: batch, one session run, one optimizer step; best weights kept by dev score; state saved now and then. */
+/**
+ * @file The training loop: batch, session run, optimizer step; keeps the best weights by dev score and saves state periodically.
+ */
 import type { RunControl } from '../common/progress.ts';
 import type { Tensor } from '../engine/graph/tensor.ts';
 import type { Batches, StepBatch } from './batches/batches.ts';
@@ -11,13 +13,13 @@ export type { TrainingLogEntry } from './training-state.ts';
 
 export interface TrainOptions {
   schedule: Schedule;
-  /** Steps between two evaluations on the dev split, the first before any step; none where absent. */
+  /** Steps between evaluations on the dev split, the first before any step; no evaluation where absent. */
   evaluateEvery?: number;
-  /** Steps between two saved states. */
+  /** Steps between saved states. */
   saveEvery?: number;
-  /** Batches whose gradients make one step together; 1 by default. */
+  /** Batches per step (gradient accumulation); 1 by default. */
   accumulate?: number;
-  /** What to do where a loss or gradient is not finite; where weights are not, training stops anyway. */
+  /** What to do about a non-finite loss or gradient; non-finite weights always stop training. */
   onNonFinite?: 'stop' | 'skip';
   /** Names of the loss terms, for messages. */
   terms?: readonly string[];
@@ -25,21 +27,21 @@ export interface TrainOptions {
 
 export interface TrainHooks extends RunControl {
   /**
-   * Runs before each step's batch is made, first of all where training goes on from saved state. Where it is given, steps are
+   * Runs before each step's batch is made, first of all when training resumes from saved state. If it is given, steps are
    * made one by one.
    */
   beforeStep?(step: number, weights: () => Promise<ReadonlyMap<string, Tensor>>): Promise<void>;
-  /** Told the log once the first steps are in it, also where training goes on from later. */
+  /** Called with the log once it has the first steps, also after resuming later. */
   onFirstSteps?(log: readonly TrainingLogEntry[]): void;
-  /** The dev score of the weights as they are; higher is better. */
+  /** The dev score of the current weights; higher is better. */
   evaluate?(weights: ReadonlyMap<string, Tensor>, step: number): Promise<number>;
-  /** Where state is kept; nothing is kept where absent. */
+  /** Folder of the saved state; nothing is saved where absent. */
   stateFolder?: string;
-  /** What the state belongs to: state of another key is not resumed. */
+  /** Key of the state: state with another key is not resumed. */
   key?: StateKey;
   /** Arrays that `beforeStep` changes in place: saved and restored with the state. */
   kept?: KeptArrays;
-  /** What progress calls the work; `train` by default. */
+  /** Name of the work in progress events; `train` by default. */
   stage?: string;
 }
 
@@ -48,19 +50,19 @@ export interface TrainResult {
   weights: ReadonlyMap<string, Tensor>;
   bestStep: number;
   bestScore: number | undefined;
-  /** One entry a step; of more than 10,000 steps every second of the earlier ones, and so on. */
+  /** One entry per step; beyond 10,000 steps every second entry is dropped, and so on. */
   log: TrainingLogEntry[];
   evaluations: { step: number; score: number }[];
   skipped: number;
-  /** Median seconds a step. */
+  /** Median seconds per step. */
   stepSeconds: number;
 }
 
 /**
- * Trains to the schedule's end, going on from saved state where there is some. Stopped at any moment, it ends with the same
- * bytes as if it had not been: every random draw follows from the step's number, everything else is in the state.
+ * Trains to the end of the schedule, resuming from saved state if there is any. A training that was stopped and resumed ends with
+ * the same bytes as an uninterrupted one: every random draw depends only on the step's number, everything else is in the state.
  *
- * @throws FaultError where a loss or gradient is not finite; the state before that step is on disk
+ * @throws FaultError if a loss or gradient is non-finite; the state before that step is on disk
  */
 export async function train<B = StepBatch>(
   learner: Learner<B>,
@@ -86,7 +88,7 @@ export async function train<B = StepBatch>(
     skipped: 0,
   };
   let best: ReadonlyMap<string, Tensor> | undefined = found?.best;
-  if (run.step) tell(run.step, { note: `going on from step ${run.step}` });
+  if (run.step) tell(run.step, { note: `resuming from step ${run.step}` });
 
   const evaluate = async (measure: NonNullable<TrainHooks['evaluate']>): Promise<void> => {
     const weights = await learner.weights();
@@ -97,7 +99,7 @@ export async function train<B = StepBatch>(
     tell(run.step, { note: `step ${run.step}: dev score ${score.toFixed(4)}` });
     if (better) [best, run.bestScore, run.bestStep] = [weights, score, run.step];
   };
-  // The weights as they were are a candidate too: a training that only harms returns the weights it began with.
+  // The initial weights are a candidate too: a training that only does harm returns them.
   if (hooks.evaluate && options.evaluateEvery !== undefined && run.step === 0 && !run.evaluations.length)
     await evaluate(hooks.evaluate);
   const due = (every: number | undefined): boolean =>
@@ -116,7 +118,7 @@ export async function train<B = StepBatch>(
     for (;;) {
       const measured = run.evaluations.at(-1)?.step === run.step;
       if (hooks.evaluate && due(options.evaluateEvery) && !measured) await evaluate(hooks.evaluate);
-      // A training shorter than that is sooner done again than saved.
+      // A training shorter than that is faster to repeat than to save.
       if (due(options.saveEvery) && run.step >= (options.saveEvery ?? 0)) await state?.save(run);
       if (run.step >= totalSteps) break;
       hooks.signal?.throwIfAborted();
@@ -146,7 +148,7 @@ export async function train<B = StepBatch>(
             throw error;
           }
           run.skipped++;
-          tell(run.step, { note: `step ${run.step + 1} is left out, the ${run.skipped}. so far: ${error.what}` });
+          tell(run.step, { note: `step ${run.step + 1} is skipped, number ${run.skipped} so far: ${error.what}` });
         }
         run.step++;
         run.log.push({ step: run.step, loss, terms, gradientNorm, learningRate: rates[k], seconds });
@@ -159,7 +161,7 @@ export async function train<B = StepBatch>(
       }
     }
   } catch (error) {
-    // What runs before a step may have changed half of what it keeps: the state saved before it stands then.
+    // `beforeStep` may have been interrupted half way: the state saved before it remains valid.
     if (hooks.signal?.aborted && state && run.step > 0 && between) {
       await state.save(run);
       tell(run.step, { note: `stopped, state saved at step ${run.step} of ${totalSteps}` });
@@ -178,13 +180,13 @@ export async function train<B = StepBatch>(
   };
 }
 
-/** Entries that a log has at most, an even number: a curve needs no more, and the memory of a long training must not grow. */
+/** Maximum number of log entries, even: enough for a curve, and the memory of a long training must not grow. */
 const MOST_LOGGED = 10_000;
 
-/** Steps after which a training's beginning can be judged. */
+/** Number of steps after which the start of a training can be judged. */
 const FIRST_STEPS = 20;
 
-/** The mean loss of the last steps, so that the figure on the screen does not jump. */
+/** The mean loss of the last steps, for a smooth display. */
 function smoothed(log: readonly TrainingLogEntry[]): number {
   const recent = log.slice(-20).filter((e) => Number.isFinite(e.loss));
   return recent.reduce((s, e) => s + e.loss, 0) / recent.length;

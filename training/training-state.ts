@@ -1,6 +1,6 @@
 /**
- * @file Training state on disk: arrays as safetensors under checksums, the rest as JSON that is written last and names them, so
- * that a kill leaves the earlier state or the new one.
+ * @file Training state on disk: arrays as safetensors with checksums; a JSON file that names them is written last, so that a kill
+ * leaves either the previous state or the new one.
  */
 import { existsSync } from 'node:fs';
 import { readdir, readFile, rm } from 'node:fs/promises';
@@ -10,7 +10,7 @@ import type { Tensor } from '../engine/graph/tensor.ts';
 import { encodeSafetensors, parseSafetensors } from '../engine/io/safetensors.ts';
 import type { Learner } from './host-learner.ts';
 
-/** What a state belongs to, part by part: a state is gone on from only where every part is equal. */
+/** The key of a state in parts: a state is resumed only if every part is equal. */
 export type StateKey = Readonly<Record<string, string>>;
 
 export interface TrainingLogEntry {
@@ -22,7 +22,7 @@ export interface TrainingLogEntry {
   seconds: number;
 }
 
-/** Where a training is. */
+/** Progress of a training. */
 export interface RunState {
   step: number;
   bestStep: number;
@@ -39,7 +39,7 @@ interface SavedState extends RunState {
   bestHash?: string;
 }
 
-/** Arrays that belong to the state besides the learner's. */
+/** Arrays of the state in addition to the learner's. */
 export interface KeptArrays {
   get(): Readonly<Record<string, Tensor>>;
   /** @throws Error where an array is missing */
@@ -50,14 +50,14 @@ type Learned = Pick<Learner<never>, 'state' | 'restore' | 'updates'>;
 
 const KEPT = 'kept:';
 const JSON_FILE = 'state.json';
-/** Names of everything that a state is made of. */
+/** Names of all parts of a state. */
 export const STATE_FILES = /^((state|best)-\d+\.safetensors|state\.json)$/;
 
 /** Parts in which two keys differ. */
 export const differing = (a: StateKey, b: StateKey): string[] =>
   [...new Set([...Object.keys(a), ...Object.keys(b)])].filter((part) => a[part] !== b[part]).sort();
 
-/** What a saved state belongs to and how far it is; undefined where there is none that can be read. */
+/** Key and progress of a saved state; undefined if there is no readable one. */
 export async function peekState(folder: string): Promise<{ key: StateKey; step: number } | undefined> {
   try {
     const { key, step }: SavedState = JSON.parse(await readFile(join(folder, JSON_FILE), 'utf8'));
@@ -90,7 +90,7 @@ export class StateFolder {
     this.say = say;
   }
 
-  /** State of this very training, put into the learner and the kept arrays, if it is there and whole. */
+  /** Restores the state of this training into the learner and the other arrays, if it exists and is complete. */
   async load(): Promise<{ run: RunState; best?: Map<string, Tensor> } | undefined> {
     if (!existsSync(join(this.folder, JSON_FILE))) return undefined;
     try {
@@ -100,7 +100,7 @@ export class StateFolder {
       const other = differing(key, this.key);
       if (other.length) {
         this.say(
-          `the state saved at step ${run.step} is another training's (${other.join(', ')} changed), training begins anew`,
+          `the state saved at step ${run.step} belongs to another training (${other.join(', ')} changed), training starts from the beginning`,
         );
         return undefined;
       }
@@ -113,7 +113,7 @@ export class StateFolder {
       this.saved = run.step;
       return { run: { ...run, bestScore: run.bestScore }, best };
     } catch (error) {
-      this.say(`the saved state is not whole (${(error as Error).message}), training begins anew`);
+      this.say(`the saved state is damaged (${(error as Error).message}), training starts from the beginning`);
       return undefined;
     }
   }
@@ -137,7 +137,7 @@ export class StateFolder {
       if (STATE_FILES.test(name) && !wanted.includes(name)) await rm(join(this.folder, name), { force: true });
   }
 
-  /** Keeps the best weights so far; they count once the state that names them is saved. */
+  /** Saves the best weights so far; they are valid once the state that names them is saved. */
   async saveBest(step: number, weights: ReadonlyMap<string, Tensor>): Promise<void> {
     this.bestHash = await this.write(`best-${step}`, weights);
   }
@@ -150,7 +150,7 @@ export class StateFolder {
 
   private async read(name: string, hash: string): Promise<Map<string, Tensor>> {
     const bytes = await readFile(join(this.folder, fileOf(name)));
-    if (hashParts(bytes) !== hash) throw new Error(`the checksum of ${fileOf(name)} does not hold`);
+    if (hashParts(bytes) !== hash) throw new Error(`the checksum of ${fileOf(name)} does not match`);
     return parseSafetensors(bytes, name);
   }
 }

@@ -1,4 +1,4 @@
-/** @file Whether two rankings of the same candidates agree. */
+/** @file Agreement of two rankings of the same candidates. */
 import { kendallTauB } from '../math/rank-correlation.ts';
 
 /** max(0, tau-b); 0 where a list is constant. */

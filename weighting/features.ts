@@ -1,4 +1,4 @@
-/** @file What a list of candidates shows about whether the teacher's best one is right. */
+/** @file Features of a candidate list that predict whether the teacher's best candidate is right. */
 
 import type { Features } from '../math/logistic-regression.ts';
 import { descending, listOf, mean, softmax, topTwo } from '../math/numbers.ts';
@@ -6,19 +6,19 @@ import { agreementOf } from './agreement.ts';
 import { standardise } from './simple.ts';
 import { confidenceOf, fittedTemperature, type WeightingInputs } from './weighting.ts';
 
-/** Scores by teacher, second teacher and student, as far as given. */
+/** Scores of teacher, second teacher and student, as far as given. */
 function sourcesOf({ teacher, second, student }: WeightingInputs): ArrayLike<number>[] {
   return [teacher.scores, second, student].filter((s) => s !== undefined);
 }
 
-/** Places by score from 0, best first. */
+/** Ranks by score from 0, best first. */
 function ranks(list: Float64Array): Float64Array {
   const out = new Float64Array(list.length);
   for (const [rank, k] of descending(list).entries()) out[k] = rank;
   return out;
 }
 
-/** The largest of the others less this one's own, negated: how far place `at` leads (or trails). */
+/** Score at `at` minus the largest other score: how far it leads (or trails). */
 function lead(list: Float64Array, at: number): number {
   let other = Number.NEGATIVE_INFINITY;
   for (let k = 0; k < list.length; k++) if (k !== at) other = Math.max(other, list[k]);
@@ -26,10 +26,10 @@ function lead(list: Float64Array, at: number): number {
 }
 
 /**
- * A row a query, standardised over all of them. Of the teacher: the probability of its best, its margin and entropy, its lead
- * over the second in the scores' own spread, how far it stands out of its list, and its score. Of each other source (second
- * teacher, student): whether its best is the same one, the lead of the teacher's best by its scores, the rank there, its own
- * margin and entropy, the agreement of the two rankings, and its best one's rank by the teacher.
+ * A row per query, standardised over all queries. Of the teacher: the probability of its best, its margin and entropy, its lead
+ * over the second in units of the scores' spread, its standardised score within the list, and its score. Of each other source
+ * (second teacher, student): whether its best candidate is the same, the lead and the rank of the teacher's best by its scores,
+ * its own margin and entropy, the agreement of the two rankings, and the teacher's rank of its best candidate.
  */
 export function listFeatures(inputs: WeightingInputs): Features & { names: string[] } {
   const { offsets } = inputs.teacher;
@@ -73,9 +73,9 @@ export function listFeatures(inputs: WeightingInputs): Features & { names: strin
 }
 
 /**
- * A row a candidate. By each source: its score less the list's mean, in units of the fitted temperature; its share of the
- * softmax; its lead over the best of the others; its standardised score; whether it is the best; the logarithm of its rank.
- * And whether all sources have it best.
+ * A row per candidate. For each source: its score minus the list's mean, in units of the fitted temperature; its softmax
+ * probability; its lead over the best of the others; its standardised score; whether it is the best; the logarithm of its rank.
+ * And whether it is the best for all sources.
  */
 export function candidateFeatures(inputs: WeightingInputs): Features & { names: string[] } {
   const { offsets } = inputs.teacher;

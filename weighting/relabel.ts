@@ -1,4 +1,4 @@
-/** @file New soft labels in place of weights: which candidate is right, by all that is known. */
+/** @file New soft labels in place of weights: the posterior of the right candidate given all sources. */
 
 import { fitConditionalLogit, linear } from '../math/logistic-regression.ts';
 import { listOf, logSumExp } from '../math/numbers.ts';
@@ -8,13 +8,13 @@ import { defineWeighting, labelledLists, pseudoLabels, type Weighting } from './
 export interface CalibratedPosteriorOptions {
   /** Penalty on the coefficients. */
   ridge?: number;
-  /** Labelled queries: `relevant` puts the known candidate at almost all of the probability, `posterior` leaves the estimate. */
+  /** Labelled queries: `relevant` gives the known candidate almost all of the probability, `posterior` keeps the estimate. */
   labelled?: 'relevant' | 'posterior';
-  /** Sources used besides the teacher, as far as they are given. */
+  /** Sources used in addition to the teacher, as far as given. */
   use?: readonly ('second' | 'student')[];
 }
 
-/** What is left to the other candidates where the right one is known. */
+/** Probability left to the other candidates where the right one is known. */
 const DOUBT = 1e-3;
 
 /**
@@ -24,8 +24,8 @@ const DOUBT = 1e-3;
  *     target_n = x_n w - log sum_m exp(x_m w)
  *
  * `targets` take the place of the teacher's scores in `kl` (temperature 1, all candidates of the list); weights are all 1.
- * `right` is the posterior of the teacher's own best candidate. A list that does not hold the relevant document has no right
- * candidate, and the estimate does not allow for that.
+ * `right` is the posterior of the teacher's own best candidate. The estimate does not account for lists without a relevant
+ * document.
  *
  * @example
  * const { targets } = calibratedPosterior().weigh({ teacher, second: bm25Scores, labelled: { queries, relevant } })

@@ -9,16 +9,16 @@ import { defineWeighting, labelledRight, type Weighting } from './weighting.ts';
 export interface ReliabilityOptions {
   /** Penalty on the regression's coefficients, whose features have variance 1. */
   ridge?: number;
-  /** w = P(right)^power: 1 weighs by the probability, larger numbers trust the sure ones more. */
+  /** w = P(right)^power: 1 weights by the probability, larger numbers favour confident ones. */
   power?: number;
 }
 
 /**
- * w = P(pseudo-label right), by logistic regression on the scores that teacher, second teacher and student give the list (see
- * listFeatures); labelled queries weigh as certainly right; scaled to mean 1.
+ * w = P(pseudo-label right), by logistic regression on the scores of teacher, second teacher and student (see listFeatures);
+ * labelled queries have P = 1; scaled to mean 1.
  *
- * `second` and `student` are used where given. A second teacher of another kind tells most: BM25 besides a dense teacher.
- * Renewed as the student learns.
+ * `second` and `student` are used where given. A second teacher of another kind is most informative: BM25 with a dense teacher.
+ * Recomputed as the student learns.
  *
  * @example reliability().weigh({ teacher, second: bm25Scores, labelled: { queries, relevant } })
  */

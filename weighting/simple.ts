@@ -3,21 +3,21 @@ import { eachList, listOf, mean } from '../math/numbers.ts';
 import { agreementOf } from './agreement.ts';
 import { confidenceOf, defineWeighting, toMeanOne, type Weighting } from './weighting.ts';
 
-/** Every query the same. */
+/** Equal weights. */
 export const uniform = (): Weighting =>
   defineWeighting('uniform', [], ({ teacher }) => ({ weights: new Float32Array(teacher.offsets.length - 1).fill(1) }));
 
 export interface ConfidenceOptions {
   /** Divides the teacher's scores: 0.05 for cosines, 1 for logits. */
   temperature?: number;
-  /** 0 weighs all alike, larger numbers sharpen. */
+  /** 0 gives equal weights, larger numbers sharpen. */
   power?: number;
 }
 
 /**
  * w = (p_(1) - p_(2))^power of the teacher's softmax, scaled to mean 1. Of two candidates this is |2p - 1|.
  *
- * Lists of one candidate weigh as the mean of the others.
+ * Lists of one candidate get the mean weight of the others.
  */
 export const confidence = ({ temperature = 1, power = 1 }: ConfidenceOptions = {}): Weighting =>
   defineWeighting('confidence', [], ({ teacher }) => ({
@@ -29,7 +29,7 @@ export const confidence = ({ temperature = 1, power = 1 }: ConfidenceOptions = {
     ),
   }));
 
-/** w = (1 - H(softmax(t / T)) / log N)^power, scaled to mean 1. Favours queries whose answer is plain. */
+/** w = (1 - H(softmax(t / T)) / log N)^power, scaled to mean 1. Favours queries with one clear answer. */
 export const entropyWeights = ({ temperature = 1, power = 1 }: ConfidenceOptions = {}): Weighting =>
   defineWeighting('entropy', [], ({ teacher }) => ({
     weights: toMeanOne(
@@ -40,7 +40,7 @@ export const entropyWeights = ({ temperature = 1, power = 1 }: ConfidenceOptions
     ),
   }));
 
-/** w = max(0, Kendall's tau-b of teacher and student), scaled to mean 1; renewed as the student learns. */
+/** w = max(0, Kendall's tau-b of teacher and student), scaled to mean 1; recomputed as the student learns. */
 export const agreement = (): Weighting =>
   defineWeighting('agreement', ['student'], ({ teacher, student = [] }) => ({
     weights: toMeanOne(
@@ -58,7 +58,7 @@ export interface EnsembleOptions {
 
 /**
  * w = exp(-lambda v), v the variance between teachers of a candidate's standardised score, mean over the list's candidates;
- * scaled to mean 1. Each teacher's scores are brought to mean 0 and variance 1 within the list.
+ * scaled to mean 1. Each teacher's scores are standardised within the list.
  */
 export const ensemble = ({ lambda = 1 }: EnsembleOptions = {}): Weighting =>
   defineWeighting('ensemble', ['ensemble'], ({ teacher, ensemble: others = [] }) => ({
@@ -82,7 +82,7 @@ export function standardise(list: Float64Array): Float64Array {
   return list.map((v) => (sd > 1e-12 ? (v - m) / sd : 0));
 }
 
-/** Lists too short to say anything get the mean of the others. */
+/** Lists that are too short get the mean of the others. */
 function skippingShort(offsets: ArrayLike<number>, weights: Float64Array): Float64Array {
   const short = (i: number): boolean => offsets[i + 1] - offsets[i] < 2;
   const others = weights.filter((_, i) => !short(i));

@@ -1,12 +1,12 @@
-/** @file Small-loss trimming and co-teaching: noise is learned late, so what is learned late is left out. */
+/** @file Small-loss trimming and co-teaching: noisy labels are learned late, so queries of large loss are left out. */
 import { InputError } from '../common/errors.ts';
 import { descending } from '../math/numbers.ts';
 import { defineWeighting, type Weighting } from './weighting.ts';
 
 export interface KeepSchedule {
-  /** Estimated share of wrong labels, tau. */
+  /** Estimated fraction of wrong labels, tau. */
   noise: number;
-  /** Epochs, or a part of one, over which the share kept falls from 1, E_k. */
+  /** Epochs (may be fractional) over which the fraction kept falls from 1, E_k. */
   epochs?: number;
 }
 
@@ -22,15 +22,15 @@ export function keepShare(epoch: number, { noise, epochs = 10 }: KeepSchedule): 
   return 1 - noise * Math.min(epoch / epochs, 1);
 }
 
-/** Positions of the share of smallest losses, the lower position first of equals; one at least. */
+/** Positions of the given fraction of smallest losses; ties by the lower position; at least one. */
 export function smallestLosses(losses: ArrayLike<number>, share: number): Int32Array {
   const keep = losses.length ? Math.max(1, Math.round(share * losses.length)) : 0;
   return descending(Float64Array.from(losses, (l) => -l)).subarray(0, keep);
 }
 
 /**
- * Weight 1 for the share R(e) of smallest losses, 0 for the others. A small loss may mean an easy query as well as a right
- * label. NaN losses are left out first.
+ * Weight 1 for the fraction R(e) of smallest losses, 0 for the others. A small loss can mean an easy query as well as a right
+ * label. NaN losses are dropped first.
  *
  * @source the single-model form of Han et al., NeurIPS 2018 (arXiv 1804.06872)
  */
@@ -38,10 +38,10 @@ export const smallLoss = (schedule: KeepSchedule = { noise: 0.2 }): Weighting =>
   defineWeighting('small-loss', ['losses'], ({ losses = [], epoch = 0 }) => kept(losses, epoch, schedule));
 
 /**
- * Co-teaching: as `smallLoss`, by the losses of another student, so that a student's own mistakes do not confirm themselves. The
- * two are trained together; each gets the other's losses at the last renewal.
+ * Co-teaching: like `smallLoss`, with the losses of another student, so that a student's mistakes do not reinforce themselves.
+ * The two are trained together; each uses the other's losses of the last update.
  *
- * @source Han et al., NeurIPS 2018 (arXiv 1804.06872), which chooses within a batch: see `coTeach`
+ * @source Han et al., NeurIPS 2018 (arXiv 1804.06872), which selects within a batch: see `coTeach`
  */
 export const coTeaching = (schedule: KeepSchedule = { noise: 0.2 }): Weighting =>
   defineWeighting('co-teaching', ['peer'], ({ peer = [], epoch = 0 }) => kept(peer, epoch, schedule));
@@ -53,8 +53,8 @@ function kept(losses: ArrayLike<number>, epoch: number, schedule: KeepSchedule):
 }
 
 /**
- * Co-teaching: two students of other beginnings each choose the batch's smallest losses for the other.
- * @returns what the first and what the second is updated with
+ * Co-teaching: two students with different initializations each select the batch's smallest losses for the other.
+ * @returns the positions that update the first and the second student
  * @source Han et al., NeurIPS 2018 (arXiv 1804.06872)
  */
 export function coTeach(

@@ -1,4 +1,6 @@
-/** @file Weighted distillation: the noisy loss made an unbiased estimate of the clean one; and plain error weights. */
+/**
+ * @file Weighted distillation: weights that make the noisy loss an unbiased estimate of the clean one; and plain error weights.
+ */
 import { eachList, type ScoreLists, softmax } from '../math/numbers.ts';
 import {
   confidenceOf,
@@ -19,13 +21,13 @@ import {
  */
 export const distillationWeight = (p: number, distortion: number): number => 1 / (1 + p * (distortion - 1));
 
-/** Weights and distortions are kept within these. */
+/** Weights and distortions are clipped to these ranges. */
 const DISTORTION = [1e-2, 1e2] as const;
 const WEIGHT = [0.05, 5] as const;
 const clip = (x: number, [low, high]: readonly [number, number]): number => Math.min(high, Math.max(low, x));
 
 export interface NeighbourOptions {
-  /** Neighbours asked; ceil(sqrt(labelled queries)) by default. */
+  /** Number of neighbours; ceil(sqrt(labelled queries)) by default. */
   neighbours?: number;
 }
 
@@ -38,8 +40,8 @@ interface Estimates {
 
 /**
  * For every query the mean over its nearest labelled queries in the plane of (teacher's margin, student's margin), each the
- * difference of the two largest probabilities at a temperature fitted on the labelled queries. A labelled query's distortion
- * takes as the wrong label the candidate that the teacher likes best among the irrelevant ones.
+ * difference of the two largest probabilities at a temperature fitted on the labelled queries. The wrong label in a labelled
+ * query's distortion is the teacher's best irrelevant candidate.
  */
 function neighbourEstimates(inputs: WeightingInputs, neighbours?: number): Estimates {
   const { teacher, student = [], labelled } = inputs;
@@ -87,8 +89,8 @@ function neighbourEstimates(inputs: WeightingInputs, neighbours?: number): Estim
 }
 
 /**
- * Weighted distillation with error and distortion estimated from labelled neighbours; labelled queries weigh 1. Weights are
- * not scaled: that they make the mean unbiased hangs on their size.
+ * Weighted distillation with error and distortion estimated from labelled neighbours; labelled queries have weight 1. Weights are
+ * not scaled, since scaling would bias the mean.
  *
  * The estimator (neighbours, features, clips) is ours; the formula of the weight is an identity.
  */

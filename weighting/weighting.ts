@@ -1,33 +1,33 @@
-/** @file What weighting is: plain arrays in, a factor for each query's loss out; never differentiated through. */
+/** @file The interface of weightings: plain arrays in, a factor for each query's loss out; never differentiated through. */
 import { InputError } from '../common/errors.ts';
 import { fitConditionalLogit } from '../math/logistic-regression.ts';
 import { listOf, mean, type ScoreLists, softmax, topTwo } from '../math/numbers.ts';
 
 /**
- * What weightings may look at; n queries, each with a list of candidates. A query's pseudo-label is the candidate that the
+ * Inputs of weightings; n queries, each with a list of candidates. A query's pseudo-label is the candidate that the
  * teacher scores highest (the first of equals).
  */
 export interface WeightingInputs {
   /** The teacher's raw scores. */
   teacher: ScoreLists;
-  /** [all candidates] the student's scores of the same candidates, as it is now. */
+  /** [all candidates] the current student's scores of the same candidates. */
   student?: ArrayLike<number>;
   /** [all candidates] scores by an independent second teacher, e.g. BM25. */
   second?: ArrayLike<number>;
   /** Scores of the same candidates by each further teacher. */
   ensemble?: readonly ArrayLike<number>[];
-  /** Queries whose relevant candidates are known. They never are those that a result is reported on. */
+  /** Queries whose relevant candidates are known; never those that results are reported on. */
   labelled?: {
     /** Positions of these queries. */
     queries: ArrayLike<number>;
     /** [all candidates] 1 where a candidate is relevant; read for these queries alone. */
     relevant: ArrayLike<number>;
   };
-  /** [n] the student's loss of each query, as it is now. */
+  /** [n] the current student's loss of each query. */
   losses?: ArrayLike<number>;
-  /** [n] the loss of each query under the other of two students that are taught together. */
+  /** [n] the loss of each query under the other student in co-teaching. */
   peer?: ArrayLike<number>;
-  /** Epochs done, with the share of the one that is under way, for what changes with time. */
+  /** Epochs done, fractional, for weightings that change with time. */
   epoch?: number;
 }
 export type WeightingInput = Exclude<keyof WeightingInputs, 'teacher'>;
@@ -47,7 +47,7 @@ export interface Weighting {
   weigh(inputs: WeightingInputs): Weighted;
 }
 
-/** Makes a weighting whose inputs are checked before it is asked. */
+/** Makes a weighting that checks its inputs first. */
 export function defineWeighting(
   name: string,
   needs: readonly WeightingInput[],
@@ -115,8 +115,8 @@ export function labelledLists({ teacher, labelled }: WeightingInputs): { from: n
 }
 
 /**
- * The temperature at which the softmax of scores says best which labelled candidate is relevant (largest likelihood); the
- * spread of the scores where nothing is labelled or the scores tell nothing.
+ * The temperature at which the softmax of scores gives the labelled relevant candidates the largest likelihood; the spread of the
+ * scores if nothing is labelled or the scores carry no information.
  */
 export function fittedTemperature(inputs: WeightingInputs, scores: ArrayLike<number>): number {
   const { offsets } = inputs.teacher;
@@ -134,7 +134,7 @@ export function fittedTemperature(inputs: WeightingInputs, scores: ArrayLike<num
   return w > 1e-3 ? unit / w : unit;
 }
 
-/** Top probability, margin to the second, and entropy as a share of log N of a list at a temperature. */
+/** Top probability, margin to the second, and entropy divided by log N of a list at a temperature. */
 export function confidenceOf(
   list: Float64Array,
   temperature: number,

@@ -1,4 +1,4 @@
-/** @file Reverse-mode differentiation: the nodes from the loss back to the parameters, each by its rule, appended to the same graph. */
+/** @file Reverse-mode differentiation: appends the gradient nodes, from the loss back to the parameters, to the same graph. */
 
 import { InputError } from '../../common/errors.ts';
 import { constant, Expr } from '../expressions/expr.ts';
@@ -10,14 +10,16 @@ import { broadcasting, constantAlmostEverywhere, rules } from './rules.ts';
 import { matmulGradientDims } from './rules-product.ts';
 import { multipliedRows, reducedRows, type Shapes, type SumRows, unbroadcast } from './shapes.ts';
 
-/** A gradient as a tensor of the parameter's shape, or, for tables, as rows: row i of `rows` belongs to table row `indices[i]`. */
+/**
+ * A gradient as a tensor of the parameter's shape, or, for tables, as rows: row i of `rows` belongs to table row `indices[i]`.
+ */
 export type Gradient = { dense: Value } | { rows: { indices: Value; rows: Value }[] };
 
-/** How gradients are written: which tables get row gradients, and for which processor. */
+/** Form of the gradients: which tables get row gradients, and whether the graph runs on a CPU. */
 export interface DifferentiateOptions {
-  /** Tables whose gradient is wanted as rows where they are only ever read by Gather along axis 0. */
+  /** Tables whose gradient is returned as rows if only Gather along axis 0 reads them. */
   asRows?: ReadonlySet<Value>;
-  /** Whether the graph will run on a processor: gradients are then written in what ONNX Runtime does faster there. */
+  /** Whether the graph will run on a CPU: gradients then use the forms that ONNX Runtime runs faster there. */
   processor?: boolean;
 }
 
@@ -74,7 +76,7 @@ export function differentiate(
       if (parts) parts.push(own);
       else flowing.set(input, [own]);
     });
-    // Gradients of intermediate values are complete here: a later contribution would come from a node before its producer.
+    // The gradient is complete here: further contributions could only come from nodes before the value's producer.
     for (const v of node.outputs) if (!wanted.has(v)) flowing.delete(v);
   }
 
@@ -101,7 +103,7 @@ function ruleOf(node: Node): (typeof rules)[string] {
   return rule;
 }
 
-/** Operators between the parameters and the outputs that have no rule, e.g. to tell before training. */
+/** Operators between the parameters and the outputs that have no rule, e.g. for a check before training. */
 export function withoutRule(graph: Graph, parameters: readonly Value[]): Node[] {
   const reached = new Set(parameters);
   const missing: Node[] = [];
@@ -113,7 +115,7 @@ export function withoutRule(graph: Graph, parameters: readonly Value[]): Node[] 
   return missing;
 }
 
-/** Float values that a parameter reaches. */
+/** Float values that depend on a parameter. */
 function activeValues(nodes: readonly Node[], parameters: readonly Value[], shapes: Shapes): Set<Value> {
   const active = new Set(parameters);
   for (const node of nodes) {
@@ -135,11 +137,11 @@ function isRowTable(node: Node, asRows: ReadonlySet<Value> | undefined, shapes: 
 
 const dimsOf = (shapes: Shapes, v: Value) => {
   const shape = shapes.get(v);
-  if (!shape) throw new Error(`no shape is known of '${v.name}'`);
+  if (!shape) throw new Error(`the shape is not known of '${v.name}'`);
   return shape.dims;
 };
 
-/** The shape in which a rule's gradient for input k comes. */
+/** The shape of a rule's gradient for input k. */
 function gradientDims(node: Node, k: number, shapes: Shapes) {
   const input = node.inputs[k] as Value;
   const output = dimsOf(shapes, node.outputs[0]);

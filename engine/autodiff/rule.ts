@@ -1,10 +1,10 @@
-/** @file What a gradient rule is, what it is given, and the helpers that several rules share. */
+/** @file The type of gradient rules, their context, and helpers shared by several rules. */
 import { InputError } from '../../common/errors.ts';
 import { constant, type Expr } from '../expressions/expr.ts';
 import type { Dim, Node } from '../graph/ir.ts';
 import type { SumRows } from './shapes.ts';
 
-/** What a rule is given. Gradients are of the loss; `x` are the inputs, `y` the outputs. */
+/** The context of a rule. Gradients are of the loss; `x` are the inputs, `y` the outputs. */
 export interface Context {
   node: Node;
   /** Inputs; an absent optional input is undefined. */
@@ -23,15 +23,15 @@ export interface Context {
   constant(i: number): number[] | undefined;
   /** The node with its optional outputs present. */
   outputs(count: number): Expr[];
-  /** Sums over all dimensions but the last, in what is fastest where the graph will run. */
+  /** Sums over all dimensions but the last, in the form that is fastest on the target. */
   sumRows: SumRows;
 }
 
-/** One gradient an input, in order; null where none flows. */
+/** One gradient per input, in order; null where none flows. */
 export type Rule = (c: Context) => Gradients;
 export type Gradients = readonly (Expr | null)[];
 
-/** Said where an operator is known but this use of it is not: nothing is skipped in silence. */
+/** Error for a use of a known operator that its rule does not cover. */
 export function unsupported(c: Context, what: string): InputError {
   return new InputError({
     code: 'autodiff.unsupported-use',

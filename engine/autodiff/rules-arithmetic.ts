@@ -1,4 +1,4 @@
-/** @file Gradient rules of arithmetic that take more than a line; the derivative stands above each. */
+/** @file Longer gradient rules of arithmetic operators, each with its derivative as comment. */
 import type { Expr } from '../expressions/expr.ts';
 import { type Context, type Gradients, unsupported } from './rule.ts';
 
@@ -16,7 +16,7 @@ export function pow(c: Context): Gradients {
   return [dy.mul(p).mul(x.pow(p.sub(1))), byExponent];
 }
 
-/** The larger (or smaller) of two gets dy; where both are equal each gets half, as PyTorch splits it. */
+/** The larger (or smaller) of two gets dy; at ties each gets half, as in PyTorch. */
 export function extreme(c: Context, wins: 'Greater' | 'Less'): Gradients {
   const { dy, x: [a, b] } = c; // biome-ignore format: one line reads better
   if (c.x.length === 1) return [dy];
@@ -35,7 +35,7 @@ export function clip(c: Context): Gradients {
   return [inside, null, null];
 }
 
-/** Outside training it is the identity; in training the mask and its scale are the second output's. */
+/** The identity outside training; in training the second output is the mask, and the ratio gives the scale. */
 export function dropout(c: Context): Gradients {
   const [, ratio, training] = c.x;
   if (!training || c.constant(2)?.[0] === 0) return [c.dy, null, null];

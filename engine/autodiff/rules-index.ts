@@ -1,10 +1,10 @@
-/** @file Gradient rules of operators that pick and place elements by index. */
+/** @file Gradient rules of gather and scatter operators. */
 import type { Expr } from '../expressions/expr.ts';
 import { type Context, constantInt, type Gradients, inverse, sizeAt, unsupported, zeros } from './rule.ts';
 import { positiveAxis } from './shapes.ts';
 
 /**
- * Rows picked by index: what came out goes back to its row, added up where a row was picked twice.
+ * Rows gathered by index: their gradients are added to the source rows.
  * A single index along any axis is a product with a one-hot mask.
  */
 export function gather(c: Context): Gradients {
@@ -19,7 +19,7 @@ export function gather(c: Context): Gradients {
   }
   const rank = dims.length;
   const others = Array.from({ length: rank }, (_, i) => i).filter((i) => i !== axis);
-  // [.., indices.., ..] -> [indices.., rest..] -> [n, rest], then onto the rows and the axis back to its place.
+  // [.., indices.., ..] -> [indices.., rest..] -> [n, rest], then added to the rows, and the axis moved back.
   const outRank = rank - 1 + indexRank;
   const front = [
     ...Array.from({ length: indexRank }, (_, i) => axis + i),
@@ -49,7 +49,7 @@ function oneHot(indices: Expr, size: Expr): Expr {
   return indices.cast('int64').add(size).op('Mod', [size]).unsqueeze(-1).equal(places).float();
 }
 
-/** Elements (or slices) picked by index tuples go back to their places; batch dimensions become part of the tuple. */
+/** Gradients of elements (or slices) gathered by index tuples are scattered back; batch dimensions become part of the tuple. */
 export function gatherND(c: Context): Gradients {
   const [x, indices] = c.x;
   const shape = indices.shape();
@@ -68,7 +68,7 @@ export function gatherND(c: Context): Gradients {
   return [zeros(x, c.dims(x)).op('ScatterND', [places, c.dy], { reduction: 'add' }), null];
 }
 
-/** What was overwritten gets nothing; what was written gets what is read at its place. */
+/** Overwritten elements get gradient 0; updates get the gradient at their index. */
 export function scatterND(c: Context): Gradients {
   const { dy, x: [, indices, updates] } = c; // biome-ignore format: one line reads better
   const own = dy.op('GatherND', [indices]);
@@ -78,7 +78,7 @@ export function scatterND(c: Context): Gradients {
   return [dy.op('ScatterND', [indices, zeros(updates, c.dims(updates))]), null, own];
 }
 
-/** As ScatterND's, one element an index. */
+/** Like ScatterND, with one element per index. */
 export function scatterElements(c: Context): Gradients {
   const { dy, x: [, indices, updates] } = c; // biome-ignore format: one line reads better
   const axis = c.node.int('axis', 0);

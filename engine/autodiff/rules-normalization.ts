@@ -1,4 +1,6 @@
-/** @file Gradient rules of softmax, normalisation and GELU, the ones that a step spends its time in; the derivative stands above each. */
+/**
+ * @file Gradient rules of softmax, normalisation and GELU, which take much of a step's time; each with its derivative as comment.
+ */
 import { constant, type Expr } from '../expressions/expr.ts';
 import type { Context, Gradients } from './rule.ts';
 import { positiveAxis } from './shapes.ts';
@@ -7,7 +9,7 @@ import { positiveAxis } from './shapes.ts';
 export function softmax(c: Context): Gradients {
   const { dy, node } = c;
   const axis = node.int('axis', -1);
-  // A row whose every score is masked is NaN, which exporters put zeros for: their gradient is zero too.
+  // A fully masked row is NaN, which exporters replace by zeros: its gradient is zero too.
   const guarded = [...c.y[0].value.readers].some((n) => n.op === 'IsNaN');
   const y = guarded ? c.y[0].op('IsNaN').where(0, c.y[0]) : c.y[0];
   return [y.mul(dy.sub(y.mul(dy).sum([axis], true)))];
@@ -15,7 +17,7 @@ export function softmax(c: Context): Gradients {
 
 /**
  * With n = (x - mean) / std and g = dy scale: (g - mean(g) - n mean(n g)) / std; sum(dy n) and sum(dy) for scale and bias.
- * n is made again by the operator itself, in one pass, and mean(n g) by a product with the scale.
+ * n is recomputed by the operator itself, in one pass, and mean(n g) by a product with the scale.
  */
 export function layerNormalization(c: Context): Gradients {
   const { dy, x: [x, scale, bias], node } = c; // biome-ignore format: one line reads better
@@ -74,7 +76,10 @@ export function gelu(c: Context): Gradients {
   return [dy.mul(halfOfOnePlus(s.op('Erf')).add(s.mul(density)))];
 }
 
-/** (1 + x) / 2 for x from -1 to 1. HardSigmoid is that line, cut where x never is, in one pass; it has no float64. */
+/**
+ * (1 + x) / 2 for x from -1 to 1. HardSigmoid computes that in one pass, clamped only outside x's range; it has no float64
+ * kernel.
+ */
 function halfOfOnePlus(x: Expr): Expr {
   if (x.graph.float === 'float64') return x.mul(0.5).add(0.5);
   const half = { kind: 'float', value: 0.5 } as const;

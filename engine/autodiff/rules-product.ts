@@ -21,7 +21,9 @@ export function matmul(c: Context): Gradients {
   return [dy.matmul(swap(b, db.length)), swap(a, da.length).matmul(dy)];
 }
 
-/** A vector on either side, whose dimension the product drops: written as products summed, over any stack of matrices. */
+/**
+ * A vector on either side, whose dimension the product drops: written as elementwise products and sums, with batch dimensions.
+ */
 function vectorMatmul({ dy, x: [a, b], dims }: Context): Gradients {
   const [ra, rb] = [dims(a).length, dims(b).length];
   const others = (rank: number, kept: number): number[] => Array.from({ length: rank }, (_, i) => i).filter((i) => i !== kept); // biome-ignore format: one line reads better
@@ -30,7 +32,7 @@ function vectorMatmul({ dy, x: [a, b], dims }: Context): Gradients {
   return [b.mul(dy.unsqueeze(-2)).sum(others(rb, rb - 2)), a.unsqueeze(1).mul(dy.unsqueeze(-2))];
 }
 
-/** The shape in which MatMul's gradient for input `k` comes, before the walk sums broadcast batch dimensions. */
+/** The shape of MatMul's gradient for input `k`, before broadcast batch dimensions are summed. */
 export function matmulGradientDims(k: number, a: readonly Dim[], b: readonly Dim[], y: readonly Dim[]): readonly Dim[] {
   const input = k === 0 ? a : b;
   if (a.length === 1 || b.length === 1 || b.length === 2) return input;
@@ -51,8 +53,8 @@ export function gemm(c: Context): Gradients {
 }
 
 /**
- * Each operand's gradient is an einsum of dy with the others; a letter that one operand alone has was summed out of it,
- * so its gradient is the same all along that axis.
+ * Each operand's gradient is an einsum of dy with the others; a letter that occurs in one operand only was summed out, so that
+ * the gradient is constant along that axis.
  */
 export function einsum(c: Context): Gradients {
   const { terms, output } = parseEquation(c);
@@ -69,15 +71,16 @@ export function einsum(c: Context): Gradients {
 }
 
 /**
- * F is linear: its adjoint is the transform the other way, times n for forward and 1 / n for inverse, as ONNX scales the
- * inverse alone. Real numbers get the real part.
+ * F is linear: its adjoint is the opposite transform, times n for forward and 1 / n for inverse, since ONNX scales only the
+ * inverse. Real inputs get the real part.
  */
 export function fourier(c: Context): Gradients {
   const { dy, x: [x, length, axis], node } = c; // biome-ignore format: one line reads better
   const dims = c.dims(x);
   const at = c.constant(2)?.[0];
   if (node.int('onesided', 0)) throw unsupported(c, 'one-sided transforms have no rule');
-  if (length || at === undefined) throw unsupported(c, 'a length given, or an axis that is not constant, has no rule');
+  if (length || at === undefined)
+    throw unsupported(c, 'an explicit length, or an axis that is not constant, has no rule');
   const inverse = node.int('inverse', 0);
   const back = dy.op('DFT', [null, axis], { inverse: 1 - inverse });
   const n = sizeAt(x, dims, positiveAxis(at, dims.length)).float();
@@ -85,7 +88,7 @@ export function fourier(c: Context): Gradients {
   return [last(dims) === 1 ? scaled.slice(0, 1, -1) : scaled, null, null];
 }
 
-/** The operands' letters and the output's, an ellipsis written out in capital letters that the equation does not use. */
+/** The letters of the operands and of the output; an ellipsis is expanded to unused capital letters. */
 function parseEquation(c: Context): { terms: string[]; output: string } {
   const equation = c.node.string('equation', '').replaceAll(' ', '');
   const [left, right] = equation.split('->');

@@ -1,4 +1,4 @@
-/** @file Gradient rules of reductions, and the helpers their lines in the table use. */
+/** @file Gradient rules of reductions and their helpers. */
 import { constant, type Expr } from '../expressions/expr.ts';
 import { type Context, type Gradients, unsupported } from './rule.ts';
 import { positiveAxis } from './shapes.ts';
@@ -11,7 +11,7 @@ function reducedAxes(c: Context): number[] {
   return (axes?.length ? [...axes] : Array.from({ length: rank }, (_, i) => i)).map((a) => positiveAxis(a, rank));
 }
 
-/** A reduced value over the input's shape again. */
+/** Broadcasts a reduced value back to the input's shape. */
 export function spread(c: Context, reduced: Expr): Expr {
   const dims = c.dims(c.x[0]);
   const kept = c.node.int('keepdims', 1) ? reduced : reduced.unsqueeze(...reducedAxes(c).sort((a, b) => a - b));
@@ -21,7 +21,7 @@ export function spread(c: Context, reduced: Expr): Expr {
   return kept.expandTo(target);
 }
 
-/** How many elements each mean is over. */
+/** Number of elements per mean. */
 export function reducedCount(c: Context): Expr {
   const dims = c.dims(c.x[0]);
   const axes = reducedAxes(c);
@@ -31,7 +31,7 @@ export function reducedCount(c: Context): Expr {
   return sizes.op('ReduceProd', [], { keepdims: 0 }).float();
 }
 
-/** The extreme elements share dy evenly, as PyTorch's amax and amin do. */
+/** Tied extreme elements share dy evenly, as in PyTorch's amax and amin. */
 export function reduceExtreme(c: Context): Gradients {
   const hit = c.x[0].equal(spread(c, c.y[0])).float();
   const axes = constant(c.dy.graph, 'int64', [reducedAxes(c).length], reducedAxes(c));
@@ -39,7 +39,7 @@ export function reduceExtreme(c: Context): Gradients {
   return [hit.div(count).mul(spread(c, c.dy)), null];
 }
 
-/** The product of the others: that of those before times that of those after, so that a zero does no harm. */
+/** The product of the other elements, computed without division so that zeros are handled. */
 export function reduceProd(c: Context): Gradients {
   const [x] = c.x;
   const rank = c.dims(x).length;

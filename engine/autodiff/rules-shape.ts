@@ -1,4 +1,4 @@
-/** @file Gradient rules of operators that move, join and cut tensors without computing anything. */
+/** @file Gradient rules of operators that reshape, join and slice tensors. */
 import { constant, type Expr } from '../expressions/expr.ts';
 import { type Context, constantInt, type Gradients, inverse, last, sizeAt, unsupported } from './rule.ts';
 import { positiveAxis, reshapeLike } from './shapes.ts';
@@ -16,16 +16,16 @@ export function concat(c: Context): Gradients {
   return c.dy.ops('Split', [split], c.x.length, { axis });
 }
 
-/** Outputs that nobody reads count as zeros. */
+/** Outputs without readers have zero gradient. */
 export function split(c: Context): Gradients {
   const parts = c.dys.map((d, i) => d ?? c.y[i].mul(0));
   return [parts[0].concat(parts.slice(1), c.node.int('axis', 0)), null];
 }
 
-/** Back into the input's shape: Reshape, Flatten, Squeeze and Unsqueeze move nothing. */
+/** Reshapes dy to the input's shape, for Reshape, Flatten, Squeeze and Unsqueeze. */
 export const reshapeBack = (c: Context): Expr => reshapeLike(c.dy, c.dims(c.y[0]), c.dims(c.x[0]), c.x[0]);
 
-/** Zeros around the slice, one axis after the other: where it begins and ends is read off the same slice of 0, 1, 2, ... */
+/** Pads the slice with zeros, axis by axis; its start and end come from the same slice of 0, 1, 2, ... */
 export function slice(c: Context): Gradients {
   const { dy, x: [x, starts, ends] } = c; // biome-ignore format: one line reads better
   const dims = c.dims(x);
@@ -40,7 +40,7 @@ export function slice(c: Context): Gradients {
     const size = sizeAt(x, dims, axis);
     const places = constantInt(dy, 0).op('Range', [size.squeeze(0), constantInt(dy, 1)]);
     if (steps[i] === 1) {
-      // Counted, not read off the slice, which may be empty.
+      // Computed, not read from the slice, which may be empty.
       const before = places.op('Slice', [dy.ints(0), at(starts, i), dy.ints(0)]).shape();
       const after = size.sub(before).sub(out.shape().gather(dy.ints(axis)));
       // Pads of all axes: moving a Transpose over a Pad that names its axes, ONNX Runtime 1.30 forgets them.
@@ -55,13 +55,13 @@ export function slice(c: Context): Gradients {
   return [out, ...c.x.slice(1).map(() => null)];
 }
 
-/** Numbers and int64 vectors end to end. */
+/** Concatenates numbers and int64 vectors. */
 function joined(e: Expr, parts: readonly (Expr | number[])[]): Expr {
   const [first, ...others] = parts.flatMap((p) => (Array.isArray(p) ? (p.length ? [e.ints(...p)] : []) : [p]));
   return first.concat(others, 0);
 }
 
-/** The slices of `e` along an axis laid at the places given of an axis of `size` zeros. */
+/** Scatters the slices of `e` along an axis to the given positions of an axis of `size` zeros. */
 function placed(e: Expr, places: Expr, size: Expr, axis: number, rank: number): Expr {
   const front = [axis, ...Array.from({ length: rank }, (_, d) => d).filter((d) => d !== axis)];
   const moved = axis === 0 ? e : e.transpose(...front);
@@ -74,7 +74,7 @@ function placed(e: Expr, places: Expr, size: Expr, axis: number, rank: number): 
   return axis === 0 ? filled : filled.transpose(...inverse(front));
 }
 
-/** The middle of dy: negative pads cut what positive ones added. */
+/** The middle of dy, by Pad with the negated pads. */
 export function pad(c: Context): Gradients {
   if (c.node.string('mode', 'constant') !== 'constant') throw unsupported(c, 'only constant padding has a rule');
   const [, pads, , axes] = c.x;

@@ -1,4 +1,7 @@
-/** @file The gradient rules: one line an operator, under its ONNX name. To add an operator, add its line (and its case in the test of this table). */
+/**
+ * @file The gradient rules: one line per operator, under its ONNX name. To add an operator, add its line (and its case in the
+ * test of this table).
+ */
 import { type Rule, zeros } from './rule.ts';
 import * as arithmetic from './rules-arithmetic.ts';
 import * as index from './rules-index.ts';
@@ -8,7 +11,7 @@ import * as reduction from './rules-reduction.ts';
 import * as shape from './rules-shape.ts';
 
 /**
- * Operators that broadcast: a rule's gradients have the output's shape and the walk sums them down.
+ * Broadcasting operators: a rule's gradients have the output's shape, and `differentiate` sums them down.
  */
 export const broadcasting = {
   Add: ({ dy }) => [dy, dy],
@@ -133,7 +136,7 @@ export const shaped = {
   Unsqueeze: (c) => [shape.reshapeBack(c), null],
 } satisfies Record<string, Rule>;
 
-/** Operators through which nothing flows: their outputs are whole numbers, truth values or piecewise constant. */
+/** Operators without gradient: their outputs are integers, booleans or piecewise constant. */
 export const constantAlmostEverywhere: ReadonlySet<string> = new Set(
   (
     'ArgMax ArgMin And Or Xor Not BitwiseAnd BitwiseOr BitwiseXor BitwiseNot BitShift Equal Greater GreaterOrEqual Less LessOrEqual Floor Ceil Round Sign IsNaN IsInf Shape Size ' +

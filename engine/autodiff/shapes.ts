@@ -1,4 +1,4 @@
-/** @file What the walk and the rules know of shapes: each value's dimensions, dynamic ones by name. */
+/** @file Shapes as differentiation uses them: the dimensions of each value, dynamic ones by name. */
 import type { Expr } from '../expressions/expr.ts';
 import type { Dim, Value } from '../graph/ir.ts';
 import { type DType, tensor } from '../graph/tensor.ts';
@@ -6,14 +6,14 @@ import { type DType, tensor } from '../graph/tensor.ts';
 /** Type and dimensions of a value; a dimension that varies is a name. */
 export interface Shape {
   dtype: DType;
-  /** A name stands for a dimension that differs from run to run; equal names are equal dimensions. */
+  /** A name denotes a dynamic dimension; equal names are equal dimensions. */
   dims: readonly Dim[];
 }
 
-/** Types and dimensions of every value, as observed (see runtime/probe.ts). */
+/** Types and dimensions of every value, as observed (see runtime/infer-shapes.ts). */
 export type Shapes = ReadonlyMap<Value, Shape>;
 
-/** The axes along which `from` must be summed so that what was broadcast from `to` has its shape again. */
+/** The axes along which `from` must be summed to undo broadcasting from `to`. */
 function broadcastAxes(from: readonly Dim[], to: readonly Dim[]): number[] {
   const lead = from.length - to.length;
   return from.map((_, i) => i).filter((i) => i < lead || (to[i - lead] === 1 && from[i] !== 1));
@@ -25,9 +25,9 @@ export type SumRows = (x: Expr, dims: readonly Dim[]) => Expr;
 export const reducedRows: SumRows = (x, dims) => (dims.length > 1 ? x.sum(dims.slice(1).map((_, i) => i)) : x);
 
 /**
- * The same as a product of a vector of ones with the rows, for a processor: ONNX Runtime's ReduceSum over leading dimensions
- * takes longer there (1,024 rows of 384 and of 1,536 on two threads: 0.16 and 0.53 ms, the product 0.10 and 0.34). Values of
- * equal leading dimensions share the ones.
+ * The same as a product of a vector of ones with the rows, for a CPU: ONNX Runtime's ReduceSum over leading dimensions is slower
+ * there (1,024 rows of 384 and of 1,536 on two threads: 0.16 and 0.53 ms, the product 0.10 and 0.34). Values of equal leading
+ * dimensions share the ones.
  */
 export function multipliedRows(): SumRows {
   const ones = new Map<string, Expr>();
@@ -54,13 +54,13 @@ export function unbroadcast(gradient: Expr, from: readonly Dim[], to: readonly D
 }
 
 /**
- * Reshapes to `to`, written with constants where they suffice: ONNX's 0 copies a dimension and one -1 is what remains.
- * Otherwise the shape is read off `like` at run time.
+ * Reshapes to `to`, with a constant shape where possible (in ONNX 0 copies a dimension and one -1 is inferred). Otherwise the
+ * shape is read from `like` at run time.
  */
 export function reshapeLike(x: Expr, from: readonly Dim[], to: readonly Dim[], like: Expr): Expr {
   const written = to.map((d, i) => (typeof d === 'number' ? d : from[i] === d ? 0 : -1));
   const unknown = written.filter((d) => d === -1).length;
-  // A static 0-sized dimension would be read as "copy": such shapes take the general way.
+  // A static 0-sized dimension would be read as "copy": such shapes use the general form.
   if (unknown <= 1 && !to.includes(0)) return x.reshape(...written);
   return x.reshapeTo(like.shape());
 }

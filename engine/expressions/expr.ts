@@ -1,4 +1,4 @@
-/** @file Arithmetic on graph values: gradient rules, losses and optimizers are all written in these. */
+/** @file Expressions on graph values, in which gradient rules, losses and optimizers are written. */
 import type { AttributeInput, Graph, Value } from '../graph/ir.ts';
 import { type DType, tensor } from '../graph/tensor.ts';
 import { onnxType } from '../io/onnx-file.ts';
@@ -131,7 +131,7 @@ export class Expr {
   transpose(...perm: number[]): Expr {
     return this.op('Transpose', [], { perm });
   }
-  /** 0 keeps a dimension, -1 is what remains, as in ONNX. */
+  /** 0 keeps a dimension, -1 is inferred, as in ONNX. */
   reshape(...dims: number[]): Expr {
     return this.op('Reshape', [this.ints(...dims)]);
   }
@@ -225,20 +225,20 @@ export class Expr {
   not(): Expr {
     return this.op('Not');
   }
-  /** The same number with no gradient: what the teacher says, weights, masks made of the student's scores. */
+  /** The same value without gradient: teacher scores, weights, masks made of the student's scores. */
   stopGradient(): Expr {
     const held = this.op('Identity');
     held.value.detached = true;
     return held;
   }
 
-  /** x / max(||x||, 1e-12) along the last axis; the square root never meets 0, where its gradient has no limit. */
+  /** x / max(||x||, 1e-12) along the last axis; the argument of the square root stays above 0, where its gradient is bounded. */
   l2Normalize(): Expr {
     return this.div(this.square().sum([-1], true).add(1e-24).sqrt());
   }
 }
 
-/** A constant of a graph. @param dims its shape @param values as many numbers as the shape has, row-major */
+/** A constant of a graph. @param dims its shape @param values its elements, row-major */
 export function constant(graph: Graph, dtype: DType, dims: readonly number[], values: ArrayLike<number>): Expr {
   return new Expr(graph, graph.constant(tensor(dtype, dims, values)));
 }

@@ -1,21 +1,21 @@
-/** @file From token vectors to one vector a text, as sentence-transformers' module Pooling does it. */
+/** @file Pooling of token vectors to one vector per text, as in sentence-transformers' module Pooling. */
 import { constant, type Expr } from './expr.ts';
 
 /** All poolings, by the names that configs use. */
 export const poolings = ['mean', 'cls', 'lasttoken', 'max', 'mean_sqrt_len_tokens', 'weightedmean'] as const;
-/** How token vectors become one vector a text. */
+/** How token vectors become one vector per text. */
 export type Pooling = (typeof poolings)[number];
 
-/** Poolings whose result is a mean of token vectors with weights that sum to 1: a linear map of the tokens is one of it. */
+/** Poolings that are a weighted mean of token vectors with weights that sum to 1, so that they commute with linear maps. */
 const averages: ReadonlySet<Pooling> = new Set(['mean', 'cls', 'lasttoken', 'weightedmean']);
 export const isAverage = (pooling: Pooling): boolean => averages.has(pooling);
 
 /**
- * Pools token vectors to one vector a text.
+ * Pools token vectors to one vector per text.
  * @param hidden [B, L, D] token vectors
- * @param mask [B, L] int64, 1 where there is a token that counts
+ * @param mask [B, L] int64, 1 for tokens that count
  * @param pooling several are joined in the order given
- * @param firstShown whether the mask may hide tokens at the start: then cls takes the first token that it shows
+ * @param firstShown whether the mask may hide tokens at the start: cls then takes the first unmasked token
  * @returns [B, D], or [B, n D] for n poolings
  * @source sentence_transformers 5.7, sentence_transformer/modules/pooling.py
  */
@@ -44,7 +44,7 @@ function pooled(hidden: Expr, mask: Expr, pooling: Pooling, firstShown: boolean)
         .sum([1])
         .div(weights.sum([1]).max(1e-9).sqrt());
     case 'weightedmean': {
-      // Position p (from 1, padding on the left counted) weighs p.
+      // Position p (from 1, including padding on the left) has weight p.
       const places = mask.mul(constant(graph, 'int64', [], [0])).add(constant(graph, 'int64', [], [1]));
       const rising = mask
         .mul(places.op('CumSum', [axis]))

@@ -1,4 +1,4 @@
-/** @file What must hold after every pass over a graph: one producer a value, nothing read before it is made, links agree. */
+/** @file Checks graph invariants after every pass: one producer per value, no read before it is made, consistent links. */
 import type { Graph, Value } from './ir.ts';
 
 /**
@@ -8,7 +8,7 @@ import type { Graph, Value } from './ir.ts';
 export function check(graph: Graph): Graph {
   const made = new Set<Value>(graph.inputs);
   const own = new Set(graph.nodes);
-  if (made.size !== graph.inputs.length) throw new Error('an input stands twice in the list of inputs');
+  if (made.size !== graph.inputs.length) throw new Error('an input is listed twice');
   const names = new Map<string, Value>();
   const claim = (v: Value): void => {
     const other = names.get(v.name);
@@ -40,7 +40,7 @@ export function check(graph: Graph): Graph {
   return graph;
 }
 
-/** Whether passes check the graph that they leave; test/setup.ts turns it on. */
+/** Whether passes check their resulting graph; test/setup.ts turns it on. */
 export const checks = { afterPasses: false };
 
 /** Called at the end of every pass. */

@@ -1,4 +1,4 @@
-/** @file Constants as files write them (nodes, quantised weights, branches that are settled) as plain constants, when a file is read. */
+/** @file Folds Constant nodes, quantised weights and decided branches into plain constants when a file is read. */
 import { InputError } from '../../common/errors.ts';
 import type { Attribute, Graph, Node, Value } from './ir.ts';
 import { castFloat, sizeOf, type Tensor, tensor } from './tensor.ts';
@@ -66,7 +66,7 @@ const comparisons: Readonly<Record<string, ((a: number, b: number) => boolean) |
   Or: (a, b) => Boolean(a || b),
 };
 
-/** The numbers of a value that hangs on constants and on dimensions the file states; undefined where it does not. */
+/** The numbers of a value that depends only on constants and static dimensions; undefined otherwise. */
 export function settle(v: Value): number[] | undefined {
   if (v.constant) return Array.from(v.constant.data as ArrayLike<number | bigint>, Number);
   const node = v.producer;

@@ -1,4 +1,4 @@
-/** @file A graph as linked objects: values know who makes and who reads them; only methods change the links. */
+/** @file A graph as linked objects: values know their producer and readers; only methods change the links. */
 import { InputError } from '../../common/errors.ts';
 import type { DType, Tensor } from './tensor.ts';
 
@@ -38,11 +38,11 @@ export class Value {
   producer: Node | null = null;
   /** The stored weights or constant, where it is one. */
   constant: Tensor | null;
-  /** Written in its file as a Constant node, where exporters put the arithmetic's numbers, and not as an initializer. */
+  /** Written in its file as a Constant node (as exporters write numbers of the arithmetic) and not as an initializer. */
   inline = false;
-  /** Its gradient is held at zero: whoever computed it counts as constant (the teacher's side, weights, masks). */
+  /** Whether gradients stop here: the value counts as constant (teacher inputs, weights, masks). */
   detached = false;
-  /** Who reads it: a node stands here once for each of its inputs that this value is. */
+  /** Its readers: a node is listed once for each of its inputs that is this value. */
   readonly readers = new Set<Node>();
 
   constructor(name: string, type: { dtype?: DType; dims?: readonly Dim[]; constant?: Tensor } = {}) {
@@ -89,7 +89,7 @@ export class Node {
     for (const value of this.links) value?.readers.add(this);
   }
 
-  /** Replaces one input wherever it stands. */
+  /** Replaces an input at every position where it occurs. */
   replaceInput(from: Value, to: Value): void {
     this.setInputs(this.links.map((v) => (v === from ? to : v)));
   }
@@ -117,21 +117,21 @@ export class Node {
     return a?.kind === 'string' ? a.value : fallback;
   }
 
-  /** How messages name it. */
+  /** Its name in messages. */
   get title(): string {
     const op = this.domain ? `${this.domain}.${this.op}` : this.op;
     return this.name ? `${op} ('${this.name}')` : `${op} (making '${this.outputs.find(Boolean)?.name ?? '?'}')`;
   }
 }
 
-/** A graph whose nodes stand in an order in which each value is made before it is read. */
+/** A graph with topologically sorted nodes. */
 export class Graph {
   private inputList: Value[] = [];
   private outputList: Value[] = [];
   private nodeList: Node[] = [];
   /** Domain to version; '' is ONNX's own. */
   readonly opsets: Map<string, number>;
-  /** The type of float constants that expressions make. */
+  /** The type of float constants in expressions. */
   float: 'float32' | 'float64' = 'float32';
   private readonly names = new Set<string>();
   private counter = 0;
@@ -156,7 +156,7 @@ export class Graph {
     return this.nodeList;
   }
 
-  /** A name no value has yet, near to the one wished for. */
+  /** An unused name derived from the requested one. */
   freshName(wish: string): string {
     let name = wish;
     while (!name || this.names.has(name)) name = `${wish}_${this.counter++}`;
@@ -164,7 +164,7 @@ export class Graph {
     return name;
   }
 
-  /** Adds an input. @param dims its shape; a name stands for a size that is known when the graph runs */
+  /** Adds an input. @param dims its shape; a name denotes a size known at run time */
   input(name: string, dtype: DType, dims: readonly Dim[]): Value {
     const value = new Value(this.freshName(name), { dtype, dims });
     this.inputList.push(value);
@@ -180,20 +180,20 @@ export class Graph {
     return constant;
   }
 
-  /** Takes an input's place away. @throws Error (a defect) where something still reads it */
+  /** Removes an input. @throws Error (a defect) where something still reads it */
   removeInput(value: Value): void {
     if (value.readers.size || this.outputList.includes(value)) throw new Error(`input '${value.name}' is still read`);
     this.inputList = this.inputList.filter((v) => v !== value);
   }
 
-  /** Drops inputs that no node reads and that are not outputs. @param keep inputs that stay anyway */
+  /** Drops inputs that no node reads and that are not outputs. @param keep inputs that stay in any case */
   dropUnusedInputs(...keep: readonly Value[]): void {
     this.inputList = this.inputList.filter(
       (v) => v.readers.size > 0 || keep.includes(v) || this.outputList.includes(v),
     );
   }
 
-  /** A constant (initializer) of the graph. @param name its name, with a number where it is taken */
+  /** A constant (initializer) of the graph. @param name its name; a number is appended if it is taken */
   constant(constant: Tensor, name = 'constant'): Value {
     return new Value(this.freshName(name), { constant });
   }
@@ -222,7 +222,7 @@ export class Graph {
     return values;
   }
 
-  /** Gives a node the optional outputs it was written without, e.g. the mean that LayerNormalization also computes. */
+  /** Adds omitted optional outputs to a node, e.g. the mean that LayerNormalization also computes. */
   extendOutputs(node: Node, count: number): readonly Value[] {
     const added = Array.from({ length: Math.max(0, count - node.outputs.length) }, () => {
       const value = new Value(this.freshName(`${node.outputs[0].name}_more`));
@@ -243,7 +243,7 @@ export class Graph {
     this.outputList.push(value);
   }
 
-  /** Replaces the outputs, in this order. Nodes that only served the others stay until `prune`. */
+  /** Replaces the outputs, in this order. Nodes that only the previous outputs needed stay until `prune`. */
   setOutputs(...values: readonly Value[]): void {
     this.outputList = [...values];
   }
@@ -253,14 +253,14 @@ export class Graph {
     this.nodeList.push(node);
   }
 
-  /** Puts nodes right behind another one. */
+  /** Inserts nodes directly after another one. */
   insertAfter(place: Node, ...nodes: readonly Node[]): void {
     const at = this.nodeList.indexOf(place);
     if (at < 0) throw new Error(`${place.title} is not in the graph`);
     this.nodeList.splice(at + 1, 0, ...nodes);
   }
 
-  /** Removes nodes; what they read no longer counts them as readers. @throws Error (a defect) where an output is still read */
+  /** Removes nodes and unlinks them from the values that they read. @throws Error (a defect) where an output is still read */
   removeNodes(gone: ReadonlySet<Node>): void {
     for (const node of gone) node.setInputs([]);
     for (const node of gone)
@@ -270,7 +270,7 @@ export class Graph {
     this.nodeList = this.nodeList.filter((n) => !gone.has(n));
   }
 
-  /** Replaces nodes of one output by constants, e.g. Constant nodes and quantised weights that are settled. */
+  /** Replaces nodes of one output by constants, e.g. Constant nodes and dequantised weights. */
   foldNodes(constants: ReadonlyMap<Node, Tensor>): void {
     for (const [node, constant] of constants) {
       const [value] = node.outputs;
@@ -281,7 +281,7 @@ export class Graph {
     this.nodeList = this.nodeList.filter((n) => !constants.has(n));
   }
 
-  /** Puts the nodes into another order. @throws Error (a defect) where they are not the same nodes */
+  /** Reorders the nodes. @throws Error (a defect) where they are not the same nodes */
   reorder(nodes: readonly Node[]): void {
     const own = new Set(this.nodeList);
     if (nodes.length !== own.size || new Set(nodes).size !== own.size || nodes.some((n) => !own.has(n)))
@@ -306,13 +306,13 @@ export class Graph {
     return all;
   }
 
-  /** Makes every reader (and the outputs) of one value read another. */
+  /** Redirects every reader of a value, and the outputs, to another value. */
   replace(from: Value, to: Value): void {
     for (const node of [...from.readers]) node.replaceInput(from, to);
     this.outputList = this.outputList.map((v) => (v === from ? to : v));
   }
 
-  /** Makes another value the output in place of one, under its name; nodes that read the old one go on reading it. */
+  /** Replaces an output by another value under the same name; nodes that read the old value keep reading it. */
   replaceOutput(from: Value, to: Value): void {
     if (from === to || !this.outputList.includes(from)) return;
     const { name } = from;
@@ -342,7 +342,7 @@ export class Graph {
     return this.nodeList.length !== before;
   }
 
-  /** Orders nodes so that producers come before readers, keeping the current order where it can. */
+  /** Sorts nodes topologically, keeping the current order where possible. */
   sort(): void {
     const sorted: Node[] = [];
     const state = new Map<Node, 'open' | 'done'>();
@@ -369,7 +369,7 @@ export class Graph {
     this.nodeList = sorted;
   }
 
-  /** Copies nodes of another graph into this one. `bind` says what stands for its inputs and constants here. */
+  /** Copies nodes of another graph into this one. `bind` maps its inputs and constants to values of this graph. */
   embed(
     source: Pick<Graph, 'nodes' | 'outputs' | 'opsets'>,
     bind: (value: Value) => Value | undefined,
@@ -385,7 +385,7 @@ export class Graph {
         if (!copy)
           throw new InputError({
             code: 'graph.unbound',
-            subject: `nothing stands for input '${v.name}' of the embedded graph`,
+            subject: `no value is bound to input '${v.name}' of the embedded graph`,
           });
         map.set(v, copy);
       }
@@ -410,7 +410,7 @@ export class Graph {
     return map;
   }
 
-  /** A copy that shares nothing but the constants' arrays. */
+  /** A copy that shares only the constants' arrays. */
   clone(): Graph {
     const copy = new Graph(this.opset);
     for (const [domain, version] of this.opsets) copy.opsets.set(domain, version);

@@ -3,7 +3,7 @@
 import { InputError } from '../../common/errors.ts';
 import { halfTable } from '../../math/half.ts';
 
-/** The element types that ONNX names and this engine holds, with their typed arrays. */
+/** ONNX element types that the engine supports, with their typed arrays. */
 export interface TypedArrays {
   float32: Float32Array;
   float64: Float64Array;
@@ -88,7 +88,7 @@ export const isFloat = (dtype: DType | undefined): boolean =>
 
 const scratch = new DataView(new ArrayBuffer(4));
 
-/** A tensor as float32 or float64, read from any type of number. */
+/** Converts a tensor of any numeric type to float32 or float64. */
 export function castFloat<T extends 'float32' | 'float64'>(source: Tensor, dtype: T): Tensor<T> {
   if (source.dtype === dtype) return source as unknown as Tensor<T>;
   const data = new arrayTypes[dtype](source.data.length) as Float32Array | Float64Array;
@@ -104,5 +104,5 @@ export function castFloat<T extends 'float32' | 'float64'>(source: Tensor, dtype
   return { dtype, dims: source.dims, data: data as unknown as TypedArrays[T] };
 }
 
-/** What a model gave, as float32 whatever its type: halves and doubles are converted, float32 is not copied. */
+/** A model's output as float32: halves and doubles are converted, float32 is not copied. */
 export const floatsOf = (source: Tensor): Float32Array => castFloat(source, 'float32').data;

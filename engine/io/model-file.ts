@@ -1,4 +1,4 @@
-/** @file An ONNX file that is only run: what it takes and gives is read from it, and it goes to ONNX Runtime as it stands. */
+/** @file An ONNX file for inference only: its inputs and outputs are read, and ONNX Runtime loads the file unchanged. */
 import { createHash } from 'node:crypto';
 import { realpath } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
@@ -19,53 +19,53 @@ import { sizeOf } from '../graph/tensor.ts';
 import { decode, readModel, tensorsOf } from './onnx-file.ts';
 import { dtypeOf, externalLocation, externalPath } from './tensor-proto.ts';
 
-/** An input or output as a file states it. */
+/** An input or output as declared in the file. */
 export interface Port {
   name: string;
-  /** As this engine names types; another type by ONNX's name for it. */
+  /** The engine's type name; for other types ONNX's name. */
   dtype: string;
-  /** A number where the file fixes it, a name or nothing where it does not; absent where the file states no shape. */
+  /** A number where the file fixes it, otherwise a name or undefined; absent where the file declares no shape. */
   dims: readonly (number | string)[] | undefined;
-  /** Of an input, whether a node reads it. */
+  /** For inputs: whether a node reads it. */
   read?: boolean;
 }
 
-/** What stands last before an output: an activation that makes probabilities of logits. */
+/** The activation before an output that turns logits into probabilities. */
 export type LastActivation = 'Sigmoid' | 'Softmax';
 
 export interface ModelFile {
   readonly file: string;
   readonly inputs: readonly Port[];
   readonly outputs: readonly Port[];
-  /** Rows and columns of the table that token ids are looked up in, and the widest of its weights; absent where not found. */
+  /** Rows and columns of the token embedding table, and the largest width of the weights; absent where not found. */
   readonly table: { rows: number; hidden: number; widest: number } | undefined;
-  /** Shapes of the weights of its graph, by name. */
+  /** Shapes of the graph's weights, by name. */
   readonly weights: ReadonlyMap<string, readonly number[]>;
-  /** Numbers in its weights. */
+  /** Number of weights. */
   readonly parameters: number;
-  /** The activation that an output comes from, where the graph shows it. */
+  /** The activation that computes an output, where the graph shows one. */
   activation(output: string): LastActivation | undefined;
-  /** The file as it stands, or changed: one output alone, in float32, and read before its activation. */
+  /** The file unchanged, or changed to a single float32 output, read before its activation. */
   source(change?: { output: string; beforeActivation?: boolean; float?: boolean }): Promise<ModelSource>;
 }
 
-/** What ONNX Runtime is given: a file's path, or the bytes of a changed one with the files that hold its weights. */
+/** The input of ONNX Runtime: a file's path, or the bytes of a changed model with the files that hold its weights. */
 export type ModelSource = { path: string } | ChangedSource;
 
 export interface ChangedSource {
   bytes: Uint8Array;
-  /** Where the weights that it names lie. */
+  /** Folder of its external weights. */
   folder?: string;
-  /** Files of weights by the name that the model gives them, where they lie in several folders. */
+  /** External weight files by the name in the model, where they are in several folders. */
   data?: readonly { path: string; file: string }[];
 }
 
-/** Operators that change the form of an output and not what it says. */
+/** Operators that change the form of an output but not its values. */
 const forms = new Set(['Identity', 'Cast', 'Squeeze', 'Unsqueeze', 'Reshape', 'Flatten']);
 
 /**
- * Reads what an ONNX file takes and gives, and checks where it keeps its weights. Operators are not looked at: ONNX Runtime knows
- * which it has.
+ * Reads the inputs and outputs of an ONNX file and checks the location of its weights. Operators are not checked: ONNX Runtime
+ * refuses those that it lacks.
  * @throws InputError where the file cannot be read, is not ONNX, or names data outside its folder
  */
 export async function readModelFile(file: string): Promise<ModelFile> {
@@ -86,7 +86,7 @@ export async function readModelFile(file: string): Promise<ModelFile> {
   };
 }
 
-/** sha256 of what a model's weights are read from: its file, and the files beside it that it names; hex. */
+/** sha256 of a model's file and of the external weight files that it names; hex. */
 export async function modelFileHash(file: string): Promise<string> {
   const bytes = await readModel(file);
   const own = createHash('sha256').update(bytes).digest('hex');
@@ -112,7 +112,7 @@ function portOf(info: ValueInfoProto): Port {
   };
 }
 
-/** Every name that a node reads, or that a graph within a node gives out. */
+/** Every name that a node reads, or that a subgraph of a node outputs. */
 function namesRead({ node, output }: GraphProto, found: Set<string>): Set<string> {
   for (const { name } of output) found.add(name);
   for (const n of node) {
@@ -135,7 +135,7 @@ function tableOf(graph: GraphProto): ModelFile['table'] {
   return { rows, hidden, widest };
 }
 
-/** The node of a sigmoid or softmax that nothing but a change of form follows. */
+/** The sigmoid or softmax node before an output, with only changes of form after it. */
 function lastActivation(graph: GraphProto, output: string): NodeProto | undefined {
   const makers = new Map(graph.node.flatMap((n) => n.output.map((name) => [name, n] as const)));
   let node = makers.get(output);
@@ -149,7 +149,7 @@ async function changed(
   file: string,
   { output, beforeActivation, float }: { output: string; beforeActivation?: boolean; float?: boolean },
 ): Promise<ModelSource> {
-  const model = decode(await readModel(file), file); // read anew: it is changed in place
+  const model = decode(await readModel(file), file); // read again, since it is changed in place
   const graph = model.graph as GraphProto;
   const last = beforeActivation ? lastActivation(graph, output) : undefined;
   if (last) {
@@ -163,7 +163,7 @@ async function changed(
   return { ...weights, bytes: toBinary(ModelProtoSchema, model) };
 }
 
-/** The binding has no bfloat16: such an output goes through a Cast under the same name. */
+/** The binding has no bfloat16: such an output is cast under the same name. */
 function castToFloat(graph: GraphProto, stated: ValueInfoProto): void {
   const { name } = stated;
   const inner = `${name}/before-float`;
@@ -176,8 +176,8 @@ function castToFloat(graph: GraphProto, stated: ValueInfoProto): void {
 }
 
 /**
- * Where ONNX Runtime finds the weights of a model that it is given as bytes: in one folder where they all lie there, links
- * resolved, which it maps into memory whatever their size; otherwise as bytes.
+ * How ONNX Runtime gets the external weights of a model given as bytes: from one folder if all are in it (links resolved), which
+ * it maps into memory at any size; otherwise as bytes.
  */
 async function moved(file: string, model: ModelProto): Promise<Pick<ChangedSource, 'folder' | 'data'>> {
   const locations = locationsOf(model);

@@ -1,4 +1,6 @@
-/** @file Between files and graphs: the only place that knows protobuf. Nothing in a file's header is believed before its bytes. */
+/**
+ * @file Reads and writes ONNX files; the only module that uses protobuf. Sizes that a file claims are checked against its bytes.
+ */
 
 import { readFile } from 'node:fs/promises';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
@@ -41,7 +43,7 @@ export { type ExternalData, fromOnnxType, onnxType } from './tensor-proto.ts';
 
 /**
  * Reads an ONNX file with its external data.
- * @throws InputError where the file is missing, cut short, not ONNX, or names data outside its own folder
+ * @throws InputError if the file is missing, truncated, not ONNX, or names data outside its folder
  */
 export async function loadGraph(file: string): Promise<Graph> {
   const model = decode(await readModel(file), file);
@@ -71,7 +73,7 @@ async function externalData(model: ModelProto, file: string): Promise<ExternalDa
   return external;
 }
 
-/** Reads a graph from the bytes of an ONNX file. `file` is what messages call it. */
+/** Reads a graph from the bytes of an ONNX file. `file` is its name in messages. */
 export function parseGraph(bytes: Uint8Array, file = 'the model', external: ExternalData = new Map()): Graph {
   return toGraph(decode(bytes, file), { file, external });
 }
@@ -181,7 +183,7 @@ export function decode(bytes: Uint8Array, file: string): ModelProto {
   return model;
 }
 
-/** Every tensor of a model: of its graph, of the graphs within its nodes, of sparse weights and of its functions. */
+/** Every tensor of a model: of its graph, subgraphs, sparse weights and functions. */
 export function* tensorsOf(model: ModelProto): Generator<TensorProto> {
   if (model.graph) yield* tensorsOfGraph(model.graph);
   for (const f of model.functions) yield* tensorsOfNodes(f.node);
@@ -210,7 +212,7 @@ function toGraph(model: ModelProto, source: Source): Graph {
   const graph = new Graph(0);
   graph.opsets.clear();
   for (const o of model.opsetImport) graph.opsets.set(o.domain === 'ai.onnx' ? '' : o.domain, Number(o.version));
-  if (!graph.opsets.has('')) throw bad('states no version of the ONNX operators', 'export it again');
+  if (!graph.opsets.has('')) throw bad('declares no version of the ONNX operators', 'export it again');
 
   const known = new Map<string, Value>();
   for (const t of proto.initializer)
@@ -278,7 +280,7 @@ function readNodes(nodes: readonly NodeProto[], scope: Scope): void {
   }
 }
 
-/** An If whose condition is settled is its branch: exporters write one where they could not tell a dimension of 1. */
+/** An If with a constant condition is replaced by its branch: exporters write one where they could not tell a dimension of 1. */
 function takeBranch(n: NodeProto, scope: Scope): void {
   const condition = scope.known.get(n.input[0] ?? '');
   const settled = condition && settle(condition);
@@ -358,7 +360,7 @@ function attributeProto(name: string, a: Attribute): AttributeProto {
   }
 }
 
-/** ONNX Runtime infers what a value info leaves out, so an output may have a name alone. */
+/** ONNX Runtime infers what a value info leaves out, so that a name is enough for an output. */
 function valueInfo(v: Value): ValueInfoProto {
   if (!v.dtype) return create(ValueInfoProtoSchema, { name: v.name });
   const shape =

@@ -17,13 +17,13 @@ interface Entry {
 
 /**
  * Reads all tensors of a safetensors file by name.
- * @throws InputError where the file is cut short or its header contradicts its bytes
+ * @throws InputError if the file is truncated or its header contradicts its bytes
  */
 export async function readSafetensors(file: string): Promise<Map<string, Tensor>> {
   return parseSafetensors(await readFile(file), file);
 }
 
-/** Reads the bytes of a safetensors file. @throws InputError where they are not whole or an element type is not known */
+/** Reads the bytes of a safetensors file. @throws InputError if they are truncated or an element type is not known */
 export function parseSafetensors(bytes: Uint8Array, file = 'the file'): Map<string, Tensor> {
   const bad = (why: string): InputError =>
     new InputError({

@@ -1,4 +1,4 @@
-/** @file Tensors as files store them: inside the model file or beside it. Nothing a file claims is believed before its bytes. */
+/** @file Tensors stored in the model file or in external data files. Sizes that a file claims are checked against its bytes. */
 import { readFile, realpath, stat } from 'node:fs/promises';
 import { dirname, isAbsolute, join, relative } from 'node:path';
 import { create } from '@bufbuild/protobuf';
@@ -24,10 +24,10 @@ export const dtypeOf = new Map<number, DType>([
 const codeOf = new Map([...dtypeOf].map(([code, dtype]) => [dtype, code]));
 /** ONNX's number for an element type, as the attribute `to` of Cast takes it. */
 export const onnxType = (dtype: DType): number => codeOf.get(dtype) as number;
-/** The element type that ONNX's number stands for. */
+/** The element type of ONNX's number. */
 export const fromOnnxType = (code: number): DType | undefined => dtypeOf.get(code);
 
-/** Bytes of files that hold weights outside the model file, by the name the model gives them. */
+/** Bytes of external data files, by the name in the model. */
 export type ExternalData = ReadonlyMap<string, Uint8Array>;
 
 export interface Source {
@@ -41,9 +41,9 @@ export const externalLocation = (t: TensorProto): string | undefined =>
   t.dataLocation === TensorProto_DataLocation.EXTERNAL ? (entry(t, 'location') ?? '') : undefined;
 
 /**
- * The path of a file that a model names for its weights. It lies beside or below the model, links resolved; in a snapshot of
- * Hugging Face's cache, whose files are links, anywhere in the same repository of that cache.
- * @throws InputError where it leads elsewhere or is not a file
+ * The path of an external data file that a model names. It must be in or below the model's folder, links resolved; in a snapshot
+ * of Hugging Face's cache, whose files are links, anywhere in the same repository of that cache.
+ * @throws InputError if it is elsewhere or not a file
  */
 export async function externalPath(file: string, location: string): Promise<string> {
   const refuse = (why: string, remedy: string): never => {
@@ -53,7 +53,8 @@ export async function externalPath(file: string, location: string): Promise<stri
       remedy,
     });
   };
-  const away = (): never => refuse('which leads outside its folder', 'use a model whose data lies beside it');
+  const away = (): never =>
+    refuse('which leads outside its folder', 'use a model whose data is in the folder of the model');
   const folder = dirname(file);
   if (!location || outside(location) || outside(relative(folder, join(folder, location)))) away();
   const path = join(folder, location);
@@ -61,13 +62,13 @@ export async function externalPath(file: string, location: string): Promise<stri
     const real = await realpath(path);
     const allowed = await realpath(folder);
     if (outside(relative(allowed, real)) && outside(relative(cacheRepository(allowed) ?? allowed, real))) away();
-    if (!(await stat(path)).isFile()) refuse('which is not a file', 'put the data file beside the model');
+    if (!(await stat(path)).isFile()) refuse('which is not a file', 'put the data file into the folder of the model');
     return path;
   } catch (cause) {
     if (cause instanceof InputError) throw cause;
     return refuse(
       `which cannot be read (${(cause as NodeJS.ErrnoException).code})`,
-      'put the data file beside the model',
+      'put the data file into the folder of the model',
     );
   }
 }
@@ -81,7 +82,7 @@ function cacheRepository(folder: string): string | undefined {
   return found?.[1];
 }
 
-/** The bytes of a file that a model names for its weights. @throws InputError as externalPath, and where it is over 2 GiB */
+/** The bytes of an external data file. @throws InputError as externalPath, and if it is over 2 GiB */
 export async function readExternal(file: string, location: string): Promise<Uint8Array> {
   const path = await externalPath(file, location);
   try {
@@ -94,7 +95,7 @@ export async function readExternal(file: string, location: string): Promise<Uint
       subject: `${file} keeps weights in '${location}', which ${large ? 'has more than 2 GiB' : `cannot be read (${code})`}`,
       remedy: large
         ? 'use it as teacher or embedder, which ONNX Runtime reads by its path; what is trained or changed has at most 2 GiB'
-        : 'put the data file beside the model',
+        : 'put the data file into the folder of the model',
       cause,
     });
   }

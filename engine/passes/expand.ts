@@ -1,4 +1,4 @@
-/** @file Operators that are made of others, as those others: ONNX Runtime's fused ones and newer ones of ONNX. One entry an operator. */
+/** @file Expands composite operators (fused ones of ONNX Runtime, newer ones of ONNX) into basic ones. One entry per operator. */
 import { InputError } from '../../common/errors.ts';
 import { type AttributeInput, float, type Graph, type Node, type Value } from '../graph/ir.ts';
 import { tensor } from '../graph/tensor.ts';
@@ -6,7 +6,7 @@ import { onnxType } from '../io/onnx-file.ts';
 
 type Input = Value | null | undefined;
 
-/** What an expansion is given: the node and a way to write nodes in its place. */
+/** The context of an expansion: the node, and methods that write nodes in its place. */
 class Place {
   readonly node: Node;
   private written = 0;
@@ -44,7 +44,7 @@ class Place {
     return this.graph.constant(tensor('int64', [values.length], values));
   }
 
-  /** a + b, or the one that is there. */
+  /** a + b, or the one that is present. */
   sum(a: Value, b: Input): Value {
     return b ? this.op('Add', [a, b]) : a;
   }
@@ -53,7 +53,7 @@ class Place {
     return factor === 1 ? a : this.op('Mul', [a, this.number(factor)]);
   }
 
-  /** Uses that are not written here are refused, never passed over. */
+  /** Refuses uses that the entry does not cover. */
   refuse(what: string): InputError {
     return new InputError({
       code: 'onnx.fused',
@@ -63,7 +63,7 @@ class Place {
   }
 }
 
-/** What stands for each output, in order; outputs left out must have no reader. */
+/** Replaces the outputs, in order; omitted outputs must have no reader. */
 type Expansion = (p: Place) => readonly (Value | null)[];
 
 const microsoft: Readonly<Record<string, Expansion>> = {
@@ -112,7 +112,7 @@ const standard: Readonly<Record<string, Expansion>> = {
   },
   RMSNormalization: (p) => [rootMeanSquare(p, p.input(0) as Value, p.input(1), p.node.int('axis', -1))],
   RotaryEmbedding: (p) => [rotary(p, p.input(1), p.input(2), p.input(3), p.node.int('num_heads', 0))],
-  // ONNX Runtime writes it in ONNX's own domain, where it is not.
+  // ONNX Runtime writes it in ONNX's default domain, which does not define it.
   SimplifiedLayerNormalization: (p) => [rootMeanSquare(p, p.input(0) as Value, p.input(1), p.node.int('axis', -1))],
   Swish: (p) => {
     const x = p.input(0) as Value;
@@ -129,7 +129,7 @@ const tables: Readonly<Record<string, Readonly<Record<string, Expansion>>>> = {
 const isComposite = (node: Node): boolean => Object.hasOwn(tables[node.domain] ?? {}, node.op);
 
 /**
- * Writes every composite operator out, in place.
+ * Expands every composite operator in place.
  * @throws InputError where one is used in a way that its entry does not cover
  */
 export function expand(graph: Graph): void {
@@ -168,7 +168,7 @@ function rootMeanSquare(p: Place, x: Value, scale: Input, axis: number): Value {
 }
 
 /**
- * A convolution as products with one tap of the kernel after the other, each over the slice of the input that it meets.
+ * A convolution as a sum of products, one per kernel tap, each with its slice of the input.
  * W [M, C / G, K..], x [N, C, S..].
  */
 function convolution(p: Place): Value {
@@ -185,9 +185,9 @@ function convolution(p: Place): Value {
   const padding = [0, 0, ...pads.slice(0, rank), 0, 0, ...pads.slice(rank)];
   const x = pads.some(Boolean) ? p.op('Pad', [given, p.ints(...padding)]) : given;
   const groups = p.node.int('group', 1);
-  const one = within === 1 && outputs === groups; // each channel by itself
+  const one = within === 1 && outputs === groups; // depthwise
   const taps = sizes.reduce((a, b) => a * b, 1);
-  // [K, G, M / G, C / G], or [K, M, 1..] where each channel stands alone
+  // [K, G, M / G, C / G], or [K, M, 1..] if depthwise
   const perTap = p.op('Transpose', [p.op('Reshape', [kernel, p.ints(groups, outputs / groups, within, taps)])], {
     perm: [3, 0, 1, 2],
   });
@@ -213,7 +213,7 @@ function convolution(p: Place): Value {
   return bias ? p.op('Add', [sum, p.op('Reshape', [bias, p.ints(outputs, ...every(1))])]) : sum;
 }
 
-/** Words, positions and types looked up, added and normalised; the mask's row sums. */
+/** Sums and normalises word, position and type embeddings; also the mask's row sums. */
 function embedLayerNormalization(p: Place): (Value | null)[] {
   const [ids, types, words, positions, segments, scale, shift, mask, given] = Array.from({ length: 9 }, (_, i) =>
     p.input(i),
@@ -250,7 +250,7 @@ function attend(
 const merged = (p: Place, x: Value): Value =>
   p.op('Reshape', [p.op('Transpose', [x], { perm: [0, 2, 1, 3] }), p.ints(0, 0, -1)]);
 
-/** ONNX Runtime's Attention: queries, keys and values by one product with packed weights. */
+/** ONNX Runtime's Attention: queries, keys and values come from one product with packed weights. */
 function packedAttention(p: Place): Value {
   if (p.node.int('unidirectional', 0)) throw p.refuse('looks one way');
   if (p.node.int('do_rotary', 0) || p.input(4) || p.input(6)) throw p.refuse('uses rotary positions or a past');

@@ -1,4 +1,4 @@
-/** @file Finds operators that exporters wrote out in small ones, so that their gradients can be whole ones too. */
+/** @file Fuses LayerNormalization and Gelu that exporters decomposed, so that their fused gradient rules apply. */
 import { afterPass } from '../graph/checker.ts';
 import { type Graph, Node, Value } from '../graph/ir.ts';
 import { tensor } from '../graph/tensor.ts';
@@ -21,10 +21,10 @@ export function fuse(graph: Graph): number {
 const scalar = (v: Value | null | undefined): number | undefined =>
   v?.constant && v.constant.data.length === 1 ? Number(v.constant.data[0]) : undefined;
 
-/** As near as a constant stored in half precision comes. */
+/** Tolerance for constants stored in half precision. */
 const near = (a: number | undefined, b: number): boolean => a !== undefined && Math.abs(a - b) <= 1e-3 * Math.abs(b);
 
-/** The one node that reads a value, if it is the wanted operator. */
+/** The only reader of a value, if it is the given operator. */
 function only(v: Value, op: string): Node | undefined {
   const [node] = v.readers;
   return v.readers.size === 1 && node.op === op ? node : undefined;

@@ -1,4 +1,4 @@
-/** @file Finds an encoder's layers by structure, whatever its exporter called them, and keeps some of them. */
+/** @file Finds an encoder's layers by structure, independent of names, and keeps some of them. */
 import { InputError } from '../../common/errors.ts';
 import { check } from '../graph/checker.ts';
 import type { Graph, Node, Value } from '../graph/ir.ts';
@@ -9,11 +9,11 @@ export interface Layer {
   output: Value;
 }
 
-/** What lets tokens see each other; a Fourier transform does in FNet. */
+/** Operators that mix tokens; a Fourier transform in FNet. */
 const attention = new Set(['Softmax', 'Attention', 'MultiHeadAttention', 'GroupQueryAttention', 'DFT']);
-/** Operators that an exporter cancels with their opposite. */
+/** Operators that exporters cancel against their inverse. */
 const moves = new Set(['Transpose', 'Reshape']);
-/** Operators whose output says something about a tensor's shape alone. */
+/** Operators whose output depends only on a tensor's shape. */
 const shapeOnly = new Set(['Shape', 'Size', 'ConstantOfShape']);
 
 /**
@@ -34,10 +34,10 @@ export function findLayers(graph: Graph): Layer[] {
       subject: 'no attention was found between the token embeddings and the output',
       remedy: 'give a transformer encoder, or leave out student.layers',
     });
-  // How far after its attention a layer's last cut point lies: all layers but the last tell.
+  // Distance from a layer's attention to its last cut point, from all layers but the last.
   const tail = segments.length > 1 ? segments[1] - segments[0] - 1 : cuts.length - 2 - segments[0];
-  // Where the last one is shorter, its end was cancelled by what follows it, as a transposition by the one back: then
-  // all layers begin and end before that, so that each gives the next what the last gives.
+  // Where the last one is shorter, its end was cancelled against what follows it (a transposition and its inverse): then
+  // all layers begin and end before that point, so that all have the same form of output.
   const lastEnd = segments[segments.length - 1] + 1 + tail;
   const same = (back: number): boolean => {
     const own = cuts[segments[0] + 1 + tail - back].producer?.op ?? '';
@@ -53,7 +53,7 @@ export function findLayers(graph: Graph): Layer[] {
 }
 
 /**
- * Keeps the layers given, in that order, and joins them.
+ * Keeps the given layers, in that order, and joins them.
  * @throws InputError where there is no such layer
  */
 export function keepLayers(graph: Graph, keep: readonly number[]): Graph {
@@ -69,11 +69,11 @@ export function keepLayers(graph: Graph, keep: readonly number[]): Graph {
   if (keep.some((k, i) => i > 0 && k <= keep[i - 1]))
     throw new InputError({
       code: 'layers.order',
-      subject: `layers [${keep}] do not rise`,
+      subject: `layers [${keep}] are not in ascending order`,
       remedy: 'name each layer once, lowest first',
     });
   let stream = layers[0].input;
-  // Readers are taken before anything is rewired: a layer's output is the next one's input.
+  // Readers are collected before rewiring: a layer's output is the next one's input.
   const readers = new Map(layers.map((l) => [l, [...l.input.readers]]));
   const end = layers[layers.length - 1].output;
   const endReaders = [...end.readers];
@@ -92,14 +92,14 @@ export function keepLayers(graph: Graph, keep: readonly number[]): Graph {
   return check(graph);
 }
 
-/** What the token ids are looked up as. */
+/** The token embeddings. */
 function tokenEmbedding(graph: Graph): Value {
   const fused = graph.nodes.find((n) => n.op === 'EmbedLayerNormalization');
   if (fused) return fused.outputs[0];
   const ids = new Set(graph.inputs.filter((v) => v.name === 'input_ids'));
   for (const node of graph.nodes) {
     const [table, indices] = node.inputs;
-    // A Where puts one id in another's place, as exports for transformers.js do with the closing token.
+    // A Where replaces one id by another, as exports for transformers.js do with the closing token.
     if (
       ['Cast', 'Identity', 'Where', 'Reshape', 'Transpose'].includes(node.op) &&
       node.inputs.some((v) => v && ids.has(v))
@@ -115,7 +115,7 @@ function tokenEmbedding(graph: Graph): Value {
   });
 }
 
-/** Values through which every path from the source to an output goes, in order. */
+/** Values on every path from the source to an output, in order. */
 function cutPoints(graph: Graph, source: Value): Value[] {
   const reached = new Set<Value>([source]);
   for (const node of graph.nodes)
@@ -154,7 +154,7 @@ function attentionSegments(graph: Graph, cuts: readonly Value[]): number[] {
   const starts: number[] = [];
   for (const node of graph.nodes) {
     if (!attention.has(node.op)) continue;
-    // The nearest cut point upstream of the attention is where its segment begins.
+    // A segment begins at the nearest cut point upstream of its attention.
     let best = -1;
     const stack = [...node.inputs];
     const seen = new Set<Value>();

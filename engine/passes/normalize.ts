@@ -1,4 +1,7 @@
-/** @file One dialect for the rules: graphs of any opset from 11 on are rewritten to opset 20, in float32, without Dropout nodes and composite operators. */
+/**
+ * @file Normalises graphs for the gradient rules: any opset from 11 on is rewritten to opset 20, in float32, without Dropout
+ * nodes and composite operators.
+ */
 import { InputError } from '../../common/errors.ts';
 import { afterPass } from '../graph/checker.ts';
 import type { Graph, Value } from '../graph/ir.ts';
@@ -11,7 +14,7 @@ export const CANONICAL_OPSET = 20;
 const OLDEST_OPSET = 11;
 
 /**
- * Rewrites a graph in place to the dialect that the gradient rules know.
+ * Rewrites a graph in place to the form that the gradient rules cover.
  * @throws InputError where the opset is older than 11
  */
 export function normalize(graph: Graph, file = 'the model'): Graph {
@@ -32,7 +35,7 @@ export function normalize(graph: Graph, file = 'the model'): Graph {
   return graph;
 }
 
-/** Half precision is read as float32: weights, constants, casts and inputs. */
+/** Converts half precision to float32: weights, constants, casts and inputs. */
 export function halfToFloat32(graph: Graph): void {
   const half = (t: Tensor): boolean => t.dtype === 'float16' || t.dtype === 'bfloat16';
   for (const v of graph.constants)
@@ -49,8 +52,8 @@ export function halfToFloat32(graph: Graph): void {
 }
 
 /**
- * A number of the arithmetic that half precision rounded, as it was: the square root of 2 in GELU, one over the square
- * root (or the fourth root) of a head's width in attention. A number is only replaced by one that rounds to it.
+ * Restores a constant that half precision rounded: the square root of 2 in GELU, one over the square root (or the fourth root) of
+ * a head's width in attention. A constant is only replaced by one that rounds to it.
  */
 function restored(t: Tensor<'float32'>): Tensor<'float32'> {
   if (t.data.length !== 1 || !Number.isFinite(t.data[0])) return t;
@@ -64,7 +67,7 @@ function restored(t: Tensor<'float32'>): Tensor<'float32'> {
 function upgrade(graph: Graph): void {
   const from = graph.opset;
   liftOpset(graph, CANONICAL_OPSET);
-  // Newer graphs may leave out what is asked for here.
+  // Newer graphs may omit what is required here.
   for (const node of graph.nodes) {
     if (node.domain !== '') continue;
     if (node.op === 'Split' && !node.inputs[1] && !node.attributes.has('num_outputs'))
@@ -73,7 +76,7 @@ function upgrade(graph: Graph): void {
   }
 }
 
-/** Identity, Dropout outside training and casts of float32 to float32 pass their input on. */
+/** Removes Identity, Dropout outside training and casts of float32 to float32. */
 function dropIdentities(graph: Graph): void {
   for (const node of graph.nodes) {
     const [x] = node.inputs;
@@ -88,7 +91,7 @@ function dropIdentities(graph: Graph): void {
     const y: Value = node.outputs[0];
     if (y.detached || (graph.outputs.includes(y) && !x.producer)) continue;
     if (graph.outputs.includes(y) && !graph.outputs.includes(x)) {
-      // The output keeps its name: what it was called passes to the value that now is the output.
+      // The output keeps its name, which moves to the value that is now the output.
       graph.replace(y, x);
       const name = y.name;
       y.name = x.name;

@@ -1,4 +1,4 @@
-/** @file A graph in the forms of another opset: newer ones where an operator needs them, older ones where a reader does. */
+/** @file Converts a graph to another opset: a newer one where an operator needs it, an older one where a reader does. */
 import { InputError } from '../../common/errors.ts';
 import { Expr } from '../expressions/expr.ts';
 import type { Graph, Node, Value } from '../graph/ir.ts';
@@ -10,7 +10,7 @@ const axesBecameInput: Readonly<Record<string, number>> = {
   ReduceMax: 18, ReduceMean: 18, ReduceMin: 18, ReduceProd: 18, ReduceSumSquare: 18,
 }; // biome-ignore format: a table
 
-/** The opset that an operator came with, where that is 12 or later. @source onnx, docs/Operators.md */
+/** The opset that introduced an operator, where that is 12 or later. @source onnx, docs/Operators.md */
 const since: Readonly<Record<string, number>> = {
   Celu: 12, Einsum: 12, GreaterOrEqual: 12, LessOrEqual: 12, HardSwish: 14, Trilu: 14, Bernoulli: 15, CastLike: 15,
   Optional: 15, OptionalGetElement: 15, OptionalHasElement: 15, GridSample: 16, BlackmanWindow: 17, DFT: 17,
@@ -20,7 +20,7 @@ const since: Readonly<Record<string, number>> = {
   StringSplit: 20, Attention: 23, RMSNormalization: 23, RotaryEmbedding: 23, Swish: 24, TensorScatter: 24,
 }; // biome-ignore format: a table
 
-/** Attributes by the opset that they came with; those with a value that changes nothing are left out in older graphs. */
+/** Attributes by the opset that introduced them; in older graphs those with a default value are left out. */
 const newAttributes: Readonly<Record<string, { since: number; idle?: number }>> = {
   'Cast.saturate': { since: 19, idle: 1 },
   'CastLike.saturate': { since: 19, idle: 1 },
@@ -37,7 +37,7 @@ const newAttributes: Readonly<Record<string, { since: number; idle?: number }>> 
   'ScatterND.reduction': { since: 16 },
 };
 
-/** Rewrites a graph in place to a newer opset; nothing where it has that already. */
+/** Rewrites a graph in place to a newer opset; does nothing if it has that opset. */
 export function liftOpset(graph: Graph, to: number): Graph {
   const from = graph.opset;
   if (from >= to) return graph;
@@ -53,14 +53,14 @@ export function liftOpset(graph: Graph, to: number): Graph {
     if (node.op === 'DFT' && to >= 20 && from < 20) axisOfFourier(graph, node, 1);
     if ((node.op === 'Softmax' || node.op === 'LogSoftmax') && from < 13 && !node.attributes.has('axis'))
       node.attributes.set('axis', { kind: 'int', value: 1 });
-    // Its ratio is an input since opset 12; outside training it does nothing.
+    // Its ratio is an input since opset 12; outside training it is the identity.
     if (node.op === 'Dropout' && from < 12) node.attributes.delete('ratio');
   }
   graph.opsets.set('', to);
   return graph;
 }
 
-/** What is missing where a DFT leaves its axis out: ONNX Runtime 1.30 dies of that. */
+/** Adds the axis that a DFT omits: ONNX Runtime 1.30 crashes without it. */
 export function axisOfFourier(graph: Graph, node: Node, otherwise: number): void {
   const axis = graph.constant(tensor('int64', [], [node.int('axis', otherwise)]), `${node.outputs[0].name}_axis`);
   node.attributes.delete('axis');
@@ -76,7 +76,7 @@ function appendInput(graph: Graph, node: Node, index: number, values: readonly n
 }
 
 /**
- * Rewrites a graph in place to an older opset; nothing where it has that already.
+ * Rewrites a graph in place to an older opset; does nothing if it has that opset.
  * @throws InputError that names an operator which has no form of that opset
  */
 export function lowerOpset(graph: Graph, to: number, file = 'the model'): Graph {
@@ -127,7 +127,7 @@ function toAttribute(node: Node, index: number, name: string, refuse: (what: str
   node.setInputs(node.inputs.filter((_, i) => i !== index));
 }
 
-/** Operators written out in older ones; undefined where a use of them cannot be. */
+/** Operators expressed by older ones; undefined where a use cannot be expressed. */
 const written: Readonly<Record<string, (graph: Graph, node: Node) => Value | undefined>> = {
   Gelu(graph, node) {
     const x = new Expr(graph, node.inputs[0] as Value);

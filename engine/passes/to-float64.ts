@@ -1,4 +1,4 @@
-/** @file A graph in float64, to check it to more digits than training needs: what ONNX Runtime only has in float32 is written out. */
+/** @file Converts a graph to float64 for precise checks; operators that ONNX Runtime has only in float32 are expanded. */
 import { afterPass } from '../graph/checker.ts';
 import type { Graph, Node, Value } from '../graph/ir.ts';
 import { castFloat, tensor } from '../graph/tensor.ts';
@@ -21,7 +21,7 @@ class Write {
   }
 }
 
-/** erf x = 2 / sqrt(pi) exp(-x^2) sum 2^n x^(2n+1) / (2n+1)!!, whose terms are all of one sign; beyond 5.9 it is 1. */
+/** erf x = 2 / sqrt(pi) exp(-x^2) sum 2^n x^(2n+1) / (2n+1)!!, whose terms all have the same sign; beyond 5.9 it is 1. */
 function erf(w: Write, given: Value): Value {
   const x = w.op('Max', w.op('Min', given, 5.9), -5.9);
   const square = w.op('Mul', x, x);
@@ -31,7 +31,7 @@ function erf(w: Write, given: Value): Value {
   const bell = w.op('Mul', w.op('Exp', w.op('Neg', square)), 2 / Math.sqrt(Math.PI));
   return w.op('Mul', w.op('Mul', x, bell), sum);
 }
-/** Enough for 5.9, where the terms shrink from the 35th on. */
+/** Enough terms for 5.9, where they shrink from the 35th on. */
 const TERMS = 140;
 
 function gelu(w: Write, x: Value, tanh: boolean): Value {
@@ -48,7 +48,7 @@ function softplus(w: Write, x: Value): Value {
   return w.op('Add', w.op('Max', x, 0), w.op('Log', w.op('Add', w.op('Exp', w.op('Neg', w.op('Abs', x))), 1)));
 }
 
-/** The part above zero, and a slope times what `below` makes of the part below. */
+/** The positive part, plus a slope times `below` of the negative part. */
 function bent(w: Write, x: Value, slope: Value | number, below = (v: Value): Value => v): Value {
   return w.op('Add', w.op('Max', x, 0), w.op('Mul', below(w.op('Min', x, 0)), slope));
 }
@@ -84,10 +84,10 @@ const written: Readonly<Record<string, (w: Write, x: Value, node: Node) => Value
 };
 
 /**
- * Makes every float32 of a graph a float64, in place. Numbers of the arithmetic that float32 rounded (the square root of
- * 2, 1e-12) are taken for what they were rounded from.
+ * Makes every float32 of a graph a float64, in place. Constants that float32 rounded (the square root of 2, 1e-12) get their
+ * unrounded values.
  *
- * @param weights constants that are as they are, e.g. a bias of one number
+ * @param weights constants that stay unchanged, e.g. a bias of one number
  */
 export function toDouble(graph: Graph, weights: ReadonlySet<Value> = new Set()): Graph {
   for (const v of graph.constants)
@@ -120,7 +120,7 @@ export function toDouble(graph: Graph, weights: ReadonlySet<Value> = new Set()):
   return graph;
 }
 
-/** The number of few digits, or the root of one, that float32 rounds to this. */
+/** The short decimal number, or the root of one, that float32 rounds to this. */
 function unrounded(value: number): number {
   const short = [...Array(7)].map((_, digits) => Number(value.toPrecision(digits + 1)));
   const square = Number((value * value).toPrecision(6));

@@ -3,9 +3,9 @@ import type { Graph, Node, Value } from '../graph/ir.ts';
 import { isFloat, sizeOf, type Tensor } from '../graph/tensor.ts';
 
 /**
- * The float constants of a graph as loaded (before normalize) that training may change. Constants of the arithmetic are
- * left out: single numbers but for the bias of one output, angles and their sines and cosines, and vectors of one
- * number written in place of a weight that the model does not have.
+ * The float constants of a graph as loaded (before normalize) that training may change. Constants of the arithmetic are left out:
+ * scalars except the bias of a single output, angles and their sines and cosines, and vectors of one repeated number in place of
+ * a weight that the model does not have.
  */
 export function trainableConstants(graph: Graph): Value[] {
   const constants = graph.constants.filter((v) => v.constant && isFloat(v.constant.dtype));
@@ -34,7 +34,10 @@ function biasOfOne(v: Value): boolean {
 const withinOne = (t: Tensor): boolean =>
   t.dtype === 'float32' && (t.data as Float32Array).every((x) => Math.abs(x) <= 1);
 
-/** Whether two tables (not vectors: a scale of ones and a shift of zeros are not angles) are the sines and cosines of the same angles: a^2 + b^2 = 1 everywhere. */
+/**
+ * Whether two tables (not vectors: a scale of ones and a shift of zeros are not angles) are the sines and cosines of the same
+ * angles: a^2 + b^2 = 1 everywhere.
+ */
 function onOneCircle(v: Value, other: Value): boolean {
   const [a, b] = [v.constant as Tensor, other.constant as Tensor];
   if (v === other || a.dtype !== 'float32' || String(a.dims) !== String(b.dims)) return false;
@@ -42,7 +45,7 @@ function onOneCircle(v: Value, other: Value): boolean {
   return x.every((value, i) => Math.abs(value * value + y[i] * y[i] - 1) < 1e-4);
 }
 
-/** Whether every way on from a value leads through Sin or Cos before it meets anything but arithmetic on positions. */
+/** Whether every path from a value reaches Sin or Cos through nothing but arithmetic on positions. */
 function onlyAngles(v: Value): boolean {
   const stack: Node[] = [...v.readers];
   const seen = new Set<Node>();
@@ -76,7 +79,7 @@ function onlyAngles(v: Value): boolean {
   return angle;
 }
 
-/** Sines and cosines stored ready-made, or biases of masked positions: read by Where, Slice or Shape alone. */
+/** Precomputed sines and cosines, or biases of masked positions: read only by Where, Slice or Shape. */
 function neverMoves(v: Value): boolean {
   return [...v.readers].every((n) => ['Where', 'Shape', 'ConstantOfShape'].includes(n.op));
 }

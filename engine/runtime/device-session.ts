@@ -1,4 +1,4 @@
-/** @file A graph with state: outputs that are its next run's inputs stay where the provider computes. */
+/** @file A graph with state: outputs that are inputs of the next run stay on the device. */
 import * as ort from 'onnxruntime-node';
 import { constant, Expr } from '../expressions/expr.ts';
 import { Graph } from '../graph/ir.ts';
@@ -9,12 +9,12 @@ import type { StateSession } from './loop-session.ts';
 import { mayHaveGpu } from './may-have-gpu.ts';
 import { execution, type Feeds, fromOrt, onProcessor, Session, type SessionOptions, toOrt } from './session.ts';
 
-/** Runs a graph again and again; what a run leaves in an output, the next one finds in the input that belongs to it. */
+/** Runs a graph repeatedly; carried outputs of a run are the matching inputs of the next. */
 export class ResidentSession implements StateSession {
   readonly inputs: readonly string[];
   private readonly session: ort.InferenceSession;
   private readonly options: SessionOptions;
-  /** Input name to the output that becomes it. */
+  /** Input name to the output that feeds it in the next run. */
   private readonly carried: ReadonlyMap<string, string>;
   private readonly state = new Map<string, ort.Tensor>();
   private download: ort.InferenceSession | undefined;
@@ -28,7 +28,7 @@ export class ResidentSession implements StateSession {
 
   /**
    * @param carried input name to output name, of float32 tensors of equal shape
-   * @throws InputError with ONNX Runtime's own words where the graph or the provider cannot be had
+   * @throws InputError with ONNX Runtime's message if the graph cannot be loaded or the provider is not available
    */
   static async load(
     graph: Graph,
@@ -54,7 +54,7 @@ export class ResidentSession implements StateSession {
     }
   }
 
-  /** Puts a tensor in place of the state of an input. */
+  /** Sets the state of an input. */
   set(input: string, { dims, data }: Tensor<'float32'>): void {
     this.state.get(input)?.dispose();
     this.state.set(input, new ort.Tensor('float32', data, dims));
@@ -102,7 +102,7 @@ export class ResidentSession implements StateSession {
   }
 }
 
-/** The binding returns device tensors and cannot read them: a graph that multiplies by 1 brings them here. */
+/** The binding cannot read device tensors: a graph that multiplies by 1 copies them to the host. */
 async function downloader(options: SessionOptions): Promise<ort.InferenceSession> {
   const graph = new Graph(14);
   const x = new Expr(graph, graph.input('in', 'float32', ['n']));
@@ -115,7 +115,7 @@ async function downloader(options: SessionOptions): Promise<ort.InferenceSession
   });
 }
 
-/** Milliseconds that a provider takes for products of matrices; undefined where it is not available. */
+/** Milliseconds that a provider takes for matrix products; undefined where it is not available. */
 async function speed(provider: 'cpu' | 'webgpu' | 'cuda'): Promise<number | undefined> {
   const [rows, width] = [1024, 512];
   const graph = new Graph(14);
@@ -144,7 +144,7 @@ async function speed(provider: 'cpu' | 'webgpu' | 'cuda'): Promise<number | unde
 
 let fastest: Promise<'cpu' | 'webgpu' | 'cuda'> | undefined;
 
-/** The provider that multiplies fastest of those that this machine has; found out once. */
+/** The fastest available provider for matrix products; measured once. */
 export function fastestProvider(): Promise<'cpu' | 'webgpu' | 'cuda'> {
   fastest ??= (async () => {
     let best: 'cpu' | 'webgpu' | 'cuda' = 'cpu';

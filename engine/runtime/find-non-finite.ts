@@ -3,12 +3,13 @@ import type { Graph } from '../graph/ir.ts';
 import type { Tensor } from '../graph/tensor.ts';
 import { type Feeds, Session } from './session.ts';
 
-/** Values fetched in one run, which bounds the memory for them. */
+/** Values fetched per run, which bounds the memory. */
 const BLOCK = 64;
 
 /**
  * The first value, in the order of the nodes, that holds NaN or positive infinity; undefined where none does. Negative infinity
- * is left out: exporters write it under masks. The graph runs again unoptimised, as far as needed, once for each block of values.
+ * is left out: exporters write it under masks. The graph runs again without optimization, once per block of values until one is
+ * found.
  *
  * @returns e.g. `loss/Exp (made by Exp)`
  */

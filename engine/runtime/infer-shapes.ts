@@ -1,4 +1,4 @@
-/** @file Learns shapes by looking: the graph runs at two sizes with every value as an output. What differs is dynamic. */
+/** @file Infers shapes by running the graph at two sizes with every value as an output. Dimensions that differ are dynamic. */
 import { InputError } from '../../common/errors.ts';
 import type { Shape, Shapes } from '../autodiff/shapes.ts';
 import type { Dim, Graph, Value } from '../graph/ir.ts';
@@ -11,13 +11,13 @@ import { type Feeds, Session } from './session.ts';
  * @param graph its outputs are left as they are
  * @param samples feeds of two sizes. Dynamic dimensions must differ between them, must not be 1 in either,
  *   and two dimensions that can differ must not be equal in both.
- * @throws InputError with ONNX Runtime's own words where the graph does not run at one of them
+ * @throws InputError with ONNX Runtime's message if the graph does not run at one of them
  */
 export async function probe(graph: Graph, samples: readonly [Feeds, Feeds]): Promise<Shapes> {
   const made = graph.nodes.flatMap((n) => n.outputs).filter((v) => v.name);
   const outputs = [...graph.outputs];
   const types = made.map((v) => [v.dtype, v.dims] as const);
-  // ONNX Runtime checks the types that a file states; here its inference gives them.
+  // ONNX Runtime checks the types that a file declares; without them its inference provides them.
   for (const v of made) [v.dtype, v.dims] = [undefined, undefined];
   graph.setOutputs(...made);
   const seen: Record<string, Tensor>[] = [];
@@ -27,13 +27,13 @@ export async function probe(graph: Graph, samples: readonly [Feeds, Feeds]): Pro
       for (const feeds of samples) seen.push(await session.run(feeds));
     } catch (cause) {
       const words = (cause as Error).message.replace(/\s+/g, ' ').trim();
-      // A machine that is too small says nothing of the model.
+      // Too little memory is not a fault of the model.
       if (/alloc/i.test(words)) throw cause;
-      // An exporter that followed one example has written sizes of that example into the file.
+      // Exporters that trace one example write its sizes into the file.
       throw new InputError({
         code: 'runtime.sizes',
         subject: `the model does not run at every size (${words})`,
-        remedy: 'export it with dynamic axes, from code that reads sizes off its inputs',
+        remedy: 'export it with dynamic axes, from code that reads sizes from its inputs',
         cause,
       });
     } finally {

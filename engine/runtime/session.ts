@@ -1,4 +1,4 @@
-/** @file The only place that talks to ONNX Runtime: graphs in, typed arrays in and out, nothing copied on the way. */
+/** @file The only module that calls ONNX Runtime: graphs in, typed arrays in and out, without copies. */
 import { readFile } from 'node:fs/promises';
 import { availableParallelism, cpus } from 'node:os';
 import * as ort from 'onnxruntime-node';
@@ -14,33 +14,33 @@ export type Feeds = Readonly<Record<string, Tensor>>;
 /** Where and how a graph runs. */
 export interface SessionOptions {
   provider?: 'cpu' | 'webgpu' | 'cuda';
-  /** Threads within an operator; by default ONNX Runtime's own choice. */
+  /** Threads within an operator; ONNX Runtime's choice by default. */
   threads?: number;
   optimize?: 'disabled' | 'basic' | 'extended' | 'all';
-  /** Passed on as they are. */
+  /** Passed on unchanged. */
   extra?: ort.InferenceSession.SessionOptions;
 }
 
 export const onProcessor = ({ provider }: SessionOptions = {}): boolean => (provider ?? 'cpu') === 'cpu';
 
 /**
- * Padded tokens a batch for passes forward. On a processor the values of a batch should stay in the cores' caches: measured
- * on two cores, 1,024 tokens take 0.82 of the time that 4,096 take. A device needs larger ones.
+ * Padded tokens per batch in forward passes. On a CPU the values of a batch should stay in the caches: measured on two cores,
+ * 1,024 tokens take 0.82 of the time that 4,096 take. A device needs larger batches.
  */
 export function batchTokens(options: SessionOptions = {}): number {
   return onProcessor(options) ? 512 * (options.threads ?? availableParallelism()) : 8192;
 }
 
-/** The runtime counts a machine's processors, not those that this process may run on: where these are fewer, it is told. */
+/** ONNX Runtime counts all cores of the machine; where this process may use fewer, the number of threads is set. */
 const allowed = (): number | undefined => {
   const own = availableParallelism();
   return own < cpus().length ? own : undefined;
 };
 
 /**
- * WebGPU's own checks of each dispatch cost more than most dispatches, and the graphs here are ours. Buffers are kept by
- * their exact size: larger ones than the default's buckets hold are asked for anew in each run (measured on an H100: a step of
- * 64 texts of 64 tokens took 68 ms so, and 99 by default).
+ * WebGPU's validation of each dispatch costs more than most dispatches, and the graphs here are our own. Buffers are cached by
+ * exact size: by default those larger than the largest bucket are allocated again in each run (measured on an H100: a step of 64
+ * texts of 64 tokens took 68 ms so, and 99 by default).
  */
 export function execution(provider: SessionOptions['provider']): ort.InferenceSession.ExecutionProviderConfig {
   return provider === 'webgpu'
@@ -48,11 +48,11 @@ export function execution(provider: SessionOptions['provider']): ort.InferenceSe
     : (provider ?? 'cpu');
 }
 
-/** A graph made ready to run. */
+/** A loaded graph. */
 export class Session {
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
-  /** Whether it computes elsewhere than on the processor. */
+  /** Whether it runs on a device other than the CPU. */
   readonly onDevice: boolean;
   private readonly session: ort.InferenceSession;
 
@@ -63,14 +63,14 @@ export class Session {
     this.outputs = session.outputNames;
   }
 
-  /** @throws InputError with ONNX Runtime's own words where it cannot load the model */
+  /** @throws InputError with ONNX Runtime's message if it cannot load the model */
   static load(model: Graph | Uint8Array, options: SessionOptions = {}, name = 'the model'): Promise<Session> {
     return Session.create(model instanceof Uint8Array ? model : encodeGraph(model), {}, options, name);
   }
 
   /**
-   * A file that is only run: ONNX Runtime reads it by its path, whatever its operators and its size.
-   * @throws InputError with ONNX Runtime's own words where it cannot load it
+   * Loads a file for inference only: ONNX Runtime reads it by its path, with any operators and of any size.
+   * @throws InputError with ONNX Runtime's message if it cannot load it
    */
   static async open(source: ModelSource, options: SessionOptions = {}, name = 'the model'): Promise<Session> {
     if ('path' in source) return Session.create(source.path, {}, options, name);
@@ -89,12 +89,12 @@ export class Session {
     const threads = options.threads ?? allowed();
     try {
       return new Session(
-        // The two forms of the call have types of their own.
+        // The two forms of the call have different types.
         await ort.InferenceSession.create(model as string, {
           executionProviders: [execution(options.provider)],
           graphOptimizationLevel: options.optimize ?? 'all',
           logSeverityLevel: 3,
-          // Patterns are kept for shapes seen before; texts differ in length, and a pattern holds its peak a second time.
+          // Memory patterns are cached per shape; texts differ in length, and each pattern would hold its peak memory again.
           enableMemPattern: false,
           ...(threads ? { intraOpNumThreads: threads } : {}),
           ...weights,
@@ -116,8 +116,8 @@ export class Session {
    * Runs the graph.
    * @param feeds a tensor for each input
    * @param into arrays that outputs are written to in place, by output name
-   * @param only names of the outputs wanted; all by default
-   * @throws FaultError where a device gives nothing but zeros, as one without memory does
+   * @param only names of the outputs to compute; all by default
+   * @throws FaultError if a device returns only zeros, as it does when out of memory
    */
   async run(feeds: Feeds, into: Feeds = {}, only: readonly string[] = this.outputs): Promise<Record<string, Tensor>> {
     const inputs = Object.fromEntries(Object.entries(feeds).map(([name, t]) => [name, toOrt(t)]));
@@ -142,26 +142,26 @@ function refuseZeros(name: string, { type, data }: ort.Tensor): void {
   if (type === 'float32' && data.length && (data as Float32Array).every((v) => v === 0))
     throw new FaultError({
       code: 'runtime.device-zeros',
-      subject: `the device gave nothing but zeros for '${name}'; it is probably out of memory`,
-      remedy: "end what else uses it, or use the processor ('train.provider: cpu')",
+      subject: `the device returned only zeros for '${name}'; it is probably out of memory`,
+      remedy: "end other programs that use it, or use the CPU ('train.provider: cpu')",
     });
 }
 
-/** Half floats are bits here; on Node 24 and later the binding takes and gives Float16Array, before that their bits. */
+/** Half floats are bits here; from Node 24 on the binding takes and returns Float16Array, before that bits. */
 const Half = (globalThis as { Float16Array?: new (buffer: ArrayBufferLike, at: number, n: number) => object })
   .Float16Array;
 
-/** A tensor as the binding takes it. */
+/** Converts a tensor to the binding's form. */
 export function toOrt({ dtype, dims, data }: Tensor): ort.Tensor {
   const given = dtype === 'float16' && Half ? new Half(data.buffer, data.byteOffset, data.length) : data;
   return new ort.Tensor(dtype as ort.Tensor.Type, given as never, dims);
 }
 
-/** A tensor of the binding, half floats as bits whatever the Node. */
+/** Converts a tensor from the binding's form; half floats are bits on every Node version. */
 export function fromOrt(t: ort.Tensor): Tensor {
   const { type, dims } = t;
   let data = t.data as TypedArray;
-  // `floatsOf` reads the bits. Whatever ONNX Runtime gives comes through here.
+  // `floatsOf` reads the bits. Every output of ONNX Runtime passes through here.
   if (type === 'float16' && !(data instanceof Uint16Array)) {
     const { buffer, byteOffset, length } = data as TypedArray;
     data = new Uint16Array(buffer as ArrayBuffer, byteOffset, length);

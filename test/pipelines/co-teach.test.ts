@@ -64,7 +64,7 @@ describe('two students that are taught together', () => {
       undefined,
       'another key',
     );
-    await expect(other).rejects.toThrow('there is no one to wait for');
+    await expect(other).rejects.toThrow('no other work waits for its turn');
   });
 
   test.each([0, 1])('where student %d fails, so does the training', async (failing) => {

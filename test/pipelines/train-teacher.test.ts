@@ -53,7 +53,7 @@ test('a fresh cross-encoder is trained, the best by dev is kept, and the folder 
   expect(existsSync(again.output)).toBe(false);
   const more: string[] = [];
   await trainTeacher(again, { onProgress: (p) => p.note && more.push(p.note) });
-  expect(more).toContain('going on from step 9');
+  expect(more).toContain('resuming from step 9');
   const bytes = [output, `${output}-again`].map((f) => readFileSync(join(f, 'onnx/model.onnx')));
   expect(bytes[0].equals(bytes[1])).toBe(true);
 });

@@ -86,7 +86,7 @@ test('weights: the step, the term, the weight and the queries; skip does not hel
     const error = await failure(distill(options('weights', { student, train: { onNonFinite } })));
     expect(error).toMatchObject({ code: 'train.not-finite', exitCode: 3 });
     expect(error.message).toMatch(
-      /^training stopped at step 1: the loss term info-nce is NaN, the first tensor that is not finite is the weight '[^']*' \(queries (q\d+, ){7}q\d+\)/,
+      /^training stopped at step 1: the loss term info-nce is NaN, the first non-finite tensor is the weight '[^']*' \(queries (q\d+, ){7}q\d+\)/,
     );
   }
 });
@@ -142,7 +142,7 @@ test('an overflow within the graph: the first value, and the state before the st
   const ids = () => ['qa', 'qb'];
   const error = await failure(train(learner, { draw: draw(true), ids }, settings, { stateFolder, key: { a: '1' } }));
   expect(error.message).toMatch(
-    /^training stopped at step 4: .*, the first tensor that is not finite is \S+ \(made by \w+\) \(queries qa, qb\)/,
+    /^training stopped at step 4: .*, the first non-finite tensor is \S+ \(made by \w+\) \(queries qa, qb\)/,
   );
   expect(JSON.parse(readFileSync(join(stateFolder, 'state.json'), 'utf8')).step).toBe(3);
 
@@ -170,6 +170,6 @@ test('the training of a teacher: step, term, weight and queries', async () => {
   );
   expect(error).toMatchObject({ code: 'train.not-finite', exitCode: 3 });
   expect(error.message).toMatch(
-    /at step 1: the loss term kl is NaN, the first tensor that is not finite is the weight '[^']*' \(queries (q\d+, ){3}q\d+\)/,
+    /at step 1: the loss term kl is NaN, the first non-finite tensor is the weight '[^']*' \(queries (q\d+, ){3}q\d+\)/,
   );
 });

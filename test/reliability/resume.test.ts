@@ -53,8 +53,8 @@ test(`killed ${KILLS} times, it ends with the same bytes`, { timeout: 60_000 + K
           : undefined;
       const code = await run.ended;
       clearTimeout(timer);
-      if (run.said().includes('going on from step')) resumed++;
-      expect(run.said()).not.toMatch(/not whole|another training/);
+      if (run.said().includes('resuming from step')) resumed++;
+      expect(run.said()).not.toMatch(/damaged|another training/);
       if (code === 0) break;
       expect(run.child.signalCode, run.said()).toBe('SIGKILL');
       killed++;
@@ -88,7 +88,7 @@ test('Ctrl-C saves, says how to go on, exits 130; a second run meanwhile is refu
 
   // Another rate is another training.
   const other = start('stopped', ['train.learningRate=0.001', 'train.saveEvery=1000']);
-  await heard(other, /is another training's \(train\.learningRate changed\), training begins anew/);
+  await heard(other, /belongs to another training \(train\.learningRate changed\), training starts from the beginning/);
   other.child.kill('SIGKILL');
   await other.ended;
 
@@ -99,7 +99,7 @@ test('Ctrl-C saves, says how to go on, exits 130; a second run meanwhile is refu
   writeFileSync(join(training, state), bytes);
   const again = start('stopped');
   expect(await again.ended).toBe(0);
-  expect(again.said()).toMatch(/the saved state is not whole \(the checksum of state-\d+\.safetensors does not hold\)/);
+  expect(again.said()).toMatch(/the saved state is damaged \(the checksum of state-\d+\.safetensors does not match\)/);
   expect(modelOf('stopped')).toBe(whole.hash);
 });
 
@@ -114,7 +114,7 @@ test('SIGTERM saves too and exits 143; a second signal stops at once, and what i
 
   // Both wait while the process is held still: it finds two and does not finish its step.
   const twice = start('terminated');
-  await heard(twice, /going on from step \d+/);
+  await heard(twice, /resuming from step \d+/);
   twice.child.kill('SIGSTOP');
   twice.child.kill('SIGINT');
   twice.child.kill('SIGTERM');

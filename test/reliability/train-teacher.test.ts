@@ -44,7 +44,7 @@ test('killed, stopped and started twice, it ends with the same bytes', { timeout
   }
   const last = train('teacher');
   expect(await last.ended, last.said()).toBe(0);
-  expect(last.said()).toContain('going on from step');
+  expect(last.said()).toContain('resuming from step');
   expect(modelHash(join(world, 'teacher'))).toBe(modelHash(join(world, 'whole')));
   const beside = (name: string) => readdirSync(world).filter((n) => n.startsWith(name));
   expect(beside('teacher').filter((n) => !n.endsWith('.tsv'))).toEqual(['teacher']);

@@ -152,7 +152,7 @@ describe('openEncoder', () => {
     expect(found[1]).toEqual(found[0]);
     expect(found[2]).toEqual(found[0]);
     writeFileSync(join(folder, 'static.safetensors'), 'nothing');
-    await expect(openEncoder(folder)).rejects.toThrow('is not a static encoder of onnx-distill, or is not whole');
+    await expect(openEncoder(folder)).rejects.toThrow('is not a static encoder of onnx-distill, or is incomplete');
   });
 
   test('what is not there is refused', async () => {

@@ -80,7 +80,7 @@ describe.skipIf(!shared)('cases', () => {
     const model = join(outside, 'onnx/model.onnx');
     for (const open of [() => crossEncoder(outside), () => crossEncoderKey(outside), () => loadGraph(model)])
       await expect(open()).rejects.toThrow(
-        "keeps weights in 'model.onnx_data', which leads outside its folder; use a model whose data lies beside it",
+        "keeps weights in 'model.onnx_data', which leads outside its folder; use a model whose data is in the folder of the model",
       );
   });
 });

@@ -1,4 +1,4 @@
-/** @file Batches of pairs for a cross-encoder: queries with their candidates, read together. */
+/** @file Batches of pairs for a cross-encoder: queries with their candidates. */
 
 import { type BlockSize, deviceLength, padBatch } from '../../data/batches.ts';
 import type { Tokens } from '../../data/tokenizer.ts';
@@ -8,7 +8,7 @@ import type { PairBatch } from './batches.ts';
 import { type Examples, stepExamples } from './dual-encoder-batch.ts';
 
 export interface PairSource {
-  /** `scores` are the targets: a label as `labelLogit` has it, or another model's raw score. */
+  /** `scores` are the targets: labels as `labelLogit`, or raw scores of another model. */
   examples: Examples;
   /** Tokens of query i with document j, by position in their tables. */
   pairTokens(query: number, document: number): Tokens;
@@ -16,29 +16,29 @@ export interface PairSource {
 }
 
 export interface PairBatchOptions {
-  /** Queries a step. */
+  /** Queries per step. */
   queries: number;
-  /** Candidates a query: the first and others drawn anew each step. */
+  /** Candidates per query: the first one, and others drawn in each step. */
   candidates: number;
   groups: number;
   seed: number;
-  /** Batches that a step is cut into, of as many queries each; 1 by default. */
+  /** Batches per step, of equal numbers of queries; 1 by default. */
   parts?: number;
-  /** Groups are filled up to few shapes: see shapedBatches. */
+  /** Whether groups are padded to a few shapes: see shapedBatches. */
   onDevice?: boolean;
-  /** Tokens that the model has positions for. */
+  /** The model's maximum number of positions. */
   longest?: number;
 }
 
 /**
- * A label as the logit of a confident teacher. The softmax over such targets is 1 shared by the relevant candidates, their
- * sigmoid 1 or 0, so that `kl` is listwise softmax cross-entropy and `bce` is binary cross-entropy with labels.
+ * A label as the logit of a confident teacher. The softmax over such targets shares 1 among the relevant candidates and their
+ * sigmoid is 1 or 0, so that `kl` is listwise softmax cross-entropy and `bce` is binary cross-entropy with labels.
  */
 export const labelLogit = (relevant: boolean): number => (relevant ? 20 : -20);
 
 /**
- * A batch by its number, which is the step's where a step is one batch; the same number of the same seed is the same batch, and
- * the parts of a step hold what the whole would.
+ * A batch by its number (the step's, if a step is one batch). A seed and a number always give the same batch, and the parts of a
+ * step together equal the whole.
  */
 export function makePairBatch(source: PairSource, number: number, options: PairBatchOptions): PairBatch {
   const { examples } = source;
@@ -91,7 +91,7 @@ export function makePairBatch(source: PairSource, number: number, options: PairB
   return { exampleIds: chosen, pairs: padded, places, targets, mask, weights };
 }
 
-/** The block of a group: as it is, or filled up to one of few shapes. */
+/** The block of a group: unchanged, or padded to one of a few shapes. */
 const blockOf = (
   rows: number,
   length: number,
@@ -104,7 +104,7 @@ const blockOf = (
       }
     : { rows, length: Math.max(1, length) };
 
-/** The first of a range of positions and others drawn without replacement. */
+/** The first position of a range, and others drawn without replacement. */
 function draw(from: number, to: number, count: number, random: Random): number[] {
   const rest = Array.from({ length: Math.max(0, to - from - 1) }, (_, i) => from + 1 + i);
   const wanted = Math.min(count - 1, rest.length);

@@ -1,4 +1,4 @@
-/** @file What is trained on: queries with their candidates, and the batches that steps draw from them. */
+/** @file Training examples of a dual-encoder (queries with candidates), and the batches drawn from them. */
 
 import { padBatch } from '../../data/batches.ts';
 import type { Tokens } from '../../data/tokenizer.ts';
@@ -14,24 +14,24 @@ export interface Examples {
   /** Candidates of example i: documents[offsets[i] .. offsets[i + 1]], labelled positives first where there are any. */
   offsets: Int32Array;
   documents: Int32Array;
-  /** The teacher's raw scores of the candidates; NaN where it was not asked. */
+  /** The teacher's raw scores of the candidates; NaN where a candidate was not scored. */
   scores: Float32Array;
   /** [n] 1 where the first candidate is a labelled positive. */
   labelled: Uint8Array;
   /** [n] a factor for each query's loss. */
   weights: Float32Array;
-  /** [n] how likely the teacher's word on a query is right, where it is estimated. */
+  /** [n] estimated probability that the teacher's label of a query is right, where available. */
   reliability?: Float32Array;
   /**
-   * The grade of a document for a query, both as positions; 0 where it is not known to be relevant. Of several positives among
-   * the candidates each step draws one, as likely as its grade is high. Without it the first candidate is the positive.
+   * The grade of a document for a query, both as positions; 0 where it is not known to be relevant. Each step draws one of
+   * several positives in proportion to its grade. Without it the first candidate is the positive.
    */
   grade?(query: number, document: number): number;
-  /** Documents known to be relevant to a query, or of the same text: they are never its negatives. */
+  /** Documents known to be relevant to a query, or with the same text as one: never its negatives. */
   relevant(query: number): ReadonlySet<number>;
 }
 
-/** Embeddings by position in their table, as a loss matches them. */
+/** Teacher embeddings by position in their table, for losses that match them. */
 export interface EmbeddingTable {
   dimensions: number;
   data: Float32Array;
@@ -47,25 +47,25 @@ export interface BatchSource {
   teacherDocuments?: EmbeddingTable;
   /** Whether documents are given as embeddings and not encoded. */
   frozenDocuments?: boolean;
-  /** The order in which an epoch takes the examples; a new random one each by default. */
+  /** The order of examples in an epoch; a new random order by default. */
   order?(epoch: number): Int32Array;
-  /** Texts that only have a teacher's embedding. */
+  /** Texts that have only a teacher's embedding. */
   extra?: { tokens(i: number): Tokens; embeddings: EmbeddingTable; count: number };
 }
 
 export interface BatchOptions {
-  /** Queries a step. */
+  /** Queries per step. */
   queries: number;
-  /** Candidates a query: the first and others drawn anew each step. */
+  /** Candidates per query: the first one, and others drawn in each step. */
   candidates: number;
   documentGroups: number;
   extraTexts?: number;
-  /** Draws of Gumbel noise a query, for losses that sample the teacher's orders. */
+  /** Gumbel noise draws per query, for losses that sample the teacher's orders. */
   draws?: number;
   seed: number;
 }
 
-/** Which examples a step takes: each epoch is a new order of all of them. */
+/** The examples of each step: every epoch is a new order of all of them. */
 export function stepExamples(
   n: number,
   perStep: number,
@@ -94,7 +94,7 @@ function epochOrder(n: number, epoch: number, seed: number, ordered?: (epoch: nu
 }
 
 /**
- * The batch of a step; the same step of the same seed is the same batch, whatever was drawn before. `drawn` are each query's
+ * The batch of a step; a seed and a step always give the same batch, independent of earlier calls. `drawn` are each query's
  * candidates as positions in `examples.documents`.
  */
 export function makeBatch(
@@ -109,7 +109,7 @@ export function makeBatch(
   const N = drawn.reduce((most, d) => Math.max(most, d.length), 0);
   const B = chosen.length;
 
-  // Every document once, grouped by length.
+  // Each document once, grouped by length.
   const unique = [...new Set(drawn.flat().map((at) => examples.documents[at]))];
   if (!source.frozenDocuments)
     unique.sort((a, b) => source.documentTokens(a).ids.length - source.documentTokens(b).ids.length || a - b);
@@ -192,7 +192,7 @@ export function makeBatch(
   };
 }
 
-/** The same number for each of a query's candidates. */
+/** Repeats a query's value for each of its candidates. */
 function broadcast(values: Float32Array, examples: readonly number[], into: Tensor<'float32'>): Tensor {
   const N = into.dims[1];
   for (const [b, e] of examples.entries()) into.data.fill(values[e], b * N, (b + 1) * N);
@@ -224,7 +224,7 @@ function drawExtra(
   };
 }
 
-/** A positive, drawn by grade where there are several, and others drawn without replacement. */
+/** A positive (drawn by grade if there are several), and others drawn without replacement. */
 function drawCandidates(examples: Examples, e: number, count: number, random: Random): number[] {
   const [from, to] = [examples.offsets[e], examples.offsets[e + 1]];
   const all = Array.from({ length: to - from }, (_, i) => from + i);
@@ -232,7 +232,7 @@ function drawCandidates(examples: Examples, e: number, count: number, random: Ra
   const known = grades.reduce((n, g) => n + Number(g > 0), 0);
   const drawn = known > 1 && examples.labelled[e] ? drawFrom((i) => grades[i], grades.length, random) : 0;
   const first = all[drawn];
-  // Another positive is compared by its score alone: without one it would only take a negative's place.
+  // Other positives are only used with a teacher score: without one they would just take a negative's place.
   const rest = all.filter((at, i) => i !== drawn && !(known > 1 && grades[i] > 0 && Number.isNaN(examples.scores[at])));
   if (rest.length < count) return [first, ...rest];
   for (let i = 0; i < count - 1; i++) {
@@ -248,7 +248,7 @@ function gradesOf({ queries, offsets, documents, grade }: Examples, e: number): 
   return Array.from(rowOf(documents, offsets, e), (d) => grade(queries[e], d));
 }
 
-/** Consecutive parts of about equal size, each with at least one element (the last one again where there are too few). */
+/** Consecutive parts of about equal size, each with at least one element (the last element is repeated if there are too few). */
 function split<T>(items: readonly T[], parts: number): T[][] {
   return Array.from({ length: parts }, (_, i) => {
     const part = items.slice(Math.floor((i * items.length) / parts), Math.floor(((i + 1) * items.length) / parts));

@@ -1,4 +1,4 @@
-/** @file Examples as values: selected of candidate lists, weighed, labelled anew, with other negatives, kept in a state. */
+/** @file Functions on training examples: select from candidate lists, weight, relabel, replace negatives, save and restore. */
 
 import type { CandidateLists } from '../../data/lists.ts';
 import { type Tensor, vectorOf } from '../../engine/graph/tensor.ts';
@@ -8,18 +8,18 @@ import type { CandidateSelection } from '../../selection/index.ts';
 import type { Weighted, WeightingInputs } from '../../weighting/index.ts';
 import type { Examples } from './dual-encoder-batch.ts';
 
-/** What the labels of a split say of documents, as positions. */
+/** The judgements of a split, as positions. */
 export interface Labels {
   /** Relevant documents with grades, by query. */
   relevant: ReadonlyMap<number, ReadonlyMap<number, number>>;
-  /** Documents that are no negatives of a query. */
+  /** Documents that must not be negatives of a query. */
   never: (query: number) => ReadonlySet<number>;
 }
 
 /**
- * Examples of lists: known positives first, then the negatives that the selection keeps. Queries without any candidate are left
- * out and counted.
- * @param weights a factor for each list, as the choice of queries may hand on
+ * Makes examples from candidate lists: known positives first, then the negatives that the selection keeps. Queries without any
+ * candidate are left out and counted.
+ * @param weights a factor for each list, e.g. from the query selection
  */
 export function selectExamples(
   lists: CandidateLists,
@@ -42,7 +42,7 @@ export function selectExamples(
     const own = Array.from(rowOf(indices, offsets, i));
     if (!own.length) continue;
     const known = positives[own[0]] === 1;
-    // The teacher's best candidate stands where a label would.
+    // The teacher's best candidate takes the place of a label.
     if (!known && pseudoLabels) {
       const [best] = own.splice(bestOf(lists.scores, own), 1);
       own.unshift(best);
@@ -67,12 +67,12 @@ export function selectExamples(
   return { examples, leftOut: lists.queries.length - kept.length };
 }
 
-/** Where the largest score stands, the first of equals. */
+/** Position of the largest score, the first of equals. */
 function bestOf(scores: Float32Array, at: readonly number[]): number {
   return at.reduce((best, a, k) => (scores[a] > scores[at[best]] ? k : best), 0);
 }
 
-/** Examples with what a weighting found. @param initial as they were before the first weighing */
+/** Examples with the result of a weighting. @param initial the examples before the first weighting */
 export function weighed(
   examples: Examples,
   initial: Examples,
@@ -89,7 +89,7 @@ export function weighed(
 }
 
 /**
- * The most probable candidate by the new labels stands where a label would, in place of the teacher's best; known labels stay.
+ * The most probable candidate by the new labels replaces the teacher's best as the pseudo-label; known labels stay.
  * @param documents [all candidates] in the order of `targets`
  */
 export function relabeled(examples: Examples, documents: Int32Array, targets: Float32Array): Examples {
@@ -111,7 +111,7 @@ export function relabeled(examples: Examples, documents: Int32Array, targets: Fl
   return next;
 }
 
-/** The queries whose labels are known, with what is relevant. */
+/** The queries with known labels, and their relevant candidates. */
 export function labelledAmong(
   examples: Examples,
   labels: Labels['relevant'],
@@ -128,7 +128,7 @@ export function labelledAmong(
   return { queries, relevant };
 }
 
-/** Cosines are sharpened by this where the student's own loss of a query is asked for. Assumption, as info-nce's default. */
+/** Temperature of the student's cosines in its loss per query. Assumption, as info-nce's default. */
 const STUDENT_TEMPERATURE = 0.05;
 
 /** -log softmax of the first candidate (the label or pseudo-label) under the student. */
@@ -139,7 +139,7 @@ export function studentLosses(examples: Examples, student: Float32Array): Float6
   });
 }
 
-/** Examples with other negatives behind their labelled documents; their scores are NaN. */
+/** Examples with new negatives after their labelled documents; the scores of these negatives are NaN. */
 export function withNegatives(
   examples: Examples,
   negatives: { offsets: ArrayLike<number>; documents: Int32Array },
@@ -155,7 +155,7 @@ export function withNegatives(
   return { ...examples, offsets: Int32Array.from(offsets), documents: Int32Array.from(documents), scores };
 }
 
-/** The labelled documents among an example's candidates, or its pseudo-label; they come first. */
+/** Number of labelled documents (or pseudo-labels) of an example, which are its first candidates. */
 export function positivesOf({ queries, documents, offsets, labelled, grade }: Examples, i: number): number[] {
   if (!labelled[i]) return [];
   const own = Array.from(rowOf(documents, offsets, i));
@@ -163,7 +163,7 @@ export function positivesOf({ queries, documents, offsets, labelled, grade }: Ex
   return known.length ? known : own.slice(0, 1);
 }
 
-/** What stands behind the labelled documents. */
+/** The candidates after the labelled documents. */
 export function negativesOf(examples: Examples): { offsets: number[]; documents: number[] } {
   const offsets = [0];
   const documents: number[] = [];
@@ -175,7 +175,9 @@ export function negativesOf(examples: Examples): { offsets: number[]; documents:
   return { offsets, documents };
 }
 
-/** Arrays that a training state keeps of the examples, since renewals change them: candidates found again, current scores, weights. */
+/**
+ * Arrays of the examples that a training state saves, since renewals change them: refreshed candidates, current scores, weights.
+ */
 export function keptExamples(current: () => Examples, take: (examples: Examples) => void) {
   return {
     get(): Record<string, Tensor> {

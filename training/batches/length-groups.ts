@@ -1,4 +1,4 @@
-/** @file From the padded batches of a step to groups of texts of like length: each text once, little of a group padding. */
+/** @file Groups the texts of a step by length: each text once, with little padding per group. */
 
 import { type BlockSize, deviceLength } from '../../data/batches.ts';
 import { roundUp } from '../../math/numbers.ts';
@@ -14,24 +14,23 @@ export interface TokenBatch {
 
 export interface LengthGroups {
   groups: TokenBatch[];
-  /** For each batch that came, where its rows are among the rows of all groups. */
+  /** For each input batch, the positions of its rows among the rows of all groups. */
   places: BigInt64Array[];
 }
 
 interface Row {
   batch: TokenBatch;
   row: number;
-  /** Tokens up to the last that is not masked. */
+  /** Tokens up to the last unmasked one. */
   length: number;
 }
 
 /**
- * Gathers the texts of several batches, equal ones once, sorts them by length and splits them into groups, each padded to
- * its own longest, so that little is padding and groups are of like size.
+ * Collects the texts of several batches (equal ones once), sorts them by length and splits them into groups, each padded to its
+ * longest text, so that there is little padding and groups have similar sizes.
  *
- * @param groups how many groups come out: no more and no fewer, so that one graph serves every step. A group without a
- *   text is one token that nobody reads.
- * @param padId fills up shorter texts
+ * @param groups the exact number of groups, so that one graph serves every step. An empty group has one unused token.
+ * @param padId padding token id
  */
 export function groupByLength(batches: readonly TokenBatch[], groups: number, padId: number): LengthGroups {
   const { rows, rowOf } = uniqueRows(batches);
@@ -46,12 +45,12 @@ export function groupByLength(batches: readonly TokenBatch[], groups: number, pa
 
 /** Weight of a group's size compared with its padded tokens: enough to split equal texts evenly, too little to pad for it. */
 const BALANCE = 0.05;
-/** Places where a group may end: of more texts, every second and so on. */
+/** Maximum number of possible group ends: with more texts only every second one counts, and so on. */
 const MOST_ENDS = 256;
 
 /**
  * Where to split sorted lengths so that sum(t + BALANCE t^2 / mean t) is least, t a group's rows times its longest.
- * @returns groups + 1 positions from 0 to the end, by dynamic programming over the places where a group may end
+ * @returns groups + 1 positions from 0 to the end, by dynamic programming over the possible group ends
  */
 function bestBounds(lengths: readonly number[], groups: number): number[] {
   const n = lengths.length;
@@ -84,7 +83,7 @@ function bestBounds(lengths: readonly number[], groups: number): number[] {
   return [0, ...bounds];
 }
 
-/** As groupByLength, in as many groups as it takes for each to hold at most so many texts. */
+/** Like groupByLength, with as many groups as needed for at most the given number of texts each. */
 export function chunkByLength(batches: readonly TokenBatch[], texts: number, padId: number): LengthGroups {
   const { rows, rowOf } = uniqueRows(batches);
   const order = rows.map((_, i) => i).sort((a, b) => rows[a].length - rows[b].length || a - b);
@@ -94,7 +93,7 @@ export function chunkByLength(batches: readonly TokenBatch[], texts: number, pad
   return assemble(rows, rowOf, parts, padId);
 }
 
-/** Each different text once, and which of them each row of each batch is. */
+/** The distinct texts, and the index among them of each row of each batch. */
 function uniqueRows(batches: readonly TokenBatch[]): { rows: Row[]; rowOf: Int32Array[] } {
   const rows: Row[] = [];
   const seen = new Map<string, number>();
@@ -152,19 +151,19 @@ function assemble(
       typeIds.set(batch.typeIds.subarray(from, from + own), r * length);
       place[i] = next++;
     }
-    // Rows that fill up are one token each, which nobody reads.
+    // Padding rows have one unused token each.
     for (let r = part.length; r < count; r++, next++) mask[r * length] = 1n;
     return { rows: count, length, ids, mask, typeIds };
   });
   return { groups, places: rowOf.map((of) => BigInt64Array.from(of, (i) => BigInt(place[i]))) };
 }
 
-/** Groups come in few shapes: a device keeps its memory for a shape it has seen, and asks for new memory slowly. */
+/** Groups have few shapes: a device reuses memory of a known shape, and allocates slowly for a new one. */
 const DEVICE_ROWS = 32;
 
 /**
- * As groupByLength, in groups of equally many texts whose rows and lengths are filled up to multiples of 32.
- * @param most tokens that the model has positions for
+ * Like groupByLength, in groups of equal numbers of texts, with rows and lengths padded to multiples of 32.
+ * @param most the model's maximum number of positions
  */
 export function groupForDevice(
   batches: readonly TokenBatch[],

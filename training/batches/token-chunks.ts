@@ -1,12 +1,12 @@
-/** @file Equal rows brought together before they are added into a table: a device adds to one place only one after another. */
+/** @file Sums gradients of equal tokens before they are added to a table: a device serializes additions to the same row. */
 
 import { roundUp } from '../../math/numbers.ts';
 
-/** Occurrences of a token that are summed in one go. */
+/** Occurrences of a token that are summed together. */
 export const CHUNK = 16;
 
 export interface RowChunks {
-  /** One of few counts: the last ones may hold nothing. */
+  /** Number of chunks, one of a few values: the last chunks may be empty. */
   chunks: number;
   /** [chunks, CHUNK] positions of one token's occurrences; where there are fewer, the position after the last. */
   places: BigInt64Array;
@@ -40,8 +40,8 @@ export function rowChunks(ids: BigInt64Array): RowChunks {
 }
 
 /**
- * The next of eight counts an octave. A device keeps the buffers of each size it has seen: with a count of its own for each
- * step, 500 steps of 64 queries and 512 documents filled the 80 GB of an H100.
+ * Rounds up to one of eight values per octave. A device caches buffers of every size: with an arbitrary count in each step, 500
+ * steps of 64 queries and 512 documents filled the 80 GB of an H100.
  */
 function roundedUp(n: number): number {
   const step = 2 ** Math.max(0, Math.ceil(Math.log2(n)) - 3);

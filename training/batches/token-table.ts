@@ -1,8 +1,8 @@
-/** @file Token ids of texts that are trained on. */
+/** @file Token ids of training texts. */
 import type { Texts } from '../../data/dataset.ts';
 import type { Tokens } from '../../data/tokenizer.ts';
 
-/** Token ids by position, made when first asked for and kept. */
+/** Token ids by position, computed on first use and cached. */
 export function tokenTable(texts: Texts, encode: (text: string) => Tokens): (i: number) => Tokens {
   const table = new Map<number, Tokens>();
   return (i) => {

@@ -1,4 +1,7 @@
-/** @file AdamW's CPU back end: the rule of adamw.ts over plain arrays, in WebAssembly; rows without gradient and moments are only decayed. */
+/**
+ * @file AdamW's CPU back end: the rule of adamw.ts over plain arrays, in WebAssembly; table rows without gradient and moments
+ * only decay.
+ */
 
 import type { Parameter } from '../step/training-step.ts';
 import { BETAS, EPS, WEIGHT_DECAY } from './adamw.ts';
@@ -47,7 +50,7 @@ export class AdamWHost implements HostOptimizer {
     return this.made;
   }
 
-  /** Said after other moments were put in place. */
+  /** Must be called after the moments were replaced. */
   set steps(made: number) {
     this.made = made;
     this.moved.clear();
@@ -56,7 +59,7 @@ export class AdamWHost implements HostOptimizer {
   /** Applies the gradients that the parameters hold. @returns their global norm before clipping */
   step(learningRate: number): number {
     const { sources, norm } = this.gradients.take(this.parameters);
-    // A norm that is not finite must not reach the weights: the caller decides what to do.
+    // A non-finite norm must not reach the weights: the caller decides what to do.
     if (!Number.isFinite(norm)) return norm;
     const { betas, eps, weightDecay } = this.options;
     const scale = clipScale(norm, this.options.clipNorm);
@@ -84,7 +87,7 @@ export class AdamWHost implements HostOptimizer {
     const decay = Math.fround(factors[factors.length - 1]);
     for (let row = 0; row < slots.length; ) {
       const slot = slots[row];
-      // Rows that no text has ever read have no gradient and no moments: the update is the decay alone.
+      // Rows that no text has used have no gradient and no moments: only the decay applies.
       if (slot < 0 && !moved[row]) {
         const from = row;
         while (row < slots.length && slots[row] < 0 && !moved[row]) row++;
@@ -97,7 +100,7 @@ export class AdamWHost implements HostOptimizer {
     }
   }
 
-  /** The update of from..to by the gradient that begins at `start` of `values`, or by none. */
+  /** Updates from..to with the gradient that begins at `start` of `values`, or with none. */
   private updateSlice(
     p: Parameter,
     values: Float32Array | undefined,
@@ -132,7 +135,7 @@ export class AdamWHost implements HostOptimizer {
     }
   }
 
-  /** A flag for each row of a table: whether its moments are not all 0. Read off them once, then kept. */
+  /** A flag per table row: whether its moments are not all 0. Computed once from them, then maintained. */
   private movedRows(p: Parameter): Uint8Array {
     let moved = this.moved.get(p);
     if (!moved) {

@@ -1,6 +1,6 @@
 /** @file The inner loops of AdamW in WebAssembly's vector instructions, four numbers at a time. */
 
-/** What is used here of WebAssembly, whose types come with the browser's otherwise. */
+/** The part of WebAssembly's types used here, which otherwise come with the DOM types. */
 declare const WebAssembly: {
   Module: new (bytes: Uint8Array) => object;
   Instance: new (
@@ -15,18 +15,18 @@ declare const WebAssembly: {
   };
 };
 
-/** Numbers in one call: four arrays of them stay in a processor's nearest caches. */
+/** Numbers per call: four arrays of this size fit into the L1 and L2 caches. */
 export const CHUNK = 4096;
 
 export interface AdamWKernel {
-  /** A slice of the arrays: copied here before a call, and back after it. */
+  /** WebAssembly memory: a slice of the arrays is copied in before a call and out after it. */
   readonly parameter: Float32Array;
   readonly first: Float32Array;
   readonly second: Float32Array;
   readonly gradient: Float32Array;
   /** Updates the first n numbers; see Factors. */
   run(n: number, factors: readonly number[]): void;
-  /** The sum of the first n gradients' squares, in float64. What stands between n and the next multiple of four counts. */
+  /** The sum of the first n gradients' squares, in float64. Numbers between n and the next multiple of four count too. */
   squares(n: number): number;
   /** Multiplies the first n parameters. */
   scale(n: number, factor: number): void;
@@ -71,7 +71,7 @@ const store = (array: number, position: number, value: number[]): number[] => [
   ...[VECTOR, 0x0b, 4, ...leb(array * BYTES)],
 ];
 
-/** A body that runs again for every four numbers until the position is at local 0, the count in bytes. */
+/** A loop over groups of four numbers until the position reaches local 0, the count in bytes. */
 const loop = (position: number, body: number[]): number[] => [
   ...[LOOP, VOID, ...body],
   ...[...get(position), I32_CONST, 16, I32_ADD, LOCAL_TEE, position, ...get(0), I32_LT_U, BR_IF, 0],
@@ -105,7 +105,7 @@ function stepCode(): number[] {
   ];
 }
 
-/** The sum of g^2, even and odd places in float64 each, then both. */
+/** The sum of g^2 in float64, over even and odd positions separately, then added. */
 function squaresCode(): number[] {
   // Locals: 0 the count in bytes, 1 the position, 2 four gradients, 3 two of them as float64, 4 and 5 sums.
   const [POSITION, G, D] = [1, 2, 3];
@@ -138,7 +138,7 @@ function scaleCode(): number[] {
   ];
 }
 
-/** The module's bytes: one memory for the four arrays, and a function each. */
+/** The module's bytes: one memory for the four arrays, and one function per loop. */
 function moduleBytes(): Uint8Array {
   const codes = [stepCode(), squaresCode(), scaleCode()];
   const functions = codes.map((_, i) => i);

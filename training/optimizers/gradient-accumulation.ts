@@ -1,7 +1,7 @@
-/** @file Gradient accumulation: the gradients of several batches as if they were one. */
+/** @file Gradient accumulation: combines the gradients of several batches into one update. */
 import type { Parameter } from '../step/training-step.ts';
 
-/** Sums of gradients, each batch with its share; `finish` puts them where the optimizer looks. */
+/** Weighted sums of the batches' gradients; `finish` hands them to the optimizer. */
 export class GradientSum {
   private readonly parameters: readonly Parameter[];
   private readonly sums: readonly (Float32Array | undefined)[];
@@ -23,7 +23,7 @@ export class GradientSum {
     }
   }
 
-  /** Returns the sums and starts from zero. */
+  /** Returns the sums and resets them to zero. */
   finish(): void {
     for (const [i, p] of this.parameters.entries()) {
       const sum = this.sums[i];

@@ -1,13 +1,13 @@
-/** @file The gradients that parameters hold after a step: rows of tables added up, the global norm, clipping. */
+/** @file Reads gradients after a step: sums table rows, computes the global norm and the clipping factor. */
 import { type SummedRows, sumRows } from '../step/sparse-rows.ts';
 import type { Parameter } from '../step/training-step.ts';
 import { type AdamWKernel, CHUNK } from './adamw-wasm.ts';
 
-/** Where a parameter's gradient is read from: as a whole, or from rows added up by table row. */
+/** Source of a parameter's gradient: a dense array, or rows summed by table row. */
 export interface Source {
-  /** Numbers of the gradient that may differ from 0. */
+  /** The possibly nonzero values of the gradient. */
   values: Float32Array;
-  /** For tables: which row of `values` a table row is, or -1. */
+  /** For tables: the row of `values` for each table row, or -1. */
   slots?: Int32Array;
 }
 
@@ -19,7 +19,7 @@ export class Gradients {
     this.kernel = kernel;
   }
 
-  /** Takes the gradients from the parameters. @returns one source a parameter, and their global norm */
+  /** Takes the gradients from the parameters. @returns one source per parameter, and the global norm */
   take(parameters: readonly Parameter[]): { sources: Source[]; norm: number } {
     const sources = parameters.map((p) => this.source(p));
     const norm = Math.sqrt(sources.reduce((n, { values }) => n + this.squaredNorm(values), 0));
@@ -27,7 +27,7 @@ export class Gradients {
     return { sources, norm };
   }
 
-  /** Rows of the same table row are added up. */
+  /** Sums the rows of the same table row. */
   private source(p: Parameter): Source | SummedRows {
     if (p.gradient && !p.rows) return { values: p.gradient };
     const slots = this.slots.get(p) ?? new Int32Array(p.dims[0]);
@@ -48,6 +48,6 @@ export class Gradients {
   }
 }
 
-/** What gradients are multiplied by so that their global norm is at most `clipNorm`. */
+/** Factor on gradients that limits their global norm to `clipNorm`. */
 export const clipScale = (norm: number, clipNorm: number | undefined): number =>
   clipNorm !== undefined && norm > clipNorm ? clipNorm / (norm + 1e-6) : 1;

@@ -1,4 +1,4 @@
-/** @file Opens an optimizer on the host: the rule in general, a back end of its own where one is faster. */
+/** @file Opens an optimizer on the host: the generic rule, or a faster dedicated back end. */
 import type { SessionOptions } from '../../engine/runtime/session.ts';
 import type { Parameter } from '../step/training-step.ts';
 import { AdamWHost } from './adamw-host.ts';

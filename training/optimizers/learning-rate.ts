@@ -4,11 +4,11 @@ export interface Schedule {
   learningRate: number;
   warmupSteps: number;
   totalSteps: number;
-  /** What remains at the last step, as a share of the learning rate. */
+  /** Final learning rate as a fraction of the learning rate. */
   finalShare: number;
 }
 
-/** Linear from 0 to the learning rate over the warm-up, then linear down to the final share. @param step from 0 */
+/** Linear from 0 to the learning rate over the warm-up, then linear down to the final fraction. @param step from 0 */
 export function learningRateAt(step: number, { learningRate, warmupSteps, totalSteps, finalShare }: Schedule): number {
   if (step < warmupSteps) return (learningRate * (step + 1)) / warmupSteps;
   const left = (totalSteps - step) / Math.max(1, totalSteps - warmupSteps);

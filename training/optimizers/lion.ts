@@ -4,7 +4,7 @@ import type { Optimizer, OptimizerSettings } from './optimizer.ts';
 /**
  *     p <- (1 - lr decay) p - lr sign(b1 m + (1 - b1) g),  m <- b2 m + (1 - b2) g
  *
- * Every weight moves by the learning rate: use a third to a tenth of AdamW's, with a weight decay as much larger.
+ * Every weight moves by the learning rate: use a third to a tenth of AdamW's, with a weight decay larger by the same factor.
  *
  * @source Chen et al. 2023 (arXiv 2302.06675)
  */

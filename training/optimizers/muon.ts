@@ -1,9 +1,9 @@
-/** @file Muon: momentum made orthogonal for hidden matrices, AdamW for the rest. */
+/** @file Muon: orthogonalized momentum for hidden matrices, AdamW for the rest. */
 import type { Expr } from '../../engine/expressions/expr.ts';
 import { adamW } from './adamw.ts';
 import type { Optimizer, OptimizerSettings, ParameterShape } from './optimizer.ts';
 
-/** Coefficients of the quintic, and how often it is applied. */
+/** Coefficients of the quintic iteration, and the number of iterations. */
 const [A, B, C] = [3.4445, -4.775, 2.0315];
 const STEPS = 5;
 
@@ -14,12 +14,12 @@ const STEPS = 5;
  *     m <- mu m + (1 - mu) g,  u = (1 - mu) g + mu m
  *     p <- (1 - lr decay) p - 0.2 sqrt(max(rows, columns)) lr orthogonal(u)
  *
- * The factor gives a step the size of AdamW's, so that one learning rate serves both. Tables, vectors and the projection are
- * AdamW's. The cost compared with AdamW: 15 products of each matrix a step (see `orthogonal`), whatever the batch, and one array of state
- * less.
+ * The factor gives steps the size of AdamW's, so that one learning rate serves both. Tables, vectors and the projection use
+ * AdamW. The cost compared with AdamW: 15 products per matrix and step (see `orthogonal`), independent of the batch, and one
+ * state array less.
  *
  * @source Jordan et al. 2024 (github.com/KellerJordan/Muon); the factor is Liu et al. 2025 (arXiv 2502.16982), `match_rms_adamw`
- *   of torch.optim.Muon, which multiplies in bfloat16 where this is float32
+ *   of torch.optim.Muon, which uses bfloat16 where this uses float32
  */
 export function muon(settings: OptimizerSettings = {}): Optimizer {
   const { momentum: mu = 0.95 } = settings;
@@ -40,13 +40,13 @@ export function muon(settings: OptimizerSettings = {}): Optimizer {
   };
 }
 
-/** Whether Muon takes a parameter. */
+/** Whether Muon updates a parameter. */
 export const isHidden = ({ name, dims, table }: ParameterShape): boolean =>
   dims.length === 2 && Math.min(...dims) > 1 && !table && name !== 'projection';
 
 /**
- * U V^T of a matrix U S V^T, roughly: the singular values come to about 0.7 to 1.2.
- * Newton-Schulz: X <- a X + (b G + c G G) X with G = X X^T, X first scaled to norm 1; three products a round.
+ * Approximates U V^T of a matrix U S V^T: singular values end between about 0.7 and 1.2.
+ * Newton-Schulz: X <- a X + (b G + c G G) X with G = X X^T, X first scaled to norm 1; three products per iteration.
  */
 function orthogonal(matrix: Expr, [rows, columns]: readonly number[]): Expr {
   const wide = rows > columns ? matrix.transpose(1, 0) : matrix;

@@ -1,4 +1,4 @@
-/** @file An optimizer as part of the training graph: weights and state go in and come out, and need not leave the device. */
+/** @file An optimizer as part of the training graph: weights and state are inputs and outputs, and stay on the device. */
 
 import type { Gradient } from '../../engine/autodiff/differentiate.ts';
 import { constant, Expr } from '../../engine/expressions/expr.ts';
@@ -13,7 +13,7 @@ import { decays, type Optimizer, type OptimizerSettings, type ParameterShape } f
 export interface Slice {
   name: string;
   dims: readonly number[];
-  /** In the vector of weights. */
+  /** Position in the vector of weights. */
   offset: number;
 }
 
@@ -27,7 +27,7 @@ export interface StateVector {
   start: 'zeros' | 'weights';
 }
 
-/** The flat vectors that go in and come out, and what else goes in and out in a step. */
+/** The flat vectors and the other inputs and outputs of a step. */
 export interface GraphOptimizer {
   /** Length of the vector of weights. */
   length: number;
@@ -35,11 +35,11 @@ export interface GraphOptimizer {
   state: readonly StateVector[];
   /** Input to output of weights and state. */
   carried: ReadonlyMap<string, string>;
-  /** Names of the step's numbers, in the order in which the input FACTORS takes them. */
+  /** Names of the step's numbers, in the order of the input FACTORS. */
   factors: readonly string[];
   /** Output: the gradients' global norm before clipping. */
   norm: string;
-  /** Tables whose rows belong to a group's token ids: that input, and those that take the ids' chunks (see rowChunks). */
+  /** For tables whose rows are a group's token ids: that input, and the inputs of the ids' chunks (see rowChunks). */
   tables: readonly RowInputs[];
 }
 
@@ -63,7 +63,7 @@ export const FACTORS = 'optimizer.factors';
 /** [length] the sum of the gradients so far, where several batches make one step. */
 export const SUM = 'optimizer.sum';
 
-/** Width of the table that sums of squares are taken over: one long sum would run on a single core of a GPU. */
+/** Width of the table for sums of squares: a single long sum would run on one core of a GPU. */
 const WIDTH = 1024;
 /**
  * Each part of a vector is filled up to whole rows of this width: CUDA's Concat builds a table on the host with a number for
@@ -71,20 +71,20 @@ const WIDTH = 1024;
  */
 const ROW = 128;
 
-/** Parameters that are updated as one vector, or one that is updated as it is. */
+/** Parameters updated as one vector, or a single parameter in its own shape. */
 interface Block {
   members: readonly GraphParameter[];
   shape: ParameterShape;
   from: number;
   length: number;
-  /** Weights from the block's beginning that decay. */
+  /** Number of leading weights of the block that decay. */
   decayed: number;
 }
 
 /**
  * Appends an optimizer's update to a graph that computes gradients. All parameters become views of one vector; those whose rule
- * is elementwise are updated as one, so that AdamW is two dozen operators however many parameters there are. Where the norm is
- * not finite, nothing changes.
+ * is elementwise are updated as one, so that AdamW takes two dozen operators for any number of parameters. If the norm is
+ * non-finite, nothing changes.
  */
 export function appendOptimizer(
   graph: Graph,
@@ -121,7 +121,7 @@ export function appendOptimizer(
         .add(joined(parts).mul(factor('share')))
     : joined(parts);
   const norm = raw.reshape(-1, WIDTH).square().sum([1]).sum([0]).sqrt();
-  // Infinity and NaN times 0 are NaN, which equals nothing.
+  // Infinity and NaN times 0 are NaN, which is not equal to itself.
   const finite = norm.mul(0).equal(0);
   const moves = accumulates ? finite.op('And', [factor('apply').greater(0.5)]) : finite;
   const { clipNorm } = settings;
@@ -161,7 +161,7 @@ export function appendOptimizer(
     moved.push(flat(next.weights));
     for (const [name, e] of Object.entries(next.state)) stateOut.get(name)?.push(flat(e));
   }
-  // Where every parameter has a rule of its own, no block holds the padding.
+  // If no parameter is updated elementwise, no block contains the padding.
   const covered = blocks.reduce((n, b) => n + b.length, 0);
   if (length > covered) moved.push(zeros(graph, length - covered));
   const out = (e: Expr, name: string): string => {
@@ -182,7 +182,7 @@ export function appendOptimizer(
   return result;
 }
 
-/** Matrices with a rule of their own first; then the others, those that decay before those that do not, and padding. */
+/** Order: matrices with a rule that is not elementwise; then parameters that decay, those that do not, and padding. */
 function layOut(
   rule: Optimizer,
   parameters: readonly GraphParameter[],
@@ -210,7 +210,7 @@ function layOut(
   return { blocks, slices, length };
 }
 
-/** For each array of the state a vector over the blocks that have one; they lie side by side. */
+/** For each state array a vector over the blocks that have it, which are contiguous. */
 function stateVectors(rule: Optimizer, blocks: readonly Block[]): StateVector[] {
   const found = new Map<string, StateVector>();
   for (const { shape, from, length } of blocks)
@@ -218,12 +218,12 @@ function stateVectors(rule: Optimizer, blocks: readonly Block[]): StateVector[] 
       const own = found.get(name);
       if (!own) found.set(name, { name, input: `optimizer.${name}`, from, length, start });
       else if (own.from + own.length === from) own.length += length;
-      else throw new Error(`the weights with a '${name}' do not lie side by side`);
+      else throw new Error(`the weights with a '${name}' are not contiguous`);
     }
   return [...found.values()];
 }
 
-/** A gradient as a vector; rows are added into a table of zeros, one group of texts after the other. */
+/** A gradient as a vector; rows are added to a table of zeros, one group of texts after another. */
 function flatGradient(
   graph: Graph,
   gradient: Gradient | undefined,
@@ -240,7 +240,7 @@ function flatGradient(
   return table.reshape(-1);
 }
 
-/** Rows of a group's tokens, equal ones summed by chunks: adding a row for each occurrence of a frequent word takes long. */
+/** Rows of a group's tokens, equal ones summed in chunks: adding one row per occurrence of a frequent word is slow. */
 function gathered(
   graph: Graph,
   part: { indices: Value; rows: Value },
@@ -276,5 +276,5 @@ function filled(vector: Expr, size: number): Expr {
 
 const zeros = (graph: Graph, size: number): Expr => spread(constant(graph, 'float32', [1], [0]), size);
 
-/** A single number as a vector. */
+/** A scalar as a vector. */
 const spread = (one: Expr, size: number): Expr => one.expandTo(one.ints(size));

@@ -1,15 +1,17 @@
-/** @file What an optimizer is: the rule by which a parameter moves, in the engine's expressions, for the host and for devices. */
+/**
+ * @file The interface of optimizers: the update rule of a parameter in the engine's expressions, for the host and for devices.
+ */
 import type { Expr } from '../../engine/expressions/expr.ts';
 
-/** What a rule may decide by. */
+/** Properties of a parameter that a rule can depend on. */
 export interface ParameterShape {
   readonly name: string;
   readonly dims: readonly number[];
-  /** Whether its rows are looked up by index, so that it is not a matrix of a product. */
+  /** Whether it is a lookup table and not a matrix of a product. */
   readonly table: boolean;
 }
 
-/** Settings of every optimizer; what one has no use for is ignored. */
+/** Settings of all optimizers; each ignores those that it does not use. */
 export interface OptimizerSettings {
   /** Decay rates of the two moments (AdamW, schedule-free AdamW, Lion, Muon's vectors and tables). */
   betas?: readonly [number, number];
@@ -21,21 +23,21 @@ export interface OptimizerSettings {
   weightDecay?: number;
   /** Whether biases and normalisation scales (parameters of one dimension) decay too. */
   decayNormsAndBiases?: boolean;
-  /** The gradients' global norm is scaled down to this; no clipping where absent. */
+  /** Maximum global norm of gradients; no clipping where absent. */
   clipNorm?: number;
 }
 
-/** Numbers that an optimizer carries from step to step besides its arrays; saved with the state. */
+/** Scalars that an optimizer carries from step to step in addition to its arrays; saved with the state. */
 export type Numbers = Record<string, number>;
 
-/** What a rule is given of one parameter, or of a part of one where the rule is elementwise. */
+/** Inputs of a rule for one parameter, or for a part of one if the rule is elementwise. */
 export interface RuleInputs {
   weights: Expr;
-  /** Already clipped. */
+  /** The gradient after clipping. */
   gradient: Expr;
   /** By the names of `state`. */
   state: Readonly<Record<string, Expr>>;
-  /** Numbers of the step, by the names that `factors` gives. */
+  /** The step's numbers, by the names of `factors`. */
   factors: Readonly<Record<string, Expr>>;
   /** 1 - learning rate x weight decay where the parameter decays, else 1: a number, or one for each weight. */
   keep: Expr;
@@ -45,12 +47,12 @@ export interface RuleInputs {
 
 export interface Optimizer {
   readonly name: string;
-  /** State arrays of a parameter, each as large as it is, and what they begin with. */
+  /** State arrays of a parameter, of its size, with their initial values. */
   state(p: ParameterShape): Readonly<Record<string, 'zeros' | 'weights'>>;
-  /** Whether each weight moves by its own gradient and state alone, so that a parameter can be cut anywhere. */
+  /** Whether each weight's update depends only on its own gradient and state, so that a parameter can be split anywhere. */
   elementwise(p: ParameterShape): boolean;
   /**
-   * Numbers of a step, worked out in float64.
+   * Numbers of a step, computed in float64.
    * @param step from 1
    * @param numbers may be read and changed
    */
@@ -58,16 +60,16 @@ export interface Optimizer {
   /** The weights and state after the step. */
   update(p: ParameterShape, inputs: RuleInputs): { weights: Expr; state: Record<string, Expr> };
   /**
-   * The weights to evaluate and save, where they are not those that the gradient is taken at: weights + by (state - weights).
+   * The weights to evaluate and save, where they differ from those of the gradient: weights + by (state - weights).
    */
   readonly served?: { state: string; by: number };
 }
 
-/** Whether weight decay applies: matrices and tables, and the others by choice. */
+/** Whether weight decay applies: always to matrices and tables, optionally to the others. */
 export const decays = (p: Pick<ParameterShape, 'dims'>, { decayNormsAndBiases = false }: OptimizerSettings): boolean =>
   p.dims.length > 1 || decayNormsAndBiases;
 
-/** Weights that are evaluated and saved, from those that are trained and the state. */
+/** Computes the weights to evaluate and save from the trained weights and the state. */
 export function servedWeights(
   { served }: Optimizer,
   weights: Float32Array,

@@ -1,4 +1,4 @@
-/** @file Any optimizer on the host: its rule as a small graph over slices of the parameters, or over whole matrices. */
+/** @file Runs any optimizer on the host: its rule as a small graph over slices of the parameters, or over whole matrices. */
 import { Expr } from '../../engine/expressions/expr.ts';
 import { Graph } from '../../engine/graph/ir.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
@@ -11,21 +11,21 @@ import { decays, type Numbers, type Optimizer, type OptimizerSettings, type Rule
 
 /** An optimizer with its state, over the parameters of a host step. */
 export interface HostOptimizer {
-  /** Updates made so far; set after other state was put in place. */
+  /** Updates made so far; set after state was restored. */
   steps: number;
-  /** Arrays of each parameter, by its name and theirs. */
+  /** State arrays by parameter name and array name. */
   readonly state: ReadonlyMap<string, Readonly<Record<string, Float32Array>>>;
-  /** What else is carried from step to step. */
+  /** Scalars carried from step to step. */
   readonly numbers: Numbers;
   /**
-   * Applies the gradients that the parameters hold. Where their norm is not finite, nothing changes.
+   * Applies the gradients that the parameters hold. If their norm is non-finite, nothing changes.
    * @returns their global norm before clipping
    */
   step(learningRate: number): number | Promise<number>;
   release(): Promise<void>;
 }
 
-/** Numbers in one run of an elementwise rule: its arrays stay in a core's cache, and it takes much longer than starting a run. */
+/** Numbers per run of an elementwise rule: small enough for a core's cache, large enough to outweigh the overhead of a run. */
 const SLICE = 32_768;
 
 /** The rule for one kind of parameter, loaded. */
@@ -103,7 +103,7 @@ export class RuleHost implements HostOptimizer {
       const to = Math.min(p.data.length, from + size);
       const dims = whole ? p.dims : [to - from];
       const feeds: Record<string, Tensor> = { ...scalars, gradient: float(dims, gradient.subarray(from, to)) };
-      // A rule may read an array after it has written it: results go to arrays of their own first.
+      // A rule may read an array after writing it: results go to separate arrays first.
       const into: Record<string, Tensor> = {};
       for (const [name, data] of Object.entries(arrays)) {
         feeds[name] = float(dims, data.subarray(from, to));
@@ -121,7 +121,7 @@ export class RuleHost implements HostOptimizer {
     return this.room(name, size);
   }
 
-  /** A table's rows in a table of zeros. */
+  /** Expands a table's gradient rows to a dense table. */
   private denseOf(p: Parameter, { values, slots }: Source): Float32Array {
     if (!slots) return values;
     const width = p.dims[1];
@@ -135,7 +135,7 @@ export class RuleHost implements HostOptimizer {
     const key = whole ? p.dims.join(' ') : `slices of ${Object.keys(this.rule.state(p)).join(' ')}`;
     let own = this.loaded.get(key);
     if (!own) {
-      // Slices are small and many: handing them to several threads costs more than it saves.
+      // Slices are small and many: several threads cost more than they save.
       own = loadRule(this.rule, p, whole, whole ? this.session : { threads: 1 });
       this.loaded.set(key, own);
     }
@@ -161,7 +161,7 @@ async function loadRule(rule: Optimizer, p: Parameter, whole: boolean, session?:
   for (const [name, e] of Object.entries({ weights, ...state })) graph.output(e.value, `${name}.next`);
   graph.dropUnused();
   return {
-    // Elementwise arithmetic in its order: fused or reassociated it would differ between machines.
+    // Elementwise arithmetic in the given order: fused or reassociated it would differ between machines.
     session: await Session.load(graph, { ...session, optimize: 'basic' }, `the optimizer ${rule.name}`),
     factors: ['scale', 'keep', 'decay', ...names],
   };

@@ -1,4 +1,6 @@
-/** @file The graph of a dual-encoder's step: the encoder once a group, the losses over all texts, and the backward pass. */
+/**
+ * @file The graph of a dual-encoder's step: one copy of the encoder per group, the losses over all texts, and the backward pass.
+ */
 
 import type { Gradient } from '../../engine/autodiff/differentiate.ts';
 import { Expr } from '../../engine/expressions/expr.ts';
@@ -8,16 +10,16 @@ import type { TokenBatch } from '../batches/length-groups.ts';
 import type { EncoderGraph } from './encoder-graph.ts';
 import type { LossGraph } from './loss-graph.ts';
 
-/** The texts of a step in groups of like length, and the feeds of its losses. */
+/** The texts of a step in groups of similar length, and the feeds of its losses. */
 export interface GroupedBatch {
   groups: readonly TokenBatch[];
   /** Feeds of the losses, by input name. */
   losses: Record<string, Tensor>;
-  /** Where dropout of each group reads its masks. */
+  /** Positions of the dropout masks of each group. */
   dropout?: { table: Tensor; places: readonly Tensor[] };
 }
 
-/** Tokens of each group, and where its dropout reads. */
+/** Tokens of each group, and the positions of its dropout masks. */
 export function groupFeeds({ groups, dropout }: GroupedBatch): Record<string, Tensor> {
   const feeds: Record<string, Tensor> = Object.assign({}, ...groups.map((b, g) => tokenFeeds(`group${g}.`, b)));
   if (dropout) feeds.dropout_table = dropout.table;
@@ -44,7 +46,7 @@ export function assemble(encoder: EncoderGraph, losses: LossGraph, groups: numbe
   for (const v of losses.graph.inputs) if (v !== losses.texts) bound.set(v, input(v));
   if (encoder.dropout) bound.set(encoder.dropout.table, input(encoder.dropout.table));
 
-  // Forward, group by group; then the losses; then back, group by group.
+  // Forward pass by group; then the losses; then the backward pass by group.
   const copies = Array.from({ length: groups }, (_, g) => {
     const own = new Map(bound);
     for (const [name, v] of encoder.tokens) own.set(v, input(v, `group${g}.${name}`));
@@ -66,9 +68,9 @@ export function assemble(encoder: EncoderGraph, losses: LossGraph, groups: numbe
     for (const [v, copy] of made) own.set(v, copy);
   }
 
-  // The gradients of a weight from the encoder's copies are summed; rows are listed one copy after another.
+  // The gradients of a weight from the encoder's copies are summed; rows are listed copy by copy.
   const gradients = new Map<string, Gradient>();
-  // Weights that a model adds up share one gradient: summed twice, its products would count twice.
+  // Weights that a model adds up share one gradient value: summing it twice would count its products twice.
   const sums = new Map<Value, Value>();
   for (const [name, gradient] of encoder.gradients) {
     if ('dense' in gradient) {
@@ -95,7 +97,7 @@ const part = ({ graph: { opsets } }: EncoderGraph, nodes: readonly Node[]) => ({
 const dimsOf = (v: Value, name: string): (number | string)[] =>
   (v.dims ?? []).map((d) => (typeof d === 'number' ? d : `${name}.${d}`));
 
-/** The sum of a gradient over groups. A product takes the sum so far as its third input and adds it itself. */
+/** The sum of a gradient over groups. A product (Gemm) takes the running sum as its third input. */
 function sumOver(graph: Graph, copies: readonly ReadonlyMap<Value, Value>[], gradient: { dense: Value }): Value {
   const parts = copies.map((own) => own.get(gradient.dense) as Value);
   return parts.reduce((sum, own) => {

@@ -19,11 +19,11 @@ export interface CrossEncoderStepOptions {
   model: Graph;
   /** Losses over `student` (the logits), `teacher` (labels or another model's scores) and `mask`, all [B, N]. */
   losses: readonly WeightedLoss[];
-  /** Pairs are read in groups, each padded to its own longest. */
+  /** Number of groups of pairs, each padded to its longest pair. */
   groups: number;
 }
 
-/** Tables with fewer rows than this get a whole gradient: there is nothing to save. */
+/** Tables with fewer rows than this get a dense gradient: row gradients would save nothing. */
 const ROW_TABLE_MINIMUM = 256;
 const TOKEN_INPUTS = ['input_ids', 'attention_mask', 'token_type_ids'];
 
@@ -32,8 +32,8 @@ export type CrossEncoderStep = DifferentiatedStep<PairBatch>;
 /**
  * The step of a cross-encoder: losses as outputs, and the gradient of each weight as a value.
  *
- * @param processor whether it will run on a processor and not on a device
- * @throws InputError where an operator has no gradient rule or the model gives no single logit
+ * @param processor whether it will run on a CPU and not on a device
+ * @throws InputError if an operator has no gradient rule or the model has no single logit
  */
 export async function crossEncoderStep(
   { model, losses, groups }: CrossEncoderStepOptions,

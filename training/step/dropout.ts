@@ -1,4 +1,4 @@
-/** @file Dropout for graphs that were exported without it: where it belongs, and masks that a seed and a step decide. */
+/** @file Adds dropout to graphs that were exported without it, with masks determined by seed and step. */
 
 import { constant, Expr } from '../../engine/expressions/expr.ts';
 import { afterPass } from '../../engine/graph/checker.ts';
@@ -19,10 +19,10 @@ export interface DropoutSites {
 }
 
 /**
- * Multiplies by a mask what BERT drops in training: the embeddings, attention's weights, and what a block adds to its
- * input. A mask is rows of one table of random numbers, from a random row at a random odd stride: as good as new ones for
- * this purpose, cheap on every device, and the same again from the same seed and step (a shared noise table, as in
- * Salimans et al. 2017, arXiv 1703.03864).
+ * Applies masks where BERT has dropout in training: the embeddings, attention weights, and the outputs of blocks before the
+ * residual addition. A mask consists of rows of one table of random numbers, from a random row at a random odd stride: good
+ * enough for this purpose, cheap on every device, and reproducible from seed and step (a shared noise table, as in Salimans et
+ * al. 2017, arXiv 1703.03864).
  */
 export function insertDropout(graph: Graph): DropoutSites {
   const found = dropoutSites(graph);
@@ -33,7 +33,7 @@ export function insertDropout(graph: Graph): DropoutSites {
     const x = new Expr(graph, value);
     const int = (n: number): Expr => constant(graph, 'int64', [], [n]);
     const place = new Expr(graph, places).gather(int(site)); // [2]
-    // Not Size, which some devices lack: they would bring the whole of x to the processor for it.
+    // Not Size, which some devices lack: they would copy all of x to the CPU for it.
     const size = x.shape().op('ReduceProd', [], { keepdims: 0 });
     const count = size.add(int(WIDTH - 1)).div(int(WIDTH));
     const steps = int(0).op('Range', [count, int(1)]);
@@ -55,7 +55,7 @@ export function insertDropout(graph: Graph): DropoutSites {
   return { sites: found.length, places, table };
 }
 
-/** The values that dropout belongs on, in the order of the graph. */
+/** The values that dropout applies to, in graph order. */
 function dropoutSites(graph: Graph): Value[] {
   const found: Value[] = [];
   let embedded = false;
@@ -76,7 +76,7 @@ function dropoutSites(graph: Graph): Value[] {
   return [...new Set(found)];
 }
 
-/** Whether a value is read by an operator, Casts and Reshapes between them not counted. */
+/** Whether an operator reads a value, directly or through Cast and Reshape. */
 function reaches(v: Value, op: string): boolean {
   return [...v.readers].some(
     (n) => n.op === op || (['Cast', 'Reshape', 'Identity'].includes(n.op) && reaches(n.outputs[0], op)),
@@ -94,7 +94,7 @@ function linear(node: Node): boolean {
   return Boolean(made?.producer && !bias?.producer && linear(made.producer));
 }
 
-/** The table of masks. @param share of values set to 0; the others grow so that the mean stays */
+/** The table of masks. @param share fraction of values set to 0; the others are scaled to keep the mean */
 export function dropoutTable(share: number, seed: number): Tensor<'float32'> {
   const random = Random.of(seed, 'dropout table');
   const data = new Float32Array(ROWS * WIDTH);
@@ -102,7 +102,7 @@ export function dropoutTable(share: number, seed: number): Tensor<'float32'> {
   return { dtype: 'float32', dims: [ROWS, WIDTH], data };
 }
 
-/** Where each site of a group reads its mask in a step. */
+/** Mask position of each dropout site of a group in a step. */
 export function dropoutPlaces(sites: number, seed: number, step: number, group: number): Tensor<'int64'> {
   const random = Random.of(seed, `dropout ${step} ${group}`);
   const data = BigInt64Array.from({ length: 2 * sites }, (_, i) =>

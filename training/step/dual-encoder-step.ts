@@ -17,30 +17,32 @@ export type DualEncoderStep = DifferentiatedStep<StepBatch>;
 
 export interface DualEncoderStepOptions extends EncoderGraphOptions, LossGraphOptions {
   /**
-   * Texts are encoded in groups of like length, each padded to its own longest: how many groups a step forms. Groups of
-   * 500 to 1,000 tokens also stay in a processor's caches; a graph of more groups takes longer to make.
+   * Number of groups of similar length in which texts are encoded, each padded to its longest. Groups of 500 to 1,000 tokens also
+   * fit into a CPU's caches; more groups make the graph slower to load.
    */
   groups?: number;
-  /** GradCache: texts are encoded so many at a time, twice, so that memory does not grow with the batch. */
+  /** GradCache: texts per chunk; each chunk is encoded twice, so that memory does not grow with the batch. */
   gradCacheChunk?: number;
   session?: SessionOptions;
-  /** Tokens that the encoder has positions for: a device fills texts up, and not beyond. */
+  /** The encoder's maximum number of positions: on a device texts are padded, but not beyond it. */
   positions?: number;
-  /** Of dropout's masks. */
+  /** Seed of the dropout masks. */
   seed?: number;
 }
 
-/** More groups pad less and stay nearer to the caches, but ONNX Runtime takes longer to load their graph: see docs/performance.md. */
+/**
+ * More groups mean less padding and better use of caches, but a graph that loads more slowly: see docs/performance.md.
+ */
 const HOST_GROUPS = 4;
-/** On a device each group is a few hundred dispatches more, which cost more than padding does. */
+/** On a device each group adds a few hundred dispatches, which cost more than padding. */
 const DEVICE_GROUPS = 2;
 
 /**
  * The step as one graph. `gradCacheChunk` does not apply here.
  *
- * @param processor whether it will run on a processor and not on a device: decides how sums over rows are written, how many
- *   groups there are by default and to which shapes they are filled up
- * @throws InputError where an operator has no gradient rule or the encoder has inputs that are not known
+ * @param processor whether it will run on a CPU and not on a device: decides the form of sums over rows, the default number of
+ * groups and the shapes to which they are padded
+ * @throws InputError if an operator has no gradient rule or the encoder has unknown inputs
  */
 export async function dualEncoderStep(
   options: DualEncoderStepOptions,
@@ -83,7 +85,7 @@ function startOf(
   return start;
 }
 
-/** Gathers a batch's texts in groups of like length, and notes where each of them went. @param sites of dropout, if any */
+/** Groups a batch's texts by length and records the position of each. @param sites of dropout, if any */
 function grouping(options: Grouping, sites = 0): (batch: StepBatch, step: number) => GroupedBatch {
   const table = options.dropout ? dropoutTable(options.dropout, options.seed ?? 0) : undefined;
   return (batch, step) => groupTexts(batch, options, table, sites, step);
@@ -139,7 +141,10 @@ function lossFeeds(
   return feeds;
 }
 
-/** The id under a mask of 0. Where nothing is padded, none is needed unless batches of different lengths meet: 0 then. */
+/**
+ * The padding id, read under a mask of 0. Without padding none is needed, except where batches of different lengths are combined:
+ * then 0.
+ */
 function paddingOf(batches: readonly TokenBatch[]): number {
   for (const b of batches) {
     const at = b.mask.lastIndexOf(0n);

@@ -1,4 +1,4 @@
-/** @file The encoder of a step: texts to embeddings, and from the embeddings' gradient back to every weight's. */
+/** @file The encoder of a step: forward from texts to embeddings, and backward from their gradient to every weight's. */
 import { InputError } from '../../common/errors.ts';
 import { differentiate, type Gradient } from '../../engine/autodiff/differentiate.ts';
 import { Expr } from '../../engine/expressions/expr.ts';
@@ -14,25 +14,25 @@ import { insertDropout } from './dropout.ts';
 export interface EncoderGraphOptions {
   /** The student's encoder as loaded from its file. */
   encoder: Graph;
-  /** How token vectors become one vector; `none` where the encoder's output is that vector. */
+  /** Pooling of token vectors; `none` where the encoder outputs one vector per text. */
   pooling: Pooling | 'none';
   /** Whether embeddings are scaled to unit length. */
   normalize: boolean;
-  /** Share of hidden values set to zero in training. */
+  /** Fraction of hidden values set to zero in training. */
   dropout?: number;
 }
 
-/** One weight that is trained, an input of the graph. */
+/** A trained weight, an input of the graph. */
 export interface Weight {
   name: string;
   tensor: Tensor<'float32'>;
   value: Value;
 }
 
-/** An encoder with its reverse. Graphs take copies of it: one for each group of texts. */
+/** An encoder with its backward pass. Graphs contain one copy per group of texts. */
 export interface EncoderGraph {
   graph: Graph;
-  /** [R, L] token ids, mask and types, those of them that the encoder reads. */
+  /** [R, L] token ids, mask and types, as far as the encoder reads them. */
   tokens: ReadonlyMap<string, Value>;
   weights: readonly Weight[];
   /** [R, D] */
@@ -40,9 +40,9 @@ export interface EncoderGraph {
   width: number;
   /** [R, D] the gradient of the loss with respect to the embedding, an input. */
   upstream: Value;
-  /** [sites, 2] where each dropout reads its mask; absent without dropout. */
+  /** [sites, 2] mask positions of the dropout sites; absent without dropout. */
   dropout?: { sites: number; places: Value; table: Value };
-  /** Nodes from texts to embeddings, and the others. */
+  /** Nodes of the forward pass, and those of the backward pass. */
   forward: readonly Node[];
   backward: readonly Node[];
   gradients: ReadonlyMap<string, Gradient>;
@@ -50,12 +50,12 @@ export interface EncoderGraph {
 
 export const TOKEN_INPUTS = ['input_ids', 'attention_mask', 'token_type_ids'];
 
-/** Tables with fewer rows than this get a whole gradient: there is nothing to save. */
+/** Tables with fewer rows than this get a dense gradient: row gradients would save nothing. */
 const ROW_TABLE_MINIMUM = 256;
 
 /**
- * @param processor whether it will run on a processor and not on a device
- * @throws InputError where an operator has no gradient rule or the encoder has inputs that are not known
+ * @param processor whether it will run on a CPU and not on a device
+ * @throws InputError if an operator has no gradient rule or the encoder has unknown inputs
  */
 export async function encoderGraph(options: EncoderGraphOptions, processor = false): Promise<EncoderGraph> {
   const source = options.encoder.clone();
@@ -107,7 +107,7 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
   const weights = all.filter((w) => w.value.readers.size);
   graph.dropUnusedInputs();
 
-  // The gradient of sum(embedding x upstream) is the gradient of whatever loss has `upstream` at the embedding.
+  // The gradient of sum(embedding x upstream) equals that of any loss whose gradient at the embedding is `upstream`.
   const samples = [0, 1].map((k) => sampleFeeds(graph, weights, k));
   const sizes = await probe(graph, [samples[0], samples[1]]);
   const width = sizes.get(embedding)?.dims[1];

@@ -1,6 +1,6 @@
 /**
- * @file A step in small memory: embeddings of all texts first, the losses' gradient at them, then each chunk again, forward
- * and back.
+ * @file A step with bounded memory: first the embeddings of all texts and the losses' gradient with respect to them, then a
+ * forward and backward pass per chunk.
  */
 import type { Value } from '../../engine/graph/ir.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
@@ -13,8 +13,8 @@ import { addRows } from './sparse-rows.ts';
 import { type HostStep, type Parameter, parametersOf, tableNames, wantedFeeds } from './training-step.ts';
 
 /**
- * GradCache: the plain step's gradients, since the loss reaches a weight through the embeddings alone:
- * dL/dw = sum over chunks of d<E(chunk), dL/dE(chunk)>/dw. Masks of dropout are the same in both passes.
+ * GradCache: the same gradients as the plain step, since the loss depends on weights only through the embeddings:
+ * dL/dw = sum over chunks of d<E(chunk), dL/dE(chunk)>/dw. Dropout masks are the same in both passes.
  *
  * @source Gao, Zhang, Han, Callan 2021 (arXiv 2101.06983)
  */
@@ -45,7 +45,7 @@ export async function gradCache(
   const weights: Record<string, Tensor> = Object.fromEntries(start);
   for (const { name, dims, data } of parameters) weights[name] = { dtype: 'float32', dims, data };
   const own = new Map(parameters.map((p) => [p.name, p]));
-  // Every chunk writes its gradients to the same arrays: new ones would wait for the garbage collector.
+  // All chunks write their gradients to the same arrays: new ones would pile up until garbage collection.
   const scratch: Record<string, Tensor> = {};
   for (const [name, gradient] of encoder.gradients) {
     const p = own.get(name) as Parameter;

@@ -1,4 +1,4 @@
-/** @file The losses of a step: from the embeddings of all its texts to the total, and back to the embeddings. */
+/** @file The losses of a step: from the embeddings of all texts to the total, and its gradient with respect to them. */
 import { InputError } from '../../common/errors.ts';
 import { differentiate } from '../../engine/autodiff/differentiate.ts';
 import { Expr } from '../../engine/expressions/expr.ts';
@@ -8,11 +8,11 @@ import { probe } from '../../engine/runtime/infer-shapes.ts';
 import { inputsFrom, lossInputs, type RequestedInput } from '../../losses/inputs.ts';
 import { type Loss, type LossInputs, reduce } from '../../losses/loss.ts';
 
-/** A loss with its share of the total. */
+/** A loss with its weight in the total. */
 export interface WeightedLoss {
   loss: Loss;
   weight: number;
-  /** The loss of texts that have nothing but a teacher's embedding, taken as queries; its mean is added. */
+  /** The loss of texts that have only a teacher's embedding, treated as queries; its mean is added. */
   extra?: Loss;
 }
 
@@ -20,15 +20,15 @@ export interface LossGraphOptions {
   losses: readonly WeightedLoss[];
   /** Whether embeddings are scaled to unit length. */
   normalize: boolean;
-  /** Width of the documents' embeddings where they are given and not encoded (frozen documents). */
+  /** Width of the documents' embeddings if they are given and not encoded (frozen documents). */
   frozenDocuments?: number;
   /** Width of the teacher's embeddings, where a loss matches them. */
   teacherWidth?: number;
-  /** Width of a cross-encoder's vectors for the two texts of a pair, where a loss matches them. */
+  /** Width of a cross-encoder's vectors of the two texts of a pair, where a loss matches them. */
   pairWidth?: number;
-  /** Further arrays that batches bring; a loss that can do without one then uses it. */
+  /** Further arrays in the batches; losses for which they are optional then use them. */
   given?: readonly RequestedInput[];
-  /** Whether a group of texts comes that only have a teacher's embedding (unlabelled queries, spans of documents). */
+  /** Whether batches have a group of texts with only a teacher's embedding (unlabelled queries, spans of documents). */
   extraTexts?: boolean;
 }
 
@@ -136,7 +136,7 @@ export async function lossGraph(options: LossGraphOptions, width: number, opset:
   return { graph, texts: texts.value, upstream, total, terms: terms.map((t) => t.value), projection: learned };
 }
 
-/** Says how wide vectors are, for losses that cut them. */
+/** Sets the width of vectors, for losses that truncate them. */
 function withWidth(vectors: Expr, width: number | undefined): Expr {
   vectors.value.dims = width === undefined ? undefined : ['rows', width];
   return vectors;

@@ -20,7 +20,7 @@ export async function singleRun<B>(step: DifferentiatedStep<B>, options?: Sessio
     (name) => dense.has(name),
     (name) => tables.has(name),
   );
-  // Weights that no loss reaches are fed as they began.
+  // Weights that no loss depends on are fed with their initial values.
   const weights: Record<string, Tensor> = Object.fromEntries(start);
   const into: Record<string, Tensor> = {};
   for (const { name, dims, data, gradient } of parameters) {
@@ -48,13 +48,13 @@ export async function singleRun<B>(step: DifferentiatedStep<B>, options?: Sessio
   };
 }
 
-/** Names the gradients as outputs, and orders nodes so that each is made early. @returns output names by weight */
+/** Names the gradients as outputs, and orders nodes so that each gradient is computed early. @returns output names by weight */
 export function emitGradients(graph: Graph, gradients: ReadonlyMap<string, Gradient>) {
   const dense = new Map<string, string>();
   const rows = new Map<string, { indices: string; rows: string }[]>();
   const leaves: Value[] = [];
   const emit = (v: Value, name: string): string => {
-    // A value that others read too, or that is an output already, keeps its name; the output is a copy.
+    // A value with other readers, or that is already an output, keeps its name; the output is a copy.
     const own = v.producer && !v.readers.size && !leaves.includes(v) ? v : new Expr(graph, v).op('Identity').value;
     own.name = graph.freshName(name);
     leaves.push(own);
@@ -79,12 +79,12 @@ export function emitGradients(graph: Graph, gradients: ReadonlyMap<string, Gradi
 }
 
 /**
- * ONNX Runtime orders nodes itself: depth first from the nodes that nobody reads, the last of them first. So the gradients
- * stand at the end, those of the last layer last: each is made as soon as it can be, and what it alone needed is freed.
+ * ONNX Runtime orders nodes itself: depth first from the nodes without readers, the last of them first. So the gradients come at
+ * the end, those of the last layer last: each is computed as early as possible, and its intermediate values are freed.
  */
 function orderForMemory(graph: Graph, leaves: readonly Value[]): void {
   graph.sort();
-  // One that is read too, as where two weights share a gradient, stays before its readers.
+  // A gradient with readers (two weights can share one) stays before them.
   const ends = new Set(leaves.map((v) => v.producer as Node).filter((n) => n.outputs.every((v) => !v.readers.size)));
   const place = new Map(graph.nodes.map((n, i) => [n, i]));
   const at = (n: Node): number => place.get(n) as number;

@@ -1,4 +1,4 @@
-/** @file Gradients of tables as rows: those of the same table row added up. */
+/** @file Sparse gradients of tables: rows with the same table index are summed. */
 import type { Parameter } from './training-step.ts';
 
 export type Rows = NonNullable<Parameter['rows']>;
@@ -6,11 +6,11 @@ export type Rows = NonNullable<Parameter['rows']>;
 export interface SummedRows {
   /** [n, width] sums of the table rows that have a gradient. */
   values: Float32Array;
-  /** For each table row, its place in `values`, or -1. */
+  /** For each table row, its position in `values`, or -1. */
   slots: Int32Array;
 }
 
-/** @param slots is overwritten, so that it can be used again; negative indices count from the table's end */
+/** @param slots is overwritten, so that it can be reused; negative indices count from the table's end */
 export function sumRows(
   rows: Rows,
   [count, width]: readonly number[],
@@ -33,7 +33,7 @@ export function sumRows(
   return { values, slots };
 }
 
-/** Adds rows to those a parameter has; where they are many more than the table's, sums stand in for them. */
+/** Appends rows to a parameter's; once they far outnumber the table's rows, they are replaced by their sums. */
 export function addRows(p: Parameter, more: Rows): void {
   const rows = [...(p.rows ?? []), ...more];
   p.rows = rows;

@@ -1,4 +1,4 @@
-/** @file A training step as one graph, and what runs one on the host. */
+/** @file The types of training steps: a step as one graph, and its runner on the host. */
 import { InputError } from '../../common/errors.ts';
 import type { Gradient } from '../../engine/autodiff/differentiate.ts';
 import type { Graph } from '../../engine/graph/ir.ts';
@@ -11,30 +11,30 @@ export interface StepResult {
   terms: number[];
 }
 
-/** What an optimizer needs of one parameter. */
+/** A parameter as an optimizer uses it. */
 export interface Parameter {
   readonly name: string;
   readonly dims: readonly number[];
-  /** Whether its rows are looked up by index (word, position and type embeddings), so that it is not a matrix of a product. */
+  /** Whether it is a lookup table (word, position and type embeddings) and not a matrix of a product. */
   readonly table: boolean;
   readonly data: Float32Array;
-  /** The dense gradient, overwritten by every step; absent where it comes as rows. */
+  /** The dense gradient, overwritten by every step; absent if the gradient is rows. */
   readonly gradient?: Float32Array;
   /** The gradient as rows: each pair adds rows[i] to table row indices[i]. */
   rows?: { indices: BigInt64Array; rows: Float32Array }[];
 }
 
-/** A differentiated step, for the host or for a device: its graph, and the feeds made of a batch. */
+/** A differentiated step, for the host or for a device: its graph, and a function that makes feeds from a batch. */
 export interface DifferentiatedStep<B> {
   graph: Graph;
-  /** Inputs that hold weights, and what they start from. */
+  /** Weight inputs with their initial values. */
   start: ReadonlyMap<string, Tensor>;
   /** The gradient of each trained weight, as values of the graph. */
   gradients: ReadonlyMap<string, Gradient>;
   /** Outputs: the weighted total, and each loss's own mean. */
   total: string;
   terms: readonly string[];
-  /** @param step decides dropout's masks */
+  /** @param step determines the dropout masks */
   feeds(batch: B, step: number): Record<string, Tensor>;
 }
 
@@ -44,11 +44,11 @@ export interface HostStep<B> {
   /** The graph that runs (of GradCache: the encoder's backward pass). */
   readonly graph: Graph;
   /**
-   * Forward and backward once: `parameters[i].gradient` and `.rows` then hold the gradients.
-   * @param step decides dropout's masks; 0 by default
+   * One forward and backward pass: `parameters[i].gradient` and `.rows` then hold the gradients.
+   * @param step determines the dropout masks; 0 by default
    */
   run(batch: B, step?: number): Promise<StepResult>;
-  /** The first non-finite value of that step, where it can be found; runs the step again. */
+  /** The first non-finite value of a step, if it can be found; runs the step again. */
   inspect?(batch: B, step: number): Promise<string | undefined>;
   release(): Promise<void>;
 }
@@ -71,13 +71,13 @@ export function parametersOf(
   });
 }
 
-/** Names of the inputs whose rows some node of a graph looks up. */
+/** Names of the inputs that a node of the graph uses as lookup tables. */
 export const tableNames = (graph: Pick<Graph, 'inputs'>): Set<string> =>
   new Set(
     graph.inputs.filter((v) => [...v.readers].some((n) => n.op === 'Gather' && n.inputs[0] === v)).map((v) => v.name),
   );
 
-/** The feeds that a graph asks for, by name. @throws InputError where one is missing */
+/** Selects the feeds that a graph needs, by name. @throws InputError where one is missing */
 export function wantedFeeds(
   names: readonly string[],
   ...given: readonly Record<string, Tensor>[]
