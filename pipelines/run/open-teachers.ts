@@ -38,7 +38,7 @@ export function openModel(t: ModelTeacher, session: SessionOptions): Promise<Tea
 }
 
 /** The key of the teacher that `openModel` opens, from its files alone. */
-function modelKey(t: ModelTeacher): Promise<string> {
+export function modelKey(t: ModelTeacher): Promise<string> {
   if (t.kind === 'generative') return generativeKey(t.model, generativeOptions(t));
   return t.kind === 'cross-encoder'
     ? crossEncoderKey(t.model, crossEncoderLimits(t))
