@@ -124,7 +124,9 @@ async function throughQueue(
   const queue = await openQueue(address);
   const done = new AbortController();
   // A queue within this process has no other worker.
-  const own = isInProcess(address) ? queue.work((job) => model.score(pairsOfJob(job)), done.signal) : Promise.resolve();
+  const own = isInProcess(address)
+    ? queue.work(model.key, (job) => model.score(pairsOfJob(job)), done.signal)
+    : Promise.resolve();
   try {
     const teacher = { ...t, model: existsSync(t.model) ? resolve(t.model) : t.model, key: model.key };
     const { name, kind, tokenizer } = model;

@@ -1,5 +1,5 @@
 /** @file What a teacher is: something that scores pairs of texts, and perhaps embeds texts. */
-import { FaultError, InputError } from '../common/errors.ts';
+import { FaultError, InputError, shown } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import type { Texts } from '../data/dataset.ts';
 
@@ -40,6 +40,8 @@ export interface Teacher {
   readonly tokenizer?: string;
   /** What was guessed or left out when its model was read, in sentences. */
   readonly notes?: readonly string[];
+  /** The model that a service names in its answers, once one has come; the same key must not be answered by two. */
+  served?(): string | undefined;
   /** Raw scores (logits, dot products), one a pair. */
   score(pairs: readonly Pair[], watch?: RunControl): Promise<Float32Array>;
   /** Embeddings of texts, [n, dimensions]; absent where it is not a dual-encoder. @throws FaultError where the model fails */
@@ -69,3 +71,12 @@ export function embed(embedder: Teacher | undefined): NonNullable<Teacher['embed
     throw new FaultError({ code: 'run.no-embedder', subject: 'nothing embeds texts', remedy: "add an 'embedder'" });
   return embedder.embed;
 }
+
+/** A service answers as another model than the one whose numbers are kept. */
+export const otherModel = (name: string, before: string, now: string): FaultError =>
+  new FaultError({
+    code: 'service.model-changed',
+    subject: `${name} answered as the model '${shown(before).slice(0, 100)}' before and answers as '${shown(now).slice(0, 100)}' now, whose numbers do not belong together`,
+    remedy:
+      "name the model by its version under 'model', or choose another folder under 'cache'; the answer is not kept",
+  });

@@ -25,6 +25,8 @@ export interface Source {
   name: string;
   kind: string;
   tokenizer?: string;
+  /** The model that a service named when it first answered. */
+  served?: string;
   /** Milliseconds since 1970 when it was last opened. */
   used: number;
 }
@@ -206,8 +208,14 @@ export class RecordStore {
   /** Says that a teacher is used now. A full disk is told where scores are written. */
   use(id: Buffer, source: Omit<Source, 'used'>): void {
     try {
-      this.copySource(id.toString('hex'), { ...source, used: Date.now() });
+      const served = source.served ?? this.served(id);
+      this.copySource(id.toString('hex'), { ...source, ...(served !== undefined && { served }), used: Date.now() });
     } catch {}
+  }
+
+  /** The model that a service named before, where the teacher is one. */
+  served(id: Buffer): string | undefined {
+    return this.sources.get(id.toString('hex'))?.served;
   }
 
   private async keep(records: number, bytes: number, work: () => void): Promise<void> {

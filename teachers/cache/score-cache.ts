@@ -6,7 +6,7 @@ import { FaultError } from '../../common/errors.ts';
 import type { Progress, RunControl } from '../../common/progress.ts';
 import type { Texts } from '../../data/dataset.ts';
 import { allFinite, firstNotFinite } from '../../math/finite.ts';
-import { type Embeddings, Interrupted, type Pair, type Teacher } from '../teacher.ts';
+import { type Embeddings, Interrupted, otherModel, type Pair, type Teacher } from '../teacher.ts';
 import { type RecordKey, RecordStore, recordKey, sourceId } from './record-store.ts';
 
 /** The folder of the cache where options name none. */
@@ -63,8 +63,16 @@ export class ScoreCache {
    */
   wrap(teacher: Teacher, onNonFinite: OnNonFinite = 'stop'): Teacher {
     const id = sourceId(teacher.key);
-    this.store.use(id, { key: teacher.key, name: teacher.name, kind: teacher.kind, tokenizer: teacher.tokenizer });
+    const source = { key: teacher.key, name: teacher.name, kind: teacher.kind, tokenizer: teacher.tokenizer };
+    this.store.use(id, source);
     const { embed, embedTokens } = teacher;
+    /** @throws FaultError where a service answers as another model than the one whose numbers are kept */
+    const settle = (): void => {
+      const [before, now] = [this.store.served(id), teacher.served?.()];
+      if (now === undefined || now === before) return;
+      if (before !== undefined) throw otherModel(teacher.name, before, now);
+      this.store.use(id, { ...source, served: now });
+    };
     return {
       ...teacher,
       score: async (pairs, watch) => {
@@ -80,10 +88,8 @@ export class ScoreCache {
             teacher: teacher.name,
             onNonFinite,
             async ask(missing, inner) {
-              const scores = await teacher.score(
-                missing.map((i) => pairs[i]),
-                inner,
-              );
+              const asked = missing.map((i) => pairs[i]);
+              const scores = await teacher.score(asked, inner).finally(settle);
               return missing.map((_, k) => scores.subarray(k, k + 1));
             },
           },
@@ -108,7 +114,7 @@ export class ScoreCache {
               teacher: teacher.name,
               onNonFinite,
               async ask(missing, inner) {
-                const { dimensions, data } = await embed(missing.map(text), kind, inner);
+                const { dimensions, data } = await embed(missing.map(text), kind, inner).finally(settle);
                 return missing.map((_, k) => data.subarray(k * dimensions, (k + 1) * dimensions));
               },
             },
@@ -187,7 +193,9 @@ export class ScoreCache {
         if (error instanceof Interrupted) {
           const came = chunk.flatMap((i, k) => {
             const numbers = error.answers[k];
-            return numbers && allFinite(numbers) ? [{ key: key(i), numbers }] : [];
+            return numbers && (!dimensions || numbers.length === dimensions) && allFinite(numbers)
+              ? [{ key: key(i), numbers }]
+              : [];
           });
           await this.store.put(came);
           this.asked += came.length;
@@ -195,6 +203,9 @@ export class ScoreCache {
         throw error;
       });
       this.asked += chunk.length;
+      const expected = dimensions || answers[0]?.length;
+      const other = answers.find((a) => a.length !== expected);
+      if (other) throw otherWidth(question, other.length, expected);
       for (const [k, i] of chunk.entries()) place(i, answers[k]);
       const whole = chunk.flatMap((i, k) => (allFinite(answers[k]) ? [{ key: key(i), numbers: answers[k] }] : []));
       await this.store.put(whole);
@@ -227,6 +238,14 @@ interface Question {
   onNonFinite: OnNonFinite;
   ask(missing: number[], watch: RunControl): Promise<Float32Array[]>;
 }
+
+const otherWidth = ({ teacher, stage }: Question, width: number, expected: number): FaultError =>
+  new FaultError({
+    code: 'teacher.other-width',
+    subject: `${teacher} gives vectors of ${width} numbers where those that came before have ${expected} (${stage})`,
+    remedy:
+      "its model was changed under the same name: choose another folder under 'cache', or name the model that is kept",
+  });
 
 function notFinite({ teacher, label, unit, stage }: Question, i: number, answer: Float32Array): FaultError {
   const at = firstNotFinite(answer);

@@ -1,18 +1,16 @@
-/** @file The queue on BullMQ: a Redis or Valkey server between any number of machines. */
-import { hostname } from 'node:os';
-import type { Job, Queue, QueueEvents } from 'bullmq';
+/** @file The queue on BullMQ: a Redis or Valkey server between any number of machines, and between any number of teachers. */
 import type { Redis } from 'ioredis';
 import { InputError } from '../../common/errors.ts';
-import { type Deferred, deferred, until } from '../../common/promises.ts';
-import { jobFailed, Unfit } from './errors.ts';
-import { type Answer, ATTEMPTS, checkedScores, DEATHS, type ScoreJob, type ScoreQueue } from './queue.ts';
+import { hashAll } from '../../common/files.ts';
+import { BullLane, KEEP, type Modules } from './bull-lane.ts';
+import { type Answer, type ScoreJob, type ScoreQueue, type TeacherName, teacherNameSchema } from './queue.ts';
 
+/** Begins the names of queues; what follows is of the teacher's key. */
 const QUEUE = 'onnx-distill-scores';
-/** Seconds that answers stay which nobody forgot: whoever asked was killed and may come back. */
-const KEEP = 7 * 24 * 3600;
-/** Milliseconds between two looks at jobs whose end no event told, and before a failed job is tried again. */
-const LOOK_EVERY = 5000;
-const RETRY_AFTER = 300;
+/** The teachers that pairs were asked of: key to name and time. */
+const TEACHERS = 'onnx-distill-teachers';
+/** Milliseconds after which a teacher is announced again. */
+const ANNOUNCE_EVERY = 60_000;
 const CONNECT_WITHIN = 5000;
 
 export interface BullQueueOptions {
@@ -20,20 +18,15 @@ export interface BullQueueOptions {
   lease?: number;
 }
 
-interface Outstanding {
-  job: ScoreJob;
-  scores: Deferred<Float32Array>;
-}
-
 export class BullQueue implements ScoreQueue {
   readonly name: string;
   private readonly modules: Modules;
   private readonly client: Redis;
   private readonly lease: number;
-  private queue: Queue | undefined;
-  private events: QueueEvents | undefined;
-  private look: NodeJS.Timeout | undefined;
-  private readonly outstanding = new Map<string, Outstanding>();
+  /** By the teacher's key. */
+  private readonly lanes = new Map<string, BullLane>();
+  /** When each teacher was announced. */
+  private readonly announced = new Map<string, number>();
 
   private constructor(name: string, modules: Modules, client: Redis, lease: number) {
     this.name = name;
@@ -73,145 +66,67 @@ export class BullQueue implements ScoreQueue {
     return new BullQueue(name, modules, client, lease);
   }
 
-  async ask(job: ScoreJob, signal?: AbortSignal): Promise<Float32Array> {
-    signal?.throwIfAborted();
-    const known = this.outstanding.get(job.id);
-    const entry = known ?? { job, scores: deferred<Float32Array>() };
-    try {
-      if (!known) {
-        this.outstanding.set(job.id, entry);
-        await this.listen();
-        const earlier = await this.opened.getJob(job.id);
-        if (earlier && (await earlier.isFailed())) await earlier.remove();
-        await this.settle(entry);
-      }
-      return await until(entry.scores.promise, signal);
-    } finally {
-      this.outstanding.delete(job.id);
+  ask(job: ScoreJob, signal?: AbortSignal): Promise<Float32Array> {
+    return this.lane(job.teacher.key).ask(job, signal);
+  }
+
+  forget({ teacher, id }: Pick<ScoreJob, 'teacher' | 'id'>): Promise<void> {
+    return this.lane(teacher.key).forget(id);
+  }
+
+  workers(key: string): Promise<number | undefined> {
+    return this.lane(key).workers();
+  }
+
+  work(key: string, answer: Answer, signal: AbortSignal): Promise<void> {
+    return this.lane(key).work(answer, signal);
+  }
+
+  async teachers(): Promise<TeacherName[]> {
+    const found: TeacherName[] = [];
+    for (const [key, text] of Object.entries(await this.client.hgetall(TEACHERS))) {
+      const { at, teacher } = announcement(text);
+      if (teacher?.key !== key || Date.now() - at > 1000 * KEEP) await this.client.hdel(TEACHERS, key);
+      else if (await this.lane(key).busy()) found.push(teacher);
     }
-  }
-
-  async forget(id: string): Promise<void> {
-    await this.opened.remove(id);
-  }
-
-  async workers(): Promise<number | undefined> {
-    if (this.client.status !== 'ready') return undefined;
-    // Some hosted servers do not say who is connected.
-    return this.opened.getWorkersCount().catch(() => undefined);
-  }
-
-  async work(answer: Answer, signal: AbortSignal): Promise<void> {
-    const { Worker, WaitingError } = this.modules;
-    const ended = deferred<void>();
-    const worker = new Worker(
-      QUEUE,
-      async (job: Job, token?: string) => {
-        try {
-          const scores = checkedScores(job.data as ScoreJob, await answer(job.data as ScoreJob));
-          return Buffer.from(scores.buffer, scores.byteOffset, scores.byteLength).toString('base64');
-        } catch (error) {
-          if (!(error instanceof Unfit)) throw new Error(`${hostname()}: ${(error as Error).message}`);
-          await job.moveToWait(token);
-          ended.reject(error);
-          // Closing before the job is let go keeps this worker from taking the next.
-          void worker.close();
-          throw new WaitingError();
-        }
-      },
-      {
-        connection: this.client,
-        lockDuration: this.lease,
-        stalledInterval: this.lease,
-        maxStalledCount: DEATHS,
-        drainDelay: 1,
-      },
-    );
-    // A lock lost to another worker, a server away for a while: BullMQ goes on by itself.
-    worker.on('error', () => {});
-    try {
-      await until(ended.promise, signal).catch((error) => {
-        if (!signal.aborted) throw error;
-      });
-    } finally {
-      await worker.close();
-    }
+    return found;
   }
 
   async close(): Promise<void> {
-    clearInterval(this.look);
-    await this.events?.close();
-    await this.queue?.close();
+    for (const lane of this.lanes.values()) await lane.close();
     this.client.disconnect();
   }
 
-  private get opened(): Queue {
-    this.queue ??= new this.modules.Queue(QUEUE, { connection: this.client });
-    return this.queue;
+  private lane(key: string): BullLane {
+    const known = this.lanes.get(key);
+    if (known) return known;
+    const { modules, client, lease } = this;
+    const name = `${QUEUE}-${hashAll([key]).slice(0, 32)}`;
+    const lane = new BullLane({ name, modules, client, lease, announce: (job) => this.announce(job.teacher) });
+    this.lanes.set(key, lane);
+    return lane;
   }
 
-  /** Events tell at once what ended; a look now and then finds what they missed, such as a server that lost its memory. */
-  private async listen(): Promise<void> {
-    if (!this.events) {
-      this.events = new this.modules.QueueEvents(QUEUE, { connection: this.client });
-      this.events.on('error', () => {});
-      for (const ended of ['completed', 'failed'] as const)
-        this.events.on(ended, ({ jobId }: { jobId: string }) => {
-          const entry = this.outstanding.get(jobId);
-          if (entry) this.settle(entry).catch((error) => entry.scores.reject(error));
-        });
-      this.look = setInterval(() => {
-        if (this.client.status === 'ready')
-          for (const entry of this.outstanding.values())
-            this.settle(entry).catch((error) => entry.scores.reject(error));
-      }, LOOK_EVERY);
-    }
-    await this.events.waitUntilReady();
-  }
-
-  /** Puts the job where the server does not know it; settles it where it has ended. */
-  private async settle({ job, scores }: Outstanding): Promise<void> {
-    // The state first: a job that was read before it ended has no answer, even if one follows a moment later.
-    const state = await this.opened.getJobState(job.id);
-    const found = await this.opened.getJob(job.id);
-    if (!found) {
-      // Forgotten meanwhile by whoever asked.
-      if (!this.outstanding.has(job.id)) return;
-      await this.opened.add('score', job, {
-        jobId: job.id,
-        attempts: ATTEMPTS,
-        backoff: { type: 'fixed', delay: RETRY_AFTER },
-        removeOnComplete: { age: KEEP },
-        removeOnFail: { age: KEEP },
-      });
+  private async announce(teacher: TeacherName): Promise<void> {
+    const now = Date.now();
+    if (
+      now - (this.announced.get(teacher.key) ?? 0) < ANNOUNCE_EVERY &&
+      (await this.client.hexists(TEACHERS, teacher.key))
+    )
       return;
-    }
-    if (state === 'completed') {
-      const bytes = Buffer.from(String(found.returnvalue), 'base64');
-      try {
-        if (bytes.length % 4) throw new Error(`a worker answered with ${bytes.length} bytes`);
-        scores.resolve(checkedScores(job, new Float32Array(Uint8Array.from(bytes).buffer)));
-      } catch (error) {
-        // An answer of an earlier version, or another program's: not kept, so that it is scored anew when asked for again.
-        await found.remove().catch(() => {});
-        scores.reject(jobFailed(job, (error as Error).message));
-      }
-    } else if (state === 'failed') {
-      const silent = /stalled/.test(found.failedReason);
-      const why = silent
-        ? `its workers died or fell silent more than ${DEATHS} times`
-        : `tried ${found.attemptsMade} times, at last on ${found.failedReason}`;
-      scores.reject(jobFailed(job, why));
-    }
+    await this.client.hset(TEACHERS, teacher.key, JSON.stringify({ at: now, teacher }));
+    this.announced.set(teacher.key, now);
   }
 }
 
-interface Modules {
-  Queue: typeof import('bullmq').Queue;
-  QueueEvents: typeof import('bullmq').QueueEvents;
-  Worker: typeof import('bullmq').Worker;
-  WaitingError: typeof import('bullmq').WaitingError;
-  Redis: typeof import('ioredis').Redis;
+/** What stands at a teacher's key; nothing where another version or program wrote it. */
+function announcement(text: string): { at: number; teacher?: TeacherName } {
+  try {
+    const { at, teacher } = JSON.parse(text) as { at: unknown; teacher: unknown };
+    return { at: Number(at), teacher: teacherNameSchema.parse(teacher) };
+  } catch {
+    return { at: 0 };
+  }
 }
 
 async function load(): Promise<Modules> {

@@ -3,7 +3,7 @@ import { setMaxListeners } from 'node:events';
 import type { RunControl } from '../../common/progress.ts';
 import type { OnNonFinite, ScoreCache } from '../cache/score-cache.ts';
 import type { Pair, Teacher } from '../teacher.ts';
-import { jobOf, type ScoreQueue, type TeacherName } from './queue.ts';
+import { jobOf, type ScoreJob, type ScoreQueue, type TeacherName } from './queue.ts';
 
 /** Pairs of a range, and bytes of text after which it ends. */
 const PAIRS = 256;
@@ -37,13 +37,13 @@ export async function distribute(
   const { queue, cache, teacher } = options;
   const scored = { pairs: 0, ranges: 0 };
   /** The job of each range, by the first pair in it. */
-  const jobs = new WeakMap<Pair, string>();
+  const jobs = new WeakMap<Pair, Pick<ScoreJob, 'teacher' | 'id'>>();
   const remote: Teacher = {
     ...options.as,
     key: teacher.key,
     async score(missing, { signal } = {}) {
       const job = jobOf(teacher, missing, options.onNonFinite === 'skip');
-      jobs.set(missing[0], job.id);
+      jobs.set(missing[0], { teacher, id: job.id });
       const scores = await queue.ask(job, signal);
       scored.pairs += missing.length;
       scored.ranges++;
@@ -63,7 +63,7 @@ export async function distribute(
   if (done)
     watch.onProgress?.({ stage: 'score', done, total, unit, note: `${done} of ${total} pairs were in the cache` });
 
-  const look = attendance(queue, watch, () => ({ stage: 'score', done, total, unit }));
+  const look = attendance(queue, teacher.key, watch, () => ({ stage: 'score', done, total, unit }));
   const next = ranges.values();
   let failure: unknown;
   const lane = async (): Promise<void> => {
@@ -71,7 +71,7 @@ export async function distribute(
       try {
         await cached.score(range, { signal: watch.signal });
         // The scores are on disk: only now may the queue let go of them.
-        const job = range.map((pair) => jobs.get(pair)).find((id) => id !== undefined);
+        const job = range.map((pair) => jobs.get(pair)).find((asked) => asked !== undefined);
         if (job) await queue.forget(job);
       } catch (error) {
         failure ??= error;
@@ -124,17 +124,18 @@ function cutIntoRanges(pairs: readonly Pair[], most: number): Pair[][] {
 /** Keeps an eye on how many workers there are, and says so when there is none. */
 function attendance(
   queue: ScoreQueue,
+  key: string,
   watch: RunControl,
   now: () => { stage: string; done: number; total: number; unit: string },
 ): { workers: number | undefined; stop(): void } {
   const seen: { workers: number | undefined; stop(): void } = { workers: undefined, stop: () => clearInterval(timer) };
   let said = '';
   const look = async (): Promise<void> => {
-    const workers = await queue.workers();
+    const workers = await queue.workers(key);
     seen.workers = workers;
     const trouble =
       workers === 0
-        ? `nobody works for ${queue.name}: start \`distill worker --queue\` with its address, on this machine or others`
+        ? `nobody works for ${queue.name} with this teacher: start \`distill worker --queue\` with its address, on this machine or others`
         : '';
     if (trouble && trouble !== said) watch.onProgress?.({ ...now(), note: trouble });
     said = trouble;

@@ -1,7 +1,7 @@
 /** @file The queue within one process: what scores where there is no server, and what others are held against. */
 import { type Deferred, deferred, until } from '../../common/promises.ts';
 import { jobFailed, Unfit } from './errors.ts';
-import { type Answer, ATTEMPTS, checkedScores, type ScoreJob, type ScoreQueue } from './queue.ts';
+import { type Answer, ATTEMPTS, checkedScores, type ScoreJob, type ScoreQueue, type TeacherName } from './queue.ts';
 
 interface Entry {
   job: ScoreJob;
@@ -13,10 +13,12 @@ interface Entry {
 export class InProcessQueue implements ScoreQueue {
   readonly name = 'the queue of this process';
   private readonly entries = new Map<string, Entry>();
-  private readonly waiting: Entry[] = [];
+  private waiting: Entry[] = [];
   /** Workers without a job. */
   private readonly idle: Deferred<void>[] = [];
-  private taking = 0;
+  /** Workers by the teacher's key. */
+  private readonly taking = new Map<string, number>();
+  private readonly active = new Set<Entry>();
 
   async ask(job: ScoreJob, signal?: AbortSignal): Promise<Float32Array> {
     signal?.throwIfAborted();
@@ -29,21 +31,27 @@ export class InProcessQueue implements ScoreQueue {
     return until(entry.scores.promise, signal);
   }
 
-  async forget(id: string): Promise<void> {
+  async forget({ id }: Pick<ScoreJob, 'id'>): Promise<void> {
     this.entries.delete(id);
   }
 
-  async workers(): Promise<number> {
-    return this.taking;
+  async teachers(): Promise<TeacherName[]> {
+    const busy = [...this.waiting, ...this.active].map(({ job }) => [job.teacher.key, job.teacher] as const);
+    return [...new Map(busy).values()];
   }
 
-  async work(answer: Answer, signal: AbortSignal): Promise<void> {
-    this.taking++;
+  async workers(key: string): Promise<number> {
+    return this.taking.get(key) ?? 0;
+  }
+
+  async work(key: string, answer: Answer, signal: AbortSignal): Promise<void> {
+    const count = (by: number): unknown => this.taking.set(key, (this.taking.get(key) ?? 0) + by);
+    count(1);
     const stop = (): void => this.wake();
     signal.addEventListener('abort', stop);
     try {
       while (!signal.aborted) {
-        const entry = this.waiting.shift();
+        const entry = this.waiting.find(({ job }) => job.teacher.key === key);
         if (entry) await this.attempt(entry, answer);
         else {
           const rest = deferred<void>();
@@ -52,7 +60,7 @@ export class InProcessQueue implements ScoreQueue {
         }
       }
     } finally {
-      this.taking--;
+      count(-1);
       signal.removeEventListener('abort', stop);
     }
   }
@@ -60,6 +68,8 @@ export class InProcessQueue implements ScoreQueue {
   async close(): Promise<void> {}
 
   private async attempt(entry: Entry, answer: Answer): Promise<void> {
+    this.waiting = this.waiting.filter((e) => e !== entry);
+    this.active.add(entry);
     try {
       entry.scores.resolve(checkedScores(entry.job, await answer(entry.job)));
     } catch (error) {
@@ -71,6 +81,8 @@ export class InProcessQueue implements ScoreQueue {
       // Whoever asks again has it tried again.
       this.entries.delete(entry.job.id);
       entry.scores.reject(jobFailed(entry.job, `tried ${ATTEMPTS} times, at last: ${(error as Error).message}`));
+    } finally {
+      this.active.delete(entry);
     }
   }
 

@@ -52,8 +52,9 @@ export const ATTEMPTS = 3;
 export const DEATHS = 5;
 
 /**
- * A queue of jobs. Each job is worked on until one answer has come back: a worker that dies or falls silent loses its job to
- * another. An answer stays until it is forgotten, so that who asked may be killed and ask again.
+ * A queue of jobs, those of each teacher apart: several teachers share a server, and a worker of one never sees the pairs of
+ * another. Each job is worked on until one answer has come back: a worker that dies or falls silent loses its job to another.
+ * An answer stays until it is forgotten, so that who asked may be killed and ask again.
  */
 export interface ScoreQueue {
   /** For messages, without passwords. */
@@ -64,14 +65,16 @@ export interface ScoreQueue {
    */
   ask(job: ScoreJob, signal?: AbortSignal): Promise<Float32Array>;
   /** Lets go of a job whose scores are safe. */
-  forget(id: string): Promise<void>;
-  /** Processes that take jobs now; undefined while that cannot be known. */
-  workers(): Promise<number | undefined>;
+  forget(job: Pick<ScoreJob, 'teacher' | 'id'>): Promise<void>;
+  /** The teachers whose jobs wait or are worked on. */
+  teachers(): Promise<TeacherName[]>;
+  /** Processes that take jobs of a teacher now; undefined while that cannot be known. */
+  workers(key: string): Promise<number | undefined>;
   /**
-   * Takes one job after the other until the signal aborts; the job in hand is finished first.
+   * Takes one job of a teacher after the other until the signal aborts; the job in hand is finished first.
    * @throws Unfit as soon as an answer does; its job goes back as it was
    */
-  work(answer: Answer, signal: AbortSignal): Promise<void>;
+  work(key: string, answer: Answer, signal: AbortSignal): Promise<void>;
   close(): Promise<void>;
 }
 

@@ -1,11 +1,16 @@
 /** @file Scores jobs of a queue until the signal aborts. */
+import { setTimeout } from 'node:timers/promises';
+import { InputError } from '../../common/errors.ts';
 import type { RunControl } from '../../common/progress.ts';
 import { type Computing, computeOn } from '../../engine/runtime/provider.ts';
-import { openModel } from '../open-model.ts';
+import { modelKey, openModel } from '../open-model.ts';
 import type { Teacher } from '../teacher.ts';
 import { Unfit } from './errors.ts';
 import { openQueue, type QueueOptions } from './index.ts';
 import { pairsOfJob, type ScoreQueue, scoreJobSchema, type TeacherName } from './queue.ts';
+
+/** Milliseconds between two looks at which teachers have pairs. */
+const LOOK_EVERY = 1000;
 
 type Provider = Computing['provider'];
 
@@ -25,9 +30,10 @@ export interface WorkerReport {
 }
 
 /**
- * Takes jobs until the signal aborts.
+ * Takes jobs until the signal aborts. Several teachers may share the queue: jobs that the model here does not answer for are
+ * left to other workers, and a note says so.
  * @param queue its address
- * @throws InputError where the queue cannot be opened, or the model here is not the one that is asked for: that job goes back
+ * @throws InputError where the queue or the model that the options name cannot be opened
  */
 export async function runWorker(
   queue: string,
@@ -42,32 +48,96 @@ export async function runWorker(
   }
 }
 
+/** Takes the pairs of every teacher that the model here answers for; pairs of others are left to their workers. */
 async function workOn(queue: ScoreQueue, options: WorkerOptions, watch: RunControl): Promise<WorkerReport> {
   const report: WorkerReport = { jobs: 0, pairs: 0 };
-  let teacher: Teacher | undefined;
   const tell = (note?: string): void =>
     watch.onProgress?.({ stage: 'work', done: report.pairs, unit: 'pairs', ...(note && { note }) });
   tell(`waiting for pairs from ${queue.name}`);
+  const ended = new AbortController();
+  const signal = watch.signal ? AbortSignal.any([watch.signal, ended.signal]) : ended.signal;
+  // One range is scored at a time, whosever it is.
+  let turn: Promise<unknown> = Promise.resolve();
+  const opened = new Map<string, Teacher>();
+  const seen = new Set<string>();
+  const serving: Promise<void>[] = [];
+  let failure: unknown;
+  const answer = async (asked: TeacherName, given: unknown): Promise<Float32Array> => {
+    const job = scoreJobSchema.parse(given);
+    if (job.teacher.key !== asked.key) throw new Error('the pairs are of another teacher than their queue');
+    let teacher = opened.get(asked.key);
+    if (!teacher) {
+      teacher = await openFor(asked, options);
+      opened.set(asked.key, teacher);
+      tell(`scoring with ${teacher.name}`);
+    }
+    const scores = await teacher.score(pairsOfJob(job));
+    report.jobs++;
+    report.pairs += scores.length;
+    tell();
+    return scores;
+  };
+  const serve = async (asked: TeacherName): Promise<void> => {
+    const inTurn = (job: unknown): Promise<Float32Array> => {
+      const mine = turn.then(() => answer(asked, job));
+      turn = mine.catch(() => {});
+      return mine;
+    };
+    await queue.work(asked.key, inTurn, signal).catch((error) => {
+      failure ??= error;
+      ended.abort();
+    });
+  };
   try {
-    await queue.work(async (asked) => {
-      const job = scoreJobSchema.parse(asked);
-      if (teacher?.key !== job.teacher.key) {
-        await teacher?.dispose();
-        teacher = undefined;
-        teacher = await openFor(job.teacher, options);
-        tell(`scoring with ${teacher.name}`);
+    while (!signal.aborted) {
+      for (const asked of await queue.teachers()) {
+        if (seen.has(asked.key)) continue;
+        seen.add(asked.key);
+        const why = await unfit(asked, options);
+        if (why === undefined) serving.push(serve(asked));
+        else tell(`left to other workers: ${why}`);
       }
-      const scores = await teacher.score(pairsOfJob(job));
-      report.jobs++;
-      report.pairs += scores.length;
-      tell();
-      return scores;
-    }, watch.signal ?? new AbortController().signal);
+      await setTimeout(LOOK_EVERY, undefined, { signal }).catch(() => {});
+    }
+    await Promise.all(serving);
+    if (failure) throw failure;
     return report;
   } finally {
-    await teacher?.dispose();
+    ended.abort();
+    await Promise.allSettled(serving);
+    for (const teacher of opened.values()) await teacher.dispose();
   }
 }
+
+/**
+ * Why the model here does not answer for a teacher, by its files alone; undefined where it does.
+ * @throws InputError where the model that the options name cannot be opened
+ */
+async function unfit(asked: TeacherName, { model }: WorkerOptions): Promise<string | undefined> {
+  let key: string;
+  try {
+    key = await modelKey({ ...asked, model: model ?? asked.model });
+  } catch (cause) {
+    const absent = new InputError({
+      code: 'worker.no-model',
+      subject: `the teacher ${asked.model} that is asked for cannot be opened on this machine (${(cause as Error).message})`,
+      remedy: 'copy it here and name its folder with --model; the pairs stay in the queue for other workers',
+      cause,
+    });
+    if (model !== undefined) throw absent;
+    return absent.message;
+  }
+  return key === asked.key ? undefined : otherModel(asked, model ?? asked.model, key).message;
+}
+
+const otherModel = (asked: TeacherName, model: string, key: string): Unfit =>
+  new Unfit({
+    code: 'worker.other-model',
+    subject: `${model} is another model than the one that is asked for`,
+    expected: `the key ${asked.key.slice(0, 12)}… of model, tokenizer and truncation`,
+    received: `${key.slice(0, 12)}…`,
+    remedy: `copy ${asked.model} from the machine that runs distill score and name it with --model; the pairs stay in the queue`,
+  });
 
 /** @throws Unfit where the model cannot be opened here or is another than the one asked for */
 async function openFor(
@@ -85,11 +155,5 @@ async function openFor(
   });
   if (own.key === asked.key) return own;
   await own.dispose();
-  throw new Unfit({
-    code: 'worker.other-model',
-    subject: `${model} is another model than the one that is asked for`,
-    expected: `the key ${asked.key.slice(0, 12)}… of model, tokenizer and truncation`,
-    received: `${own.key.slice(0, 12)}…`,
-    remedy: `copy ${asked.model} from the machine that runs distill score and name it with --model; the pairs stay in the queue. Two teachers share a server in databases of their own: redis://HOST:PORT/1`,
-  });
+  throw otherModel(asked, model, own.key);
 }

@@ -71,6 +71,7 @@ export class ServiceClient {
       } catch (error) {
         signal?.throwIfAborted();
         if (error instanceof InputError || error instanceof TooMany) throw error;
+        if (error instanceof RangeError) throw this.unused(error.message, error);
         failure = this.unanswered(error);
         if (isUnreachable(error)) throw failure;
       }
@@ -127,17 +128,26 @@ export class ServiceClient {
   }
 
   private async json(response: Response): Promise<unknown> {
-    const text = await textWithin(response, LONGEST_ANSWER);
+    const text = (await textWithin(response, LONGEST_ANSWER)).replace(/^\ufeff/, '');
+    let answer: unknown;
     try {
-      return JSON.parse(text);
+      answer = JSON.parse(text);
     } catch (cause) {
-      throw new FaultError({
-        code: 'service.answer',
-        subject: `${this.name} answers with what is not JSON (it begins ${JSON.stringify(this.safe(text.slice(0, 60)))})`,
-        remedy: 'check that url and format fit each other; what came before is kept',
-        cause,
-      });
+      throw this.unused(`what is not JSON (it begins ${JSON.stringify(this.safe(text.slice(0, 60)))})`, cause);
     }
+    // Some servers say 200 whatever happened.
+    if (answer !== null && typeof answer === 'object' && 'error' in answer && answer.error)
+      throw this.unused(`an error (${this.safe(messageOf(text))})`);
+    return answer;
+  }
+
+  private unused(what: string, cause?: unknown): FaultError {
+    return new FaultError({
+      code: 'service.answer',
+      subject: `${this.name} answers with ${what}`,
+      remedy: 'check that url and format fit each other; what came before is kept',
+      cause,
+    });
   }
 
   /** The address without what a query part could hold. */

@@ -65,15 +65,28 @@ export function byIndex<T>(items: unknown, n: number, what: string, read: (item:
   return found as T[];
 }
 
+const written = (value: unknown): string =>
+  typeof value === 'number' ? String(value) : shown(String(JSON.stringify(value))).slice(0, 40);
+
 /** A number that float32 holds. */
 export function finite(value: unknown, what: string): number {
   if (typeof value !== 'number' || !Number.isFinite(Math.fround(value)))
-    throw badAnswer(`${what} is ${shown(String(JSON.stringify(value))).slice(0, 40)}, no finite float32 number`);
+    throw badAnswer(`${what} is ${written(value)}, not a finite float32 number`);
   return value;
 }
 
-/** A vector of finite numbers. */
+/** A vector of finite numbers: a list, or the base64 of little-endian float32 that some servers send unasked. */
 export function vector(value: unknown, what: string): Float32Array {
+  if (typeof value === 'string') return fromBase64(value, what);
   if (!Array.isArray(value) || !value.length) throw badAnswer(`${what} is not a list of numbers`);
   return Float32Array.from(value, (x) => finite(x, `a component of ${what}`));
+}
+
+function fromBase64(text: string, what: string): Float32Array {
+  const bytes = /^[A-Za-z0-9+/]+={0,2}$/.test(text) ? Buffer.from(text, 'base64') : Buffer.alloc(0);
+  if (!bytes.length || bytes.length % 4 || bytes.toString('base64').length !== text.length)
+    throw badAnswer(`${what} is a text that is not the base64 of float32 numbers`);
+  return Float32Array.from({ length: bytes.length / 4 }, (_, i) =>
+    finite(bytes.readFloatLE(4 * i), `a component of ${what}`),
+  );
 }

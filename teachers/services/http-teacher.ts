@@ -3,7 +3,7 @@ import { InputError } from '../../common/errors.ts';
 import { canonicalJson, hashParts } from '../../common/files.ts';
 import type { RunControl } from '../../common/progress.ts';
 import type { Texts } from '../../data/dataset.ts';
-import { Interrupted, type Pair, type Teacher } from '../teacher.ts';
+import { Interrupted, otherModel, type Pair, type Teacher } from '../teacher.ts';
 import { type ClientOptions, ServiceClient, TooMany } from './client.ts';
 import { badAnswer, type EmbedFormat, type RerankFormat, type Task } from './format.ts';
 import { type FormatName, formats } from './index.ts';
@@ -92,6 +92,17 @@ export function httpTeacher(options: HttpTeacherOptions): Teacher {
   let batch = options.batchSize ?? (rerank ?? embed)?.batch ?? 1;
   let told = false;
   let width = 0;
+  let served: string | undefined;
+  /** @throws FaultError where the service names another model than before: its numbers do not belong together */
+  const asked = async (body: object, n: number, signal: AbortSignal): Promise<unknown> => {
+    const answer = await client.post(body, n, signal);
+    const named = (answer as { model?: unknown } | null)?.model;
+    if (typeof named === 'string' && named !== '') {
+      if (served !== undefined && named !== served) throw otherModel(client.name, served, named);
+      served = named;
+    }
+    return answer;
+  };
 
   /** Does work in batches, several at a time; what came before a failure is passed on with it. */
   async function inBatches(
@@ -152,11 +163,12 @@ export function httpTeacher(options: HttpTeacherOptions): Teacher {
           some.map((i) => sent(prefix + texts[i])),
           said,
         );
-        const found = format.read(await client.post(body, some.length, signal), some.length);
-        for (const row of found) {
-          width ||= row.length;
-          if (row.length !== width) throw badAnswer(`an embedding has ${row.length} components and others ${width}`);
-        }
+        const found = format.read(await asked(body, some.length, signal), some.length);
+        // The first answer says the width only once all of it is right.
+        const expected = width || found[0]?.length;
+        const other = found.find((row) => row.length !== expected);
+        if (other) throw badAnswer(`an embedding has ${other.length} components and others ${expected}`);
+        width = expected;
         return found;
       },
       watch,
@@ -183,7 +195,7 @@ export function httpTeacher(options: HttpTeacherOptions): Teacher {
     const ask = async (at: readonly number[], signal: AbortSignal): Promise<Float32Array[]> => {
       const documents = at.map((i) => sent((prompts.document ?? '') + pairs[i].document));
       const body = format.body(sent((prompts.query ?? '') + pairs[at[0]].query), documents, said);
-      const scores = format.read(await client.post(body, at.length, signal), at.length);
+      const scores = format.read(await asked(body, at.length, signal), at.length);
       return at.map((_, k) => Float32Array.of(logit ? logitOf(scores[k]) : scores[k]));
     };
     const rows = await inBatches([...byQuery.values()].flatMap(cut), pairs.length, ask, watch, 'score', 'pairs');
@@ -210,6 +222,7 @@ export function httpTeacher(options: HttpTeacherOptions): Teacher {
     name: model ? `${model} at ${client.name}` : client.name,
     kind: 'http',
     key,
+    served: () => served,
     score: (pairs, watch = {}) => (rerank ? rerankPairs(pairs, watch) : dots(pairs, watch)),
     ...(embed && {
       embed: (texts: readonly string[] | Texts, kind: 'query' | 'document', watch: RunControl = {}) => {

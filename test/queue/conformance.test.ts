@@ -61,9 +61,13 @@ describe.each(Object.keys(members))('%s', (name) => {
     });
     return pair;
   };
-  const employ = (queue: ScoreQueue, answer: Answer): { stop(): Promise<void>; ended: Promise<void> } => {
+  const employ = (
+    queue: ScoreQueue,
+    answer: Answer,
+    key: string = teacher.key,
+  ): { stop(): Promise<void>; ended: Promise<void> } => {
     const controller = new AbortController();
-    const ended = queue.work(answer, controller.signal);
+    const ended = queue.work(key, answer, controller.signal);
     ended.catch(() => {});
     const stop = async (): Promise<void> => {
       controller.abort();
@@ -116,10 +120,11 @@ describe.each(Object.keys(members))('%s', (name) => {
     ];
     const job = jobOf({ ...teacher, key: `texts ${name}` }, texts, true);
     let seen: ScoreJob | undefined;
-    employ(working, async (asked) => {
+    const odd: Answer = async (asked) => {
       seen = asked;
       return Float32Array.of(Number.NaN, Number.NEGATIVE_INFINITY);
-    });
+    };
+    employ(working, odd, job.teacher.key);
     expect([...(await asking.ask(job))]).toEqual([Number.NaN, Number.NEGATIVE_INFINITY]);
     expect(seen).toEqual(job);
   });
@@ -137,20 +142,20 @@ describe.each(Object.keys(members))('%s', (name) => {
     const later = name === 'in process' ? asking : (await ends()).asking;
     expect(await later.ask(job)).toEqual(await say(job));
     expect(times).toBe(1);
-    await later.forget(job.id);
+    await later.forget(job);
     await later.ask(job);
     expect(times).toBe(2);
   });
 
   test('a job put before there is a worker waits; how many there are is known', async () => {
     const { asking, working } = await ends();
-    const before = await asking.workers();
+    const before = await asking.workers(teacher.key);
     const answer = asking.ask(newJob());
     const { stop } = employ(working, say);
     await answer;
-    expect(await asking.workers()).toBe((before as number) + 1);
+    expect(await asking.workers(teacher.key)).toBe((before as number) + 1);
     await stop();
-    await expect.poll(() => asking.workers()).toBe(before);
+    await expect.poll(() => asking.workers(teacher.key)).toBe(before);
   });
 
   test('a job that fails is tried again, within bounds, and its error says which and why', async () => {
@@ -176,6 +181,32 @@ describe.each(Object.keys(members))('%s', (name) => {
     again.catch(() => {});
     await expect(again).rejects.toMatchObject({ code: 'queue.job-failed' });
     expect(tries.get(poisoned.id)).toBe(-10 + ATTEMPTS);
+  });
+
+  test('two teachers share a server: the pairs of each reach its own workers alone', async () => {
+    const { asking, working } = await ends();
+    const keys = ['a', 'b'].map((k) => `teacher ${k} ${name}`);
+    const texts = [{ query: 'the same query', document: 'the same document' }];
+    const jobs = keys.map((key) => jobOf({ ...teacher, key }, texts));
+    const met: string[][] = [[], []];
+    const answerOf =
+      (i: number): Answer =>
+      async (job) => {
+        met[i].push(job.teacher.key);
+        return Float32Array.of(i + 1);
+      };
+    // The second has pairs and no worker: those of the first do not take them.
+    const [first, second] = jobs.map((job) => asking.ask(job));
+    employ(working, answerOf(0), keys[0]);
+    expect([...(await first)]).toEqual([1]);
+    const busy = async () => (await working.teachers()).map((t) => t.key).filter((key) => keys.includes(key));
+    await expect.poll(busy).toEqual([keys[1]]);
+    expect((await working.teachers()).find((t) => t.key === keys[1])).toEqual({ ...teacher, key: keys[1] });
+    expect([await asking.workers(keys[0]), await asking.workers(keys[1])]).toEqual([1, 0]);
+    employ(working, answerOf(1), keys[1]);
+    expect([...(await second)]).toEqual([2]);
+    expect(met).toEqual([[keys[0]], [keys[1]]]);
+    await expect.poll(busy).toEqual([]);
   });
 
   test('a worker that is not the one for a job leaves, and the job is none the worse for it', async () => {

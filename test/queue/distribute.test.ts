@@ -42,10 +42,14 @@ afterEach(async () => {
 const say: Answer = async (job) => Float32Array.from(pairsOfJob(job), (p) => p.document.length);
 function employ(answer: Answer = say): void {
   const controller = new AbortController();
-  const ended = queue.work(async (job) => {
-    jobs.push(job);
-    return answer(job);
-  }, controller.signal);
+  const ended = queue.work(
+    teacher.key,
+    async (job) => {
+      jobs.push(job);
+      return answer(job);
+    },
+    controller.signal,
+  );
   stops.push(async () => {
     controller.abort();
     await ended;

@@ -76,8 +76,8 @@ const begin = (...argv: string[]): Running => {
   running.push(one);
   return one;
 };
-const coordinator = (name: string): Running => {
-  write(world, { [`${name}.yaml`]: stringify(config(name)) });
+const coordinator = (name: string, more: object = {}): Running => {
+  write(world, { [`${name}.yaml`]: stringify({ ...config(name), ...more }) });
   return begin(
     ...['score', join(world, `${name}.yaml`), '--scores', join(world, `${name}.tsv`), '--queue', server.url, '--json'],
   );
@@ -143,17 +143,23 @@ describe.skipIf(!hasServer)('workers around a server', () => {
     expect(only.child.exitCode).toBe(0);
   });
 
-  test('a worker with another model says so and leaves; the pairs wait for one that has the right one', async () => {
+  test('two teachers share a server: a worker leaves the pairs of another teacher alone and serves its own', async () => {
     const asking = coordinator('refused');
-    await heard(asking, /nobody works/);
-    const wrong = worker('--model', join(world, 'other'));
-    expect(await wrong.ended).toBe(2);
-    expect(wrong.said()).toMatch(
-      /other is another model than the one that is asked for: expected the key [0-9a-f]{12}/,
+    await heard(asking, /nobody works for redis.* with this teacher/);
+    const other = worker('--model', join(world, 'other'));
+    await heard(
+      other,
+      /left to other workers: .*other is another model than the one that is asked for: expected the key [0-9a-f]{12}/,
     );
     const absent = worker('--model', join(world, 'nowhere'));
     expect(await absent.ended).toBe(2);
     expect(absent.said()).toMatch(/cannot be opened on this machine \(there is no model folder .*--model/);
+    // Its own teacher's pairs come to the same server, and the first teacher's still wait.
+    const second = coordinator('second', { teacher: { kind: 'cross-encoder', model: join(world, 'other') } });
+    expect(await second.ended, second.said()).toBe(0);
+    expect(scoresIn('second.tsv')).not.toEqual(reference);
+    expect(await dismissed(other)).toBe(reference.size);
+    expect(await kept('refused')).toBe(0);
     worker('--model', join(world, 'cross'));
     expect(await asking.ended, asking.said()).toBe(0);
     await expectWhole('refused');

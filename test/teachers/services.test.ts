@@ -179,7 +179,7 @@ describe('faults', () => {
           r,
           [0, 1, 2, 3, 4].map((index) => ({ index, score: 1e39 })),
         ),
-      /a score is 1e\+39, no finite float32/,
+      /a score is 1e\+39, not a finite float32/,
       1,
     ],
     ['NaN', (r) => void r.end('[{"index":0,"score":NaN}]'), /what is not JSON/, 1],
