@@ -151,6 +151,12 @@ export const train = z
     gradCacheChunk: count
       .optional()
       .describe('texts encoded at a time, twice (GradCache), so that memory does not grow with the batch'),
+    freeze: z
+      .array(z.union([z.literal('embeddings'), z.number().int().min(0)]))
+      .optional()
+      .describe(
+        'parts of the encoder that are not trained: embeddings, and layers by their numbers from 0 after any cut',
+      ),
     dropout: z.number().min(0).max(0.9).default(0).describe('share of activations dropped in training'),
     documentGroups: count.default(2).describe('documents are padded in this many groups of similar length'),
     optimizer: z

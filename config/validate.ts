@@ -116,6 +116,8 @@ export function completed(parsed: ParsedConfig, where: string): Config {
     refuse("'candidates.refresh' finds pairs that no file of scores holds", "use a teacher's model, or labels alone");
   if (refresh && (weighting.kind !== 'uniform' || pipeline === 'online'))
     refuse("'candidates.refresh' changes the lists that weights and checkpoints are held for", 'use one of them');
+  if (train.freeze?.length && student.kind === 'static')
+    refuse("'train.freeze' names parts of an encoder and the student is a table of tokens", 'remove it');
   if (train.topics && !embedder) refuse("'train.topics' clusters embeddings and there is no 'embedder'", 'add one');
   if (pipeline === 'online' && !parsed.online)
     refuse("'pipeline: online' has no earlier checkpoints", "name them under 'online.teachers'");

@@ -107,6 +107,7 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
         groups: settings.groups,
         gradCacheChunk: settings.gradCacheChunk,
         dropout: settings.dropout,
+        freeze: settings.freeze,
         positions: student.positions,
         seed,
       },

@@ -5,6 +5,7 @@ import { localModel } from '../../config/models.ts';
 import { startFolder } from '../../config/student.ts';
 import { type Dataset, learnedTexts } from '../../data/dataset.ts';
 import type { TextTokenizer } from '../../data/tokenizer.ts';
+import { constantsOf } from '../../engine/passes/frozen-parameters.ts';
 import { freshModel } from '../../models/new-model.ts';
 import { loadStudent, type Student } from '../../students/index.ts';
 import { staticStudent } from '../../students/static-encoder.ts';
@@ -55,10 +56,14 @@ const table = defineStage({
 /** The student of a run, opened before any other work: what is wrong with it is told before the teacher is asked. */
 export async function openStudent(run: RunContext): Promise<Result<Student>> {
   const student = await studentOf(run);
-  if (!run.dry) await student.value();
+  const { student: wanted, train } = run.config;
   // A dry run refuses what a run would: a folder without a tokenizer, layers that do not exist.
-  else if (run.config.student.kind === 'model')
-    await loadStudent(startFolder(run.config.student) as string, run.config.student);
+  const opened = !run.dry
+    ? await student.value()
+    : wanted.kind === 'model'
+      ? await loadStudent(startFolder(wanted) as string, wanted)
+      : undefined;
+  if (opened && train.freeze) constantsOf(opened.graph, train.freeze);
   return student;
 }
 

@@ -5,6 +5,7 @@ import { Expr } from '../../engine/expressions/expr.ts';
 import { type Pooling, pool } from '../../engine/expressions/pooling.ts';
 import { Graph, type Node, type Value } from '../../engine/graph/ir.ts';
 import { castFloat, type Tensor, tensor } from '../../engine/graph/tensor.ts';
+import { constantsOf, type EncoderPart } from '../../engine/passes/frozen-parameters.ts';
 import { fuse } from '../../engine/passes/fuse.ts';
 import { normalize } from '../../engine/passes/normalize.ts';
 import { trainableConstants } from '../../engine/passes/trainable-parameters.ts';
@@ -20,6 +21,8 @@ export interface EncoderGraphOptions {
   normalize: boolean;
   /** Fraction of hidden values set to zero in training. */
   dropout?: number;
+  /** Parts whose weights are not trained; the backward pass ends at the lowest part that is. */
+  freeze?: readonly EncoderPart[];
 }
 
 /** A trained weight, an input of the graph. */
@@ -59,7 +62,8 @@ const ROW_TABLE_MINIMUM = 256;
  */
 export async function encoderGraph(options: EncoderGraphOptions, processor = false): Promise<EncoderGraph> {
   const source = options.encoder.clone();
-  const trainable = new Set(trainableConstants(source));
+  const frozen = options.freeze?.length ? constantsOf(source, options.freeze) : new Set<Value>();
+  const trainable = new Set(trainableConstants(source).filter((v) => !frozen.has(v)));
   normalize(source, 'the student');
   fuse(source);
   const hidden = source.outputs.find((v) => v.name === 'last_hidden_state') ?? source.outputs[0];
@@ -105,6 +109,14 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
     graph.removeInput(mask);
   }
   const weights = all.filter((w) => w.value.readers.size);
+  if (!weights.length)
+    throw new InputError({
+      code: 'train.no-weights',
+      subject: options.freeze?.length
+        ? `train.freeze [${options.freeze}] leaves no weight to train`
+        : 'the student has no weight to train',
+      remedy: options.freeze?.length ? 'freeze fewer parts' : 'export the encoder with float weights',
+    });
   graph.dropUnusedInputs();
 
   // The gradient of sum(embedding x upstream) equals that of any loss whose gradient at the embedding is `upstream`.
