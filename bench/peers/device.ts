@@ -1,12 +1,12 @@
 /**
- * @file A training step on a device compared with two CPU threads, in turn: minilm-l6, AdamW, the optimizer included.
+ * @file A training step on a device compared with two CPU threads, alternating: minilm-l6 with AdamW, optimizer included.
  *
  *   npm run bench -- device [sequences] [length] [steps] [--provider webgpu] [--threads 2] [--dropout 0.1]
  */
 import { parseArgs } from 'node:util';
-import { DeviceLearner } from '../training/device-learner.ts';
-import { HostLearner } from '../training/host-learner.ts';
-import { dualEncoderOnHost, dualEncoderStep } from '../training/step/dual-encoder-step.ts';
+import { DeviceLearner } from '../../training/device-learner.ts';
+import { HostLearner } from '../../training/host-learner.ts';
+import { dualEncoderOnHost, dualEncoderStep } from '../../training/step/dual-encoder-step.ts';
 import { median, round, SHARED } from './peers.ts';
 import { randomBatch, stepOptions } from './step.ts';
 
@@ -32,14 +32,14 @@ for (let i = 0; i < steps; i++) {
     ['host', host],
     ['device', device],
   ] as const) {
-    // One of the host's steps stands for many of the device's.
+    // One step on the host per several on the device.
     if (name === 'host' && i % 8) continue;
     const started = performance.now();
     await learner.step([batch], i, 2e-5);
     times[name].push((performance.now() - started) / 1000);
   }
 }
-// The first steps ask for memory.
+// The first steps allocate memory.
 const [one, other] = [median(times.host.slice(1)), median(times.device.slice(3))];
 console.log(
   JSON.stringify({
