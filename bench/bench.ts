@@ -1,27 +1,27 @@
-/**
- * @file Runs a benchmark by name: `npm run bench -- NAME [arguments]`.
- */
+/** @file Runs a benchmark by name: `npm run bench -- NAME [arguments]`. */
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
-const names = [
-  'cache',
-  'device',
-  'encode',
-  'growth',
-  'index',
-  'large',
-  'loss',
-  'million',
-  'real',
-  'score',
-  'soak',
-  'step',
-];
-const [name, ...rest] = process.argv.slice(2);
-const file = [`${name}.js`, `${name}-bench.js`].map((f) => join(import.meta.dirname, f)).find(existsSync);
-if (!name || !names.includes(name) || !file) {
-  console.error(`usage: npm run bench -- NAME [arguments]; benchmarks are ${names.join(', ')}`);
+/** Benchmarks by name, with their files. */
+const benchmarks: Readonly<Record<string, string>> = {
+  cache: 'limits/cache-bench',
+  device: 'peers/device',
+  encode: 'peers/encode',
+  growth: 'limits/growth',
+  index: 'limits/index-bench',
+  large: 'limits/large',
+  loss: 'peers/loss',
+  million: 'limits/million',
+  real: 'peers/real',
+  score: 'peers/score',
+  soak: 'limits/soak',
+  step: 'peers/step',
+};
+const [name = '', ...rest] = process.argv.slice(2);
+if (!Object.hasOwn(benchmarks, name)) {
+  console.error(`usage: npm run bench -- NAME [arguments]; benchmarks are ${Object.keys(benchmarks).join(', ')}`);
   process.exitCode = 2;
-} else process.exitCode = spawnSync(process.execPath, [file, ...rest], { stdio: 'inherit' }).status ?? 1;
+} else {
+  const file = join(import.meta.dirname, `${benchmarks[name]}.js`);
+  process.exitCode = spawnSync(process.execPath, [file, ...rest], { stdio: 'inherit' }).status ?? 1;
+}

@@ -1,4 +1,4 @@
-/** @file The command: its verbs, and what a failure looks like. */
+/** @file The command: its verbs and the form of its errors. */
 import { Command, CommanderError } from 'commander';
 import { explainedSystem, InputError, shown } from '../common/errors.ts';
 import { screened } from './terminal/screened.ts';
@@ -24,7 +24,10 @@ export function program(terminal: Terminal, signal: AbortSignal): Command {
   return cli;
 }
 
-/** Runs the command. @returns its exit code: 0, 2 for a mistake in what was given, 3 for a fault, 130 when interrupted, 143 when terminated */
+/**
+ * Runs the command. @returns its exit code: 0, 2 for a mistake in the input, 3 for a fault, 130 when interrupted, 143 when
+ * terminated
+ */
 export async function main(argv: readonly string[], given: Terminal, signal: AbortSignal): Promise<number> {
   const terminal = { out: screened(given.out), err: screened(given.err) };
   try {
@@ -33,7 +36,7 @@ export async function main(argv: readonly string[], given: Terminal, signal: Abo
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     if (signal.aborted) {
-      terminal.err.write('\nstopped; the same command goes on from here\n');
+      terminal.err.write('\nstopped; run the same command again to continue\n');
       return signal.reason instanceof Stopped ? signal.reason.exitCode : signalCode('SIGINT');
     }
     const verbose = argv.includes('--verbose');
@@ -47,7 +50,7 @@ export async function main(argv: readonly string[], given: Terminal, signal: Abo
   }
 }
 
-/** What any code may throw over what it was given: the system's refusals, and nesting that ends the stack. */
+/** Errors that any code may throw for an input: system errors, and stack overflow from deep nesting. */
 function explained(error: unknown): unknown {
   if (error instanceof RangeError && /call stack/i.test(error.message))
     return new InputError({

@@ -1,14 +1,14 @@
-/** @file BM25 over a data set: candidates, and the row that every report compares with. */
+/** @file BM25 over a data set: candidates, and the baseline row of every report. */
 import type { RunControl } from '../common/progress.ts';
 import type { Dataset, TextTable } from '../data/dataset.ts';
 import { type Bm25, type Bm25Options, bm25 } from '../retrieval/bm25.ts';
 import type { Run } from './metrics/evaluate.ts';
 
-/** Queries between two looks at the signal. */
+/** Queries between checks of the abort signal. */
 const REPORT_EVERY = 256;
 const indexes = new WeakMap<TextTable, Map<string, Bm25>>();
 
-/** The index of a corpus, built once for a table and its options. */
+/** The index of a corpus, built once per table and options. */
 export async function bm25Index(
   documents: TextTable,
   { k1, b, ...watch }: Pick<Bm25Options, 'k1' | 'b'> & RunControl = {},
@@ -23,7 +23,7 @@ export async function bm25Index(
   return index;
 }
 
-/** The best documents for each query, as positions; the index is built once for a table. */
+/** The best documents for each query, as positions; the index is built once per table. */
 export async function bm25Search(
   dataset: Dataset,
   queries: readonly number[],

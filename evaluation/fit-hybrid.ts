@@ -1,10 +1,10 @@
-/** @file The weight of the lexical channel, fitted on judged queries that nothing else was trained on. */
+/** @file Fits the weight of the lexical channel on judged queries that were not used for training. */
 import { bootstrapMean, type Interval, mean } from '../math/resampling.ts';
 import { best, type ChannelScores, fuse, type HybridWeight, reciprocalRankFusion } from '../retrieval/hybrid.ts';
 import { evaluateRun, type Found } from './metrics/evaluate.ts';
 
 export interface HybridFit extends HybridWeight {
-  /** Mean of the metric with the weight less the mean without, on the fitting queries, with a bootstrap interval. */
+  /** Mean of the metric with the weight minus the mean without, on the fitting queries, with a bootstrap interval. */
   gain: Interval;
   /** Means of the metric on the fitting queries: dense alone, the fitted weight, reciprocal-rank fusion. */
   dense: number;
@@ -16,14 +16,14 @@ export interface HybridFit extends HybridWeight {
   queries: number;
 }
 
-/** Weights tried. Trained students took 0 to 0.3, encoders as they are 0.05 to 0.6 on six sets. */
+/** Grid of weights. On six data sets trained students used 0 to 0.3, untrained encoders 0.05 to 0.6. */
 const LAMBDAS = [0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2];
-/** Documents a query that the metric looks at. */
+/** Documents per query that the metric considers. */
 const DEPTH = 100;
 
 /**
- * Chooses the weight with the best mean of a metric. The weight is 0 where no weight is better than none.
- * @param lists both channels' scores, one a query, in the order of `queryIds`
+ * Chooses the weight with the best mean of a metric. The weight is 0 if no positive weight is better.
+ * @param lists both channels' scores, one list per query, in the order of `queryIds`
  * @param documentId the id of a position
  */
 export function fitHybrid(

@@ -1,4 +1,4 @@
-/** @file What the verbs of `distill cache` print. */
+/** @file The output of the verbs of `distill cache`. */
 import { shown } from '../../common/errors.ts';
 import type { CacheSurvey, Pruned, Tally } from '../../teachers/cache/maintenance.ts';
 
@@ -38,12 +38,12 @@ export function renderSurvey({ folder, bytes, tallies, unreadable }: CacheSurvey
   const titles = ['teacher', 'kind', 'key', 'tokenizer', 'scores', 'embeddings', 'size', 'last used'];
   return [
     `${folder}: ${megabytes(bytes)}\n`,
-    rows.length ? table([titles, ...rows]) : 'nothing is kept\n',
+    rows.length ? table([titles, ...rows]) : 'the cache is empty\n',
     ...(unreadable ? [`a part cannot be read (${unreadable}): distill cache verify --repair keeps the rest\n`] : []),
   ].join('');
 }
 
-/** Damaged records that are named one by one. */
+/** Maximum of damaged records that are listed. */
 const SHOWN = 20;
 
 export function renderDamage({ folder, tallies, damaged, unreadable }: CacheSurvey, repaired: boolean): string {

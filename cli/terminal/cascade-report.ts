@@ -1,4 +1,4 @@
-/** @file What `distill cascade` and `distill evaluate --cascade` print. */
+/** @file The output of `distill cascade` and `distill evaluate --cascade`. */
 import type { CurvePoint } from '../../adaptive/curve.ts';
 import type { CascadeEvaluation } from '../../search/evaluate-cascade.ts';
 import type { CascadeReport } from '../../search/fit-cascade.ts';
@@ -22,7 +22,7 @@ export function renderCascade(report: CascadeReport): string {
   ].join('\n');
 }
 
-/** Points of the curve that are printed. */
+/** Number of printed points of the curve. */
 const POINTS = 9;
 
 export function renderCascadeEvaluation(report: CascadeEvaluation): string {
@@ -40,7 +40,7 @@ export function renderCascadeEvaluation(report: CascadeEvaluation): string {
     `realised    mean loss ${risk.toFixed(4)}, promised ${promised}: ${risk <= promised ? 'kept' : report.certified ? 'exceeded on this split (the promise is for the mean over all such queries)' : 'exceeded'}`,
     '',
     ...table([
-      ['system', 'ndcg@10', '95 % interval', 'pairs a query'],
+      ['system', 'ndcg@10', '95 % interval', 'pairs per query'],
       ['student alone', report.student.toFixed(4), '', '0.0'],
       ['cascade', quality.value.toFixed(4), interval(quality), report.pairs.toFixed(1)],
       ['teacher over all', report.teacher.toFixed(4), '', String(report.candidates)],
@@ -50,12 +50,12 @@ export function renderCascadeEvaluation(report: CascadeEvaluation): string {
     `deferred    ${percent(report.deferred)} of the queries`,
     ...(milliseconds
       ? [
-          `time        p50 ${milliseconds.p50.toFixed(1)} ms, p95 ${milliseconds.p95.toFixed(1)} ms a query, ${milliseconds.queries} served one at a time`,
+          `time        p50 ${milliseconds.p50.toFixed(1)} ms, p95 ${milliseconds.p95.toFixed(1)} ms per query, ${milliseconds.queries} served one at a time`,
         ]
       : []),
     '',
     ...table([
-      ['pairs a query', 'rule', 'random', 'oracle'],
+      ['pairs per query', 'rule', 'random', 'oracle'],
       ...shown.map((p) => [
         p.pairs.toFixed(1),
         p.quality.toFixed(4),
@@ -65,13 +65,13 @@ export function renderCascadeEvaluation(report: CascadeEvaluation): string {
     ]),
     ...(report.shareOfOracle === undefined
       ? []
-      : [`above random deferral: ${percent(report.shareOfOracle)} of what the oracle reaches`]),
+      : [`above random deferral: ${percent(report.shareOfOracle)} of the gain of the oracle`]),
     ...report.notes.map((note) => `note: ${note}`),
     '',
   ].join('\n');
 }
 
-/** Quality of a curve at so many pairs, on the line between its points. */
+/** Quality of a curve at a number of pairs, by linear interpolation. */
 function at(points: readonly CurvePoint[], pairs: number): number {
   const sorted = [...points].sort((a, b) => a.pairs - b.pairs);
   const after = sorted.findIndex((p) => p.pairs >= pairs);

@@ -4,8 +4,8 @@ import { columns } from '../../config/config.ts';
 import type { ColumnOptions } from '../../data/files/columns.ts';
 
 /**
- * @param text ROLE=COLUMN separated by commas; several columns of a role are joined by +, a number is a place
- * @throws InputError where a role is not known, is given twice or has no column
+ * @param text ROLE=COLUMN separated by commas; several columns of a role are joined by +, a number is a column index
+ * @throws InputError if a role is unknown, is given twice or has no column
  */
 export function parseColumns(text: string): ColumnOptions {
   const refuse = (subject: string): InputError =>

@@ -1,4 +1,4 @@
-/** @file What an export ends with: a line a file, and what was cut. */
+/** @file The final output of an export: a line per file, and the reductions applied. */
 import type { ExportReport } from '../../pipelines/publish/export-checkpoint.ts';
 
 export function renderExport(report: ExportReport): string {

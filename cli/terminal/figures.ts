@@ -1,11 +1,11 @@
-/** @file What `distill evaluate` and `distill compare` print. */
+/** @file The output of `distill evaluate` and `distill compare`. */
 import { shown } from '../../common/errors.ts';
 import type { Comparison, Figures } from '../../evaluation/report/figures.ts';
 import { metricTable } from '../../evaluation/report/tables.ts';
 
 const percent = (x: number): string => `${(100 * x).toFixed(1)} %`;
 
-/** Cells as aligned lines, the first column to the left. */
+/** Cells as aligned lines, the first column left-aligned. */
 export function table(given: readonly (readonly string[])[]): string[] {
   const rows = given.map((r) => r.map(shown));
   const widths = rows[0].map((_, c) => rows.reduce((most, r) => Math.max(most, r[c].length), 0));
@@ -66,7 +66,7 @@ export function renderEvaluation(report: Figures & { sentences: readonly string[
           ...table([
             ['model', 'MB', 'M parameters', 'p50 ms', 'p95 ms', 'texts/s', 'peak MB'],
             ...cost.map((c) => [
-              c.pairs === undefined ? c.name : `${c.name}, ${Math.round(c.pairs)} pairs a query`,
+              c.pairs === undefined ? c.name : `${c.name}, ${Math.round(c.pairs)} pairs per query`,
               (c.bytes / 1e6).toFixed(1),
               (c.parameters / 1e6).toFixed(2),
               c.p50.toFixed(2),
@@ -77,10 +77,10 @@ export function renderEvaluation(report: Figures & { sentences: readonly string[
           ]),
         ]
       : []),
-    ...(report.speedFactor ? [`the teacher takes ${report.speedFactor.toFixed(0)} times as long a query`] : []),
+    ...(report.speedFactor ? [`the teacher takes ${report.speedFactor.toFixed(0)} times as long per query`] : []),
     ...(index
       ? [
-          `index       ${index.name}: ${percent(index.recall)} of the exact ${index.k} nearest among ${index.documents}, ${index.queryMilliseconds.toFixed(2)} ms a query (exact ${index.exactMilliseconds.toFixed(2)} ms), built in ${index.buildSeconds.toFixed(1)} s`,
+          `index       ${index.name}: ${percent(index.recall)} of the exact ${index.k} nearest among ${index.documents}, ${index.queryMilliseconds.toFixed(2)} ms per query (exact ${index.exactMilliseconds.toFixed(2)} ms), built in ${index.buildSeconds.toFixed(1)} s`,
         ]
       : []),
     '',

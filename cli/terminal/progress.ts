@@ -1,4 +1,4 @@
-/** @file One line that says what is going on: redrawn on a terminal, written now and then elsewhere. */
+/** @file The progress line: redrawn on a terminal, written periodically elsewhere. */
 import { shown } from '../../common/errors.ts';
 import type { OnProgress, Progress } from '../../common/progress.ts';
 
@@ -8,7 +8,7 @@ export interface Screen {
   columns?: number;
 }
 
-/** Milliseconds between two plain lines where there is no terminal, and between two drawings where there is. */
+/** Milliseconds between plain lines without a terminal, and between redraws with one. */
 const PLAIN_EVERY = 10_000;
 const DRAW_EVERY = 100;
 
@@ -33,7 +33,7 @@ export function progressReporter(screen: Screen, now: () => number = Date.now): 
     const whole = nameOf(p);
     if (whole !== stage) [stage, started, first, last, finishedAt] = [whole, time, p.done, 0, -1];
     const finished = p.total !== undefined && p.done >= p.total;
-    // A stage within another may report the end a second time.
+    // A nested stage may report its end twice.
     if (finished && p.done === finishedAt) return;
     if (finished) finishedAt = p.done;
     if (time - last < (screen.isTTY ? DRAW_EVERY : PLAIN_EVERY) && !finished) return;
@@ -51,7 +51,7 @@ export function progressReporter(screen: Screen, now: () => number = Date.now): 
   return Object.assign(report, { end: clear });
 }
 
-/** A stage with the run inside the run that it belongs to. */
+/** A stage with the name of its nested run. */
 const nameOf = ({ run, stage }: Progress): string => (run === undefined ? stage : `${run} ${stage}`);
 
 /** E.g. `train  120/398 steps  30%  3.1 steps/s  1 min 30 s left  loss 0.412`. */

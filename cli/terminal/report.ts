@@ -1,4 +1,4 @@
-/** @file The table a run ends with. */
+/** @file The final table of a run. */
 
 import type { RunReport, StagePlan } from '../../pipelines/distill.ts';
 import { NEVER_MADE } from '../../pipelines/run/artifact-store.ts';
@@ -11,7 +11,7 @@ type Row = RunReport['systems'][number];
 /** Columns after the metrics, shown where some system has them. */
 const extraColumns: readonly { title: string; of(row: Row): string | undefined }[] = [
   { title: 'MB', of: ({ bytes }) => (bytes === undefined ? undefined : (bytes / 1e6).toFixed(1)) },
-  { title: 'ms a query', of: ({ queryMilliseconds }) => queryMilliseconds?.toFixed(1) },
+  { title: 'ms per query', of: ({ queryMilliseconds }) => queryMilliseconds?.toFixed(1) },
 ];
 
 /** Systems as the lines of a table, columns aligned. */
@@ -30,10 +30,10 @@ export function renderSystems(systems: readonly Row[]): string[] {
   return rows.map((r) => r.map((cell, c) => (c ? cell.padStart(widths[c]) : cell.padEnd(widths[c]))).join('  '));
 }
 
-/** A count of parameters in millions, or as it is where it is small. */
+/** A count of parameters in millions; small ones exactly. */
 const counted = (n: number): string => (n < 100_000 ? n.toLocaleString('en') : `${(n / 1e6).toFixed(1)} M`);
 
-/** How a re-ranker was understood. */
+/** The properties read from a re-ranker. */
 export const renderTeacher = ({ file, inputs, score, limit, notes }: TeacherFacts): string =>
   [
     `teacher     ${file}`,
@@ -54,7 +54,7 @@ export function renderCheck(found: StudentCheck): string {
     `layers      ${found.layers ?? `none found: ${found.layersProblem}`}`,
     `parameters  ${counted(found.parameters)}`,
     `rules       ${found.withoutRule.length ? `missing for ${found.withoutRule.join(', ')}` : 'every operator has one'}`,
-    ...(found.stepMegabytes ? [`memory      about ${found.stepMegabytes} MB a step of 32 texts of 64 tokens`] : []),
+    ...(found.stepMegabytes ? [`memory      about ${found.stepMegabytes} MB per step of 32 texts of 64 tokens`] : []),
     ...found.notes.map((n) => `note        ${n}`),
     found.trainable
       ? 'it can be trained here'
@@ -67,7 +67,7 @@ export function renderCheck(found: StudentCheck): string {
 
 const statusWords: Record<StagePlan['status'], string> = { made: 'made again', reused: 'reused', depends: 'depends' };
 
-/** A line a stage: its name, what becomes of it, and why. */
+/** A line per stage: its name, whether it runs, and why. */
 export function renderPlan(plan: readonly StagePlan[]): string {
   const rows = plan.map(({ stage, status, why, missing }) => {
     const first = why === NEVER_MADE || (missing && missing.count > 0 && missing.count === missing.of);
@@ -89,11 +89,11 @@ export function renderReport(report: RunReport): string {
     ...Object.entries(retention)
       .slice(0, 1)
       .map(([metric, kept]) => `retention   ${(100 * kept).toFixed(1)} % of the teacher's ${metric}`),
-    `student     ${counted(student.parameters)} parameters, ${(student.bytes / 1e6).toFixed(1)} MB, ${student.queryMilliseconds.toFixed(1)} ms a query`,
+    `student     ${counted(student.parameters)} parameters, ${(student.bytes / 1e6).toFixed(1)} MB, ${student.queryMilliseconds.toFixed(1)} ms per query`,
     ...(matryoshka.length > 1
       ? [`dimensions  ${metric} ${matryoshka.map((m) => `${m.value.toFixed(4)} of ${m.dimensions}`).join(', ')}`]
       : []),
-    `training    ${training.steps} steps, ${training.secondsAStep.toFixed(3)} s a step, ${duration(seconds.train ?? 0)}; the whole run ${duration(total)}`,
+    `training    ${training.steps} steps, ${training.secondsAStep.toFixed(3)} s per step, ${duration(seconds.train ?? 0)}; the whole run ${duration(total)}`,
     ...[...report.warnings, ...(report.export?.warnings ?? [])].map((w) => `warning     ${w}`),
     `checkpoint  ${report.checkpoint}`,
     ...(report.export ? [`export      ${report.export.output}`] : []),

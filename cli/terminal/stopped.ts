@@ -1,4 +1,4 @@
-/** @file Signals that ask the command to stop, and the exit codes that shells expect of it: 128 and the signal's number. */
+/** @file Signals that ask the command to stop, and the exit codes that shells expect: 128 plus the signal's number. */
 import { constants } from 'node:os';
 
 export const signalNames = ['SIGINT', 'SIGTERM'] as const;

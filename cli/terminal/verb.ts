@@ -1,4 +1,4 @@
-/** @file What a verb of the command is: a function that makes its parser and does its work when asked. */
+/** @file The type of the command's verbs: a function that makes a parser whose action does the work. */
 import type { Command } from 'commander';
 import type { Screen } from './progress.ts';
 
@@ -10,8 +10,8 @@ export interface Context {
   signal: AbortSignal;
 }
 
-/** Heavy modules are loaded by the action, not by the file: help and errors stay quick. */
+/** Heavy modules are loaded by the action, not by the file, so that help and errors stay fast. */
 export type Verb = (context: Context) => Command;
 
-/** An option's parser where the option may be given again. */
+/** Parser of an option that can be repeated. */
 export const collect = (value: string, all: string[]): string[] => [...all, value];

@@ -55,7 +55,7 @@ export const cache: Verb = ({ out }) => {
         throw new FaultError({
           code: 'cache.damaged',
           subject: `the cache ${found.folder} is damaged`,
-          remedy: 'remove what is damaged with --repair; runs do not use it and make it again',
+          remedy: 'remove damaged records with --repair; runs ignore them and compute them again',
         });
     });
 

@@ -3,7 +3,7 @@ import { Command } from 'commander';
 import { InputError } from '../../common/errors.ts';
 import type { Verb } from '../terminal/verb.ts';
 
-/** Whether a model that training does not read gives vectors: ONNX Runtime runs it as it stands. */
+/** Whether a model that training cannot read gives vectors when ONNX Runtime runs it unchanged. */
 async function embeds(folder: string): Promise<boolean> {
   const { Encoder } = await import('../../models/encoder.ts');
   try {
@@ -29,11 +29,11 @@ export const check: Verb = ({ out }) =>
       const { renderCheck, renderTeacher } = await import('../terminal/report.ts');
       const teacher = await checkTeacher(folder);
       const found = await checkStudent(folder).catch(async (error: Error) => {
-        // A model that is only run may have what training does not read.
+        // A model for inference only may have features that training cannot read.
         if (!(error instanceof InputError)) throw error;
         if (!teacher) {
           if (!(await embeds(folder))) throw error;
-          if (!options.json) out.write('it gives vectors, as an embedder or a dual-encoder as teacher\n');
+          if (!options.json) out.write('it gives vectors, so it can be an embedder or a dual-encoder teacher\n');
         }
         return { file: teacher?.file ?? folder, trainable: false, problem: error.message };
       });

@@ -8,7 +8,7 @@ import type { Verb } from '../terminal/verb.ts';
 export const demo: Verb = ({ out, err, signal }) =>
   new Command('demo')
     .description(
-      'run the main pipeline on a small generated data set: train a teacher, distil it, and say what each finds',
+      'run the main pipeline on a small generated data set: train a teacher, distil it, and report the quality of each',
     )
     .option('--quick', 'use smaller data and a shorter training')
     .option('--folder <dir>', 'folder for data, teacher, config, checkpoint and reports', 'demo')
@@ -33,7 +33,7 @@ function renderDemo(report: DemoReport, table: readonly string[]): string {
     ...table,
     '',
     `teacher     ${size(teacher.parameters)}, ${folder}/teacher; re-ranks what the distilled student finds`,
-    `student     ${size(distilled.student.parameters)}, ${distilled.student.queryMilliseconds.toFixed(1)} ms a query, ${distilled.checkpoint}`,
+    `student     ${size(distilled.student.parameters)}, ${distilled.student.queryMilliseconds.toFixed(1)} ms per query, ${distilled.checkpoint}`,
     `data        ${folder}/data`,
     `time        ${duration(seconds)}`,
     `report      ${join(dirname(distilled.report), 'report.html')}`,

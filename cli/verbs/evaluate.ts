@@ -17,20 +17,20 @@ type Given = Omit<EvaluateOptions, 'columns'> & {
 export const evaluate: Verb = ({ out, err, signal }) =>
   new Command('evaluate')
     .description('measure a saved student by exact search, compare it with its teacher and other systems, and time it')
-    .option('--student <dir>', 'checkpoint of the student; with --cascade, where it was moved')
+    .option('--student <dir>', 'checkpoint of the student; with --cascade, its new path if it was moved')
     .option('--cascade <file>', 'measure a cascade of student and teacher: cascade.json')
     .option('--teacher <path>', 'cross-encoder that re-ranks candidates, dual-encoder, or file of scores')
     .option('--documents <dir>', 'dual-encoder whose document embeddings the student searches')
     .requiredOption('--data <path>', 'BEIR folder or file of rows')
-    .option('--columns <names>', 'what columns of rows are, e.g. query=search_term,document=title')
+    .option('--columns <names>', 'roles of the columns of rows, e.g. query=search_term,document=title')
     .option(
       '--query-prompt <text>',
-      "the student's prompt of queries in place of its folder's; {text} marks the text's place",
+      "the student's prompt of queries in place of its folder's; {text} is replaced by the text",
     )
     .option('--document-prompt <text>', "the student's prompt of documents")
     .option('--teacher-query-prompt <text>', 'prompt of queries of a teacher that is a dual-encoder')
     .option('--teacher-document-prompt <text>', 'its prompt of documents')
-    .option('--split <name>', 'judgements to evaluate with', 'test')
+    .option('--split <name>', 'split to evaluate on', 'test')
     .option('--metrics <names>', 'metrics separated by commas, e.g. ndcg@10,recall@100', (names) => names.split(','))
     .option('--candidates <source>', "candidates that the teacher re-ranks: 'student', 'bm25' or a run file", 'student')
     .option('--depth <n>', 'documents that the teacher re-ranks, per query', Number, 100)
@@ -59,7 +59,7 @@ export const evaluate: Verb = ({ out, err, signal }) =>
         if (given.student === undefined)
           throw new InputError({
             code: 'evaluate.student',
-            subject: 'nothing to evaluate is named',
+            subject: 'nothing to evaluate is given',
             expected: '--student or --cascade',
             remedy: 'give the folder of a checkpoint with --student, or cascade.json with --cascade',
           });

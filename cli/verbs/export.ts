@@ -13,15 +13,15 @@ export const exportVerb: Verb = ({ out, err, signal }) =>
     .option('--dtype <names>', 'files to write: fp32, fp16, int8, q4, static-int8; several separated by commas', list, [
       'int8',
     ])
-    .option('--dimensions <n>', 'dimensions that are kept, from the first on', Number)
+    .option('--dimensions <n>', 'number of leading dimensions that are kept', Number)
     .option(
       '--vocabulary <which>',
-      "tokens that are kept: 'all', or 'corpus' for those of corpus and training queries and a reserve",
+      "tokens that are kept: 'all', or 'corpus' for those of the corpus and the training queries plus a reserve",
       'all',
     )
-    .option('--reserve <n>', 'further tokens that are kept where the vocabulary is cut', Number)
+    .option('--reserve <n>', 'further tokens that are kept when the vocabulary is reduced', Number)
     .option('--table-rank <n>', 'rank of a factorised word table; not factorised by default', Number)
-    .option('--tables <dtype>', 'dtype of the tables of words and positions; as --dtype by default')
+    .option('--tables <dtype>', 'dtype of the word and position embeddings; that of --dtype by default')
     .option('--half <how>', "what fp16 halves: 'compute', or only the 'storage' of the weights", 'compute')
     .option(
       '--opset <n>',
@@ -31,11 +31,11 @@ export const exportVerb: Verb = ({ out, err, signal }) =>
     .option('--no-seal', 'do not restore the last special token of texts that a loader truncates')
     .option('--no-safetensors', 'do not write model.safetensors')
     .option('--data <dir>', 'data set whose dev split measures the files; without it nothing is measured')
-    .option('--split <name>', 'judgements that files are measured with; dev by default')
+    .option('--split <name>', 'split that files are measured on; dev by default')
     .option('--tolerance <share>', 'fraction of nDCG@10 that a file may lose', Number)
     .option('--strict', 'refuse files that lose more, or that cannot be measured')
-    .option('--guard-queries <n>', 'queries that files are measured with', Number)
-    .option('--guard-documents <n>', 'documents that these queries are searched in', Number)
+    .option('--guard-queries <n>', 'number of queries that files are measured on', Number)
+    .option('--guard-documents <n>', 'number of documents in which these queries are searched', Number)
     .option('--json', 'print the figures as JSON')
     .addHelpText(
       'after',

@@ -5,7 +5,7 @@ import type { Verb } from '../terminal/verb.ts';
 
 export const init: Verb = ({ out }) =>
   new Command('init')
-    .description('find data and models in a folder and write a commented config that runs as it is')
+    .description('find data and models in a folder and write a commented config that can be run without changes')
     .argument('[folder]', 'folder with data (BEIR layout or files of rows), model folders, files of scores', '.')
     .option('--file <file>', 'file for the config; FOLDER/distill.yaml by default')
     .addHelpText('after', '\nExample:\n  distill init my-data && distill run my-data/distill.yaml')

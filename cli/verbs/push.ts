@@ -5,7 +5,9 @@ import type { Verb } from '../terminal/verb.ts';
 
 export const push: Verb = ({ out, err, signal }) =>
   new Command('push')
-    .description('upload a checkpoint with its card to the Hugging Face hub; HF_TOKEN is the access token')
+    .description(
+      'upload a checkpoint with its model card to the Hugging Face hub; the access token is read from HF_TOKEN',
+    )
     .argument('<checkpoint>', 'folder of the checkpoint')
     .argument('<name>', 'org/name on the hub; created where it does not exist')
     .option('--private', 'create the repository as private')

@@ -1,4 +1,4 @@
-/** @file `distill rotate`: prefixes for a dual-encoder, by a rotation of its vectors. */
+/** @file `distill rotate`: makes a dual-encoder's vectors truncatable by a rotation. */
 import { Command } from 'commander';
 import { duration, progressReporter } from '../terminal/progress.ts';
 import type { Verb } from '../terminal/verb.ts';
@@ -23,11 +23,11 @@ export const rotateVerb: Verb = ({ out, err, signal }) =>
     .argument('<model>', 'folder of a dual-encoder')
     .requiredOption(
       '--data <dir>',
-      'data set whose documents and training queries are learned from; its judgements are not read',
+      'data set whose documents and training queries the rotation is learned from; its judgements are not read',
     )
     .requiredOption('--output <dir>', 'folder of the rotated model')
     .option('--dimensions <n,...>', 'widths to optimise for; fractions of the full width by default', widths)
-    .option('--like <dir>', 'rotated model whose rotation is used again')
+    .option('--like <dir>', 'rotated model whose rotation is reused')
     .option('--query-tokens <n>', "tokens of a query; the model's limit by default", Number)
     .option('--document-tokens <n>', "tokens of a document; the model's limit by default", Number)
     .option('--steps <n>', 'training steps', Number)

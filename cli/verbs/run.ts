@@ -7,15 +7,10 @@ export const run: Verb = ({ out, err, signal }) =>
   new Command('run')
     .description('run the pipeline of a config: read, score, select, weigh, train, save, evaluate, report')
     .argument('<file>', 'YAML file with the options')
-    .option(
-      '--set <key=value>',
-      'option in place of that of the file; repeatable; distill schema lists them',
-      collect,
-      [],
-    )
+    .option('--set <key=value>', 'option that overrides the file; repeatable; distill schema lists them', collect, [])
     .option('--output <dir>', 'folder for artefacts, checkpoint and report')
     .option('--memory <size>', 'limit that batches are chosen by, e.g. 4GB')
-    .option('--dry-run', 'print which stages would run, which would be reused and why, and run none')
+    .option('--dry-run', 'print which stages would run or be reused and why, without running any')
     .option('--json', 'print the report or the plan as JSON')
     .addHelpText(
       'after',

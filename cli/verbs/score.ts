@@ -7,14 +7,9 @@ export const score: Verb = ({ out, err, signal }) =>
   new Command('score')
     .description("score a split's candidates with the config's teacher and write them to a file")
     .argument('<file>', 'YAML file with the options')
-    .option('--split <name>', 'judgements whose queries are scored', 'train')
+    .option('--split <name>', 'split whose queries are scored', 'train')
     .option('--scores <file>', "file for the lines 'query-id corpus-id score'", 'teacher-scores.tsv')
-    .option(
-      '--set <key=value>',
-      'option in place of that of the file; repeatable; distill schema lists them',
-      collect,
-      [],
-    )
+    .option('--set <key=value>', 'option that overrides the file; repeatable; distill schema lists them', collect, [])
     .option('--memory <size>', 'limit that batches are chosen by, e.g. 4GB')
     .option('--queue <url>', 'address of a queue whose workers score, e.g. redis://host:6379; see distill worker')
     .option('--json', 'print the counts as JSON')

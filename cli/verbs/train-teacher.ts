@@ -1,4 +1,4 @@
-/** @file `distill train-teacher`: a cross-encoder trained on labels. */
+/** @file `distill train-teacher`: trains a cross-encoder on labels. */
 import { Command } from 'commander';
 import { duration, progressReporter } from '../terminal/progress.ts';
 import { collect, type Verb } from '../terminal/verb.ts';
@@ -19,17 +19,14 @@ export const trainTeacher: Verb = ({ out, err, signal }) =>
   new Command('train-teacher')
     .description('train a cross-encoder on judgements, from a model or from random weights, as the teacher of a run')
     .requiredOption('--data <dir>', 'BEIR folder')
-    .option('--model <dir>', 'cross-encoder to continue from, or encoder, which gets a head')
+    .option('--model <dir>', 'cross-encoder to continue from, or encoder to which a head is added')
     .option(
       '--head <kind>',
       "head of the model: 'dual-pooling' scores by the cosine of its query and document vectors, for pair-matching",
     )
     .option('--fresh', 'start from random weights and a vocabulary learned from the data')
     .option('--output <dir>', 'folder of the trained model', 'runs/teacher')
-    .option(
-      '--candidates <file>',
-      "file of 'query-id corpus-id score' lines, in place of candidates that are searched for",
-    )
+    .option('--candidates <file>', "file of 'query-id corpus-id score' lines, in place of retrieved candidates")
     .option('--memory <size>', 'limit that batches are chosen by, e.g. 4GB')
     .option(
       '--set <key=value>',
@@ -75,7 +72,7 @@ export const trainTeacher: Verb = ({ out, err, signal }) =>
       );
     });
 
-/** What the user had, on the same candidates. */
+/** The systems that the user had, on the same candidates. */
 function described(dev: { encoder?: number; bm25?: number } | undefined): string {
   const had = [
     dev?.encoder === undefined ? [] : [`the encoder as it was ${dev.encoder.toFixed(4)}`],

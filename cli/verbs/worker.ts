@@ -1,4 +1,4 @@
-/** @file `distill worker`: scores what `distill score --queue` asks for, on any machine that has the teacher's model. */
+/** @file `distill worker`: scores pairs for `distill score --queue`, on any machine that has the teacher's model. */
 import { Command, Option } from 'commander';
 import type { WorkerOptions } from '../../teachers/queue/worker.ts';
 import { progressReporter } from '../terminal/progress.ts';

@@ -1,13 +1,15 @@
-/** @file Calibration: whether a probability of 0.8 is right four times of five, and how to make it so. */
+/**
+ * @file Calibration of probabilities: measures (ECE, Brier score, likelihood) and corrections (Platt and temperature scaling).
+ */
 
 import { fitLogistic } from '../../math/logistic-regression.ts';
 import { logSigmoid, sigmoid } from '../../math/numbers.ts';
 
-/** The calibration error and the bins that it is made of. */
+/** The calibration error and its bins. */
 export interface CalibrationError {
   /** sum_b n_b / n |positives in b / n_b - mean probability in b|. */
   error: number;
-  /** Bins that hold something, lowest first. */
+  /** Non-empty bins, lowest first. */
   bins: { count: number; probability: number; positives: number }[];
 }
 
@@ -28,7 +30,7 @@ export function calibrationError(
   const order = Array.from({ length: n }, (_, i) => i).sort((a, b) => p[a] - p[b] || a - b);
   const held = Array.from({ length: bins }, () => ({ count: 0, probability: 0, positives: 0 }));
   for (const [rank, i] of order.entries()) {
-    // A product such as 0.7 x 10 lies above 7 by rounding alone.
+    // A product such as 0.7 x 10 exceeds 7 only by rounding.
     const at = kind === 'width' ? Math.ceil(p[i] * bins - 1e-9) - 1 : Math.floor((rank * bins) / n);
     const bin = held[Math.min(bins - 1, Math.max(0, at))];
     bin.count++;
@@ -49,7 +51,7 @@ export function brier(p: ArrayLike<number>, y: ArrayLike<number>): number {
   return sum / p.length;
 }
 
-/** Mean negative log-likelihood in nats; probabilities are kept 1e-12 away from 0 and 1. */
+/** Mean negative log-likelihood in nats; probabilities are clipped to [1e-12, 1 - 1e-12]. */
 export function negativeLogLikelihood(p: ArrayLike<number>, y: ArrayLike<number>): number {
   let sum = 0;
   for (let i = 0; i < p.length; i++) sum -= Math.log(Math.max(1e-12, y[i] ? p[i] : 1 - p[i]));
@@ -65,8 +67,8 @@ export interface Platt {
 }
 
 /**
- * Platt scaling: the a and b of largest likelihood of sigmoid(a s + b), with targets drawn in so that separable labels do not
- * make it infinitely sure: (N+ + 1) / (N+ + 2) and 1 / (N- + 2).
+ * Platt scaling: the a and b of largest likelihood of sigmoid(a s + b), with smoothed targets, so that separable labels give
+ * finite values: (N+ + 1) / (N+ + 2) and 1 / (N- + 2).
  *
  * Ranking does not change where a > 0.
  * @source Platt 1999, with the targets of the same paper
@@ -81,11 +83,11 @@ export function platt(scores: ArrayLike<number>, labels: ArrayLike<number>): Pla
 }
 
 /**
- * Temperature scaling: the T that makes softmax(z / T) (of two classes: sigmoid(s / T)) of labelled scores likeliest.
+ * Temperature scaling: the T of largest likelihood of softmax(z / T) (for two classes: sigmoid(s / T)) on labelled scores.
  * @source Guo et al. 2017 (arXiv 1706.04599)
  */
 export function temperature(scores: ArrayLike<number>, labels: ArrayLike<number>): number {
-  // Convex in 1 / T: the slope is halved down on a logarithmic scale.
+  // Convex in 1 / T: bisection of the slope on a logarithmic scale.
   const slope = (inverse: number): number => {
     let sum = 0;
     for (let i = 0; i < scores.length; i++) sum += scores[i] * ((labels[i] ? 1 : 0) - sigmoid(inverse * scores[i]));
@@ -100,7 +102,7 @@ export function temperature(scores: ArrayLike<number>, labels: ArrayLike<number>
   return 1 / Math.sqrt(low * high);
 }
 
-/** Mean negative log-likelihood of sigmoid(s) in nats, safe for scores of any size. */
+/** Mean negative log-likelihood of sigmoid(s) in nats, without overflow. */
 export function logisticLoss(scores: ArrayLike<number>, labels: ArrayLike<number>): number {
   let sum = 0;
   for (let i = 0; i < scores.length; i++) sum -= logSigmoid(labels[i] ? scores[i] : -scores[i]);

@@ -1,4 +1,4 @@
-/** @file Whether a student exaggerates its teacher's confidence: the slope of its logits over the teacher's. */
+/** @file Whether a student exaggerates its teacher's confidence: the slope of its logits against the teacher's. */
 import { listOf, logit, mean, type ScoreLists, softmax, topTwo } from '../../math/numbers.ts';
 import { quantile } from '../../math/resampling.ts';
 
@@ -7,9 +7,9 @@ export interface Line {
   intercept: number;
 }
 
-/** Slope of the student's confidence over the teacher's, with its interval. */
+/** Slope of the student's confidence against the teacher's, with its interval. */
 export interface ConfidenceSlope extends Line {
-  /** The median of the slopes between all pairs (Theil-Sen), which few odd points do not move. */
+  /** The median of the slopes between all pairs (Theil-Sen), robust to outliers. */
   theilSen: Line;
   points: number;
 }
@@ -17,7 +17,7 @@ export interface ConfidenceSlope extends Line {
 /**
  * Fits logit(p_student) = a logit(p_teacher) + b; a > 1 where the student exaggerates.
  *
- * Logits beyond the 1st and 99th percentile are drawn in to them where `winsorise` is set: saturated ones else decide.
+ * With `winsorise`, logits beyond the 1st and 99th percentile are clipped to them; otherwise saturated ones dominate.
  *
  * @param teacher [n] probabilities
  * @param student [n] probabilities of the same outcomes; where scores of pairs are compared both must be calibrated on the same
@@ -39,7 +39,10 @@ export function confidenceSlope(
   return { ...leastSquares(x, y), theilSen: theilSen(x, y), points: x.length };
 }
 
-/** Of lists: the probability that each side gives to the teacher's best candidate. Lists shorter than two are left out. */
+/**
+ * The same over lists, with the probability that each side gives to the teacher's best candidate. Lists shorter than two are left
+ * out.
+ */
 export function topProbabilities(
   teacher: ScoreLists,
   student: ArrayLike<number>,
@@ -68,7 +71,7 @@ export function leastSquares(x: ArrayLike<number>, y: ArrayLike<number>): Line {
   return { slope, intercept: my - slope * mx };
 }
 
-/** Points beyond this many are thinned evenly: the pairs grow with their square. */
+/** Above this number points are thinned evenly, since the number of pairs is quadratic. */
 const MOST = 2000;
 
 /** Median of the slopes between all pairs of points, and the median residual. */
@@ -88,8 +91,8 @@ export function theilSen(x: ArrayLike<number>, y: ArrayLike<number>): Line {
 }
 
 /**
- * What gradient descent from 0 has learned of a direction after T steps, 1 - (1 - step eigenvalue)^T: a student distilled from
- * that again has its square, so weak directions fall behind.
+ * The fraction of a direction that gradient descent from 0 has learned after T steps, 1 - (1 - step eigenvalue)^T. A student
+ * distilled from that learns its square, so that weak directions shrink.
  */
 export const learnedShare = (eigenvalue: number, step: number, steps: number): number =>
   1 - (1 - step * eigenvalue) ** steps;

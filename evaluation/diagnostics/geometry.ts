@@ -1,4 +1,4 @@
-/** @file What two spaces of embeddings have in common, and how a space is filled. */
+/** @file Similarity of two embedding spaces, and how evenly a space is used. */
 import { InputError } from '../../common/errors.ts';
 import { eigenvalues } from '../../math/linear-algebra.ts';
 import { countOf, dotRows, logSumExp, type Rows, squaredDistance } from '../../math/numbers.ts';
@@ -40,7 +40,7 @@ function crossNorm(a: Rows, b: Rows): number {
 
 /**
  * Linear centred kernel alignment, ||Y^T X||_F^2 / (||X^T X||_F ||Y^T Y||_F) with centred columns: 1 for the same space up to
- * turning and scaling, widths may differ. Cost: n x Dx x Dy.
+ * rotation and scaling; widths may differ. Cost: n x Dx x Dy.
  * @source Kornblith et al., ICML 2019 (arXiv 1905.00414)
  */
 export function linearCka(x: Rows, y: Rows): number {
@@ -50,8 +50,8 @@ export function linearCka(x: Rows, y: Rows): number {
 }
 
 /**
- * exp(H(sigma / sum sigma)) of the singular values: how many directions are in use. From the eigenvalues of the smaller Gram
- * matrix.
+ * exp(H(sigma / sum sigma)) of the singular values (effective rank): the number of directions in use. Computed from the
+ * eigenvalues of the smaller Gram matrix.
  * @source Roy and Vetterli 2007
  */
 export function effectiveRank(rows: Rows): number {
@@ -103,7 +103,7 @@ export function alignment(queries: Rows, documents: Rows): number {
   return sum / n;
 }
 
-/** Mean share of a row's k nearest others (by dot product, the lower position of equals) that both spaces have in common. */
+/** Mean fraction of a row's k nearest neighbours (by dot product, ties by the lower position) that both spaces share. */
 export function neighbourOverlap(x: Rows, y: Rows, k: number): number {
   const n = sameCount(x, y);
   const depth = Math.min(k, n - 1);

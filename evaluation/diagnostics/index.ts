@@ -1,4 +1,4 @@
-/** @file Diagnostics: why a student learned what it learned. */
+/** @file Diagnostics of students. */
 export {
   brier,
   type CalibrationError,

@@ -1,26 +1,26 @@
-/** @file Supervision complexity: how hard a student's kernel finds a teacher's targets. */
+/** @file Supervision complexity: how hard a teacher's targets are for a student's kernel. */
 import { InputError } from '../../common/errors.ts';
 import { cholesky, forward, type Square } from '../../math/linear-algebra.ts';
 import { dotRows, type Rows } from '../../math/numbers.ts';
 
-/** How complex targets are for a kernel, compared with random ones of the same size. */
+/** Complexity of targets for a kernel, compared with random targets of the same size. */
 export interface SupervisionComplexity {
   /** sqrt(Y^T K^-1 Y). */
   complexity: number;
   /** sqrt(Y^T K^-1 Y Tr(K)) / n: the same for K and cK. */
   adjusted: number;
-  /** What was added to K's diagonal, as a share of its mean. */
+  /** Ridge added to K's diagonal, as a fraction of its mean. */
   ridge: number;
 }
 
 /**
  * High where targets lie along directions that the kernel hardly spans, low where a function of small norm fits them.
- * Comparable only at the same samples, ridge and scale of targets. The normalisation of the adjusted value is the one that does
- * not see the kernel's scale; it is not quoted from the paper.
+ * Comparable only at the same samples, ridge and scale of targets. The normalisation of the adjusted value makes it independent
+ * of the kernel's scale; it is not taken from the paper.
  *
  * @param kernel [n, n] symmetric and positive semi-definite; it is made symmetric
- * @param targets [n] the teacher's logits, say
- * @param ridge added to the diagonal as a share of Tr(K) / n
+ * @param targets [n] e.g. the teacher's logits
+ * @param ridge added to the diagonal as a fraction of Tr(K) / n
  * @throws FaultError where the kernel with its ridge is not positive definite
  * @source Harutyunyan et al., ICLR 2023 (arXiv 2301.12245)
  */
@@ -44,18 +44,18 @@ export function supervisionComplexity(kernel: Square, targets: ArrayLike<number>
   return { complexity: Math.sqrt(quadratic), adjusted: Math.sqrt(quadratic * trace * (1 + ridge)) / n, ridge };
 }
 
-/** Features of pairs whose kernel measures how hard targets are to learn, row-major. */
+/** Features of pairs that define the kernel, row-major. */
 export interface PairFeatures {
-  /** [n, H] what goes into the last linear layer, of each pair's query and document. */
+  /** [n, H] inputs of the last linear layer for each pair's query and document. */
   queryHidden: Rows;
   documentHidden: Rows;
-  /** [n, D] what comes out of it. */
+  /** [n, D] its outputs. */
   queryEmbeddings: Rows;
   documentEmbeddings: Rows;
 }
 
 /**
- * The tangent kernel of a dual-encoder's scores <e_q, e_d> with respect to its last layer e = W h alone:
+ * The tangent kernel of a dual-encoder's scores <e_q, e_d> with respect to its last layer e = W h only:
  *
  *     K_ij = <h_q, h_q'> <e_d, e_d'> + <h_d, h_d'> <e_q, e_q'>
  *     (+ <h_q, h_d'> <e_d, e_q'> + <h_d, h_q'> <e_q, e_d'> where both towers share W)

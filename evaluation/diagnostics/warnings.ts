@@ -1,4 +1,4 @@
-/** @file What is probably wrong though nothing fails: each warning with its figures. */
+/** @file Warnings about probable problems that do not fail a run, each with its figures. */
 
 import { type Dataset, judgedQueries } from '../../data/dataset.ts';
 import type { CandidateLists } from '../../data/lists.ts';
@@ -8,26 +8,26 @@ import { anisotropy, effectiveRank } from './geometry.ts';
 
 export type Warn = (code: string, text: string) => void;
 
-/** Fewer labelled queries than this say nothing about how labels are spread. */
+/** With fewer labelled queries than this, the distribution of labels is not judged. */
 const FEWEST_LABELS = 8;
-/** Scores of a query's candidates closer than this, relative to their size, are one score. */
+/** Scores of a query's candidates closer than this, relative to their size, count as equal. */
 const SAME_SCORE = 1e-5;
-/** A student that uses fewer directions than this has collapsed. */
+/** A student with a lower effective rank than this has collapsed. */
 const LEAST_RANK = 2;
-/** Fewer embeddings than this span few directions anyhow. */
+/** Fewer embeddings than this span few directions in any case. */
 const FEWEST_TEXTS = 8;
-/** A loss that is less than this share of the total. */
+/** A loss below this fraction of the total is negligible. */
 const SMALL_LOSS = 0.01;
-/** Texts whose embeddings are looked at. */
+/** Number of texts whose embeddings are examined. */
 const SAMPLE = 256;
 
 const percent = (part: number, whole: number): string => `${((100 * part) / whole).toFixed(part < whole ? 1 : 0)} %`;
 
-/** Texts that differ in case or spacing alone are one. */
+/** Texts that differ only in case or spacing count as equal. */
 const plain = (text: string): string => text.normalize('NFKC').toLowerCase().replace(/\s+/g, ' ').trim();
 
 /**
- * Labels that say nothing, and figures of the test split that would be too good.
+ * Warns about uninformative labels, and about leaks from training into the test split.
  * @param learned positions of the queries that are trained on
  */
 export function warnOfData(
@@ -74,7 +74,7 @@ function warnOfSharedQueries(test: string, dataset: Dataset, positions: readonly
   );
 }
 
-/** The corpus is shared by all splits; what is relevant in the test must not stand in it twice. */
+/** Warns about documents relevant in the test split that occur in the corpus twice. */
 function warnOfTwins(dataset: Dataset, train: string, test: string, warn: Warn): void {
   const { documents } = dataset;
   const relevant = (split: string): Set<string> =>
@@ -99,11 +99,11 @@ function warnOfTwins(dataset: Dataset, train: string, test: string, warn: Warn):
   const leaked = [...twins.values()].filter((ids) => ids.some((d) => learned.has(d))).length;
   warn(
     'data.twin-documents',
-    `${twins.size} of ${tested.size} documents that are relevant in the split '${test}' (${percent(twins.size, tested.size)}) stand in the corpus under another id too, e.g. '${id}' and '${twin}', and count as wrong there; ${leaked} of them are relevant in '${train}' under the other id`,
+    `${twins.size} of ${tested.size} documents that are relevant in the split '${test}' (${percent(twins.size, tested.size)}) occur in the corpus under another id too, e.g. '${id}' and '${twin}', and count as wrong there; ${leaked} of them are relevant in '${train}' under the other id`,
   );
 }
 
-/** A teacher whose scores do not tell a query's candidates apart teaches nothing. */
+/** Warns about a teacher whose scores do not distinguish a query's candidates. */
 export function warnOfScores({ offsets, scores }: CandidateLists, warn: Warn): void {
   let [lists, flat, least, most] = [0, 0, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
   for (let i = 0; i + 1 < offsets.length; i++) {
@@ -138,7 +138,7 @@ export async function warnOfCollapse(
   const { queryTokens, documentTokens } = limits;
   const [texts, maxLength] = frozen ? [dataset.queries, queryTokens] : [dataset.documents, documentTokens];
   const role = frozen ? 'query' : 'document';
-  // Evenly over the table; a text that stands there twice would pass for collapse.
+  // Evenly over the table; a duplicate text would look like collapse.
   const every = Math.max(1, Math.floor(texts.length / SAMPLE));
   const chosen = [...new Set(Array.from({ length: Math.min(SAMPLE, texts.length) }, (_, i) => texts.text(i * every)))];
   const data = await encoder.encode(chosen, { maxLength, role });
@@ -150,7 +150,7 @@ export async function warnOfCollapse(
     );
 }
 
-/** What shows that embeddings have collapsed; undefined where they have not, or are too few to tell. */
+/** Evidence that embeddings have collapsed; undefined if they have not, or are too few to judge. */
 export function collapse(rows: { dimensions: number; data: Float32Array }): string | undefined {
   if (rows.data.length < FEWEST_TEXTS * rows.dimensions) return undefined;
   const rank = effectiveRank(rows);
@@ -160,7 +160,7 @@ export function collapse(rows: { dimensions: number; data: Float32Array }): stri
 }
 
 /**
- * Losses that are negligible compared with the others, so that they teach nothing: those with a factor T^2 at a small temperature
+ * Warns about losses that are negligible compared with the others: those with a factor T^2 at a small temperature
  * T, or a mean over all pairs of a step.
  *
  * @param log of the first steps, with the value of each loss before its weight
@@ -177,7 +177,7 @@ export function warnOfSmallLosses(
     if (losses.length > 1 && own > 0 && own < SMALL_LOSS * total)
       warn(
         `train.small-loss-${i}`,
-        `the loss '${kind}' with weight ${weight} is ${((100 * own) / total).toPrecision(1)} % of the total over the first ${log.length} steps and teaches next to nothing; a weight of about ${Number(((weight * total) / (losses.length * own)).toPrecision(1))} would make it a share of the size of the others`,
+        `the loss '${kind}' with weight ${weight} is ${((100 * own) / total).toPrecision(1)} % of the total over the first ${log.length} steps and has almost no effect; a weight of about ${Number(((weight * total) / (losses.length * own)).toPrecision(1))} would make it as large as the others`,
       );
   }
 }

@@ -1,4 +1,4 @@
-/** @file Two systems over the same queries: what one keeps of the other, how sure that is, and where they differ. */
+/** @file Compares two systems over the same queries: retention, significance, and the queries where they differ. */
 
 import { holm, type Interval, mean, type Resampling, retention, signFlip } from '../../math/resampling.ts';
 import type { RunEvaluation } from './evaluate.ts';
@@ -12,7 +12,7 @@ export interface MetricComparison {
   retention: Interval;
   /** Mean of a - b. */
   difference: number;
-  /** Paired sign-flip test of the difference, and the same after Holm's correction over the metrics compared. */
+  /** p-value of the paired sign-flip test of the difference, and after Holm's correction over the metrics compared. */
   p: number;
   pHolm: number;
   /** Queries where a is higher, equal, lower. */
@@ -23,7 +23,7 @@ export interface MetricComparison {
 
 /**
  * Compares two evaluations of the same queries, metric by metric.
- * @throws RangeError where they are of different queries
+ * @throws RangeError if their queries differ
  */
 export function compareEvaluations(
   a: RunEvaluation,
@@ -67,7 +67,7 @@ export interface QueryDifference {
   b: number;
 }
 
-/** Queries by a - b: those where a gains most and those where it loses most, none without a difference. */
+/** Queries sorted by a - b: those where a gains most and those where it loses most, without ties. */
 export function largestDifferences(
   a: RunEvaluation,
   b: RunEvaluation,

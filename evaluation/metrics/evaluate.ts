@@ -3,20 +3,20 @@ import { InputError } from '../../common/errors.ts';
 import type { Dataset, Qrels } from '../../data/dataset.ts';
 import { defaultMetrics, parseMetric, type Ranked } from './metrics.ts';
 
-/** What a system found for one query, in any order. */
+/** A system's results for one query, in any order. */
 export interface Found {
   readonly ids: readonly string[];
   readonly scores: ArrayLike<number>;
 }
 
-/** What a system found, by query id. */
+/** A system's results by query id. */
 export type Run = ReadonlyMap<string, Found>;
 
-/** Metrics of one run: a value a query and their means. */
+/** Metrics of one run: values per query and their means. */
 export interface RunEvaluation {
-  /** Judged queries in the order of the judgements; those that the run lacks are among them. */
+  /** Judged queries in the order of the judgements, including those that the run lacks. */
   queryIds: string[];
-  /** One value a query, by metric. */
+  /** One value per query, by metric. */
   perQuery: Record<string, Float64Array>;
   /** Mean over these queries. */
   means: Record<string, number>;
@@ -25,18 +25,18 @@ export interface RunEvaluation {
 /** Which queries count. */
 export interface EvaluateRunOptions {
   /**
-   * Which queries are averaged over: all that have judgements, as `trec_eval -c` (one without a relevant document counts 0),
-   * or those with a relevant document.
+   * Queries that are averaged over: all with judgements, as in `trec_eval -c` (without a relevant document a query counts 0), or
+   * only those with a relevant document.
    */
   queries?: 'judged' | 'relevant';
 }
 
 /**
- * Evaluates a run against judgements, exactly as trec_eval -c does: nothing is dropped (BEIR's rule for identical ids is
- * `dropIdenticalIds`), of a document listed twice the higher score counts.
+ * Evaluates a run against judgements, exactly as trec_eval -c: nothing is dropped (BEIR's rule for identical ids is
+ * `dropIdenticalIds`); if a document is listed twice, the higher score counts.
  *
  * @param metrics names such as `ndcg@10`, `mrr@10`, `recall@100`, `map`
- * @throws InputError for an unknown metric and for a score that is not a number
+ * @throws InputError for an unknown metric or a NaN score
  */
 export function evaluateRun(
   run: Run,
@@ -76,7 +76,7 @@ export function rank(found: Found, query = ''): { ids: string[]; scores: Float32
     throw new InputError({
       code: 'run.not-a-number',
       subject: `the score of document '${bad.id}' for query '${query}' is not a number`,
-      remedy: 'find out why the model gave it; nothing can be ranked by it',
+      remedy: 'find out why the model returned it; it cannot be ranked',
     });
   order.sort((a, b) => b.score - a.score || compareBytes(b.id, a.id));
   const seen = new Set<string>();
@@ -84,17 +84,17 @@ export function rank(found: Found, query = ''): { ids: string[]; scores: Float32
   return { ids: kept.map((o) => o.id), scores: Float32Array.from(kept, (o) => o.score) };
 }
 
-/** As C's strcmp over UTF-8; UTF-16's order differs beyond the basic plane. */
+/** Like C's strcmp over UTF-8; the order of UTF-16 differs beyond the basic plane. */
 function compareBytes(a: string, b: string): number {
   return a === b ? 0 : Buffer.compare(Buffer.from(a), Buffer.from(b));
 }
 
 /**
- * BEIR's rule: a document with the query's own id is not a result, dropped before any cut. It is meant for sets whose queries
- * are documents of the corpus (ArguAna, Quora).
+ * BEIR's rule: a document with the query's own id is not a result and is dropped before any cutoff. It is meant for sets whose
+ * queries are documents of the corpus (ArguAna, Quora).
  *
- * @param same whether the two are the same text; by default equal ids are enough, as in BEIR. Where queries and documents
- *   are merely numbered alike (Cranfield), a comparison of texts keeps real answers.
+ * @param same whether the two are the same text; by default equal ids are enough, as in BEIR. Where queries and documents just
+ * use the same numbers (Cranfield), comparing texts keeps the real answers.
  */
 export function dropIdenticalIds(run: Run, same: (query: string) => boolean = () => true): Run {
   const kept = new Map<string, Found>();
@@ -118,7 +118,10 @@ export const cutRun = (run: Run, depth: number): Run =>
     }),
   );
 
-/** Whether the document with a query's id is that query: its text is the query's, perhaps behind a title. For `dropIdenticalIds`. */
+/**
+ * Whether the document with a query's id is that query: its text equals the query's, possibly after a title. For
+ * `dropIdenticalIds`.
+ */
 export function isQueryItself(dataset: Pick<Dataset, 'queries' | 'documents'>): (query: string) => boolean {
   const plain = (text: string): string => text.replace(/\s+/g, ' ').trim().toLowerCase();
   return (id) => {

@@ -1,18 +1,18 @@
-/** @file How closely a student repeats its teacher on the same candidates, whatever the labels say. */
+/** @file Fidelity of a student to its teacher on the same candidates, independent of labels. */
 
 import { kendallTauB, moments, spearman } from '../../math/rank-correlation.ts';
 import { mean } from '../../math/resampling.ts';
 import { type Run, rank } from './evaluate.ts';
 
-/** Documents that both lists have among their first k, over k (or the shorter list). */
+/** Documents in the top k of both lists, divided by k (or the length of the shorter list). */
 export function overlapAt(a: readonly string[], b: readonly string[], k: number): number {
   const first = new Set(a.slice(0, k));
   return b.slice(0, k).filter((id) => first.has(id)).length / Math.min(k, Math.max(a.length, b.length));
 }
 
 /**
- * Rank-biased overlap, extrapolated to lists of unequal end: weights fall by p a rank (Webber, Moffat and Zobel 2010, eq. 32
- * for lists of equal length). 1 for equal lists, 0 for disjoint ones.
+ * Rank-biased overlap, extrapolated beyond the end of the lists; weights fall by the factor p per rank (Webber, Moffat and Zobel
+ * 2010, eq. 32 for lists of equal length). 1 for equal lists, 0 for disjoint ones.
  */
 export function rbo(a: readonly string[], b: readonly string[], p = 0.9): number {
   const depth = Math.min(a.length, b.length);
@@ -30,7 +30,7 @@ export function rbo(a: readonly string[], b: readonly string[], p = 0.9): number
 
 /**
  * KL(softmax(t / T) || softmax(s' / T)) in nats, where s' = a s + b is the student's list fitted to the teacher's by least
- * squares (b has no effect), so that only what a change of scale cannot correct counts.
+ * squares (b has no effect), so that differences in scale do not count.
  */
 export function affineKl(teacher: ArrayLike<number>, student: ArrayLike<number>, temperature = 1): number {
   const { covariance, varianceX } = moments(student, teacher);
@@ -46,7 +46,7 @@ function logSoftmax(x: readonly number[]): number[] {
   return x.map((v) => v - log);
 }
 
-/** Share of the pairs that the teacher tells apart by more than delta which the student orders alike; NaN where there is none. */
+/** Fraction of the pairs with a teacher difference above delta that the student orders alike; NaN if there is none. */
 export function pairAgreement(teacher: ArrayLike<number>, student: ArrayLike<number>, delta: number): number {
   let [pairs, alike] = [0, 0];
   for (let i = 0; i < teacher.length; i++)
@@ -60,22 +60,22 @@ export function pairAgreement(teacher: ArrayLike<number>, student: ArrayLike<num
   return alike / pairs;
 }
 
-/** How far a student ranks as its teacher does: correlations and overlap, one value a query and their means. */
+/** Agreement of a student's ranking with its teacher's: correlations and overlap, values per query and their means. */
 export interface Fidelity {
-  /** Queries whose lists were compared, and those skipped: a constant list, or fewer than two documents. */
+  /** Queries compared, and queries skipped because of a constant list or fewer than two documents. */
   queries: number;
   skipped: number;
   kendallTau: number;
   spearman: number;
   overlap10: number;
   rbo: number;
-  /** After an affine fit a query, at temperature 1. */
+  /** After an affine fit per query, at temperature 1. */
   kl: number;
-  /** Over pairs that the teacher tells apart by more than one standard deviation of its scores in the list. */
+  /** Over pairs whose teacher scores differ by more than one standard deviation within the list. */
   confidentPairs: number;
 }
 
-/** Means over queries of how alike two runs order the documents that both hold. */
+/** Means over queries of the agreement of two runs on the documents in both. */
 export function fidelity(student: Run, teacher: Run): Fidelity {
   const rows: Omit<Fidelity, 'queries' | 'skipped'>[] = [];
   let skipped = 0;

@@ -1,23 +1,23 @@
-/** @file The metrics, one line each, as trec_eval computes them: linear gain, every judged document in the ideal. */
+/** @file The table of metrics, as trec_eval computes them: linear gain, all judged documents in the ideal ranking. */
 import { InputError, nearest } from '../../common/errors.ts';
 
-/** One query as a metric sees it. */
+/** Input of a metric for one query. */
 export interface Ranked {
-  /** Grades of the documents found, best first; 0 where not judged, negative grades as 0. */
+  /** Grades of the retrieved documents, best first; 0 if not judged or negative. */
   grades: readonly number[];
-  /** Grades over 0 of all judged documents of the query, highest first. */
+  /** Positive grades of all judged documents of the query, highest first. */
   ideal: readonly number[];
 }
 
-/** A metric at one cut: one value a query. `k` is Infinity where the name has no cut. */
+/** A metric: one value per query. `k` is Infinity where the name has no cutoff. */
 export interface MetricDefinition {
-  /** The metric of one query. @param k the cut; infinity without one @returns from 0 to 1 */
+  /** The metric of one query. @param k the cutoff; Infinity without one @returns from 0 to 1 */
   value(ranked: Ranked, k: number): number;
-  /** Whether the name must carry a cut, as in `precision@10`. */
+  /** Whether the name needs a cutoff, as in `precision@10`. */
   needsCut?: boolean;
   /** Formula in words, for docs and help. */
   formula: string;
-  /** What trec_eval calls it; absent where it has no such metric. */
+  /** Its name in trec_eval; absent if trec_eval lacks it. */
   trecEval?: string;
 }
 
@@ -63,7 +63,7 @@ export const metrics = {
   },
   'ndcg-exp': {
     value: (r, k) => over(dcg(r.grades, k, exponential), dcg(r.ideal, k, exponential)),
-    formula: 'as ndcg with the gain 2^grade - 1 (Burges et al. 2005)',
+    formula: 'like ndcg, with the gain 2^grade - 1 (Burges et al. 2005)',
   },
   precision: {
     value: (r, k) => hits(r, k) / k,
@@ -95,12 +95,12 @@ export const metrics = {
 /** Names of metrics before the `@`. */
 export type MetricKind = keyof typeof metrics;
 
-/** What is measured where nobody says otherwise. */
+/** The default metrics. */
 export const defaultMetrics: readonly string[] = ['ndcg@10', 'mrr@10', 'recall@10', 'recall@100', 'map', 'success@10'];
 
 /**
- * The metric that a name such as `ndcg@10` or `map` stands for.
- * @throws InputError for a name that is none, with the nearest that is
+ * The metric for a name such as `ndcg@10` or `map`.
+ * @throws InputError for an unknown name, with the nearest known one
  */
 export function parseMetric(name: string): { name: string; k: number; value(ranked: Ranked): number } {
   const [, kind, cut] = /^([a-z-]+)(?:@(\d+))?$/.exec(name) ?? [];
@@ -110,7 +110,7 @@ export function parseMetric(name: string): { name: string; k: number; value(rank
     throw new InputError({
       code: 'metric.unknown',
       subject: `no metric is called '${name}'`,
-      expected: `one of ${known.join(', ')}, most with a cut as in ndcg@10`,
+      expected: `one of ${known.join(', ')}, most with a cutoff as in ndcg@10`,
       remedy: near ? `did you mean '${near}${name.includes('@') ? `@${name.split('@')[1]}` : ''}'?` : undefined,
     });
   const definition: MetricDefinition = metrics[kind as MetricKind];
@@ -118,7 +118,7 @@ export function parseMetric(name: string): { name: string; k: number; value(rank
   if (k === 0 || (definition.needsCut && cut === undefined))
     throw new InputError({
       code: 'metric.cut',
-      subject: `the metric '${name}' needs a cut of at least 1`,
+      subject: `the metric '${name}' needs a cutoff of at least 1`,
       expected: `a name such as ${kind}@10`,
       remedy: 'add it',
     });

@@ -1,4 +1,7 @@
-/** @file Run files in TREC's format: `query Q0 document rank score tag`, read and written so that every tool ranks alike. */
+/**
+ * @file Run files in TREC's format: `query Q0 document rank score tag`, read and written so that every tool gets the same
+ * ranking.
+ */
 import { InputError } from '../../common/errors.ts';
 import { findFile, readLines } from '../../data/files/lines.ts';
 import { type Run, rank } from './evaluate.ts';
@@ -19,7 +22,7 @@ export function formatRun(run: Run, tag = 'onnx-distill'): string {
           code: 'run.id',
           subject: `the id '${broken}' has white space`,
           expected: "ids without it, as TREC's format separates its columns by it",
-          remedy: 'rename the id, or leave out the run file',
+          remedy: 'rename the id, or do not write the run file',
         });
       lines.push(`${query} Q0 ${id} ${i + 1} ${scores[i]} ${tag}`);
     }

@@ -1,4 +1,7 @@
-/** @file Charts as inline SVG, drawn by echarts without a browser; colours are CSS variables, so that they follow the page's theme. */
+/**
+ * @file Charts as inline SVG, drawn by echarts without a browser; colours are CSS variables, so that they follow the page's
+ * theme.
+ */
 import { BarChart, CustomChart, LineChart, ScatterChart } from 'echarts/charts';
 import { GridComponent, LegendComponent, MarkLineComponent } from 'echarts/components';
 import { type EChartsCoreOption, init, use } from 'echarts/core';
@@ -8,7 +11,7 @@ import { html, Markup, printable } from './markup.ts';
 
 use([BarChart, CustomChart, LineChart, ScatterChart, GridComponent, LegendComponent, MarkLineComponent, SVGRenderer]);
 
-/** Stand-ins that the renderer can parse; each becomes the variable of its name. */
+/** Placeholder colours that the renderer can parse; each is replaced by the variable of its name. */
 const colors = {
   text: '#010203',
   faint: '#010204',
@@ -25,10 +28,10 @@ const colors = {
 const WIDE = 760;
 const NARROW = 340;
 
-/** Options at a width, for a page and for a phone. */
+/** Chart options for a given width (desktop and phone). */
 type Draw = (width: number) => { height: number; option: EChartsCoreOption };
 
-/** A chart twice, for wide and narrow screens, with a sentence for those who cannot see it. */
+/** A chart in two versions, for wide and narrow screens, with an accessible description. */
 export function chart(label: string, draw: Draw): Markup {
   const svg = (width: number): Markup => {
     const { height, option } = draw(width);
@@ -56,7 +59,7 @@ const cut = (text: string, length: number): string => (text.length > length ? `$
 const short = (x: number): string => String(Number(x.toPrecision(4)));
 const color = (s: SystemFigures): string => colors[s.role];
 
-/** Systems by one metric, the best on top. */
+/** Bar chart of systems by one metric, best on top. */
 export function ladder(systems: readonly SystemFigures[], metric: string): Markup {
   const rows = [...systems].sort((a, b) => a.metrics[metric] - b.metrics[metric]);
   return chart(`${metric} of ${rows.length} systems`, (width) => ({
@@ -86,7 +89,7 @@ export function ladder(systems: readonly SystemFigures[], metric: string): Marku
         ...(width < 500
           ? [
               {
-                // On a phone names stand above the bars.
+                // On narrow screens names are above the bars.
                 type: 'custom',
                 silent: true,
                 data: rows.map((_, i) => [0, i]),
@@ -119,9 +122,9 @@ export function tradeOff(
   key: 'bytes' | 'queryMilliseconds',
 ): Markup | undefined {
   const points = systems.filter((s) => (s[key] ?? 0) > 0);
-  // Points above each other would say nothing of cost.
+  // Points at the same cost would show no trade-off.
   if (new Set(points.map((s) => s[key])).size < 2) return undefined;
-  const unit = key === 'bytes' ? 'megabytes on disk' : 'milliseconds a query';
+  const unit = key === 'bytes' ? 'megabytes on disk' : 'milliseconds per query';
   const at = (s: SystemFigures): number => (key === 'bytes' ? (s.bytes ?? 0) / 1e6 : (s.queryMilliseconds ?? 0));
   return chart(`${metric} against ${unit}`, (width) => ({
     height: 300,
@@ -163,7 +166,7 @@ export function tradeOff(
   }));
 }
 
-/** The middle, as a logarithm, of an axis from the power of ten below all values to the one above. */
+/** Logarithmic middle of an axis from the power of ten below all values to the one above. */
 function middle(values: readonly number[]): number {
   const logs = values.map(Math.log10);
   const least = logs.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY);
@@ -171,11 +174,11 @@ function middle(values: readonly number[]): number {
   return (Math.floor(least) + Math.ceil(most)) / 2;
 }
 
-/** What one system gains or loses a query, sorted. */
+/** Gain or loss of one system per query, sorted. */
 export function queryDifferences(a: readonly number[], b: readonly number[], metric: string): Markup {
   const all = a.map((v, i) => v - b[i]).sort((x, y) => y - x);
-  return chart(`difference in ${metric} a query`, (width) => {
-    // No more bars than pixels: each stands for the mean of its queries.
+  return chart(`difference in ${metric} per query`, (width) => {
+    // No more bars than pixels: each bar is the mean of its queries.
     const count = Math.min(all.length, Math.floor(width / 2));
     const values = Array.from({ length: count }, (_, i) => {
       const part = all.slice(Math.floor((i * all.length) / count), Math.floor(((i + 1) * all.length) / count));
@@ -295,7 +298,7 @@ export function curve(points: readonly [number, number][], x: string, y: string,
   }));
 }
 
-/** A cascade's quality by the pairs that the teacher scores, compared with random deferral and an oracle's. */
+/** A cascade's quality by the number of pairs that the teacher scores, compared with random and oracle deferral. */
 export function deferralChart({ curve: rule, random, oracle, at }: DeferralFigures, metric: string): Markup {
   const line = (name: string, points: DeferralFigures['curve'], style: object): object => ({
     name,
@@ -305,12 +308,12 @@ export function deferralChart({ curve: rule, random, oracle, at }: DeferralFigur
     ...style,
     data: [...points].sort((a, b) => a.pairs - b.pairs).map((p) => [p.pairs, p.quality]),
   });
-  return chart(`${metric} by pairs a query`, () => ({
+  return chart(`${metric} by pairs per query`, () => ({
     height: 300,
     option: {
       legend: { top: 0, textStyle: { color: colors.text } },
       grid: { left: 58, right: 24, top: 36, bottom: 48 },
-      xAxis: axis({ type: 'value', name: 'pairs a query', max: 'dataMax', splitLine: { show: false } }),
+      xAxis: axis({ type: 'value', name: 'pairs per query', max: 'dataMax', splitLine: { show: false } }),
       yAxis: axis({
         type: 'value',
         name: metric,

@@ -1,17 +1,17 @@
-/** @file What a report is drawn from: plain data that JSON holds, every part but the systems optional. */
+/** @file The data of a report: plain JSON; every part except the systems is optional. */
 import type { IndexFigures } from '../../retrieval/approximate-search.ts';
 import type { MetricComparison } from '../metrics/compare.ts';
 import type { Fidelity } from '../metrics/fidelity.ts';
 
-/** One row of the ladder. */
+/** One row of the table of systems. */
 export interface SystemFigures {
   name: string;
   role: 'student' | 'teacher' | 'baseline' | 'other';
   /** Means over the split's judged queries. */
   metrics: Record<string, number>;
-  /** Of its model file. */
+  /** Size of its model file. */
   bytes?: number;
-  /** Median of what it takes to answer a query: to embed it, or to score its candidates. */
+  /** Median time to answer a query: to embed it, or to score its candidates. */
   queryMilliseconds?: number;
 }
 
@@ -24,7 +24,7 @@ export interface Comparison {
   rows: MetricComparison[];
 }
 
-/** What it takes to run a model, measured in a process of its own where there can be one. */
+/** Cost of running a model, measured in a separate process where possible. */
 export interface CostFigures {
   name: string;
   role: 'student' | 'teacher';
@@ -36,36 +36,36 @@ export interface CostFigures {
   p95: number;
   /** How many single queries were timed after warm-up. */
   timed: number;
-  /** Pairs a query that a cross-encoder scores. */
+  /** Pairs per query that a cross-encoder scores. */
   pairs?: number;
   /** In batches; absent for a cross-encoder, whose batches are its queries' candidates. */
   textsPerSecond?: number;
   loadMilliseconds: number;
-  /** Highest resident memory of a process that does this alone; absent where it had no process of its own. */
+  /** Peak resident memory of the separate process; absent without one. */
   peakBytes?: number;
-  /** Mean of the first metric where the file was evaluated as a student of its own. */
+  /** Mean of the first metric, where the file was evaluated as a separate student. */
   quality?: number;
 }
 
-/** A query where two systems disagree, with what each put first. */
+/** A query where two systems disagree, with the top documents of each. */
 export interface Example {
   queryId: string;
   query: string;
   a: number;
   b: number;
-  /** What each ranked highest. */
+  /** Top documents of each. */
   topA: ExampleDocument[];
   topB: ExampleDocument[];
 }
 
-/** A document of an example query as a report shows it. */
+/** A document of an example query. */
 export interface ExampleDocument {
   id: string;
   text: string;
   grade: number;
 }
 
-/** Queries that gained and lost most against another system. */
+/** Queries with the largest gains and losses compared with another system. */
 export interface Differences {
   metric: string;
   a: string;
@@ -74,7 +74,7 @@ export interface Differences {
   worse: Example[];
 }
 
-/** Whether scores, made probabilities by Platt scaling on half of the queries, are right on the other half. */
+/** Calibration of scores: Platt scaling on half of the queries, measured on the other half. */
 export interface CalibrationFigures {
   /** Expected calibration error over bins of equal width. */
   student: { ece: number; brier: number };
@@ -84,7 +84,7 @@ export interface CalibrationFigures {
   pairs: number;
 }
 
-/** Spread and neighbourhood of embeddings. */
+/** Geometry of the embeddings. */
 export interface GeometryFigures {
   /** exp of the entropy of the normalised singular values; at most the dimensions. */
   effectiveRank: number;
@@ -103,22 +103,22 @@ export interface TrainingFigures {
 }
 
 /** Everything that a report shows. */
-/** What a cascade reaches by the documents that its teacher scores for a query. */
+/** A cascade's quality by the number of documents that its teacher scores per query. */
 export interface DeferralFigures {
-  /** The rule at every threshold, whole queries deferred at random, and by an oracle that knows each gain. */
+  /** The rule at every threshold, and deferral of whole queries at random and by an oracle that knows each gain. */
   curve: { pairs: number; quality: number }[];
   random: { pairs: number; quality: number }[];
   oracle: { pairs: number; quality: number }[];
-  /** Where the cascade stands. */
+  /** The cascade's operating point. */
   at: { pairs: number; quality: number };
 }
 
-/** Everything that a report shows: systems, comparisons, costs, curves and values a query. */
+/** Everything that a report shows: systems, comparisons, costs, curves and values per query. */
 export interface Figures {
   title: string;
   /** Pairs of label and value under the title: data, split, depth. */
   facts: [string, string][];
-  /** Choices and limits that a reader must know. */
+  /** Notes on choices and limitations. */
   notes: string[];
   systems: SystemFigures[];
   comparisons?: Comparison[];
@@ -127,13 +127,13 @@ export interface Figures {
   calibration?: CalibrationFigures;
   geometry?: GeometryFigures;
   cost?: CostFigures[];
-  /** How many times the teacher's re-ranking outlasts the student's embedding of the query. */
+  /** Time of the teacher's re-ranking divided by that of the student's query embedding. */
   speedFactor?: number;
   index?: IndexFigures;
   training?: TrainingFigures;
   deferral?: DeferralFigures;
-  /** Quality of the first n dimensions, cut and re-normalised. */
+  /** Quality of the first n dimensions, truncated and re-normalised. */
   matryoshka?: { dimensions: number; value: number }[];
-  /** One value a query, in the order of `queryIds`, by system and metric. */
+  /** One value per query, in the order of `queryIds`, by system and metric. */
   perQuery?: { queryIds: string[]; systems: Record<string, Record<string, number[]>> };
 }

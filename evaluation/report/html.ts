@@ -1,11 +1,11 @@
-/** @file The report: one HTML file without scripts or network, light and dark, for a screen and for a phone. */
+/** @file The report: one HTML file without scripts or network access, in light and dark, for desktop and phone. */
 import { curve, deferralChart, intervals, ladder, lossCurve, queryDifferences, tradeOff } from './charts.ts';
 import type { Comparison, Differences, Example, Figures } from './figures.ts';
 import { html, type Markup } from './markup.ts';
 import { style } from './style.ts';
 import { calibrationTable, costTable, fidelityTable, metricTable, type TableData } from './tables.ts';
 
-/** A report as the text of an HTML file. Every text that comes from data or names is escaped. */
+/** A report as the text of an HTML file. All inserted text is escaped. */
 export function renderHtml(figures: Figures): string {
   const metric = Object.keys(figures.systems[0]?.metrics ?? {})[0] ?? 'ndcg@10';
   const page = html`<!doctype html>
@@ -28,17 +28,17 @@ ${headline(figures, metric)}
 ${section('Systems', legend(figures), ladder(figures.systems, metric), table(metricTable(figures.systems)))}
 ${tradeOffs(figures, metric)}
 ${(figures.comparisons ?? []).map((c) => comparison(c, figures, metric))}
-${figures.fidelity && section('Fidelity', note('How closely the student repeats the teacher on the same candidates, whatever the labels say.'), table(fidelityTable(figures.fidelity)))}
+${figures.fidelity && section('Fidelity', note('Agreement of the student with the teacher on the same candidates, independent of labels.'), table(fidelityTable(figures.fidelity)))}
 ${(figures.calibration || figures.geometry) && section('Calibration and geometry', table(calibrationTable(figures)))}
 ${figures.cost && figures.cost.length > 0 && section('Cost', table(costTable(figures.cost)), figures.speedFactor && note(`The teacher takes ${figures.speedFactor.toFixed(0)} times as long to re-rank a query's candidates as the student to embed the query.`))}
 ${figures.index && indexSection(figures.index)}
-${figures.deferral && section('When the teacher is asked', note('Quality by the documents that the teacher scores for a query, compared with whole queries deferred at random and by an oracle that knows what each would gain.'), deferralChart(figures.deferral, metric))}
+${figures.deferral && section('Deferral to the teacher', note('Quality by the number of documents that the teacher scores per query, compared with deferring whole queries at random and by an oracle that knows the gain of each.'), deferralChart(figures.deferral, metric))}
 ${curves(figures, metric)}
 ${training(figures)}
 ${figures.differences && disagreements(figures.differences)}
 ${figures.notes.length > 0 && section('Notes', html`<ul>${figures.notes.map((n) => html`<li>${n}</li>`)}</ul>`)}
 </main>
-<footer>Made by onnx-distill. Metrics are trec_eval's: linear gain, ties by document id descending, queries that a run lacks count 0.</footer>
+<footer>Made by onnx-distill. Metrics are trec_eval's: linear gain, ties by document id descending, queries missing from a run count 0.</footer>
 </body>
 </html>
 `;
@@ -98,7 +98,7 @@ function comparison(c: Comparison, figures: Figures, metric: string): Markup {
   return section(
     `${c.a} against ${c.b}`,
     note(
-      `On ${c.on}: what is kept, with a bootstrap interval over queries; p by a paired sign-flip test after Holm's correction.`,
+      `On ${c.on}: retention with a bootstrap interval over queries; p by a paired sign-flip test after Holm's correction.`,
     ),
     intervals(c.rows),
     table({
@@ -126,8 +126,8 @@ function indexSection(index: NonNullable<Figures['index']>): Markup {
         'index',
         'documents',
         `recall of the exact ${index.k}`,
-        'ms a query',
-        'exact, ms a query',
+        'ms per query',
+        'exact, ms per query',
         'seconds to build',
       ],
       rows: [
@@ -157,7 +157,7 @@ function curves(figures: Figures, metric: string): Markup[] {
       ? [
           section(
             'Fewer dimensions',
-            note('The first dimensions of every vector, cut and re-normalised.'),
+            note('The first dimensions of every vector, truncated and re-normalised.'),
             curve(
               [...matryoshka].reverse().map((m) => [m.dimensions, m.value]),
               'dimensions',
@@ -192,7 +192,7 @@ function disagreements(d: Differences): Markup {
   return section(
     'Where they disagree',
     note(
-      `Queries with the largest difference in ${d.metric}, and what each ranked highest; relevant documents are marked.`,
+      `Queries with the largest difference in ${d.metric}, and the top documents of each system; relevant documents are marked.`,
     ),
     list(`${d.a} does better`, d.better),
     list(`${d.b} does better`, d.worse),

@@ -1,8 +1,8 @@
-/** @file The same figures in markdown, for a model card. */
+/** @file The report's figures in markdown, for a model card. */
 import type { Figures } from './figures.ts';
 import { calibrationTable, costTable, fidelityTable, metricTable, type TableData } from './tables.ts';
 
-/** Texts from names must not break a table or become markup. */
+/** Escapes names so that they neither break a table nor become markup. */
 const cell = (text: string): string => text.replace(/[\\`*_{}[\]<>|]/g, (c) => `\\${c}`).replace(/\s+/g, ' ');
 
 const table = ({ head, rows }: TableData): string =>
@@ -10,7 +10,7 @@ const table = ({ head, rows }: TableData): string =>
     .map((r, i) => `| ${r.map((c) => (i === 1 ? c : cell(c))).join(' | ')} |`)
     .join('\n');
 
-/** Systems, what the student keeps, fidelity, calibration, dimensions and cost as markdown sections. */
+/** Systems, retention, fidelity, calibration, dimensions and cost as markdown sections. */
 export function renderMarkdown(figures: Figures): string {
   const { fidelity, cost, matryoshka, comparisons = [] } = figures;
   const metric = Object.keys(figures.systems[0]?.metrics ?? {})[0] ?? 'ndcg@10';

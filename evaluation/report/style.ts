@@ -1,4 +1,4 @@
-/** @file The report's looks. */
+/** @file The report's style sheet. */
 import { Markup } from './markup.ts';
 
 export const style = new Markup(`

@@ -55,7 +55,7 @@ export function calibrationTable({ calibration: c, geometry: g }: Figures): Tabl
 export const costTable = (cost: readonly CostFigures[]): TableData => ({
   head: ['model', 'MB', 'M weights', 'p50 ms', 'p95 ms', 'texts/s', 'load ms', 'peak MB'],
   rows: cost.map((c) => [
-    c.pairs === undefined ? c.name : `${c.name}, ${Math.round(c.pairs)} pairs a query`,
+    c.pairs === undefined ? c.name : `${c.name}, ${Math.round(c.pairs)} pairs per query`,
     (c.bytes / 1e6).toFixed(1),
     (c.parameters / 1e6).toFixed(2),
     c.p50.toFixed(2),

@@ -1,4 +1,4 @@
-/** @file A student compared with other systems: on the same candidates, in full retrieval, and where they differ. */
+/** @file Compares a student with other systems: on the same candidates, in full retrieval, and by query. */
 import type { Dataset, Qrels } from '../../data/dataset.ts';
 import type { Resampling } from '../../math/resampling.ts';
 import { compareEvaluations, largestDifferences } from '../metrics/compare.ts';
@@ -6,7 +6,7 @@ import { type Run, type RunEvaluation, rank } from '../metrics/evaluate.ts';
 import type { Comparison, Differences, Example, ExampleDocument } from '../report/figures.ts';
 import type { Vectors } from './retrieve.ts';
 
-/** A system under its name, with what it found and how good that is. */
+/** A named system with its run and metrics. */
 export interface Measured {
   name: string;
   run: Run;
@@ -20,7 +20,7 @@ export const compare = (a: Measured, b: Measured, on: string, options: Resamplin
   rows: compareEvaluations(a.evaluation, b.evaluation, undefined, options),
 });
 
-/** Queries that two systems answer most differently, with what each ranked first. */
+/** Queries with the largest differences between two systems, with the top documents of each. */
 export function differences(
   a: Measured,
   b: Measured,
@@ -47,7 +47,7 @@ export function differences(
   return { metric, a: a.name, b: b.name, better: best.map(example), worse: worst.map(example) };
 }
 
-/** Given candidates with the dot products of vectors in hand as scores. */
+/** Scores given candidates by the dot products of given vectors. */
 export function rerankByVectors(candidates: Run, dataset: Dataset, vectors: Vectors): Run {
   const { positions, queries, documents, dimensions } = vectors;
   const row = new Map(positions.map((q, i) => [dataset.queries.ids[q], i]));

@@ -1,4 +1,4 @@
-/** @file Size and latency of each model of an evaluation, and their place in the table. */
+/** @file Size and latency of each model of an evaluation, entered into the table. */
 import type { RunControl } from '../../common/progress.ts';
 import { dtypeFiles } from '../../serving/checkpoint.ts';
 import type { CostFigures, SystemFigures } from '../report/figures.ts';
@@ -7,17 +7,17 @@ import { type CostJob, measureCost } from './model-cost.ts';
 export interface CostsOptions {
   /** The student's folder; every model file in it is timed. */
   student: string;
-  /** Of the file that rows without a dtype in their name stand for. */
+  /** The dtype of rows without a dtype in their name. */
   dtype: string;
   texts: string[];
   maxLength?: number;
   /** Further models. */
   timed: readonly CostJob[];
-  /** Mean of the first metric of files that were evaluated, by dtype. */
+  /** Mean of the first metric of the evaluated files, by dtype. */
   quality: ReadonlyMap<string, number>;
 }
 
-/** Times every model, and writes size and latency into the rows that they belong to. */
+/** Times every model and writes size and latency into its rows. */
 export async function measureCosts(
   systems: readonly SystemFigures[],
   { student: folder, dtype: first, texts, maxLength, timed, quality }: CostsOptions,
@@ -45,7 +45,7 @@ export async function measureCosts(
   return cost;
 }
 
-/** The teacher's median time a query as a multiple of the student's. */
+/** The teacher's median time per query as a multiple of the student's. */
 export function speedFactor(cost: readonly CostFigures[], dtype: string): number | undefined {
   const slow = cost.find((c) => c.role === 'teacher');
   const quick = cost.find((c) => c.name === `student ${dtype}`);

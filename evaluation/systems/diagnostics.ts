@@ -1,4 +1,4 @@
-/** @file Diagnostics of a student: calibration and confidence compared with its teacher's, and how its space is used. */
+/** @file Diagnostics of a student: calibration and confidence compared with its teacher's, and the geometry of its embeddings. */
 import type { Dataset, Qrels } from '../../data/dataset.ts';
 import { Random } from '../../math/random.ts';
 import { brier, calibrationError, platt } from '../diagnostics/calibration.ts';
@@ -18,7 +18,7 @@ export interface DiagnoseInput {
   seed: number;
 }
 
-/** Rows whose pairwise distances and singular values are taken. */
+/** Number of rows used for pairwise distances and singular values. */
 const SAMPLE = 512;
 /** Bins of equal width. */
 const BINS = 10;
@@ -28,8 +28,8 @@ export function diagnose(input: DiagnoseInput): Pick<Figures, 'calibration' | 'g
 }
 
 /**
- * Scores of pairs made probabilities of relevance by Platt scaling on half of the queries, judged on the other half. Absent
- * where a half has no pair of either label.
+ * Calibrates scores of pairs by Platt scaling on half of the queries and measures it on the other half. Absent if a half lacks
+ * pairs of one label.
  */
 function calibration({ qrels, student, teacher, seed }: DiagnoseInput): CalibrationFigures | undefined {
   const queries = Random.of(seed, 'calibration').shuffle([...student.keys()]);
@@ -66,7 +66,7 @@ function calibration({ qrels, student, teacher, seed }: DiagnoseInput): Calibrat
   };
 }
 
-/** Absent where there are no two documents to compare. */
+/** Absent with fewer than two documents. */
 function geometry({ dataset, qrels, vectors, seed }: DiagnoseInput): GeometryFigures | undefined {
   const { dimensions, documents, queries, positions } = vectors;
   const random = Random.of(seed, 'geometry');

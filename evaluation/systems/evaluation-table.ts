@@ -9,7 +9,7 @@ export interface EvaluationTableOptions {
   dataset: Dataset;
   split: string;
   metrics: readonly string[];
-  /** Of resamples and flips. */
+  /** Options of bootstrap and sign-flip test. */
   seed: number;
   samples?: number;
   watch: RunControl;
@@ -20,7 +20,7 @@ export class EvaluationTable {
   readonly systems: SystemFigures[] = [];
   readonly measured: Measured[] = [];
   readonly comparisons: Comparison[] = [];
-  /** Sentences for a reader. */
+  /** Notes for the reader. */
   readonly notes: string[] = [];
   readonly qrels: Qrels;
   private readonly options: EvaluationTableOptions;
@@ -30,7 +30,7 @@ export class EvaluationTable {
     this.qrels = options.dataset.qrels(options.split);
   }
 
-  /** Measures a run without giving it a row. */
+  /** Measures a run without adding a row. */
   measure(name: string, run: Run): Measured {
     return { name, run, evaluation: evaluateRun(run, this.qrels, this.options.metrics) };
   }
@@ -42,7 +42,7 @@ export class EvaluationTable {
     return measured;
   }
 
-  /** @param on e.g. `the same candidates` @param place what a report's headline is made of stands first */
+  /** @param on e.g. `the same candidates` @param place position in the list; the first comparison makes the report's headline */
   compare(a: Measured, b: Measured, on: string, place: 'first' | 'last' = 'last'): void {
     const { seed, samples } = this.options;
     const comparison = compare(a, b, on, { seed, samples });

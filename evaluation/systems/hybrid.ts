@@ -10,7 +10,7 @@ import { asRun, CHOICE_METRIC, type Searcher, type Vectors } from './retrieve.ts
 
 export interface Hybrid {
   fit: HybridFit;
-  /** What the test split's queries find with the fitted weight; absent where dev shows no gain. */
+  /** The run of the test split with the fitted weight; absent if dev shows no gain. */
   run?: Run;
 }
 
@@ -21,14 +21,14 @@ export interface HybridOptions {
   vectors: Vectors;
   /** Embeds the dev split's queries. */
   queries: Searcher['queries'];
-  /** `auto`, or a weight that is taken as it is. */
+  /** `auto`, or a fixed weight. */
   weight: 'auto' | number;
   k1: number;
   b: number;
   depth: number;
 }
 
-/** Documents a query that each channel finds while the weight is fitted: what stands below moves no figure of the first ten. */
+/** Documents per query of each channel while the weight is fitted: deeper ones do not affect nDCG@10. */
 const FIT_DEPTH = 200;
 
 /** Fits the weight on dev, never on test, and searches with it. */
@@ -69,10 +69,10 @@ async function searched(
   return asRun(hits, positions, dataset, depth);
 }
 
-/** What the fit says, as a note of the run. */
+/** The result of the fit, as a note of the run. */
 export function describeFit({ lambda, gain, dense, fused, rrf, queries }: HybridFit): string {
   const figures = `nDCG@10 on ${queries} dev queries: ${dense.toFixed(4)} without, ${fused.toFixed(4)} with, ${rrf.toFixed(4)} by reciprocal ranks`;
   return lambda > 0
     ? `BM25 combined with the student has the weight ${lambda} (gain ${gain.value.toFixed(4)}, 95 % interval ${gain.low.toFixed(4)} to ${gain.high.toFixed(4)}; ${figures})`
-    : `BM25 is not combined with the student: no weight is better than none (${figures})`;
+    : `BM25 is not combined with the student: no positive weight improves nDCG@10 (${figures})`;
 }

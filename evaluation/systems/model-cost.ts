@@ -1,4 +1,7 @@
-/** @file What a model costs to run: size, time to load, latency of one text, throughput, memory; in a process of its own where possible. */
+/**
+ * @file Measures the cost of a model: size, load time, latency of one text, throughput, memory; in a separate process where
+ * possible.
+ */
 import { fork } from 'node:child_process';
 import { statSync } from 'node:fs';
 import { basename } from 'node:path';
@@ -14,17 +17,17 @@ import { parameterCount } from '../../students/student.ts';
 import { crossEncoder } from '../../teachers/cross-encoder.ts';
 import type { CostFigures } from '../report/figures.ts';
 
-/** What is to be timed; plain data, so that another process can be told. */
+/** The job of a measurement; plain data that can be sent to another process. */
 export type CostJob = { name: string; folder: string } & (
   | { kind: 'encoder'; file?: string; texts: string[]; maxLength?: number }
   | { kind: 'cross-encoder'; lists: { query: string; documents: string[] }[] }
 );
 
-/** Texts encoded one at a time before the clock runs, and texts in the batches that give the rate. */
+/** Texts encoded one at a time as warm-up, and texts in the batches for throughput. */
 const WARM = 10;
 const BATCHED = 512;
 
-/** Measures in a fresh process, so that memory is the model's own; in this one where the code is not compiled. */
+/** Measures in a new process, so that memory is that of the model alone; in this process if the code is not compiled. */
 export async function measureCost(job: CostJob, signal?: AbortSignal): Promise<CostFigures> {
   const here = fileURLToPath(import.meta.url);
   if (here.endsWith('.ts')) return timeModel(job);
@@ -58,7 +61,7 @@ export async function timeModel(job: CostJob): Promise<CostFigures> {
     const ask = ({ query, documents }: { query: string; documents: string[] }) =>
       teacher.score(documents.map((document, i) => ({ queryId: '', documentId: String(i), query, document })));
     try {
-      // A short list warms up: a whole one can take seconds.
+      // Warm-up with a short list: a full one can take seconds.
       if (job.lists.length) await ask({ ...job.lists[0], documents: job.lists[0].documents.slice(0, 8) });
       const times = await timeEach(job.lists, ask);
       const pairs = job.lists.reduce((n, l) => n + l.documents.length, 0) / Math.max(1, job.lists.length);
@@ -78,7 +81,7 @@ export async function timeModel(job: CostJob): Promise<CostFigures> {
       { length: Math.min(BATCHED, Math.max(64, texts.length)) },
       (_, i) => texts[i % texts.length],
     );
-    // Each made distinct: equal texts are encoded once.
+    // Texts are made distinct, since equal texts are encoded once.
     const distinct = many.map((text, i) => (i < texts.length ? text : `${text} ${i}`));
     const before = performance.now();
     await encoder.encode(distinct, { maxLength, role: 'query' });
@@ -89,10 +92,10 @@ export async function timeModel(job: CostJob): Promise<CostFigures> {
   }
 }
 
-/** Queries that are embedded one at a time to be timed. */
+/** Number of queries timed one at a time. */
 export const TIMED_QUERIES = 60;
 
-/** Median of single pieces of work in milliseconds, the first ones left out. */
+/** Median time of single calls in milliseconds, without the warm-up calls. */
 export async function medianMilliseconds<T>(items: readonly T[], work: (item: T) => Promise<unknown>): Promise<number> {
   const times = await timeEach(items, work);
   const counted = times.slice(Math.min(10, items.length >> 1)).sort((a, b) => a - b);
@@ -109,7 +112,7 @@ async function timeEach<T>(items: readonly T[], work: (item: T) => Promise<unkno
   return times;
 }
 
-/** A model that is only run need not be one that is read here as a graph. */
+/** A model for inference only need not be readable as a graph. */
 async function parametersOf(kind: CostJob['kind'], file: string): Promise<number> {
   if (kind === 'cross-encoder') return (await readModelFile(file)).parameters;
   try {
@@ -120,7 +123,7 @@ async function parametersOf(kind: CostJob['kind'], file: string): Promise<number
   }
 }
 
-/** The peak is read before the graph is loaded once more to count its weights. */
+/** The peak is read before the graph is loaded again to count its weights. */
 async function figures(
   job: CostJob,
   file: string,

@@ -1,4 +1,4 @@
-/** @file The systems that a student is compared with: a teacher that is a model or a file of scores, candidates, other runs. */
+/** @file The systems that a student is compared with: a teacher (a model or a file of scores), candidates, other runs. */
 import { existsSync, statSync } from 'node:fs';
 import { basename } from 'node:path';
 import { InputError } from '../../common/errors.ts';
@@ -22,7 +22,7 @@ export const isScoreFile = (path: string): boolean => {
 };
 
 /**
- * Opens a folder as the cross-encoder or dual-encoder that it is.
+ * Opens a folder as a cross-encoder or dual-encoder, whichever it is.
  * @throws InputError where it is neither
  */
 export async function openTeacher(
@@ -35,7 +35,7 @@ export async function openTeacher(
     await teacher.dispose();
     throw new InputError({
       code: 'evaluate.prompts',
-      subject: `prompts of the teacher are given and ${folder} reads query and document together`,
+      subject: `prompts of the teacher are given and ${folder} is a cross-encoder, which encodes query and document together`,
       remedy: 'leave out --teacher-query-prompt and --teacher-document-prompt',
     });
   } catch (error) {
@@ -81,7 +81,7 @@ export async function candidateRun(
   return { name: basename(source), run: known(cutRun(await readRun(source), depth), dataset) };
 }
 
-/** Without documents and queries that the data lacks: their texts could not be read. */
+/** Removes documents and queries that are not in the data, since their texts are unknown. */
 function known(run: Run, dataset: Dataset): Run {
   return new Map(
     [...run].flatMap(([query, { ids, scores }]) => {

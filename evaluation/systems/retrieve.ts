@@ -1,4 +1,4 @@
-/** @file Measuring a system: its embeddings of a split, exact search over them, the run that comes of it, and the metrics. */
+/** @file Measures a system: embeds a split, searches it exactly, and gives the run and its metrics. */
 import { InputError } from '../../common/errors.ts';
 import type { RunControl } from '../../common/progress.ts';
 import { type Dataset, judgedQueries, type Texts, textsAt } from '../../data/dataset.ts';
@@ -10,17 +10,17 @@ import { evaluateRun, isQueryItself, type Run } from '../metrics/evaluate.ts';
 
 export type Embed = (texts: Texts, watch: RunControl) => Promise<Embeddings>;
 
-/** What is measured: anything that embeds queries, over documents that it embeds or that are embedded already. */
+/** The measured system: anything that embeds queries, over documents that it embeds or whose embeddings are given. */
 export interface Searcher {
   queries: Embed;
-  /** A table holds all documents of the data set; where it is wider than the queries, its prefix is searched. */
+  /** A table of all documents of the data set; if it is wider than the queries, its prefix is searched. */
   documents: Embed | Embeddings;
 }
 
-/** What is searched. */
+/** The data set. */
 export interface Split {
   dataset: Dataset;
-  /** Judgements; their queries are searched for. */
+  /** Judgements, whose queries are searched. */
   split: string;
   /** Documents found for each query. */
   depth: number;
@@ -33,9 +33,9 @@ export interface Sample {
   documents: Int32Array;
 }
 
-/** What was searched, and what with: [n, dimensions] and [m, dimensions], row-major. */
+/** Embeddings of queries [n, dimensions] and documents [m, dimensions], row-major. */
 export interface Vectors {
-  /** Positions of the queries; of the documents where they are a sample. */
+  /** Positions of the queries, and of the documents if they are a sample. */
   positions: readonly number[];
   sample?: Int32Array;
   dimensions: number;
@@ -44,8 +44,8 @@ export interface Vectors {
 }
 
 /**
- * @param limits where texts are cut; as the model's folder says by default
- * @param documents the table that is searched, where the encoder embeds queries alone
+ * @param limits truncation of texts; that of the model's folder by default
+ * @param documents the table that is searched, if the encoder embeds queries only
  */
 export function encoderSearcher(
   encoder: Pick<Encoder, 'dimensions' | 'encode'>,
@@ -110,8 +110,8 @@ function rowsAt({ dimensions, data }: Embeddings, at?: Int32Array): Embeddings {
 }
 
 /**
- * What vectors in hand find, by ids, without a document that is the query itself.
- * @param width how many dimensions are looked at, from the first on; all by default
+ * The run of given vectors, without documents that are the query itself.
+ * @param width number of leading dimensions used; all by default
  */
 export async function searchVectors(
   vectors: Vectors,
@@ -122,11 +122,11 @@ export async function searchVectors(
 ): Promise<Run> {
   const { positions, sample, dimensions } = vectors;
   const [q, d] = [vectors.queries, vectors.documents].map((data) => cutTo(width, { dimensions, data }));
-  // One more than is kept: the query itself may be among them.
+  // One more than is kept, since the query itself may be among them.
   return asRun(await search(q, d, width, depth + 1, watch), positions, dataset, depth, sample);
 }
 
-/** What was found as a run by ids, without a document that is the query itself. @param sample documents that were searched */
+/** Search results as a run, without documents that are the query itself. @param sample documents that were searched */
 export function asRun(
   { k, indices, scores }: Hits,
   positions: readonly number[],
@@ -147,9 +147,9 @@ export function asRun(
 }
 
 /**
- * Judged queries and documents of a split: the relevant documents of these queries, and others drawn at random.
- * @param documents how many in all, by how many are relevant
- * @param queries how many of the judged queries; all by default, without drawing
+ * Samples judged queries and documents of a split: the relevant documents of these queries, and random others.
+ * @param documents total number, as a function of the number of relevant ones
+ * @param queries number of judged queries; all by default, without sampling
  */
 export function drawSample(
   dataset: Dataset,
@@ -174,7 +174,7 @@ export function drawSample(
   return { queries: some, documents: Int32Array.from(chosen) };
 }
 
-/** The same candidates in a teacher's order; one that it gives no finite score is not found by it. */
+/** The same candidates in a teacher's order, without those that have no finite score. */
 export async function rerank(
   dataset: Dataset,
   run: Run,
@@ -205,16 +205,18 @@ export async function rerank(
 export const means = (run: Run, dataset: Dataset, split: string, metrics: readonly string[]): Record<string, number> =>
   evaluateRun(run, dataset.qrels(split), metrics).means;
 
-/** The metric by which weights and files are chosen. */
+/** The metric used to choose weights and files. */
 export const CHOICE_METRIC = 'ndcg@10';
 
-/** Its mean over the queries that the run holds. */
+/** Its mean over the queries of the run. */
 export function choiceScore(run: Run, dataset: Dataset, split: string): number {
   const qrels = new Map([...dataset.qrels(split)].filter(([q]) => run.has(q)));
   return evaluateRun(run, qrels, [CHOICE_METRIC]).means[CHOICE_METRIC];
 }
 
-/** The mean of a metric by the first dimensions of the vectors, in the order of the widths. @param whole what all dimensions find */
+/**
+ * The mean of a metric for each prefix width, in the order of the widths. @param whole the run of all dimensions
+ */
 export async function byPrefix(
   { run: whole, vectors }: { run: Run; vectors: Vectors },
   widths: readonly number[],

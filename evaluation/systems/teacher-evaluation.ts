@@ -1,4 +1,4 @@
-/** @file The teacher's part of an evaluation: what it finds, and the student on the same candidates. */
+/** @file Evaluates the teacher, and the student on the same candidates. */
 import type { RunControl } from '../../common/progress.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import type { PromptOptions } from '../../models/modules/prompts.ts';
@@ -15,14 +15,14 @@ export interface TeacherEvaluationOptions {
   split: string;
   /** Folder of a cross-encoder or dual-encoder, or a file of scores. */
   teacher?: string;
-  /** What the teacher re-ranks; what the student found by default. */
+  /** Candidates that the teacher re-ranks; the student's results by default. */
   source?: { name: string; run: Run };
-  /** Documents a query that it re-ranks, and that a search finds. */
+  /** Documents per query that it re-ranks, and that a search returns. */
   depth: number;
   reach: number;
-  /** Queries that it re-ranks while it is timed. */
+  /** Number of queries for timing. */
   costQueries: number;
-  /** How the teacher cuts texts. */
+  /** The teacher's truncation of texts. */
   limits: { queryTokens?: number; documentTokens?: number; prompts?: PromptOptions };
   cache: ScoreCache;
 }
@@ -30,13 +30,13 @@ export interface TeacherEvaluationOptions {
 export interface TeacherEvaluation {
   /** Both on the same candidates; absent without a teacher. */
   same?: { student: Measured; teacher: Measured };
-  /** The candidates, where they are not the student's own. */
+  /** The candidates, if they are not the student's results. */
   given?: Run;
-  /** What is timed of the teacher. */
+  /** The teacher's job for timing. */
   timed: CostJob[];
 }
 
-/** Measures the teacher and compares the student with it. @param student what the student finds by itself */
+/** Measures the teacher and compares the student with it. @param student the student's own run */
 export async function measureTeacher(
   table: EvaluationTable,
   student: Measured,
@@ -91,12 +91,14 @@ export async function measureTeacher(
     if (given) table.compare(student, same.teacher, 'full retrieval');
     const recall = `recall@${depth}`;
     const ceiling = means(given ?? student.run, dataset, split, [recall])[recall];
-    table.note(`the teacher's candidates hold ${(100 * ceiling).toFixed(1)} % of the relevant documents: its ceiling`);
+    table.note(
+      `the teacher's candidates hold ${(100 * ceiling).toFixed(1)} % of the relevant documents, which is the upper bound of its recall`,
+    );
   }
   return found;
 }
 
-/** A cross-encoder's work for some queries, to be timed. */
+/** A cross-encoder's timing job over some queries. */
 function rerankings(folder: string, dataset: Dataset, pool: Run, options: TeacherEvaluationOptions): CostJob {
   const text = (id: string): string => dataset.documents.text(dataset.documents.indexOf(id) as number);
   return {

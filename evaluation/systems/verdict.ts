@@ -1,4 +1,4 @@
-/** @file Whether a run, or a teacher, is better than what its user already had, in one sentence. */
+/** @file Reports in one sentence if a student or a teacher is no better than what its user already had. */
 import type { RunControl } from '../../common/progress.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import type { Teacher } from '../../teachers/teacher.ts';
@@ -15,10 +15,10 @@ export interface BeforeFigures {
   values: Record<string, number>;
 }
 
-/** The encoder that a student of fewer layers was cut from, as a row of a report. */
+/** Name of the report row for the full encoder that a student with fewer layers was made from. */
 export const WHOLE_ENCODER = 'encoder as it was';
 
-/** Rows that the user had before the run. */
+/** Systems that the user had before the run. */
 const had: Readonly<Record<string, string>> = {
   BM25: 'BM25, which needs no model,',
   embedder: 'the embedder itself',
@@ -27,8 +27,8 @@ const had: Readonly<Record<string, string>> = {
 };
 
 /**
- * The sentence that a result begins with where something that the user had ranks better than the student.
- * @param compact whether the student is a smaller query tower over the embedder's documents, which is made to be cheaper
+ * The first sentence of a result if something that the user already had ranks better than the student.
+ * @param compact whether the student is a smaller query tower over the embedder's documents, whose purpose is lower cost
  */
 export function verdict({ split, queries, values }: BeforeFigures, compact: boolean): string | undefined {
   const own = values.student;
@@ -47,12 +47,12 @@ export function verdict({ split, queries, values }: BeforeFigures, compact: bool
   return `${had[best][0].toUpperCase()}${had[best].slice(1)} ranks better than the student: ${figures}; ${remedy}`;
 }
 
-/** nDCG@10 of one set of candidates in the order of each. */
+/** nDCG@10 of one set of candidates as each system orders them. */
 export interface OrdersOnDev {
   teacher: number;
   encoder?: number;
   bm25?: number;
-  /** Dev queries that they are measured on. */
+  /** Number of dev queries. */
   queries: number;
 }
 
@@ -78,7 +78,7 @@ export async function ordersBefore(
   return { bm25: await order(words), ...(encoder && { encoder: await order(encoder) }) };
 }
 
-/** The sentence that a teacher is handed over with where something that the user had ranks the same candidates as well. */
+/** The warning about a teacher if something that the user already had ranks the same candidates as well. */
 export function teacherVerdict({ teacher, encoder, bm25, queries }: OrdersOnDev, split: string): string | undefined {
   const had: [string, number | undefined][] = [
     ['the encoder as it was', encoder],

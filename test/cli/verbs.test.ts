@@ -54,7 +54,7 @@ test('the table: a column for each metric, and for size and latency where some s
     { name: 'student', metrics: { 'ndcg@10': 0.83111, 'mrr@10': 0.8 }, bytes: 45_500_000, queryMilliseconds: 2.04 },
   ]);
   expect(lines).toEqual([
-    'system   ndcg@10  mrr@10    MB  ms a query',
+    'system   ndcg@10  mrr@10    MB  ms per query',
     'BM25      0.7640  0.7000     -         0.5',
     'student   0.8311  0.8000  45.5         2.0',
   ]);

@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { runCase } from '../../bench/zoo.ts';
+import { runCase } from '../../bench/reference/zoo.ts';
 import { shared } from '../shared.ts';
 
 const inside = (folder: string): string[] => readdirSync(folder).sort().map((name) => join(folder, name)); // biome-ignore format: one line

@@ -127,7 +127,7 @@ test('prompts and columns are options: they give what a folder that states them 
   ]);
   expect(refused).toMatchObject({
     status: 2,
-    err: expect.stringContaining('reads query and document together; leave out'),
+    err: expect.stringContaining('is a cross-encoder, which encodes query and document together; leave out'),
   });
   for (const [names, message] of [
     [

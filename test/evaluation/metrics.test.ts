@@ -91,8 +91,8 @@ test('a score that is not a number is refused by name', () => {
 test('a metric that does not exist is refused with the nearest that does', () => {
   expect(() => parseMetric('ndgc@10')).toThrow("no metric is called 'ndgc@10'");
   expect(() => parseMetric('ndgc@10')).toThrow("did you mean 'ndcg@10'?");
-  expect(() => parseMetric('precision')).toThrow('needs a cut of at least 1');
-  expect(() => parseMetric('ndcg@0')).toThrow('needs a cut of at least 1');
+  expect(() => parseMetric('precision')).toThrow('needs a cutoff of at least 1');
+  expect(() => parseMetric('ndcg@0')).toThrow('needs a cutoff of at least 1');
 });
 
 test("BEIR's rule drops the query itself before the cut; documents that are merely numbered alike stay", () => {

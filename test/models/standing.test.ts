@@ -303,7 +303,7 @@ test('check says that a model that is only run gives vectors, with exit code 2 a
   );
   expect(status).toBe(2);
   expect(said.out).toMatch(
-    /^it gives vectors, as an embedder or a dual-encoder as teacher\nit cannot be trained here: .*node If/,
+    /^it gives vectors, so it can be an embedder or a dual-encoder teacher\nit cannot be trained here: .*node If/,
   );
 });
 

@@ -289,7 +289,7 @@ test('a loss that is negligible compared with the others is reported, with a wei
       options(name, { losses, train: { steps: 21 }, evaluate: { ...quick, teacher: false } }),
     );
     return JSON.parse(readFileSync(report.report, 'utf8')).warnings.filter((w: string) =>
-      w.includes('teaches next to'),
+      w.includes('almost no effect'),
     );
   };
   const [warning, ...more] = await warned('small-loss', 1);

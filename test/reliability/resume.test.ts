@@ -83,7 +83,7 @@ test('Ctrl-C saves, says how to go on, exits 130; a second run meanwhile is refu
   run.child.kill('SIGINT');
   run.child.kill('SIGCONT');
   expect(await run.ended).toBe(130);
-  expect(run.said()).toMatch(/state saved at step \d+ of 120[\s\S]*stopped; the same command goes on from here/);
+  expect(run.said()).toMatch(/state saved at step \d+ of 120[\s\S]*stopped; run the same command again to continue/);
   expect(existsSync(join(world, 'stopped', 'run.lock'))).toBe(false);
 
   // Another rate is another training.
@@ -110,7 +110,9 @@ test('SIGTERM saves too and exits 143; a second signal stops at once, and what i
   await heard(terminated, /step 20: dev score/);
   terminated.child.kill('SIGTERM');
   expect(await terminated.ended).toBe(143);
-  expect(terminated.said()).toMatch(/state saved at step \d+ of 120[\s\S]*stopped; the same command goes on from here/);
+  expect(terminated.said()).toMatch(
+    /state saved at step \d+ of 120[\s\S]*stopped; run the same command again to continue/,
+  );
 
   // Both wait while the process is held still: it finds two and does not finish its step.
   const twice = start('terminated');

@@ -114,7 +114,7 @@ describe('data', () => {
       return rows.map((r) => `${JSON.stringify(r)}\n`).join('');
     });
     expect(await warnings(options('twins', { data: twins }))).toEqual([
-      "2 of 20 documents that are relevant in the split 'test' (10.0 %) stand in the corpus under another id too, e.g. 'd91' and 'd4', and count as wrong there; 1 of them are relevant in 'train' under the other id",
+      "2 of 20 documents that are relevant in the split 'test' (10.0 %) occur in the corpus under another id too, e.g. 'd91' and 'd4', and count as wrong there; 1 of them are relevant in 'train' under the other id",
     ]);
   });
 });

@@ -145,7 +145,7 @@ describe('distill evaluate --cascade', () => {
     expect(report.notes).toEqual([]);
     expect(JSON.parse(readFileSync(at('figures.json'), 'utf8')).risk).toBe(report.risk);
     const page = readFileSync(at('report.html'), 'utf8');
-    for (const part of ['When the teacher is asked', 'pairs a query', 'this cascade', 'oracle', report.guarantee])
+    for (const part of ['Deferral to the teacher', 'pairs per query', 'this cascade', 'oracle', report.guarantee])
       expect(page).toContain(part);
     const calibrated = await evaluateCascadeFile({
       cascade: at('cascade.json'),
@@ -163,7 +163,7 @@ describe('distill evaluate --cascade', () => {
       ...['evaluate', '--cascade', at('cascade.json'), '--data', at('data'), '--index', at('index'), '--no-cost'],
     );
     expect(said.err).not.toContain('error');
-    for (const part of ['student alone', 'teacher over all', 'realised    mean loss', 'pairs a query', 'oracle'])
+    for (const part of ['student alone', 'teacher over all', 'realised    mean loss', 'pairs per query', 'oracle'])
       expect(said.out).toContain(part);
     const none = await distill('evaluate', '--data', at('data'));
     expect([none.code, none.err]).toEqual([2, expect.stringContaining('expected --student or --cascade')]);

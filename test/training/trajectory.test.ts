@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { trajectory } from '../../bench/trajectory.ts';
+import { trajectory } from '../../bench/reference/trajectory.ts';
 import { shared } from '../shared.ts';
 
 test.skipIf(!shared)("the first steps of training are PyTorch's", async () => {

@@ -1,28 +1,28 @@
-/** @file `distill cascade`: when the teacher is asked, fitted and certified on queries of the user's own. */
+/** @file `distill cascade`: fits and certifies a rule for deferral to the teacher on the user's queries. */
 import { Command } from 'commander';
 import { progressReporter } from '../../terminal/progress.ts';
 import type { Verb } from '../../terminal/verb.ts';
 
 export const cascadeVerb: Verb = ({ out, err, signal }) =>
   new Command('cascade')
-    .description('fit when the teacher is asked about a query and how deep, with a certified bound of what that loses')
+    .description('fit a rule for when and how deep the teacher re-ranks a query, with a certified bound on the loss')
     .requiredOption('--student <dir>', 'checkpoint of the student')
     .requiredOption('--teacher <dir>', 'folder of the cross-encoder')
     .requiredOption('--data <path>', 'BEIR folder or file of rows')
     .requiredOption('--output <file>', 'file written: cascade.json')
-    .option('--calibrate <split>', "judgements whose queries are calibrated on, or 'unjudged'", 'dev')
-    .option('--risk <share>', 'mean loss of nDCG@10 that is allowed against re-ranking everything', Number, 0.01)
+    .option('--calibrate <split>', "split whose queries are used for calibration, or 'unjudged'", 'dev')
+    .option('--risk <share>', 'mean loss of nDCG@10 that is allowed compared with re-ranking everything', Number, 0.01)
     .option('--confidence <share>', 'probability with which the bound holds', Number, 0.9)
     .option('--no-labels', "certify consistency with the teacher's order; labels are not read")
-    .option('--candidates <n>', 'documents that the student finds for a query', Number, 100)
+    .option('--candidates <n>', 'documents per query that the student retrieves', Number, 100)
     .option('--rule <name>', 'auto, margin, entropy, gap, diff-01 or diff-ndcg', 'auto')
     .option('--bound <name>', 'betting, hoeffding or hoeffding-bentkus', 'betting')
     .option('--loss <kind>', "'clipped': gains count 0; 'signed': gains make up for losses", 'clipped')
     .option('--index <dir>', "index of the data's documents that is searched; exact vectors by default")
     .option('--dtype <name>', "the student's model file: fp32, fp16, int8, q4")
-    .option('--query-tokens <n>', 'tokens of a query that the teacher reads', Number)
-    .option('--document-tokens <n>', 'tokens of a document that the teacher reads', Number)
-    .option('--seed <n>', 'for the order of the queries', Number, 0)
+    .option('--query-tokens <n>', 'maximum tokens of a query for the teacher', Number)
+    .option('--document-tokens <n>', 'maximum tokens of a document for the teacher', Number)
+    .option('--seed <n>', 'random seed of the order of queries', Number, 0)
     .option('--json', 'print the report as JSON')
     .addHelpText(
       'after',

@@ -1,20 +1,22 @@
-/** @file `distill index`: the documents of a data set as an index folder. */
+/** @file `distill index`: builds an index folder from the documents of a data set. */
 import { Command } from 'commander';
 import { progressReporter } from '../../terminal/progress.ts';
 import type { Verb } from '../../terminal/verb.ts';
 
 export const indexVerb: Verb = ({ out, err, signal }) =>
   new Command('index')
-    .description("embed a data set's documents into an index folder; what the folder has already is not embedded again")
+    .description(
+      "embed a data set's documents into an index folder; documents that the folder already has are not embedded again",
+    )
     .argument('<checkpoint>', 'folder of the checkpoint')
     .requiredOption('--data <path>', 'BEIR folder or file of rows')
-    .requiredOption('--output <dir>', 'folder of the index, made or gone on with')
+    .requiredOption('--output <dir>', 'folder of the index, created or extended')
     .option(
       '--codec <name>',
-      'how vectors are scanned: float32, float16, int8, int4, binary, pq48, pq32, pq16; int8 by default',
+      'codec of the scanned vectors: float32, float16, int8, int4, binary, pq48, pq32, pq16; int8 by default',
     )
-    .option('--rescore <codec:count>', 'score the best of the scan again, e.g. int8:100')
-    .option('--dimensions <n>', 'scan the first dimensions alone; for models with prefixes', Number)
+    .option('--rescore <codec:count>', 'codec and number of the best documents that are scored again, e.g. int8:100')
+    .option('--dimensions <n>', 'scan only the first dimensions; for models trained for prefixes', Number)
     .option('--dtype <name>', 'model file that embeds: fp32, fp16, int8, q4, static-int8')
     .option(
       '--documents <dir>',
@@ -35,6 +37,6 @@ export const indexVerb: Verb = ({ out, err, signal }) =>
       out.write(
         json
           ? `${JSON.stringify(report)}\n`
-          : `${documents} documents in ${output}: ${added} embedded, ${kept} there before; vectors ${(bytes / 1e6).toFixed(1)} MB${hybrid ? ', BM25 beside them' : ''}\n`,
+          : `${documents} documents in ${output}: ${added} embedded, ${kept} already in the index; vectors ${(bytes / 1e6).toFixed(1)} MB${hybrid ? ', with BM25' : ''}\n`,
       );
     });

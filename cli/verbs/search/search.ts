@@ -1,4 +1,4 @@
-/** @file `distill search`: what an index finds for a text, or for each line of standard input. */
+/** @file `distill search`: searches an index for a text, or for each line of standard input. */
 import { createInterface } from 'node:readline';
 import { Command } from 'commander';
 import { InputError, shown } from '../../../common/errors.ts';
@@ -13,25 +13,25 @@ interface Options {
   json?: boolean;
 }
 
-/** What one search gives, by index alone or by cascade. */
+/** The result of a search, by index alone or by cascade. */
 interface Answer {
   query: string;
   documents: (Pick<SearchHit, 'id' | 'text' | 'metadata'> & { score?: number; student?: number; teacher?: number })[];
   pairs?: number;
 }
 
-/** Characters of a document's text on a line. */
+/** Characters of a document's text per line. */
 const SHOWN = 100;
 
 export const search: Verb = ({ out, err, signal }) =>
   new Command('search')
     .description('search an index by a text, or by each line of standard input')
     .argument('<index>', 'folder of the index')
-    .argument('[text]', 'the query; lines of standard input where it is absent')
-    .option('-k, --count <n>', 'documents a query', Number, 10)
-    .option('--cascade <file>', 'ask the teacher where cascade.json says so')
-    .option('--encoder <dir>', 'folder of the checkpoint, where it was moved')
-    .option('--json', 'print a line of JSON a query: query, documents')
+    .argument('[text]', 'the query; lines of standard input by default')
+    .option('-k, --count <n>', 'documents per query', Number, 10)
+    .option('--cascade <file>', 'cascade.json that decides when the teacher re-ranks')
+    .option('--encoder <dir>', 'folder of the checkpoint, if it was moved')
+    .option('--json', 'print a line of JSON per query: query, documents')
     .addHelpText(
       'after',
       '\nExample:\n  distill search indexes/debian "resize an image"\n  distill search indexes/debian --json < queries.txt',

@@ -1,4 +1,4 @@
-/** @file `distill serve`: an index behind HTTP. */
+/** @file `distill serve`: serves an index over HTTP. */
 import { once } from 'node:events';
 import { Command } from 'commander';
 import { progressReporter } from '../../terminal/progress.ts';
@@ -18,7 +18,7 @@ interface Options {
   concurrency?: number;
 }
 
-/** Options that were given: the others have the defaults of the server. */
+/** Only the options given; the server has defaults for the others. */
 const given = <T extends object>(values: T): Partial<T> =>
   Object.fromEntries(Object.entries(values).filter(([, v]) => v !== undefined)) as Partial<T>;
 
@@ -28,19 +28,19 @@ export const serve: Verb = ({ out, err, signal }) =>
     .argument('<index>', 'folder of the index')
     .option(
       '--host <address>',
-      'address listened on; beyond the loopback address, put a proxy with access control before it',
+      'address to listen on; for addresses other than loopback use a proxy with access control',
       '127.0.0.1',
     )
-    .option('--port <n>', 'port listened on; 0 for a free one', Number, 8080)
-    .option('--cascade <file>', 'searches ask the teacher where cascade.json says so')
+    .option('--port <n>', 'port to listen on; 0 for a free one', Number, 8080)
+    .option('--cascade <file>', 'cascade.json that decides when the teacher re-ranks')
     .option('--reranker <dir>', "cross-encoder for /rerank; the cascade's teacher by default")
-    .option('--encoder <dir>', 'folder of the checkpoint, where it was moved')
-    .option('--read-only', 'no documents are added or removed; the index is left to other writers')
-    .option('--max-body <bytes>', 'bytes of a request; 2000000 by default', Number)
-    .option('--max-texts <n>', 'texts or documents of a request; 256 by default', Number)
-    .option('--timeout <ms>', 'milliseconds a request; 30000 by default', Number)
-    .option('--queue <n>', 'requests that wait before others are refused; 64 by default', Number)
-    .option('--concurrency <n>', 'requests that run at once; 2 by default', Number)
+    .option('--encoder <dir>', 'folder of the checkpoint, if it was moved')
+    .option('--read-only', 'refuse to add or remove documents, so that other processes can write the index')
+    .option('--max-body <bytes>', 'maximum bytes of a request; 2000000 by default', Number)
+    .option('--max-texts <n>', 'maximum texts or documents of a request; 256 by default', Number)
+    .option('--timeout <ms>', 'timeout of a request in milliseconds; 30000 by default', Number)
+    .option('--queue <n>', 'maximum of waiting requests before others are refused; 64 by default', Number)
+    .option('--concurrency <n>', 'requests that run concurrently; 2 by default', Number)
     .addHelpText(
       'after',
       '\nExample:\n  distill serve indexes/debian --port 8080 --cascade cascade.json\n  curl localhost:8080/search -H "content-type: application/json" -d \'{"query": "resize an image"}\'',

@@ -1,17 +1,18 @@
 /**
  * @file Time and memory of one training step: 64 sequences of 64 tokens, minilm-l6, AdamW.
  *
- *   npm run bench -- step [sequences] [length] [steps] [groups]      compared with ../shared/reference/torch_step.py bench, one JSON line a run
+ *   npm run bench -- step [sequences] [length] [steps] [groups]      compared with ../shared/reference/torch_step.py bench, one
+ * JSON line per run
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { loadGraph } from '../engine/io/onnx-file.ts';
-import { infoNCE } from '../losses/info-nce.ts';
-import { Random } from '../math/random.ts';
-import type { StepBatch } from '../training/batches/batches.ts';
-import type { TokenBatch } from '../training/batches/length-groups.ts';
-import { AdamWHost } from '../training/optimizers/adamw-host.ts';
-import { type DualEncoderStepOptions, dualEncoderOnHost } from '../training/step/dual-encoder-step.ts';
+import { loadGraph } from '../../engine/io/onnx-file.ts';
+import { infoNCE } from '../../losses/info-nce.ts';
+import { Random } from '../../math/random.ts';
+import type { StepBatch } from '../../training/batches/batches.ts';
+import type { TokenBatch } from '../../training/batches/length-groups.ts';
+import { AdamWHost } from '../../training/optimizers/adamw-host.ts';
+import { type DualEncoderStepOptions, dualEncoderOnHost } from '../../training/step/dual-encoder-step.ts';
 import { compare, type Measured, median, ours, python, round, SHARED } from './peers.ts';
 
 export async function benchStep(
@@ -52,7 +53,7 @@ export const stepOptions = async (shared: string): Promise<DualEncoderStepOption
   losses: [{ loss: infoNCE(), weight: 1 }],
 });
 
-/** Half of the sequences queries, half documents, all of one length. */
+/** Half of the sequences are queries, half documents, all of the same length. */
 export function randomBatch(sequences: number, length: number): StepBatch {
   const random = Random.of(0, 'bench');
   const n = sequences / 2;
@@ -74,7 +75,7 @@ export function randomBatch(sequences: number, length: number): StepBatch {
   };
 }
 
-/** The most memory this process ever held, in MiB. */
+/** Peak memory of this process in MiB. */
 export function peakMegabytes(): number {
   try {
     const line = readFileSync('/proc/self/status', 'utf8').match(/VmHWM:\s+(\d+)/);

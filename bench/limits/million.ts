@@ -1,11 +1,11 @@
 /**
- * @file A corpus of a million documents, made from real ones: read, scored in part, embedded and searched, with the memory of
- * each stage. The encoder is tiny and untrained: what is measured is the way, not what is found.
+ * @file A corpus of a million documents made from real ones is read, partly scored, embedded and searched, with the memory of
+ * each stage. The encoder is tiny and untrained: only time and memory are measured, not quality.
  *
  *     npm run bench -- million [documents] [--data ../shared/data/debian] [--teacher DIR] [--pairs 64] [--folder DIR]
  *
- * Each document is the title of one real document and 24 consecutive words each of two others, so nearly all differ; the folder keeps the corpus
- * for the next time.
+ * Each document is the title of one real document and 24 consecutive words each of two others, so nearly all differ; the folder
+ * keeps the corpus for later runs.
  */
 import { createWriteStream, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -13,15 +13,15 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { parseArgs } from 'node:util';
-import { openDataset } from '../data/open.ts';
-import { Random } from '../math/random.ts';
-import { Encoder } from '../models/encoder.ts';
-import { freshModel } from '../models/new-model.ts';
-import { search } from '../retrieval/exact-search.ts';
-import { ScoreCache } from '../teachers/cache/score-cache.ts';
-import { crossEncoder } from '../teachers/cross-encoder.ts';
-import { SHARED } from './peers.ts';
-import { peakMegabytes } from './step.ts';
+import { openDataset } from '../../data/open.ts';
+import { Random } from '../../math/random.ts';
+import { Encoder } from '../../models/encoder.ts';
+import { freshModel } from '../../models/new-model.ts';
+import { search } from '../../retrieval/exact-search.ts';
+import { ScoreCache } from '../../teachers/cache/score-cache.ts';
+import { crossEncoder } from '../../teachers/cross-encoder.ts';
+import { SHARED } from '../peers/peers.ts';
+import { peakMegabytes } from '../peers/step.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -128,7 +128,7 @@ async function make(from: string, to: string): Promise<number> {
     join(to, 'queries.jsonl'),
     asked.map((text, i) => `${JSON.stringify({ _id: `q${i}`, text })}\n`).join(''),
   );
-  // Last: a folder without it is made again.
+  // Written last: a folder without it is made again.
   mkdirSync(join(to, 'qrels'));
   writeFileSync(join(to, 'qrels', 'test.tsv'), 'query-id\tcorpus-id\tscore\nq0\tmade-0\t1\n');
   return wanted;

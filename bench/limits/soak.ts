@@ -1,20 +1,20 @@
 /**
- * @file A day of training in small: very many tiny steps with evaluations and saved states, and the memory of the process
- * meanwhile. Exit code 1 where it grows by more than a limit from the first fifth to the last.
+ * @file A long training on a small scale: many tiny steps with evaluations and saved states, recording the memory of the process.
+ * Exit code 1 if memory grows by more than a limit from the first fifth to the last.
  *
  *     npm run bench -- soak [steps] [megabytes of growth allowed]
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { padBatch } from '../data/batches.ts';
-import { infoNCE } from '../losses/info-nce.ts';
-import { Random } from '../math/random.ts';
-import { bertGraph } from '../models/bert.ts';
-import type { StepBatch } from '../training/batches/batches.ts';
-import { HostLearner } from '../training/host-learner.ts';
-import { dualEncoderOnHost } from '../training/step/dual-encoder-step.ts';
-import { train } from '../training/trainer.ts';
+import { padBatch } from '../../data/batches.ts';
+import { infoNCE } from '../../losses/info-nce.ts';
+import { Random } from '../../math/random.ts';
+import { bertGraph } from '../../models/bert.ts';
+import type { StepBatch } from '../../training/batches/batches.ts';
+import { HostLearner } from '../../training/host-learner.ts';
+import { dualEncoderOnHost } from '../../training/step/dual-encoder-step.ts';
+import { train } from '../../training/trainer.ts';
 
 const [steps = 100_000, allowed = 30] = process.argv.slice(2).map(Number);
 const VOCABULARY = 200;
@@ -33,7 +33,7 @@ const learner = new HostLearner(
   }),
 );
 
-/** Texts of uneven length, so that shapes change from step to step. */
+/** Texts of varying length, so that shapes change from step to step. */
 function draw(step: number): StepBatch {
   const random = Random.of(step, 'soak');
   const n = 4;
@@ -95,7 +95,7 @@ await learner.release();
 rmSync(folder, { recursive: true });
 const mean = (x: readonly number[]): number => x.reduce((a, b) => a + b, 0) / x.length;
 const fifth = Math.max(1, Math.floor(seen.length / 5));
-// The first fifth warms up: arenas and the collector's heap find their size.
+// The first fifth is warm-up: arenas and heap reach their size.
 const growth = mean(seen.slice(-fifth)) - mean(seen.slice(fifth, 2 * fifth));
 console.log(JSON.stringify({ steps, growth_mb: Number(growth.toFixed(1)), allowed_mb: allowed }));
 if (growth > allowed) process.exitCode = 1;

@@ -1,18 +1,18 @@
 /**
- * @file The cache: size on disk, rates of writing and reading through it, and peak memory, which should not grow with it.
+ * @file The score cache: size on disk, rates of writing and reading, and peak memory, which should not grow with its size.
  *
  *     npm run bench -- cache [scores] [--folder DIR]
  *
- * A teacher that answers at once stands behind the cache, so that what is measured is keys, checksums, transactions and disk.
+ * The teacher answers instantly, so that keys, checksums, transactions and disk are measured.
  * Ten million scores by default; they are written in calls of 100,000 pairs, then read in the same calls, then verified.
  */
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { survey, verify } from '../teachers/cache/maintenance.ts';
-import { ScoreCache } from '../teachers/cache/score-cache.ts';
-import type { Pair, Teacher } from '../teachers/teacher.ts';
+import { survey, verify } from '../../teachers/cache/maintenance.ts';
+import { ScoreCache } from '../../teachers/cache/score-cache.ts';
+import type { Pair, Teacher } from '../../teachers/teacher.ts';
 
 const CALL = 100_000;
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { folder: { type: 'string' } } });
@@ -26,7 +26,7 @@ const teacher: Teacher = {
   score: async (pairs) => Float32Array.from(pairs, (_, i) => i),
   dispose: async () => {},
 };
-/** 100 documents a query, of the length of a paragraph. */
+/** 100 documents per query, each as long as a paragraph. */
 const text = 'lists the files that processes hold open, with the sockets and pipes among them; '.repeat(4);
 const pairsFrom = (from: number): Pair[] =>
   Array.from({ length: Math.min(CALL, wanted - from) }, (_, k) => {
@@ -35,9 +35,9 @@ const pairsFrom = (from: number): Pair[] =>
     return { queryId: '', documentId: '', query, document: `${i} ${text}` };
   });
 const megabytes = (bytes: number): number => Math.round(bytes / 1e6);
-/** Of the whole process: the store's pages that the system keeps in memory for it, and may take back, are among them. */
+/** Resident memory of the process, including pages of the store that the system caches and can reclaim. */
 const rss = (): number => megabytes(process.resourceUsage().maxRSS * 1024);
-/** What the process holds by itself, without pages of files; as the resident set where the system does not say. */
+/** Anonymous memory of the process, without pages of files; the resident set where the system does not report it. */
 function own(): number {
   try {
     const kilobytes = /RssAnon:\s+(\d+) kB/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
@@ -77,7 +77,7 @@ try {
   const again = await ScoreCache.open(folder);
   const before = again.asked;
   await through('read', again);
-  if (again.asked !== before) throw new Error(`${again.asked - before} scores were not kept`);
+  if (again.asked !== before) throw new Error(`${again.asked - before} scores were not cached`);
   await again.close();
   const bytes = statSync(join(folder, 'data.mdb')).size;
   say('size', { megabytes: megabytes(bytes), bytesPerScore: Math.round((10 * bytes) / wanted) / 10 });

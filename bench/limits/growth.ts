@@ -1,7 +1,7 @@
 /**
- * @file How time and memory of a training step grow with sequences and tokens: straight lines but for attention.
+ * @file Growth of time and memory of a training step with sequences and tokens: linear except for attention.
  *
- *   npm run bench -- growth        one JSON line a size, a fresh process each
+ *   npm run bench -- growth        one JSON line per size, each in a new process
  */
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
@@ -13,7 +13,7 @@ const sizes = [
 
 if (import.meta.filename === process.argv[1])
   for (const [sequences, length] of sizes) {
-    const step = join(import.meta.dirname, 'step.js');
+    const step = join(import.meta.dirname, '../peers/step.js');
     const args = [step, 'ours', String(sequences), String(length), '5'];
     const { stdout, status } = spawnSync(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
     if (status) process.exitCode = 1;

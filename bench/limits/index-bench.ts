@@ -1,16 +1,16 @@
 /**
- * @file An approximate index compared with exact search: recall, speed, time to build.
+ * @file An approximate index compared with exact search: recall, speed, build time.
  *
  *     npm run bench -- index [documents] [--model DIR --data DIR] [--noise 0.1] [--queries 200]
  *
- * Vectors are a model's embeddings of a data set, repeated with noise until there are enough, or random clusters where no
- * model is given; the first line says which.
+ * Vectors are a model's embeddings of a data set, repeated with noise until there are enough, or random clusters if no model is
+ * given; the first line says which.
  */
 import { parseArgs } from 'node:util';
-import { openDataset } from '../data/open.ts';
-import { Random } from '../math/random.ts';
-import { Encoder } from '../models/encoder.ts';
-import { measureIndex } from '../retrieval/approximate-search.ts';
+import { openDataset } from '../../data/open.ts';
+import { Random } from '../../math/random.ts';
+import { Encoder } from '../../models/encoder.ts';
+import { measureIndex } from '../../retrieval/approximate-search.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -93,7 +93,7 @@ function clusters() {
   };
 }
 
-/** As many rows as wanted: the rows themselves, then again and again with noise of the given length added. */
+/** The requested number of rows: the given rows, then copies with noise of the given length. */
 function repeated(rows: Float32Array, n: number): Float32Array {
   const m = rows.length / dimensions;
   const out = new Float32Array(n * dimensions);

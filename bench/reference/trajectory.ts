@@ -3,26 +3,30 @@
  *
  *   npm run trajectory -- ../shared/reference/minilm-debian-10-steps.json
  *
- * The case's folders are relative to $SHARED (by default ../shared). Exit code 1 where a loss differs by more than 1e-4
- * relative or a gradient norm by more than 1e-3. PROVIDER=webgpu trains on a GPU, where the loss may differ by 1e-3.
+ * The case's folders are relative to $SHARED (by default ../shared). Exit code 1 if a loss differs by more than 1e-4 relative or
+ * a gradient norm by more than 1e-3. PROVIDER=webgpu trains on a GPU, where the loss may differ by 1e-3.
  */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { InputError } from '../common/errors.ts';
-import { padBatch } from '../data/batches.ts';
-import { openBeir } from '../data/beir.ts';
-import { findFile, readLines } from '../data/files/lines.ts';
-import { TextTokenizer } from '../data/tokenizer.ts';
-import type { Pooling } from '../engine/expressions/pooling.ts';
-import { loadGraph } from '../engine/io/onnx-file.ts';
-import { keepLayers } from '../engine/passes/layers.ts';
-import { infoNCE } from '../losses/info-nce.ts';
-import { readModelFolder } from '../models/model-folder.ts';
-import { readSentenceFolder } from '../models/sentence-folder.ts';
-import type { StepBatch } from '../training/batches/batches.ts';
-import { DeviceLearner } from '../training/device-learner.ts';
-import { HostLearner } from '../training/host-learner.ts';
-import { type DualEncoderStepOptions, dualEncoderOnHost, dualEncoderStep } from '../training/step/dual-encoder-step.ts';
+import { InputError } from '../../common/errors.ts';
+import { padBatch } from '../../data/batches.ts';
+import { openBeir } from '../../data/beir.ts';
+import { findFile, readLines } from '../../data/files/lines.ts';
+import { TextTokenizer } from '../../data/tokenizer.ts';
+import type { Pooling } from '../../engine/expressions/pooling.ts';
+import { loadGraph } from '../../engine/io/onnx-file.ts';
+import { keepLayers } from '../../engine/passes/layers.ts';
+import { infoNCE } from '../../losses/info-nce.ts';
+import { readModelFolder } from '../../models/model-folder.ts';
+import { readSentenceFolder } from '../../models/sentence-folder.ts';
+import type { StepBatch } from '../../training/batches/batches.ts';
+import { DeviceLearner } from '../../training/device-learner.ts';
+import { HostLearner } from '../../training/host-learner.ts';
+import {
+  type DualEncoderStepOptions,
+  dualEncoderOnHost,
+  dualEncoderStep,
+} from '../../training/step/dual-encoder-step.ts';
 
 interface Trajectory {
   model: string;
@@ -31,7 +35,7 @@ interface Trajectory {
   batch: number;
   max_length: number;
   temperature: number;
-  /** By default what the model folder says. */
+  /** The model folder's setting by default. */
   pooling?: Pooling;
   /** Layers kept before training; all by default. */
   layers?: number[];

@@ -3,8 +3,8 @@
  *
  *   npm run bench -- large [pairs] [texts a chunk]
  */
-import { SHARED } from './peers.ts';
-import { benchStep } from './step.ts';
+import { SHARED } from '../peers/peers.ts';
+import { benchStep } from '../peers/step.ts';
 
 if (import.meta.filename === process.argv[1]) {
   const [pairs = 1024, chunk = 32] = process.argv.slice(2).map(Number);

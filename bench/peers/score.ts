@@ -1,12 +1,12 @@
 /**
- * @file Pairs a second with the cross-encoder, compared with sentence-transformers' CrossEncoder.
+ * @file Pairs per second with the cross-encoder, compared with sentence-transformers' CrossEncoder.
  *
- *   npm run bench -- score [pairs]      5,000 by default, of data/debian's dev candidates, cut at 256 tokens
+ *   npm run bench -- score [pairs]      5,000 by default, of data/debian's dev candidates, truncated at 256 tokens
  */
 import { join } from 'node:path';
-import { openBeir } from '../data/beir.ts';
-import { readScores } from '../data/scores.ts';
-import { crossEncoder } from '../teachers/cross-encoder.ts';
+import { openBeir } from '../../data/beir.ts';
+import { readScores } from '../../data/scores.ts';
+import { crossEncoder } from '../../teachers/cross-encoder.ts';
 import { compare, type Measured, ours, python, round, SHARED } from './peers.ts';
 import { peakMegabytes } from './step.ts';
 

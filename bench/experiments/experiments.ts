@@ -1,8 +1,9 @@
 /**
- * @file Runs the comparisons of bench/experiments.yaml, several at a time, each as a process of its own; what is done is not
- * done again.
+ * @file Runs the comparisons of bench/experiments/experiments.yaml, several at a time, each in a separate process; finished runs are not
+ * repeated.
  *
- *   npm run experiments -- [--only GROUP,...] [--variants NAME or part of one,...] [--seeds N,...] [--parallel N] [--threads N] [--seconds N]
+ *   npm run experiments -- [--only GROUP,...] [--variants NAME or part of one,...] [--seeds N,...] [--parallel N] [--threads N]
+ * [--seconds N]
  *   npm run experiments -- --table
  *   npm run experiments -- --only recipes [...]: the chain with its defaults over several sets, see recipes.ts
  */
@@ -53,7 +54,7 @@ const { values: options } = parseArgs({
   },
 });
 
-const experiments: Experiments = parse(readFileSync('bench/experiments.yaml', 'utf8'));
+const experiments: Experiments = parse(readFileSync('bench/experiments/experiments.yaml', 'utf8'));
 const outcomes = (): Outcome[] =>
   existsSync(RESULTS)
     ? readFileSync(RESULTS, 'utf8')
@@ -96,7 +97,7 @@ async function runAll(): Promise<void> {
     ),
   );
   const queue = jobs.filter((j) => !done.has(`${j.group}/${j.variant}/${j.seed}`));
-  console.log(`${queue.length} runs of ${jobs.length} are to be made`);
+  console.log(`${queue.length} of ${jobs.length} runs are still to do`);
   const until = Date.now() + 1000 * Number(options.seconds);
   await Promise.all(
     Array.from({ length: Number(options.parallel) }, async () => {

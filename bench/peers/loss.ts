@@ -3,7 +3,7 @@
  *
  *   npm run bench -- loss [queries] [candidates] [calls]
  */
-import { kl } from '../losses/kl.ts';
+import { kl } from '../../losses/kl.ts';
 import { compare, type Measured, median, ours, python, round } from './peers.ts';
 
 async function benchLoss(queries: number, candidates: number, calls: number): Promise<Measured> {

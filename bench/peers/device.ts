@@ -1,14 +1,14 @@
 /**
- * @file A training step on a device compared with two CPU threads, in turn: minilm-l6, AdamW, the optimizer included.
+ * @file A training step on a device compared with two CPU threads, alternating: minilm-l6 with AdamW, optimizer included.
  *
  *   npm run bench -- device [sequences] [length] [steps] [--provider webgpu] [--threads 2] [--dropout 0.1] [--call 1]
  *
  * --call is how many steps the device makes in one call: 32, say, for cuda.
  */
 import { parseArgs } from 'node:util';
-import { DeviceLearner } from '../training/device-learner.ts';
-import { HostLearner } from '../training/host-learner.ts';
-import { dualEncoderOnHost, dualEncoderStep } from '../training/step/dual-encoder-step.ts';
+import { DeviceLearner } from '../../training/device-learner.ts';
+import { HostLearner } from '../../training/host-learner.ts';
+import { dualEncoderOnHost, dualEncoderStep } from '../../training/step/dual-encoder-step.ts';
 import { median, round, SHARED } from './peers.ts';
 import { randomBatch, stepOptions } from './step.ts';
 
@@ -35,7 +35,7 @@ for (let i = 0; i < steps; i++) {
     ['host', host],
     ['device', device],
   ] as const) {
-    // One of the host's steps stands for many of the device's.
+    // One step on the host per several on the device.
     if (name === 'host' && i % 8) continue;
     const call = name === 'device' ? Number(values.call) : 1;
     const batches = Array.from({ length: call }, () => [batch]);
@@ -46,7 +46,7 @@ for (let i = 0; i < steps; i++) {
     times[name].push((performance.now() - started) / 1000 / call);
   }
 }
-// The first steps ask for memory.
+// The first steps allocate memory.
 const [one, other] = [median(times.host.slice(1)), median(times.device.slice(3))];
 console.log(
   JSON.stringify({

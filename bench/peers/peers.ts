@@ -1,9 +1,9 @@
-/** @file Runs a benchmark and its peers: a fresh process each, in turn, the median of several rounds, and the ratio. */
+/** @file Runs a benchmark and its peers alternately, each in a new process; prints medians over several rounds and the ratios. */
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
-import { FaultError } from '../common/errors.ts';
+import { FaultError } from '../../common/errors.ts';
 
-/** What a run prints as its last line. */
+/** The last line of a run's output. */
 export type Measured = Readonly<Record<string, number | string>>;
 
 export interface Contender {
@@ -16,24 +16,27 @@ export interface Contender {
 const PYTHON = process.env.PYTHON ?? 'python3';
 export const SHARED = process.env.SHARED ?? '../shared';
 
-/** A benchmark's own half: the same file, told to measure and print. */
+/** The toolkit's contender: the same file, started so that it measures and prints. */
 export const ours = (file: string, ...args: (string | number)[]): Contender => ({
   name: 'onnx-distill',
   command: process.execPath,
   args: [file, 'ours', ...args.map(String)],
 });
 
-/** A script beside this file's source. */
+/** A script in the source folder of this file. */
 export const python = (name: string, script: string, ...args: (string | number)[]): Contender => ({
   name,
   command: PYTHON,
-  args: [script.includes('/') ? script : join(import.meta.dirname, '../../bench', script), ...args.map(String)],
+  args: [
+    script.includes('/') ? script : join(import.meta.dirname, '../../../bench/peers', script),
+    ...args.map(String),
+  ],
 });
 
 /**
- * Runs every contender once a round, prints the line of each, then the medians and ours over each peer's.
+ * Runs every contender once per round, prints each line, then the medians and the toolkit's divided by each peer's.
  *
- * @param figures names of numbers to compare: less is better
+ * @param figures names of the numbers to compare; lower is better
  * @param rounds runs of each; $ROUNDS or 3
  */
 export async function compare(

@@ -1,10 +1,10 @@
-/** @file The built command as a process of its own. */
+/** @file Runs the built command as a separate process. */
 import { spawn } from 'node:child_process';
 import { dirname, join } from 'node:path';
 
-/** Runs `distill` with some arguments; the last of what it says is kept. */
+/** Runs `distill` with arguments; keeps the end of its output. */
 export async function command(args: readonly string[]): Promise<{ code: number | null; out: string; err: string }> {
-  const cli = join(dirname(import.meta.filename), '../cli/main.js');
+  const cli = join(dirname(import.meta.filename), '../../cli/main.js');
   const child = spawn(process.execPath, [cli, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
   let [out, err] = ['', ''];
   child.stdout.on('data', (d) => (out += d));
@@ -13,5 +13,5 @@ export async function command(args: readonly string[]): Promise<{ code: number |
   return { code, out, err };
 }
 
-/** The last lines of what a failed one said. */
+/** The last lines of the output of a failed command. */
 export const lastWords = (err: string): string => err.trim().split('\n').slice(-3).join(' | ');

@@ -1,26 +1,26 @@
 /**
- * @file A real training run compared with sentence-transformers' trainer: data/debian, 16 queries x 4 documents, lengths as they
- * come up to 192 tokens, InfoNCE over the step's documents, AdamW; reading, tokenizing and loading included.
+ * @file A real training run compared with sentence-transformers' trainer: data/debian, 16 queries x 4 documents, natural lengths
+ * up to 192 tokens, InfoNCE over the step's documents, AdamW; reading, tokenizing and loading included.
  *
  *   npm run bench -- real [steps]      200 by default
  */
 import { join } from 'node:path';
-import { openBeir } from '../data/beir.ts';
-import { readScores } from '../data/scores.ts';
-import { TextTokenizer, type Tokens } from '../data/tokenizer.ts';
-import { loadGraph } from '../engine/io/onnx-file.ts';
-import { infoNCE } from '../losses/info-nce.ts';
-import { type Examples, makeBatch } from '../training/batches/dual-encoder-batch.ts';
-import { HostLearner } from '../training/host-learner.ts';
-import { dualEncoderOnHost } from '../training/step/dual-encoder-step.ts';
-import { train } from '../training/trainer.ts';
+import { openBeir } from '../../data/beir.ts';
+import { readScores } from '../../data/scores.ts';
+import { TextTokenizer, type Tokens } from '../../data/tokenizer.ts';
+import { loadGraph } from '../../engine/io/onnx-file.ts';
+import { infoNCE } from '../../losses/info-nce.ts';
+import { type Examples, makeBatch } from '../../training/batches/dual-encoder-batch.ts';
+import { HostLearner } from '../../training/host-learner.ts';
+import { dualEncoderOnHost } from '../../training/step/dual-encoder-step.ts';
+import { train } from '../../training/trainer.ts';
 import { compare, type Measured, ours, python, round, SHARED } from './peers.ts';
 import { peakMegabytes } from './step.ts';
 
 const QUERIES = 16;
 const CANDIDATES = 4;
 const MAX_LENGTH = 192;
-/** Six pad 0.53 as many tokens as the peer's columns do, four 0.59. */
+/** Six groups have 0.53 of the padded tokens of the peer's columns, four 0.59. */
 const GROUPS = 6;
 
 async function measure(steps: number): Promise<Measured> {

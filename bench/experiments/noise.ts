@@ -1,19 +1,19 @@
 /**
- * @file Writes scores of erring teachers for data/debian's stored candidates, in random order.
+ * @file Writes scores of noisy teachers for data/debian's stored candidates, in random order.
  *
- *   npm run noise                 minilm-l6's cosines into runs/noise/all.tsv, and into right.tsv those of the queries whose best
- *                                 candidate is relevant
+ *   npm run noise                 minilm-l6's cosines into runs/noise/all.tsv, and those of queries whose best candidate is
+ * relevant into right.tsv
  *   npm run noise -- --shuffled   the stored scores into shuffled.tsv, of 40 % of the queries given to candidates at random, and
  *                                 into unshuffled.tsv those of the other queries
  */
 import { join } from 'node:path';
-import { writeWhole } from '../common/files.ts';
-import { openBeir } from '../data/beir.ts';
-import { readScores } from '../data/scores.ts';
-import { fastestProvider } from '../engine/runtime/device-session.ts';
-import { Random } from '../math/random.ts';
-import { defaultCache, ScoreCache } from '../teachers/cache/score-cache.ts';
-import { dualEncoder } from '../teachers/dual-encoder.ts';
+import { writeWhole } from '../../common/files.ts';
+import { openBeir } from '../../data/beir.ts';
+import { readScores } from '../../data/scores.ts';
+import { fastestProvider } from '../../engine/runtime/device-session.ts';
+import { Random } from '../../math/random.ts';
+import { defaultCache, ScoreCache } from '../../teachers/cache/score-cache.ts';
+import { dualEncoder } from '../../teachers/dual-encoder.ts';
 
 const shared = process.env.SHARED ?? '../shared';
 const data = await openBeir(join(shared, 'data/debian'));
@@ -25,7 +25,7 @@ const WRONG = 0.4;
 if (process.argv.includes('--shuffled')) await shuffled();
 else await weak();
 
-/** Lines of a query's candidates in random order, so that no order tells which is right. */
+/** Lines of a query's candidates in random order, so that the order does not reveal the relevant one. */
 function linesOf(i: number, scoreOf: (at: number) => number): string[] {
   const id = data.queries.ids[lists.queries[i]];
   const from = lists.offsets[i];

@@ -3,26 +3,26 @@
  *
  *   npm run zoo -- ../shared/zoo/*
  *
- * Each folder holds model.onnx, case.json (inputs, labels, loss, kind, pooling) and gradients.safetensors. One JSON line
- * a model; exit code 1 where the loss is off by more than 1e-5 relative or a gradient by more than 1e-4 in float32, by
- * more than 1e-9 in float64 where that can be run, or the output of a cut model by more than 1e-4.
+ * Each folder holds model.onnx, case.json (inputs, labels, loss, kind, pooling) and gradients.safetensors. One JSON line per
+ * model; exit code 1 if the loss is off by more than 1e-5 relative, or a gradient by more than 1e-4 in float32 or 1e-9 in float64
+ * (where that runs), or the output of a model with fewer layers by more than 1e-4.
  */
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { differentiate } from '../engine/autodiff/differentiate.ts';
-import { constant, Expr } from '../engine/expressions/expr.ts';
-import { type Pooling, pool } from '../engine/expressions/pooling.ts';
-import type { Graph, Value } from '../engine/graph/ir.ts';
-import { castFloat, type Tensor, tensor } from '../engine/graph/tensor.ts';
-import { loadGraph } from '../engine/io/onnx-file.ts';
-import { readSafetensors } from '../engine/io/safetensors.ts';
-import { fuse } from '../engine/passes/fuse.ts';
-import { keepLayers } from '../engine/passes/layers.ts';
-import { liftConstants, normalize } from '../engine/passes/normalize.ts';
-import { toDouble } from '../engine/passes/to-float64.ts';
-import { trainableConstants } from '../engine/passes/trainable-parameters.ts';
-import { probe } from '../engine/runtime/infer-shapes.ts';
-import { Session } from '../engine/runtime/session.ts';
+import { differentiate } from '../../engine/autodiff/differentiate.ts';
+import { constant, Expr } from '../../engine/expressions/expr.ts';
+import { type Pooling, pool } from '../../engine/expressions/pooling.ts';
+import type { Graph, Value } from '../../engine/graph/ir.ts';
+import { castFloat, type Tensor, tensor } from '../../engine/graph/tensor.ts';
+import { loadGraph } from '../../engine/io/onnx-file.ts';
+import { readSafetensors } from '../../engine/io/safetensors.ts';
+import { fuse } from '../../engine/passes/fuse.ts';
+import { keepLayers } from '../../engine/passes/layers.ts';
+import { liftConstants, normalize } from '../../engine/passes/normalize.ts';
+import { toDouble } from '../../engine/passes/to-float64.ts';
+import { trainableConstants } from '../../engine/passes/trainable-parameters.ts';
+import { probe } from '../../engine/runtime/infer-shapes.ts';
+import { Session } from '../../engine/runtime/session.ts';
 
 interface Case {
   loss: number;
@@ -31,7 +31,7 @@ interface Case {
   pooling?: Pooling | 'last';
   inputs: Record<string, number[][]>;
   labels: number[] | null;
-  /** Outputs of the model with only some of its layers: the rows of the first text. */
+  /** Outputs of the model with some of its layers: the rows of the first text. */
   cuts?: { layers: number[]; output: number[] | number[][] | number[][][] }[];
 }
 
@@ -41,9 +41,9 @@ export interface ZooResult {
   reference: number;
   worst: string;
   error: number;
-  /** The greatest difference of an output from the reference where layers were cut. */
+  /** The largest difference of an output from the reference for models with fewer layers. */
   cut?: number;
-  /** The same in float64 with the operators as exported, or why that cannot be run. */
+  /** The same in float64 with the operators as exported, or why that does not run. */
   float64?: Comparison | { notRun: string };
   ok: boolean;
 }
@@ -86,7 +86,7 @@ export async function runCase(folder: string, options: { fuse?: boolean; float64
     try {
       float64 = await compare(folder, zoo, references, { fuse: false, double: true });
     } catch (error) {
-      // ONNX Runtime's CPU kernels of some operators are float32 alone.
+      // ONNX Runtime's CPU kernels of some operators are float32 only.
       float64 = { notRun: (error as Error).message };
     }
   }
@@ -109,7 +109,10 @@ interface Comparison {
   loss: number;
   worst: string;
   error: number;
-  /** What may keep float64 from 1e-9: numbers stored as halves or folded by ONNX Runtime, or angles that PyTorch takes in float32. */
+  /**
+   * Reasons why float64 may miss 1e-9: constants stored as halves or folded by ONNX Runtime, or angles that PyTorch computes in
+   * float32.
+   */
   rounded?: 'float16' | 'angles' | 'folded';
 }
 
@@ -164,8 +167,8 @@ async function compare(
   const results = await session.run(feeds(length));
   await session.release();
 
-  // Some gradients are zero by symmetry (a key's bias shifts all scores of a row alike) and hold rounding alone:
-  // those are measured against the norm of all gradients together, the others against their own.
+  // Some gradients are zero by symmetry (a key's bias shifts all scores of a row alike) and contain only rounding errors:
+  // those are measured against the norm of all gradients, the others against their own norm.
   const whole = Math.sqrt([...references.values()].reduce((n, t) => n + norm(t.data as Float64Array) ** 2, 0));
   let [worst, error] = ['', 0];
   for (const [name, reference] of references) {
@@ -177,7 +180,7 @@ async function compare(
   return { loss: Number(results[loss.name].data[0]), worst, error, ...(options.double && rounded && { rounded }) };
 }
 
-/** How far the outputs of the case's cut models are from the file's. */
+/** Differences of the outputs of the case's models with fewer layers from the file's. */
 async function cutError(folder: string, zoo: Case): Promise<number | undefined> {
   let worst: number | undefined;
   for (const { layers, output } of zoo.cuts ?? []) {
@@ -199,7 +202,7 @@ const norm = (values: ArrayLike<number>): number => {
   return Math.sqrt(sum);
 };
 
-/** ||g - r|| / ||r||, or over `otherwise` where ||r|| is below `floor`; a gradient that is missing counts as zeros. */
+/** ||g - r|| / ||r||, or over `otherwise` where ||r|| is below `floor`; a missing gradient counts as zeros. */
 export function relativeError(
   got: ArrayLike<number> | undefined,
   reference: ArrayLike<number>,

@@ -1,7 +1,8 @@
 /**
- * @file The chain with its defaults over several sets: one command a set, as a new user would run it, and one table.
+ * @file The chain with its defaults over several data sets: one command per set, as a new user would run it, and one table.
  *
- *   npm run experiments -- --only recipes [--variants SET,...] [--seeds N,...] [--set KEY=VALUE ...] [--teacher-set KEY=VALUE ...]
+ *   npm run experiments -- --only recipes [--variants SET,...] [--seeds N,...] [--set KEY=VALUE ...] [--teacher-set KEY=VALUE
+ * ...]
  *   npm run experiments -- --only recipes --table
  */
 import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -9,23 +10,23 @@ import { join, resolve } from 'node:path';
 import { stringify } from 'yaml';
 import { command, lastWords } from './command.ts';
 
-/** What bench/experiments.yaml says of it. */
+/** The section `recipes` of bench/experiments/experiments.yaml. */
 export interface Recipes {
   about: string;
   encoder: string;
-  /** By set: a cross-encoder, or `train` for one that train-teacher makes of the encoder. */
+  /** Teacher by data set: a cross-encoder, or `train` to train one from the encoder with train-teacher. */
   sets: Record<string, string>;
 }
 
-/** One finished set. */
+/** The result of one data set. */
 interface Row {
   set: string;
   seed: number;
-  /** Options in place of the defaults: figures with any are no figures of the defaults. */
+  /** Options that replace defaults; results with any of them are not results of the defaults. */
   options: string[];
   /** nDCG@10 on test by system. */
   ndcg: Record<string, number>;
-  /** Of the assistant and the towers over the teacher, where it is better than the encoder as it was. */
+  /** Quality of assistant and towers relative to the teacher, where it is better than the untrained encoder. */
   retention?: number;
   verdict?: string;
   teacherVerdict?: string;
@@ -38,7 +39,7 @@ export interface RecipeOptions {
   seeds: readonly number[];
   sets: readonly string[];
   teacherSets: readonly string[];
-  /** No set is begun after this time. */
+  /** No data set is started after this time. */
   until: number;
 }
 
@@ -54,7 +55,7 @@ const rows = (folder: string): Row[] =>
     : [];
 const flags = (name: string, values: readonly string[]): string[] => values.flatMap((v) => [name, v]);
 
-/** Runs what is not done yet, one set after the other, and prints the table. */
+/** Runs the missing data sets one after another, and prints the table. */
 export async function runRecipes(recipes: Recipes, options: RecipeOptions): Promise<void> {
   const { folder, only, seeds, sets, teacherSets, until } = options;
   mkdirSync(folder, { recursive: true });
@@ -132,7 +133,7 @@ async function runSet(
   return { set, seed, options: changed, ndcg, verdict, teacherVerdict, retention: retention?.[METRIC], seconds };
 }
 
-/** Columns of the table: a system's row of the report, the first that is there. */
+/** Columns of the table: each is the first of these report rows that exists. */
 const columns: readonly [string, readonly string[]][] = [
   ['BM25', ['BM25']],
   ['encoder as it was', ['encoder as it was', 'student before training']],
@@ -145,7 +146,7 @@ const columns: readonly [string, readonly string[]][] = [
   ['+ BM25', ['static tower + BM25']],
 ];
 
-/** A row a set: means over seeds. A hybrid that dev has dropped stands as a dash. */
+/** One row per data set with means over seeds. A hybrid that the dev split rejected is a dash. */
 export function recipeTable({ about }: Recipes, folder: string): void {
   const all = rows(folder);
   const head = ['set', ...columns.map(([title]) => title), 'share kept', 'seconds'];

@@ -1,14 +1,14 @@
 /**
- * @file Texts a second over documents of data/debian, compared with transformers.js and sentence-transformers.
+ * @file Texts per second over documents of data/debian, compared with transformers.js and sentence-transformers.
  *
  *   npm run bench -- encode [texts] [model]      2,000 documents and minilm-l6 by default; 0 for all documents
  *
- * Texts are cut at 192 tokens. transformers.js gets batches of 32 in the order of the file, as its users write them;
+ * Texts are truncated at 192 tokens. transformers.js gets batches of 32 in file order, its usual use;
  * sentence-transformers sorts by length itself.
  */
 import { join } from 'node:path';
-import { openBeir } from '../data/beir.ts';
-import { Encoder } from '../models/encoder.ts';
+import { openBeir } from '../../data/beir.ts';
+import { Encoder } from '../../models/encoder.ts';
 import { compare, type Measured, ours, python, round, SHARED } from './peers.ts';
 import { peakMegabytes } from './step.ts';
 
