@@ -41,7 +41,7 @@ export async function findCandidates(
 ): Promise<CandidateLists> {
   if (source === 'given') return given(config, dataset, split, new Set(queries));
   const relevant = relevantDocuments(dataset, split);
-  const never = neverNegative(dataset, split, queries);
+  const never = neverNegative(dataset, split);
   const { count } = config.candidates;
   let most = 1;
   for (const q of queries) most = Math.max(most, Math.min(never(q).size, MOST_PASSED_OVER));
@@ -87,7 +87,7 @@ async function given(
   const known = sortedLists({ ...lists, scores });
   return listsAt(
     known,
-    Array.from(known.queries, (_, i) => i).filter((i) => wanted.has(known.queries[i])),
+    Int32Array.from(known.queries.keys()).filter((i) => wanted.has(known.queries[i])),
   );
 }
 

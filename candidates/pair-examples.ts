@@ -21,7 +21,7 @@ export async function pairExamples(
   watch: RunControl = {},
 ): Promise<Examples> {
   const relevantOf = relevantDocuments(dataset, split);
-  const never = neverNegative(dataset, split, [...relevantOf.keys()], relevantOf);
+  const never = neverNegative(dataset, split, relevantOf);
   const found = await candidatesOf(config, dataset, [...relevantOf.keys()], which, encoder, watch);
   const queries: number[] = [];
   const offsets = [0];

@@ -3,6 +3,7 @@
 import { createHash, type Hash } from 'node:crypto';
 import { InputError } from '../common/errors.ts';
 import { rowOf } from '../math/ragged.ts';
+import { positionsIn } from './judged/positions.ts';
 import type { CandidateLists } from './lists.ts';
 
 /** Texts with ids, in file order. */
@@ -50,13 +51,19 @@ export interface DataWarning {
 
 /** Positions of the queries that no split judges: only a teacher can speak for them. */
 export function unjudgedQueries(dataset: Dataset): number[] {
-  const judged = dataset.splits.map((s) => dataset.qrels(s));
-  return dataset.queries.ids.flatMap((id, i) => (judged.some((qrels) => qrels.has(id)) ? [] : [i]));
+  const judged = new Uint8Array(dataset.queries.length);
+  for (const split of dataset.splits) for (const q of judgedQueries(dataset, split)) judged[q] = 1;
+  const found: number[] = [];
+  for (let q = 0; q < judged.length; q++) if (!judged[q]) found.push(q);
+  return found;
 }
 
 /** Positions of the queries that a split judges. */
-export const judgedQueries = ({ queries, qrels }: Pick<Dataset, 'queries' | 'qrels'>, split: string): number[] =>
-  [...qrels(split).keys()].map((id) => queries.indexOf(id) as number);
+export function judgedQueries({ queries, qrels }: Pick<Dataset, 'queries' | 'qrels'>, split: string): number[] {
+  const own = qrels(split);
+  const known = positionsIn(own, { queries });
+  return known ? Array.from(known.positions) : Array.from(own.keys(), (id) => queries.indexOf(id) as number);
+}
 
 /** The documents and some queries as one list: what a vocabulary is learned from. */
 export const learnedTexts = (
@@ -71,6 +78,8 @@ export const learnedTexts = (
 export class TextTableBuilder {
   private readonly ids: string[] = [];
   private readonly positions = new Map<string, number>();
+  /** In place of the map where ids are hashes: places by the beginning of an id, those that are taken left out. */
+  private slots = new Int32Array(0);
   private bytes = Buffer.alloc(1 << 16);
   private used = 0;
   private readonly ends: number[] = [];
@@ -80,6 +89,7 @@ export class TextTableBuilder {
   /** @param byContent whether ids are hashes of the texts in hexadecimal: for buildSorted, which needs no other hash */
   constructor({ byContent = false } = {}) {
     this.hash = byContent ? undefined : createHash('sha256');
+    if (byContent) this.slots = new Int32Array(1 << 12).fill(-1);
   }
 
   get length(): number {
@@ -87,12 +97,38 @@ export class TextTableBuilder {
   }
 
   has(id: string): boolean {
-    return this.positions.has(id);
+    return this.find(id) !== undefined;
+  }
+
+  private find(id: string): number | undefined {
+    if (!this.slots.length) return this.positions.get(id);
+    const position = this.slots[this.slot(id)];
+    return position < 0 ? undefined : position;
+  }
+
+  /** Where an id stands in the table of slots, or would. */
+  private slot(id: string): number {
+    const mask = this.slots.length - 1;
+    let slot = Number.parseInt(id.slice(0, 8), 16) & mask;
+    while (this.slots[slot] >= 0 && this.ids[this.slots[slot]] !== id) slot = (slot + 1) & mask;
+    return slot;
+  }
+
+  private enter(id: string): void {
+    if (!this.slots.length) {
+      this.positions.set(id, this.ids.length);
+      return;
+    }
+    if (2 * (this.ids.length + 1) > this.slots.length) {
+      this.slots = new Int32Array(this.slots.length * 4).fill(-1);
+      for (const [i, known] of this.ids.entries()) this.slots[this.slot(known)] = i;
+    }
+    this.slots[this.slot(id)] = this.ids.length;
   }
 
   /** The position of an id, added where it is new. */
   put(id: string, text: string): number {
-    const known = this.positions.get(id);
+    const known = this.find(id);
     if (known !== undefined) return known;
     this.add(id, text);
     return this.ids.length - 1;
@@ -108,7 +144,7 @@ export class TextTableBuilder {
     }
     this.bytes.write(text, this.used);
     this.used += size;
-    this.positions.set(id, this.ids.length);
+    this.enter(id);
     this.ids.push(id);
     this.ends.push(this.used);
     this.titleBytes.push(Buffer.byteLength(title));
@@ -134,7 +170,8 @@ export class TextTableBuilder {
    * @returns the table, and the new position of each text by its old one
    */
   buildSorted(): { table: TextTable; moved: Int32Array } {
-    const { ids, positions, ends } = this;
+    const { ids, ends } = this;
+    this.slots = new Int32Array(1).fill(-1);
     const order = orderOfHashes(ids);
     const moved = new Int32Array(ids.length);
     const sorted: string[] = new Array(ids.length);
@@ -143,19 +180,29 @@ export class TextTableBuilder {
     for (let i = 0; i < order.length; i++) {
       moved[order[i]] = i;
       sorted[i] = ids[order[i]];
-      positions.set(sorted[i], i);
     }
     for (let i = 0; i < sorted.length; i += 1024) hash.update(`${sorted.slice(i, i + 1024).join('\n')}\n`);
     const table: TextTable = {
       ids: sorted,
       length: ids.length,
       text: (i) => bytes.toString('utf8', order[i] ? ends[order[i] - 1] : 0, ends[order[i]]),
-      indexOf: (id) => positions.get(id),
+      indexOf: (id) => placeOfHash(sorted, id),
       hash: hash.digest('hex'),
       bytes: this.bytes.length,
     };
     return { table, moved };
   }
+}
+
+/** Where a hash stands among sorted ones. */
+function placeOfHash(sorted: readonly string[], id: string): number | undefined {
+  let [low, high] = [0, sorted.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (sorted[middle] < id) low = middle + 1;
+    else high = middle;
+  }
+  return sorted[low] === id ? low : undefined;
 }
 
 /** The order of hexadecimal hashes: they are spread evenly, so that as many buckets as hashes hold few each. */

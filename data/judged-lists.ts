@@ -1,6 +1,7 @@
 /** @file Query-document pairs as sorted lists, and judgements and candidates as views of them: millions of rows without a Map each. */
 import { rowOf } from '../math/ragged.ts';
 import type { Qrels, TextTable } from './dataset.ts';
+import { mapOnDemand, rememberPositions } from './judged/positions.ts';
 import type { CandidateLists } from './lists.ts';
 
 /** A column of numbers that grows. */
@@ -78,9 +79,8 @@ export function sortPairs(pairs: Pairs, movedQueries: Int32Array, movedDocuments
   offsets.push(0);
   for (let query = 0; query < movedQueries.length; query++) {
     if (ends[query] === ends[query + 1]) continue;
-    const own = order
-      .subarray(ends[query], ends[query + 1])
-      .sort((a, b) => movedDocuments[d[a]] - movedDocuments[d[b]]);
+    const own = order.subarray(ends[query], ends[query + 1]);
+    if (own.length > 1) own.sort((a, b) => movedDocuments[d[a]] - movedDocuments[d[b]]);
     const merged: { document: number; grade: number; score: number }[] = [];
     for (const i of own) {
       const last = merged.at(-1);
@@ -139,18 +139,20 @@ export function qrelsOf(lists: JudgedLists, queries: TextTable, documents: TextT
   const listOf = new Int32Array(queries.length).fill(-1);
   let size = 0;
   for (let i = 0; i < lists.queries.length; i++) {
-    const own = rowOf(lists.grades, lists.offsets, i);
-    if (!best && own.every(Number.isNaN)) continue;
+    if (!best && rowOf(lists.grades, lists.offsets, i).every(Number.isNaN)) continue;
     listOf[lists.queries[i]] = i;
     size++;
   }
-  const grades = (i: number): ReadonlyMap<string, number> => {
+  /** Documents by position and grades, the highest first. */
+  const judged = (i: number): [number, number][] => {
     const at: number[] = [];
     for (let k = lists.offsets[i]; k < lists.offsets[i + 1]; k++) if (!Number.isNaN(lists.grades[k])) at.push(k);
-    if (!at.length) return new Map([[documents.ids[lists.documents[bestOf(lists, i)]], 1]]);
+    if (!at.length) return [[lists.documents[bestOf(lists, i)], 1]];
     at.sort((a, b) => lists.grades[b] - lists.grades[a] || a - b);
-    return new Map(at.map((k) => [documents.ids[lists.documents[k]], lists.grades[k]]));
+    return at.map((k) => [lists.documents[k], lists.grades[k]]);
   };
+  const grades = (i: number): ReadonlyMap<string, number> =>
+    new Map(judged(i).map(([document, grade]) => [documents.ids[document], grade]));
   const list = (id: string): number => {
     const position = queries.indexOf(id);
     return position === undefined ? -1 : listOf[position];
@@ -182,6 +184,13 @@ export function qrelsOf(lists: JudgedLists, queries: TextTable, documents: TextT
     entries,
     [Symbol.iterator]: entries,
   };
+  // Lists come in the order of queries, as the view gives them.
+  const positions = lists.queries.filter((q) => listOf[q] >= 0);
+  const relevant = mapOnDemand(
+    positions,
+    (place) => new Map(judged(listOf[positions[place]]).filter(([, grade]) => grade > 0)),
+  );
+  rememberPositions(view, { queries, documents, positions, relevant });
   return view;
 }
 

@@ -26,50 +26,61 @@ export function candidateLists(
 }
 /** Some lists of many. */
 export function listsAt(lists: CandidateLists, indices: ArrayLike<number>): CandidateLists {
-  return candidateLists(
-    Array.from(indices, (i) => ({
-      query: lists.queries[i],
-      documents: Array.from(rowOf(lists.documents, lists.offsets, i)),
-      scores: Array.from(rowOf(lists.scores, lists.offsets, i)),
-    })),
-  );
+  const offsets = new Int32Array(indices.length + 1);
+  for (let k = 0; k < indices.length; k++)
+    offsets[k + 1] = offsets[k] + lists.offsets[indices[k] + 1] - lists.offsets[indices[k]];
+  const documents = new Int32Array(offsets[indices.length]);
+  const scores = new Float32Array(offsets[indices.length]);
+  for (let k = 0; k < indices.length; k++) {
+    documents.set(rowOf(lists.documents, lists.offsets, indices[k]), offsets[k]);
+    scores.set(rowOf(lists.scores, lists.offsets, indices[k]), offsets[k]);
+  }
+  return { queries: Int32Array.from(indices, (i) => lists.queries[i]), offsets, documents, scores };
 }
 /** Lists by query, within each the highest score first, so that the order of lines does not matter; unscored ones stay as they are. */
-export function sortedLists({ queries, offsets, documents, scores }: CandidateLists): CandidateLists {
-  const order = Array.from(queries, (_, i) => i).sort((a, b) => queries[a] - queries[b]);
-  return candidateLists(
-    order.map((i) => {
-      const at = Array.from({ length: offsets[i + 1] - offsets[i] }, (_, k) => offsets[i] + k);
-      const scored = at.every((k) => !Number.isNaN(scores[k]));
-      if (scored) at.sort((a, b) => scores[b] - scores[a] || documents[a] - documents[b]);
-      return { query: queries[i], documents: at.map((k) => documents[k]), scores: at.map((k) => scores[k]) };
-    }),
-  );
+export function sortedLists(lists: CandidateLists): CandidateLists {
+  const order = Int32Array.from(lists.queries.keys()).sort((a, b) => lists.queries[a] - lists.queries[b] || a - b);
+  const sorted = listsAt(lists, order);
+  for (let i = 0; i < order.length; i++) {
+    const documents = rowOf(sorted.documents, sorted.offsets, i);
+    const scores = rowOf(sorted.scores, sorted.offsets, i);
+    if (scores.length < 2 || scores.some(Number.isNaN)) continue;
+    const [d, s] = [documents.slice(), scores.slice()];
+    const best = Array.from(d.keys()).sort((a, b) => s[b] - s[a] || d[a] - d[b]);
+    for (const [k, from] of best.entries()) [documents[k], scores[k]] = [d[from], s[from]];
+  }
+  return sorted;
 }
 
 export function joined(a: CandidateLists, b: CandidateLists): CandidateLists {
   const from = a.documents.length;
+  const after = <T extends Int32Array | Float32Array>(first: T, second: T): T => {
+    const both = new (first.constructor as { new (n: number): T })(first.length + second.length);
+    both.set(first);
+    both.set(second, first.length);
+    return both;
+  };
   return {
-    queries: Int32Array.from([...a.queries, ...b.queries]),
-    offsets: Int32Array.from([...a.offsets, ...b.offsets.subarray(1).map((o) => o + from)]),
-    documents: Int32Array.from([...a.documents, ...b.documents]),
-    scores: Float32Array.from([...a.scores, ...b.scores]),
+    queries: after(a.queries, b.queries),
+    offsets: after(a.offsets, b.offsets.subarray(1).map((o) => o + from) as typeof a.offsets),
+    documents: after(a.documents, b.documents),
+    scores: after(a.scores, b.scores),
   };
 }
 /** Lists without the candidates that have no score; a query that has none left keeps its place. @returns how many were left out */
 export function withoutUnscored(lists: CandidateLists): { lists: CandidateLists; leftOut: number } {
   const leftOut = lists.scores.reduce((n, s) => n + Number(!Number.isFinite(s)), 0);
   if (!leftOut) return { lists, leftOut };
-  const kept = candidateLists(
-    Array.from(lists.queries, (query, i) => {
-      const own = Array.from({ length: lists.offsets[i + 1] - lists.offsets[i] }, (_, k) => lists.offsets[i] + k);
-      const scored = own.filter((at) => Number.isFinite(lists.scores[at]));
-      return {
-        query,
-        documents: scored.map((at) => lists.documents[at]),
-        scores: scored.map((at) => lists.scores[at]),
-      };
-    }),
-  );
-  return { lists: kept, leftOut };
+  const offsets = new Int32Array(lists.offsets.length);
+  const at = new Int32Array(lists.scores.length - leftOut);
+  let kept = 0;
+  for (let i = 0; i < lists.queries.length; i++) {
+    for (let k = lists.offsets[i]; k < lists.offsets[i + 1]; k++) if (Number.isFinite(lists.scores[k])) at[kept++] = k;
+    offsets[i + 1] = kept;
+  }
+  const documents = at.map((k) => lists.documents[k]);
+  return {
+    lists: { queries: lists.queries, offsets, documents, scores: Float32Array.from(at, (k) => lists.scores[k]) },
+    leftOut,
+  };
 }

@@ -1,25 +1,25 @@
 /** @file Relevant documents by position, and documents that must not count as negatives since their text is relevant. */
 import type { Dataset, TextTable } from './dataset.ts';
+import { positionsIn, type Relevant } from './judged/positions.ts';
 
 type Judged = Pick<Dataset, 'documents' | 'queries' | 'qrels'>;
-const none: ReadonlySet<number> = new Set();
 
 /**
  * Relevant documents of a split's queries, with grades: positions of queries to positions of documents, the highest grade
  * first. Judgements of documents that the corpus lacks are left out.
  */
-export function relevantDocuments(
-  { documents, queries, qrels }: Judged,
-  split: string,
-): Map<number, Map<number, number>> {
+export function relevantDocuments({ documents, queries, qrels }: Judged, split: string): Relevant {
+  const own = qrels(split);
+  const known = positionsIn(own, { queries, documents });
+  if (known) return known.relevant;
   const found = new Map<number, Map<number, number>>();
-  for (const [query, grades] of qrels(split)) {
-    const own = new Map<number, number>();
+  for (const [query, grades] of own) {
+    const relevant = new Map<number, number>();
     for (const [id, grade] of grades) {
       const d = grade > 0 ? documents.indexOf(id) : undefined;
-      if (d !== undefined) own.set(d, grade);
+      if (d !== undefined) relevant.set(d, grade);
     }
-    found.set(queries.indexOf(query) as number, own);
+    found.set(queries.indexOf(query) as number, relevant);
   }
   return found;
 }
@@ -38,75 +38,73 @@ export function listsNegatives(dataset: Dataset, split: string): boolean {
 /** Texts that differ in spacing alone are one. */
 const plain = (text: string): string => text.replace(/\s+/g, ' ').trim();
 
+/** Queries whose documents are held at a time. */
+const HELD = 4096;
+
 /**
  * Documents that are never a query's negative: relevant ones, documents of the same text as a relevant one, and documents
  * that repeat the query.
  *
- * @param asked positions of the queries that will be looked up
  * @param relevant documents by query, as positions; by default all that the split judges to be relevant
  * @returns positions of documents for the position of a query
  */
 export function neverNegative(
   dataset: Judged,
   split: string,
-  asked: ArrayLike<number>,
-  relevant: ReadonlyMap<number, ReadonlyMap<number, number>> = relevantDocuments(dataset, split),
+  relevant: Relevant = relevantDocuments(dataset, split),
 ): (query: number) => ReadonlySet<number> {
   const { documents, queries } = dataset;
-  const wanted = new Set<string>();
-  for (const own of relevant.values()) for (const d of own.keys()) wanted.add(plain(documents.text(d)));
-  for (let i = 0; i < asked.length; i++) wanted.add(plain(queries.text(asked[i])));
-  const twins = positionsOf(documents, wanted);
-  const known = new Map<number, ReadonlySet<number>>();
+  const held = new Map<number, ReadonlySet<number>>();
   return (query) => {
-    const before = known.get(query);
+    const before = held.get(query);
     if (before) return before;
     const own = new Set<number>();
-    const add = (text: string): void => {
-      for (const d of twins.get(plain(text)) ?? none) own.add(d);
-    };
     for (const d of relevant.get(query)?.keys() ?? []) {
       own.add(d);
-      add(documents.text(d));
+      for (const twin of sameText(documents, documents.text(d))) own.add(twin);
     }
-    add(queries.text(query));
-    known.set(query, own);
+    for (const twin of sameText(documents, queries.text(query))) own.add(twin);
+    if (held.size >= HELD) held.clear();
+    held.set(query, own);
     return own;
   };
 }
 
-/** Where each of some texts stands in a table. */
-function positionsOf(table: TextTable, wanted: ReadonlySet<string>): Map<string, number[]> {
-  const hashes = hashesOf(table);
-  const sought = new Set<number>();
-  for (const text of wanted) sought.add(hash(text));
-  const found = new Map<string, number[]>();
-  for (let i = 0; i < hashes.length; i++) {
-    if (!sought.has(hashes[i])) continue;
-    const text = plain(table.text(i));
-    if (!wanted.has(text)) continue;
-    const at = found.get(text);
-    if (at) at.push(i);
-    else found.set(text, [i]);
-  }
-  return found;
+/** Where a text stands in a table, whatever its spacing. */
+function* sameText(table: TextTable, text: string): Generator<number> {
+  const sought = plain(text);
+  const { first, next } = textChains(table);
+  for (let i = first[hash(sought) & (first.length - 1)]; i >= 0; i = next[i])
+    if (plain(table.text(i)) === sought) yield i;
 }
 
-const known = new WeakMap<TextTable, Int32Array>();
+interface Chains {
+  /** By the last bits of a hash: the first text that has them. */
+  first: Int32Array;
+  /** By position: the next text with the same bits; -1 where there is none. */
+  next: Int32Array;
+}
+const known = new WeakMap<TextTable, Chains>();
 
-/** Of each text without regard to spacing, made once for a table. */
-function hashesOf(table: TextTable): Int32Array {
-  let hashes = known.get(table);
-  if (!hashes) {
-    hashes = Int32Array.from({ length: table.length }, (_, i) => hash(plain(table.text(i))));
-    known.set(table, hashes);
+/** Texts by their hashes without regard to spacing, made once for a table. */
+function textChains(table: TextTable): Chains {
+  const before = known.get(table);
+  if (before) return before;
+  const first = new Int32Array(1 << Math.ceil(Math.log2(Math.max(2, 2 * table.length)))).fill(-1);
+  const next = new Int32Array(table.length);
+  for (let i = table.length - 1; i >= 0; i--) {
+    const at = hash(plain(table.text(i))) & (first.length - 1);
+    next[i] = first[at];
+    first[at] = i;
   }
-  return hashes;
+  known.set(table, { first, next });
+  return { first, next };
 }
 
-/** FNV-1a over UTF-16 units: equal texts have equal ones, and others seldom. */
+/** FNV-1a over UTF-16 units, its bits mixed: equal texts have equal ones, and others seldom. */
 function hash(text: string): number {
   let h = 0x811c9dc5;
   for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193);
-  return h;
+  h = Math.imul(h ^ (h >>> 16), 0x7feb352d);
+  return h ^ (h >>> 15);
 }

@@ -1,5 +1,5 @@
 /** @file A data set from files of rows: texts become two tables without repetition, rows become judgements and candidates. */
-import { createHash } from 'node:crypto';
+import * as crypto from 'node:crypto';
 import { basename } from 'node:path';
 import { InputError } from '../common/errors.ts';
 import { Random } from '../math/random.ts';
@@ -125,7 +125,13 @@ async function addFile(all: Gathered, file: string, split: SplitName, columns?: 
   } else all.said.push({ how, files: [basename(file)], split, rows, empty });
 }
 
-const idOf = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 24);
+/** In one call where Node has one (20.12 and later): a text takes a third of the time. */
+const sha256: (text: string) => string =
+  typeof crypto.hash === 'function'
+    ? (text) => crypto.hash('sha256', text, 'hex')
+    : (text) => crypto.createHash('sha256').update(text).digest('hex');
+/** A copy of the digits: a slice would keep all 64 of them. */
+const idOf = (text: string): string => Buffer.from(sha256(text), 'latin1').toString('latin1', 0, 24);
 
 function addReading(all: Gathered, pairs: Pairs, row: Reading): void {
   const query = all.queries.put(idOf(row.query), row.query);

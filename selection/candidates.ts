@@ -12,7 +12,8 @@ interface OneList {
   positive: number | undefined;
   /** Positions of the others by descending score; ties by the lower position, unscored ones last. */
   negatives: number[];
-  random: Random;
+  /** The list's own stream, made when it is asked for. */
+  readonly random: Random;
 }
 
 /** Makes a selection from its rule for one list; each list draws from a separate random stream. */
@@ -45,7 +46,9 @@ export function chooseCandidates(
           positives: known,
           positive: known[0],
           negatives: order.filter((k) => !positives[from + k]),
-          random: Random.of(seed, `select ${name} ${i}`),
+          get random() {
+            return Random.of(seed, `select ${name} ${i}`);
+          },
         });
         if (fell) flagged.push(i);
         for (const k of [...known, ...chosen]) indices.push(from + k);
@@ -100,7 +103,7 @@ export function positiveAware(options: PositiveAwareOptions = {}): CandidateSele
   return chooseCandidates('positive-aware', ({ scores, positives, negatives, random }) => {
     if (filter === 'percentage') refuseLogits(scores);
     const own = positives.map((k) => scores[k]).filter((s) => !Number.isNaN(s));
-    const positive = own.length ? Math[of === 'minimum' ? 'min' : 'max'](...own) : undefined;
+    const positive = own.length ? own.reduce((a, b) => Math[of === 'minimum' ? 'min' : 'max'](a, b)) : undefined;
     const limit = limitOf(filter, threshold, positive);
     const kept = limit === undefined ? [] : negatives.filter((k) => Number.isNaN(scores[k]) || scores[k] < limit);
     if (!kept.length && negatives.length) return { chosen: negatives.slice(-count), fell: true };

@@ -52,7 +52,8 @@ function warnOfLabels(dataset: Dataset, split: string, warn: Warn): void {
     labelled += Number(relevant.length > 0);
     for (const [id] of relevant) times.set(id, (times.get(id) ?? 0) + 1);
   }
-  const [id, most] = [...times].reduce((best, own) => (own[1] > best[1] ? own : best), ['', 0]);
+  let [id, most] = ['', 0];
+  for (const [own, n] of times) if (n > most) [id, most] = [own, n];
   if (labelled >= FEWEST_LABELS && 2 * most > labelled)
     warn(
       'data.one-document',
@@ -62,8 +63,13 @@ function warnOfLabels(dataset: Dataset, split: string, warn: Warn): void {
 
 function warnOfSharedQueries(test: string, dataset: Dataset, positions: readonly number[], warn: Warn): void {
   const { queries } = dataset;
-  const learned = new Map(positions.map((q) => [plain(queries.text(q)), q]));
   const tested = judgedQueries(dataset, test);
+  const wanted = new Set(tested.map((q) => plain(queries.text(q))));
+  const learned = new Map<string, number>();
+  for (const q of positions) {
+    const text = plain(queries.text(q));
+    if (wanted.has(text)) learned.set(text, q);
+  }
   const shared = tested.filter((q) => learned.has(plain(queries.text(q))));
   if (!shared.length) return;
   const [first] = shared;
@@ -77,17 +83,17 @@ function warnOfSharedQueries(test: string, dataset: Dataset, positions: readonly
 /** Warns about documents relevant in the test split that occur in the corpus twice. */
 function warnOfTwins(dataset: Dataset, train: string, test: string, warn: Warn): void {
   const { documents } = dataset;
-  const relevant = (split: string): Set<string> =>
-    new Set(
-      [...dataset.qrels(split).values()].flatMap((g) => [...g].filter(([, grade]) => grade > 0).map(([id]) => id)),
-    );
+  const relevant = (split: string): Set<string> => {
+    const found = new Set<string>();
+    for (const grades of dataset.qrels(split).values()) for (const [id, grade] of grades) if (grade > 0) found.add(id);
+    return found;
+  };
   const tested = relevant(test);
   const texts = new Map<string, string>();
   for (const id of tested) {
     const at = documents.indexOf(id);
     if (at !== undefined) texts.set(plain(documents.text(at)), id);
   }
-  const learned = relevant(train);
   const twins = new Map<string, string[]>();
   for (let i = 0; i < documents.length; i++) {
     const id = documents.ids[i];
@@ -95,6 +101,7 @@ function warnOfTwins(dataset: Dataset, train: string, test: string, warn: Warn):
     if (own !== undefined && own !== id) twins.set(own, [...(twins.get(own) ?? []), id]);
   }
   if (!twins.size) return;
+  const learned = relevant(train);
   const [[id, [twin]]] = twins;
   const leaked = [...twins.values()].filter((ids) => ids.some((d) => learned.has(d))).length;
   warn(

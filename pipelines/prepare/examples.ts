@@ -3,6 +3,7 @@ import { InputError } from '../../common/errors.ts';
 import { toSelection } from '../../config/methods.ts';
 import type { Options } from '../../config/options.ts';
 import type { Dataset } from '../../data/dataset.ts';
+import type { Relevant } from '../../data/judged/positions.ts';
 import type { CandidateLists } from '../../data/lists.ts';
 import { neverNegative, relevantDocuments } from '../../data/relevant.ts';
 import { warnOfScores } from '../../evaluation/diagnostics/warnings.ts';
@@ -11,11 +12,10 @@ import { selectExamples } from '../../training/batches/examples.ts';
 import { defineStage } from '../run/stage.ts';
 
 /** Relevant documents with grades by query, as positions; of the first so many queries where the config keeps no more labels. */
-export const labelsOf = (
-  { data }: Options<'data.labelled' | 'data.splits'>,
-  dataset: Dataset,
-): Map<number, ReadonlyMap<number, number>> =>
-  new Map([...relevantDocuments(dataset, data.splits.train)].slice(0, data.labelled));
+export const labelsOf = ({ data }: Options<'data.labelled' | 'data.splits'>, dataset: Dataset): Relevant => {
+  const all = relevantDocuments(dataset, data.splits.train);
+  return data.labelled === undefined ? all : new Map([...all].slice(0, data.labelled));
+};
 
 /** Examples: known positives first, then the negatives that the selection keeps. Queries without a candidate are left out. */
 export const examples = defineStage({
@@ -29,7 +29,7 @@ export const examples = defineStage({
   ): Examples {
     if (read) warnOfScores(lists, warn);
     const relevant = labelsOf(options, data);
-    const never = neverNegative(data, options.data.splits.train, lists.queries, relevant);
+    const never = neverNegative(data, options.data.splits.train, relevant);
     const { examples: made, leftOut } = selectExamples(
       lists,
       { relevant, never },

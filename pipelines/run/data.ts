@@ -1,5 +1,5 @@
 /** @file The data and models of a run as results: what of them counts for a stage, by content. */
-import { canonicalJson, hashAll, hashParts } from '../../common/files.ts';
+import { hashAll } from '../../common/files.ts';
 import { VERSION } from '../../common/version.ts';
 import type { Config } from '../../config/config.ts';
 import type { Options } from '../../config/options.ts';
@@ -37,7 +37,11 @@ export function dataResults(config: Config, dataset: Dataset): DataResults {
   const has = (split: string | null): split is string => split !== null && dataset.splits.includes(split);
   const judgements = (split: string | null): string =>
     has(split)
-      ? hashParts(canonicalJson([...dataset.qrels(split)].map(([query, grades]) => [query, [...grades]])))
+      ? hashAll(
+          (function* () {
+            for (const [query, grades] of dataset.qrels(split)) yield JSON.stringify([query, ...grades]);
+          })(),
+        )
       : '';
   // Positions too: what is kept names queries by position.
   const texts = (positions: readonly number[]): string =>

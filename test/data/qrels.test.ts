@@ -160,7 +160,7 @@ test('documents of the same text as a relevant one, or as the query, are never n
     'qrels/test.tsv': 'q1\ta\t1\n',
   });
   const dataset = await openDataset(dir);
-  const never = neverNegative(dataset, 'test', [0, 1]);
+  const never = neverNegative(dataset, 'test');
   expect([...never(0)].sort()).toEqual([0, 1, 2]);
   expect([...never(1)]).toEqual([]);
 });

@@ -38,7 +38,7 @@ const jsonl = (rows: readonly object[]): string => rows.map((r) => `${JSON.strin
 
 function examplesFrom(dataset: Dataset, lists: CandidateLists): Examples {
   const relevant = relevantDocuments(dataset, 'train');
-  const labels = { relevant, never: neverNegative(dataset, 'train', lists.queries, relevant) };
+  const labels = { relevant, never: neverNegative(dataset, 'train', relevant) };
   const options = { selection: toSelection(config.selection), seed: config.seed, pseudoLabels: false };
   return selectExamples(lists, labels, options).examples;
 }

@@ -27,7 +27,7 @@ export function selectExamples(
   { selection, seed, pseudoLabels }: { selection: CandidateSelection; seed: number; pseudoLabels: boolean },
   weights?: Float32Array,
 ): { examples: Examples; leftOut: number } {
-  const positives = Uint8Array.from(lists.documents, () => 0);
+  const positives = new Uint8Array(lists.documents.length);
   for (const [i, query] of lists.queries.entries()) {
     const relevant = labels.relevant.get(query);
     if (!relevant) continue;
@@ -36,7 +36,8 @@ export function selectExamples(
   }
   const { indices, offsets } = selection.select({ offsets: lists.offsets, scores: lists.scores, positives }, { seed });
   const kept: number[] = [];
-  const chosen: number[][] = [];
+  const ends: number[] = [0];
+  const flat: number[] = [];
   const labelled: number[] = [];
   for (let i = 0; i < lists.queries.length; i++) {
     const own = Array.from(rowOf(indices, offsets, i));
@@ -49,14 +50,12 @@ export function selectExamples(
     }
     kept.push(i);
     labelled.push(known || pseudoLabels ? 1 : 0);
-    chosen.push(own);
+    for (const at of own) flat.push(at);
+    ends.push(flat.length);
   }
-  const ends = new Int32Array(kept.length + 1);
-  for (const [k, list] of chosen.entries()) ends[k + 1] = ends[k] + list.length;
-  const flat = chosen.flat();
   const examples: Examples = {
     queries: Int32Array.from(kept, (i) => lists.queries[i]),
-    offsets: ends,
+    offsets: Int32Array.from(ends),
     documents: Int32Array.from(flat, (at) => lists.documents[at]),
     scores: Float32Array.from(flat, (at) => lists.scores[at]),
     labelled: Uint8Array.from(labelled),
