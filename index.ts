@@ -20,6 +20,7 @@ export { checkModel, type ModelCheck } from './models/trainability.ts';
 export { compareRuns } from './pipelines/compare.ts';
 export { distill, type RunReport, type System } from './pipelines/distill.ts';
 export { type EvaluateOptions, type EvaluateReport, evaluate } from './pipelines/evaluate.ts';
+export { type ExitsOptions, type ExitsReport, makeExits } from './pipelines/exits/exits.ts';
 export { init } from './pipelines/init.ts';
 export { type ExportOptions, type ExportReport, exportCheckpoint } from './pipelines/publish/export-checkpoint.ts';
 export { type RotateOptions, type RotateReport, rotate } from './pipelines/rotate.ts';
