@@ -31,6 +31,7 @@ export {
   type EvaluateCascadeOptions,
   evaluateCascadeFile,
 } from './search/evaluate-cascade.ts';
+export { type ExitsOptions, type ExitsReport, makeExits } from './search/exits/exits.ts';
 export { type CascadeOptions, type CascadeReport, cascade } from './search/fit-cascade.ts';
 export { type IndexOptions, type IndexReport, indexDocuments } from './search/index-documents.ts';
 export { type RunningServer, type ServeOptions, startServer } from './search/serve.ts';

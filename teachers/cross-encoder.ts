@@ -4,6 +4,8 @@ import type { RunControl } from '../common/progress.ts';
 import { floatsOf } from '../engine/graph/tensor.ts';
 import { batchTokens, Session, type SessionOptions } from '../engine/runtime/session.ts';
 import { readModelFolder } from '../models/model-folder.ts';
+import { exitsKey, openExits } from './exits.ts';
+import { hasExits } from './exits-file.ts';
 import { type GenerativeOptions, generative, generativeKey } from './generative.ts';
 import { describeClassifier, limitSays, type ReadingOptions } from './reading/describe.ts';
 import { type ScoreRule, scoreRule } from './reading/labels.ts';
@@ -25,6 +27,7 @@ const CHUNK = 4096;
 
 /** The key of the teacher that `crossEncoder` opens. */
 export async function crossEncoderKey(folder: string, options: ReadingOptions = {}): Promise<string> {
+  if (hasExits(folder)) return exitsKey(folder, options);
   if (await isGenerative(folder)) return generativeKey(folder, asPrompt(options));
   return (await describeClassifier(folder, options)).key;
 }
@@ -48,11 +51,13 @@ function asPrompt({ maxQuery, maxDocument, label, ...options }: CrossEncoderOpti
  * the logit of the label that id2label or `label` names less the log-sum-exp of the others, which for two is their difference: it
  * orders documents as the softmax does without its flat ends.
  *
- * A causal language model, by config.json's architectures, is opened as `generative` does.
+ * A causal language model, by config.json's architectures, is opened as `generative` does; a folder with exits as `openExits` does,
+ * and its scores are the whole model's.
  *
  * @throws InputError where files are missing, an input is not understood, no output is a score or no label says relevance
  */
 export async function crossEncoder(folder: string, options: CrossEncoderOptions = {}): Promise<Teacher> {
+  if (hasExits(folder)) return openExits(folder, options);
   if (await isGenerative(folder)) return generative(folder, asPrompt(options));
   const read = await describeClassifier(folder, options);
   const { files, tokenizer, model, plan, limits, output, notes } = read;

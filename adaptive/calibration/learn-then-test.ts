@@ -60,5 +60,5 @@ export function learnThenTest(
   }
   const accepted = losses[at];
   const risk = accepted ? accepted.reduce((a, b) => a + b, 0) / Math.max(1, accepted.length) : 0;
-  return { at, pValues: found, risk, needed: queriesNeeded(alpha, delta) };
+  return { at, pValues: found, risk, needed: queriesNeeded(alpha, delta, bound) };
 }

@@ -63,9 +63,20 @@ export const betting: PValue = (losses, alpha, delta) => {
 /** Every p-value by name. */
 export const pValues = { betting, binomial, hoeffding, 'hoeffding-bentkus': hoeffdingBentkus } as const;
 
-/** The fewest queries that can certify a mean loss of at most alpha: all of them without loss. */
-export const queriesNeeded = (alpha: number, delta: number): number =>
-  Math.ceil(Math.log(delta) / Math.log1p(-alpha) - 1e-9);
+/** The fewest queries that can certify a mean loss of at most alpha: all of them without loss, by the bound that is used. */
+export function queriesNeeded(alpha: number, delta: number, bound: keyof typeof pValues = 'binomial'): number {
+  const enough = (n: number): boolean => pValues[bound](new Float64Array(n), alpha, delta) <= delta;
+  let high = Math.max(1, Math.ceil(Math.log(delta) / Math.log1p(-alpha) - 1e-9));
+  if (enough(high) && (high === 1 || !enough(high - 1))) return high;
+  while (!enough(high)) high *= 2;
+  let low = 0;
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (enough(middle)) high = middle;
+    else low = middle;
+  }
+  return high;
+}
 
 /** a ln(a / b) + (1 - a) ln((1 - a) / (1 - b)) with 0 ln 0 = 0. */
 function relativeEntropy(a: number, b: number): number {

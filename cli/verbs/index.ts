@@ -13,6 +13,7 @@ import { run } from './run.ts';
 import { schema } from './schema.ts';
 import { score } from './score.ts';
 import { cascadeVerb } from './search/cascade.ts';
+import { exitsVerb } from './search/exits.ts';
 import { indexVerb } from './search/index-verb.ts';
 import { search } from './search/search.ts';
 import { serve } from './search/serve.ts';
@@ -31,6 +32,7 @@ export const verbs: readonly Verb[] = [
   indexVerb,
   search,
   cascadeVerb,
+  exitsVerb,
   serve,
   push,
   score,

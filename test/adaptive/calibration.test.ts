@@ -33,6 +33,13 @@ describe('p-values', () => {
   });
   test('queries that certify without any loss', () => {
     expect([0.05, 0.02, 0.01].map((alpha) => queriesNeeded(alpha, 0.1))).toEqual([45, 114, 230]);
+    expect([0.05, 0.02, 0.01].map((alpha) => queriesNeeded(alpha, 0.1, 'hoeffding-bentkus'))).toEqual([45, 114, 230]);
+    // The betting bound begins with small bets: without any loss it takes a few more.
+    for (const alpha of [0.05, 0.01]) {
+      const n = queriesNeeded(alpha, 0.1, 'betting');
+      expect(betting(new Float64Array(n), alpha, 0.1)).toBeLessThanOrEqual(0.1);
+      expect(betting(new Float64Array(n - 1), alpha, 0.1)).toBeGreaterThan(0.1);
+    }
   });
   test('the betting bound needs fewer queries than Hoeffding-Bentkus where losses vary little', () => {
     const random = Random.of(0, 'losses');
@@ -56,7 +63,7 @@ describe('Learn-then-Test', () => {
     expect(pValues).toHaveLength(2);
   });
   test('too few queries certify nothing, and it says how many are needed', () => {
-    expect(learnThenTest([bits(20, 0)], { alpha: 0.01, delta: 0.1 })).toMatchObject({ at: -1, needed: 230 });
+    expect(learnThenTest([bits(20, 0)], { alpha: 0.01, delta: 0.1 })).toMatchObject({ at: -1, needed: 238 });
   });
   test.each(['betting', 'hoeffding-bentkus'] as const)('%s: the promise fails in at most delta of draws', (bound) => {
     // Bernoulli losses with risk 0.3 (1 - lambda), from the safest lambda on.

@@ -86,7 +86,7 @@ describe('distill cascade', () => {
     const report = await cascade({ ...common(), output: at('few.json'), calibrate: 'dev', risk: 0.001 });
     expect(report.certified).toBe(false);
     expect(report.guarantee).toBe(
-      'nothing could be certified with 50 queries: a risk of 0.001 with a confidence of 90 % needs at least 2302, and as many to fit on; the teacher re-ranks all 20 candidates of every query',
+      'nothing could be certified with 50 queries: a risk of 0.001 with a confidence of 90 % needs at least 2374, and as many to fit on; the teacher re-ranks all 20 candidates of every query',
     );
     expect([report.deferred, report.pairs, report.risk]).toEqual([1, 20, 0]);
     const { policy } = await readCascade(at('few.json'));

@@ -21,6 +21,8 @@ export interface CrossEncoderStepOptions {
   losses: readonly WeightedLoss[];
   /** Number of groups of pairs, each padded to its longest pair. */
   groups: number;
+  /** Outputs [pairs, 1] that learn the targets, every loss once each (the exits of a model); `logits` alone by default. */
+  outputs?: readonly string[];
 }
 
 /** Tables with fewer rows than this get a dense gradient: row gradients would save nothing. */
@@ -36,15 +38,15 @@ export type CrossEncoderStep = DifferentiatedStep<PairBatch>;
  * @throws InputError if an operator has no gradient rule or the model has no single logit
  */
 export async function crossEncoderStep(
-  { model, losses, groups }: CrossEncoderStepOptions,
+  { model, losses, groups, outputs = ['logits'] }: CrossEncoderStepOptions,
   processor = true,
 ): Promise<CrossEncoderStep> {
   const source = model.clone();
   const trainable = new Set(trainableConstants(source));
   normalize(source, 'the cross-encoder');
   fuse(source);
-  const logits = source.outputs.find((v) => v.name === 'logits') ?? source.outputs[0];
-  source.setOutputs(logits);
+  const logits = outputs.map((name) => source.outputs.find((v) => v.name === name) ?? source.outputs[0]);
+  source.setOutputs(...logits);
   source.prune();
 
   const graph = new Graph(source.opset);
@@ -57,7 +59,7 @@ export async function crossEncoderStep(
     weights.push({ name: v.name, tensor: start, value });
     weightOf.set(v, value);
   }
-  const read = (prefix: string): Expr => {
+  const read = (prefix: string): Expr[] => {
     const inputs = new Map<string, Value>();
     for (const v of source.inputs) {
       if (!TOKEN_INPUTS.includes(v.name))
@@ -70,19 +72,26 @@ export async function crossEncoderStep(
       inputs.set(v.name, graph.input(`${prefix}.${v.name}`, 'int64', [`${prefix}_rows`, `${prefix}_length`]));
     }
     const map = graph.embed(source, (v) => weightOf.get(v) ?? inputs.get(v.name), `${prefix}/`);
-    return new Expr(graph, map.get(logits) as Value).reshape(-1); // [pairs of the group]
+    return logits.map((v) => new Expr(graph, map.get(v) as Value).reshape(-1)); // [pairs of the group]
   };
   const parts = Array.from({ length: groups }, (_, g) => read(`pairs${g}`));
-  const scores = parts.length > 1 ? parts[0].concat(parts.slice(1), 0) : parts[0]; // [pairs]
+  const scores = logits.map((_, o) => {
+    const own = parts.map((p) => p[o]);
+    return own.length > 1 ? own[0].concat(own.slice(1), 0) : own[0]; // [pairs]
+  });
   const given = (name: string, dtype: 'float32' | 'int64', dims: string[]): Expr =>
     new Expr(graph, graph.input(name, dtype, dims));
-  const inputs = {
-    student: scores.gather(given('places', 'int64', ['queries', 'candidates'])), // [B, N]
+  const places = given('places', 'int64', ['queries', 'candidates']);
+  const targets = {
     teacher: given('teacher', 'float32', ['queries', 'candidates']),
     mask: given('mask', 'float32', ['queries', 'candidates']),
-  } as LossInputs;
+  };
   const factors = given('weights', 'float32', ['queries']);
-  const terms = losses.map(({ loss }) => reduce(loss.perQuery(inputs), factors));
+  const terms = losses.map(({ loss }) =>
+    scores
+      .map((own) => reduce(loss.perQuery({ ...targets, student: own.gather(places) } as LossInputs), factors)) // [B, N]
+      .reduce((a, b) => a.add(b)),
+  );
   if (!terms.length)
     throw new InputError({ code: 'train.no-loss', subject: 'no loss is given', remedy: 'name at least one' });
   const total = terms.map((t, i) => t.mul(losses[i].weight)).reduce((a, b) => a.add(b));

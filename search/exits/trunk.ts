@@ -1,0 +1,139 @@
+/** @file Trains a cross-encoder's layers and its exits together, so that earlier exits come nearer to the logits that it had. */
+import { canonicalJson } from '../../common/files.ts';
+import type { RunControl } from '../../common/progress.ts';
+import type { Dataset } from '../../data/dataset.ts';
+import { constant, Expr } from '../../engine/expressions/expr.ts';
+import type { Graph } from '../../engine/graph/ir.ts';
+import { findLayers } from '../../engine/passes/layers.ts';
+import { mse } from '../../losses/mse.ts';
+import type { Linear } from '../../math/ridge.ts';
+import { withWeights } from '../../students/student.ts';
+import type { FolderReading } from '../../teachers/reading/describe.ts';
+import { makePairBatch } from '../../training/batches/cross-encoder-batch.ts';
+import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
+import { HostLearner } from '../../training/host-learner.ts';
+import { crossEncoderStep } from '../../training/step/cross-encoder-step.ts';
+import { singleRun } from '../../training/step/single-run.ts';
+import { train } from '../../training/trainer.ts';
+import type { QueryList } from './lists.ts';
+
+export interface TrunkOptions {
+  steps: number;
+  seed: number;
+  /** Where the state of a stopped training is kept. */
+  stateFolder: string;
+  /** What the state belongs to besides these options. */
+  key: string;
+}
+
+/** Pairs a step: queries times documents. */
+const [QUERIES, DOCUMENTS] = [4, 8];
+const LEARNING_RATE = 2e-5;
+
+/**
+ * Minimises the squared error of every exit's logit, and of the last one, about the logits that the model had. The heads that it
+ * learns on the way are not kept: they are fitted again to what the layers give then.
+ *
+ * @param heads that the exits start from
+ * @param logits [pairs] the model's own, list after list
+ * @returns the model with trained layers
+ */
+export async function trainTrunk(
+  model: Graph,
+  after: readonly number[],
+  heads: readonly Linear[],
+  {
+    dataset,
+    lists,
+    logits,
+    reading,
+  }: {
+    dataset: Dataset;
+    lists: readonly QueryList[];
+    logits: Float32Array;
+    reading: Pick<FolderReading, 'tokenizer' | 'limits'>;
+  },
+  options: TrunkOptions,
+  watch: RunControl,
+): Promise<Graph> {
+  const { graph, outputs } = withExits(model, after, heads);
+  const step = await crossEncoderStep({
+    model: graph,
+    losses: [{ loss: mse({ scale: 1, shift: 0 }), weight: 1 }],
+    groups: 2,
+    outputs,
+  });
+  const learner = new HostLearner(await singleRun(step), { weightDecay: 0.01, clipNorm: 1 });
+  const { tokenizer, limits } = reading;
+  const source = {
+    examples: examplesOf(lists, logits),
+    pairTokens: (q: number, d: number) =>
+      tokenizer.encodePair(dataset.queries.text(q), dataset.documents.text(d), limits),
+    padId: tokenizer.padId,
+  };
+  const drawing = { queries: Math.min(QUERIES, lists.length), candidates: DOCUMENTS, groups: 2, seed: options.seed };
+  try {
+    const { weights } = await train(
+      learner,
+      {
+        draw: (number) => makePairBatch(source, number, drawing),
+        ids: ({ exampleIds }) => exampleIds.map((e) => dataset.queries.ids[lists[e].query]),
+        *arrays({ targets }) {
+          yield ['targets', targets.data as Float32Array];
+        },
+      },
+      {
+        terms: ['mse'],
+        schedule: {
+          learningRate: LEARNING_RATE,
+          warmupSteps: Math.ceil(options.steps / 10),
+          totalSteps: options.steps,
+          finalShare: 0,
+        },
+        saveEvery: 100,
+      },
+      {
+        ...watch,
+        stage: 'train exits',
+        stateFolder: options.stateFolder,
+        key: { options: canonicalJson({ after, steps: options.steps, seed: options.seed }), model: options.key },
+      },
+    );
+    return withWeights(model, weights);
+  } finally {
+    await learner.release();
+  }
+}
+
+/** The model with a logit an exit as further outputs. */
+function withExits(model: Graph, after: readonly number[], heads: readonly Linear[]) {
+  const graph = model.clone();
+  const layers = findLayers(graph);
+  const outputs = after.map((n, i) => {
+    const { weights, intercept } = heads[i];
+    const first = new Expr(graph, layers[n - 1].output).gather(constant(graph, 'int64', [], [0]), 1);
+    const weight = { dtype: 'float32', dims: [weights.length, 1], data: Float32Array.from(weights) } as const;
+    const bias = { dtype: 'float32', dims: [1], data: Float32Array.of(intercept) } as const;
+    const logit = first
+      .matmul(new Expr(graph, graph.constant(weight, `exit.${n}.weight`)))
+      .add(new Expr(graph, graph.constant(bias, `exit.${n}.bias`)));
+    graph.output(logit.value, `exit-${n}`);
+    return logit.value.name;
+  });
+  graph.sort();
+  return { graph, outputs: [...outputs, 'logits'] };
+}
+
+function examplesOf(lists: readonly QueryList[], logits: Float32Array): Examples {
+  const offsets = [0];
+  for (const { documents } of lists) offsets.push(offsets[offsets.length - 1] + documents.length);
+  return {
+    queries: Int32Array.from(lists, (l) => l.query),
+    offsets: Int32Array.from(offsets),
+    documents: Int32Array.from(lists.flatMap((l) => l.documents)),
+    scores: logits,
+    labelled: new Uint8Array(lists.length),
+    weights: new Float32Array(lists.length).fill(1),
+    relevant: () => new Set(),
+  };
+}
