@@ -1,11 +1,11 @@
 /** @file What a run holds in memory, and the limit of a batch that follows from it. */
-import { unreachable } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { batchMemory, type Load, memorySentence } from '../training/memory-budget.ts';
 import type { Config } from './config.ts';
 import { toWeighting } from './methods.ts';
 import { localModel } from './models.ts';
+import { kindOf, trainedEncoder } from './student.ts';
 
 /** What a run holds. */
 export function loadOf({ teacher, embedder, student, candidates, weighting }: Config, dataset: Dataset): Load {
@@ -24,18 +24,9 @@ export function loadOf({ teacher, embedder, student, candidates, weighting }: Co
 
 /** What is trained: a folder, or so many weights that are yet to be made. */
 function trainedModel(student: Config['student']): Pick<Load, 'training' | 'fresh'> {
-  switch (student.kind) {
-    case 'model':
-      return { training: student.model };
-    case 'fresh': {
-      const { hidden, vocabulary, layers } = student.fresh;
-      return { fresh: hidden * (vocabulary + 12 * layers * hidden) };
-    }
-    case 'static':
-      return {};
-    default:
-      return unreachable(student);
-  }
+  const training = trainedEncoder(student);
+  const fresh = kindOf(student).parameters?.(student);
+  return training !== undefined ? { training } : fresh !== undefined ? { fresh } : {};
 }
 
 /** A watch with the memory of a batch, where the config limits it. */

@@ -1,33 +1,12 @@
-/** @file Options of the student, by its kind. */
+/** @file Options of the student, by its kind: the schema follows from the registry of kinds. */
 import { z } from 'zod';
-import { unreachable } from '../common/errors.ts';
 import { poolings } from '../engine/expressions/pooling.ts';
-import { orderNames } from '../students/static-order.ts';
+import { type StudentKind, studentKinds } from '../students/kinds/index.ts';
 import { prompts } from './prompts.ts';
 
 const count = z.int().positive();
 
-/** Options of a new encoder; those of a new teacher are the same. */
-export const freshSchema = z
-  .strictObject({
-    vocabulary: count.default(8192).describe('largest size of the WordPiece vocabulary learned from the data'),
-    hidden: count.default(128).describe('width of the token vectors; a multiple of heads'),
-    layers: count.default(2).describe('number of transformer layers'),
-    heads: count.default(4).describe('attention heads of a layer'),
-    intermediate: count.optional().describe('width of the feed-forward network; 4 x hidden by default'),
-    maxLength: count.default(256).describe('positions: the longest text in tokens'),
-  })
-  .describe('a new model with random weights and a vocabulary of the data');
-
-const staticTable = z
-  .strictObject({
-    order: z.enum(orderNames).default('none').describe('how word order is modelled'),
-    width: count.default(64).describe('columns of what word order adds'),
-    buckets: count.default(131_072).describe('rows of the table of hashed bigrams'),
-  })
-  .describe('a table of token vectors instead of a transformer, for the pipeline static-queries');
-
-/** What every kind may be told. */
+/** Options of every kind. */
 const common = {
   towers: z
     .enum(['both', 'query'])
@@ -44,50 +23,34 @@ const common = {
   queryTokens: count.default(64).describe('tokens of a query, special tokens included'),
   documentTokens: count.default(192).describe('tokens of a document, special tokens included'),
 };
-const layers = z
-  .array(z.int().nonnegative())
-  .min(1)
-  .optional()
-  .describe('layers kept, by their numbers from 0, lowest first; all by default');
 
-/** One entry a kind: its options in addition to those in common. */
-const kinds = {
-  model: {
-    model: z.string().default('').describe('folder of the encoder that the student starts from'),
-    layers,
-  },
-  fresh: {
-    fresh: freshSchema,
-    model: z.string().default('').describe('folder that the new encoder is made in; OUTPUT/fresh by default'),
-    layers,
-  },
-  static: { static: staticTable },
-} satisfies Record<string, z.ZodRawShape>;
-
-type Kinds = typeof kinds;
+type Kinds = typeof studentKinds;
 type Kind = keyof Kinds;
 type Schemas = {
   [K in Kind]: z.ZodObject<
-    { kind: z.ZodDefault<z.ZodLiteral<K>> } & typeof common & (Kinds[K] extends z.ZodRawShape ? Kinds[K] : never),
+    { kind: z.ZodDefault<z.ZodLiteral<K>> } & typeof common &
+      (Kinds[K]['options'] extends z.ZodRawShape ? Kinds[K]['options'] : never),
     z.core.$strict
   >;
 }[Kind];
 
-const schemas = Object.entries(kinds).map(([kind, shape]) =>
+const schemas = Object.entries(studentKinds).map(([kind, { options }]) =>
   z.strictObject({
     kind: z.literal(kind).default(kind).describe('what the student is; follows from the other keys'),
-    ...shape,
+    ...options,
     ...common,
   }),
 ) as unknown as [Schemas, ...Schemas[]];
 const union = z.discriminatedUnion('kind', schemas);
 
-/** The kind that options without one are of: that whose name is a key. */
-function withKind(given: unknown): unknown {
-  if (!given || typeof given !== 'object' || Array.isArray(given) || 'kind' in given) return given;
-  const kind = Object.keys(kinds).find((k) => k !== 'model' && k in given) ?? 'model';
-  return { kind, ...given };
+/** The kind that options without `kind` are of: that whose name is a key. */
+export function kindNamed(given: object): string {
+  if ('kind' in given) return String(given.kind);
+  return Object.keys(studentKinds).find((k) => k !== 'model' && k in given) ?? 'model';
 }
+
+const withKind = (given: unknown): unknown =>
+  !given || typeof given !== 'object' || Array.isArray(given) ? given : { kind: kindNamed(given), ...given };
 
 export const studentSchema = z.preprocess(withKind, union).describe('what is trained') as unknown as z.ZodType<
   z.output<typeof union>,
@@ -95,28 +58,20 @@ export const studentSchema = z.preprocess(withKind, union).describe('what is tra
 >;
 export type StudentConfig = z.output<typeof union>;
 
+/** The kind of a student; its functions take that student's options. */
+export const kindOf = ({ kind }: Pick<StudentConfig, 'kind'>): StudentKind<z.ZodRawShape, StudentConfig> =>
+  studentKinds[kind] as unknown as StudentKind<z.ZodRawShape, StudentConfig>;
+
 /** Folder of the encoder that a student starts from; undefined where it starts from none. */
-export function startFolder(student: StudentConfig): string | undefined {
-  switch (student.kind) {
-    case 'model':
-    case 'fresh':
-      return student.model;
-    case 'static':
-      return undefined;
-    default:
-      return unreachable(student);
-  }
-}
+export const startFolder = (student: StudentConfig): string | undefined => kindOf(student).start?.(student);
+
+/** Folder of the encoder that a student starts from, where that is trained already. */
+export const trainedEncoder = (student: StudentConfig): string | undefined =>
+  kindOf(student).reads.includes('folder') ? startFolder(student) : undefined;
+
+/** The layers that a student keeps of the encoder that it starts from; undefined for all. */
+export const layersOf = (student: StudentConfig): readonly number[] | undefined =>
+  'layers' in student ? student.layers : undefined;
 
 /** What a report calls the student. */
-export function describeStudent(student: StudentConfig): string {
-  switch (student.kind) {
-    case 'model':
-    case 'fresh':
-      return `${student.model}${student.layers ? `, layers ${student.layers.join(', ')}` : ''}`;
-    case 'static':
-      return `a static table of token vectors, word order ${student.static.order}`;
-    default:
-      return unreachable(student);
-  }
-}
+export const describeStudent = (student: StudentConfig): string => kindOf(student).describe(student);

@@ -2,9 +2,9 @@
 import { z } from 'zod';
 import { InputError } from '../common/errors.ts';
 import { type Loss, losses } from '../losses/index.ts';
+import { freshSchema } from '../students/kinds/fresh.ts';
 import type { WeightedLoss } from '../training/step/dual-encoder-step.ts';
 import { checkOptions } from './check-options.ts';
-import { freshSchema } from './student.ts';
 import { memory, optimization } from './training.ts';
 
 const path = z.string().min(1);

@@ -1,12 +1,13 @@
 /** @file Defaults that depend on the pipeline, and contradictions between options. */
-import { join } from 'node:path';
-import { InputError, unreachable } from '../common/errors.ts';
+import { InputError } from '../common/errors.ts';
 import { parseMetric } from '../evaluation/metrics/metrics.ts';
 import { httpTeacherKey, servesEmbeddings } from '../teachers/services/http-teacher.ts';
+import { optimizers } from '../training/optimizers/index.ts';
 import type { Config, ParsedConfig } from './config.ts';
 import { lossSchema, needsOf, registered, toLosses } from './losses.ts';
 import { toQuerySelection, toWeighting, weightingSchema } from './methods.ts';
 import { localModel } from './models.ts';
+import { kindOf, startFolder, studentSchema, trainedEncoder } from './student.ts';
 
 /** @throws InputError for the first contradiction, with what to change */
 export function completed(parsed: ParsedConfig, where: string): Config {
@@ -44,21 +45,20 @@ export function completed(parsed: ParsedConfig, where: string): Config {
     );
   if (pipeline === 'static-queries' && !embedder)
     refuse("'pipeline: static-queries' has no documents to search", "add an 'embedder'");
-  if (student.kind === 'static' && pipeline !== 'static-queries')
-    refuse("'student.static' is a table of tokens", "use 'pipeline: static-queries'");
-  if (student.kind !== 'static' && pipeline === 'static-queries')
+  const kind = kindOf(student);
+  if (kind.pipeline && kind.pipeline !== pipeline)
+    refuse(`'student.${student.kind}' is a table of tokens`, `use 'pipeline: ${kind.pipeline}'`);
+  if (pipeline === 'static-queries' && kind.pipeline !== pipeline)
     refuse("'pipeline: static-queries' makes its own student", "remove 'student.model'");
-  if (student.kind === 'model' && !student.model)
-    refuse("'student.model' is missing", "name a model folder, or give 'student.fresh'");
-  if (student.kind === 'static' && parsed.candidates.source === 'student')
-    refuse("'candidates.source: student' searches with an encoder and the student is a table", 'choose another source');
-  if (parsed.candidates.source === 'hybrid' && !embedder && student.kind !== 'model')
-    refuse("'candidates.source: hybrid' needs a trained encoder", "add an 'embedder', or choose another source");
-  if (student.kind === 'fresh' && student.fresh.hidden % student.fresh.heads)
+  const refused = kind.refused?.(student, { dimensions: parsed.export?.dimensions });
+  if (refused) refuse(...refused);
+  if (parsed.candidates.source === 'student' && startFolder(student) === undefined)
     refuse(
-      `'student.fresh.hidden: ${student.fresh.hidden}' is not a multiple of 'student.fresh.heads: ${student.fresh.heads}'`,
-      'change one of them',
+      "'candidates.source: student' searches with an encoder and the student starts from none",
+      'choose another source',
     );
+  if (parsed.candidates.source === 'hybrid' && !embedder && trainedEncoder(student) === undefined)
+    refuse("'candidates.source: hybrid' needs a trained encoder", "add an 'embedder', or choose another source");
   if (towers === 'query' && !embedder)
     refuse(
       `${overFrozen ? `'pipeline: ${pipeline}'` : "'student.towers: query'"} needs frozen documents`,
@@ -67,15 +67,12 @@ export function completed(parsed: ParsedConfig, where: string): Config {
 
   const losses = parsed.losses ?? defaultLosses(parsed, embedder);
   const { epochs, ...defaults } = pipeline === 'static-queries' ? staticTraining : training;
-  const { optimizer } = parsed.train;
-  if ((optimizer === 'lion' || optimizer === 'sgd') && parsed.train.learningRate === undefined)
+  const { rateAdvice, finalShare: finalLearningRate = 0.02 } = optimizers[parsed.train.optimizer]();
+  if (rateAdvice && parsed.train.learningRate === undefined)
     refuse(
-      `'train.optimizer: ${optimizer}' has no learning rate by default`,
-      optimizer === 'lion'
-        ? "give 'train.learningRate', a third to a tenth of AdamW's (e.g. 4e-5)"
-        : "give 'train.learningRate', some hundreds of times AdamW's (e.g. 0.1)",
+      `'train.optimizer: ${parsed.train.optimizer}' has no learning rate by default`,
+      `give 'train.learningRate', ${rateAdvice}`,
     );
-  const finalLearningRate = optimizer === 'schedule-free' ? 1 : 0.02;
   const train = { ...defaults, finalLearningRate, ...(parsed.train.steps ? {} : { epochs }), ...defined(parsed.train) };
   const needs = needsOf(toLosses(registered(losses), towers === 'query', parsed.matryoshka));
   if ((needs.has('teacherQueries') || needs.has('teacherDocuments')) && !embedder)
@@ -183,11 +180,6 @@ export function completed(parsed: ParsedConfig, where: string): Config {
     );
   if (tokens && tokens[0] > tokens[1])
     refuse(`'generate.tokens' runs from ${tokens[0]} to ${tokens[1]}`, 'give the smaller number first');
-  if (student.kind === 'fresh' && (parsed.export?.dimensions ?? 0) > student.fresh.hidden)
-    refuse(
-      `'export.dimensions: ${parsed.export?.dimensions}' is more than 'student.fresh.hidden: ${student.fresh.hidden}'`,
-      'choose fewer, or leave it out',
-    );
   if (pipeline === 'chain' && embedder && !localModel(embedder))
     refuse(
       "'pipeline: chain' makes its towers of the embedder's own layers and tokens, and this embedder is not a model here",
@@ -203,10 +195,7 @@ export function completed(parsed: ParsedConfig, where: string): Config {
       "'export.strict' measures files on the dev split and 'data.splits.dev' is null",
       'name one, or remove strict',
     );
-  if (
-    [parsed.export?.dtype].flat().includes('static-int8') &&
-    !(student.kind === 'static' && student.static.order === 'none')
-  )
+  if ([parsed.export?.dtype].flat().includes('static-int8') && !kind.isTable?.(student))
     refuse(
       "'export.dtype: static-int8' is a table of tokens",
       "use 'pipeline: static-queries' without word order, or another dtype",
@@ -241,19 +230,14 @@ const staticTraining = { epochs: 5, batchSize: 64, learningRate: 3e-3, weightDec
 
 /** The student with what follows from the pipeline and the output folder. */
 function withDefaults({ pipeline, output, student }: ParsedConfig): ParsedConfig['student'] {
-  switch (student.kind) {
-    case 'model': {
-      if (student.model || pipeline !== 'static-queries') return student;
-      const { model: _, layers: __, ...common } = student;
-      return { ...common, kind: 'static', static: { order: 'none', width: 64, buckets: 131_072 } };
-    }
-    case 'fresh':
-      return { ...student, model: student.model || join(output, 'fresh') };
-    case 'static':
-      return student;
-    default:
-      return unreachable(student);
-  }
+  const named = pipeline === 'static-queries' && trainedEncoder(student) === '' ? asTable(student) : student;
+  return kindOf(named).completed?.(named, output) ?? named;
+}
+
+/** A student of no name, as the pipeline static-queries takes it: a table with its defaults. */
+function asTable(student: ParsedConfig['student']): ParsedConfig['student'] {
+  const common = Object.entries(student).filter(([key]) => key !== 'kind' && key !== 'model' && key !== 'layers');
+  return studentSchema.parse({ ...Object.fromEntries(common), kind: 'static', static: {} });
 }
 
 /** An object without the keys that hold nothing, so that defaults show through. */

@@ -20,8 +20,9 @@ export interface SlamOptions {
  *
  * @example
  * import { slam } from 'onnx-distill/losses';
- * const { loss } = await slam({ scale: 1, shift: 0 }).evaluate({ student: [[0.7, -0.2]], teacher: [[1, -1]], reliability: [[0.5,
- * 0.5]] }); loss; // 0.693147
+ * const given = { student: [[0.7, -0.2]], teacher: [[1, -1]], reliability: [[0.5, 0.5]] };
+ * const { loss } = await slam({ scale: 1, shift: 0 }).evaluate(given);
+ * loss; // 0.693147
  * @source Kontonis et al., NeurIPS 2023 (arXiv 2302.03806)
  */
 export function slam(given: SlamOptions = {}): Loss {

@@ -4,6 +4,7 @@ import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
 import { replaceFolder } from '../common/replace.ts';
 import type { Texts } from '../data/dataset.ts';
+import type { Graph } from '../engine/graph/ir.ts';
 import { encodeGraph } from '../engine/io/onnx-file.ts';
 import { Random } from '../math/random.ts';
 import { appendHead, type BertOptions, bertGraph } from './bert.ts';
@@ -51,14 +52,37 @@ export async function freshModel(folder: string, texts: Texts, options: FreshOpt
   const prefix = classifier ? 'bert.' : '';
   const graph = bertGraph(bert, Random.of(seed, 'fresh'), prefix);
   if (classifier) appendHead(graph, hidden, Random.of(seed, 'head'), prefix);
+  const config = bertConfig(bert, classifier);
+  await writeNewModel(folder, { graph, config, vocabulary, maxLength, encoder: !classifier });
+}
+
+/** A new model of any architecture. */
+export interface NewModel {
+  /** Ids and mask in; token vectors (`last_hidden_state`) or logits out. */
+  graph: Graph;
+  /** config.json. */
+  config: Record<string, unknown>;
+  /** WordPiece tokens by their ids. */
+  vocabulary: readonly string[];
+  /** Tokens of the longest text. */
+  maxLength: number;
+  /** Whether it gives vectors of texts. */
+  encoder: boolean;
+}
+
+/** Writes a model folder that is whole or absent: onnx/model.onnx, config.json and the tokenizer's files. */
+export async function writeNewModel(
+  folder: string,
+  { graph, config, vocabulary, maxLength, encoder }: NewModel,
+): Promise<void> {
   const json = (value: unknown): string => `${JSON.stringify(value, null, 1)}\n`;
   const files: Record<string, string | Uint8Array> = {
     'onnx/model.onnx': encodeGraph(graph),
-    'config.json': json(bertConfig(bert, classifier)),
+    'config.json': json(config),
     'tokenizer.json': json(tokenizerJson(vocabulary)),
     'tokenizer_config.json': json(tokenizerConfig(maxLength)),
     'vocab.txt': `${vocabulary.join('\n')}\n`,
-    ...(classifier ? {} : { 'sentence_bert_config.json': json({ max_seq_length: maxLength, do_lower_case: false }) }),
+    ...(encoder ? { 'sentence_bert_config.json': json({ max_seq_length: maxLength, do_lower_case: false }) } : {}),
   };
   await replaceFolder(folder, async (beside) => {
     for (const [name, content] of Object.entries(files)) await writeWhole(join(beside, name), content);

@@ -9,7 +9,7 @@ import { Encoder } from '../models/encoder.ts';
 import { readModelFolder } from '../models/model-folder.ts';
 import { withUnit } from '../models/modules/head.ts';
 import { checkModel, type ModelCheck } from '../models/trainability.ts';
-import { loadStudent } from '../students/index.ts';
+import { loadStudent } from '../students/encoder-student.ts';
 import type { Student, Weights } from '../students/student.ts';
 import type { StepBatch } from './batches/batches.ts';
 import { HostLearner } from './host-learner.ts';

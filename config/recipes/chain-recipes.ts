@@ -1,6 +1,7 @@
 /** @file The options of each run of a chain: recipes that hold over several sets, overridden by name. */
 import type { ChainPart } from '../chain.ts';
 import type { Config, ConfigInput } from '../config.ts';
+import { kindNamed, startFolder } from '../student.ts';
 
 /** Steps that an assistant takes, by how many queries teach it: some 800, and no more than ten epochs nor fewer than one. */
 export function assistantSteps(queries: number, batchSize: number): number {
@@ -30,7 +31,7 @@ function joined(base: Plain, over: Plain): Plain {
   for (const [key, value] of Object.entries(over)) {
     const own = out[key];
     // Another kind of model has options of its own.
-    const other = key === 'teacher' || (key === 'student' && plain(value) && ('fresh' in value || 'static' in value));
+    const other = key === 'teacher' || (key === 'student' && plain(value) && kindNamed(value) !== 'model');
     out[key] = plain(own) && plain(value) && !other ? joined(own, value) : value;
   }
   return out;
@@ -67,7 +68,7 @@ export function chainOptions(
     ...(config.export && { export: config.export }),
   };
   const compute = { provider: config.train.provider, ...(config.train.threads && { threads: config.train.threads }) };
-  const model = config.student.kind === 'static' ? embedder : config.student.model;
+  const model = startFolder(config.student) ?? embedder;
   const options = (base: Plain): ConfigInput => joined(base, (over ?? {}) as Plain) as unknown as ConfigInput;
   const hasDev = data.splits.dev !== null;
   const every = (steps: number) => (hasDev ? { evaluateEvery: Math.max(1, Math.ceil(steps / EVALUATIONS)) } : {});

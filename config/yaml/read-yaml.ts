@@ -8,6 +8,7 @@ import { isHubName } from '../../models/model-folder.ts';
 import type { Config } from '../config.ts';
 import { parseConfig } from '../parse.ts';
 import { isModel, isPath, mapStrings } from '../paths.ts';
+import { kindNamed } from '../student.ts';
 import { refuseLargeYaml } from './yaml-limits.ts';
 
 /** A file that unfolds to more aliases than this was made to fill the memory. */
@@ -62,8 +63,8 @@ export function readConfig(file: string, sets: readonly string[] = []): Config {
     // What is written goes where the command runs; what is read lies where the file says.
     if (isAbsolute(home) || key === 'output') return home;
     const path = resolve(dirname(file), home);
-    // A folder that exists is meant before a name on the hub; a fresh student is made in its folder.
-    const made = key === 'student.model' && get(options, 'student', 'fresh') !== undefined;
+    // A folder that exists is meant before a name on the hub; a new student is made in its folder.
+    const made = key === 'student.model' && kindNamed(get(options, 'student') as object) !== 'model';
     return isModel(key) && !made && isHubName(home) && !existsSync(path) ? home : path;
   });
   if (options && typeof options === 'object' && !Array.isArray(options))

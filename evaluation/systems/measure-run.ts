@@ -3,6 +3,7 @@ import { stat } from 'node:fs/promises';
 import type { Reporting } from '../../common/progress.ts';
 import { localModel } from '../../config/models.ts';
 import type { Options } from '../../config/options.ts';
+import { layersOf, trainedEncoder } from '../../config/student.ts';
 import { type Dataset, judgedQueries } from '../../data/dataset.ts';
 import { computeOn } from '../../engine/runtime/provider.ts';
 import { Encoder } from '../../models/encoder.ts';
@@ -108,7 +109,7 @@ export async function measureRun(
   };
 
   // A student of fewer layers was never what the user had: the whole encoder was.
-  const whole = config.student.kind === 'model' && config.student.layers && !frozen ? config.student.model : undefined;
+  const whole = layersOf(config.student) && !frozen ? trainedEncoder(config.student) : undefined;
   if (config.evaluate.before)
     await job.time('evaluate before', async () => {
       const name = whole ? WHOLE_ENCODER : 'student before training';

@@ -3,7 +3,7 @@
 import { VERSION } from '../../common/version.ts';
 import type { Config } from '../../config/config.ts';
 import { calledModel } from '../../config/models.ts';
-import { startFolder } from '../../config/student.ts';
+import { kindOf, layersOf, startFolder } from '../../config/student.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { type Head, isPlain } from '../../models/modules/head.ts';
 import { isEmpty, type Prompts } from '../../models/modules/prompts.ts';
@@ -24,7 +24,8 @@ export function card(config: Config, dataset: Dataset, saved: Saved): string {
   const { figures } = saved;
   const { student, teacher, embedder, losses } = config;
   const start = startFolder(student);
-  const layers = 'layers' in student && student.layers ? `, layers ${student.layers.join(', ')}` : '';
+  const kept = layersOf(student);
+  const layers = kept ? `, layers ${kept.join(', ')}` : '';
   const from = start ? ` from \`${basename(start)}\`${layers}` : '';
   const by = [
     teacher && `the teacher \`${basename(calledModel(teacher))}\``,
@@ -37,13 +38,7 @@ export function card(config: Config, dataset: Dataset, saved: Saved): string {
           `This is a query tower: search it against documents embedded by \`${basename(calledModel(embedder))}\`${'documentTokens' in embedder ? `, ${embedder.documentTokens} tokens each` : ''}.`,
         ]
       : [];
-  const tableNote =
-    student.kind === 'static'
-      ? [
-          '',
-          'It is a table of token vectors. A text without a known token is the zero vector: it scores 0 against everything, and loaders that divide by the length without a guard give NaN for it.',
-        ]
-      : [];
+  const { card: note } = kindOf(student);
   return [
     '---',
     'library_name: sentence-transformers',
@@ -55,7 +50,7 @@ export function card(config: Config, dataset: Dataset, saved: Saved): string {
     `A dual-encoder made by onnx-distill ${VERSION} (pipeline ${config.pipeline})${from}${by.length ? ` with ${by.join(' and ')}` : ''}.`,
     `Losses: ${losses.map((l) => `${l.weight} x ${l.kind}`).join(' + ')}. Seed ${config.seed}. What made it, with hashes, is in distill.json.`,
     ...searched,
-    ...tableNote,
+    ...(note ? ['', note] : []),
     '',
     ...usage(saved),
     ...(figures ? ['', renderMarkdown(figures).trimEnd()] : []),

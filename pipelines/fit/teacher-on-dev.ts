@@ -1,7 +1,7 @@
 /** @file The teacher is measured before it is believed: does it rank dev candidates better than the encoder as it was? */
 
 import { openFirstEncoder } from '../../candidates/first-encoder.ts';
-import { startFolder } from '../../config/student.ts';
+import { startFolder, trainedEncoder } from '../../config/student.ts';
 import { type Dataset, judgedQueries } from '../../data/dataset.ts';
 import type { Run } from '../../evaluation/metrics/evaluate.ts';
 import { choiceScore, rerank } from '../../evaluation/systems/retrieve.ts';
@@ -67,7 +67,7 @@ export async function measureTeacherOnDev(run: RunContext, student: Result<Stude
   const { config, teacher, needs } = run;
   const { data, evaluate, train, student: start } = config;
   const asks = teacher && config.teacher?.kind !== 'scores' && needs.has('teacher') && evaluate.teacher;
-  const whole = start.kind === 'model' && start.towers === 'both';
+  const whole = trainedEncoder(start) !== undefined && start.towers === 'both';
   const chooses = data.splits.dev !== null && train.evaluateEvery !== null;
   if (!asks || !whole || !chooses) return;
   const inputs = { documents: run.data.documents, dev: run.data.dev, student, opened: teacher };

@@ -6,6 +6,7 @@ import { loadLosses, lossModules, needsOf } from '../../config/losses.ts';
 import { withMemory } from '../../config/memory.ts';
 import { localModel } from '../../config/models.ts';
 import { type OptionPath, type Options, pickOptions, recordedOptions } from '../../config/options.ts';
+import { trainedEncoder } from '../../config/student.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { openDataset } from '../../data/open.ts';
 import { type Cut, cutNotes } from '../../evaluation/diagnostics/cut-notes.ts';
@@ -196,11 +197,9 @@ function contextOf(shared: Shared, own: Own): RunContext {
 /** Where a run cuts the texts of its student and its embedder, as far as they are folders. */
 function cutsOf({ student, embedder }: Config): Cut[] {
   const { queryTokens, documentTokens } = student;
-  const model = localModel(embedder);
+  const [own, model] = [trainedEncoder(student), localModel(embedder)];
   return [
-    ...(student.kind === 'model'
-      ? [{ option: 'student' as const, model: student.model, queryTokens, documentTokens }]
-      : []),
+    ...(own !== undefined ? [{ option: 'student' as const, model: own, queryTokens, documentTokens }] : []),
     ...(model !== undefined && embedder && 'queryTokens' in embedder
       ? [{ option: 'embedder' as const, ...embedder, model }]
       : []),

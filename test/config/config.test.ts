@@ -164,7 +164,7 @@ test('contradictions are told before anything runs', () => {
     [{ student: { ...fresh, static: {} } }, "'student.static' does not go with the other keys here; known here are"],
     [
       { student: { kind: 'statik' } },
-      "'student.kind' is none of model, fresh, static: received \"statik\"; did you mean 'static'?",
+      "'student.kind' is none of fresh, model, static: received \"statik\"; did you mean 'static'?",
     ],
     [
       { losses: [{ kind: 'kl', scale: 2 }] },

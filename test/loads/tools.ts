@@ -7,9 +7,9 @@ import { encodeGraph } from '../../engine/io/onnx-file.ts';
 import { writeCheckpoint } from '../../models/checkpoint.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { freshModel } from '../../models/new-model.ts';
+import { loadStudent } from '../../students/encoder-student.ts';
 import { exportDTypes } from '../../students/export/dtypes.ts';
 import { exportFolder } from '../../students/export/export-folder.ts';
-import { loadStudent } from '../../students/index.ts';
 import { shared } from '../shared.ts';
 
 /** Short, long (cut off), empty, non-Latin and odd. */

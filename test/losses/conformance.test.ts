@@ -121,12 +121,15 @@ const cases: Record<string, Case[]> = {
   slam: [{ loss: losses.slam({ scale: 1, shift: 0 }) }],
 };
 
-test('every loss of the registry has a case here', () => {
-  expect(Object.keys(cases)).toEqual(Object.keys(losses));
+test('every case here is of a loss of the registry', () => {
+  expect(Object.keys(losses)).toEqual(expect.arrayContaining(Object.keys(cases)));
 });
 
+/** A loss without cases of its own stands here with its defaults. */
+const ofRegistry = Object.entries(losses).flatMap(([name, make]) => cases[name] ?? [{ loss: make() }]);
+
 const all: Case[] = [
-  ...Object.values(cases).flat(),
+  ...ofRegistry,
   { loss: matryoshka(losses.kl({ studentTemperature: 1 }), { dimensions: [5, 2], weights: [1, 0.5] }) },
   ...(['both', 'queries', 'documents'] as const).map((of) => ({
     loss: prefixRelations({ of, dimensions: [5, 2], weights: [1, 0.5], temperature: 1 }),

@@ -1,18 +1,9 @@
-/** @file All optimizers, by the names that configs use. */
-import { adamW } from './adamw.ts';
-import { lion } from './lion.ts';
-import { muon } from './muon.ts';
+/** @file The registry of optimizers. */
+import * as members from './members.ts';
 import type { Optimizer, OptimizerSettings } from './optimizer.ts';
-import { scheduleFree } from './schedule-free.ts';
-import { sgd } from './sgd.ts';
 
-export const optimizers = {
-  adamw: adamW,
-  lion,
-  muon,
-  'schedule-free': scheduleFree,
-  sgd,
-} satisfies Record<string, (settings?: OptimizerSettings) => Optimizer>;
+/** All optimizers, by the names that configs use. */
+export const optimizers = { ...members } satisfies Record<string, (settings?: OptimizerSettings) => Optimizer>;
 
 export type OptimizerName = keyof typeof optimizers;
 

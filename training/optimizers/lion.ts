@@ -11,6 +11,7 @@ import type { Optimizer, OptimizerSettings } from './optimizer.ts';
 export function lion({ betas: [b1, b2] = [0.9, 0.99] }: OptimizerSettings = {}): Optimizer {
   return {
     name: 'lion',
+    rateAdvice: "a third to a tenth of AdamW's (e.g. 4e-5)",
     state: () => ({ momentum: 'zeros' }),
     elementwise: () => true,
     factors: (_, learningRate) => ({ rate: learningRate }),

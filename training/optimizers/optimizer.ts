@@ -47,6 +47,10 @@ export interface RuleInputs {
 
 export interface Optimizer {
   readonly name: string;
+  /** A remedy for configs without a learning rate, where AdamW's default does not suit the rule: then one has to be given. */
+  readonly rateAdvice?: string;
+  /** Share of the learning rate that a schedule ends at where a config names none; 0.02 by default. */
+  readonly finalShare?: number;
   /** State arrays of a parameter, of its size, with their initial values. */
   state(p: ParameterShape): Readonly<Record<string, 'zeros' | 'weights'>>;
   /** Whether each weight's update depends only on its own gradient and state, so that a parameter can be split anywhere. */

@@ -16,6 +16,7 @@ import type { Optimizer, OptimizerSettings } from './optimizer.ts';
 export function scheduleFree({ betas: [b1, b2] = BETAS, eps = EPS }: OptimizerSettings = {}): Optimizer {
   return {
     name: 'schedule-free',
+    finalShare: 1,
     state: () => ({ iterate: 'weights', second: 'zeros' }),
     elementwise: () => true,
     factors(step, learningRate, numbers) {

@@ -12,6 +12,7 @@ import type { Optimizer, OptimizerSettings } from './optimizer.ts';
 export function sgd({ momentum = 0.9 }: OptimizerSettings = {}): Optimizer {
   return {
     name: 'sgd',
+    rateAdvice: "some hundreds of times AdamW's (e.g. 0.1)",
     state: () => ({ momentum: 'zeros' }),
     elementwise: () => true,
     factors: (_, learningRate) => ({ rate: learningRate }),

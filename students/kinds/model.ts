@@ -1,0 +1,29 @@
+/** @file A student that starts from a trained encoder, whole or cut to some of its layers. */
+import { z } from 'zod';
+import { loadStudent } from '../encoder-student.ts';
+import { defineStudent } from './kind.ts';
+
+/** Which layers of an encoder are kept. */
+export const layers = z
+  .array(z.int().nonnegative())
+  .min(1)
+  .optional()
+  .describe('layers kept, by their numbers from 0, lowest first; all by default');
+
+/** A folder with the layers that are kept, as reports name it. */
+export const describeLayers = (o: { model: string; layers?: readonly number[] | undefined }): string =>
+  `${o.model}${o.layers ? `, layers ${o.layers.join(', ')}` : ''}`;
+
+/** An encoder in a model folder or on the hub. */
+export const model = defineStudent({
+  options: {
+    model: z.string().default('').describe('folder of the encoder that the student starts from'),
+    layers,
+  },
+  reads: ['folder'],
+  refused: (o) =>
+    o.model ? undefined : ["'student.model' is missing", "name a model folder, or give 'student.fresh'"],
+  start: (o) => o.model,
+  describe: describeLayers,
+  open: (o) => loadStudent(o.model, o),
+});

@@ -1,0 +1,6 @@
+/** @file Every optimizer, a line each, by the name that configs use. */
+export { adamW as adamw } from './adamw.ts';
+export { lion } from './lion.ts';
+export { muon } from './muon.ts';
+export { scheduleFree as 'schedule-free' } from './schedule-free.ts';
+export { sgd } from './sgd.ts';
