@@ -1,5 +1,5 @@
 /** @file Query-document pairs as sorted lists, and judgements and candidates as views of them: millions of rows without a Map each. */
-import { rowOf } from '../math/ragged.ts';
+import { positionsOf, rowOf } from '../math/ragged.ts';
 import type { Qrels, TextTable } from './dataset.ts';
 import type { CandidateLists } from './lists.ts';
 
@@ -118,7 +118,7 @@ export function listsWhere(lists: JudgedLists, keep: (query: number) => boolean)
   for (let i = 0; i < lists.queries.length; i++) {
     if (!keep(lists.queries[i])) continue;
     queries.push(lists.queries[i]);
-    for (let k = lists.offsets[i]; k < lists.offsets[i + 1]; k++) at.push(k);
+    for (const k of positionsOf(lists.offsets, i)) at.push(k);
     offsets.push(at.length);
   }
   const places = at.all;
@@ -145,8 +145,7 @@ export function qrelsOf(lists: JudgedLists, queries: TextTable, documents: TextT
     size++;
   }
   const grades = (i: number): ReadonlyMap<string, number> => {
-    const at: number[] = [];
-    for (let k = lists.offsets[i]; k < lists.offsets[i + 1]; k++) if (!Number.isNaN(lists.grades[k])) at.push(k);
+    const at = positionsOf(lists.offsets, i).filter((k) => !Number.isNaN(lists.grades[k]));
     if (!at.length) return new Map([[documents.ids[lists.documents[bestOf(lists, i)]], 1]]);
     at.sort((a, b) => lists.grades[b] - lists.grades[a] || a - b);
     return new Map(at.map((k) => [documents.ids[lists.documents[k]], lists.grades[k]]));

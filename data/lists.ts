@@ -1,5 +1,5 @@
 /** @file Ragged lists of candidates: flat arrays with offsets. */
-import { rowOf } from '../math/ragged.ts';
+import { joinedOffsets, offsetsOf, positionsOf, rowOf } from '../math/ragged.ts';
 
 /** Candidates of some queries: those of query `queries[i]` are documents[offsets[i] .. offsets[i + 1]]. */
 export interface CandidateLists {
@@ -14,8 +14,7 @@ export interface CandidateLists {
 export function candidateLists(
   lists: readonly { query: number; documents: readonly number[]; scores?: readonly number[] }[],
 ): CandidateLists {
-  const offsets = new Int32Array(lists.length + 1);
-  for (const [i, l] of lists.entries()) offsets[i + 1] = offsets[i] + l.documents.length;
+  const offsets = offsetsOf(lists.map((l) => l.documents.length));
   const documents = new Int32Array(offsets[lists.length]);
   const scores = new Float32Array(offsets[lists.length]).fill(Number.NaN);
   for (const [i, l] of lists.entries()) {
@@ -39,7 +38,7 @@ export function sortedLists({ queries, offsets, documents, scores }: CandidateLi
   const order = Array.from(queries, (_, i) => i).sort((a, b) => queries[a] - queries[b]);
   return candidateLists(
     order.map((i) => {
-      const at = Array.from({ length: offsets[i + 1] - offsets[i] }, (_, k) => offsets[i] + k);
+      const at = positionsOf(offsets, i);
       const scored = at.every((k) => !Number.isNaN(scores[k]));
       if (scored) at.sort((a, b) => scores[b] - scores[a] || documents[a] - documents[b]);
       return { query: queries[i], documents: at.map((k) => documents[k]), scores: at.map((k) => scores[k]) };
@@ -48,10 +47,9 @@ export function sortedLists({ queries, offsets, documents, scores }: CandidateLi
 }
 
 export function joined(a: CandidateLists, b: CandidateLists): CandidateLists {
-  const from = a.documents.length;
   return {
     queries: Int32Array.from([...a.queries, ...b.queries]),
-    offsets: Int32Array.from([...a.offsets, ...b.offsets.subarray(1).map((o) => o + from)]),
+    offsets: joinedOffsets(a.offsets, b.offsets),
     documents: Int32Array.from([...a.documents, ...b.documents]),
     scores: Float32Array.from([...a.scores, ...b.scores]),
   };
@@ -62,8 +60,7 @@ export function withoutUnscored(lists: CandidateLists): { lists: CandidateLists;
   if (!leftOut) return { lists, leftOut };
   const kept = candidateLists(
     Array.from(lists.queries, (query, i) => {
-      const own = Array.from({ length: lists.offsets[i + 1] - lists.offsets[i] }, (_, k) => lists.offsets[i] + k);
-      const scored = own.filter((at) => Number.isFinite(lists.scores[at]));
+      const scored = positionsOf(lists.offsets, i).filter((at) => Number.isFinite(lists.scores[at]));
       return {
         query,
         documents: scored.map((at) => lists.documents[at]),
