@@ -1,5 +1,5 @@
 /** @file Query-document pairs as sorted lists, and judgements and candidates as views of them: millions of rows without a Map each. */
-import { rowOf } from '../math/ragged.ts';
+import { positionsOf, rowOf } from '../math/ragged.ts';
 import type { Qrels, TextTable } from './dataset.ts';
 import { mapOnDemand, rememberPositions } from './judged/positions.ts';
 import type { CandidateLists } from './lists.ts';
@@ -118,7 +118,7 @@ export function listsWhere(lists: JudgedLists, keep: (query: number) => boolean)
   for (let i = 0; i < lists.queries.length; i++) {
     if (!keep(lists.queries[i])) continue;
     queries.push(lists.queries[i]);
-    for (let k = lists.offsets[i]; k < lists.offsets[i + 1]; k++) at.push(k);
+    for (const k of positionsOf(lists.offsets, i)) at.push(k);
     offsets.push(at.length);
   }
   const places = at.all;

@@ -1,5 +1,5 @@
 /** @file Ragged lists of candidates: flat arrays with offsets. */
-import { rowOf } from '../math/ragged.ts';
+import { joinedOffsets, offsetsOf, rowOf } from '../math/ragged.ts';
 
 /** Candidates of some queries: those of query `queries[i]` are documents[offsets[i] .. offsets[i + 1]]. */
 export interface CandidateLists {
@@ -14,8 +14,7 @@ export interface CandidateLists {
 export function candidateLists(
   lists: readonly { query: number; documents: readonly number[]; scores?: readonly number[] }[],
 ): CandidateLists {
-  const offsets = new Int32Array(lists.length + 1);
-  for (const [i, l] of lists.entries()) offsets[i + 1] = offsets[i] + l.documents.length;
+  const offsets = offsetsOf(lists.map((l) => l.documents.length));
   const documents = new Int32Array(offsets[lists.length]);
   const scores = new Float32Array(offsets[lists.length]).fill(Number.NaN);
   for (const [i, l] of lists.entries()) {
@@ -53,7 +52,6 @@ export function sortedLists(lists: CandidateLists): CandidateLists {
 }
 
 export function joined(a: CandidateLists, b: CandidateLists): CandidateLists {
-  const from = a.documents.length;
   const after = <T extends Int32Array | Float32Array>(first: T, second: T): T => {
     const both = new (first.constructor as { new (n: number): T })(first.length + second.length);
     both.set(first);
@@ -62,7 +60,7 @@ export function joined(a: CandidateLists, b: CandidateLists): CandidateLists {
   };
   return {
     queries: after(a.queries, b.queries),
-    offsets: after(a.offsets, b.offsets.subarray(1).map((o) => o + from) as typeof a.offsets),
+    offsets: joinedOffsets(a.offsets, b.offsets),
     documents: after(a.documents, b.documents),
     scores: after(a.scores, b.scores),
   };

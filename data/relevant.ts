@@ -1,4 +1,5 @@
 /** @file Relevant documents by position, and documents that must not count as negatives since their text is relevant. */
+import { lengthOf } from '../math/ragged.ts';
 import type { Dataset, TextTable } from './dataset.ts';
 import { positionsIn, type Relevant } from './judged/positions.ts';
 
@@ -31,7 +32,7 @@ export function listsNegatives(dataset: Dataset, split: string): boolean {
   const relevant = relevantDocuments(dataset, split);
   let listed = 0;
   for (const [i, query] of lists.queries.entries())
-    listed += Number(lists.offsets[i + 1] - lists.offsets[i] > (relevant.get(query)?.size ?? 0));
+    listed += Number(lengthOf(lists.offsets, i) > (relevant.get(query)?.size ?? 0));
   return 2 * listed >= lists.queries.length;
 }
 

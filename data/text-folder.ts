@@ -1,9 +1,9 @@
 /** @file A folder of plain text, Markdown and HTML as a data set of passages. */
 import { existsSync, readdirSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { basename, extname, join, relative, resolve, sep } from 'node:path';
 import { InputError } from '../common/errors.ts';
 import { type Dataset, type TextTable, TextTableBuilder, unknownSplit } from './dataset.ts';
+import { readWhole } from './files/lines.ts';
 import { textReaders } from './text/blocks.ts';
 import { type PassageOptions, passages } from './text/passages.ts';
 
@@ -54,7 +54,7 @@ export async function openTextFolder(folder: string, options: PassageOptions = {
   const empty: string[] = [];
   for (const file of files) {
     const name = relative(folder, file).split(sep).join('/');
-    const { title, blocks } = await textReaders[ending(file)](decoded(await readFile(file), file));
+    const { title, blocks } = await textReaders[ending(file)](await readWhole(file));
     const found = passages(title || basename(file, extname(file)), blocks, options);
     if (!found.length) empty.push(name);
     for (const [i, p] of found.entries()) documents.add(`${name}#${i + 1}`, `${p.title} ${p.text}`, p.title);
@@ -69,37 +69,4 @@ export async function openTextFolder(folder: string, options: PassageOptions = {
   const notes = [`${documents.length} passages of ${files.length - empty.length} text files`];
   if (empty.length) notes.push(`${empty.length} text files hold no text, the first is ${empty[0]}`);
   return { ...withoutSplits(basename(resolve(folder)), documents.build()), notes };
-}
-
-function decoded(bytes: Buffer, file: string): string {
-  const [encoding, from] =
-    bytes[0] === 0xff && bytes[1] === 0xfe
-      ? ['utf-16le', 2]
-      : bytes[0] === 0xfe && bytes[1] === 0xff
-        ? ['utf-16be', 2]
-        : ['utf-8', 0];
-  try {
-    return new TextDecoder(encoding as string, { fatal: true })
-      .decode(bytes.subarray(from as number))
-      .replaceAll('\r\n', '\n');
-  } catch {
-    // The line of the first byte that is wrong, for the message.
-    let line = 1;
-    for (let at = 0; at < bytes.length; ) {
-      const end = bytes.indexOf(10, at);
-      const next = end < 0 ? bytes.length : end + 1;
-      try {
-        new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(at, next));
-      } catch {
-        break;
-      }
-      line++;
-      at = next;
-    }
-    throw new InputError({
-      code: 'data.encoding',
-      subject: `${file} line ${line} is not UTF-8`,
-      remedy: `convert it, e.g. with iconv -f latin1 -t utf-8`,
-    });
-  }
 }

@@ -1,4 +1,5 @@
 /** @file Arithmetic shared by selection, weighting and diagnostics, in float64 and without overflow. */
+import { lengthOf } from './ragged.ts';
 
 /** Scores of lists of candidates: those of list i are scores[offsets[i] .. offsets[i + 1]]. */
 export interface ScoreLists {
@@ -16,7 +17,7 @@ export const countOf = (rows: Rows): number => (rows.dimensions ? rows.data.leng
 
 /** The scores of list i. */
 export function listOf({ offsets, scores }: ScoreLists, i: number): Float64Array {
-  const list = new Float64Array(offsets[i + 1] - offsets[i]);
+  const list = new Float64Array(lengthOf(offsets, i));
   for (let k = 0; k < list.length; k++) list[k] = scores[offsets[i] + k];
   return list;
 }

@@ -1,7 +1,9 @@
 /** @file BM25 as Lucene computes it, exact: every posting of every query term is added up. */
 import { setImmediate } from 'node:timers/promises';
 import type { RunControl } from '../common/progress.ts';
+import { offsetsOf } from '../math/ragged.ts';
 import { type Analyzer, type AnalyzerChoice, type AnalyzerSpec, openAnalyzer } from './analyzer.ts';
+import { topKAmong } from './top-k.ts';
 
 /** Parameters and language of a BM25 index, and the control of the work. */
 export interface Bm25Options extends RunControl {
@@ -98,8 +100,7 @@ export async function bm25(
   options.onProgress?.({ stage: 'index', done: N, total: N, unit: 'documents' });
 
   const T = frequencies.length;
-  const offsets = new Int32Array(T + 1);
-  for (let t = 0; t < T; t++) offsets[t + 1] = offsets[t] + frequencies.data[t];
+  const offsets = offsetsOf(frequencies.data.subarray(0, T));
   const next = offsets.slice(0, T);
   const postings = new Int32Array(terms.length);
   const impacts = new Float32Array(terms.length);
@@ -129,11 +130,7 @@ export async function bm25(
     return result;
   };
   return {
-    search: (query, k) =>
-      scored(query, (touched) => {
-        const best = largest(touched, scores, k);
-        return { indices: best, scores: Float32Array.from(best, (d) => scores[d]) };
-      }),
+    search: (query, k) => scored(query, (touched) => topKAmong(touched, scores, k)),
     scores: (query, wanted) => scored(query, () => Float32Array.from(wanted, (d) => scores[d])),
     analyzer,
     reason,
@@ -147,27 +144,6 @@ export async function bm25(
       frequencies: frequencies.data.slice(0, T),
     }),
   };
-}
-
-/** The k of the candidates with the largest values, best first; of equal values the lower position first. */
-function largest(candidates: readonly number[], values: Float64Array, k: number): Int32Array {
-  const better = (a: number, b: number): number => values[b] - values[a] || a - b;
-  if (candidates.length <= k) return Int32Array.from(candidates).sort(better);
-  // A heap whose root is the worst kept: most candidates fall at the first comparison.
-  const heap = candidates.slice(0, k).sort((a, b) => better(b, a));
-  for (let i = k; k > 0 && i < candidates.length; i++) {
-    const item = candidates[i];
-    if (better(item, heap[0]) >= 0) continue;
-    let at = 0;
-    for (let child = 1; child < k; child = 2 * at + 1) {
-      if (child + 1 < k && better(heap[child + 1], heap[child]) > 0) child++;
-      if (better(heap[child], item) <= 0) break;
-      heap[at] = heap[child];
-      at = child;
-    }
-    heap[at] = item;
-  }
-  return Int32Array.from(heap).sort(better);
 }
 
 /** An Int32Array that grows. */

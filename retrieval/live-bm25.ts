@@ -1,6 +1,6 @@
 /** @file BM25 over texts that come and go: what `bm25` gives for the texts that are there, without indexing them again. */
 import { type Analyzer, type AnalyzerSpec, analyzer } from './analyzer.ts';
-import { type Top, topK } from './top-k.ts';
+import { topKAmong } from './top-k.ts';
 
 /** Where one term stands: places ascending, and how often in each. */
 interface Postings {
@@ -91,12 +91,8 @@ export class LiveBm25<Id extends string = string> {
   /** The best texts that share a term with the query, best first; of equal scores the one added first. */
   search(query: string, k: number): { ids: Id[]; scores: Float32Array } {
     return this.scored(query, (scores, touched) => {
-      touched.sort((a, b) => a - b);
-      const { indices, scores: best } = topK(
-        Float32Array.from(touched, (p) => scores[p]),
-        k,
-      ) satisfies Top;
-      return { ids: Array.from(indices, (i) => this.ids[touched[i]] as Id), scores: best };
+      const { indices, scores: best } = topKAmong(touched, scores, k);
+      return { ids: Array.from(indices, (place) => this.ids[place] as Id), scores: best };
     });
   }
 

@@ -6,39 +6,74 @@ export interface Top {
   readonly scores: Float32Array;
 }
 
+/** Whether item a ranks below item b. */
+type Worse = (a: number, b: number) => boolean;
+
+/** Moves the item at `from` down a heap of `end` items whose root is the worst. */
+function sink(heap: Int32Array, from: number, end: number, worse: Worse): void {
+  const item = heap[from];
+  let at = from;
+  for (let child = 2 * at + 1; child < end; child = 2 * at + 1) {
+    if (child + 1 < end && worse(heap[child + 1], heap[child])) child++;
+    if (!worse(heap[child], item)) break;
+    heap[at] = heap[child];
+    at = child;
+  }
+  heap[at] = item;
+}
+
+function heapify(heap: Int32Array, worse: Worse): void {
+  for (let i = (heap.length >> 1) - 1; i >= 0; i--) sink(heap, i, heap.length, worse);
+}
+
+/** Sorts a heap in place, best first. */
+function sortHeap(heap: Int32Array, worse: Worse): void {
+  for (let end = heap.length - 1; end > 0; end--) {
+    const worst = heap[0];
+    heap[0] = heap[end];
+    heap[end] = worst;
+    sink(heap, 0, end, worse);
+  }
+}
+
+const worseBy =
+  (values: Float32Array | Float64Array): Worse =>
+  (a, b) =>
+    values[a] < values[b] || (values[a] === values[b] && a > b);
+
 /** The exact k largest, by a heap whose root is the worst kept. */
 export function topK(scores: Float32Array, k: number, n = scores.length): Top {
   const size = Math.min(k, n);
-  const heap = new Int32Array(size);
+  const heap = Int32Array.from({ length: size }, (_, i) => i);
   if (!size) return { indices: heap, scores: new Float32Array(0) };
-  const worse = (a: number, b: number): boolean => scores[a] < scores[b] || (scores[a] === scores[b] && a > b);
-  const sink = (from: number, end: number): void => {
-    const item = heap[from];
-    let at = from;
-    for (let child = 2 * at + 1; child < end; child = 2 * at + 1) {
-      if (child + 1 < end && worse(heap[child + 1], heap[child])) child++;
-      if (!worse(heap[child], item)) break;
-      heap[at] = heap[child];
-      at = child;
-    }
-    heap[at] = item;
-  };
-  for (let i = 0; i < size; i++) heap[i] = i;
-  for (let i = (size >> 1) - 1; i >= 0; i--) sink(i, size);
+  const worse = worseBy(scores);
+  heapify(heap, worse);
   let least = scores[heap[0]];
   for (let i = size; i < n; i++)
     if (scores[i] > least) {
       heap[0] = i;
-      sink(0, size);
+      sink(heap, 0, size, worse);
       least = scores[heap[0]];
     }
-  for (let end = size - 1; end > 0; end--) {
-    const worst = heap[0];
-    heap[0] = heap[end];
-    heap[end] = worst;
-    sink(0, end);
-  }
+  sortHeap(heap, worse);
   return { indices: heap, scores: Float32Array.from(heap, (i) => scores[i]) };
+}
+
+/**
+ * The k of some positions, in any order, that have the largest values.
+ * @param positions each once
+ */
+export function topKAmong(positions: readonly number[], values: Float64Array, k: number): Top {
+  const heap = Int32Array.from(positions.slice(0, k));
+  const worse = worseBy(values);
+  heapify(heap, worse);
+  for (let i = heap.length; heap.length && i < positions.length; i++)
+    if (worse(heap[0], positions[i])) {
+      heap[0] = positions[i];
+      sink(heap, 0, heap.length, worse);
+    }
+  sortHeap(heap, worse);
+  return { indices: heap, scores: Float32Array.from(heap, (i) => values[i]) };
 }
 
 /**

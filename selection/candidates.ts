@@ -1,6 +1,6 @@
 /** @file Selects the candidates of a query to train on, leaving out probable false negatives. */
 import { InputError } from '../common/errors.ts';
-import { descending, softmax } from '../math/numbers.ts';
+import { descending, listOf, softmax } from '../math/numbers.ts';
 import { drawFrom, Random } from '../math/random.ts';
 import type { CandidateInputs, CandidateSelection, SelectedCandidates } from './selection.ts';
 
@@ -38,7 +38,7 @@ export function chooseCandidates(
       const ends = new Int32Array(count + 1);
       for (let i = 0; i < count; i++) {
         const from = offsets[i];
-        const list = Float64Array.from({ length: offsets[i + 1] - from }, (_, k) => scores[from + k]);
+        const list = listOf({ offsets, scores }, i);
         const order = Array.from(descending(list));
         const known = order.filter((k) => positives[from + k]).sort((a, b) => a - b);
         const { chosen, fell } = choose({

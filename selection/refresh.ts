@@ -1,4 +1,5 @@
 /** @file Refreshes hard negatives with the current student. */
+import { positionsOf } from '../math/ragged.ts';
 import { Random } from '../math/random.ts';
 
 export interface RefreshSchedule {
@@ -48,12 +49,7 @@ export function refreshNegatives(
   let [shared, compared] = [0, 0];
   for (let i = 0; i < n; i++) {
     const known = relevant(i);
-    const before = previous
-      ? Array.from(
-          { length: previous.offsets[i + 1] - previous.offsets[i] },
-          (_, k) => previous.documents[previous.offsets[i] + k],
-        )
-      : [];
+    const before = previous ? positionsOf(previous.offsets, i).map((at) => previous.documents[at]) : [];
     const kept = before.filter((d) => !known.has(d)).slice(0, Math.round(keep * count));
     const found: number[] = [];
     for (let k = 0; k < hits.k && found.length < (depth ?? count + kept.length); k++) {

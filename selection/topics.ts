@@ -1,5 +1,6 @@
 /** @file Topic-aware sampling: batches of queries of the same topic, balanced margins. */
 import { InputError } from '../common/errors.ts';
+import { offsetsOf } from '../math/ragged.ts';
 import { Random } from '../math/random.ts';
 import { chooseCandidates } from './candidates.ts';
 import type { CandidateSelection } from './selection.ts';
@@ -51,9 +52,7 @@ export function topicBatches(
   const left = [...batches.filter((b) => b.length < batch).flat(), ...rest];
   const full = batches.filter((b) => b.length === batch);
   for (let at = 0; at < left.length; at += batch) full.push(left.slice(at, at + batch));
-  const offsets = new Int32Array(full.length + 1);
-  for (const [i, b] of full.entries()) offsets[i + 1] = offsets[i] + b.length;
-  return { indices: Int32Array.from(full.flat()), offsets };
+  return { indices: Int32Array.from(full.flat()), offsets: offsetsOf(full.map((b) => b.length)) };
 }
 
 /** Joins parts to batches of different topics, as far as possible. */

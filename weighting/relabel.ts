@@ -2,6 +2,7 @@
 
 import { fitConditionalLogit, linear } from '../math/logistic-regression.ts';
 import { listOf, logSumExp } from '../math/numbers.ts';
+import { positionsOf } from '../math/ragged.ts';
 import { candidateFeatures } from './features.ts';
 import { defineWeighting, labelledLists, pseudoLabels, type Weighting } from './weighting.ts';
 
@@ -48,7 +49,7 @@ export const calibratedPosterior = ({
     const targets = new Float32Array(z.length);
     for (let i = 0; i + 1 < offsets.length; i++) {
       const total = logSumExp(listOf({ offsets, scores: z }, i));
-      for (let c = offsets[i]; c < offsets[i + 1]; c++) targets[c] = z[c] - total;
+      for (const c of positionsOf(offsets, i)) targets[c] = z[c] - total;
     }
     const right = Float64Array.from(pseudoLabels(inputs.teacher), (c) => (c < 0 ? 0 : Math.exp(targets[c])));
     if (known === 'relevant')

@@ -1,5 +1,6 @@
 /** @file Weights that need no labels: equal, by the teacher's confidence, by agreement. */
 import { eachList, listOf, mean } from '../math/numbers.ts';
+import { lengthOf } from '../math/ragged.ts';
 import { agreementOf } from './agreement.ts';
 import { confidenceOf, defineWeighting, toMeanOne, type Weighting } from './weighting.ts';
 
@@ -84,7 +85,7 @@ export function standardise(list: Float64Array): Float64Array {
 
 /** Lists that are too short get the mean of the others. */
 function skippingShort(offsets: ArrayLike<number>, weights: Float64Array): Float64Array {
-  const short = (i: number): boolean => offsets[i + 1] - offsets[i] < 2;
+  const short = (i: number): boolean => lengthOf(offsets, i) < 2;
   const others = weights.filter((_, i) => !short(i));
   const m = others.length ? mean(others) : 1;
   return weights.map((w, i) => (short(i) ? m : w));

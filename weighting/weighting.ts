@@ -2,6 +2,7 @@
 import { InputError } from '../common/errors.ts';
 import { fitConditionalLogit } from '../math/logistic-regression.ts';
 import { listOf, mean, type ScoreLists, softmax, topTwo } from '../math/numbers.ts';
+import { positionsOf } from '../math/ragged.ts';
 
 /**
  * Inputs of weightings; n queries, each with a list of candidates. A query's pseudo-label is the candidate that the
@@ -108,9 +109,8 @@ export function labelledRight({ teacher, labelled }: WeightingInputs): Float64Ar
 /** Labelled lists that hold a relevant candidate, with the first of them. */
 export function labelledLists({ teacher, labelled }: WeightingInputs): { from: number; to: number; right: number }[] {
   return Array.from(labelled?.queries ?? []).flatMap((i) => {
-    const [from, to] = [teacher.offsets[i], teacher.offsets[i + 1]];
-    for (let c = from; c < to; c++) if (labelled?.relevant[c]) return [{ from, to, right: c }];
-    return [];
+    const right = positionsOf(teacher.offsets, i).find((c) => labelled?.relevant[c]);
+    return right === undefined ? [] : [{ from: teacher.offsets[i], to: teacher.offsets[i + 1], right }];
   });
 }
 

@@ -11,6 +11,7 @@ import { writeWhole } from '../../common/files.ts';
 import { openBeir } from '../../data/beir.ts';
 import { readScores } from '../../data/scores.ts';
 import { fastestProvider } from '../../engine/runtime/device-session.ts';
+import { positionsOf, rowOf } from '../../math/ragged.ts';
 import { Random } from '../../math/random.ts';
 import { defaultCache, ScoreCache } from '../../teachers/cache/score-cache.ts';
 import { dualEncoder } from '../../teachers/dual-encoder.ts';
@@ -28,8 +29,7 @@ else await weak();
 /** Lines of a query's candidates in random order, so that the order does not reveal the relevant one. */
 function linesOf(i: number, scoreOf: (at: number) => number): string[] {
   const id = data.queries.ids[lists.queries[i]];
-  const from = lists.offsets[i];
-  const places = random.shuffle(Int32Array.from({ length: lists.offsets[i + 1] - from }, (_, k) => from + k));
+  const places = random.shuffle(positionsOf(lists.offsets, i));
   return Array.from(places, (at) => `${id}\t${data.documents.ids[lists.documents[at]]}\t${scoreOf(at)}`);
 }
 
@@ -37,7 +37,7 @@ async function shuffled(): Promise<void> {
   const [all, sound] = [[HEADER], [HEADER]];
   for (let i = 0; i < lists.queries.length; i++) {
     const from = lists.offsets[i];
-    const own = lists.scores.slice(from, lists.offsets[i + 1]);
+    const own = rowOf(lists.scores, lists.offsets, i).slice();
     const wrong = random.uniform() < WRONG;
     if (wrong) random.shuffle(own);
     const lines = linesOf(i, (at) => own[at - from]);
@@ -68,7 +68,7 @@ async function weak(): Promise<void> {
   for (let i = 0; i < lists.queries.length; i++) {
     const id = data.queries.ids[lists.queries[i]];
     const scores = new Map<number, number>();
-    for (let at = lists.offsets[i]; at < lists.offsets[i + 1]; at++) {
+    for (const at of positionsOf(lists.offsets, i)) {
       let dot = 0;
       for (let k = 0; k < D; k++) dot += queries.data[i * D + k] * documents.data[lists.documents[at] * D + k];
       scores.set(at, dot);

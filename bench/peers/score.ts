@@ -6,6 +6,7 @@
 import { join } from 'node:path';
 import { openBeir } from '../../data/beir.ts';
 import { readScores } from '../../data/scores.ts';
+import { rowOf } from '../../math/ragged.ts';
 import { crossEncoder } from '../../teachers/cross-encoder.ts';
 import { compare, type Measured, ours, python, round, SHARED } from './peers.ts';
 import { peakMegabytes } from './step.ts';
@@ -15,7 +16,7 @@ async function measure(count: number): Promise<Measured> {
   const { queries, documents } = await openBeir(folder);
   const lists = await readScores(join(folder, 'teacher-scores-dev.tsv.gz'), queries, documents);
   const pairs = Array.from(lists.queries, (q, i) =>
-    Array.from(lists.documents.subarray(lists.offsets[i], lists.offsets[i + 1]), (d) => ({
+    Array.from(rowOf(lists.documents, lists.offsets, i), (d) => ({
       queryId: queries.ids[q],
       documentId: documents.ids[d],
       query: queries.text(q),

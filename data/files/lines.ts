@@ -96,6 +96,17 @@ export async function* readText(file: string): AsyncGenerator<Buffer> {
   }
 }
 
+/** A whole text file, with its line ends as newlines. @throws InputError as readLines */
+export async function readWhole(file: string): Promise<string> {
+  const blocks: string[] = [];
+  try {
+    for await (const block of readText(file)) blocks.push(block.toString('utf8'));
+  } catch (cause) {
+    throw unreadable(file, cause);
+  }
+  return blocks.join('').replaceAll('\r\n', '\n');
+}
+
 /** Every other byte of UTF-16 text is zero; a text may hold one. */
 function isWide(bytes: Buffer): boolean {
   const sample = bytes.subarray(0, 1024);

@@ -7,6 +7,7 @@ import type { Dataset } from '../../data/dataset.ts';
 import { findFile } from '../../data/files/lines.ts';
 import type { CandidateLists } from '../../data/lists.ts';
 import { readScores } from '../../data/scores.ts';
+import { rowOf } from '../../math/ragged.ts';
 import type { PromptOptions } from '../../models/modules/prompts.ts';
 import { crossEncoder } from '../../teachers/cross-encoder.ts';
 import { dualEncoder } from '../../teachers/dual-encoder.ts';
@@ -52,9 +53,8 @@ export const scoresAsRun = async (path: string, dataset: Dataset): Promise<Run> 
 export function listsAsRun(lists: CandidateLists, dataset: Dataset): Run {
   return new Map(
     Array.from(lists.queries, (q, i) => {
-      const [from, to] = [lists.offsets[i], lists.offsets[i + 1]];
-      const ids = Array.from(lists.documents.subarray(from, to), (d) => dataset.documents.ids[d]);
-      return [dataset.queries.ids[q], { ids, scores: lists.scores.subarray(from, to) }];
+      const ids = Array.from(rowOf(lists.documents, lists.offsets, i), (d) => dataset.documents.ids[d]);
+      return [dataset.queries.ids[q], { ids, scores: rowOf(lists.scores, lists.offsets, i) }];
     }),
   );
 }

@@ -19,7 +19,7 @@ test('an index is made, gone on with, and not with other options', async () => {
   const first = await index('--codec', 'binary', '--rescore', 'float32:40');
   expect([first.code, first.out]).toEqual([
     0,
-    `40 documents in ${at('index')}: 40 embedded, 0 there before; vectors 0.0 MB\n`,
+    `40 documents in ${at('index')}: 40 embedded, 0 already in the index; vectors 0.0 MB\n`,
   ]);
   appendFileSync(at('data/corpus.jsonl'), jsonl([{ _id: 'more', title: 'more', text: 'zebra' }]));
   const again = await index('--json');

@@ -55,8 +55,8 @@ test('the table: a column for each metric, and for size and latency where some s
   ]);
   expect(lines).toEqual([
     'system   ndcg@10  mrr@10    MB  ms per query',
-    'BM25      0.7640  0.7000     -         0.5',
-    'student   0.8311  0.8000  45.5         2.0',
+    'BM25      0.7640  0.7000     -           0.5',
+    'student   0.8311  0.8000  45.5           2.0',
   ]);
 });
 

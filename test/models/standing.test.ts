@@ -1,31 +1,16 @@
 /** @file Encoders that this engine does not read as graphs, but ONNX Runtime runs: they give what the same encoder gives as a graph. */
-import {
-  closeSync,
-  cpSync,
-  ftruncateSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { create } from '@bufbuild/protobuf';
 import {
   AttributeProtoSchema,
   FunctionProtoSchema,
-  type GraphProto,
   GraphProtoSchema,
   AttributeProto_AttributeType as Kind,
-  TensorProto_DataLocation as Location,
-  type ModelProto,
-  ModelProtoSchema,
   NodeProtoSchema,
   TensorProto_DataType as Onnx,
   OperatorSetIdProtoSchema,
-  StringStringEntryProtoSchema,
   ValueInfoProtoSchema,
 } from 'onnx-buf';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -33,25 +18,22 @@ import { padBatch } from '../../data/batches.ts';
 import { constant, Expr } from '../../engine/expressions/expr.ts';
 import type { Graph } from '../../engine/graph/ir.ts';
 import type { DType } from '../../engine/graph/tensor.ts';
-import { encodeGraph, loadGraph, onnxType } from '../../engine/io/onnx-file.ts';
+import { loadGraph, onnxType } from '../../engine/io/onnx-file.ts';
 import { Session } from '../../engine/runtime/session.ts';
 import { Encoder, type EncoderOptions } from '../../models/encoder.ts';
 import { tokenInputs } from '../../models/encoder-graph.ts';
 import { freshModel } from '../../models/new-model.ts';
 import { evaluate } from '../../pipelines/evaluate.ts';
 import { dualEncoder, dualEncoderKey } from '../../teachers/dual-encoder.ts';
+import { changeFile, copyWithGraph, enlargeTable, sampleTexts, smallShape } from '../model-variants.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'standing-'));
 afterAll(() => rmSync(dir, { recursive: true }));
 const base = join(dir, 'base');
-const texts = ['open file list', 'network packet editor', 'text', '', 'list process open file packet text editor'];
+const texts = sampleTexts;
 
 beforeAll(async () => {
-  await freshModel(
-    base,
-    { length: texts.length, text: (i) => texts[i] },
-    { hidden: 16, layers: 1, heads: 2, maxLength: 24, vocabulary: 80 },
-  );
+  await freshModel(base, { length: texts.length, text: (i) => texts[i] }, smallShape);
 });
 
 async function vectors(folder: string, options?: EncoderOptions): Promise<Float32Array> {
@@ -74,21 +56,14 @@ function near(a: Float32Array, b: Float32Array, tolerance = 2e-6): void {
 }
 
 /** A folder of another graph. */
-async function variant(name: string, change: (graph: Graph) => void, from = base): Promise<string> {
-  const folder = join(dir, name);
-  cpSync(from, folder, { recursive: true });
-  const graph = await loadGraph(join(from, 'onnx/model.onnx'));
-  change(graph);
-  graph.sort();
-  writeFileSync(join(folder, 'onnx/model.onnx'), encodeGraph(graph));
-  return folder;
-}
+const variant = (name: string, change: (graph: Graph) => void): Promise<string> =>
+  copyWithGraph(base, join(dir, name), change);
 
 /** A copy of a folder in which the whole graph is a branch of an If whose condition is known only when it runs. */
 function branched(from: string): string {
   const folder = `${from}-if`;
   cpSync(from, folder, { recursive: true });
-  change(folder, (model, graph) => {
+  changeFile(folder, (model, graph) => {
     const branch = (name: string) =>
       create(AttributeProtoSchema, {
         name,
@@ -121,13 +96,6 @@ function branched(from: string): string {
     });
   });
   return folder;
-}
-
-function change(folder: string, how: (model: ModelProto, graph: GraphProto) => void): void {
-  const file = join(folder, 'onnx/model.onnx');
-  const model = fromBinary(ModelProtoSchema, readFileSync(file));
-  how(model, model.graph as GraphProto);
-  writeFileSync(file, toBinary(ModelProtoSchema, model));
 }
 
 /** The type that an input is read in. */
@@ -177,7 +145,7 @@ describe('an If that is known only when the graph runs', () => {
 test('a function of the model is run', async () => {
   const folder = join(dir, 'function');
   cpSync(base, folder, { recursive: true });
-  change(folder, (model, graph) => {
+  changeFile(folder, (model, graph) => {
     const opset = (domain: string, version: bigint) => create(OperatorSetIdProtoSchema, { domain, version });
     const [{ name }] = graph.output;
     model.opsetImport.push(opset('local', 1n));
@@ -310,21 +278,7 @@ test('check says that a model that is only run gives vectors, with exit code 2 a
 test('weights over 2 GiB', async () => {
   const folder = join(dir, 'large');
   cpSync(base, folder, { recursive: true });
-  change(folder, (_, graph) => {
-    const table = graph.initializer.find((t) => t.name.endsWith('word_embeddings.weight'));
-    if (!table) throw new Error('no table');
-    const rows = 33_554_433; // of 16 float32 columns: 2 GiB and a row, of which the file system holds what is written
-    const data = openSync(join(folder, 'onnx/weights.bin'), 'w');
-    writeFileSync(data, table.rawData);
-    ftruncateSync(data, rows * 64);
-    closeSync(data);
-    table.rawData = new Uint8Array(0);
-    table.dims = [BigInt(rows), 16n];
-    table.dataLocation = Location.EXTERNAL;
-    table.externalData = Object.entries({ location: 'weights.bin', offset: '0', length: String(rows * 64) }).map(
-      ([key, value]) => create(StringStringEntryProtoSchema, { key, value }),
-    );
-  });
+  enlargeTable(folder);
   near(await vectors(folder), await vectors(base));
   rmSync(folder, { recursive: true });
 });

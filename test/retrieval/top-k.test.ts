@@ -1,7 +1,7 @@
 /** @file The k largest: exact against a sort, by bins against its formula by Monte Carlo. */
 import { expect, test } from 'vitest';
 import { Random } from '../../math/random.ts';
-import { binsFor, expectedRecall, topK, topKByBins } from '../../retrieval/top-k.ts';
+import { binsFor, expectedRecall, topK, topKAmong, topKByBins } from '../../retrieval/top-k.ts';
 
 const random = Random.of(2, 'top');
 
@@ -15,6 +15,18 @@ test('exact: as a sort gives them, ties by position, any k', () => {
       const found = topK(scores, k);
       expect([...found.indices]).toEqual(sorted);
       expect([...found.scores]).toEqual(sorted.map((i) => scores[i]));
+    }
+});
+
+test('among some positions in any order: as a sort gives them, ties by position, any k', () => {
+  for (const n of [0, 1, 2, 7, 500])
+    for (const k of [0, 1, 3, 10, 1000]) {
+      const values = Float64Array.from({ length: 2 * n }, () => random.integer(40) / 3);
+      const positions = random.shuffle(Array.from(values.keys())).slice(0, n);
+      const sorted = [...positions].sort((a, b) => values[b] - values[a] || a - b).slice(0, k);
+      const found = topKAmong(positions, values, k);
+      expect([...found.indices]).toEqual(sorted);
+      expect([...found.scores]).toEqual(sorted.map((i) => Math.fround(values[i])));
     }
 });
 

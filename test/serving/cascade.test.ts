@@ -116,7 +116,7 @@ describe('distill cascade', () => {
     await expect(run({})).rejects.toThrow('holds 39 documents, and 1 of the 40 of the data are missing');
     const said = await distill('index', at('dual'), '--data', at('data'), '--output', at('index'));
     expect(said.out).toContain('40 documents in');
-    expect(said.out).toContain('1 embedded, 39 there before');
+    expect(said.out).toContain('1 embedded, 39 already in the index');
     expect(d0?.text).toContain('t0');
     expect(existsSync(at('none.json'))).toBe(false);
   });

@@ -1,36 +1,32 @@
 /** @file The forms in which re-rankers are exported, each made here from one model: what is read of them, and what is refused. */
-import {
-  closeSync,
-  cpSync,
-  ftruncateSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
-import { TensorProto_DataLocation as Location, ModelProtoSchema, StringStringEntryProtoSchema } from 'onnx-buf';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { constant, Expr } from '../../engine/expressions/expr.ts';
 import type { Graph, Node, Value } from '../../engine/graph/ir.ts';
 import { castFloat, type DType } from '../../engine/graph/tensor.ts';
 import { readModelFile } from '../../engine/io/model-file.ts';
-import { encodeGraph, loadGraph, onnxType } from '../../engine/io/onnx-file.ts';
+import { loadGraph, onnxType } from '../../engine/io/onnx-file.ts';
 import { Session } from '../../engine/runtime/session.ts';
 import { freshModel } from '../../models/new-model.ts';
 import { type CrossEncoderOptions, crossEncoder, crossEncoderKey } from '../../teachers/cross-encoder.ts';
 import { planInputs } from '../../teachers/reading/inputs.ts';
 import { logitOf } from '../../teachers/reading/output.ts';
 import type { Pair } from '../../teachers/teacher.ts';
+import {
+  changeFile,
+  copyWithGraph,
+  enlargeTable,
+  sampleTexts,
+  smallShape,
+  storeExternally,
+} from '../model-variants.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'forms-'));
 afterAll(() => rmSync(dir, { recursive: true }));
 const base = join(dir, 'base');
-const documents = ['open file list', 'network packet editor', 'text', '', 'list process open file packet text editor'];
+const documents = sampleTexts;
 const pairs: Pair[] = documents.map((document, i) => ({
   queryId: 'q',
   documentId: `d${i}`,
@@ -41,14 +37,7 @@ let right: number[] = [];
 
 beforeAll(async () => {
   const texts = { length: documents.length, text: (i: number) => documents[i] };
-  await freshModel(base, texts, {
-    kind: 'cross-encoder',
-    hidden: 16,
-    layers: 1,
-    heads: 2,
-    maxLength: 24,
-    vocabulary: 80,
-  });
+  await freshModel(base, texts, { kind: 'cross-encoder', ...smallShape });
   right = await scoresOf(base);
   expect(new Set(right).size).toBe(pairs.length);
 });
@@ -77,12 +66,9 @@ async function variant(
   change: (graph: Graph, logits: Expr) => void,
   config: Record<string, unknown> = {},
 ): Promise<string> {
-  const folder = join(dir, name);
-  cpSync(base, folder, { recursive: true });
-  const graph = await loadGraph(join(base, 'onnx/model.onnx'));
-  change(graph, new Expr(graph, graph.outputs[0]));
-  graph.sort();
-  writeFileSync(join(folder, 'onnx/model.onnx'), encodeGraph(graph));
+  const folder = await copyWithGraph(base, join(dir, name), (graph) =>
+    change(graph, new Expr(graph, graph.outputs[0])),
+  );
   const own = JSON.parse(readFileSync(join(base, 'config.json'), 'utf8'));
   writeFileSync(join(folder, 'config.json'), JSON.stringify({ ...own, ...config }));
   return folder;
@@ -369,21 +355,7 @@ test('weights over 2 GiB are read by ONNX Runtime from their file, as they stand
   const folder = join(dir, 'large');
   cpSync(join(dir, 'sigmoid'), folder, { recursive: true });
   const file = join(folder, 'onnx/model.onnx');
-  const proto = fromBinary(ModelProtoSchema, readFileSync(file));
-  const table = proto.graph?.initializer.find((t) => t.name.endsWith('word_embeddings.weight'));
-  if (!table) throw new Error('no table');
-  const rows = 33_554_433; // of 16 float32 columns: 2 GiB and a row, of which the file system holds what is written
-  const data = openSync(join(folder, 'onnx/weights.bin'), 'w');
-  writeFileSync(data, table.rawData);
-  ftruncateSync(data, rows * 64);
-  closeSync(data);
-  table.rawData = new Uint8Array(0);
-  table.dims = [BigInt(rows), 16n];
-  table.dataLocation = Location.EXTERNAL;
-  table.externalData = Object.entries({ location: 'weights.bin', offset: '0', length: String(rows * 64) }).map(
-    ([key, value]) => create(StringStringEntryProtoSchema, { key, value }),
-  );
-  writeFileSync(file, toBinary(ModelProtoSchema, proto));
+  enlargeTable(folder);
   await expect(loadGraph(file)).rejects.toThrow(
     /keeps weights in 'weights.bin', which has more than 2 GiB; use it as teacher or embedder/,
   );
@@ -404,19 +376,16 @@ test('weights over 2 GiB are read by ONNX Runtime from their file, as they stand
 test('external data in several folders below the model', async () => {
   const folder = join(dir, 'scattered');
   cpSync(join(dir, 'sigmoid'), folder, { recursive: true });
-  const file = join(folder, 'onnx/model.onnx');
-  const model = fromBinary(ModelProtoSchema, readFileSync(file));
-  const large = model.graph?.initializer.filter((t) => t.rawData.length > 500) ?? [];
-  expect(large.length).toBeGreaterThan(2);
-  for (const [i, t] of large.entries()) {
-    const location = i % 2 ? `part-${i}.bin` : `deep/part-${i}.bin`;
+  changeFile(folder, (_, graph) => {
+    const large = graph.initializer.filter((t) => t.rawData.length > 500);
+    expect(large.length).toBeGreaterThan(2);
     mkdirSync(join(folder, 'onnx/deep'), { recursive: true });
-    writeFileSync(join(folder, 'onnx', location), t.rawData);
-    t.rawData = new Uint8Array(0);
-    t.dataLocation = Location.EXTERNAL;
-    t.externalData = [create(StringStringEntryProtoSchema, { key: 'location', value: location })];
-  }
-  writeFileSync(file, toBinary(ModelProtoSchema, model));
+    for (const [i, t] of large.entries()) {
+      const location = i % 2 ? `part-${i}.bin` : `deep/part-${i}.bin`;
+      writeFileSync(join(folder, 'onnx', location), t.rawData);
+      storeExternally(t, { location });
+    }
+  });
   close(await scoresOf(folder), right);
   const key = await crossEncoderKey(folder);
   const bytes = readFileSync(join(folder, 'onnx/deep/part-0.bin'));

@@ -3,7 +3,7 @@
 import { padBatch } from '../../data/batches.ts';
 import type { Tokens } from '../../data/tokenizer.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
-import { rowOf } from '../../math/ragged.ts';
+import { positionsOf, rowOf } from '../../math/ragged.ts';
 import { drawFrom, Random } from '../../math/random.ts';
 import type { StepBatch } from './batches.ts';
 
@@ -226,8 +226,7 @@ function drawExtra(
 
 /** A positive (drawn by grade if there are several), and others drawn without replacement. */
 function drawCandidates(examples: Examples, e: number, count: number, random: Random): number[] {
-  const [from, to] = [examples.offsets[e], examples.offsets[e + 1]];
-  const all = Array.from({ length: to - from }, (_, i) => from + i);
+  const all = positionsOf(examples.offsets, e);
   const grades = gradesOf(examples, e);
   const known = grades.reduce((n, g) => n + Number(g > 0), 0);
   const drawn = known > 1 && examples.labelled[e] ? drawFrom((i) => grades[i], grades.length, random) : 0;

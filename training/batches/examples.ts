@@ -3,7 +3,7 @@
 import type { CandidateLists } from '../../data/lists.ts';
 import { type Tensor, vectorOf } from '../../engine/graph/tensor.ts';
 import { softmax, topTwo } from '../../math/numbers.ts';
-import { rowOf } from '../../math/ragged.ts';
+import { positionsOf, rowOf } from '../../math/ragged.ts';
 import type { CandidateSelection } from '../../selection/index.ts';
 import type { Weighted, WeightingInputs } from '../../weighting/index.ts';
 import type { Examples } from './dual-encoder-batch.ts';
@@ -31,8 +31,7 @@ export function selectExamples(
   for (const [i, query] of lists.queries.entries()) {
     const relevant = labels.relevant.get(query);
     if (!relevant) continue;
-    for (let at = lists.offsets[i]; at < lists.offsets[i + 1]; at++)
-      if (relevant.has(lists.documents[at])) positives[at] = 1;
+    for (const at of positionsOf(lists.offsets, i)) if (relevant.has(lists.documents[at])) positives[at] = 1;
   }
   const { indices, offsets } = selection.select({ offsets: lists.offsets, scores: lists.scores, positives }, { seed });
   const kept: number[] = [];
@@ -99,10 +98,11 @@ export function relabeled(examples: Examples, documents: Int32Array, targets: Fl
     reliability: examples.reliability?.slice(),
   };
   for (const [i, query] of examples.queries.entries()) {
-    const [from, to] = [examples.offsets[i], examples.offsets[i + 1]];
-    if (from === to || examples.relevant(query).has(documents[from])) continue;
-    const { at } = topTwo(targets.subarray(from, to));
-    const order = [from + at, ...Array.from({ length: to - from }, (_, k) => from + k).filter((c) => c !== from + at)];
+    const own = positionsOf(examples.offsets, i);
+    if (!own.length || examples.relevant(query).has(documents[own[0]])) continue;
+    const from = own[0];
+    const { at } = topTwo(rowOf(targets, examples.offsets, i));
+    const order = [from + at, ...own.filter((c) => c !== from + at)];
     for (const [k, c] of order.entries())
       [next.documents[from + k], next.scores[from + k]] = [documents[c], targets[c]];
     if (next.reliability) next.reliability[i] = Math.exp(targets[from + at]);
@@ -121,8 +121,7 @@ export function labelledAmong(
     const known = labels.get(query);
     if (!known) continue;
     queries.push(i);
-    for (let at = examples.offsets[i]; at < examples.offsets[i + 1]; at++)
-      if (known.has(examples.documents[at])) relevant[at] = 1;
+    for (const at of positionsOf(examples.offsets, i)) if (known.has(examples.documents[at])) relevant[at] = 1;
   }
   return { queries, relevant };
 }
@@ -147,7 +146,7 @@ export function withNegatives(
   const documents: number[] = [];
   for (let i = 0; i < examples.queries.length; i++) {
     for (const d of positivesOf(examples, i)) documents.push(d);
-    for (let at = negatives.offsets[i]; at < negatives.offsets[i + 1]; at++) documents.push(negatives.documents[at]);
+    for (const d of rowOf(negatives.documents, negatives.offsets, i)) documents.push(d);
     offsets.push(documents.length);
   }
   const scores = new Float32Array(documents.length).fill(Number.NaN);
@@ -167,8 +166,8 @@ export function negativesOf(examples: Examples): { offsets: number[]; documents:
   const offsets = [0];
   const documents: number[] = [];
   for (let i = 0; i < examples.queries.length; i++) {
-    const from = examples.offsets[i] + positivesOf(examples, i).length;
-    for (let at = from; at < examples.offsets[i + 1]; at++) documents.push(examples.documents[at]);
+    const own = rowOf(examples.documents, examples.offsets, i).subarray(positivesOf(examples, i).length);
+    for (const d of own) documents.push(d);
     offsets.push(documents.length);
   }
   return { offsets, documents };

@@ -106,9 +106,19 @@ describe('a folder', () => {
   });
   test('Latin-1 is refused with file and line, UTF-16 with its mark is read', async () => {
     const dir = folder({ 'x.txt': Buffer.from('one\ncaf\xe9', 'latin1') });
-    await expect(openTextFolder(dir)).rejects.toThrow(`${join(dir, 'x.txt')} line 2 is not UTF-8; convert it`);
+    await expect(openTextFolder(dir)).rejects.toThrow(`${join(dir, 'x.txt')} line 2 is not UTF-8: received`);
     const wide = folder({ 'x.txt': Buffer.concat([Buffer.from([0xff, 0xfe]), Buffer.from('café', 'utf16le')]) });
     expect((await openTextFolder(wide)).documents.text(0)).toBe('x café');
+  });
+  test('UTF-16 without its mark, and UTF-16 cut short, are refused', async () => {
+    const bare = folder({ 'x.txt': Buffer.from('first\nsecond', 'utf16le') });
+    await expect(openTextFolder(bare)).rejects.toThrow(
+      `${join(bare, 'x.txt')} line 1 holds zero bytes: expected text in UTF-8`,
+    );
+    const cut = folder({
+      'x.txt': Buffer.concat([Buffer.from([0xff, 0xfe]), Buffer.from('cafés', 'utf16le').subarray(0, 9)]),
+    });
+    await expect(openTextFolder(cut)).rejects.toThrow(`cannot read ${join(cut, 'x.txt')} (it is not valid UTF-16)`);
   });
   test('a folder without text is refused', async () => {
     await expect(openTextFolder(folder({ 'a.txt': ' ' }))).rejects.toThrow('holds no text');
