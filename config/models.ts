@@ -68,6 +68,7 @@ export const teacher = z
       queryTokens: count.optional().describe('tokens of a query, special tokens not counted'),
       documentTokens: count.optional().describe('tokens of a document, special tokens not counted'),
       maxLength: count.optional().describe('tokens of a pair in all'),
+      prompts,
       label,
       output,
     }),

@@ -39,8 +39,10 @@ export async function describeEncoder(folder: string, options: EncoderOptions = 
   const said = await readSentenceFolder(files, options);
   const tokenizer = await TextTokenizer.load(files.folder, { lowerCase: said.lowerCase });
   const limits = [files.maxLength, tokenizer.modelMaxLength].filter((n) => n !== undefined);
+  const unlimited = `${folder} names no length that texts are cut at: they are cut at ${UNLIMITED} tokens; state max_seq_length in sentence_bert_config.json to cut elsewhere`;
   return {
     ...said,
+    notes: limits.length ? said.notes : [...said.notes, unlimited],
     head: options.comparable ? comparableHead(said, files.folder) : said.head,
     files,
     tokenizer,

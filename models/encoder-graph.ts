@@ -147,7 +147,7 @@ export function appendHead(graph: Graph, head: Head, file: string, preferTokens 
   if (hidden.dtype !== 'float32') out = out.cast('float32');
   if (isPooled(hidden)) {
     if (hidden.name !== 'sentence_embedding') out = applyModules(out, head.modules);
-    else if (endsInUnit(head)) out = out.l2Normalize();
+    else out = finished(out, head);
   } else {
     if (typeof width === 'number') checkWidths(head, width, file);
     let mask = graph.inputs.find((v) => v.name === 'attention_mask');
@@ -160,6 +160,12 @@ export function appendHead(graph: Graph, head: Head, file: string, preferTokens 
   if (out.value === hidden) out = out.op('Identity');
   graph.setOutputs(out.value);
   graph.prune();
+}
+
+/** A vector that the graph itself made with all modules, cut and scaled to unit length where the folder says so. */
+export function finished(vector: Expr, head: Head): Expr {
+  const cut = head.dimensions === undefined ? vector : vector.slice(0, head.dimensions, -1);
+  return endsInUnit(head) ? cut.l2Normalize() : cut;
 }
 
 /** @throws InputError where the tokenizer has ids beyond the table that they are looked up in */

@@ -6,7 +6,7 @@ import { type DType, floatsOf, type Tensor } from '../engine/graph/tensor.ts';
 import { type ModelFile, type Port, readModelFile } from '../engine/io/model-file.ts';
 import { bytesOfWidths } from '../engine/runtime/forward-memory.ts';
 import { type Feeds, Session, type SessionOptions } from '../engine/runtime/session.ts';
-import { checkRows, encoderOutput, isPooled, POOLED } from './encoder-graph.ts';
+import { checkRows, encoderOutput, finished, isPooled, POOLED } from './encoder-graph.ts';
 import { applyHead, applyModules, endsInUnit, type Head } from './modules/head.ts';
 import { checkWidths } from './modules/read-modules.ts';
 
@@ -107,14 +107,14 @@ export async function openStanding(
 async function headSession(hidden: Port, head: Head, file: string, options?: SessionOptions) {
   const ready = isPooled(hidden);
   const whole = hidden.name === 'sentence_embedding';
-  if (whole && !endsInUnit(head)) return undefined;
+  if (whole && !endsInUnit(head) && head.dimensions === undefined) return undefined;
   const graph = new Graph(HEAD_OPSET);
   const width = hidden.dims?.at(-1);
   if (!ready && typeof width === 'number') checkWidths(head, width, file);
   const dims = ready ? ['batch', width ?? 'width'] : ['batch', 'sequence', width ?? 'width'];
   const vectors = new Expr(graph, graph.input('hidden', 'float32', dims));
   let out = vectors;
-  if (whole) out = out.l2Normalize();
+  if (whole) out = finished(out, head);
   else if (ready) out = applyModules(out, head.modules);
   else out = applyHead(out, new Expr(graph, graph.input('mask', 'int64', ['batch', 'sequence'])), head);
   if (out.value === vectors.value) return undefined;

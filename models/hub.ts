@@ -20,6 +20,7 @@ import {
   Untrusted,
   untrusted,
 } from './hub-link.ts';
+import { transformerFiles } from './modules/transformer-config.ts';
 
 export interface HubOptions extends RunControl {
   /** Milliseconds before the first repetition of what failed; each further one waits twice as long. */
@@ -42,7 +43,8 @@ const wanted = new Set([
   'merges.txt',
   'modules.json',
   '1_Pooling/config.json',
-  'sentence_bert_config.json',
+  ...transformerFiles,
+  'chat_template.jinja',
   'config_sentence_transformers.json',
   'distill.json',
 ]);

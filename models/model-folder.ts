@@ -5,6 +5,7 @@ import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import { modelFileHash } from '../engine/io/model-file.ts';
 import { readJson } from './modules/read-json.ts';
+import { readTransformerConfig } from './modules/transformer-config.ts';
 
 export interface ModelFolder {
   folder: string;
@@ -50,8 +51,7 @@ export async function readModelFolder(path: string, watch: RunControl = {}): Pro
       remedy: 'export the model to ONNX (optimum-cli export onnx) into that folder',
     });
   const config = await readJson(join(folder, 'config.json'));
-  const sentence = await readJson(join(folder, 'sentence_bert_config.json'));
-  const stated = typeof sentence.max_seq_length === 'number' ? sentence.max_seq_length : Number.POSITIVE_INFINITY;
+  const { maxLength: stated = Number.POSITIVE_INFINITY } = await readTransformerConfig(folder);
   const maxLength = Math.min(stated, positionsOf(config));
   return { folder, model, config, maxLength: Number.isFinite(maxLength) ? maxLength : undefined };
 }

@@ -3,10 +3,11 @@ import { basename, join } from 'node:path';
 import type { Pooling } from '../engine/expressions/pooling.ts';
 import type { Graph } from '../engine/graph/ir.ts';
 import { firstPosition, type ModelFolder, positionsOf } from './model-folder.ts';
-import { endsInUnit, type Head, type Similarity, withUnit } from './modules/head.ts';
+import { endsInUnit, type Head, headWidth, type Similarity, withUnit } from './modules/head.ts';
 import { type PromptOptions, type Prompts, promptNotes, promptsOf } from './modules/prompts.ts';
 import { readJson } from './modules/read-json.ts';
-import { poolingOf, readHead, similarityOf } from './modules/read-modules.ts';
+import { poolingOf, readHead, similarityOf, truncated } from './modules/read-modules.ts';
+import { encoderConfig } from './modules/transformer-config.ts';
 
 /** What is said instead of what the folder says. */
 export interface SentenceOptions {
@@ -31,8 +32,9 @@ export interface SentenceFolder {
 export async function readSentenceFolder(files: ModelFolder, options: SentenceOptions = {}): Promise<SentenceFolder> {
   const { folder } = files;
   const file = join(folder, 'config_sentence_transformers.json');
-  const [sentence, own] = await Promise.all([readJson(file), readJson(join(folder, 'sentence_bert_config.json'))]);
-  const found = (await readHead(folder)) ?? (await withoutModules(folder));
+  const [sentence, own] = await Promise.all([readJson(file), encoderConfig(folder)]);
+  const whole = (await readHead(folder)) ?? (await withoutModules(folder));
+  const found = truncated(whole, sentence.truncate_dim, await widthOf(whole, files), file);
   const pooled = options.pooling ? { ...found, pooling: [options.pooling] } : found;
   const prompts = promptsOf(sentence, options.prompts, file);
   const names = [basename(folder), String(files.config._name_or_path ?? '')].filter(Boolean);
@@ -41,9 +43,19 @@ export async function readSentenceFolder(files: ModelFolder, options: SentenceOp
     prompts,
     // Whoever asks for vectors as they are asks for their dot products.
     similarity: options.normalize === false ? 'dot' : similarityOf(sentence, file),
-    lowerCase: own.do_lower_case === true,
+    lowerCase: own.lowerCase,
     notes: promptNotes(prompts, options.prompts ?? {}, names),
   };
+}
+
+/** Width of a folder's vectors, as its modules or its config.json say it; undefined where none does. */
+async function widthOf(head: Head, { folder, config }: ModelFolder): Promise<number | undefined> {
+  const pooling = await readJson(join(folder, '1_Pooling', 'config.json'));
+  const names = ['hidden_size', 'd_model', 'dim', 'n_embd'].map((name) => config[name]);
+  const stated = [pooling.embedding_dimension, pooling.word_embedding_dimension, ...names];
+  const tokens = stated.find((n): n is number => typeof n === 'number' && n > 0);
+  const dense = head.modules.some((m) => m.kind === 'dense');
+  return tokens === undefined && !dense ? undefined : headWidth(head, tokens ?? 0);
 }
 
 /** A folder of transformers or transformers.js: pooled by its mean unless it says otherwise, and scaled to unit length. */

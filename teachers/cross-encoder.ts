@@ -10,6 +10,7 @@ import { type GenerativeOptions, generative, generativeKey } from './generative.
 import { describeClassifier, limitSays, type ReadingOptions } from './reading/describe.ts';
 import { type ScoreRule, scoreRule } from './reading/labels.ts';
 import { columnsOf, logitOf, scoreSource } from './reading/output.ts';
+import { prompted } from './reading/pair-config.ts';
 import { isGenerative as isCausal } from './reading/prompts.ts';
 import { bytesAToken, type Runner, runTokens, teller } from './reading/run.ts';
 import type { Pair, Teacher } from './teacher.ts';
@@ -35,14 +36,14 @@ export async function crossEncoderKey(folder: string, options: ReadingOptions = 
 const isGenerative = async (folder: string): Promise<boolean> => isCausal((await readModelFolder(folder)).config);
 
 /** @throws InputError where an option has no meaning for a model that is asked in words */
-function asPrompt({ maxQuery, maxDocument, label, ...options }: CrossEncoderOptions): GenerativeOptions {
-  const without = { queryTokens: maxQuery, documentTokens: maxDocument, label };
+function asPrompt({ maxQuery, maxDocument, label, prompts, ...options }: CrossEncoderOptions): GenerativeOptions {
+  const without = { queryTokens: maxQuery, documentTokens: maxDocument, label, prompts };
   const [name] = Object.entries(without).find(([, v]) => v !== undefined) ?? [];
   if (!name) return options;
   throw new InputError({
     code: 'teacher.generative',
     subject: `'teacher.${name}' is given for a causal language model, which is asked in one prompt`,
-    remedy: `remove it; 'teacher.maxLength' limits the prompt, and 'teacher.yes' and 'teacher.no' name the answers`,
+    remedy: `remove it; 'teacher.maxLength' limits the prompt, 'teacher.instruction' and 'teacher.template' say what it holds, and 'teacher.yes' and 'teacher.no' name the answers`,
   });
 }
 
@@ -60,7 +61,7 @@ export async function crossEncoder(folder: string, options: CrossEncoderOptions 
   if (hasExits(folder)) return openExits(folder, options);
   if (await isGenerative(folder)) return generative(folder, asPrompt(options));
   const read = await describeClassifier(folder, options);
-  const { files, tokenizer, model, plan, limits, output, notes } = read;
+  const { files, tokenizer, model, plan, limits, own, output, notes } = read;
   const file = files.model;
   const runner: Runner = {
     file,
@@ -71,7 +72,10 @@ export async function crossEncoder(folder: string, options: CrossEncoderOptions 
     maxLength: limits.maxLength,
     bytesAToken: bytesAToken(model, files.config),
   };
-  const tokensOf = (p: Pick<Pair, 'query' | 'document'>) => tokenizer.encodePair(p.query, p.document, limits);
+  const tokensOf = (pair: Pick<Pair, 'query' | 'document'>) => {
+    const { query, document } = prompted(own, pair);
+    return tokenizer.encodePair(query, document, limits);
+  };
 
   async function scoreChunk(pairs: readonly Pair[], into: Float32Array, watch: RunControl): Promise<void> {
     await runTokens(runner, pairs.map(tokensOf), watch, (found, at) => {

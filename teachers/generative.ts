@@ -41,10 +41,16 @@ async function describe(folder: string, options: GenerativeOptions) {
     no: prompt.no === undefined ? undefined : tokenOf(prompt.no, tokenizer),
   };
   const output = scoreOutput(model, options.output);
-  const { pieces, joined, instruction } = prompt;
-  const reading = JSON.stringify([pieces, joined, instruction, begin, tokens, most, output.port.name]);
+  const { pieces, joined, instruction, chat, before } = prompt;
+  const said = chat ? [chat.key] : before === undefined ? [pieces, joined, instruction] : [{ before }];
+  const reading = JSON.stringify([...said, begin, tokens, most, output.port.name]);
   const key = hashParts('generative', hash, tokenizer.hash, reading);
-  const notes = [...read.notes, ...(prompt.joined ? [] : [`the prompt is that of ${prompt.from}, by its model_type`])];
+  const notes = [
+    ...read.notes,
+    ...(prompt.joined || chat || before !== undefined
+      ? []
+      : [`the prompt is that of ${prompt.from}, by its model_type`]),
+  ];
   return { ...read, prompt, tokens, begin, most, hard: read.hard, output, key, notes };
 }
 

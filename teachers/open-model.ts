@@ -45,7 +45,10 @@ export interface OpenedTeacher {
 type Cut = { queryTokens?: number; documentTokens?: number };
 
 /** How a config has pairs cut and their scores read. */
-export const crossEncoderLimits = (t: Cut & { maxLength?: number; label?: string | number; output?: string }) => ({
+export const crossEncoderLimits = (
+  t: Cut & { maxLength?: number; label?: string | number; output?: string; prompts?: EncoderPrompts },
+) => ({
+  prompts: t.prompts,
   label: t.label,
   output: t.output,
   maxQuery: t.queryTokens,

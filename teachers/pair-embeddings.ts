@@ -2,7 +2,6 @@
 import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import type { BlockSize } from '../data/batches.ts';
-import type { PairLimits } from '../data/tokenizer.ts';
 import { Expr } from '../engine/expressions/expr.ts';
 import { pool } from '../engine/expressions/pooling.ts';
 import type { Graph } from '../engine/graph/ir.ts';
@@ -12,8 +11,9 @@ import { forwardBytes, tokensWithin } from '../engine/runtime/forward-memory.ts'
 import { batchTokens, Session, type SessionOptions } from '../engine/runtime/session.ts';
 import { pearson } from '../math/rank-correlation.ts';
 import { hiddenStates } from './dual-pooling-head.ts';
-import { readFolder } from './reading/describe.ts';
-import { type LabelChoice, scoreRule } from './reading/labels.ts';
+import { type ReadingOptions, readFolder } from './reading/describe.ts';
+import { scoreRule } from './reading/labels.ts';
+import { prompted } from './reading/pair-config.ts';
 import type { Pair } from './teacher.ts';
 
 export interface PairEmbeddings {
@@ -36,9 +36,7 @@ export interface DualPooling {
   dispose(): Promise<void>;
 }
 
-export interface DualPoolingOptions extends PairLimits {
-  /** Which label means relevance, by name or place, where id2label does not say it. */
-  label?: LabelChoice;
+export interface DualPoolingOptions extends Omit<ReadingOptions, 'output'> {
   /** Padded tokens a batch. */
   batchTokens?: number;
   session?: SessionOptions;
@@ -56,7 +54,7 @@ export interface DualPoolingOptions extends PairLimits {
  * @source Kim, Rawat, Zaheer et al. 2023 (arXiv 2301.12005); `appendDualHead` is the head that the paper fine-tunes
  */
 export async function dualPooling(folder: string, options: DualPoolingOptions = {}): Promise<DualPooling> {
-  const { files, tokenizer, plan, limits } = await readFolder(folder, options);
+  const { files, tokenizer, plan, limits, own: config } = await readFolder(folder, options);
   const graph = await loadGraph(files.model);
   exposeSegments(graph, files.model);
   const bytesAToken = forwardBytes(graph);
@@ -65,7 +63,8 @@ export async function dualPooling(folder: string, options: DualPoolingOptions = 
 
   return {
     async read(pairs, watch = {}) {
-      const tokens = pairs.map((p) => tokenizer.encodePair(p.query, p.document, limits));
+      const texts = pairs.map((p) => prompted(config, p));
+      const tokens = texts.map((p) => tokenizer.encodePair(p.query, p.document, limits));
       const found = {
         queries: new Float32Array(0),
         documents: new Float32Array(0),
@@ -79,7 +78,7 @@ export async function dualPooling(folder: string, options: DualPoolingOptions = 
       for (const { at, ...shape } of plan.batches(lengths, most, session.onDevice, limits.maxLength)) {
         watch.signal?.throwIfAborted();
         const rows = at.map((i) => tokens[i]);
-        const own = rows.map((t, r) => segmentsOf(t.ids, special, pairs[at[r]].query.trim() !== ''));
+        const own = rows.map((t, r) => segmentsOf(t.ids, special, texts[at[r]].query.trim() !== ''));
         const out = await session.run({ ...plan.feeds(rows, shape), ...segmentFeeds(own, shape) });
         dimensions = out.pair_queries.dims[1];
         if (!found.queries.length) {

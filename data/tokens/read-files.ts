@@ -1,10 +1,17 @@
 /** @file The files of a folder that make its tokenizer, and refusals as sentences that name the file. */
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError } from '../../common/errors.ts';
 import { hashParts } from '../../common/files.ts';
 import { type Fields, TokenizerRefusal } from './base/fields.ts';
 import { type OpenedTokenizer, openTokenizer } from './folder.ts';
+
+/** Files of other libraries' tokenizers: sentencepiece under all its names, tiktoken, Mistral's, fastBPE. */
+const otherFiles: readonly string[] =
+  'sentencepiece.bpe.model spiece.model sentencepiece.model tokenizer.model spm.model spm_char.model source.spm target.spm vocab.spm tokenizer.tiktoken qwen.tiktoken tekken.json tokenizer.bpe.model bpe.codes vocab.bpe encoder.json'.split(
+    ' ',
+  );
 
 /** Raised when the same files give other tokens than before: scores and vectors of earlier tokens are not taken up. */
 const RULES = 'tokens 2';
@@ -26,12 +33,15 @@ export async function openFolder(
     ? []
     : await Promise.all(['vocab.txt', 'vocab.json', 'merges.txt'].map((n) => readText(join(folder, n))));
   const [vocabTxt, vocabJson, merges] = old;
-  if (!json && vocabTxt === undefined && vocabJson === undefined)
+  if (!json && vocabTxt === undefined && vocabJson === undefined) {
+    const other = otherFiles.find((name) => existsSync(join(folder, name)));
     throw new InputError({
       code: 'tokenizer.missing',
-      subject: `${folder} has no tokenizer.json`,
-      remedy: "save the model's fast tokenizer there (tokenizer.save_pretrained)",
+      subject: `${folder} has no tokenizer.json${other ? `, and its ${other} is not read` : ''}`,
+      remedy:
+        "save the model's fast tokenizer there with transformers (AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER))",
     });
+  }
   const modelText = config?.tokenizer_class === undefined ? await readText(join(folder, 'config.json')) : undefined;
   const model = modelText === undefined ? undefined : parse(modelText, join(folder, 'config.json'));
   const file = json ? join(folder, names[0]) : folder;

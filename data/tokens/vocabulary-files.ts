@@ -11,12 +11,31 @@ export interface VocabularyFiles {
   merges?: string;
 }
 
-const bertLike = ['', 'Bert', 'DistilBert', 'Electra', 'MobileBert', 'ConvBert', 'LayoutLM', 'Lxmert', 'SqueezeBert'];
+const bertLike = [
+  'MPNet',
+  'DPRQuestionEncoder',
+  'DPRContextEncoder',
+  'Bert',
+  'DistilBert',
+  'Electra',
+  'MobileBert',
+  'ConvBert',
+  'LayoutLM',
+  'Lxmert',
+  'SqueezeBert',
+];
 const robertaLike = ['Roberta', 'Bart', 'Longformer', 'LED'];
+/** Classes whose older files are read, by the file of their vocabulary; `docs/models.md` lists them. */
+export const vocabularyClasses: Readonly<Record<string, readonly string[]>> = {
+  'vocab.txt': bertLike,
+  'vocab.json and merges.txt': [...robertaLike, 'GPT2', 'Qwen2'],
+};
+const QWEN_WORDS =
+  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 const remedy = 'save its fast tokenizer there (AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER))';
 
 /**
- * @source convert_slow_tokenizer.py of transformers: BertConverter, RobertaConverter, GPT2Converter
+ * @source convert_slow_tokenizer.py of transformers: BertConverter, MPNetConverter, RobertaConverter, GPT2Converter, Qwen2Converter
  * @throws TokenizerRefusal where the class's conversion is not known, or its files are absent
  */
 export function fromVocabularyFiles(files: VocabularyFiles, kind: string, config: Fields): Fields {
@@ -29,7 +48,8 @@ export function fromVocabularyFiles(files: VocabularyFiles, kind: string, config
     const lines = files.vocabTxt.split(/\r\n|\r|\n/);
     if (lines.at(-1) === '') lines.pop();
     const vocab = new Map(lines.map((line, id) => [line, id]));
-    const [cls, sep] = [token('cls', '[CLS]'), token('sep', '[SEP]')];
+    const mpnet = kind === 'MPNet';
+    const [cls, sep] = [token('cls', mpnet ? '<s>' : '[CLS]'), token('sep', mpnet ? '</s>' : '[SEP]')];
     const around = (name: string, type: number) => ({ SpecialToken: { id: name, type_id: type } });
     const single = [around(cls, 0), { Sequence: { id: 'A', type_id: 0 } }, around(sep, 0)];
     const entry = (name: string) => [name, { id: name, ids: [idIn(vocab, name)], tokens: [name] }];
@@ -47,7 +67,7 @@ export function fromVocabularyFiles(files: VocabularyFiles, kind: string, config
       post_processor: {
         type: 'TemplateProcessing',
         single,
-        pair: [...single, { Sequence: { id: 'B', type_id: 1 } }, around(sep, 1)],
+        pair: [...single, ...(mpnet ? [around(sep, 0)] : []), { Sequence: { id: 'B', type_id: 1 } }, around(sep, 1)],
         special_tokens: Object.fromEntries([entry(cls), entry(sep)]),
       },
       model: {
@@ -59,8 +79,9 @@ export function fromVocabularyFiles(files: VocabularyFiles, kind: string, config
       },
     };
   }
+  const qwen = kind === 'Qwen2';
   const roberta = robertaLike.includes(kind);
-  if (files.vocabJson && files.merges !== undefined && (roberta || kind === 'GPT2')) {
+  if (files.vocabJson && files.merges !== undefined && (roberta || qwen || kind === 'GPT2')) {
     const vocab = new Map(Object.entries(files.vocabJson) as [string, number][]);
     const lines = files.merges.split(/\r\n|\r|\n/).slice(1, -1);
     const merges = [...new Map(lines.map((l) => l.trim().split(/\s+/)).map((pair) => [pair.join(' '), pair])).values()];
@@ -69,13 +90,21 @@ export function fromVocabularyFiles(files: VocabularyFiles, kind: string, config
       const content = token(name, otherwise);
       return [content, idIn(vocab, content)];
     };
-    if (!roberta && config.add_bos_token)
+    if (kind === 'GPT2' && config.add_bos_token)
       throw unsupported('its GPT-2 files with add_bos_token have no tokenizer.json', remedy);
     return {
       version: '1.0',
       added_tokens: [],
-      normalizer: null,
-      pre_tokenizer: { type: 'ByteLevel', add_prefix_space: prefix, trim_offsets: true, use_regex: true },
+      normalizer: qwen ? { type: 'NFC' } : null,
+      pre_tokenizer: qwen
+        ? {
+            type: 'Sequence',
+            pretokenizers: [
+              { type: 'Split', pattern: { Regex: QWEN_WORDS }, behavior: 'Isolated', invert: false },
+              { type: 'ByteLevel', add_prefix_space: prefix, trim_offsets: true, use_regex: false },
+            ],
+          }
+        : { type: 'ByteLevel', add_prefix_space: prefix, trim_offsets: true, use_regex: true },
       post_processor: roberta
         ? {
             type: 'RobertaProcessing',
@@ -89,7 +118,9 @@ export function fromVocabularyFiles(files: VocabularyFiles, kind: string, config
     };
   }
   throw unsupported(
-    `it has no tokenizer.json, and ${kind ? `the older files of the class ${shown(`${kind}Tokenizer`)}` : 'its older files'} are not read`,
+    kind
+      ? `it has no tokenizer.json, and the older files of the class ${shown(`${kind}Tokenizer`)} are not read`
+      : 'it has no tokenizer.json, and nothing says which class reads its older files (tokenizer_class of tokenizer_config.json, model_type of config.json)',
     remedy,
   );
 }

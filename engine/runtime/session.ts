@@ -147,14 +147,14 @@ function refuseZeros(name: string, { type, data }: ort.Tensor): void {
     });
 }
 
-/** Half floats are bits here; from Node 24 on the binding takes and returns Float16Array, before that bits. */
-const Half = (globalThis as { Float16Array?: new (buffer: ArrayBufferLike, at: number, n: number) => object })
-  .Float16Array;
-
-/** Converts a tensor to the binding's form. */
+/**
+ * A tensor as the binding takes it. Half floats go in as bits under their own name: the library would turn them into a Float16Array
+ * where Node has it (24 and later), which the binding takes for an array of no bytes.
+ */
 export function toOrt({ dtype, dims, data }: Tensor): ort.Tensor {
-  const given = dtype === 'float16' && Half ? new Half(data.buffer, data.byteOffset, data.length) : data;
-  return new ort.Tensor(dtype as ort.Tensor.Type, given as never, dims);
+  if (dtype !== 'float16') return new ort.Tensor(dtype as ort.Tensor.Type, data as never, dims);
+  const bits = new ort.Tensor('uint16', data as Uint16Array, dims);
+  return Object.defineProperty(bits, 'type', { value: dtype, enumerable: true });
 }
 
 /** Converts a tensor from the binding's form; half floats are bits on every Node version. */

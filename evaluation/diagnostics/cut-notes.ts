@@ -40,7 +40,8 @@ async function notesOf(
 ): Promise<string[]> {
   const files = await readModelFolder(model);
   const tokenizer = await TextTokenizer.load(files.folder);
-  const own = Math.min(files.maxLength ?? Number.POSITIVE_INFINITY, tokenizer.modelMaxLength ?? UNLIMITED);
+  const limits = [files.maxLength, tokenizer.modelMaxLength].filter((n) => n !== undefined);
+  const own = limits.length ? Math.min(...limits) : UNLIMITED;
   const kinds = [
     { what: 'queries', table: queries, limit: queryTokens, key: 'queryTokens' },
     { what: 'documents', table: documents, limit: documentTokens, key: 'documentTokens' },

@@ -39,6 +39,8 @@ export interface Head {
   includePrompt: boolean;
   /** What follows the pooling, in order. */
   modules: readonly HeadModule[];
+  /** Columns that are left of a vector which the graph itself makes; the modules hold it too. */
+  dimensions?: number;
 }
 
 export const similarities = ['cosine', 'dot', 'euclidean', 'manhattan'] as const;

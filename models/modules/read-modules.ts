@@ -3,10 +3,10 @@ import { existsSync } from 'node:fs';
 import { isAbsolute, join, relative, resolve } from 'node:path';
 import { InputError } from '../../common/errors.ts';
 import { type Pooling, poolings } from '../../engine/expressions/pooling.ts';
-import { castFloat, type Tensor } from '../../engine/graph/tensor.ts';
+import { castFloat, identity, type Tensor } from '../../engine/graph/tensor.ts';
 import { readSafetensors } from '../../engine/io/safetensors.ts';
 import { type Activation, activations } from './activations.ts';
-import { type Head, type HeadModule, headWidth, type Similarity, similarities } from './head.ts';
+import { type DenseModule, type Head, type HeadModule, headWidth, type Similarity, similarities } from './head.ts';
 import { readJson } from './read-json.ts';
 import { readTorchFile } from './torch-file.ts';
 
@@ -45,7 +45,12 @@ export async function readHead(folder: string): Promise<Head | undefined> {
     if (!type.startsWith('sentence_transformers.') || !known.includes(name))
       throw bad(`the module '${type}' is not known here`);
     if ((name === 'Transformer') !== (i === 0)) throw bad(`module ${i} is '${type}'`);
-    if (name === 'Transformer') continue;
+    if (name === 'Transformer') {
+      // Its configuration and tokenizer would be read there, not in the folder itself.
+      if (resolve(folder, path) !== resolve(folder))
+        throw bad(`its Transformer lies in '${path}', not in the folder itself`);
+      continue;
+    }
     if (name === 'Pooling') {
       if (pooling || after.length) throw bad(`module ${i} is '${type}'`);
       pooling = poolingOf(await readJson(join(folder, path, 'config.json')), join(folder, path, 'config.json'));
@@ -58,6 +63,30 @@ export async function readHead(folder: string): Promise<Head | undefined> {
   }
   if (!pooling) throw bad('it has no Pooling');
   return { ...pooling, modules: after };
+}
+
+/**
+ * The head with its vectors cut to `truncate_dim`, as encode does after all modules: they are not scaled again.
+ * @param width of the vectors, where it is known
+ * @throws InputError where it is not a whole number from 1 on, or the width is not known
+ */
+export function truncated(head: Head, stated: unknown, width: number | undefined, file: string): Head {
+  if (stated === undefined || stated === null) return head;
+  if (typeof stated !== 'number' || !Number.isInteger(stated) || stated < 1 || width === undefined)
+    throw new InputError({
+      code: 'model.truncate',
+      subject: `${file}: truncate_dim is ${JSON.stringify(stated)}${width === undefined ? ', and the width of the vectors is not stated' : ''}`,
+      expected: 'a whole number of columns',
+      remedy: 'correct it, or state hidden_size in config.json',
+    });
+  if (stated >= width) return head;
+  const map: DenseModule = {
+    kind: 'dense',
+    path: `${2 + head.modules.length}_Truncate`,
+    weight: identity(stated, width),
+    activation: 'Identity',
+  };
+  return { ...head, modules: [...head.modules, map], dimensions: stated };
 }
 
 /** The older keys, each true or false, in the order in which sentence-transformers joins them. */

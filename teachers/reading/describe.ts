@@ -12,13 +12,17 @@ import {
   modelHash,
   readModelFolder,
 } from '../../models/model-folder.ts';
+import { type PromptOptions, promptKey } from '../../models/modules/prompts.ts';
 import { positionsAmong } from '../../models/sentence-folder.ts';
 import { type InputPlan, planInputs } from './inputs.ts';
 import { isUsual, type LabelChoice, labelsOf } from './labels.ts';
 import { type LengthLimits, lengthLimits } from './limits.ts';
 import { type ScoreOutput, scoreOutput } from './output.ts';
+import { type PairConfig, pairConfig } from './pair-config.ts';
 
 export interface ReadingOptions extends PairLimits {
+  /** Around the texts, in place of the folder's default prompt before the query. */
+  prompts?: PromptOptions;
   /** Which label means relevance, by name or place, where id2label does not say it. */
   label?: LabelChoice;
   /** Which output holds the scores; `logits` or the only one that can by default. */
@@ -32,6 +36,8 @@ export interface FolderReading {
   hash: string;
   plan: InputPlan;
   limits: LengthLimits;
+  /** Prompts and case, by sentence-transformers' files. */
+  own: PairConfig;
   /** Tokens that the model can read at all. */
   hard: number;
   notes: string[];
@@ -40,11 +46,12 @@ export interface FolderReading {
 /** A folder's tokenizer and graph, and how texts are cut and fed. @throws InputError where something is missing or not understood */
 export async function readFolder(
   folder: string,
-  options: PairLimits,
+  options: PairLimits & Pick<ReadingOptions, 'prompts'>,
   { generates = false }: { generates?: boolean } = {},
 ): Promise<FolderReading> {
   const files = await readModelFolder(folder);
-  const tokenizer = await TextTokenizer.load(files.folder);
+  const own = await pairConfig(files.folder, options.prompts);
+  const tokenizer = await TextTokenizer.load(files.folder, { lowerCase: own.lowerCase });
   const model = await readModelFile(files.model);
   const { padId } = tokenizer;
   // A generating model is read at the last token, which is found from the left.
@@ -58,12 +65,16 @@ export async function readFolder(
   });
   checkVocabulary(model, tokenizer, folder);
   const { limits, hard, note } = lengthLimits(options, {
-    tokenizer: tokenizer.modelMaxLength,
+    tokenizer: least(tokenizer.modelMaxLength, own.maxLength),
     positions: positionsAmong(model.weights, files.config, padId),
     fixed: plan.length,
   });
-  return { files, tokenizer, model, hash: await modelHash(files.model), plan, limits, hard, notes: note ? [note] : [] };
+  const notes = [...own.notes, ...(note ? [note] : [])];
+  return { files, tokenizer, model, hash: await modelHash(files.model), plan, limits, own, hard, notes };
 }
+
+const least = (a: number | undefined, b: number | undefined): number | undefined =>
+  a === undefined || b === undefined ? (a ?? b) : Math.min(a, b);
 
 /** A cross-encoder's folder, and the output that its score is read from. */
 export async function describeClassifier(
@@ -71,7 +82,7 @@ export async function describeClassifier(
   options: ReadingOptions,
 ): Promise<FolderReading & { output: ScoreOutput; key: string }> {
   const reading = await readFolder(folder, options);
-  const { files, model, tokenizer, hash, limits, plan, notes } = reading;
+  const { files, model, tokenizer, hash, limits, plan, own, notes } = reading;
   const output = scoreOutput(model, options.output);
   if (output.note) notes.push(output.note);
   const { config } = files;
@@ -83,6 +94,7 @@ export async function describeClassifier(
     ...(output.probability && { probability: true }),
     ...(!plan.masked && { masked: false }),
     ...(!isUsual(config, options.label) && { labels: labelsOf(config), label: options.label }),
+    ...(promptKey(own.query, own.document) && { prompts: promptKey(own.query, own.document) }),
     ...(countFromPad.has(String(config.model_type)) && { family: config.model_type }),
   };
   const parts = ['cross-encoder', hash, tokenizer.hash, JSON.stringify(limits)];

@@ -1,10 +1,11 @@
 /** @file The prompt of a causal language model for a pair: prompts known from model cards, a folder's chat template, or a given one. */
-import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError } from '../../common/errors.ts';
 import type { TextTokenizer, Tokens } from '../../data/tokenizer.ts';
 import { readJson } from '../../models/model-folder.ts';
+import { readTransformerConfig } from '../../models/modules/transformer-config.ts';
+import { type ChatTemplate, chatTemplate, encodeChat } from './chat-template.ts';
+import { pairConfig } from './pair-config.ts';
 
 export interface PromptOptions {
   /** The whole prompt, with `{query}`, `{document}` and perhaps `{instruction}`. */
@@ -21,6 +22,10 @@ export interface Prompt {
   from: string;
   /** Texts that are tokenised one by one, with `{query}`, `{document}` and `{instruction}`. */
   pieces: readonly string[];
+  /** What stands before the query, where the tokenizer joins the two texts itself, in place of pieces. */
+  before?: string;
+  /** The chat template that makes the prompt, in place of pieces. */
+  chat?: ChatTemplate;
   /** Whether the pieces are tokenised as one text where that fits. */
   joined?: boolean;
   /** Whether the token that begins a text stands first. */
@@ -94,6 +99,17 @@ export async function promptOf(folder: string, config: Config, options: PromptOp
       expected: `a chat template with the roles query and document, or one of the kinds ${Object.keys(cards).join(', ')}`,
       remedy: "give the prompt of its card as 'teacher.template', with {query} and {document}",
     });
+  if (
+    options.instruction !== undefined &&
+    !found.chat &&
+    found.before === undefined &&
+    !found.pieces.some((p) => p.includes('{instruction}'))
+  )
+    throw new InputError({
+      code: 'teacher.prompt',
+      subject: `'teacher.instruction' is given, and ${found.from} has no place for it`,
+      remedy: "remove it, or put {instruction} into 'teacher.template'",
+    });
   const told = await toldTokens(folder);
   return {
     ...found,
@@ -107,8 +123,16 @@ const cardPrompt = (config: Config): Omit<Prompt, 'instruction'> | undefined =>
   Object.values(cards).find(({ models }) => models.includes(String(config.model_type)));
 
 async function ownPrompt(folder: string, options: PromptOptions): Promise<Omit<Prompt, 'instruction'> | undefined> {
-  const template = options.template ?? (await chatPrompt(folder, options.instruction));
-  if (template === undefined) return undefined;
+  const { template } = options;
+  const answers = { yes: 'yes', no: 'no', tailCounts: true };
+  if (template === undefined) {
+    const instruction = options.instruction ?? ((await pairConfig(folder)).prompt || undefined);
+    const chat = await chatTemplate(folder, instruction);
+    if (chat) return { ...answers, from: 'the chat template of the folder', pieces: [], chat };
+    const { task } = await readTransformerConfig(folder);
+    const before = instruction ?? '';
+    return task === 'text-generation' ? { ...answers, from: 'sentence-transformers', pieces: [], before } : undefined;
+  }
   const missing = ['{query}', '{document}'].filter((part) => !template.includes(part));
   if (missing.length)
     throw new InputError({
@@ -117,14 +141,8 @@ async function ownPrompt(folder: string, options: PromptOptions): Promise<Omit<P
       remedy: "put {query} and {document} where the two texts stand in 'teacher.template'",
     });
   const end = template.lastIndexOf('{document}') + '{document}'.length;
-  return {
-    from: options.template === undefined ? 'the chat template of the folder' : 'the template given',
-    pieces: [template.slice(0, end), template.slice(end)],
-    joined: true,
-    tailCounts: true,
-    yes: 'yes',
-    no: 'no',
-  };
+  const pieces = [template.slice(0, end), template.slice(end)];
+  return { ...answers, from: 'the template given', pieces, joined: true };
 }
 
 /** What sentence-transformers' module LogitScore of a folder says. */
@@ -132,34 +150,16 @@ async function toldTokens(folder: string): Promise<{ yes: number; no: number | u
   const modules = (await readJson(join(folder, 'modules.json'))) as unknown;
   const own = Array.isArray(modules) ? modules.find((m) => String(m?.type).endsWith('.LogitScore')) : undefined;
   if (!own) return undefined;
-  const { true_token_id: yes, false_token_id: no } = await readJson(join(folder, String(own.path), 'config.json'));
-  return typeof yes === 'number' ? { yes, no: typeof no === 'number' ? no : undefined } : undefined;
-}
-
-/** A folder's chat template, rendered with the places of the two texts; undefined where it has none that shows both. */
-async function chatPrompt(folder: string, instruction: string | undefined): Promise<string | undefined> {
-  const config = await readJson(join(folder, 'tokenizer_config.json'));
-  const file = join(folder, 'chat_template.jinja');
-  const stated = existsSync(file) ? await readFile(file, 'utf8') : config.chat_template;
-  const named = Array.isArray(stated) ? (stated.find((t) => t?.name === 'reranker') ?? stated[0])?.template : stated;
-  if (typeof named !== 'string') return undefined;
-  const token = (name: string): unknown => (config[name] as { content?: string } | undefined)?.content ?? config[name];
-  const { Template } = await import('@huggingface/jinja');
-  try {
-    const text = new Template(named).render({
-      messages: [
-        ...(instruction === undefined ? [] : [{ role: 'system', content: instruction }]),
-        { role: 'query', content: '{query}' },
-        { role: 'document', content: '{document}' },
-      ],
-      add_generation_prompt: true,
-      bos_token: token('bos_token') ?? '',
-      eos_token: token('eos_token') ?? '',
+  const file = join(folder, String(own.path), 'config.json');
+  const { true_token_id: yes, false_token_id: no, module_input_name: input = 'causal_logits' } = await readJson(file);
+  if (input !== 'causal_logits')
+    throw new InputError({
+      code: 'model.module',
+      subject: `${file}: this LogitScore reads '${input}'`,
+      expected: 'causal_logits',
+      remedy: 'use a model whose LogitScore follows its Transformer',
     });
-    return text.includes('{query}') && text.includes('{document}') ? text : undefined;
-  } catch {
-    return undefined; // a template for conversations, which refuses other roles
-  }
+  return typeof yes === 'number' ? { yes, no: typeof no === 'number' ? no : undefined } : undefined;
 }
 
 /**
@@ -172,6 +172,9 @@ export function encodePrompt(
   pair: { query: string; document: string },
   { most, hard, begin }: { most: number; hard: number; begin: number | undefined },
 ): Tokens {
+  if (prompt.chat) return plainTokens(encodeChat(tokenizer, prompt.chat, pair, Math.min(most, hard)));
+  if (prompt.before !== undefined)
+    return tokenizer.encodePair(prompt.before + pair.query, pair.document, { maxLength: Math.min(most, hard) });
   const fill = (piece: string): string =>
     piece.replace(/\{(query|document|instruction)\}/g, (_, name: string) =>
       name === 'instruction' ? prompt.instruction : pair[name as 'query' | 'document'],

@@ -53,11 +53,36 @@ test('older vocabulary files', async () => {
   expect(await ids(roberta, 'ab ab <mask>a')).toEqual([0, 8, 9, 4, 5, 2]);
   const pair = (await TextTokenizer.load(folderOf(roberta))).encodePair('a', 'b');
   expect([Array.from(pair.ids), new Set(pair.typeIds)]).toEqual([[0, 5, 2, 2, 6, 2], new Set([0])]);
+  // MPNet's pair has two separators, and its own special tokens.
+  const mpnet = { 'vocab.txt': '<s>\n<pad>\n</s>\n[UNK]\n<mask>\na\n##b\n', 'config.json': { model_type: 'mpnet' } };
+  expect(await ids(mpnet, 'AB <mask> x')).toEqual([0, 5, 6, 4, 3, 2]);
+  const twice = (await TextTokenizer.load(folderOf(mpnet))).encodePair('a', 'a');
+  expect([[...twice.ids], [...twice.typeIds]]).toEqual([
+    [0, 5, 2, 2, 5, 2],
+    [0, 0, 0, 0, 1, 1],
+  ]);
+  const qwen = {
+    'vocab.json': { '<|endoftext|>': 0, a: 1, b: 2, Ġ: 3, ab: 4, Ġab: 5, Ã: 6, '©': 7, 'Ã©': 8, 1: 9 },
+    'merges.txt': '#version: 0.2\na b\nĠ ab\nÃ ©\n',
+    'tokenizer_config.json': { tokenizer_class: 'Qwen2Tokenizer' },
+  };
+  expect(await ids(qwen, 'ab ab \u00e9 11<|endoftext|>')).toEqual([4, 5, 3, 8, 3, 9, 9, 0]);
+  await refused(
+    () => TextTokenizer.load(folderOf({ 'vocab.txt': vocabTxt })),
+    /nothing says which class reads its older files \(tokenizer_class of tokenizer_config.json, model_type/,
+  );
   await refused(
     () => TextTokenizer.load(folderOf({ ...roberta, 'tokenizer_config.json': { tokenizer_class: 'XLMTokenizer' } })),
     /older files of the class "XLMTokenizer" are not read; save its fast tokenizer there/,
   );
   await refused(() => TextTokenizer.load(folderOf({})), /has no tokenizer.json; save the model's fast tokenizer/);
+  for (const name of ['sentencepiece.bpe.model', 'spiece.model', 'tokenizer.model', 'spm.model', 'tekken.json'])
+    await refused(
+      () => TextTokenizer.load(folderOf({ [name]: 'x' })),
+      new RegExp(
+        `has no tokenizer.json, and its ${name} is not read; save the model's fast tokenizer there with transformers`,
+      ),
+    );
 });
 
 test.each([
