@@ -68,6 +68,12 @@ export const teacher = z
       queryTokens: count.optional().describe('tokens of a query, special tokens not counted'),
       documentTokens: count.optional().describe('tokens of a document, special tokens not counted'),
       maxLength: count.optional().describe('tokens of a pair in all'),
+      dtype: z
+        .enum(['fp32', 'int8'])
+        .optional()
+        .describe(
+          "int8: products in the CPU's integer units, compared with float32 on a sample of the first pairs; fp32 by default",
+        ),
       prompts,
       label,
       output,
