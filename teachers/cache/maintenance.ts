@@ -1,4 +1,4 @@
-/** @file Looking after a cache: what is in it, whether it is whole, and what of it goes. */
+/** @file Maintenance of a cache: what it holds, whether it is whole, and what is removed. */
 import { existsSync } from 'node:fs';
 import { rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -35,12 +35,12 @@ export interface CacheSurvey {
   unreadable?: string;
 }
 
-/** Bytes that LMDB keeps for each record besides key and value. */
+/** Bytes that LMDB keeps for each record in addition to key and value. */
 const NODE_BYTES = 10;
 /** Records copied in one transaction. */
 const BATCH = 10_000;
 
-/** Every record, as far as the store can be read through. @param fail is told why it cannot */
+/** Every record, as far as the store can be read through. @param fail called with the reason why it cannot */
 function* everyRecord({ records }: RecordStore, fail: (why: string) => void): Generator<StoredRecord> {
   let shown = 0;
   try {
@@ -90,7 +90,7 @@ export async function survey(folder: string, check = false): Promise<CacheSurvey
  * Checks every record, and where asked writes the store anew with the whole ones: the others are asked for again when a run
  * needs them. A store whose structure is damaged is taken apart page by page.
  *
- * @throws InputError where there is no cache, or somebody has it open that is to be repaired
+ * @throws InputError where there is no cache, or another process has the one open that is to be repaired
  */
 export async function verify(folder: string, repair = false): Promise<CacheSurvey> {
   refuseMissing(folder);
@@ -119,7 +119,7 @@ export interface Pruned {
   bytes: { before: number; after: number };
 }
 
-/** @throws InputError where there is no cache or somebody has it open */
+/** @throws InputError where there is no cache or another process has it open */
 export async function prune(folder: string, { before, size }: PruneOptions): Promise<Pruned> {
   const { tallies, bytes } = await survey(folder);
   const byUse = [...tallies].sort((a, b) => (a.used ?? 0) - (b.used ?? 0));
@@ -200,18 +200,18 @@ async function copyRecords(
 
 /** Puts another store in the place of one: a kill leaves the old file or the new one. */
 async function replaceStore(folder: string, fill: (to: RecordStore) => Promise<unknown>): Promise<void> {
-  const beside = join(folder, 'rebuilt');
-  await rm(beside, { recursive: true, force: true });
-  const to = await RecordStore.open(beside);
+  const rebuilt = join(folder, 'rebuilt');
+  await rm(rebuilt, { recursive: true, force: true });
+  const to = await RecordStore.open(rebuilt);
   try {
     await fill(to);
   } finally {
     await to.close();
   }
-  await syncEntry(join(beside, DATA));
+  await syncEntry(join(rebuilt, DATA));
   // Nobody has the store open, so that its table of readers can be made again.
   await rm(join(folder, 'lock.mdb'), { force: true });
-  await rename(join(beside, DATA), join(folder, DATA));
+  await rename(join(rebuilt, DATA), join(folder, DATA));
   await syncEntry(folder);
-  await rm(beside, { recursive: true, force: true });
+  await rm(rebuilt, { recursive: true, force: true });
 }

@@ -238,7 +238,7 @@ export class RecordStore {
   }
 }
 
-/** A store of layout 1 is older than the first release: its keys tell no teachers apart. */
+/** A store of layout 1 is older than the first release: its keys do not distinguish teachers. */
 const otherLayout = (path: string, layout: number): InputError =>
   layout > LAYOUT
     ? new InputError({

@@ -1,4 +1,4 @@
-/** @file What teachers have said, kept by content: a second run asks nothing, a stopped one loses nothing. */
+/** @file Answers of teachers, kept by content: a second run asks nothing, a stopped one loses nothing. */
 import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -18,7 +18,7 @@ const CHUNK = 1024;
 /** What happens where a teacher's answer is not a finite number: a fault that names the text, or it stays out and is counted. */
 export type OnNonFinite = 'stop' | 'skip';
 
-/** Scores and embeddings of teachers, behind which a teacher is asked only what it has not said before. */
+/** Scores and embeddings of teachers, so that a teacher is asked only what is not kept yet. */
 export class ScoreCache {
   /** Scores and embeddings that were asked for because they were not kept. */
   asked = 0;
@@ -57,7 +57,7 @@ export class ScoreCache {
   }
 
   /**
-   * The teacher, asked only what it has not said before. Only finite numbers are kept.
+   * The teacher, asked only what is not kept yet. Only finite numbers are kept.
    * @param onNonFinite with `skip`, what is not finite comes through as it is, with a note that counts it
    * @throws FaultError from its functions, where an answer is not finite and that is to stop
    */
