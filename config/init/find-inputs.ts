@@ -61,7 +61,7 @@ export async function look(folder: string): Promise<Findings> {
     if (kind && kind !== 'text' && !within) data.push(dir);
     for (const name of readdirSync(dir).sort()) {
       const path = join(dir, name);
-      // Links to nowhere are nothing.
+      // A link whose target is missing is left out.
       const stat = statSync(path, { throwIfNoEntry: false });
       if (stat?.isFile() && /scores?\b.*\.tsv(\.gz)?$/i.test(name)) scores[splitOf(name) ?? 'train'] ??= path;
       const whole = kind === 'beir' || kind === 'rows';
@@ -71,7 +71,7 @@ export async function look(folder: string): Promise<Findings> {
     }
   };
   await visit(folder, 0);
-  // Texts speak where nothing else does: README files stand beside most data.
+  // Texts are the data only where there are no others: most data have README files next to them.
   if (!data.length && holdsTexts(folder)) data.push(commonFolder(textFiles(folder)));
   if (!data.length)
     throw new InputError({

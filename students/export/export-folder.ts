@@ -55,7 +55,7 @@ export interface ExportedFolder {
 /**
  * Writes a checkpoint's compact form.
  * @param card README.md
- * @param provenance what distill.json says besides what the checkpoint's own says
+ * @param provenance entries of distill.json in addition to the checkpoint's own
  * @throws InputError where the checkpoint cannot be read or an option does not fit it
  */
 export async function exportFolder(

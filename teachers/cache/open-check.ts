@@ -54,9 +54,9 @@ const PROGRAM = `
   const { open, ABORT } = (await import(process.argv[2])).default;
   const root = open({ path: process.argv[1], noSubdir: false, maxDbs: 8, compression: false });
   const binary = { keyEncoding: 'binary', encoding: 'binary' };
-  for (const name of ['records', 'values', 'sources', 'meta'])
+  for (const name of ['records', 'sources', 'meta'])
     try {
-      for (const {} of root.openDB({ name, create: false, ...(/^[ms]/.test(name) ? {} : binary) })?.getRange() ?? []);
+      for (const {} of root.openDB({ name, create: false, ...(name !== 'records' ? {} : binary) })?.getRange() ?? []);
     } catch {}
   // Pages that are free are only looked at by a write; this one is taken back.
   try {
