@@ -12,6 +12,13 @@ export const textNames = ['text', 'contents', 'body', 'passage', 'document', 'qu
 /** Forms of a table beside each other in one folder, the first that is there counts. */
 const endings = ['jsonl', ...rowEndings.filter((e) => e !== 'jsonl')].flatMap((e) => [e, `${e}.gz`]);
 
+/** Other forms of a table that lie beside the one that is read, but for a packed copy. */
+function passedOver(folder: string, name: string, read: readonly string[]): string[] {
+  const plain = (file: string): string => basename(file).replace(/\.gz$/i, '');
+  const own = new Set(read.map(plain));
+  return endings.map((e) => `${name}.${e}`).filter((f) => existsSync(join(folder, f)) && !own.has(plain(f)));
+}
+
 /** The files of a table: `corpus.jsonl` and its like, or the files of a folder `corpus/`; empty where there is none. */
 export function tableFiles(folder: string, name: 'corpus' | 'queries'): string[] {
   const file = endings.map((e) => join(folder, `${name}.${e}`)).find((f) => rowFormat(f) && existsSync(f));
@@ -59,6 +66,8 @@ export async function readTable(
   const notes = bare
     ? [`${bare} of ${built.length} ${what} have no text (${files.map((f) => basename(f)).join(', ')})`]
     : [];
+  const beside = passedOver(folder, name, files);
+  if (beside.length) notes.push(`not read: ${beside.join(', ')} (${basename(files[0])} holds the ${what})`);
   return { table: built, files, notes };
 }
 

@@ -34,8 +34,13 @@ export async function* readArrow(file: string): AsyncGenerator<Row> {
   }
 }
 
-/** Lists as arrays, everything else as it is. */
-const plain = (value: unknown): unknown =>
-  value !== null && typeof value === 'object' && Symbol.iterator in value
-    ? Array.from(value as Iterable<unknown>, plain)
-    : value;
+/** Lists as arrays, records as objects, everything else as it is. */
+function plain(value: unknown): unknown {
+  if (value === null || typeof value !== 'object') return value;
+  // A record can be walked too, and has no length.
+  if (!('length' in value) && 'toJSON' in value && typeof value.toJSON === 'function') {
+    const fields = Object.entries(value.toJSON() as object);
+    return Object.fromEntries(fields.map(([name, own]) => [name, plain(own)]));
+  }
+  return Symbol.iterator in value ? Array.from(value as Iterable<unknown>, plain) : value;
+}

@@ -10,6 +10,18 @@ export interface StagePlan {
   why: string;
   /** Scores or embeddings that the cache lacks. */
   missing?: Missing;
+  /** What it would take, in a dry run. */
+  estimate?: Estimate;
+}
+
+/** What a stage would take. */
+export interface Estimate {
+  /** Absent where no estimate can be had. */
+  seconds?: number;
+  /** Memory of the process at its largest, about. */
+  bytes?: number;
+  /** How it was had, or why there is none. */
+  how: string;
 }
 
 export class RunLog {
