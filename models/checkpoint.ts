@@ -5,7 +5,8 @@ import { dirname, join } from 'node:path';
 import { FaultError, InputError } from '../common/errors.ts';
 import { replaceFolder } from '../common/replace.ts';
 import { TextTokenizer } from '../data/tokenizer.ts';
-import { inLowerCase } from '../data/tokens/read-files.ts';
+import { inLowerCase } from '../data/tokens/classes.ts';
+import { wholeTokenizer } from '../data/tokens/read-files.ts';
 import { type SentenceModel, sentenceFiles } from './modules/write-modules.ts';
 
 export interface Checkpoint extends SentenceModel {
@@ -66,6 +67,7 @@ export async function writeCheckpoint(folder: string, checkpoint: Checkpoint): P
       await writeFile(join(beside, 'README.md'), checkpoint.card);
       await writeFiles(beside, checkpoint.files ?? new Map());
       await checkTokenizer(beside, checkpoint);
+      await completeTokenizer(join(beside, 'tokenizer.json'), beside);
       if (checkpoint.lowerCase) await lowerTokenizer(join(beside, 'tokenizer.json'));
       await writeFile(join(beside, 'distill.json'), json(checkpoint.provenance));
     });
@@ -97,6 +99,11 @@ async function checkTokenizer(
   });
   if (tokenizer !== undefined && hash !== tokenizer)
     throw refuse('its files are not what they were when it was opened');
+}
+
+/** Writes the tokenizer.json of a folder that has older files alone: loaders of JavaScript read no others. */
+async function completeTokenizer(file: string, folder: string): Promise<void> {
+  if (!existsSync(file)) await writeFile(file, JSON.stringify(await wholeTokenizer(folder)));
 }
 
 /** Puts the lower case into the tokenizer itself: loaders of JavaScript do not read sentence_bert_config.json. */

@@ -7,6 +7,7 @@ import { type ModelFile, type Port, readModelFile } from '../engine/io/model-fil
 import { bytesOfWidths } from '../engine/runtime/forward-memory.ts';
 import { type Feeds, Session, type SessionOptions } from '../engine/runtime/session.ts';
 import { checkRows, encoderOutput, finished, isPooled, POOLED } from './encoder-graph.ts';
+import { hiddenSize } from './model-folder.ts';
 import { applyHead, applyModules, endsInUnit, type Head } from './modules/head.ts';
 import { checkWidths } from './modules/read-modules.ts';
 
@@ -78,8 +79,7 @@ export async function openStanding(
   );
   const encoder = await Session.open(source, session, file);
   const pooled = await headSession(hidden, head, file, session);
-  const number = (...names: string[]) => names.map((n) => config[n]).find((n) => typeof n === 'number' && n > 0);
-  const width = model.table?.hidden ?? (number('hidden_size', 'd_model', 'dim', 'n_embd') as number | undefined) ?? 768;
+  const width = model.table?.hidden ?? hiddenSize(config) ?? 768;
   return {
     model,
     bytesAToken: bytesOfWidths({ hidden: width, widest: Math.max(model.table?.widest ?? 0, 4 * width) }),

@@ -88,6 +88,12 @@ export function positionsOf(config: Config, padId = 1): number {
   return Math.max(1, stated - (countFromPad.has(String(config.model_type)) ? firstPosition(config, padId) : 0));
 }
 
+/** Width of a model's token vectors, by the names that families give it; undefined where config.json does not say it. */
+export const hiddenSize = (config: Config): number | undefined =>
+  [config.hidden_size, config.d_model, config.dim, config.n_embd].find(
+    (n): n is number => typeof n === 'number' && n > 0,
+  );
+
 /** sha256 of what a model's weights are read from: its file, and the files beside it that it names; hex. */
 export const modelHash = (model: string): Promise<string> => modelFileHash(model);
 

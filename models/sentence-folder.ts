@@ -2,7 +2,7 @@
 import { basename, join } from 'node:path';
 import type { Pooling } from '../engine/expressions/pooling.ts';
 import type { Graph } from '../engine/graph/ir.ts';
-import { firstPosition, type ModelFolder, positionsOf } from './model-folder.ts';
+import { firstPosition, hiddenSize, type ModelFolder, positionsOf } from './model-folder.ts';
 import { endsInUnit, type Head, headWidth, type Similarity, withUnit } from './modules/head.ts';
 import { type PromptOptions, type Prompts, promptNotes, promptsOf } from './modules/prompts.ts';
 import { readJson } from './modules/read-json.ts';
@@ -51,8 +51,7 @@ export async function readSentenceFolder(files: ModelFolder, options: SentenceOp
 /** Width of a folder's vectors, as its modules or its config.json say it; undefined where none does. */
 async function widthOf(head: Head, { folder, config }: ModelFolder): Promise<number | undefined> {
   const pooling = await readJson(join(folder, '1_Pooling', 'config.json'));
-  const names = ['hidden_size', 'd_model', 'dim', 'n_embd'].map((name) => config[name]);
-  const stated = [pooling.embedding_dimension, pooling.word_embedding_dimension, ...names];
+  const stated = [pooling.embedding_dimension, pooling.word_embedding_dimension, hiddenSize(config)];
   const tokens = stated.find((n): n is number => typeof n === 'number' && n > 0);
   const dense = head.modules.some((m) => m.kind === 'dense');
   return tokens === undefined && !dense ? undefined : headWidth(head, tokens ?? 0);

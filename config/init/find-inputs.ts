@@ -105,7 +105,8 @@ function commonFolder(files: readonly string[]): string {
 async function recognise(folder: string): Promise<FoundModel | string> {
   try {
     const { model } = await readModelFolder(folder);
-    if (!existsSync(join(folder, 'tokenizer.json'))) return `not used: ${folder}, it has no tokenizer.json`;
+    if (!['tokenizer.json', 'vocab.txt', 'vocab.json'].some((name) => existsSync(join(folder, name))))
+      return `not used: ${folder}, it has no tokenizer.json`;
     const outputs = (await readModelFile(model)).outputs.map((v) => v.name);
     const vectors = ['sentence_embedding', 'last_hidden_state', 'token_embeddings'].some((n) => outputs.includes(n));
     if (!vectors && !outputs.includes('logits')) return `not used: ${folder}, its outputs are ${outputs.join(', ')}`;

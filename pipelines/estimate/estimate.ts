@@ -1,10 +1,10 @@
 /** @file What the parts of a run would take, for a dry run: from a few texts that the models are timed on. */
 import type { Config } from '../../config/config.ts';
+import { loadOf } from '../../config/memory.ts';
 import { startFolder } from '../../config/student.ts';
 import { type Dataset, judgedQueries } from '../../data/dataset.ts';
 import { heldBytes, stepBytes } from '../../training/memory-budget.ts';
 import { trainingQueries } from '../run/data.ts';
-import { loadOf } from '../run/memory-budget.ts';
 import type { Estimate, StagePlan } from '../run/run-log.ts';
 import { embedderRate, type Rate, studentRates, teacherRate } from './rates.ts';
 

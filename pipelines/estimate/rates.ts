@@ -4,11 +4,11 @@ import type { Config } from '../../config/config.ts';
 import { localModel } from '../../config/models.ts';
 import { startFolder } from '../../config/student.ts';
 import { type Dataset, textsAt } from '../../data/dataset.ts';
+import { computeOn } from '../../engine/runtime/provider.ts';
 import { Random } from '../../math/random.ts';
 import { Encoder } from '../../models/encoder.ts';
+import { openModel } from '../../teachers/open-model.ts';
 import type { Pair, Teacher } from '../../teachers/teacher.ts';
-import { openModel } from '../run/open-teachers.ts';
-import { computeOn } from '../run/provider.ts';
 
 /** Seconds of timing a model, at most but for its first items, and items that say enough. */
 const SECONDS = 2;
@@ -57,7 +57,7 @@ export async function teacherRate(config: Config, dataset: Dataset): Promise<Rat
       document: dataset.documents.text(d),
     };
   });
-  const model = await openModel(spec, await computeOn(config));
+  const model = await openModel(spec, await computeOn(config.train));
   try {
     return await timed(queries.length ? pairs.length : 0, (from, count) =>
       model.score(pairs.slice(from, from + count)),
@@ -71,7 +71,7 @@ export async function teacherRate(config: Config, dataset: Dataset): Promise<Rat
 export async function embedderRate(config: Config, dataset: Dataset): Promise<Rate> {
   const { embedder: spec } = config;
   if (!spec || !localModel(spec) || !('queryTokens' in spec)) return { why: 'a service is not asked to be timed' };
-  const model: Teacher = await openModel({ ...spec, kind: 'dual-encoder' }, await computeOn(config));
+  const model: Teacher = await openModel({ ...spec, kind: 'dual-encoder' }, await computeOn(config.train));
   const { embed } = model;
   const documents = drawn(ITEMS, 'timed documents', dataset.documents);
   try {
@@ -95,7 +95,7 @@ export async function studentRates(config: Config, dataset: Dataset): Promise<{ 
     return { query: { why }, document: { why } };
   }
   const { pooling, normalize, prompts, queryTokens, documentTokens } = config.student;
-  const session = await computeOn(config);
+  const session = await computeOn(config.train);
   const encoder = await Encoder.load(folder, { pooling, normalize, prompts, session, comparable: true });
   const queries = textsAt(dataset, drawn(ITEMS, 'timed queries', dataset.queries));
   const documents = drawn(ITEMS, 'timed documents', dataset.documents);

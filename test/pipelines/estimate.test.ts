@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import { renderPlan } from '../../cli/terminal/report.ts';
 import { hashParts } from '../../common/files.ts';
-import { readConfig } from '../../config/read-yaml.ts';
+import { readConfig } from '../../config/yaml/read-yaml.ts';
 import { planRun } from '../../pipelines/distill.ts';
 import { makeWorld, snapshot } from '../cli/world.ts';
 
