@@ -1,18 +1,18 @@
-/** @file What the columns of rows are: told by `data.columns`, else by known names, else by their order as in sentence-transformers. */
+/** @file The roles of columns: from `data.columns`, else from known names, else from their order as in sentence-transformers. */
 import { InputError } from '../../common/errors.ts';
 import type { Row } from './rows.ts';
 
 /** Columns by name, or by place from 1 in a file without a header. */
 export interface ColumnOptions {
   query?: string | number;
-  /** Relevant documents, or documents that labels or scores speak of. */
+  /** Relevant documents, or documents with labels or scores. */
   document?: string | number;
   negatives?: string | number | (string | number)[];
   /** Grades: whole numbers, over 0 relevant; or -1 and 1. */
   label?: string | number;
   /** A teacher's scores: one column, or those of the documents and of the negatives. */
   scores?: string | number | (string | number)[];
-  /** Columns that are known not to matter. */
+  /** Columns that are ignored on request. */
   ignore?: string | number | (string | number)[];
 }
 
@@ -42,7 +42,7 @@ export const columnNames = {
 } as const;
 
 const NEGATIVE = /^(hard_)?neg(ative)?s?(_?\d+)?$/;
-/** Numbering and ids, which say nothing of relevance. */
+/** Row numbers and ids, which carry no relevance. */
 const NUMBERING =
   /^_?(id|idx|index|uid|uuid|guid|qid|pid|did|docid|docno|rank|\(column_\d+\)|(.+_)(id|ids|idx|uid|uuid|no))$|^unnamed:/;
 /** Columns that by their name hold relevant documents only. */
@@ -57,7 +57,7 @@ const plain = (name: string): string =>
 export interface Roles {
   query: string;
   document: string;
-  /** Whether the name says that its documents are relevant. */
+  /** Whether the name means that its documents are relevant. */
   onlyPositives: boolean;
   negatives: string[];
   label: string | undefined;
@@ -65,7 +65,7 @@ export interface Roles {
   scores: string[];
   /** E.g. `query = anchor, positive = answer, negatives = negative_1, negative_2`. */
   said: string;
-  /** What was found besides, e.g. columns that are not read. */
+  /** Notes, e.g. on columns that are not read. */
   aside: string[];
 }
 
@@ -95,7 +95,7 @@ const refuse = (subject: string, expected: string | undefined, remedy: string): 
 const list = (value: string | number | readonly (string | number)[] | undefined): string[] =>
   value === undefined ? [] : (Array.isArray(value) ? value : [value]).map(String);
 
-/** Whether columns are told by place, so that a file has no header. */
+/** Whether columns are given by position, so that the file has no header. */
 export const byPlace = (options: ColumnOptions = {}): boolean =>
   Object.values(options)
     .flat()
@@ -146,7 +146,7 @@ export function rolesOf(rows: readonly Row[], options: ColumnOptions = {}): Role
       'name the columns so, e.g. with a first line query,positive in CSV, or say which is which: data.columns: { query: NAME, document: NAME }',
     );
 
-  // Without a known name the order speaks, as in sentence-transformers: what follows the positive is negative.
+  // Without a known name the order decides, as in sentence-transformers: columns after the positive are negatives.
   const left = others.filter((n) => n !== document && n !== query);
   const namedNegatives = left.filter((n) => NEGATIVE.test(plain(n)));
   const inOrder = knownDocument ? [] : left.filter((n) => !NEGATIVE.test(plain(n)));
@@ -184,7 +184,7 @@ export function rolesOf(rows: readonly Row[], options: ColumnOptions = {}): Role
   return { query, document, onlyPositives: POSITIVE.test(plain(document)), negatives, label, scores, said, aside };
 }
 
-/** What `data.columns` names must be there. */
+/** Checks that the columns of `data.columns` exist. */
 function checkTold(names: readonly string[], options: ColumnOptions, where: string): void {
   const absent = Object.values(options)
     .flatMap((v) => list(v))

@@ -1,4 +1,7 @@
-/** @file A model folder's tokenizer as transformers 4.57 opens it: tokenizer.json, and what the files beside it change. */
+/**
+ * @file A model folder's tokenizer as transformers 4.57 opens it: tokenizer.json, and the changes by the other files of the
+ * folder.
+ */
 import { type AddedToken, readAddedToken } from './added-tokens.ts';
 import { type Fields, fieldsOf, HIGHEST_ID, malformed, shown } from './base/fields.ts';
 import { readPipeline, type TokenizerPipeline } from './pipeline.ts';
@@ -94,7 +97,7 @@ const classOfModel: Record<string, string> = {
   'xlm-roberta': 'XLMRoberta',
   camembert: 'Camembert',
 };
-/** Classes that pad on the left and put their own tokens around texts. */
+/** Classes that pad on the left and add their own tokens around texts. */
 const causal = ['Llama', 'CodeLlama', 'Gemma'];
 const specialNames = ['bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask'] as const;
 
@@ -182,7 +185,7 @@ function specialTokensOf(
   return found;
 }
 
-/** Adds what the files beside name and tokenizer.json does not have so. */
+/** Adds tokens that the other files name and tokenizer.json lacks. */
 function addTokens(files: TokenizerFiles, special: Special, pipeline: TokenizerPipeline): void {
   const { config, addedTokens } = files;
   const listed = config.added_tokens_decoder;

@@ -1,8 +1,8 @@
 /**
- * @file Records out of a store whose structure is damaged: every page of the file is looked at by itself, and what is taken for a
- * record is one where its checksum of key and numbers holds.
+ * @file Recovers records from a store with damaged structure: every page of the file is scanned separately, and a record counts
+ * if the checksum of key and numbers matches.
  *
- * Reading such a file through LMDB may end the process: it trusts its own offsets.
+ * Reading such a file through LMDB can crash the process, since it trusts its offsets.
  */
 import { closeSync, openSync, readSync, statSync } from 'node:fs';
 import { join } from 'node:path';

@@ -48,7 +48,7 @@ test('a rotated model has its dot products, other vectors, and figures of its pr
   expect(Math.max(...after.map((x, i) => Math.abs(x - before[i])))).toBeGreaterThan(0.05);
 });
 
-test('safetensors lie beside a rotation that is a module, and not beside one in the graph; the card says how to load each', async () => {
+test('safetensors are written with a rotation that is a module, and not with one in the graph; the card says how to load each', async () => {
   const card = (folder: string) => readFileSync(join(folder, 'README.md'), 'utf8');
   expect(existsSync(join(rotated, 'model.safetensors'))).toBe(false);
   expect(card(rotated)).toContain("SentenceTransformer('FOLDER', backend='onnx')");
