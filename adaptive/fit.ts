@@ -6,7 +6,7 @@ import { depthsOf, needsOf, type Policy, stopAt } from './policy.ts';
 import { type RuleName, rules } from './rules/index.ts';
 import { FEATURES, type Fusion, features, type Query, servedOrder, TOP } from './rules/states.ts';
 
-/** A query whose list the teacher has scored whole. */
+/** A query whose list the teacher has scored completely. */
 export interface Calibrated extends Query {
   /** Grades of the list's documents; undefined where there are no labels: then the teacher's order is the truth. */
   readonly grades?: ArrayLike<number>;
@@ -29,7 +29,7 @@ export interface Guarantee {
   delta: number;
   bound: string;
   loss: 'clipped' | 'signed';
-  /** What the loss is measured against. */
+  /** The reference of the loss. */
   against: 'labels' | "the teacher's order";
   /** Queries that the threshold was certified on, and the fewest that can certify anything. */
   queries: number;
@@ -44,7 +44,7 @@ export interface Guarantee {
 export interface FittedCascade {
   policy: Policy;
   guarantee: Guarantee;
-  /** Needs before the teacher was asked, of the calibration queries, ascending: what drift is measured against. */
+  /** Needs of the calibration queries before deferral, ascending: the reference for drift. */
   needs: number[];
   /** Share of the calibration queries about which the teacher is asked. */
   deferred: number;
@@ -53,7 +53,7 @@ export interface FittedCascade {
 export const DEPTHS = [5, 10, 20, 50, 100] as const;
 /** Weights of the student's score; cosines times 20 are of the size of logits. */
 const FUSIONS = [0, 5, 10, 20, 40, 80];
-/** Settings on the way from everything to nothing. */
+/** Number of settings between deferring everything and nothing. */
 const SETTINGS = 60;
 const FOLDS = 5;
 
@@ -95,7 +95,7 @@ export function fitCascade(queries: readonly Calibrated[], options: FitOptions):
   const parameters = rules[rule].fit(examples(fitting, depths, fusion));
   const base = { depths: [...depths], fusion, rule, parameters };
 
-  // The way from everything to nothing is fixed by the fitting half alone.
+  // The sequence of settings is fixed by the fitting half only.
   const seen = fitting.flatMap((q) => [...needsOf(q, base)]);
   const path = [
     Number.NEGATIVE_INFINITY,
@@ -120,7 +120,7 @@ export function fitCascade(queries: readonly Calibrated[], options: FitOptions):
   const stops = states.map((s) => s.scored[stopAt(s.needs, threshold)]);
   const risk = loss === 'clipped' ? mean(losses[at]) : 2 * mean(losses[at]) - 1;
   return {
-    // Where nothing is certified the teacher's own order over the whole list is served: it loses nothing.
+    // If nothing is certified, the teacher's order over the full list is served, which loses nothing.
     policy: { ...base, fusion: holds ? fusion : 0, threshold },
     guarantee: {
       alpha,

@@ -6,7 +6,7 @@ import { readLines } from './files/lines.ts';
 import { type Row, readRows, rowFormat } from './files/rows.ts';
 import { idText } from './text-tables.ts';
 
-/** What the columns of judgements may be called, whatever their case and separators. */
+/** Known names of the columns of judgements, ignoring case and separators. */
 export const qrelsNames = {
   query: ['query_id', 'qid', 'queryid', 'query', 'topic', 'topic_id'],
   document: ['corpus_id', 'doc_id', 'document_id', 'docid', 'docno', 'did', 'pid', 'passage_id', 'document', 'doc'],
@@ -20,9 +20,9 @@ export const lineEndings = ['tsv', 'txt', 'trec', 'qrels', 'qrel'];
 export interface ReadQrels {
   qrels: Qrels;
   judgements: number;
-  /** How the columns were understood. */
+  /** The interpretation of the columns. */
   said: string;
-  /** Judgements that are counted otherwise than written. */
+  /** Judgements that are changed or left out. */
   warnings: { code: string; text: string }[];
 }
 

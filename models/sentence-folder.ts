@@ -1,4 +1,4 @@
-/** @file A dual-encoder's settings outside its graph: modules, prompts, similarity, limits, letters. */
+/** @file A dual-encoder's settings outside its graph: modules, prompts, similarity, limits, lower-casing. */
 import { basename, join } from 'node:path';
 import type { Pooling } from '../engine/expressions/pooling.ts';
 import type { Graph } from '../engine/graph/ir.ts';
@@ -9,7 +9,7 @@ import { readJson } from './modules/read-json.ts';
 import { poolingOf, readHead, similarityOf, truncated } from './modules/read-modules.ts';
 import { encoderConfig } from './modules/transformer-config.ts';
 
-/** What is said instead of what the folder says. */
+/** Options that override the folder. */
 export interface SentenceOptions {
   /** In place of the folder's; what follows the pooling stays. */
   pooling?: Pooling;
@@ -24,7 +24,7 @@ export interface SentenceFolder {
   similarity: Similarity;
   /** Whether texts are put in lower case before the tokenizer reads them. */
   lowerCase: boolean;
-  /** What was guessed or left out, in sentences. */
+  /** Notes on assumptions made and parts ignored. */
   notes: string[];
 }
 
@@ -41,7 +41,7 @@ export async function readSentenceFolder(files: ModelFolder, options: SentenceOp
   return {
     head: options.normalize === undefined ? pooled : withUnit(pooled, options.normalize),
     prompts,
-    // Whoever asks for vectors as they are asks for their dot products.
+    // Vectors without scaling are compared by dot product.
     similarity: options.normalize === false ? 'dot' : similarityOf(sentence, file),
     lowerCase: own.lowerCase,
     notes: promptNotes(prompts, options.prompts ?? {}, names),

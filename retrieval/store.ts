@@ -1,4 +1,4 @@
-/** @file An index in a folder: parts that never change, and a manifest that is replaced whole, so that a kill loses nothing. */
+/** @file An index in a folder: immutable parts, and a manifest that is replaced atomically, so that a kill loses nothing. */
 import { createHash, randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, open, readdir, readFile, rm } from 'node:fs/promises';
@@ -38,7 +38,7 @@ export interface CreateOptions {
   /** Width of the vectors. */
   dimensions: number;
   settings?: IndexSettings;
-  /** What made the vectors, e.g. an encoder's key: another one's are refused. */
+  /** Key of the encoder that made the vectors; other vectors are refused. */
   encoder?: string;
 }
 
@@ -157,7 +157,7 @@ export class IndexStore {
   /**
    * Adds documents; one whose id is there is replaced.
    * @param vectors [documents.length, dimensions], in the same order
-   * @throws InputError for another number of vectors, a non-finite one, or an id that stands twice
+   * @throws InputError for another number of vectors, a non-finite one, or a duplicate id
    */
   add(documents: readonly IndexedDocument[], vectors: Float32Array): Promise<void> {
     return this.inTurn(async () => {
@@ -232,7 +232,7 @@ export class IndexStore {
         code: 'index.query',
         subject: `a query of ${query.length} numbers`,
         expected: `${this.dimensions}, the width of the index`,
-        remedy: 'embed it with the encoder that the index was made for',
+        remedy: 'embed it with the encoder of the index',
       });
   }
 
@@ -286,7 +286,7 @@ export class IndexStore {
     for (const [i, { id }] of documents.entries()) {
       if (typeof id !== 'string' || !id)
         fail(`document ${i} has no id`, 'a text that is not empty', 'give every document an id');
-      if (ids.has(id)) fail(`the id '${id}' stands twice`, 'every id once', 'leave one of them out');
+      if (ids.has(id)) fail(`the id '${id}' occurs twice`, 'every id once', 'leave one of them out');
       ids.add(id);
     }
     const bad = vectors.findIndex((v) => !Number.isFinite(v));
@@ -311,7 +311,7 @@ export class IndexStore {
       }
   }
 
-  /** Changes one after the other, also after one that failed. */
+  /** Runs changes one after another, also after a failed one. */
   private inTurn<T>(change: () => Promise<T>): Promise<T> {
     const next = this.busy.then(change, change);
     this.busy = next.catch(() => undefined);

@@ -1,4 +1,4 @@
-/** @file What a program imports to search: `import { openIndex } from 'onnx-distill/retrieval'`. */
+/** @file The entry point for search: `import { openIndex } from 'onnx-distill/retrieval'`. */
 export { InputError } from '../common/errors.ts';
 export type { OnProgress, Progress, RunControl } from '../common/progress.ts';
 export type { CodecName } from '../retrieval/codecs/index.ts';

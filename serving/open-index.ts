@@ -10,7 +10,7 @@ import { type OpenEncoderOptions, openEncoder } from './encoder.ts';
 import { findPlace, hasSearchFile, type Lexical, placeOf, readSearchFile, writeSearchFile } from './index-file.ts';
 import { SearchIndex } from './search-index.ts';
 
-/** What an index is made with. */
+/** Settings of a new index. */
 export interface CreateIndexOptions extends OpenEncoderOptions {
   /** The checkpoint whose encoder embeds documents and queries. */
   encoder: string;
@@ -20,7 +20,7 @@ export interface CreateIndexOptions extends OpenEncoderOptions {
   lexical?: boolean;
 }
 
-/** Where the models of an index are, and who is told of progress. */
+/** Paths of an index's models, and progress options. */
 export interface OpenIndexOptions extends RunControl {
   /** The checkpoint's folder, where it was moved; and the folder of the documents' encoder, likewise. */
   encoder?: string;

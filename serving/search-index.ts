@@ -1,4 +1,7 @@
-/** @file An index of documents in a folder, searched by text: vectors, and BM25 beside them where the checkpoint weighs it. */
+/**
+ * @file An index of documents in a folder, searched by text: vectors, combined with BM25 where the checkpoint has a weight for
+ * it.
+ */
 import { join } from 'node:path';
 import { FaultError, InputError, shown } from '../common/errors.ts';
 import { canonicalJson, hashParts } from '../common/files.ts';
@@ -25,7 +28,7 @@ export interface SearchHit extends SearchDocument {
   readonly score: number;
 }
 
-/** Documents embedded at a time, and written together: what a kill costs. */
+/** Documents embedded and written together: the most that a kill loses. */
 const BATCH = 1024;
 
 /** An open index: made by `createIndex`, opened by `openIndex`. Searches and changes may run at the same time. */
@@ -108,7 +111,7 @@ export class SearchIndex {
       throw new FaultError({
         code: 'search.not-finite',
         subject: `the vector of the query '${shown(texts[Math.floor(bad / dimensions)].slice(0, 60))}' is not finite`,
-        remedy: 'nothing can be found by it; use another file of the model, or leave the text out',
+        remedy: 'it cannot be searched; use another file of the model, or leave the text out',
       });
     const found: SearchHit[][] = [];
     for (const [i, text] of texts.entries()) {
@@ -132,7 +135,7 @@ export class SearchIndex {
   /**
    * Adds documents; one whose id is there is replaced. They are embedded and written in batches: after a kill, the batches that
    * were written are there. Fulfilled when all are on disk.
-   * @throws InputError for a document without an id or a text, an id that stands twice, or an index that another process changes
+   * @throws InputError for a document without an id or a text, a duplicate id, or an index that another process changes
    */
   async add(documents: Iterable<SearchDocument>, watch: RunControl & { total?: number } = {}): Promise<void> {
     const known = await this.encoder.documentsKey();
@@ -172,7 +175,7 @@ export class SearchIndex {
       if (ids.has(document.id))
         throw new InputError({
           code: 'index.add',
-          subject: `the id '${document.id}' stands twice`,
+          subject: `the id '${document.id}' occurs twice`,
           expected: 'every id once',
           remedy: 'leave one of them out',
         });

@@ -1,4 +1,4 @@
-/** @file An ONNX cross-encoder: reads query and document together and says how well they match. */
+/** @file An ONNX cross-encoder: encodes query and document together and scores their relevance. */
 import { FaultError, InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import { floatsOf } from '../engine/graph/tensor.ts';
@@ -59,12 +59,12 @@ function asPrompt({
 }
 
 /**
- * Opens a cross-encoder's folder. The file goes to ONNX Runtime as it stands. A model with one logit gives it as it is; of several,
- * the logit of the label that id2label or `label` names less the log-sum-exp of the others, which for two is their difference: it
- * orders documents as the softmax does without its flat ends.
+ * Opens a cross-encoder's folder. ONNX Runtime loads the file unchanged. A model with one logit gives that logit; with several,
+ * the score is the logit of the label that id2label or `label` names minus the log-sum-exp of the others, which for two is their
+ * difference: it orders documents as the softmax does without its flat ends.
  *
- * A causal language model, by config.json's architectures, is opened as `generative` does; a folder with exits as `openExits` does,
- * and its scores are the whole model's.
+ * A causal language model, by config.json's architectures, is opened as `generative` does; a folder with exits as `openExits`
+ * does, and its scores are the whole model's.
  *
  * @throws InputError where files are missing, an input is not understood, no output is a score or no label says relevance
  */

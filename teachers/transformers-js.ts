@@ -38,7 +38,7 @@ export interface TransformersOptions extends PairLimits {
   key?: string;
 }
 
-/** Texts whose answers tell models apart. */
+/** Texts whose results identify a model. */
 const probes = ['a', 'how do I list open files?', 'lsof lists the files that processes hold open', 'zebra 17 $'];
 
 /**

@@ -6,14 +6,14 @@ import { textOf } from './text-of.ts';
 /** Columns by name, or by place from 1 in a file without a header. */
 export interface ColumnOptions {
   query?: string | number;
-  /** Relevant documents, or documents that labels or scores speak of. */
+  /** Relevant documents, or documents with labels or scores. */
   document?: string | number;
   negatives?: string | number | (string | number)[];
   /** Grades: whole numbers, over 0 relevant; or -1 and 1. */
   label?: string | number;
   /** A teacher's scores: one column, or those of the documents and of the negatives. */
   scores?: string | number | (string | number)[];
-  /** Columns that are known not to matter. */
+  /** Columns that are ignored on request. */
   ignore?: string | number | (string | number)[];
 }
 
@@ -77,7 +77,7 @@ const plain = (name: string): string =>
 export interface Roles {
   query: string;
   document: string;
-  /** Whether the name says that its documents are relevant. */
+  /** Whether the name means that its documents are relevant. */
   onlyPositives: boolean;
   negatives: string[];
   label: string | undefined;
@@ -85,7 +85,7 @@ export interface Roles {
   scores: string[];
   /** E.g. `query = anchor, positive = answer, negatives = negative_1, negative_2`. */
   said: string;
-  /** What was found besides, e.g. columns that are not read. */
+  /** Notes, e.g. on columns that are not read. */
   aside: string[];
 }
 
@@ -118,7 +118,7 @@ const refuse = (subject: string, expected: string | undefined, remedy: string): 
 const list = (value: string | number | readonly (string | number)[] | undefined): string[] =>
   value === undefined ? [] : (Array.isArray(value) ? value : [value]).map(String);
 
-/** Whether columns are told by place, so that a file has no header. */
+/** Whether columns are given by position, so that the file has no header. */
 export const byPlace = (options: ColumnOptions = {}): boolean =>
   Object.values(options)
     .flat()
@@ -172,7 +172,7 @@ export function rolesOf(rows: readonly Row[], options: ColumnOptions = {}): Role
       'name the columns so, e.g. with a first line query,positive in CSV, or say which is which: data.columns: { query: NAME, document: NAME }',
     );
 
-  // Without a known name the order speaks, as in sentence-transformers: what follows the positive is negative.
+  // Without a known name the order decides, as in sentence-transformers: columns after the positive are negatives.
   const left = others.filter((n) => n !== document && n !== query);
   const namedNegatives = left.filter((n) => NEGATIVE.test(plain(n)));
   const inOrder = knownDocument ? [] : left.filter((n) => !NEGATIVE.test(plain(n)));

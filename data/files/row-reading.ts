@@ -1,4 +1,4 @@
-/** @file What one row says: a query, documents, and what is known of each. */
+/** @file Interprets a row: a query, documents, and their labels or scores. */
 import { InputError } from '../../common/errors.ts';
 import type { Roles } from './columns.ts';
 import type { Row } from './rows.ts';

@@ -1,4 +1,7 @@
-/** @file A model folder's tokenizer as transformers 4.57 opens it: tokenizer.json, and what the files beside it change. */
+/**
+ * @file A model folder's tokenizer as transformers 4.57 opens it: tokenizer.json, and the changes by the other files of the
+ * folder.
+ */
 import { type AddedToken, readAddedToken } from './added-tokens.ts';
 import { type Fields, fieldsOf, HIGHEST_ID, malformed, shown } from './base/fields.ts';
 import { adjusted, causal, classOf, classTokens, inLowerCase } from './classes.ts';
@@ -103,7 +106,7 @@ function specialTokensOf(
   return found;
 }
 
-/** Adds what the files beside name and tokenizer.json does not have so. */
+/** Adds tokens that the other files name and tokenizer.json lacks. */
 function addTokens(files: TokenizerFiles, special: Special, pipeline: TokenizerPipeline): void {
   const { config, addedTokens } = files;
   const listed = config.added_tokens_decoder;

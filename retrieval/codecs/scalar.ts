@@ -1,4 +1,4 @@
-/** @file Numbers as they are, in half precision, or as whole numbers with a scale a vector. */
+/** @file Codecs that keep numbers in float32, in half precision, or as integers with a scale per vector. */
 import { floatToHalf, halfTable } from '../../math/half.ts';
 import type { Codec, Vectors } from './codec.ts';
 import { rowOf } from './codec.ts';

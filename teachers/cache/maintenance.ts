@@ -1,4 +1,4 @@
-/** @file Maintenance of a cache: what it holds, whether it is whole, and what is removed. */
+/** @file Maintenance of a cache: lists, verifies, repairs and prunes it. */
 import { existsSync } from 'node:fs';
 import { rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -31,7 +31,7 @@ export interface CacheSurvey {
   bytes: number;
   tallies: Tally[];
   damaged: Damage[];
-  /** What the store itself says where it cannot be read through; those records are not counted. */
+  /** The store's error if it cannot be read completely; unread records are not counted. */
   unreadable?: string;
 }
 
@@ -87,10 +87,10 @@ export async function survey(folder: string, check = false): Promise<CacheSurvey
 }
 
 /**
- * Checks every record, and where asked writes the store anew with the whole ones: the others are asked for again when a run
- * needs them. A store whose structure is damaged is taken apart page by page.
+ * Checks every record, and on request rewrites the store with the intact ones: the others are computed again when a run needs
+ * them. A store whose structure is damaged is taken apart page by page.
  *
- * @throws InputError where there is no cache, or another process has the one open that is to be repaired
+ * @throws InputError if there is no cache, or another process has open the one to be repaired
  */
 export async function verify(folder: string, repair = false): Promise<CacheSurvey> {
   refuseMissing(folder);
@@ -106,9 +106,9 @@ export async function verify(folder: string, repair = false): Promise<CacheSurve
 }
 
 export interface PruneOptions {
-  /** Milliseconds since 1970: teachers that were last used before go. */
+  /** Milliseconds since 1970: teachers last used before are removed. */
   before?: number;
-  /** Bytes: teachers go, those unused the longest first, until what stays is no more. */
+  /** Bytes: teachers are removed, least recently used first, until the rest fits. */
   size?: number;
 }
 
@@ -119,7 +119,7 @@ export interface Pruned {
   bytes: { before: number; after: number };
 }
 
-/** @throws InputError where there is no cache or another process has it open */
+/** @throws InputError if there is no cache or another process has it open */
 export async function prune(folder: string, { before, size }: PruneOptions): Promise<Pruned> {
   const { tallies, bytes } = await survey(folder);
   const byUse = [...tallies].sort((a, b) => (a.used ?? 0) - (b.used ?? 0));
@@ -143,7 +143,7 @@ function refuseMissing(folder: string): void {
     throw new InputError({
       code: 'cache.missing',
       subject: `there is no cache in ${folder}`,
-      remedy: "name the folder that stands under 'cache' in the config with --folder",
+      remedy: "give the folder named under 'cache' in the config with --folder",
     });
 }
 
@@ -161,7 +161,7 @@ function sourcesOf(store: RecordStore): Map<string, Source> {
   return found;
 }
 
-/** Writes the store anew with some of its records. */
+/** Rewrites the store with some of its records. */
 async function rebuild(folder: string, keep: (record: StoredRecord) => boolean): Promise<void> {
   await replaceStore(folder, async (to) => {
     const from = await RecordStore.open(folder);

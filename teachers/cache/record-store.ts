@@ -15,11 +15,11 @@ import { endsProcess, markReadable } from './open-check.ts';
 
 /** Raised when the layout of keys or values changes. */
 const LAYOUT = 2;
-/** What a record is of. */
+/** The kind of a record. */
 export const recordKinds = ['score', 'query', 'document', 'tokens'] as const;
 export type RecordKind = (typeof recordKinds)[number];
 
-/** A teacher that records are of. */
+/** A teacher with records in the store. */
 export interface Source {
   key: string;
   name: string;
@@ -86,7 +86,7 @@ export interface Entry {
 }
 
 export class RecordStore {
-  /** Values that were read and did not hold. */
+  /** Number of values read whose checksum did not match. */
   damaged = 0;
   readonly path: string;
   readonly records: Database<Buffer, Buffer>;
@@ -174,12 +174,12 @@ export class RecordStore {
     );
   }
 
-  /** Records the teacher that an id stands for. */
+  /** Names a teacher's records. */
   copySource(id: string, source: Source): void {
     this.write(1, 0, () => void this.sources.putSync(id, source));
   }
 
-  /** Records that a teacher is used now. A full disk is reported where scores are written. */
+  /** Records that a teacher is used now. A full disk is reported when scores are written. */
   use(id: Buffer, source: Omit<Source, 'used'>): void {
     try {
       const served = source.served ?? this.served(id);
@@ -215,14 +215,15 @@ export class RecordStore {
     throw new FaultError({
       code: 'cache.write-failed',
       subject: `cannot write the cache ${this.path} (${(cause as Error).message})`,
-      remedy: "free space or choose another folder under 'cache' and run the same command again, what was kept stays",
+      remedy:
+        "free space or choose another folder under 'cache' and run the same command again, the scores so far are kept",
       cause,
     });
   }
 
   /**
    * Where a write to the file fails, LMDB as lmdb 3.5 builds it reports so in 100 bytes that its sentence may exceed
-   * (mdb_page_flush), and the process dies sooner or later. So a write for which there is no room is not begun.
+   * (mdb_page_flush), and the process dies sooner or later. So a write for which there is no space is not started.
    */
   private demandRoom(records: number, bytes: number): void {
     const file = join(this.path, DATA);
@@ -258,7 +259,7 @@ const damaged = (path: string, why: string, cause?: unknown): FaultError =>
   new FaultError({
     code: 'cache.damaged',
     subject: `the cache ${path} is damaged (${why})`,
-    remedy: `run distill cache verify --repair --folder ${path}, which keeps what is whole, or name another folder under 'cache'`,
+    remedy: `run distill cache verify --repair --folder ${path}, which keeps the intact records, or name another folder under 'cache'`,
     cause,
   });
 
@@ -280,7 +281,7 @@ async function enter(path: string): Promise<() => Promise<void>> {
   });
 }
 
-/** Does work while no process has the store open. @throws InputError where one has */
+/** Runs work while no process has the store open. @throws InputError if one has */
 export async function alone<T>(path: string, work: () => Promise<T>): Promise<T> {
   const unlock = await takeLock(maintenance(path), `the cache ${path}`);
   try {

@@ -1,6 +1,6 @@
 /**
- * @file Records out of a store whose structure is damaged: every page of the file is looked at by itself, and what is taken for a
- * record is one where its checksum of key and numbers holds.
+ * @file Recovers records from a store with damaged structure: every page of the file is scanned separately, and a record counts
+ * if the checksum of key and numbers matches.
  *
  * Reading such a file through LMDB may end the process: it trusts its own offsets. These lines are kept because a cache is hours
  * of a teacher's work (a million pairs at 40 a second are seven hours), and one damaged page above the leaves makes LMDB lose

@@ -181,7 +181,7 @@ test('a pipeline over frozen documents trains the query tower, and matches queri
   expect(toLosses(registered(config.losses), true).flatMap(({ loss }) => loss.needs)).not.toContain('teacherDocuments');
 });
 
-test('a dual-encoder speaks in cosines: its distribution is sharpened, and weighs as much as a cross-encoder would', () => {
+test('a dual-encoder scores by cosines: its distribution is sharpened, with the weight of a cross-encoder', () => {
   const kl = (teacher: ConfigInput['teacher']): unknown =>
     parseConfig({ ...minimal, teacher, embedder: { model: 'e' } }).losses.find((l) => l.kind === 'kl');
   expect(kl({ kind: 'dual-encoder', model: 't' })).toMatchObject({ temperature: 0.05, weight: 400 });

@@ -128,7 +128,7 @@ describe('what a number in a row of a pair means', () => {
   });
 });
 
-test('without a known name the order of columns speaks', async () => {
+test('without a known name the order of columns decides', async () => {
   const file = join(folder({ 'nli.csv': 'id,premise,entailment,contradiction\n7,a,b,c\n' }), 'nli.csv');
   const dataset = await openDataset(file, { holdOut: 0 });
   expect(told(dataset, 'train')).toEqual({ a: { b: 1, c: 0 } });
@@ -175,7 +175,7 @@ test('scores alone: in dev and test the best-scored document counts as relevant,
   const dataset = await openDataset(folder({ 'train.jsonl': row('a'), 'dev.jsonl': row('b'), 'test.jsonl': row('c') }));
   expect(told(dataset, 'train')).toEqual({});
   expect(told(dataset, 'test')).toEqual({ c: { 'c 2': 1 } });
-  expect(dataset.notes?.at(-1)).toMatch(/^the rows score and do not judge/);
+  expect(dataset.notes?.at(-1)).toMatch(/^the rows have scores but no judgements/);
 });
 
 test.each([

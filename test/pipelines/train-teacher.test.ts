@@ -170,7 +170,7 @@ test('with the head of dual pooling, the score is the cosine of the two vectors 
     await again.dispose();
   }
   const one = { ...given, output: join(folder, 'refused'), model: join(folder, 'teacher') };
-  await expect(trainTeacher(one)).rejects.toThrow("export it with the output 'last_hidden_state' besides 'logits'");
+  await expect(trainTeacher(one)).rejects.toThrow("export it with the outputs 'last_hidden_state' and 'logits'");
 });
 
 test('under a limit of memory the pairs of a step are read in parts, and a limit that leaves nothing is refused', async () => {

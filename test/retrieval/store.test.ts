@@ -104,7 +104,7 @@ describe('refusals', () => {
     await expect(store.add(named(2), row(0))).rejects.toThrow('2 documents with 96 numbers');
     await expect(store.add([{ id: '' }], row(0))).rejects.toThrow('document 0 has no id');
     await expect(store.add([{ id: 'a' }, { id: 'a' }], vectors.subarray(0, 2 * D))).rejects.toThrow(
-      "the id 'a' stands twice",
+      "the id 'a' occurs twice",
     );
     await expect(store.add([{ id: 'a' }], row(0).fill(Number.NaN, 3, 4))).rejects.toThrow(
       "the vector of 'a' is not finite",

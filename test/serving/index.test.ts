@@ -143,12 +143,12 @@ describe.each([['vectors'], ['hybrid']])('documents that come and go, %s', (kind
 });
 
 describe('refused', () => {
-  test('documents without an id or a text, and an id that stands twice: nothing is added', async () => {
+  test('documents without an id or a text, and a duplicate id: nothing is added', async () => {
     const index = await made();
     const add = (...documents: object[]): Promise<void> => index.add(documents as never);
     await expect(add({ id: 'x' })).rejects.toThrow("document 'x' has no text: expected a text");
     await expect(add({ text: 'x' })).rejects.toThrow('has no id');
-    await expect(add({ id: 'x', text: 'a' }, { id: 'x', text: 'b' })).rejects.toThrow("the id 'x' stands twice");
+    await expect(add({ id: 'x', text: 'a' }, { id: 'x', text: 'b' })).rejects.toThrow("the id 'x' occurs twice");
     expect(index.size).toBe(40);
     // A refused change does not block the next.
     await index.add([{ id: 'x', text: 'a' }]);
@@ -156,7 +156,7 @@ describe('refused', () => {
     await index.close();
   });
 
-  test('a folder that is no index, one that is not empty, and a description of another version', async () => {
+  test('a folder that is not an index, one that is not empty, and a description of another version', async () => {
     await expect(openIndex(at('data'))).rejects.toThrow(
       'holds no index (there is no search.json); make one with distill index',
     );
@@ -167,7 +167,7 @@ describe('refused', () => {
     const text = readFileSync(file, 'utf8');
     for (const wrong of ['{', text.replace('search-1', 'search-2'), text.replace('float32', 'float33'), '{}']) {
       writeFileSync(file, wrong);
-      await expect(openIndex(index.folder)).rejects.toThrow('is no description of an index of this version');
+      await expect(openIndex(index.folder)).rejects.toThrow('is not a description of an index of this version');
     }
     writeFileSync(file, text);
     await (await openIndex(index.folder)).close();

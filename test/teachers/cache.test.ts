@@ -117,13 +117,13 @@ test('bit flips in values are named, not served, and removed by repair; a run ma
   await cache.close();
   expect(scores).toEqual(Float32Array.from(pairs, (p) => scoreOf('first', p)));
   expect(teacher.asked).toBe(3);
-  expect(notes).toContain('3 damaged values in the cache: made again');
+  expect(notes).toContain('3 damaged values in the cache: computed again');
   expect((await verify(other)).damaged).toEqual([]);
 
   const said = await distill('cache', 'verify', '--folder', folder);
   expect(said.code).toBe(3);
   expect(said.out).toMatch(/1,860 records, 3 damaged\n {2}score by first, record [0-9a-f]{64}\n/);
-  expect(said.err).toContain(`the cache ${folder} is damaged; remove what is damaged with --repair`);
+  expect(said.err).toContain(`the cache ${folder} is damaged; remove damaged records with --repair`);
   const repaired = await distill('cache', 'verify', '--repair', '--folder', folder);
   expect(repaired).toMatchObject({ code: 0, out: expect.stringContaining('3 damaged, removed') });
   expect((await distill('cache', 'verify', '--folder', folder)).out).toContain('1,857 records, 0 damaged');
@@ -170,7 +170,7 @@ test('a store whose structure is broken is said to be, and its records are found
   const { code, out, err } = await distill('cache', 'verify', '--folder', folder);
   expect(code).toBe(3);
   expect(out).toMatch(/a part of the store cannot be read \(.+\)/);
-  expect(err).toContain('remove what is damaged with --repair');
+  expect(err).toContain('remove damaged records with --repair');
   expect((await distill('cache', 'verify', '--repair', '--folder', folder)).code).toBe(0);
   expect(await askAgain(folder)).toBe(0);
 });
