@@ -45,7 +45,25 @@ describe.each([
   { codec: 'binary', rescore: { codec: 'int8', count: 50 } } as const,
   { codec: 'int8', dimensions: 16, rescore: { codec: 'float32', count: 60 } } as const,
   { codec: 'int8', bins: 200 } as const,
+  { codec: 'int8', cells: { count: 9, probes: 3 } } as const,
+  { codec: 'float32', cells: { count: 400, probes: 1 } } as const,
+  { codec: 'pq16', rescore: { codec: 'float16', count: 60 }, cells: { count: 5, probes: 2 } } as const,
 ])('%o', (settings) => {
+  test('joined, and with documents gone, it finds what it found', async () => {
+    const store = await IndexStore.create(folder(), { dimensions: D, settings });
+    for (let at = 0; at < 300; at += 100) await store.add(named(100, at), vectors.subarray(at * D, (at + 100) * D));
+    await store.remove(['d0', 'd150', 'd299']);
+    const search = () => [7, 120, 290].map((i) => store.search(row(i), 5));
+    const before = search();
+    await store.compact();
+    // Bins hold other documents once others are gone, and of cells of one document more are looked at where some are gone.
+    const others = 'bins' in settings || ('cells' in settings && settings.cells.count > 300);
+    if (!others) expect(search()).toEqual(before);
+    expect(search().map(([{ id }]) => id)).toEqual(['d7', 'd120', 'd290']);
+    const ids = ['d7', 'd298', 'd1'];
+    const scores = new Map(store.search(row(7), 297).map((d) => [d.id, d.score]));
+    expect(store.scores(row(7), ids)[0]).toBe(scores.get('d7'));
+  });
   test('finds each document by its own vector, also when opened again', async () => {
     const dir = folder();
     const store = await IndexStore.create(dir, { dimensions: D, settings });
@@ -62,6 +80,21 @@ describe.each([
     }
     expect(first / 43).toBeGreaterThan(0.85);
   });
+});
+
+test('cells: all of them find what a scan finds; few of them still give as many documents as are asked for', async () => {
+  const stores = await Promise.all(
+    [undefined, { count: 12, probes: 12 }, { count: 12, probes: 1 }].map(async (cells) => {
+      const store = await IndexStore.create(folder(), { dimensions: D, settings: { codec: 'float32', cells } });
+      await store.add(named(300), vectors);
+      return store;
+    }),
+  );
+  const [scan, all, one] = stores.map((s) => s.search(row(9), 20));
+  expect(all).toEqual(scan);
+  expect(one[0]).toEqual(scan[0]);
+  const [, , few] = stores;
+  for (const k of [1, 50, 299, 1000]) expect(few.search(row(9), k)).toHaveLength(Math.min(k, 300));
 });
 
 test('replacing, removing, joining: what is gone is not found, the rest is', async () => {
