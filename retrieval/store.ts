@@ -9,6 +9,7 @@ import { readCells } from './cells.ts';
 import type { Top } from './top-k.ts';
 import {
   checkSettings,
+  defaultSettings,
   type EncodedPart,
   encodePart,
   type IndexSettings,
@@ -67,9 +68,6 @@ interface Manifest {
 interface Part extends EncodedPart {
   readonly documents: IndexedDocument[];
 }
-
-/** Scanned as whole numbers, nothing learned: exact to 0.001 at a quarter of the bytes. */
-export const defaultSettings: IndexSettings = { codec: 'int8' };
 
 /**
  * An open index. Vectors are held in memory in their encoded form; changes are on disk when the promise of a change is fulfilled.
