@@ -7,6 +7,7 @@ import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
 import { readCells } from './cells.ts';
 import type { Top } from './top-k.ts';
+import type { Tuned } from './tuned.ts';
 import {
   checkSettings,
   defaultSettings,
@@ -63,6 +64,8 @@ interface Manifest {
   parts: PartFile[];
   /** Positions, counted through all parts, of documents that were replaced or removed. */
   removed: number[];
+  /** How the settings were found, where they were. */
+  tuned?: Tuned;
 }
 
 interface Part extends EncodedPart {
@@ -137,6 +140,10 @@ export class IndexStore {
   }
   get settings(): IndexSettings {
     return this.manifest.settings;
+  }
+  /** How the settings were found; undefined where they were given. */
+  get tuned(): Tuned | undefined {
+    return this.manifest.tuned;
   }
   get encoder(): string | undefined {
     return this.manifest.encoder;
@@ -239,6 +246,55 @@ export class IndexStore {
   *documents(): Generator<IndexedDocument> {
     let at = 0;
     for (const part of this.parts) for (const document of part.documents) if (!this.removed.has(at++)) yield document;
+  }
+
+  /**
+   * Every vector that a search can find, as float32, in the order of `documents`.
+   * @throws InputError where the index does not hold them as float32
+   */
+  vectors(): Float32Array {
+    const { codec, rescore, dimensions = this.dimensions, cells } = this.settings;
+    const exact = rescore?.codec === 'float32';
+    if (!exact && (codec !== 'float32' || dimensions !== this.dimensions || cells))
+      throw new InputError({
+        code: 'index.vectors',
+        subject: `${this.folder} holds its vectors as ${codec}, not as they were given`,
+        remedy: 'make the index again in a new folder',
+      });
+    const D = this.dimensions;
+    const out = new Float32Array(this.size * D);
+    let [at, position] = [0, 0];
+    for (const part of this.parts) {
+      const { buffer, byteOffset, byteLength } = exact ? part.exact : part.codes;
+      const rows = new Float32Array(buffer, byteOffset, byteLength >> 2);
+      for (let i = 0; i < part.count; i++)
+        if (!this.removed.has(position++)) out.set(rows.subarray(i * D, (i + 1) * D), D * at++);
+    }
+    return out;
+  }
+
+  /**
+   * Encodes every vector again with other settings, as one part; kept whole or not at all.
+   * @throws InputError where settings do not fit, or the index does not hold its vectors as float32
+   */
+  encodeAgain(settings: IndexSettings, tuned?: Tuned): Promise<void> {
+    return this.inTurn(async () => {
+      checkSettings(settings, this.dimensions);
+      const vectors = { data: this.vectors(), dimensions: this.dimensions };
+      const learned = await learnSettings(vectors, settings);
+      const part: Part = { ...(await encodePart(vectors, settings, learned)), documents: [...this.documents()] };
+      const manifest: Manifest = {
+        ...this.manifest,
+        settings,
+        tuned,
+        learned: needsLearning(settings) ? await this.write('learned', encodeLearned(learned), 0) : undefined,
+        parts: [await this.write('part', encodeBody(part), part.count)],
+        removed: [],
+      };
+      await this.save(manifest);
+      [this.manifest, this.learned, this.parts, this.removed] = [manifest, learned, [part], new Set()];
+      this.index();
+    });
   }
 
   /** Joins all parts into one and leaves removed documents out. */
@@ -349,12 +405,13 @@ function readManifest(text: string, file: string): Manifest {
       typeof hash === 'string'
     );
   };
-  const { dimensions, settings, parts, removed, learned } = value as Partial<Manifest>;
+  const { dimensions, settings, parts, removed, learned, tuned } = value as Partial<Manifest>;
   if (!Number.isInteger(dimensions) || (dimensions as number) < 1) damaged('dimensions');
   if (!Array.isArray(parts) || !parts.every(isFile)) damaged('parts');
   if (!Array.isArray(removed) || !removed.every(Number.isInteger)) damaged('removed');
   if (learned !== undefined && !isFile(learned)) damaged('learned');
   if (typeof settings !== 'object' || settings === null) damaged('settings');
+  if (tuned !== undefined && (typeof tuned?.goal !== 'object' || typeof tuned.heldOut !== 'object')) damaged('tuned');
   checkSettings(settings as IndexSettings, dimensions as number);
   return value as Manifest;
 }

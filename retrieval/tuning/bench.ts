@@ -2,6 +2,7 @@
 import { quantile } from '../../math/resampling.ts';
 import type { Vectors } from '../codecs/index.ts';
 import { openExactSearch } from '../exact-search.ts';
+import type { Point } from '../tuned.ts';
 import {
   type EncodedPart,
   encodePart,
@@ -10,18 +11,6 @@ import {
   learnSettings,
   searchParts,
 } from '../vector-index.ts';
-
-/** What some queries gave. */
-export interface Point {
-  readonly settings: IndexSettings;
-  /** Mean share of the exact k nearest that are found, and its standard error over queries. */
-  readonly recall: number;
-  readonly error: number;
-  /** Median and 95 of 100, one query at a time on one thread. */
-  readonly ms: number;
-  readonly p95: number;
-  readonly queries: number;
-}
 
 /** The exact nearest of some queries: a document counts as found where its score is at least the k-th. */
 export interface Truth {

@@ -7,14 +7,10 @@ import type { RunControl } from '../../common/progress.ts';
 import { Random } from '../../math/random.ts';
 import type { Vectors } from '../codecs/index.ts';
 import { binsFor } from '../top-k.ts';
+import type { Point, Tuned, TuningGoal } from '../tuned.ts';
 import { defaultSettings, type IndexSettings } from '../vector-index.ts';
 import { type Arm, armsFor } from './arms.ts';
-import { exactOf, type Point, type Truth, TuningBench } from './bench.ts';
-
-export type { Point } from './bench.ts';
-
-/** What settings must meet: a share of the exact nearest that is found, or a median of milliseconds a query. */
-export type TuningGoal = { readonly recall: number } | { readonly ms: number };
+import { exactOf, type Truth, TuningBench } from './bench.ts';
 
 export interface TuneOptions extends RunControl {
   /** Documents a query that recall counts; 10 by default. */
@@ -22,26 +18,6 @@ export interface TuneOptions extends RunControl {
   seed?: number;
   /** What is tried; `armsFor` by default. */
   arms?: readonly Arm[];
-}
-
-/** What a search for settings found. */
-export interface Tuned {
-  readonly goal: TuningGoal;
-  readonly k: number;
-  /** Documents that it was found on. */
-  readonly documents: number;
-  readonly settings: IndexSettings;
-  /** On the queries that it was found with, and on others. */
-  readonly tuning: Point;
-  readonly heldOut: Point;
-  /** The default settings on the queries held out. */
-  readonly defaults: Point;
-  /** Exact search of float32 vectors by ONNX Runtime, one query at a time on all threads. */
-  readonly exactMs: number;
-  /** The chosen way along its ladder, on the queries held out: from fast and rough to slow and exact. */
-  readonly curve: readonly Point[];
-  /** The best of each way when it was given up, or at the end. */
-  readonly tried: readonly { readonly name: string; readonly point: Point }[];
 }
 
 /** Fewer queries than these say little of a recall. */

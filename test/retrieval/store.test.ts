@@ -123,6 +123,27 @@ test('changes made at the same time are all there, and many parts are joined', a
   for (let i = 0; i < 60; i++) expect(store.search(row(i), 1)[0].id).toBe(`d${i}`);
 });
 
+test('encoded again with other settings: the same documents, in them from now on', async () => {
+  const dir = folder();
+  const store = await IndexStore.create(dir, { dimensions: D, settings: { codec: 'float32' } });
+  await store.add(named(200), vectors.subarray(0, 200 * D));
+  await store.add(named(100, 200), vectors.subarray(200 * D));
+  await store.remove(['d3', 'd250']);
+  expect(store.vectors()).toHaveLength(298 * D);
+  expect(store.vectors().slice(3 * D, 4 * D)).toEqual(row(4));
+  const settings = { codec: 'binary', rescore: { codec: 'int8', count: 80 }, cells: { count: 8, probes: 8 } } as const;
+  await store.encodeAgain(settings);
+  const again = await IndexStore.open(dir);
+  expect([again.size, again.settings]).toEqual([298, settings]);
+  expect(again.bytes).toBe(298 * (D / 8 + D + 4));
+  expect(readdirSync(dir).filter((name) => name.startsWith('part'))).toHaveLength(1);
+  for (const i of [0, 4, 249, 299]) expect(again.search(row(i), 1)[0].id).toBe(`d${i}`);
+  await again.add(named(1, 250), row(250));
+  expect(again.search(row(250), 1)[0].id).toBe('d250');
+  expect(() => again.vectors()).toThrow('holds its vectors as binary, not as they were given');
+  await expect(again.encodeAgain({ codec: 'int8' })).rejects.toThrow('make the index again in a new folder');
+});
+
 test('an empty index finds nothing; a list that ends before k is shorter', async () => {
   const store = await IndexStore.create(folder(), { dimensions: D });
   expect(store.search(row(0), 10)).toEqual([]);
@@ -146,6 +167,15 @@ describe('refusals', () => {
     // A refusal is not hindrance to what follows.
     await store.add([{ id: 'a' }], row(0));
     expect(store.size).toBe(1);
+  });
+  test.each([
+    [{ count: 0, probes: 1 }, 'an index of 0 cells: expected a whole number from 1 to 65,536'],
+    [{ count: 70_000, probes: 1 }, 'an index of 70000 cells'],
+    [{ count: 4, probes: 0 }, 'a search of 0 cells: expected a whole number above 0'],
+  ])('cells that do not fit: %o', async (cells, message) => {
+    await expect(IndexStore.create(folder(), { dimensions: D, settings: { codec: 'int8', cells } })).rejects.toThrow(
+      message,
+    );
   });
   test('settings that do not fit', async () => {
     await expect(IndexStore.create(folder(), { dimensions: 50, settings: { codec: 'pq16' } })).rejects.toThrow(
