@@ -53,7 +53,7 @@ export async function embeddings(
 
 /**
  * States of a model's last layer at unit length, one a token, special tokens left out: of the first documents, and of queries.
- * @param count of the documents' tokens; @param asked of the queries'
+ * @param count of the documents' tokens; @param asked of the queries', every tenth, so that they are of many queries
  */
 export async function tokenStates(
   model: string,
@@ -67,8 +67,15 @@ export async function tokenStates(
     states(model, dataset.documents, count),
   );
   const questions = textsAt(dataset, judgedQueries(dataset, 'test'));
-  const queries = await kept(join(folder, `${name}-${asked}-queries.f32`), () => states(model, questions, asked));
-  return { dimensions: documents.length / count, documents, queries };
+  const dimensions = documents.length / count;
+  const queries = await kept(join(folder, `${name}-${asked}-queries.f32`), async () => {
+    const all = await states(model, questions, 10 * asked);
+    const tenths = new Float32Array(asked * dimensions);
+    for (let i = 0; i < asked; i++)
+      tenths.set(all.subarray(10 * i * dimensions, (10 * i + 1) * dimensions), i * dimensions);
+    return tenths;
+  });
+  return { dimensions, documents, queries };
 }
 
 /** Texts tokenised at a time, of which batches of like length are made; tokens a text at most. */
