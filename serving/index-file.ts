@@ -33,6 +33,7 @@ const schema = z.strictObject({
     rescore: z.strictObject({ codec, count: z.number().int().positive() }).optional(),
     dimensions: z.number().int().positive().optional(),
     bins: z.number().int().positive().optional(),
+    cells: z.strictObject({ count: z.number().int().positive(), probes: z.number().int().positive() }).optional(),
   }),
   /** The lexical channel's weight and how it reads texts; null for search by vectors alone. */
   lexical: z

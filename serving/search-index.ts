@@ -7,9 +7,12 @@ import { FaultError, InputError, shown } from '../common/errors.ts';
 import { canonicalJson, hashParts } from '../common/files.ts';
 import { takeLock } from '../common/lock.ts';
 import type { RunControl } from '../common/progress.ts';
+import type { Texts } from '../data/dataset.ts';
 import { firstNotFinite } from '../math/finite.ts';
 import { LiveBm25 } from '../retrieval/live-bm25.ts';
 import type { IndexedDocument, IndexStore } from '../retrieval/store.ts';
+import type { Tuned, TuningGoal } from '../retrieval/tuned.ts';
+import { checkGoal, checkQueries, type TuneOptions, tuneIndex } from '../retrieval/tuning/tune.ts';
 import type { IndexSettings } from '../retrieval/vector-index.ts';
 import type { OpenEncoder } from './encoder.ts';
 import { hybridHits } from './hybrid-hits.ts';
@@ -60,6 +63,10 @@ export class SearchIndex {
   }
   get settings(): IndexSettings {
     return this.store.settings;
+  }
+  /** How the settings were found, where `tune` found them. */
+  get tuned(): Tuned | undefined {
+    return this.store.tuned;
   }
   /** Whether BM25 takes part in scores. */
   get hybrid(): boolean {
@@ -210,6 +217,29 @@ export class SearchIndex {
       for (const { id, text } of known) this.lexical?.remove(id, text);
       return removed;
     });
+  }
+
+  /**
+   * Finds settings that meet a recall, or a time, on these queries, and keeps the documents in them from now on: half of the
+   * queries finds them, the other half measures what was found. The index must hold its vectors as float32.
+   * Recall counts what vectors alone find, also where BM25 takes part.
+   * @throws InputError where there are too few queries, nothing meets the goal, or vectors are not held as float32
+   */
+  async tune(texts: readonly string[] | Texts, goal: TuningGoal, watch: TuneOptions = {}): Promise<Tuned> {
+    checkGoal(goal);
+    checkQueries(texts.length);
+    if (!this.size)
+      throw new InputError({
+        code: 'tune.empty',
+        subject: `${this.folder} holds no documents`,
+        remedy: 'add documents before settings are searched for',
+      });
+    const { dimensions } = this.encoder;
+    const queries = await this.encoder.embedQueries(texts, watch);
+    const documents = { data: this.store.vectors(), dimensions };
+    const tuned = await tuneIndex(documents, queries, goal, watch);
+    await this.change(() => this.store.encodeAgain(tuned.settings, tuned));
+    return tuned;
   }
 
   /**

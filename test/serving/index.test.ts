@@ -205,6 +205,34 @@ describe('refused', () => {
   });
 });
 
+describe('settings that meet a recall', () => {
+  const asked = own.flatMap(({ text }) => [text, text.slice(0, 20)]);
+  test('are found on queries, kept, and used when the index is opened again', async () => {
+    const index = await made();
+    const before = await index.search('open', 5);
+    const found = await index.tune(asked, { recall: 0.9 }, { k: 5 });
+    expect(found).toMatchObject({ goal: { recall: 0.9 }, k: 5, documents: 40, heldOut: { queries: 40 } });
+    expect(found.heldOut.recall).toBeGreaterThan(0.85);
+    const { folder } = index;
+    await index.close();
+    const again = await openIndex(folder);
+    expect([again.settings, again.tuned]).toEqual([found.settings, JSON.parse(JSON.stringify(found))]);
+    expect((await again.search('open', 5))[0].id).toBe(before[0].id);
+    await again.close();
+  });
+  test('are refused with too few queries, no documents, or vectors that are not kept as they were', async () => {
+    const index = await made();
+    await expect(index.tune(asked.slice(0, 39), { recall: 0.9 })).rejects.toThrow('39 queries to find settings with');
+    await index.close();
+    const small = await made({ settings: { codec: 'int8' } });
+    await expect(small.tune(asked, { recall: 0.9 })).rejects.toThrow('holds its vectors as int8');
+    await small.close();
+    const empty = await createIndex(at('nothing'), { encoder: at('dual'), settings: { codec: 'float32' } });
+    await expect(empty.tune(asked, { recall: 0.9 })).rejects.toThrow('holds no documents; add documents before');
+    await empty.close();
+  });
+});
+
 test('the beginning of an index is gone on with; folder and checkpoint may be moved', async () => {
   const index = await made();
   await index.close();
