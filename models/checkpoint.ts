@@ -1,6 +1,6 @@
 /** @file Writes a student as a folder that sentence-transformers, transformers.js and @xenova/transformers load. */
 import { existsSync } from 'node:fs';
-import { copyFile, link, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, link, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { FaultError, InputError } from '../common/errors.ts';
 import { replaceFolder } from '../common/replace.ts';
@@ -67,8 +67,7 @@ export async function writeCheckpoint(folder: string, checkpoint: Checkpoint): P
       await writeFile(join(beside, 'README.md'), checkpoint.card);
       await writeFiles(beside, checkpoint.files ?? new Map());
       await checkTokenizer(beside, checkpoint);
-      await completeTokenizer(join(beside, 'tokenizer.json'), beside);
-      if (checkpoint.lowerCase) await lowerTokenizer(join(beside, 'tokenizer.json'));
+      await completeTokenizer(beside, checkpoint.lowerCase);
       await writeFile(join(beside, 'distill.json'), json(checkpoint.provenance));
     });
   } catch (cause) {
@@ -100,15 +99,16 @@ async function checkTokenizer(
   if (tokenizer !== undefined && hash !== tokenizer) throw refuse('its files have changed since it was opened');
 }
 
-/** Writes the tokenizer.json of a folder that has older files alone: loaders of JavaScript read no others. */
-async function completeTokenizer(file: string, folder: string): Promise<void> {
-  if (!existsSync(file)) await writeFile(file, JSON.stringify(await wholeTokenizer(folder)));
-}
-
-/** Puts the lower case into the tokenizer itself: loaders of JavaScript do not read sentence_bert_config.json. */
-async function lowerTokenizer(file: string): Promise<void> {
-  const json = JSON.parse(await readFile(file, 'utf8'));
-  if (inLowerCase(json)) await writeFile(file, JSON.stringify(json));
+/**
+ * What loaders of JavaScript read, who know tokenizer.json alone: it is written where a folder has older files, and the lower case of
+ * sentence_bert_config.json is put into it.
+ */
+export async function completeTokenizer(folder: string, lowerCase = false): Promise<void> {
+  const file = join(folder, 'tokenizer.json');
+  const whole = existsSync(file);
+  const json = await wholeTokenizer(folder);
+  const lowered = lowerCase && inLowerCase(json);
+  if (!whole || lowered) await writeFile(file, JSON.stringify(json));
 }
 
 /** Copies the files of a folder that make its tokenizer. */

@@ -2,13 +2,15 @@
 import { join } from 'node:path';
 import { writeWhole } from '../common/files.ts';
 import { replaceFolder } from '../common/replace.ts';
-import { copyTokenizer, refuseOccupied } from './checkpoint.ts';
+import { completeTokenizer, copyTokenizer, refuseOccupied } from './checkpoint.ts';
 
 export interface CrossEncoderFolder {
   /** The bytes of onnx/model.onnx. */
   model: Uint8Array;
   /** Folder that tokenizer files are copied from. */
   tokenizerFrom: string;
+  /** Whether texts are put in lower case before the tokenizer reads them. */
+  lowerCase?: boolean;
   /** config.json of the model it started from. */
   config: Record<string, unknown>;
   /** distill.json: what made it. */
@@ -26,6 +28,7 @@ export async function writeCrossEncoder(folder: string, from: CrossEncoderFolder
     await copyTokenizer(from.tokenizerFrom, temporary);
     await writeWhole(join(temporary, 'onnx', 'model.onnx'), from.model);
     await writeWhole(join(temporary, 'config.json'), json(classifierConfig(from.config)));
+    await completeTokenizer(temporary, from.lowerCase);
     await writeWhole(join(temporary, 'distill.json'), json(from.provenance));
   });
 }

@@ -32,6 +32,7 @@ import { freshModel } from '../models/new-model.ts';
 import { parameterCount, type Weights, withWeights } from '../students/student.ts';
 import { appendDualHead } from '../teachers/dual-pooling-head.ts';
 import { appendLogitHead } from '../teachers/logit-head.ts';
+import { pairConfig } from '../teachers/reading/pair-config.ts';
 import { makePairBatch } from '../training/batches/cross-encoder-batch.ts';
 import type { Examples } from '../training/batches/dual-encoder-batch.ts';
 import { DeviceLearner } from '../training/device-learner.ts';
@@ -99,7 +100,8 @@ async function trainFrom(
   given: RunControl,
 ): Promise<TeacherReport> {
   const folder = await readModelFolder(start);
-  const tokenizer = await TextTokenizer.load(start);
+  const { lowerCase, prompt } = await pairConfig(folder.folder);
+  const tokenizer = await TextTokenizer.load(folder.folder, { lowerCase });
   const model = await loadGraph(folder.model);
   checkVocabulary(model, tokenizer, start);
   const dual = isDualEncoder(start, model);
@@ -113,6 +115,8 @@ async function trainFrom(
   else if (!model.outputs.some((v) => v.name === 'logits')) appendLogitHead(model, folder.config, start, config.seed);
   const note = (text: string): void =>
     given.onProgress?.({ stage: 'train teacher', done: 0, total: 0, unit: 'steps', note: text });
+  if (prompt)
+    note(`the prompt '${prompt}' of ${start} is put before no query in training, nor by the model that is written`);
   const memory =
     config.memory && (await batchMemory(config.memory, { serving: [start], training: start, dataset, tables: 0 }));
   const watch = memory ? { ...given, memory } : given;
@@ -136,7 +140,7 @@ async function trainFrom(
     const dev =
       config.dev === null ? undefined : await pairExamples(finding, dataset, config.dev, 'dev', encoder, watch);
     return await trainOn(
-      { start, folder, tokenizer, model, limits, train, dev, encoder, note },
+      { start, folder, tokenizer, lowerCase, model, limits, train, dev, encoder, note },
       config,
       dataset,
       started,
@@ -152,6 +156,7 @@ interface Ready {
   start: string;
   folder: ModelFolder;
   tokenizer: TextTokenizer;
+  lowerCase: boolean;
   model: Graph;
   limits: { maxQuery?: number; maxDocument?: number; maxLength: number };
   train: Examples;
@@ -162,7 +167,7 @@ interface Ready {
 }
 
 async function trainOn(
-  { start, folder, tokenizer, model, limits, train, dev, encoder, note }: Ready,
+  { start, folder, tokenizer, lowerCase, model, limits, train, dev, encoder, note }: Ready,
   config: TeacherConfig,
   dataset: Dataset,
   started: number,
@@ -196,6 +201,7 @@ async function trainOn(
     await writeCrossEncoder(to, {
       model: bytes,
       tokenizerFrom: start,
+      lowerCase,
       config: folder.config,
       provenance: {
         config: { ...config, data: absolute(config.data), model: config.model && absolute(config.model) },
