@@ -54,7 +54,9 @@ export async function readLexicalChannel(folder: string): Promise<LexicalChannel
   if (
     value?.format !== FORMAT ||
     numbers.some((n) => !Number.isFinite(value?.[n])) ||
-    typeof value.frequencies !== 'object' ||
+    !value.frequencies ||
+    Array.isArray(value.frequencies) ||
+    !Object.values(value.frequencies).every((n) => Number.isSafeInteger(n) && n > 0) ||
     !['words', 'bigrams', 'segments'].includes(value.analyzer?.kind ?? '')
   )
     throw new InputError({

@@ -12,6 +12,7 @@ import { defaultSettings, type IndexSettings } from '../vector-index.ts';
 import { type Arm, armsFor } from './arms.ts';
 import { exactOf, type Truth, TuningBench } from './bench.ts';
 
+/** What a search for settings measures, and with how many threads and which seed. */
 export interface TuneOptions extends RunControl {
   /** Documents a query that recall counts; 10 by default. */
   k?: number;

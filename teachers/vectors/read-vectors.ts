@@ -1,4 +1,5 @@
 /** @file Reads vectors with the ids of their texts, from files that other tools write. */
+import { isUtf8 } from 'node:buffer';
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -118,9 +119,12 @@ async function idsFor(file: string, given?: string): Promise<{ ids?: string[]; f
   const common = ['ids.txt', 'ids.json', 'ids'].map((n) => join(dirname(file), n));
   const from = given ?? [...named, ...common].find(existsSync);
   if (from === undefined) return { from: file };
-  const text = await readFile(from, 'utf8').catch((error) => {
+  const bytes = await readFile(from).catch((error) => {
     throw explainedSystem(error, 'read the ids of the vectors');
   });
+  if (!isUtf8(bytes))
+    throw new InputError({ code: 'vectors.ids', subject: `${from} is not UTF-8`, remedy: 'save it as UTF-8' });
+  const text = bytes.toString('utf8').replace(/^\ufeff/, '');
   if (!/^\s*\[/.test(text)) {
     const lines = text.split(/\r?\n/);
     if (lines.at(-1) === '') lines.pop();
