@@ -112,7 +112,6 @@ describe('tuned', () => {
       }
     expect(armsFor(1_000_000, 384, 10).map((a) => a.name)).toEqual([
       'int8',
-      'float16',
       'float32',
       'binary, re-scored in int8',
       'first 96 dimensions in int8, re-scored in int8',
