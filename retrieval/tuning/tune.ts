@@ -12,6 +12,7 @@ import { defaultSettings, type IndexSettings } from '../vector-index.ts';
 import { type Arm, armsFor } from './arms.ts';
 import { exactOf, type Truth, TuningBench } from './bench.ts';
 
+/** What recall counts, and what is tried. */
 export interface TuneOptions extends RunControl {
   /** Documents a query that recall counts; 10 by default. */
   k?: number;
