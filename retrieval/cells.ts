@@ -23,7 +23,7 @@ export interface Cells {
 }
 
 /** Rounds of k-means; vectors a cell that it sees at most. */
-const [ROUNDS, SEEN] = [8, 128];
+const [ROUNDS, SEEN] = [6, 64];
 /** Vectors at a time: their products with all centroids are what memory holds. */
 const BLOCK = 4096;
 

@@ -75,17 +75,34 @@ export function checkSettings(settings: IndexSettings, dimensions: number): void
     fail(`re-scoring ${settings.rescore.count} vectors`, 'at least one', 'choose for instance 100');
 }
 
+/** Centroids, and the cell of each vector. */
+export interface KnownCells {
+  readonly centroids: Float32Array;
+  readonly nearest: Int32Array;
+}
+
+/** Cells of some vectors, for several encodings of them. */
+export async function knownCells(vectors: Vectors, count: number, seed = 0): Promise<KnownCells> {
+  const centroids = await learnCells(vectors, count, seed);
+  return { centroids, nearest: await assign(vectors, centroids) };
+}
+
 /** Vectors that encodings are learned from. */
 const SAMPLE = 32_768;
 
-/** @param vectors of which a random part is looked at */
-export async function learnSettings(vectors: Vectors, settings: IndexSettings, seed = 0): Promise<LearnedSettings> {
+/** @param vectors of which a random part is looked at; @param known cells that were learned before */
+export async function learnSettings(
+  vectors: Vectors,
+  settings: IndexSettings,
+  seed = 0,
+  known?: KnownCells,
+): Promise<LearnedSettings> {
   const { codec, rescore, cells, dimensions } = settings;
   const sample = drawn(vectors, SAMPLE, seed);
   return {
     codes: codecs[codec].learn(leading(sample, dimensions), seed),
     exact: rescore ? codecs[rescore.codec].learn(sample, seed) : {},
-    cells: cells ? { centroids: await learnCells(vectors, cells.count, seed) } : {},
+    cells: cells ? { centroids: known?.centroids ?? (await learnCells(vectors, cells.count, seed)) } : {},
   };
 }
 
@@ -97,11 +114,12 @@ export async function encodePart(
   vectors: Vectors,
   settings: IndexSettings,
   learned: LearnedSettings,
+  known?: KnownCells,
 ): Promise<EncodedPart> {
   const { codec, rescore, dimensions, cells: wanted } = settings;
   const codes = codecs[codec].encode(leading(vectors, dimensions), learned.codes);
   const count = vectors.data.length / vectors.dimensions;
-  const cells = wanted && cellsOf(await assign(vectors, learned.cells.centroids), wanted.count);
+  const cells = wanted && cellsOf(known?.nearest ?? (await assign(vectors, learned.cells.centroids)), wanted.count);
   const exact = rescore ? codecs[rescore.codec].encode(vectors, learned.exact) : new Uint8Array(0);
   return placePart({ count, codes: cells ? inCells(codes, codes.length / count, cells) : codes, exact, cells });
 }

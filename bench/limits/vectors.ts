@@ -160,5 +160,5 @@ async function tune(): Promise<void> {
 
 async function tokens() {
   const count = Number(values.count);
-  return { ...(await tokenStates(model, data, folder, { count, asked: 1500 })), n: count };
+  return { ...(await tokenStates(model, data, folder, { count, asked: 1000 })), n: count };
 }

@@ -28,7 +28,11 @@ export const float16: Codec = {
   about: 'half precision',
   bytes: (dimensions) => 2 * dimensions,
   learn: () => ({}),
-  encode: ({ data }) => new Uint8Array(Uint16Array.from(data, floatToHalf).buffer),
+  encode: ({ data }) => {
+    const halves = new Uint16Array(data.length);
+    for (let i = 0; i < data.length; i++) halves[i] = floatToHalf(data[i]);
+    return new Uint8Array(halves.buffer);
+  },
   scorer: (query) => {
     const D = query.length;
     const plain = (codes: Uint8Array, from: number, to: number, out: Float32Array): void => {
@@ -47,8 +51,11 @@ export const float16: Codec = {
 };
 
 /** Largest absolute value of a row over the largest whole number. */
-const scaleOf = (row: Float32Array, most: number): number =>
-  row.reduce((m, v) => Math.max(m, Math.abs(v)), 0) / most || 1;
+function scaleOf(row: Float32Array, most: number): number {
+  let largest = 0;
+  for (let k = 0; k < row.length; k++) largest = Math.max(largest, Math.abs(row[k]));
+  return largest / most || 1;
+}
 
 /** Codes are the scale as float32, then the whole numbers. */
 function wholeNumbers(

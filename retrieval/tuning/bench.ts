@@ -7,6 +7,8 @@ import {
   type EncodedPart,
   encodePart,
   type IndexSettings,
+  type KnownCells,
+  knownCells,
   type LearnedSettings,
   learnSettings,
   searchParts,
@@ -49,6 +51,7 @@ export async function exactOf(queries: Float32Array, { data, dimensions: D }: Ve
 /** Documents in the encodings that were asked for, kept until they are let go. */
 export class TuningBench {
   private readonly built = new Map<string, Promise<{ part: EncodedPart; learned: LearnedSettings }>>();
+  private readonly cells = new Map<number, Promise<KnownCells>>();
 
   constructor(
     private readonly documents: Vectors,
@@ -73,8 +76,15 @@ export class TuningBench {
   }
 
   private async encode(settings: IndexSettings) {
-    const learned = await learnSettings(this.documents, settings, this.seed);
-    return { part: await encodePart(this.documents, settings, learned), learned };
+    const known = settings.cells && (await this.cellsOf(settings.cells.count));
+    const learned = await learnSettings(this.documents, settings, this.seed, known);
+    return { part: await encodePart(this.documents, settings, learned, known), learned };
+  }
+
+  private cellsOf(count: number): Promise<KnownCells> {
+    const made = this.cells.get(count) ?? knownCells(this.documents, count, this.seed);
+    this.cells.set(count, made);
+    return made;
   }
 
   /** @param rows positions of the queries that are asked */

@@ -12,7 +12,7 @@ import { defaultSettings, type IndexSettings } from '../vector-index.ts';
 import { type Arm, armsFor } from './arms.ts';
 import { exactOf, type Truth, TuningBench } from './bench.ts';
 
-/** What a search for settings measures, and with how many threads and which seed. */
+/** What recall counts, and what is tried. */
 export interface TuneOptions extends RunControl {
   /** Documents a query that recall counts; 10 by default. */
   k?: number;
@@ -61,7 +61,16 @@ export async function tuneIndex(
     return point;
   };
   let arms = [...(options.arms ?? armsFor(n, D, truth.k))];
-  const tried: { name: string; point: Point }[] = [];
+  const tried: { arm: Arm; point: Point }[] = [];
+  const cost = ({ point }: { point: Point }): number => ('recall' in goal ? point.ms : -point.recall);
+  /** The best of those given up that meets the goal: those that were kept can do so on few queries alone. */
+  const rescued = async (): Promise<{ arm: Arm; point: Point } | undefined> => {
+    for (const { arm } of [...tried].sort((a, b) => cost(a) - cost(b))) {
+      const point = await bisect(arm, goal, (s) => measure(s, own), true);
+      if (point) return { arm, point };
+    }
+    return undefined;
+  };
   let best: { arm: Arm; point: Point } | undefined;
   for (let size = Math.min(FIRST, half); ; size = Math.min(half, arms.length > 1 ? 2 * size : half)) {
     const last = size === half;
@@ -72,11 +81,14 @@ export async function tuneIndex(
       if (!point || last)
         bench.keep([...arms.slice(arms.indexOf(arm) + 1), ...found.map((f) => f.arm)].map((a) => a.ladder[0]));
     }
-    if (!found.length) throw nothingMeets(goal);
-    const cost = ({ point }: { point: Point }): number => ('recall' in goal ? point.ms : -point.recall);
+    if (!found.length) {
+      best = await rescued();
+      if (!best) throw nothingMeets(goal);
+      break;
+    }
     found.sort((a, b) => cost(a) - cost(b));
     const kept = last ? 1 : Math.ceil(found.length / 2);
-    for (const { arm, point } of found.slice(last ? 0 : kept)) tried.push({ name: arm.name, point });
+    for (const { arm, point } of found.slice(last ? 0 : kept)) tried.push({ arm, point });
     arms = found.slice(0, kept).map((f) => f.arm);
     bench.keep(arms.map((a) => a.ladder[0]));
     best = found[0];
@@ -96,7 +108,7 @@ export async function tuneIndex(
     defaults: await measure(defaultSettings, others),
     exactMs: truth.ms,
     curve: points,
-    tried,
+    tried: tried.map(({ arm, point }) => ({ name: arm.name, point })),
   };
 }
 
