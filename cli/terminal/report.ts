@@ -77,17 +77,19 @@ export function renderPlan(plan: readonly StagePlan[]): string {
   return `${rows.map(([a, b, c]) => `${a.padEnd(16)}${b.padEnd(12)}${c}\n`).join('')}${renderEstimates(plan)}`;
 }
 
+const about = (seconds: number): string => (seconds < 1 ? 'under 1 s' : duration(seconds));
+
 /** What stages would take, as far as it is known, with how it was found. */
 function renderEstimates(plan: readonly StagePlan[]): string {
   const estimated = plan.flatMap(({ stage, estimate }) => (estimate ? [{ stage, ...estimate }] : []));
   if (!estimated.length) return '';
   const lines = estimated.map(({ stage, seconds, bytes, how }) => {
     const memory = bytes === undefined ? '' : sized(bytes);
-    return `${stage.padEnd(16)}${(seconds === undefined ? '-' : duration(seconds)).padEnd(16)}${memory.padEnd(10)}${how}\n`;
+    return `${stage.padEnd(16)}${(seconds === undefined ? '-' : about(seconds)).padEnd(16)}${memory.padEnd(10)}${how}\n`;
   });
   const total = estimated.reduce((sum, { seconds = 0 }) => sum + seconds, 0);
   const partly = estimated.some(({ seconds }) => seconds === undefined) ? ' without what has no estimate' : '';
-  return `\nestimates (about, on this machine as it is now)\n${lines.join('')}${'together'.padEnd(16)}${duration(total)}${partly}\n`;
+  return `\nestimates (about, on this machine as it is now)\n${lines.join('')}${'together'.padEnd(16)}${about(total)}${partly}\n`;
 }
 
 export function renderReport(report: RunReport): string {

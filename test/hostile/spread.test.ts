@@ -11,6 +11,7 @@ const SPREADS =
 
 /** What is spread there is of a model's graph, of options, of files that were named or of one query's candidates. */
 const SHORT = [
+  'config/init/compose.ts',
   'engine/',
   'losses/',
   'students/export/',
@@ -18,8 +19,10 @@ const SHORT = [
   'data/beir.ts',
   'data/row-dataset.ts',
   'data/tokens/',
+  'evaluation/diagnostics/cut-notes.ts',
   'models/encoder-description.ts',
   'models/model-folder.ts',
+  'models/modules/transformer-config.ts',
   'pipelines/evaluate.ts',
   'pipelines/fit/refresh-negatives.ts',
   'pipelines/fit/train-student.ts',
@@ -29,10 +32,12 @@ const SHORT = [
   'selection/refresh.ts',
   'selection/topics.ts',
   'teachers/dual-encoder.ts',
+  'teachers/exits.ts',
   'teachers/reading/',
   'teachers/score-file.ts',
   'teachers/vectors/',
   'training/optimizers/muon.ts',
+  'training/trainer.ts',
 ];
 
 const folders = readdirSync('.', { withFileTypes: true })

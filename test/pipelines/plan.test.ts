@@ -224,7 +224,7 @@ test('the command says it in lines or as data, and writes nothing', async () => 
   const world = await makeWorld();
   const before = snapshot(world);
   const argv = ['run', join(world, 'distill.yaml'), '--output', join(world, 'out'), '--dry-run'];
-  const plain = await distillCommand(argv);
+  const plain = await distillCommand([...argv, '--no-estimate']);
   expect(plain.split('\n').map((l) => l.split(/ {2,}/).slice(0, 2).join(': '))).toEqual([
     'data: to do',
     'candidates: to do',
@@ -237,6 +237,7 @@ test('the command says it in lines or as data, and writes nothing', async () => 
   expect(plain).toMatch(/teacher scores +to do +64 of 64 pairs missing/);
   const data: StagePlan[] = JSON.parse(await distillCommand([...argv, '--json']));
   expect(data[0]).toEqual({ stage: 'data', status: 'made', why: 'not made yet' });
+  expect(data.find((s) => s.stage === 'training')?.estimate?.seconds).toBeGreaterThan(0);
   expect(snapshot(world)).toEqual(before);
   expect(existsSync(join(world, 'cache'))).toBe(false);
 });
