@@ -91,7 +91,7 @@ async function table(): Promise<void> {
     console.log(
       JSON.stringify({ ...settings, scanned: part.codes.length / n, ndcg, recall: point.recall, ms: point.ms }),
     );
-    bench.keep([]);
+    bench.keep([settings]);
   }
 }
 
