@@ -1,7 +1,7 @@
 /** @file When a pair leaves a cross-encoder early: once more layers could not change its place among the query's documents. */
 import { mean } from '../math/resampling.ts';
 import { learnThenTest, type RiskOptions } from './calibration/learn-then-test.ts';
-import { qualityOf } from './fit.ts';
+import { qualityOf } from './quality.ts';
 import { servedOrder } from './rules/states.ts';
 
 /** Documents whose places count: one that is surely below them is settled. */

@@ -2,17 +2,14 @@
 import { InputError } from '../common/errors.ts';
 import { mean, quantile } from '../math/resampling.ts';
 import { learnThenTest, type RiskOptions } from './calibration/learn-then-test.ts';
+import { EXIT_THRESHOLDS, type ExitFacts } from './exits.ts';
+import { leavingEarly } from './layers.ts';
 import { depthsOf, needsOf, type Policy, stopAt } from './policy.ts';
+import { type Calibrated, fullQuality, qualityOf } from './quality.ts';
 import { type RuleName, rules } from './rules/index.ts';
-import { FEATURES, type Fusion, features, type Query, servedOrder, TOP } from './rules/states.ts';
+import { FEATURES, type Fusion, features, servedOrder } from './rules/states.ts';
 
-/** A query whose list the teacher has scored whole. */
-export interface Calibrated extends Query {
-  /** Grades of the list's documents; undefined where there are no labels: then the teacher's order is the truth. */
-  readonly grades?: ArrayLike<number>;
-  /** Grades over 0 of all judged documents of the query, highest first. */
-  readonly ideal?: readonly number[];
-}
+export { type Calibrated, fullQuality, qualityOf } from './quality.ts';
 
 export interface FitOptions extends RiskOptions {
   depths?: readonly number[];
@@ -20,6 +17,8 @@ export interface FitOptions extends RiskOptions {
   rule?: RuleName | 'auto';
   /** `auto` takes the weight of the student's score with the best quality over whole lists. */
   fusion?: Fusion | 'auto';
+  /** The exits of the teacher that `atExits` of the queries are of: then the policy may leave layers out too. */
+  exits?: ExitFacts;
   /** Clipped: a query that the cascade serves better than the teacher counts 0. Signed: it makes up for others. */
   loss?: 'clipped' | 'signed';
 }
@@ -39,6 +38,8 @@ export interface Guarantee {
   /** Mean loss and documents scored a query on these queries. */
   risk: number;
   pairs: number;
+  /** Layers of the teacher that a pair went through, where the teacher has exits. */
+  layers?: number;
 }
 
 export interface FittedCascade {
@@ -56,6 +57,8 @@ const FUSIONS = [0, 5, 10, 20, 40, 80];
 /** Settings on the way from everything to nothing. */
 const SETTINGS = 60;
 const FOLDS = 5;
+/** Share of the risk that the fitting half's loss may take where settings are chosen on it. */
+const HOPED = 0.5;
 
 /**
  * @param queries in an order that does not depend on them (shuffled by a seed): the first half is fitted on, the second certifies
@@ -95,33 +98,62 @@ export function fitCascade(queries: readonly Calibrated[], options: FitOptions):
   const parameters = rules[rule].fit(examples(fitting, depths, fusion));
   const base = { depths: [...depths], fusion, rule, parameters };
 
-  // The way from everything to nothing is fixed by the fitting half alone.
-  const seen = fitting.flatMap((q) => [...needsOf(q, base)]);
+  // The way from everything to nothing is fixed by the fitting half alone: first how many layers, then how deep.
+  const { alpha, delta, bound = 'betting', exits } = options;
+  const statesAt = (all: readonly Calibrated[], exit: number) =>
+    all.map((q) => {
+      const { query, work } = leavingEarly(q, depths, exits, exit);
+      const scored = [0, ...depthsOf(depths, q.student.length)];
+      const needs = needsOf(query, base);
+      return { needs, scored, work, quality: scored.map((k) => quality(query, k, fusion)), full: fullQuality(query) };
+    });
+  const thresholdsOf = (states: readonly { needs: Float64Array }[]): number[] => {
+    const seen = states.flatMap((s) => [...s.needs]);
+    return [
+      Number.NEGATIVE_INFINITY,
+      ...new Set(Array.from({ length: SETTINGS }, (_, i) => quantile(seen, (i + 0.5) / SETTINGS))),
+      Number.POSITIVE_INFINITY,
+    ];
+  };
+  const gap = (s: ReturnType<typeof statesAt>[number], threshold: number): number =>
+    s.full - s.quality[stopAt(s.needs, threshold)];
+  const cheapest = (exit: number): { exit: number; work: number; thresholds: number[] } => {
+    const states = statesAt(fitting, exit);
+    const thresholds = thresholdsOf(states);
+    const works = thresholds.flatMap((t) =>
+      meanOf(states, (s) => Math.max(0, gap(s, t))) <= HOPED * alpha
+        ? [meanOf(states, (s) => s.work[stopAt(s.needs, t)])]
+        : [],
+    );
+    return { exit, thresholds, work: works.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY) };
+  };
+  const all = cheapest(Number.POSITIVE_INFINITY);
+  const chosen = (exits ? EXIT_THRESHOLDS.filter(Number.isFinite) : [])
+    .map(cheapest)
+    .reduce((a, b) => (b.work < a.work ? b : a), all);
   const path = [
-    Number.NEGATIVE_INFINITY,
-    ...new Set(Array.from({ length: SETTINGS }, (_, i) => quantile(seen, (i + 0.5) / SETTINGS))),
-    Number.POSITIVE_INFINITY,
-  ];
-  const states = certifying.map((q) => {
-    const scored = [0, ...depthsOf(depths, q.student.length)];
-    return { needs: needsOf(q, base), scored, quality: scored.map((k) => quality(q, k, fusion)), full: fullQuality(q) };
-  });
-  const losses = path.map((threshold) =>
-    Float64Array.from(states, (s) => {
-      const gap = s.full - s.quality[stopAt(s.needs, threshold)];
-      return loss === 'clipped' ? Math.max(0, gap) : (gap + 1) / 2;
-    }),
+    { threshold: Number.NEGATIVE_INFINITY, early: false },
+    ...chosen.thresholds.map((threshold) => ({ threshold, early: chosen !== all })),
+  ].slice(chosen === all ? 1 : 0);
+  const whole = statesAt(certifying, Number.POSITIVE_INFINITY);
+  const early = chosen === all ? whole : statesAt(certifying, chosen.exit);
+  const statesOf = (i: number) => (path[i].early ? early : whole);
+  const losses = path.map(({ threshold }, i) =>
+    Float64Array.from(statesOf(i), (s) =>
+      loss === 'clipped' ? Math.max(0, gap(s, threshold)) : (gap(s, threshold) + 1) / 2,
+    ),
   );
-  const { alpha, delta, bound = 'betting' } = options;
   const certified = learnThenTest(losses, { alpha: loss === 'clipped' ? alpha : (alpha + 1) / 2, delta, bound });
   const holds = certified.at >= 0;
   const at = Math.max(0, certified.at);
-  const threshold = path[at];
-  const stops = states.map((s) => s.scored[stopAt(s.needs, threshold)]);
+  const { threshold } = path[at];
+  const stops = statesOf(at).map((s) => stopAt(s.needs, threshold));
+  const pairs = mean(statesOf(at).map((s, i) => s.scored[stops[i]]));
+  const work = mean(statesOf(at).map((s, i) => s.work[stops[i]]));
   const risk = loss === 'clipped' ? mean(losses[at]) : 2 * mean(losses[at]) - 1;
   return {
     // Where nothing is certified the teacher's own order over the whole list is served: it loses nothing.
-    policy: { ...base, fusion: holds ? fusion : 0, threshold },
+    policy: { ...base, fusion: holds ? fusion : 0, threshold, ...(path[at].early && { exits: chosen.exit }) },
     guarantee: {
       alpha,
       delta,
@@ -132,35 +164,12 @@ export function fitCascade(queries: readonly Calibrated[], options: FitOptions):
       needed: certified.needed,
       certified: holds,
       risk: holds ? risk : 0,
-      pairs: mean(stops),
+      pairs,
+      ...(exits && { layers: pairs > 0 ? (work / pairs) * exits.layers[exits.layers.length - 1] : 0 }),
     },
-    needs: states.map((s) => s.needs[0]).sort((a, b) => a - b),
-    deferred: mean(stops.map((k) => Number(k > 0))),
+    needs: whole.map((s) => s.needs[0]).sort((a, b) => a - b),
+    deferred: mean(stops.map((stop) => Number(stop > 0))),
   };
-}
-
-/** Quality of the teacher over the whole list, nothing joined: what losses are measured against. */
-export const fullQuality = (query: Calibrated): number => qualityOf(query, servedOrder(query, query.student.length, 0));
-
-/**
- * nDCG of the first ten served: by grades where there are any, else with the gains 10, 9, ..., 1 for the teacher's first ten.
- */
-export function qualityOf(query: Calibrated, order: Int32Array): number {
-  const { grades, ideal } = query.grades ? { grades: query.grades, ideal: query.ideal ?? [] } : byTeacher(query);
-  const dcg = (at: (i: number) => number, n: number): number => {
-    let s = 0;
-    for (let i = 0; i < Math.min(TOP, n); i++) s += Math.max(0, at(i)) / Math.log2(i + 2);
-    return s;
-  };
-  const best = dcg((i) => ideal[i], ideal.length);
-  return best > 0 ? dcg((i) => grades[order[i]], order.length) / best : 0;
-}
-
-function byTeacher(query: Query): { grades: Float64Array; ideal: number[] } {
-  const order = servedOrder(query, query.student.length, 0);
-  const grades = new Float64Array(order.length);
-  for (let i = 0; i < Math.min(TOP, order.length); i++) grades[order[i]] = TOP - i;
-  return { grades, ideal: Array.from({ length: Math.min(TOP, order.length) }, (_, i) => TOP - i) };
 }
 
 function examples(queries: readonly Calibrated[], depths: readonly number[], fusion: Fusion) {

@@ -10,6 +10,8 @@ export interface Policy {
   readonly parameters: Parameters;
   /** A chunk is scored while the rule's need is at least this. -Infinity: all chunks; Infinity: none. */
   readonly threshold: number;
+  /** Of a teacher with exits: how settled a document's place must be before it leaves the layers; all layers where absent. */
+  readonly exits?: number;
 }
 
 export interface Served {

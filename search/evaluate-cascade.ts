@@ -11,7 +11,8 @@ import { readProvenance } from '../serving/checkpoint.ts';
 import { rerankerOf } from '../serving/reranker.ts';
 import { defaultCache, ScoreCache } from '../teachers/cache/score-cache.ts';
 import { crossEncoder } from '../teachers/cross-encoder.ts';
-import { openStudentIndex, queriesOf, scoredLists, UNJUDGED } from './scored-lists.ts';
+import { isExits } from '../teachers/exits.ts';
+import { openStudentIndex, queriesOf, scoredLists, scoresThrough, UNJUDGED } from './scored-lists.ts';
 
 /** The cascade, and what it is measured on. */
 export interface EvaluateCascadeOptions {
@@ -83,9 +84,9 @@ export async function evaluateCascadeFile(
       const served = await openCascade(options.cascade, { index, teacher: rerankerOf(teacher) });
       for (const note of served.notes) notes.push(note);
       const { candidates } = file;
-      const asked = { index, teacher: cache.wrap(teacher), dataset, candidates };
+      const asked = { index, scores: scoresThrough(cache, teacher), dataset, candidates };
       const lists = await scoredLists(asked, positions, labels ? split : undefined, watch);
-      const figures = evaluateCascade(lists.queries, file.policy);
+      const figures = evaluateCascade(lists.queries, file.policy, isExits(teacher) ? teacher.exits : undefined);
       const share = shareOfOracle(figures);
       const texts = positions.slice(0, options.costQueries ?? 20).map((q) => dataset.queries.text(q));
       const report: CascadeEvaluation = {
@@ -136,6 +137,17 @@ function reportFigures(report: CascadeEvaluation, name: string): Figures {
       ['less the teacher over all', interval(difference)],
       ['mean loss', `${report.risk.toFixed(4)}, promised ${report.promised}`],
       ['deferred', `${percent(report.deferred)} of the queries, ${report.pairs.toFixed(1)} pairs a query`],
+      ...(report.layers === undefined
+        ? []
+        : [['layers', `${report.layers.toFixed(2)} of the teacher's a pair`] as [string, string]]),
+      ...(report.shareOfOracle === undefined
+        ? []
+        : [
+            ['above random deferral', `${percent(report.shareOfOracle)} of what the oracle reaches`] as [
+              string,
+              string,
+            ],
+          ]),
       ...(milliseconds
         ? [
             ['a query', `p50 ${milliseconds.p50.toFixed(1)} ms, p95 ${milliseconds.p95.toFixed(1)} ms`] as [

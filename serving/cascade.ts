@@ -20,6 +20,8 @@ export interface CascadeAnswer {
   documents: CascadeHit[];
   /** Documents that the teacher scored. */
   pairs: number;
+  /** Layers that these documents went through in all; absent where the teacher has no exits. */
+  layers?: number;
   /** Whether the teacher was asked at all. */
   deferred: boolean;
 }
@@ -93,6 +95,13 @@ function cascadeOver(
     );
   if (!cascade.guarantee.certified) notes.push(guaranteeSentence(cascade));
   for (const note of notes) onNote?.(note);
+  // A teacher with exits has a threshold of its own: here that of the policy counts.
+  const { exits } = reranker;
+  const threshold = cascade.policy.exits ?? Number.POSITIVE_INFINITY;
+  const scorer =
+    (text: string): ScoreChunk =>
+    async (some, before) =>
+      exits ? exits.score(text, some, { threshold, before }) : { scores: await reranker.score(text, some) };
   const watch = new DriftWatch(cascade.calibration.needs, cascade.policy.threshold, driftLevel, onNote);
   return {
     guarantee: guaranteeSentence(cascade),
@@ -101,12 +110,13 @@ function cascadeOver(
     async search(text, k = 10) {
       const found = await index.search(text, Math.max(k, cascade.candidates));
       const head = found.slice(0, cascade.candidates);
-      const answer = await serveHits(cascade.policy, head, (some) => reranker.score(text, some));
+      const answer = await serveHits(cascade.policy, head, scorer(text));
       if (head.length) watch.see(answer.need);
       const rest = found.slice(cascade.candidates).map(({ score, ...d }) => ({ ...d, student: score }));
       return {
         documents: [...answer.documents, ...rest].slice(0, k),
         pairs: answer.pairs,
+        ...(exits && { layers: answer.layers }),
         deferred: answer.pairs > 0,
       };
     },
@@ -115,24 +125,35 @@ function cascadeOver(
   };
 }
 
-/** Serves what the student found for a query. @param score the teacher's logits of some documents' texts */
+/** The teacher's logits of some documents' texts. @param before logits of the documents that it has scored already */
+type ScoreChunk = (
+  texts: readonly string[],
+  before: readonly number[],
+) => Promise<{ scores: Float32Array; layers?: number }>;
+
+/** Serves what the student found for a query. */
 async function serveHits(
   policy: Policy,
   found: readonly (SearchDocument & { score: number })[],
-  score: (texts: readonly string[]) => Promise<Float32Array>,
+  score: ScoreChunk,
 ): Promise<CascadeAnswer & { need: number }> {
   const logits: number[] = [];
+  let run = 0;
   const student = Float32Array.from(found, (d) => d.score);
   const { order, scored, need } = await serve(student, policy, async (from, to) => {
-    const own = await score(found.slice(from, to).map((d) => d.text));
-    for (const logit of own) logits.push(logit);
-    return own;
+    const { scores, layers = 0 } = await score(
+      found.slice(from, to).map((d) => d.text),
+      logits,
+    );
+    for (const logit of scores) logits.push(logit);
+    run += layers;
+    return scores;
   });
   const documents = Array.from(order, (i): CascadeHit => {
     const { score: own, ...document } = found[i];
     return { ...document, student: own, ...(i < scored && { teacher: logits[i] }) };
   });
-  return { documents, pairs: scored, deferred: scored > 0, need };
+  return { documents, pairs: scored, layers: run, deferred: scored > 0, need };
 }
 
 /** @throws InputError where a hash differs from that of what was certified */
