@@ -51,15 +51,11 @@ export async function openStudentIndex(
 ): Promise<{ index: SearchIndex; close(): Promise<void> }> {
   if (folder !== undefined) {
     const index = await openIndex(folder, { ...watch, encoder: student });
-    const { documents } = dataset;
-    const missing = documents.ids.filter((id, i) => index.get(id)?.text !== documents.text(i)).length;
-    if (missing || index.size !== documents.length) {
+    try {
+      checkHolds(index, dataset, folder);
+    } catch (error) {
       await index.close();
-      throw new InputError({
-        code: 'cascade.index',
-        subject: `${folder} holds ${index.size} documents, and ${missing} of the ${documents.length} of the data are missing or have another text`,
-        remedy: 'index the same data: distill index',
-      });
+      throw error;
     }
     return { index, close: () => index.close() };
   }
@@ -82,6 +78,17 @@ export async function openStudentIndex(
     await remove();
     throw error;
   }
+}
+
+/** @throws InputError where an index lacks documents of the data, or has others */
+export function checkHolds(index: SearchIndex, { documents }: Pick<Dataset, 'documents'>, folder: string): void {
+  const missing = documents.ids.filter((id, i) => index.get(id)?.text !== documents.text(i)).length;
+  if (missing || index.size !== documents.length)
+    throw new InputError({
+      code: 'cascade.index',
+      subject: `${folder} holds ${index.size} documents, and ${missing} of the ${documents.length} of the data are missing or have another text`,
+      remedy: 'index the same data: distill index',
+    });
 }
 
 export interface ScoredLists {

@@ -1,7 +1,8 @@
 /** @file A cascade at work: the student finds, and the teacher is asked about a query as deep as the certified policy says. */
 import { type Policy, serve } from '../adaptive/policy.ts';
 import { InputError } from '../common/errors.ts';
-import { canonicalJson } from '../common/files.ts';
+import { canonicalJson, hashParts } from '../common/files.ts';
+import { type FromCache, openCachedSearch } from './cached-search.ts';
 import { type CascadeFile, guaranteeSentence, readCascade } from './cascade-file.ts';
 import { type DriftReport, DriftWatch } from './drift-watch.ts';
 import { openIndex } from './open-index.ts';
@@ -24,6 +25,8 @@ export interface CascadeAnswer {
   layers?: number;
   /** Whether the teacher was asked at all. */
   deferred: boolean;
+  /** The earlier query whose answer this is; absent where it is the query's own. */
+  cached?: FromCache;
 }
 
 /** What a cascade is opened over, and who is told of notes. */
@@ -34,12 +37,16 @@ export interface OpenCascadeOptions {
   teacher?: string | Reranker;
   /** Notes and warnings: once what fits less than exactly, and once when the stream of queries has changed. */
   onNote?: (note: string) => void;
+  /** semantic-cache.json, made for this cascade: a query near enough to an earlier one takes its answer. */
+  semanticCache?: string;
   /** Chance of a false alarm about the stream, over its whole life. */
   driftLevel?: number;
 }
 
 /** An open cascade. Close it when it is not needed any more. */
 export interface Cascade {
+  /** Of index, teacher and policy: equal keys serve the same. */
+  readonly key: string;
   /** The promise, in a sentence. */
   readonly guarantee: string;
   /** What fits less than exactly, in sentences. */
@@ -73,20 +80,20 @@ export async function openCascade(file: string, options: OpenCascadeOptions): Pr
   try {
     const { queryTokens, documentTokens, path } = cascade.teacher;
     reranker ??= await openReranker((given as string | undefined) ?? path, { queryTokens, documentTokens });
-    return cascadeOver(file, cascade, index, reranker, { ...options, close });
+    return await cascadeOver(file, cascade, index, reranker, { ...options, close });
   } catch (error) {
     await close();
     throw error;
   }
 }
 
-function cascadeOver(
+async function cascadeOver(
   file: string,
   cascade: CascadeFile,
   index: SearchIndex,
   reranker: Reranker,
-  { onNote, driftLevel, close }: OpenCascadeOptions & { close(): Promise<void> },
-): Cascade {
+  { onNote, driftLevel, semanticCache, close }: OpenCascadeOptions & { close(): Promise<void> },
+): Promise<Cascade> {
   checkFit(file, cascade, index, reranker);
   const notes: string[] = [];
   if (canonicalJson(index.settings) !== canonicalJson(cascade.student.settings))
@@ -103,27 +110,46 @@ function cascadeOver(
     async (some, before) =>
       exits ? exits.score(text, some, { threshold, before }) : { scores: await reranker.score(text, some) };
   const watch = new DriftWatch(cascade.calibration.needs, cascade.policy.threshold, driftLevel, onNote);
+  const key = hashParts('cascade', index.key, reranker.key, canonicalJson(cascade.policy));
+  const earlier = semanticCache === undefined ? undefined : await openCachedSearch<Fresh>(semanticCache, index, key);
+
+  async function fresh(text: string, k: number, vector?: Float32Array): Promise<Fresh> {
+    const depth = Math.max(k, cascade.candidates);
+    const found = vector ? index.searchVector(vector, text, depth) : await index.search(text, depth);
+    const head = found.slice(0, cascade.candidates);
+    const { documents, need, ...asked } = await serveHits(cascade.policy, head, scorer(text));
+    const rest = found.slice(cascade.candidates).map(({ score, ...d }) => ({ ...d, student: score }));
+    return { documents: [...documents, ...rest], ...asked, need: head.length ? need : undefined };
+  }
+
   return {
+    key,
     guarantee: guaranteeSentence(cascade),
     notes,
     reranker,
     async search(text, k = 10) {
-      const found = await index.search(text, Math.max(k, cascade.candidates));
-      const head = found.slice(0, cascade.candidates);
-      const answer = await serveHits(cascade.policy, head, scorer(text));
-      if (head.length) watch.see(answer.need);
-      const rest = found.slice(cascade.candidates).map(({ score, ...d }) => ({ ...d, student: score }));
+      const found = earlier
+        ? await earlier.search(text, k, (vector) => fresh(text, k, vector))
+        : { answer: await fresh(text, k) };
+      const { documents, pairs, layers, need } = found.answer;
+      // A stream is compared by all its queries: those that take an earlier answer have that query's need.
+      if (need !== undefined) watch.see(need);
+      const asked = found.from ? { pairs: 0, layers: 0 } : { pairs, layers };
       return {
-        documents: [...answer.documents, ...rest].slice(0, k),
-        pairs: answer.pairs,
-        ...(exits && { layers: answer.layers }),
-        deferred: answer.pairs > 0,
+        documents: documents.slice(0, k),
+        pairs: asked.pairs,
+        ...(exits && { layers: asked.layers }),
+        deferred: asked.pairs > 0,
+        ...(found.from && { cached: found.from }),
       };
     },
     drift: () => watch.report(),
     close,
   };
 }
+
+/** What was served, with the rule's need before the teacher was asked. */
+type Fresh = Omit<CascadeAnswer, 'deferred' | 'cached'> & { need?: number };
 
 /** The teacher's logits of some documents' texts. @param before logits of the documents that it has scored already */
 type ScoreChunk = (
@@ -136,7 +162,7 @@ async function serveHits(
   policy: Policy,
   found: readonly (SearchDocument & { score: number })[],
   score: ScoreChunk,
-): Promise<CascadeAnswer & { need: number }> {
+): Promise<Fresh & { need: number }> {
   const logits: number[] = [];
   let run = 0;
   const student = Float32Array.from(found, (d) => d.score);
@@ -153,7 +179,7 @@ async function serveHits(
     const { score: own, ...document } = found[i];
     return { ...document, student: own, ...(i < scored && { teacher: logits[i] }) };
   });
-  return { documents, pairs: scored, layers: run, deferred: scored > 0, need };
+  return { documents, pairs: scored, layers: run, need };
 }
 
 /** @throws InputError where a hash differs from that of what was certified */

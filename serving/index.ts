@@ -3,6 +3,7 @@ export { InputError } from '../common/errors.ts';
 export type { OnProgress, Progress, RunControl } from '../common/progress.ts';
 export type { CodecName } from '../retrieval/codecs/index.ts';
 export type { IndexSettings } from '../retrieval/vector-index.ts';
+export type { FromCache } from './cached-search.ts';
 export {
   type Cascade,
   type CascadeAnswer,
