@@ -2,9 +2,8 @@
 import { bootstrapMean, type Interval, mean, quantile } from '../math/resampling.ts';
 import type { ExitFacts } from './exits.ts';
 import { leavingEarly } from './layers.ts';
-import { depthsOf, needsOf, type Policy, stopAt } from './policy.ts';
-import { type Calibrated, fullQuality, qualityOf } from './quality.ts';
-import { servedOrder } from './rules/states.ts';
+import { needsOf, type Policy, stopAt } from './policy.ts';
+import { type Calibrated, fullQuality, statesOf } from './quality.ts';
 
 export interface CurvePoint {
   /** Documents that the teacher scored, a query. */
@@ -39,12 +38,12 @@ const POINTS = 41;
 export function evaluateCascade(queries: readonly Calibrated[], policy: Policy, exits?: ExitFacts): CascadeFigures {
   const states = queries.map((given) => {
     const { query: q, work } = leavingEarly(given, policy.depths, exits, policy.exits ?? Number.POSITIVE_INFINITY);
-    const scored = [0, ...depthsOf(policy.depths, q.student.length)];
+    const { scored, features, quality } = statesOf(q, policy.depths, policy.fusion);
     return {
       scored,
       work,
-      needs: needsOf(q, policy),
-      quality: scored.map((k) => qualityOf(q, servedOrder(q, k, policy.fusion))),
+      needs: needsOf(q, policy, features),
+      quality,
       full: fullQuality(q),
     };
   });

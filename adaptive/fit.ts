@@ -4,10 +4,10 @@ import { mean, quantile } from '../math/resampling.ts';
 import { learnThenTest, type RiskOptions } from './calibration/learn-then-test.ts';
 import { EXIT_THRESHOLDS, type ExitFacts } from './exits.ts';
 import { leavingEarly } from './layers.ts';
-import { depthsOf, needsOf, type Policy, stopAt } from './policy.ts';
-import { type Calibrated, fullQuality, qualityOf } from './quality.ts';
+import { needsOf, type Policy, stopAt } from './policy.ts';
+import { type Calibrated, fullQuality, joinedQuality, statesOf } from './quality.ts';
 import { type RuleName, rules } from './rules/index.ts';
-import { FEATURES, type Fusion, features, servedOrder } from './rules/states.ts';
+import { FEATURES, type Fusion } from './rules/states.ts';
 
 export { type Calibrated, fullQuality, qualityOf } from './quality.ts';
 
@@ -82,14 +82,12 @@ export function fitCascade(queries: readonly Calibrated[], options: FitOptions):
   const half = queries.length >> 1;
   const [fitting, certifying] = [queries.slice(0, half), queries.slice(half)];
   const { depths = DEPTHS, loss = 'clipped' } = options;
-  const quality = (query: Calibrated, scored: number, fusion: Fusion): number =>
-    qualityOf(query, servedOrder(query, scored, fusion));
 
   // Without labels the teacher's order is the truth, and joining scores could only lose.
   const fusion =
     options.fusion === undefined || options.fusion === 'auto'
       ? labelled
-        ? argmax(FUSIONS, (f) => meanOf(fitting, (q) => quality(q, q.student.length, f)))
+        ? argmax(FUSIONS, (f) => meanOf(fitting, (q) => joinedQuality(q, f)))
         : 0
       : options.fusion;
   const names =
@@ -103,9 +101,8 @@ export function fitCascade(queries: readonly Calibrated[], options: FitOptions):
   const statesAt = (all: readonly Calibrated[], exit: number) =>
     all.map((q) => {
       const { query, work } = leavingEarly(q, depths, exits, exit);
-      const scored = [0, ...depthsOf(depths, q.student.length)];
-      const needs = needsOf(query, base);
-      return { needs, scored, work, quality: scored.map((k) => quality(query, k, fusion)), full: fullQuality(query) };
+      const { scored, features, quality } = statesOf(query, depths, fusion);
+      return { needs: needsOf(query, base, features), scored, work, quality, full: fullQuality(query) };
     });
   const thresholdsOf = (states: readonly { needs: Float64Array }[]): number[] => {
     const seen = states.flatMap((s) => [...s.needs]);
@@ -137,9 +134,9 @@ export function fitCascade(queries: readonly Calibrated[], options: FitOptions):
   ].slice(chosen === all ? 1 : 0);
   const whole = statesAt(certifying, Number.POSITIVE_INFINITY);
   const early = chosen === all ? whole : statesAt(certifying, chosen.exit);
-  const statesOf = (i: number) => (path[i].early ? early : whole);
+  const reached = (i: number) => (path[i].early ? early : whole);
   const losses = path.map(({ threshold }, i) =>
-    Float64Array.from(statesOf(i), (s) =>
+    Float64Array.from(reached(i), (s) =>
       loss === 'clipped' ? Math.max(0, gap(s, threshold)) : (gap(s, threshold) + 1) / 2,
     ),
   );
@@ -147,9 +144,9 @@ export function fitCascade(queries: readonly Calibrated[], options: FitOptions):
   const holds = certified.at >= 0;
   const at = Math.max(0, certified.at);
   const { threshold } = path[at];
-  const stops = statesOf(at).map((s) => stopAt(s.needs, threshold));
-  const pairs = mean(statesOf(at).map((s, i) => s.scored[stops[i]]));
-  const work = mean(statesOf(at).map((s, i) => s.work[stops[i]]));
+  const stops = reached(at).map((s) => stopAt(s.needs, threshold));
+  const pairs = mean(reached(at).map((s, i) => s.scored[stops[i]]));
+  const work = mean(reached(at).map((s, i) => s.work[stops[i]]));
   const risk = loss === 'clipped' ? mean(losses[at]) : 2 * mean(losses[at]) - 1;
   return {
     // Where nothing is certified the teacher's own order over the whole list is served: it loses nothing.
@@ -177,14 +174,11 @@ function examples(queries: readonly Calibrated[], depths: readonly number[], fus
   const gains: number[] = [];
   const wrong: number[] = [];
   for (const q of queries) {
-    const whole = servedOrder(q, q.student.length, fusion);
-    const full = qualityOf(q, whole);
-    const states = [0, ...depthsOf(depths, q.student.length).slice(0, -1)];
-    for (const [j, scored] of states.entries()) {
-      const order = servedOrder(q, scored, fusion);
-      rows.push(features(q, scored, states[j - 1] ?? 0, fusion));
-      gains.push(full - qualityOf(q, order));
-      wrong.push(Number(order[0] !== whole[0]));
+    const { features, quality, first } = statesOf(q, depths, fusion);
+    for (let j = 0; j < first.length - 1; j++) {
+      rows.push(features[j]);
+      gains.push(quality[quality.length - 1] - quality[j]);
+      wrong.push(Number(first[j] !== first[first.length - 1]));
     }
   }
   const data = new Float64Array(rows.length * FEATURES);
@@ -205,12 +199,8 @@ function area(queries: readonly Calibrated[], base: Omit<Policy, 'threshold' | '
     ),
   );
   const states = queries.map((q, i) => {
-    const scored = [0, ...depthsOf(base.depths, q.student.length)];
-    return {
-      needs: needsOf(q, { ...base, parameters: parameters[i % folds] }),
-      scored,
-      quality: scored.map((k) => qualityOf(q, servedOrder(q, k, base.fusion))),
-    };
+    const { scored, features, quality } = statesOf(q, base.depths, base.fusion);
+    return { needs: needsOf(q, { ...base, parameters: parameters[i % folds] }, features), scored, quality };
   });
   const seen = states.flatMap((s) => [...s.needs]);
   const points = Array.from({ length: SETTINGS }, (_, i) => {
