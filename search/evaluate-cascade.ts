@@ -1,5 +1,8 @@
 /** @file Measures a cascade on a split: quality, realised risk compared with the promise, what the teacher was asked, time. */
+
 import { type CascadeFigures, evaluateCascade, shareOfOracle } from '../adaptive/curve.ts';
+import { drift } from '../adaptive/drift.ts';
+import { needsOf } from '../adaptive/policy.ts';
 import { writeWhole } from '../common/files.ts';
 import type { RunControl } from '../common/progress.ts';
 import { openDataset } from '../data/open.ts';
@@ -47,6 +50,8 @@ export interface CascadeEvaluation extends CascadeFigures {
   against: CascadeFile['guarantee']['against'];
   /** Area under the deferral curve above random deferral, over the oracle's; absent where the teacher gains nothing. */
   shareOfOracle?: number;
+  /** These queries compared with those of calibration: p-value of the two-sample test of needs, shares deferred here and there. */
+  drift: { pValue: number; deferred: number; expected: number };
   /** What does not fit, and what is to be known. */
   notes: string[];
   /** A query served whole, one at a time. */
@@ -88,6 +93,12 @@ export async function evaluateCascadeFile(
       const lists = await scoredLists(asked, positions, labels ? split : undefined, watch);
       const figures = evaluateCascade(lists.queries, file.policy, isExits(teacher) ? teacher.exits : undefined);
       const share = shareOfOracle(figures);
+      const needs = lists.queries.map((q) => needsOf(q, file.policy)[0]);
+      const compared = drift(file.calibration.needs, needs, file.policy.threshold);
+      if (compared.drifted)
+        notes.push(
+          `these queries differ from those of calibration (p ${compared.pValue.toExponential(1)}): the guarantee does not apply to them`,
+        );
       const texts = positions.slice(0, options.costQueries ?? 20).map((q) => dataset.queries.text(q));
       const report: CascadeEvaluation = {
         ...figures,
@@ -99,6 +110,7 @@ export async function evaluateCascadeFile(
         certified: file.guarantee.certified,
         against: labels ? 'labels' : "the teacher's order",
         ...(Number.isFinite(share) && { shareOfOracle: share }),
+        drift: { pValue: compared.pValue, deferred: compared.deferred, expected: compared.expected },
         notes,
         ...(options.cost !== false && { milliseconds: await timed(served, texts, watch) }),
       };
@@ -140,6 +152,10 @@ function reportFigures(report: CascadeEvaluation, name: string): Figures {
       ...(report.layers === undefined
         ? []
         : [['layers', `${report.layers.toFixed(2)} of the teacher's a pair`] as [string, string]]),
+      [
+        'compared with calibration',
+        `p ${report.drift.pValue.toPrecision(2)}, deferred ${percent(report.drift.deferred)} here and ${percent(report.drift.expected)} there`,
+      ],
       ...(report.shareOfOracle === undefined
         ? []
         : [

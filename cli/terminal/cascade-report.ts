@@ -49,6 +49,7 @@ export function renderCascadeEvaluation(report: CascadeEvaluation): string {
     '',
     `difference  ${difference.value.toFixed(4)} ${interval(difference)} compared with the teacher over all`,
     `deferred    ${percent(report.deferred)} of the queries`,
+    `calibration the queries ${report.drift.pValue < 0.01 ? 'differ' : 'do not differ'} from those of calibration (p ${report.drift.pValue.toPrecision(2)})`,
     ...(report.layers === undefined ? [] : [`layers      ${report.layers.toFixed(2)} of the teacher's a pair`]),
     ...(milliseconds
       ? [
