@@ -15,7 +15,7 @@ export interface FitOptions extends RiskOptions {
   depths?: readonly number[];
   /** `auto` takes the rule whose curve of quality against pairs is the highest, cross-fitted. */
   rule?: RuleName | 'auto';
-  /** `auto` takes the weight of the student's score with the best quality over whole lists. */
+  /** `auto` takes the weight of the student's score with the best quality over whole lists, of those that leave risk to spend. */
   fusion?: Fusion | 'auto';
   /** The exits of the teacher that `atExits` of the queries are of: then the policy may leave layers out too. */
   exits?: ExitFacts;
@@ -83,11 +83,15 @@ export function fitCascade(queries: readonly Calibrated[], options: FitOptions):
   const [fitting, certifying] = [queries.slice(0, half), queries.slice(half)];
   const { depths = DEPTHS, loss = 'clipped' } = options;
 
+  // A joined order serves some queries worse than the teacher's: where these alone use up the risk, nothing could be certified.
+  const lossOf = (gap: number): number => (loss === 'clipped' ? Math.max(0, gap) : gap);
+  const promising = (f: Fusion): boolean =>
+    f === 0 || meanOf(fitting, (q) => lossOf(fullQuality(q) - joinedQuality(q, f))) <= HOPED * options.alpha;
   // Without labels the teacher's order is the truth, and joining scores could only lose.
   const fusion =
     options.fusion === undefined || options.fusion === 'auto'
       ? labelled
-        ? argmax(FUSIONS, (f) => meanOf(fitting, (q) => joinedQuality(q, f)))
+        ? argmax(FUSIONS.filter(promising), (f) => meanOf(fitting, (q) => joinedQuality(q, f)))
         : 0
       : options.fusion;
   const names =
@@ -118,7 +122,7 @@ export function fitCascade(queries: readonly Calibrated[], options: FitOptions):
     const states = statesAt(fitting, exit);
     const thresholds = thresholdsOf(states);
     const works = thresholds.flatMap((t) =>
-      meanOf(states, (s) => Math.max(0, gap(s, t))) <= HOPED * alpha
+      meanOf(states, (s) => lossOf(gap(s, t))) <= HOPED * alpha
         ? [meanOf(states, (s) => s.work[stopAt(s.needs, t)])]
         : [],
     );

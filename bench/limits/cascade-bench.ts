@@ -163,12 +163,13 @@ function report(queries: readonly Calibrated[]): void {
       `depth chosen a query, joined, ${budget} pairs asked for: ${mean(spent[b]).toFixed(1)} pairs, less the teacher over all ${spread(gains[b])}`,
     );
   for (const alpha of [0.005, 0.01, 0.02])
-    for (const [rule, fusion] of [
-      ['entropy', 0],
-      ['diff-ndcg', 0],
-      ['diff-ndcg', 'auto'],
+    for (const [rule, fusion, loss] of [
+      ['entropy', 0, 'clipped'],
+      ['diff-ndcg', 0, 'clipped'],
+      ['diff-ndcg', 'auto', 'clipped'],
+      ['diff-ndcg', 'auto', 'signed'],
     ] as const)
-      promise(queries, draws, alpha, rule, fusion);
+      promise(queries, draws, alpha, { rule, fusion, loss });
 }
 
 /** Fitted on one half, with the thresholds that spend the budgets there; measured on the other. */
@@ -208,16 +209,18 @@ function promise(
   queries: readonly Calibrated[],
   draws: readonly ArrayLike<number>[],
   alpha: number,
-  rule: RuleName,
-  fusion: number | 'auto',
+  kind: { rule: RuleName; fusion: number | 'auto'; loss: 'clipped' | 'signed' },
 ): void {
+  const { rule, fusion, loss } = kind;
   const third = Math.floor(queries.length / 3);
   const rows = draws.map((draw) => {
     const order = Array.from(draw, (i) => queries[i]);
-    const { policy, guarantee } = fitCascade(order.slice(0, 2 * third), { alpha, delta: DELTA, rule, fusion });
+    const { policy, guarantee } = fitCascade(order.slice(0, 2 * third), { alpha, delta: DELTA, ...kind });
     const drawnFrom = order.slice(third).map((q) => stated(q, policy));
     const lossOf = (s: (typeof drawnFrom)[number]): number =>
-      Math.max(0, s.full - s.quality[stopAt(s.needs, policy.threshold)]);
+      loss === 'clipped'
+        ? Math.max(0, s.full - s.quality[stopAt(s.needs, policy.threshold)])
+        : s.full - s.quality[stopAt(s.needs, policy.threshold)];
     const states = drawnFrom.slice(third);
     const stops = states.map((s) => stopAt(s.needs, policy.threshold));
     return {
@@ -234,7 +237,7 @@ function promise(
     percent(mean(rows.map((r) => Number(holds(r)))));
   const of = (key: 'risk' | 'deferred' | 'pairs' | 'gain'): number => mean(rows.map((r) => r[key]));
   console.log(
-    `alpha ${alpha}, ${rule}, ${fusion === 'auto' ? 'joined where it helps' : 'teacher alone'}: realised risk ${of('risk').toFixed(4)}, above alpha on the last third in ${share((r) => r.risk > alpha)}, promise broken in ${share((r) => r.broken)}, deferred ${percent(of('deferred'))}, pairs ${of('pairs').toFixed(1)}, quality less the teacher's ${signed(of('gain'))}, certified in ${share((r) => r.certified)}`,
+    `alpha ${alpha}, ${rule}, ${fusion === 'auto' ? 'joined where it helps' : 'teacher alone'}, ${loss}: realised risk ${of('risk').toFixed(4)}, above alpha on the last third in ${share((r) => r.risk > alpha)}, promise broken in ${share((r) => r.broken)}, deferred ${percent(of('deferred'))}, pairs ${of('pairs').toFixed(1)}, quality less the teacher's ${signed(of('gain'))}, certified in ${share((r) => r.certified)}`,
   );
 }
 
