@@ -2,7 +2,7 @@ import { configDefaults, defineConfig } from 'vitest/config';
 
 /** Tests that need no training run, no process of their own and no network: `npm run test:unit`. */
 const unit = [
-  'test/layers.test.ts',
+  'test/{layers,temporary-folder}.test.ts',
   'test/{adaptive,common,data,evaluation,generation,losses,math,selection,weighting}/**/*.test.ts',
   'test/retrieval/{analyzer,codecs,hybrid,top-k}.test.ts',
   'test/engine/{autodiff,graph}/**/*.test.ts',
@@ -12,6 +12,7 @@ export default defineConfig({
   test: {
     // Native sessions and LMDB environments are per process: forks keep one test file's handles out of another's.
     pool: 'forks',
+    globalSetup: 'test/temporary-folder.ts',
     testTimeout: 60_000,
     hookTimeout: 120_000,
     projects: [

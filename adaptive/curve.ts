@@ -1,4 +1,4 @@
-/** @file What a cascade reaches on judged queries, and its whole curve compared with random deferral and an oracle. */
+/** @file Quality of a cascade on judged queries, and its full curve compared with random deferral and an oracle. */
 import { bootstrapMean, type Interval, mean, quantile } from '../math/resampling.ts';
 import type { ExitFacts } from './exits.ts';
 import { leavingEarly } from './layers.ts';
@@ -6,7 +6,7 @@ import { needsOf, type Policy, stopAt } from './policy.ts';
 import { type Calibrated, fullQuality, statesOf } from './quality.ts';
 
 export interface CurvePoint {
-  /** Documents that the teacher scored, a query. */
+  /** Documents per query that the teacher scored. */
   pairs: number;
   quality: number;
 }
@@ -17,11 +17,11 @@ export interface CascadeFigures {
   quality: Interval;
   student: number;
   teacher: number;
-  /** Quality of the cascade less the teacher's, query by query. */
+  /** Quality of the cascade minus the teacher's, per query. */
   difference: Interval;
-  /** Mean of max(0, teacher - cascade): what the guarantee speaks of. */
+  /** Mean of max(0, teacher - cascade): the quantity that the guarantee bounds. */
   risk: number;
-  /** Share of queries about which the teacher was asked, and documents scored a query. */
+  /** Fraction of queries deferred to the teacher, and documents scored per query. */
   deferred: number;
   pairs: number;
   /** Layers of the teacher that a pair went through; absent where it has no exits. */
@@ -87,7 +87,7 @@ export function evaluateCascade(queries: readonly Calibrated[], policy: Policy, 
 
 /**
  * Area between a curve and random deferral, over that between the oracle's and random deferral: 0 is no better than random.
- * Both are read over the same pairs a query.
+ * Both are evaluated at the same pairs per query.
  */
 export function shareOfOracle({ curve, random, oracle }: CascadeFigures): number {
   const [none, all] = random;

@@ -1,4 +1,4 @@
-/** @file Whether a served stream still looks like the queries that a guarantee was certified on. */
+/** @file Detects drift: whether served queries still resemble those that a guarantee was certified on. */
 
 export interface Drift {
   /** Two-sample Kolmogorov-Smirnov distance of the needs, and its p-value. */
@@ -7,7 +7,7 @@ export interface Drift {
   /** Share of queries deferred in the stream and in calibration. */
   deferred: number;
   expected: number;
-  /** True where the stream differs: the guarantee no longer speaks of it. */
+  /** True if the stream differs, so that the guarantee no longer applies. */
   drifted: boolean;
 }
 

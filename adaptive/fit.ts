@@ -28,7 +28,7 @@ export interface Guarantee {
   delta: number;
   bound: string;
   loss: 'clipped' | 'signed';
-  /** What the loss is measured against. */
+  /** The reference of the loss. */
   against: 'labels' | "the teacher's order";
   /** Queries that the threshold was certified on, and the fewest that can certify anything. */
   queries: number;
@@ -45,7 +45,7 @@ export interface Guarantee {
 export interface FittedCascade {
   policy: Policy;
   guarantee: Guarantee;
-  /** Needs before the teacher was asked, of the calibration queries, ascending: what drift is measured against. */
+  /** Needs of the calibration queries before deferral, ascending: the reference for drift. */
   needs: number[];
   /** Share of the calibration queries about which the teacher is asked. */
   deferred: number;
@@ -54,7 +54,7 @@ export interface FittedCascade {
 export const DEPTHS = [5, 10, 20, 50, 100] as const;
 /** Weights of the student's score; cosines times 20 are of the size of logits. */
 const FUSIONS = [0, 5, 10, 20, 40, 80];
-/** Settings on the way from everything to nothing. */
+/** Number of settings between deferring everything and nothing. */
 const SETTINGS = 60;
 const FOLDS = 5;
 /** Share of the risk that the fitting half's loss may take where settings are chosen on it. */

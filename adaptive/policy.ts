@@ -19,7 +19,7 @@ export interface Served {
   order: Int32Array;
   /** Documents that the teacher scored. */
   scored: number;
-  /** The rule's need before the teacher was asked: what drift is watched by. */
+  /** The rule's need before deferral, used to detect drift. */
   need: number;
 }
 

@@ -17,6 +17,7 @@ const benchmarks: Readonly<Record<string, string>> = {
   score: 'peers/score',
   soak: 'limits/soak',
   step: 'peers/step',
+  vectors: 'limits/vectors',
 };
 const [name = '', ...rest] = process.argv.slice(2);
 if (!Object.hasOwn(benchmarks, name)) {

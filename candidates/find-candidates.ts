@@ -55,7 +55,7 @@ export async function findCandidates(
   );
 }
 
-/** Hits looked at besides those that are kept, where a query has many relevant documents. */
+/** Hits looked at in addition to those that are kept, where a query has many relevant documents. */
 const MOST_PASSED_OVER = 100;
 
 async function given(

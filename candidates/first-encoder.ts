@@ -8,7 +8,7 @@ import { type DualEncoderOptions, dualEncoder } from '../teachers/dual-encoder.t
 import type { Embeddings, Teacher } from '../teachers/teacher.ts';
 import { hybridHits, type Side } from './hybrid-hits.ts';
 
-/** Whether a folder says how its vectors are pooled: other encoders have no cosine to speak of. */
+/** Whether a folder says how its vectors are pooled: the cosine of other encoders means nothing. */
 export const isDualEncoder = (folder: string, { outputs }: Graph): boolean =>
   !outputs.some((v) => v.name === 'logits') &&
   (existsSync(join(folder, 'modules.json')) || outputs.some((v) => v.name === 'sentence_embedding'));

@@ -1,4 +1,4 @@
-/** @file Which pairs a cross-encoder learns from: relevant documents first, then documents that stand against them. */
+/** @file Which pairs a cross-encoder learns from: relevant documents first, then others to compare with them. */
 import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import type { TeacherConfig } from '../config/teacher.ts';

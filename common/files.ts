@@ -8,18 +8,18 @@ import { FaultError } from './errors.ts';
 /** Writes a temporary file next to the target, syncs and renames it, so that a kill leaves either the old file or the new one. */
 export async function writeWhole(path: string, content: Uint8Array | string): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
-  const beside = `${path}.${process.pid}.part`;
+  const temporary = `${path}.${process.pid}.part`;
   try {
-    const file = await open(beside, 'w');
+    const file = await open(temporary, 'w');
     try {
       await file.writeFile(content);
       await file.sync();
     } finally {
       await file.close();
     }
-    await rename(beside, path);
+    await rename(temporary, path);
   } catch (cause) {
-    await rm(beside, { force: true });
+    await rm(temporary, { force: true });
     throw new FaultError({
       code: 'file.write-failed',
       subject: `cannot write ${path} (${(cause as NodeJS.ErrnoException).code ?? (cause as Error).message})`,

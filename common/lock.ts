@@ -26,23 +26,23 @@ const ATTEMPTS = 20;
 export async function takeLock(file: string, what: string): Promise<() => Promise<void>> {
   const path = resolve(file);
   const own: Holder = { pid: process.pid, host: hostname(), began: beganAt(process.pid) };
-  const beside = `${path}.${process.pid}.part`;
+  const temporary = `${path}.${process.pid}.part`;
   if (held.has(path)) throw busy(path, what, own);
   held.add(path);
   try {
     await mkdir(dirname(path), { recursive: true });
-    await writeFile(beside, JSON.stringify(own));
-    for (let attempt = 1; !(await made(beside, path)); attempt++) {
+    await writeFile(temporary, JSON.stringify(own));
+    for (let attempt = 1; !(await made(temporary, path)); attempt++) {
       const holder = await holderOf(path);
       if (holder && alive(holder)) throw busy(path, what, holder);
       if (attempt > ATTEMPTS) throw stuck(path, what);
-      if (holder) await removeStale(path, holder, beside);
+      if (holder) await removeStale(path, holder, temporary);
     }
   } catch (error) {
     held.delete(path);
     throw explainedSystem(error, `take the lock of ${what}`);
   } finally {
-    await rm(beside, { force: true });
+    await rm(temporary, { force: true });
   }
   return async () => {
     await rm(path, { force: true });
@@ -102,8 +102,8 @@ async function holderOf(path: string): Promise<Holder | undefined> {
 /**
  * Another process may have taken the lock over meanwhile: the moved file is read, and put back unless it is the dead process's.
  */
-async function removeStale(path: string, dead: Holder, beside: string): Promise<void> {
-  const aside = `${beside}.stale`;
+async function removeStale(path: string, dead: Holder, temporary: string): Promise<void> {
+  const aside = `${temporary}.stale`;
   const moved = await rename(path, aside).then(
     () => true,
     () => false,

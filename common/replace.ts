@@ -7,14 +7,14 @@ import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 
 /** Being written; complete but not yet in place; the previous folder. */
-const beside = (folder: string) => ({ part: `${folder}.part`, whole: `${folder}.new`, old: `${folder}.old` });
+const pathsOf = (folder: string) => ({ part: `${folder}.part`, whole: `${folder}.new`, old: `${folder}.old` });
 
 /**
  * Replaces a folder by what `write` puts into a temporary one. Not safe for two processes at once: hold a lock.
  * @throws whatever `write` throws; the folder is then unchanged
  */
 export async function replaceFolder(folder: string, write: (into: string) => Promise<void>): Promise<void> {
-  const { part, whole } = beside(folder);
+  const { part, whole } = pathsOf(folder);
   await finishReplacing(folder);
   try {
     await mkdir(part, { recursive: true });
@@ -30,7 +30,7 @@ export async function replaceFolder(folder: string, write: (into: string) => Pro
 
 /** Recovers from a killed process: a complete new folder is moved into place, a half-written one is removed. */
 export async function finishReplacing(folder: string): Promise<void> {
-  const { part, whole, old } = beside(folder);
+  const { part, whole, old } = pathsOf(folder);
   if (existsSync(whole)) {
     // An old folder still set aside belongs to an earlier swap, unless its final path is empty.
     if (existsSync(folder)) {

@@ -1,4 +1,4 @@
-/** @file Options of the chain: what each of its runs is told besides its recipe. */
+/** @file Options of the chain: those of each of its runs, which replace the recipe's. */
 import { z } from 'zod';
 
 const part = (what: string) =>

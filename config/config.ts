@@ -16,7 +16,7 @@ const column = z.union([z.string().min(1), count]);
 export const columns = z
   .strictObject({
     query: column.optional().describe('the text that is searched for'),
-    document: column.optional().describe('relevant documents, or documents that labels or scores speak of'),
+    document: column.optional().describe('relevant documents, or documents that labels or scores are of'),
     negatives: z
       .union([column, z.array(column).min(1)])
       .optional()
@@ -31,7 +31,9 @@ export const columns = z
       .optional()
       .describe('columns that do not matter'),
   })
-  .describe('which column of rows is what, where names do not tell; places such as 1 for CSV and TSV without a header');
+  .describe(
+    'what the columns of rows hold, where their names do not say it; places such as 1 for CSV and TSV without a header',
+  );
 
 const data = z
   .strictObject({

@@ -104,7 +104,7 @@ const weightingOptions = {
   'weighted-distillation': { neighbours },
 } satisfies Record<keyof typeof weightings, z.ZodRawShape>;
 
-/** What every weighting may be told. */
+/** Options of every weighting. */
 const weightingCommon = {
   second: z
     .enum(['bm25', 'none'])

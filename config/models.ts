@@ -23,7 +23,7 @@ const promptOptions = {
   no: z.string().min(1).nullable().optional().describe('what it answers of another; null: the logit of yes alone'),
   instruction: z.string().optional().describe('what queries ask for, in prompts that say so'),
 };
-/** What every service is told. Keys are read from the environment alone. */
+/** Options of every service. Keys are read from the environment alone. */
 const service = z.strictObject({
   kind: z.literal('http').describe('a service that scores or embeds'),
   url: z.string().min(1).describe("address of the service, with or without the protocol's path"),
@@ -68,6 +68,12 @@ export const teacher = z
       queryTokens: count.optional().describe('tokens of a query, special tokens not counted'),
       documentTokens: count.optional().describe('tokens of a document, special tokens not counted'),
       maxLength: count.optional().describe('tokens of a pair in all'),
+      dtype: z
+        .enum(['fp32', 'int8'])
+        .optional()
+        .describe(
+          "int8: products in the CPU's integer units, compared with float32 on a sample of the first pairs; fp32 by default",
+        ),
       prompts,
       label,
       output,
@@ -117,7 +123,7 @@ const vectorFiles = z
 const idFiles = z
   .union([path, z.array(path).min(1)])
   .optional()
-  .describe('ids in the order of the vectors, one a line or as a JSON list; found beside the vectors by default');
+  .describe('ids in the order of the vectors, one a line or as a JSON list; found next to the vectors by default');
 
 export const embedder = z
   .discriminatedUnion('kind', [

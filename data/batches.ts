@@ -1,10 +1,10 @@
-/** @file Batches of texts of like length, so that little of a batch is padding. */
+/** @file Batches of texts of similar length, to limit padding. */
 import { roundUp } from '../math/numbers.ts';
 import type { Tokens } from './tokenizer.ts';
 
 /**
- * Groups positions so that a batch's rows times its longest stays within `maxTokens`; longest batches first, so that what
- * does not fit in memory fails at once.
+ * Groups positions so that a batch's rows times its longest text stays within `maxTokens`; longest batches first, so that a lack
+ * of memory shows at once.
  */
 export function lengthBatches(
   lengths: ArrayLike<number>,
@@ -37,20 +37,20 @@ export interface BatchShape extends BlockSize {
   at: number[];
 }
 
-/** Lengths on a device are filled up to a multiple of this. */
+/** On a device lengths are padded to a multiple of this. */
 const DEVICE_LENGTHS = 32;
 
 /**
- * The length that a text is filled up to, wherever texts are padded for a device.
- * @param most what the model has positions for
+ * The padded length of a text on a device.
+ * @param most the model's maximum number of positions
  */
 export const deviceLength = (length: number, most = Number.POSITIVE_INFINITY): number =>
   Math.max(length, Math.min(roundUp(length, DEVICE_LENGTHS), most));
 
 /**
- * As lengthBatches, with the block of each. On a device blocks come in few shapes, rows and lengths filled up: it keeps its
- * memory for every shape that it has seen, and texts of 190 lengths filled the 80 GB of an H100.
- * @param most what the model has positions for
+ * Like lengthBatches, with the block of each. On a device rows and lengths are padded to few shapes: a device caches memory for
+ * every shape, and texts of 190 lengths filled the 80 GB of an H100.
+ * @param most the model's maximum number of positions
  */
 export function shapedBatches(
   lengths: readonly number[],
@@ -73,9 +73,9 @@ export interface PaddedBatch extends BlockSize {
 }
 
 /**
- * Pads on the right, where a text's vector is what it is alone: its positions start as without padding.
+ * Pads on the right by default, where positions are the same as without padding.
  * @param shape the block's, by default as many rows as texts and as long as the longest; rows that fill up are one token each
- * @param side where a block of fixed length is padded: there no text is alone, and the tokenizer says where padding stands
+ * @param side padding side of a block of fixed length, as the tokenizer gives it
  */
 export function padBatch(
   texts: readonly Tokens[],

@@ -1,4 +1,7 @@
-/** @file Data sets in BEIR's layout: corpus, queries and judgements, in the forms that people and the Hugging Face Hub keep them. */
+/**
+ * @file Reads data sets in BEIR's layout: corpus, queries and judgements, in the file formats common on disk and on the Hugging
+ * Face Hub.
+ */
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, join, relative, resolve } from 'node:path';
 import { InputError } from '../common/errors.ts';
@@ -13,7 +16,7 @@ export const isBeir = (folder: string): boolean =>
   tableFiles(folder, 'corpus').length > 0 || tableFiles(folder, 'queries').length > 0;
 
 /**
- * Reads a BEIR folder. Queries without a judgement are kept: the teacher alone can speak for them.
+ * Reads a BEIR folder. Queries without a judgement are kept: the teacher can still score them.
  * @throws InputError that names file, line and remedy
  */
 export async function openBeir(folder: string): Promise<Dataset> {
@@ -107,7 +110,7 @@ function qrelsFiles(folder: string): { files: Map<string, string[]>; notes: stri
     if (!splitOf(name)) notes.push(`${name} names no split and is read as 'test'`);
     add(split, path);
   }
-  // On the Hub judgements are often the default part, in data/ or default/, with corpus and queries beside it.
+  // On the Hub judgements are often the default part, in data/ or default/, with corpus and queries next to it.
   for (const dir of files.size ? [] : ['data', 'default'])
     for (const path of filesIn(join(folder, dir)))
       if (rowFormat(path) && splitOf(basename(path))) add(splitOf(basename(path)) as string, path);

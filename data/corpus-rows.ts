@@ -1,4 +1,4 @@
-/** @file Files of rows that hold documents alone: one text a row, perhaps with a title and an id. */
+/** @file Reads files of rows that contain only documents: one text per row, optionally with a title and an id. */
 import { basename } from 'node:path';
 import { type Dataset, TextTableBuilder } from './dataset.ts';
 import { type Row, readRows } from './files/rows.ts';
@@ -8,14 +8,14 @@ import { type PassageOptions, passages } from './text/passages.ts';
 import { withoutSplits } from './text-folder.ts';
 import { idNames, idText } from './text-tables.ts';
 
-/** What the text of a document may be called, and what may stand beside it without being a query. */
+/** Column names of a document's text, and of columns next to it that are not queries. */
 const TEXT = /^(text|content|contents|body|passage|document|doc|page_content|markdown|abstract)$/;
 const TITLE = /^(title|heading|headline|subject|name)$/;
 const ASIDE =
   /^(url|uri|link|href|source|src|file|filename|file_name|path|lang|language|date|time|timestamp|created|updated|author|authors|license|licence|category|categories|section|tags|keywords|split|meta|metadata|type|format|hash|sha256)$/;
 const ID = /^_?(id|idx|index|uid|uuid|guid|docid|docno)$|_(id|idx|uid|uuid)$/;
 
-/** Rows that tell what columns are. */
+/** Number of rows from which the columns are inferred. */
 const LOOKED_AT = 100;
 
 interface Columns {
@@ -25,7 +25,7 @@ interface Columns {
   aside: string[];
 }
 
-/** The columns of rows that hold documents alone; undefined where a further column may be a query, a label or a score. */
+/** The columns of rows that contain only documents; undefined where a further column may be a query, a label or a score. */
 function columnsOf(rows: readonly Row[]): Columns | undefined {
   const names = [...new Set(rows.flatMap((r) => Object.keys(r.values)))];
   const plain = (name: string): string =>
@@ -51,7 +51,7 @@ async function firstRows(file: string): Promise<Row[]> {
 }
 
 /**
- * Reads files of rows as documents where that is all they hold. Long texts become several passages, `id#1`, `id#2`.
+ * Reads files of rows as documents if they contain nothing else. Long texts become several passages, `id#1`, `id#2`.
  * @returns undefined where a file holds more than documents
  */
 export async function openCorpusRows(
@@ -83,7 +83,7 @@ export async function openCorpusRows(
         documents.add(unique, `${p.title} ${p.text}`.trim(), p.title);
       }
     }
-  // So few rows are more likely pairs that lack a column.
+  // With so few rows they are more likely pairs with a missing column.
   if (documents.length < FEWEST_ALONE) return undefined;
   const [{ id, title, text, aside }] = columns.values();
   const said = [
@@ -94,7 +94,7 @@ export async function openCorpusRows(
   return {
     ...withoutSplits(name, documents.build()),
     notes: [
-      `${files.map((f) => basename(f)).join(', ')}: documents alone, ${said.join(', ')}; ${rows} rows, ${documents.length} passages${empty ? `, ${empty} empty texts left out` : ''}${aside.length ? `; not read: ${aside.join(', ')}` : ''}`,
+      `${files.map((f) => basename(f)).join(', ')}: documents only, ${said.join(', ')}; ${rows} rows, ${documents.length} passages${empty ? `, ${empty} empty texts left out` : ''}${aside.length ? `; not read: ${aside.join(', ')}` : ''}`,
     ],
   };
 }

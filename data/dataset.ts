@@ -1,4 +1,4 @@
-/** @file What a data set is: two tables of texts and the judgements of each split. */
+/** @file The data set: two tables of texts and the judgements of each split. */
 
 import { createHash, type Hash } from 'node:crypto';
 import { InputError } from '../common/errors.ts';
@@ -16,9 +16,9 @@ export interface TextTable {
   title?(i: number): string;
   /** The position of an id; undefined where there is none. */
   indexOf(id: string): number | undefined;
-  /** Of all ids and texts. */
+  /** Hash of all ids and texts. */
   readonly hash: string;
-  /** What the texts take in memory, where that is known. */
+  /** Memory of the texts in bytes, where known. */
   readonly bytes?: number;
 }
 
@@ -35,11 +35,11 @@ export interface Dataset {
   qrels(split: string): Qrels;
   /** The documents that the data itself lists for a split's queries, with a teacher's scores where it has them. */
   candidates?(split: string): CandidateLists;
-  /** Queries that were made of the documents, since nobody asked or judged any; figures on dev and test are of these. */
+  /** Number of generated queries, where the data has no judged ones; results on dev and test refer to them. */
   readonly made?: number;
-  /** How it was read, a line each: which column is what, how much there is of it. */
+  /** Notes on how it was read: the roles of columns and the counts. */
   readonly notes?: readonly string[];
-  /** What is probably wrong with it. */
+  /** Warnings about probable problems. */
   readonly warnings?: readonly DataWarning[];
 }
 
@@ -49,7 +49,7 @@ export interface DataWarning {
   text: string;
 }
 
-/** Positions of the queries that no split judges: only a teacher can speak for them. */
+/** Positions of the queries that no split judges, which only a teacher can label. */
 export function unjudgedQueries(dataset: Dataset): number[] {
   const judged = new Uint8Array(dataset.queries.length);
   for (const split of dataset.splits) for (const q of judgedQueries(dataset, split)) judged[q] = 1;
@@ -65,7 +65,7 @@ export function judgedQueries({ queries, qrels }: Pick<Dataset, 'queries' | 'qre
   return known ? Array.from(known.positions) : Array.from(own.keys(), (id) => queries.indexOf(id) as number);
 }
 
-/** The documents and some queries as one list: what a vocabulary is learned from. */
+/** The documents and some queries as one list, from which a vocabulary is learned. */
 export const learnedTexts = (
   { documents, queries }: Pick<Dataset, 'documents' | 'queries'>,
   asked: readonly number[],
@@ -74,7 +74,7 @@ export const learnedTexts = (
   text: (i) => (i < documents.length ? documents.text(i) : queries.text(asked[i - documents.length])),
 });
 
-/** Keeps texts as one run of UTF-8 bytes with offsets: a million documents cost their bytes and nothing more. */
+/** Stores texts as one array of UTF-8 bytes with offsets, without overhead per document. */
 export class TextTableBuilder {
   private readonly ids: string[] = [];
   private readonly positions = new Map<string, number>();
@@ -236,7 +236,7 @@ export const textsAt = (dataset: Dataset, queries: readonly number[]): Texts => 
 /** Texts by position, so that a table need not hold them all at once. */
 export interface Texts {
   readonly length: number;
-  /** How messages name them. */
+  /** Name in messages. */
   readonly ids?: readonly string[];
   /** The text at a position. */
   text(i: number): string;

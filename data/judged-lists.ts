@@ -1,4 +1,7 @@
-/** @file Query-document pairs as sorted lists, and judgements and candidates as views of them: millions of rows without a Map each. */
+/**
+ * @file Query-document pairs as sorted lists, with judgements and candidates as views of them, so that millions of rows need no
+ * Map each.
+ */
 import { positionsOf, rowOf } from '../math/ragged.ts';
 import type { Qrels, TextTable } from './dataset.ts';
 import { mapOnDemand, rememberPositions } from './judged/positions.ts';
@@ -58,7 +61,7 @@ export interface JudgedLists extends CandidateLists {
 }
 
 /**
- * Sorts pairs and joins those that come more than once: the highest grade and the highest score count.
+ * Sorts pairs and merges duplicates: the highest grade and the highest score count.
  * @param movedQueries new positions by old ones
  */
 export function sortPairs(pairs: Pairs, movedQueries: Int32Array, movedDocuments: Int32Array): JudgedLists {
@@ -133,7 +136,7 @@ export function listsWhere(lists: JudgedLists, keep: (query: number) => boolean)
 
 /**
  * Lists as judgements, the highest grade first; a query's Map is made when it is asked for.
- * @param best whether the document scored highest stands in for judgements where a query has none
+ * @param best whether the document with the highest score counts as relevant where a query has no judgements
  */
 export function qrelsOf(lists: JudgedLists, queries: TextTable, documents: TextTable, best: boolean): Qrels {
   const listOf = new Int32Array(queries.length).fill(-1);
@@ -194,7 +197,7 @@ export function qrelsOf(lists: JudgedLists, queries: TextTable, documents: TextT
   return view;
 }
 
-/** Where the highest score of a list stands, the first of equals. */
+/** Position of the highest score of a list, the first of equals. */
 function bestOf(lists: JudgedLists, i: number): number {
   let best = lists.offsets[i];
   for (let k = best; k < lists.offsets[i + 1]; k++) if (lists.scores[k] > lists.scores[best]) best = k;

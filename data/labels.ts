@@ -1,4 +1,4 @@
-/** @file What the numbers of rows mean: grades, labels of -1 and 1, or a teacher's scores. */
+/** @file Infers the meaning of numbers in rows: grades, labels of -1 and 1, or a teacher's scores. */
 import { InputError } from '../common/errors.ts';
 import type { Pairs } from './judged-lists.ts';
 
@@ -33,7 +33,7 @@ export class Numbers {
  * Turns labels and doubtful scores into grades or scores, for all splits alike. Whole numbers that are not negative are
  * grades (up to 10 in a column called score), -1 and 1 are labels, anything else is a teacher's scores.
  *
- * @returns what they were taken for; undefined where there are none
+ * @returns the inferred meaning; undefined where there are no numbers
  * @throws InputError where labels are not grades and there are scores as well
  */
 export function settle(

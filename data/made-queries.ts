@@ -1,4 +1,4 @@
-/** @file Queries made of documents, with the document that each was made of as its judgement. */
+/** @file Generates queries from documents, each judged relevant to its document. */
 import { InputError } from '../common/errors.ts';
 import { Random } from '../math/random.ts';
 import type { Dataset, TextTable } from './dataset.ts';
@@ -16,20 +16,20 @@ export interface MadeOptions {
 
 /** Queries held out for a split at most: more say little more. */
 const MOST_HELD_OUT = 500;
-/** Fewer documents than this are no corpus: they are more likely something else that was named by mistake. */
+/** Fewer documents than this are more likely another kind of file given by mistake. */
 export const FEWEST_ALONE = 10;
 /** A split of fewer documents holds nothing out. */
 const FEWEST_DOCUMENTS = 3;
-/** Words of a span, from and to: what people type into a search box. */
+/** Minimum and maximum of words in a span, like a search query. */
 const SPAN = [3, 9] as const;
 
-/** What data without judgements is warned of. */
+/** The warning about data without judgements. */
 const WARNING = 'data.made-queries';
 
 /**
  * A data set of documents alone gets queries: titles, sentences and spans of words, in turn. Those of some documents are held
- * out as dev and test, and training never sees them. They are made, not asked: figures on them say that something was learned,
- * not how real queries fare.
+ * out as dev and test, and training never sees them. They are generated: results on them show that something was learned, not the
+ * quality on real queries.
  *
  * Queries that are there and that nothing judges stay, unjudged, for training: only dev and test are made then.
  * @throws InputError where there is no query and there are fewer than ten documents
@@ -95,8 +95,8 @@ export function withMadeQueries(dataset: Dataset, options: MadeOptions = {}): Da
       {
         code: WARNING,
         text: own.length
-          ? `nothing judges the ${own.length} queries: the teacher's ranking alone speaks for them. Dev and test are ${made} queries made of the documents, and figures on them say little of asked ones: judge some queries (qrels/dev.tsv and qrels/test.tsv, lines query-id corpus-id score)`
-          : `there are no queries: ${made} were made of the documents, and figures are of made queries, not of asked ones; add some that people asked (queries.jsonl, qrels/test.tsv)`,
+          ? `nothing judges the ${own.length} queries: the teacher's ranking is their only supervision. Dev and test are ${made} queries generated from the documents, and results on them say little about real queries: judge some queries (qrels/dev.tsv and qrels/test.tsv, lines query-id corpus-id score)`
+          : `there are no queries: ${made} were generated from the documents, and results refer to these, not to real queries; add queries of users (queries.jsonl, qrels/test.tsv)`,
       },
     ],
   };

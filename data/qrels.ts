@@ -6,7 +6,7 @@ import { readLines } from './files/lines.ts';
 import { type Row, readRows, rowFormat } from './files/rows.ts';
 import { idText } from './text-tables.ts';
 
-/** What the columns of judgements may be called, whatever their case and separators. */
+/** Known names of the columns of judgements, ignoring case and separators. */
 export const qrelsNames = {
   query: ['query_id', 'qid', 'queryid', 'query', 'topic', 'topic_id'],
   document: ['corpus_id', 'doc_id', 'document_id', 'docid', 'docno', 'did', 'pid', 'passage_id', 'document', 'doc'],
@@ -20,9 +20,9 @@ export const lineEndings = ['tsv', 'txt', 'trec', 'qrels', 'qrel'];
 export interface ReadQrels {
   qrels: Qrels;
   judgements: number;
-  /** How the columns were understood. */
+  /** The interpretation of the columns. */
   said: string;
-  /** Judgements that are counted otherwise than written. */
+  /** Judgements that are changed or left out. */
   warnings: { code: string; text: string }[];
 }
 
@@ -114,7 +114,10 @@ function checked({ query, document, grade, where, raw }: Judgement): {
   grade: number;
 } {
   const [q, d] = [idText(query), idText(document)];
-  const g = typeof grade === 'string' && grade.trim() === '' ? Number.NaN : Number(grade ?? Number.NaN);
+  const written = typeof grade === 'string' ? grade.trim() : grade;
+  // Not 0x10, 1e3 or an empty field.
+  const g =
+    typeof written === 'string' && !/^[+-]?\d+(\.0*)?$/.test(written) ? Number.NaN : Number(written ?? Number.NaN);
   if (!q || !d || !isGrade(g))
     throw new InputError({
       code: 'data.malformed-line',
@@ -157,6 +160,7 @@ async function* fromLines(file: string): AsyncGenerator<Judgement> {
       header = placesOf(fields);
       if (header) continue;
     }
+    if (!header && fields.length > 4) throw tooMany(file, number, text);
     const trec = fields.length >= 4;
     const { query, document, grade } = header ?? { query: 0, document: trec ? 2 : 1, grade: trec ? 3 : 2 };
     yield {
@@ -174,11 +178,21 @@ async function* fromLines(file: string): AsyncGenerator<Judgement> {
   }
 }
 
+/** A run has six columns, and its rank must not be taken for a grade. */
+const tooMany = (where: string, line: number | undefined, text: string): InputError =>
+  new InputError({
+    code: 'data.malformed-line',
+    subject: `${where}${line === undefined ? '' : ` line ${line}`} has more than four columns`,
+    expected: 'query-id, corpus-id and score, or query, iteration, document and grade as TREC writes judgements',
+    received: JSON.stringify(text.slice(0, 80)),
+    remedy: 'a file of six columns is a run, not judgements; other columns need a first line of names',
+  });
+
 async function* fromRows(file: string): AsyncGenerator<Judgement> {
   let header = true;
   // The first line of a CSV file may be a judgement already.
-  for await (const row of readRows(file)) {
-    header = !row.headed || placesOf(Object.keys(row.values)) !== undefined;
+  for await (const { headed, values } of readRows(file, { header: false })) {
+    header = headed === undefined || placesOf(Object.values(values).map(String)) !== undefined;
     break;
   }
   for await (const row of readRows(file, { header })) yield fromRow(row, header);
@@ -186,6 +200,7 @@ async function* fromRows(file: string): AsyncGenerator<Judgement> {
 
 function fromRow({ values, where }: Row, header: boolean): Judgement {
   const names = Object.keys(values);
+  if (!header && names.length > 4) throw tooMany(where, undefined, Object.values(values).join(' '));
   const trec = names.length >= 4;
   const places = header ? placesOf(names) : { query: 0, document: trec ? 2 : 1, grade: trec ? 3 : 2 };
   if (!places)

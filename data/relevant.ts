@@ -25,7 +25,7 @@ export function relevantDocuments({ documents, queries, qrels }: Judged, split: 
   return found;
 }
 
-/** Whether the data itself lists documents besides the relevant ones, for at least half of a split's queries. */
+/** Whether the data lists documents in addition to the relevant ones, for at least half of a split's queries. */
 export function listsNegatives(dataset: Dataset, split: string): boolean {
   const lists = dataset.candidates?.(split);
   if (!lists?.queries.length) return false;
@@ -36,7 +36,7 @@ export function listsNegatives(dataset: Dataset, split: string): boolean {
   return 2 * listed >= lists.queries.length;
 }
 
-/** Texts that differ in spacing alone are one. */
+/** Texts that differ only in spacing count as equal. */
 const plain = (text: string): string => text.replace(/\s+/g, ' ').trim();
 
 /** Queries whose documents are held at a time. */

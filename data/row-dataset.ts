@@ -12,15 +12,15 @@ import { type JudgedLists, listsWhere, Pairs, qrelsOf, sortPairs } from './judge
 import { Numbers, settle } from './labels.ts';
 
 export interface RowOptions {
-  /** Which queries dev and test take. */
+  /** The queries of dev and test. */
   splitSeed?: number;
   /** Share of the training queries that each of dev and test takes where no file is there for it. */
   holdOut?: number;
-  /** What columns are, where their names do not tell. */
+  /** Roles of columns, where their names do not show them. */
   columns?: ColumnOptions;
 }
 
-/** Rows whose values tell what columns hold. */
+/** Number of rows from which the content of columns is inferred. */
 const LOOKED_AT = 100;
 
 /** What is known of all rows while they are read. */
@@ -73,7 +73,9 @@ export async function openRows(
   for (const [split, lists] of splits) judged.set(split, qrelsOf(lists, queries, documents, split !== 'train'));
   const scored = [...splits.values()].some((l) => l.grades.length > 0 && l.grades.every(Number.isNaN));
   if (scored)
-    notes.push('the rows score and do not judge: in evaluation the document scored highest counts as the relevant one');
+    notes.push(
+      'the rows have scores but no judgements: in evaluation the document with the highest score counts as relevant',
+    );
   const of = <T>(table: ReadonlyMap<string, T>, split: string): T => {
     const found = table.get(split);
     if (!found) throw unknownSplit(split, [...splits.keys()], name);

@@ -11,7 +11,7 @@ const ending = (file: string): string => extname(file).slice(1).toLowerCase();
 
 const isText = (file: string): boolean => Object.hasOwn(textReaders, ending(file));
 
-/** Files that say that a folder is a model or the output of a run: its texts are cards and reports. */
+/** Files that mark a folder as a model or the output of a run, whose texts are cards and reports. */
 const OTHER_FOLDERS = ['tokenizer.json', 'model.onnx', 'onnx-distill.json'];
 
 /** The text files of a folder and the folders in it, by path; hidden ones, models, runs and node_modules are left out. */
@@ -27,13 +27,13 @@ export function textFiles(path: string): string[] {
     });
 }
 
-/** Files that speak of a folder's content. */
+/** Files that describe a folder's content. */
 const CARD = /^(readme|licen[cs]e|changelog|contributing|notice)\b/i;
 
-/** Whether a path holds texts to search, and not only files that speak of what is there. */
+/** Whether a path has texts to search, and not only files that describe it. */
 export const holdsTexts = (path: string): boolean => textFiles(path).some((f) => !CARD.test(basename(f)));
 
-/** Documents that nobody has asked about or judged. */
+/** A data set of documents without queries and judgements. */
 export const withoutSplits = (name: string, documents: TextTable): Dataset => ({
   name,
   documents,

@@ -9,8 +9,15 @@ import { type Row, readRows, rowEndings, rowFormat, unreadForm } from './files/r
 export const idNames = ['_id', 'id', 'doc_id', 'docid', 'corpus-id', 'corpus_id', 'query-id', 'query_id', 'qid', 'pid'];
 export const textNames = ['text', 'contents', 'body', 'passage', 'document', 'query'];
 
-/** Forms of a table beside each other in one folder, the first that is there counts. */
+/** File names of a table in order of priority. */
 const endings = ['jsonl', ...rowEndings.filter((e) => e !== 'jsonl')].flatMap((e) => [e, `${e}.gz`]);
+
+/** Other forms of a table that lie beside the one that is read, but for a packed copy. */
+function passedOver(folder: string, name: string, read: readonly string[]): string[] {
+  const plain = (file: string): string => basename(file).replace(/\.gz$/i, '');
+  const own = new Set(read.map(plain));
+  return endings.map((e) => `${name}.${e}`).filter((f) => existsSync(join(folder, f)) && !own.has(plain(f)));
+}
 
 /** The files of a table: `corpus.jsonl` and its like, or the files of a folder `corpus/`; empty where there is none. */
 export function tableFiles(folder: string, name: 'corpus' | 'queries'): string[] {
@@ -59,6 +66,8 @@ export async function readTable(
   const notes = bare
     ? [`${bare} of ${built.length} ${what} have no text (${files.map((f) => basename(f)).join(', ')})`]
     : [];
+  const beside = passedOver(folder, name, files);
+  if (beside.length) notes.push(`not read: ${beside.join(', ')} (${basename(files[0])} holds the ${what})`);
   return { table: built, files, notes };
 }
 
@@ -93,10 +102,12 @@ function readText({ values, where }: Row): { id: string; title: string; text: st
   return { id, title: title ?? '', text };
 }
 
-/** An id as text, whether it was written as a number or as a text; undefined for anything that does not name exactly one thing. */
+/**
+ * An id as text, whether it was written as a number or as a text; undefined for anything that does not name exactly one thing.
+ */
 export function idText(id: unknown): string | undefined {
   if (typeof id === 'bigint' || (typeof id === 'number' && Number.isFinite(id))) {
-    // Beyond 2^53 a double stands for several whole numbers; JSON's are kept as digits before this.
+    // Beyond 2^53 a double represents several integers; JSON's are kept as digits before this.
     return typeof id === 'number' && Number.isInteger(id) && !Number.isSafeInteger(id) ? undefined : String(id);
   }
   return typeof id === 'string' && id !== '' ? id : undefined;

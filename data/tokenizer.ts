@@ -18,7 +18,7 @@ export interface Tokens {
   readonly typeIds: Int32Array;
 }
 
-/** Tokens of a pair and of its parts at most. */
+/** Maximum tokens of a pair and of its parts. */
 export interface PairLimits {
   /** Tokens in all, special tokens included. */
   maxLength?: number;
@@ -26,11 +26,11 @@ export interface PairLimits {
   maxQuery?: number;
   /** Tokens of the document alone, without special tokens. */
   maxDocument?: number;
-  /** Which text gives way where both together are too long; `longest_first` where absent. */
+  /** Which text is truncated if both together are too long; `longest_first` by default. */
   strategy?: TruncationStrategy;
 }
 
-/** What is asked of a tokenizer made elsewhere, such as one of transformers.js. */
+/** The interface of an external tokenizer, such as one of transformers.js. */
 export interface RawTokenizer {
   encode(
     text: string,
@@ -45,14 +45,14 @@ export interface TokenizerFacts {
   padId: number;
   vocabularySize: number;
   modelMaxLength: number | undefined;
-  /** Where tokens are cut off; `right` where absent. */
+  /** Side of truncation; `right` by default. */
   truncationSide?: Side;
-  /** Where padding stands; `right` where absent. */
+  /** Side of padding; `right` by default. */
   paddingSide?: Side;
 }
 
 interface Source {
-  /** Ids of a well-formed text, special tokens that stand in it included, none put around. */
+  /** Ids of a well-formed text, including special tokens in it, without adding any around it. */
   encode(text: string): readonly number[];
   idOf(token: string): number | undefined;
   templates: Templates;
@@ -65,11 +65,11 @@ export class TextTokenizer {
   readonly padId: number;
   /** One more than the highest id. */
   readonly vocabularySize: number;
-  /** What the folder says is the longest sequence, where it says so. */
+  /** The folder's maximum sequence length, where given. */
   readonly modelMaxLength: number | undefined;
-  /** Where a text that is too long is cut. */
+  /** Side on which long texts are truncated. */
   readonly truncationSide: Side;
-  /** Where the folder says that padding stands. */
+  /** Side of padding given by the folder. */
   readonly paddingSide: Side;
   private readonly source: Source;
 
@@ -95,8 +95,8 @@ export class TextTokenizer {
 
   /**
    * Opens a model folder's tokenizer: tokenizer.json (or vocab.txt, or vocab.json and merges.txt, of BERT's and RoBERTa's
-   * kinds), tokenizer_config.json and the special tokens beside it, as transformers 4.57 reads them. It is tried on hard
-   * texts at once.
+   * kinds), tokenizer_config.json and its special tokens, as transformers 4.57 reads them. It is tested on difficult
+   * texts immediately.
    * @param options.lowerCase whether texts are put in lower case first, as sentence-transformers' do_lower_case says
    * @throws InputError where a file is missing or malformed, or a component or option of it is not supported
    */
@@ -122,12 +122,12 @@ export class TextTokenizer {
     return ids as number[];
   }
 
-  /** How many special tokens stand around one text. */
+  /** Number of special tokens around one text. */
   get specialTokens(): number {
     return specialCount(this.source.templates.single);
   }
 
-  /** The special tokens that stand around one text. */
+  /** The special tokens around one text. */
   get around(): { before: readonly number[]; after: readonly number[] } {
     const { single } = this.source.templates;
     const at = single.findIndex((p) => p.text === 0);
@@ -184,7 +184,7 @@ function kept(first: number, second: number, room: number, strategy: TruncationS
   return strategy === 'only_first' ? [first - over, second] : [first, second - over];
 }
 
-/** Finds what stands around texts by looking at what is put around two known ones. */
+/** Finds the special tokens around texts by encoding two known ones. */
 function templateOf(tokenizer: RawTokenizer, isPair: boolean): Part[] {
   const [a, b] = ['a', 'b'].map((t) => tokenizer.encode(t, { add_special_tokens: false }).ids);
   const whole = tokenizer.encode('a', {

@@ -16,7 +16,7 @@ export interface HybridFit extends HybridWeight {
   queries: number;
 }
 
-/** Grid of weights. On six data sets trained students used 0 to 0.3, untrained encoders 0.05 to 0.6. */
+/** Grid of weights. On six data sets trained students used 0 to 0.3, encoders before distillation 0.05 to 0.6. */
 const LAMBDAS = [0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.8, 1, 1.5, 2];
 /** Documents per query that the metric considers. */
 const DEPTH = 100;

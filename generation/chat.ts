@@ -65,7 +65,7 @@ export async function chatQueries(
     throw new InputError({
       code: 'generate.prompt',
       subject: 'the prompt has no {document}',
-      remedy: 'write {document} where the text stands, {count} where the number of queries stands',
+      remedy: 'write {document} in place of the text, {count} in place of the number of queries',
     });
   const client = await openClient(options);
   const cache = await ReplyCache.open(options.cache);

@@ -14,7 +14,7 @@ export interface InputDescription {
    * or none (only for `evaluate` on plain arrays).
    */
   readonly from: 'step' | 'batch' | 'request' | 'program';
-  /** Whether NaN stands for a value that is not known. */
+  /** Whether NaN marks an unknown value. */
   readonly unknown?: true;
 }
 export type Dimension = 'queries' | 'candidates' | 'documents' | 'width' | 'teacherWidth' | 'pairWidth' | 'draws';

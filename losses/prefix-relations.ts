@@ -23,8 +23,8 @@ export interface PrefixRelationsOptions extends EmbeddingMatchingOptions, Matryo
  * prefixes, so that the query's prefix compensates for what truncation lost. Divergences have no factor T^2, which at 0.05 would
  * make them negligible compared with the distance.
  *
- * Weights c are those of `dimensions`; a width of D or more is the whole vector, so that `dimensions: [D]` is
- * `embeddingMatching` itself. Where the width is not known, the largest of `dimensions` stands for it.
+ * Weights c are those of `dimensions`; a width of D or more is the full vector, so that `dimensions: [D]` is
+ * `embeddingMatching` itself. Where the width is not known, the largest of `dimensions` is used.
  *
  * @throws InputError if the student's full width is not among `dimensions`; see `matryoshka`
  * @example

@@ -16,7 +16,7 @@ export function floatToHalf(value: number): number {
   return sign | (((exponent + 15) << 10) + roundEven((size / 2 ** exponent - 1) * 1024));
 }
 
-/** The number that half-precision bits stand for. */
+/** The number of half-precision bits. */
 export function halfToFloat(bits: number): number {
   const sign = bits & 0x8000 ? -1 : 1;
   const exponent = (bits >> 10) & 31;

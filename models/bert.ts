@@ -14,7 +14,7 @@ export interface BertOptions {
   maxLength: number;
 }
 
-/** LayerNormalization is an operator of its own from here on; what runs older models still reads it. */
+/** The first opset with LayerNormalization as an operator; older runtimes read it too. */
 const OPSET = 17;
 const EPSILON = 1e-12;
 

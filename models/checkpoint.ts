@@ -1,11 +1,12 @@
-/** @file A student as a folder that sentence-transformers, transformers.js and @xenova/transformers load as it is. */
+/** @file Writes a student as a folder that sentence-transformers, transformers.js and @xenova/transformers load. */
 import { existsSync } from 'node:fs';
-import { copyFile, link, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, link, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { FaultError, InputError } from '../common/errors.ts';
 import { replaceFolder } from '../common/replace.ts';
 import { TextTokenizer } from '../data/tokenizer.ts';
-import { inLowerCase } from '../data/tokens/read-files.ts';
+import { inLowerCase } from '../data/tokens/classes.ts';
+import { wholeTokenizer } from '../data/tokens/read-files.ts';
 import { type SentenceModel, sentenceFiles } from './modules/write-modules.ts';
 
 export interface Checkpoint extends SentenceModel {
@@ -13,7 +14,7 @@ export interface Checkpoint extends SentenceModel {
   model?: Uint8Array;
   /** Folder that tokenizer files are copied from, as far as `files` has none of the name. */
   tokenizerFrom: string;
-  /** The hash of the tokenizer that was opened there: another one by now is refused. */
+  /** The hash of the tokenizer that was opened there; if it has changed, writing is refused. */
   tokenizer?: string;
   /** Tokenizer files that are not copied. */
   withoutTokenizerFiles?: readonly string[];
@@ -38,7 +39,7 @@ const tokenizerFiles = [
   'added_tokens.json',
 ];
 
-/** @throws InputError where something else than a checkpoint of this toolkit stands there */
+/** @throws InputError if the folder contains something other than a checkpoint of this toolkit */
 export async function refuseOccupied(folder: string): Promise<void> {
   if (existsSync(folder) && (await readdir(folder)).length && !existsSync(join(folder, 'distill.json')))
     throw new InputError({
@@ -50,8 +51,8 @@ export async function refuseOccupied(folder: string): Promise<void> {
 }
 
 /**
- * Writes the folder beside its place and swaps it in.
- * @throws InputError where something else than a checkpoint of this toolkit stands there
+ * Writes the folder to a temporary path and swaps it in.
+ * @throws InputError if the folder contains something other than a checkpoint of this toolkit
  */
 export async function writeCheckpoint(folder: string, checkpoint: Checkpoint): Promise<void> {
   await refuseOccupied(folder);
@@ -66,7 +67,7 @@ export async function writeCheckpoint(folder: string, checkpoint: Checkpoint): P
       await writeFile(join(beside, 'README.md'), checkpoint.card);
       await writeFiles(beside, checkpoint.files ?? new Map());
       await checkTokenizer(beside, checkpoint);
-      if (checkpoint.lowerCase) await lowerTokenizer(join(beside, 'tokenizer.json'));
+      await completeTokenizer(beside, checkpoint.lowerCase);
       await writeFile(join(beside, 'distill.json'), json(checkpoint.provenance));
     });
   } catch (cause) {
@@ -80,7 +81,7 @@ export async function writeCheckpoint(folder: string, checkpoint: Checkpoint): P
   }
 }
 
-/** A tokenizer that vanished or was damaged since the model was opened must not leave a checkpoint without one. */
+/** A tokenizer that was removed or damaged since the model was opened must not lead to a checkpoint without one. */
 async function checkTokenizer(
   folder: string,
   { tokenizerFrom: from, tokenizer, lowerCase }: Checkpoint,
@@ -89,20 +90,25 @@ async function checkTokenizer(
     new InputError({
       code: 'checkpoint.tokenizer',
       subject: `the tokenizer of ${from} cannot be copied: ${why}`,
-      remedy: 'put its files back as they were and run the same command again: what was trained is kept',
+      remedy: 'restore its files and run the same command again: the training is kept',
       cause,
     });
   const { hash } = await TextTokenizer.load(folder, { lowerCase }).catch((cause: Error) => {
     throw refuse(cause.message.replaceAll(folder, from), cause);
   });
-  if (tokenizer !== undefined && hash !== tokenizer)
-    throw refuse('its files are not what they were when it was opened');
+  if (tokenizer !== undefined && hash !== tokenizer) throw refuse('its files have changed since it was opened');
 }
 
-/** Puts the lower case into the tokenizer itself: loaders of JavaScript do not read sentence_bert_config.json. */
-async function lowerTokenizer(file: string): Promise<void> {
-  const json = JSON.parse(await readFile(file, 'utf8'));
-  if (inLowerCase(json)) await writeFile(file, JSON.stringify(json));
+/**
+ * What loaders of JavaScript read, who know tokenizer.json alone: it is written where a folder has older files, and the lower case of
+ * sentence_bert_config.json is put into it.
+ */
+export async function completeTokenizer(folder: string, lowerCase = false): Promise<void> {
+  const file = join(folder, 'tokenizer.json');
+  const whole = existsSync(file);
+  const json = await wholeTokenizer(folder);
+  const lowered = lowerCase && inLowerCase(json);
+  if (!whole || lowered) await writeFile(file, JSON.stringify(json));
 }
 
 /** Copies the files of a folder that make its tokenizer. */

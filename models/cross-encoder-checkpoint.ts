@@ -2,13 +2,15 @@
 import { join } from 'node:path';
 import { writeWhole } from '../common/files.ts';
 import { replaceFolder } from '../common/replace.ts';
-import { copyTokenizer, refuseOccupied } from './checkpoint.ts';
+import { completeTokenizer, copyTokenizer, refuseOccupied } from './checkpoint.ts';
 
 export interface CrossEncoderFolder {
   /** The bytes of onnx/model.onnx. */
   model: Uint8Array;
   /** Folder that tokenizer files are copied from. */
   tokenizerFrom: string;
+  /** Whether texts are put in lower case before the tokenizer reads them. */
+  lowerCase?: boolean;
   /** config.json of the model it started from. */
   config: Record<string, unknown>;
   /** distill.json: what made it. */
@@ -16,17 +18,18 @@ export interface CrossEncoderFolder {
 }
 
 /**
- * Writes the folder beside its place and swaps it in.
- * @throws InputError where something else than a model of this toolkit stands there
+ * Writes the folder to a temporary path and swaps it in.
+ * @throws InputError if the folder contains something other than a model of this toolkit
  */
 export async function writeCrossEncoder(folder: string, from: CrossEncoderFolder): Promise<void> {
   await refuseOccupied(folder);
   const json = (value: unknown): string => `${JSON.stringify(value, null, 1)}\n`;
-  await replaceFolder(folder, async (beside) => {
-    await copyTokenizer(from.tokenizerFrom, beside);
-    await writeWhole(join(beside, 'onnx', 'model.onnx'), from.model);
-    await writeWhole(join(beside, 'config.json'), json(classifierConfig(from.config)));
-    await writeWhole(join(beside, 'distill.json'), json(from.provenance));
+  await replaceFolder(folder, async (temporary) => {
+    await copyTokenizer(from.tokenizerFrom, temporary);
+    await writeWhole(join(temporary, 'onnx', 'model.onnx'), from.model);
+    await writeWhole(join(temporary, 'config.json'), json(classifierConfig(from.config)));
+    await completeTokenizer(temporary, from.lowerCase);
+    await writeWhole(join(temporary, 'distill.json'), json(from.provenance));
   });
 }
 

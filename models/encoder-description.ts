@@ -11,17 +11,17 @@ import { isDotProduct, readSentenceFolder, type SentenceFolder, type SentenceOpt
 
 /** What overrides the model folder, and where it computes. */
 export interface EncoderOptions extends SentenceOptions {
-  /** Padded tokens a batch; by default what suits the threads or the device. */
+  /** Padded tokens per batch; by default depending on threads or device. */
   batchTokens?: number;
   session?: SessionOptions;
   /**
-   * Whether the dot product of two vectors is to be their similarity: then vectors of a folder whose similarity is cosine are
+   * Whether the dot product of two vectors must be their similarity: then vectors of a folder whose similarity is cosine are
    * scaled to unit length. By default they are what sentence-transformers' encode gives.
    */
   comparable?: boolean;
 }
 
-/** Where a model and its tokenizer name no limit. */
+/** Default where a model and its tokenizer name no limit. */
 const UNLIMITED = 512;
 
 /** An encoder as its folder and options describe it. */
@@ -59,7 +59,7 @@ function comparableHead({ head, similarity }: Pick<SentenceFolder, 'head' | 'sim
     code: 'model.similarity',
     subject: `${folder} compares vectors by their ${similarity} distance`,
     expected: 'cosine or dot, or euclidean with vectors of unit length',
-    remedy: 'use a model that is compared so: search and losses here multiply vectors',
+    remedy: 'use a model with such a similarity: search and losses here use dot products',
   });
 }
 

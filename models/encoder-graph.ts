@@ -1,4 +1,4 @@
-/** @file An encoder's graph: what it is fed, which output its vectors are read from, the head appended to it. */
+/** @file An encoder's graph: its inputs, the output of its vectors, and the appended head. */
 import { InputError } from '../common/errors.ts';
 import type { PaddedBatch } from '../data/batches.ts';
 import type { TextTokenizer } from '../data/tokenizer.ts';
@@ -15,7 +15,7 @@ export interface InputShape {
   length?: number;
   /** Whether it has a mask; without one, texts of equal length alone share a batch. */
   masked: boolean;
-  /** What the position of a text's first token is called. */
+  /** Position number of a text's first token. */
   firstPosition: number;
   /** Whether the positions of one text serve a whole batch: an input position_ids of shape [1, sequence]. */
   sharedPositions: boolean;
@@ -65,7 +65,7 @@ export function tokenInputs(
 ): Record<string, Tensor> {
   const dims = [rows, length];
   const places = new BigInt64Array((shared ? 1 : rows) * length);
-  // Padding stands on the position before the first, as in the families that count from their padding.
+  // Padding has the position before the first, as in the families that count from their padding.
   for (let i = 0; i < places.length; i++)
     places[i] = mask[i] || first === 0 || shared ? BigInt(first + (i % length)) : BigInt(first - 1);
   return {
@@ -76,7 +76,7 @@ export function tokenInputs(
   };
 }
 
-/** Inputs that a tokenizer's output fills. */
+/** Inputs made from a tokenizer's output. */
 const FILLED = ['input_ids', 'attention_mask', 'token_type_ids', 'position_ids'];
 const idTypes: ReadonlySet<string> = new Set(['int64', 'int32']);
 const maskTypes: ReadonlySet<string> = new Set(['int64', 'int32', 'float32', 'float16', 'bool', 'uint8', 'int8']);
@@ -156,7 +156,7 @@ export function appendHead(graph: Graph, head: Head, file: string, preferTokens 
     const shown = new Expr(graph, mask);
     out = applyHead(out, mask.dtype === 'int64' ? shown : shown.cast('int64'), head);
   }
-  // What the output was called may not be the name of an input's reader: it gets a name of its own.
+  // The previous output gets another name, since names must be unique.
   if (out.value === hidden) out = out.op('Identity');
   graph.setOutputs(out.value);
   graph.prune();

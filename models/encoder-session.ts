@@ -1,4 +1,4 @@
-/** @file What runs an encoder: one graph with the head in it, or a file as it stands with the head in a graph of its own. */
+/** @file Runs an encoder: one graph that includes the head, or an unchanged file followed by a separate graph of the head. */
 import { FaultError, InputError } from '../common/errors.ts';
 import { Expr } from '../engine/expressions/expr.ts';
 import { Graph } from '../engine/graph/ir.ts';
@@ -7,12 +7,13 @@ import { type ModelFile, type Port, readModelFile } from '../engine/io/model-fil
 import { bytesOfWidths } from '../engine/runtime/forward-memory.ts';
 import { type Feeds, Session, type SessionOptions } from '../engine/runtime/session.ts';
 import { checkRows, encoderOutput, finished, isPooled, POOLED } from './encoder-graph.ts';
+import { hiddenSize } from './model-folder.ts';
 import { applyHead, applyModules, endsInUnit, type Head } from './modules/head.ts';
 import { checkWidths } from './modules/read-modules.ts';
 
-/** What gives vectors for padded token ids. */
+/** Computes vectors of padded token ids. */
 export interface EncoderSession {
-  /** Names of the inputs that it is fed. */
+  /** Names of its inputs. */
   readonly inputs: readonly string[];
   readonly onDevice: boolean;
   /** @returns [rows, dimensions] */
@@ -28,7 +29,7 @@ export const ofGraph = (session: Session): EncoderSession => ({
   release: () => session.release(),
 });
 
-/** Errors of files that cannot be read at all: ONNX Runtime could not read them either. */
+/** Errors of files that ONNX Runtime could not read either. */
 const unreadable = new Set(['onnx.unreadable', 'onnx.malformed', 'onnx.empty']);
 
 /** Whether an error says that a file is ONNX but not what this engine reads as a graph. */
@@ -47,9 +48,9 @@ export interface Standing {
 }
 
 /**
- * A file that is only run, as it stands: ONNX Runtime reads it by its path, whatever its operators and its size.
+ * Opens an unchanged file for inference: ONNX Runtime reads it by its path, with any operators and of any size.
  * @param preferTokens as `encoderOutput`
- * @throws InputError where it is no encoder, its inputs are not understood, or ONNX Runtime cannot load it
+ * @throws InputError if it is not an encoder, its inputs are not understood, or ONNX Runtime cannot load it
  */
 export async function openStanding(
   file: string,
@@ -64,7 +65,7 @@ export async function openStanding(
     preferTokens: boolean;
     session?: SessionOptions;
     config: Readonly<Record<string, unknown>>;
-    /** Ids that the tokenizer gives, and what the folder is called. */
+    /** Number of the tokenizer's ids, and the folder's name. */
     rows: { ids: number; folder: string };
   },
 ): Promise<Standing> {
@@ -78,8 +79,7 @@ export async function openStanding(
   );
   const encoder = await Session.open(source, session, file);
   const pooled = await headSession(hidden, head, file, session);
-  const number = (...names: string[]) => names.map((n) => config[n]).find((n) => typeof n === 'number' && n > 0);
-  const width = model.table?.hidden ?? (number('hidden_size', 'd_model', 'dim', 'n_embd') as number | undefined) ?? 768;
+  const width = model.table?.hidden ?? hiddenSize(config) ?? 768;
   return {
     model,
     bytesAToken: bytesOfWidths({ hidden: width, widest: Math.max(model.table?.widest ?? 0, 4 * width) }),

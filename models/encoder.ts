@@ -1,4 +1,4 @@
-/** @file A dual-encoder at work: texts to vectors, sorted by length, in batches of about as many tokens each. */
+/** @file Runs a dual-encoder: texts to vectors, sorted by length, in batches of similar numbers of tokens. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Progress, RunControl } from '../common/progress.ts';
@@ -30,19 +30,19 @@ import { positionsAmong, positionsIn } from './sentence-folder.ts';
 export { describeEncoder, type EncoderDescription, type EncoderOptions, encoderKey } from './encoder-description.ts';
 export { checkVocabulary, encoderOutput } from './encoder-graph.ts';
 
-/** Texts tokenised at a time: enough to sort by length, few enough to hold. */
+/** Texts tokenised at a time: enough for sorting by length, few enough for memory. */
 const CHUNK = 32_768;
 /** Limits and prompt of the texts that are encoded, and the control of the work. */
 export interface EncodeOptions extends RunControl {
-  /** Tokens a text, special tokens and prompt included; by default what the model's folder says. */
+  /** Maximum tokens per text, with special tokens and prompt; the folder's limit by default. */
   maxLength?: number;
   /** Whose prompt the texts are given; the folder's default prompt by default, as sentence-transformers' encode does. */
   role?: Role;
-  /** What progress calls the work. */
+  /** Name of the work in progress events. */
   stage?: string;
 }
 
-/** What is said of a graph in hand. */
+/** Description of a given graph. */
 interface GivenGraph extends Pick<EncoderOptions, 'batchTokens' | 'session'> {
   tokenizer: TextTokenizer;
   head: Head;
@@ -50,7 +50,7 @@ interface GivenGraph extends Pick<EncoderOptions, 'batchTokens' | 'session'> {
   prompts?: Prompts;
   similarity?: Similarity;
   notes?: readonly string[];
-  /** Tokens that it has positions for: texts are cut there whatever is asked for. */
+  /** Maximum number of positions: texts are always truncated to it. */
   positions?: number;
   /** Of the graph's weights. */
   hash: string;
@@ -69,7 +69,7 @@ export class Encoder {
   readonly prompts: Prompts;
   /** How the model's vectors are compared. */
   readonly similarity: Similarity;
-  /** What was guessed or left out when the folder was read, in sentences. */
+  /** Notes on assumptions made and parts ignored when the folder was read. */
   readonly notes: readonly string[];
   private readonly positions: number;
   private readonly bytesAToken: (length: number) => number;
@@ -105,8 +105,9 @@ export class Encoder {
 
   /**
    * Opens a model folder as sentence-transformers and transformers.js lay it out. A file that this engine does not read as a
-   * graph, but ONNX Runtime runs (control flow, functions, other element types, weights over 2 GiB), goes to it as it stands.
-   * @throws InputError where files are missing or not understood, the graph is not an encoder or the tokenizer does not fit its table
+   * graph, but ONNX Runtime runs (control flow, functions, other element types, weights over 2 GiB), is loaded by it unchanged.
+   * @throws InputError where files are missing or not understood, the graph is not an encoder or the tokenizer does not fit its
+   * table
    */
   static async load(folder: string, options: EncoderOptions = {}): Promise<Encoder> {
     const { files, ...described } = await describeEncoder(folder, options);
@@ -151,7 +152,7 @@ export class Encoder {
     return Encoder.ready(ofGraph(session), shape, forwardBytes(graph), options);
   }
 
-  /** What runs, tried on one text: it gives the width of the vectors. */
+  /** Runs one text to find the width of the vectors. */
   private static async ready(
     session: EncoderSession,
     shape: InputShape,
@@ -258,7 +259,7 @@ export class Encoder {
 
   private told = false;
 
-  /** Says once that batches are smaller than they would be. */
+  /** Reports once that batches are reduced by the memory limit. */
   private tell(tokens: number, { onProgress, stage = 'encode' }: EncodeOptions): void {
     if (this.told || !onProgress) return;
     this.told = true;

@@ -1,4 +1,4 @@
-/** @file The connection to a hub that is not trusted: where requests and the token may go, and what names and sizes may be. */
+/** @file The connection to a hub, which is not trusted: limits where requests and the token go, and checks names and sizes. */
 import type { ListFileEntry } from '@huggingface/hub';
 import { FaultError, InputError, shown } from '../common/errors.ts';
 import { request, retryAfter, textWithin } from '../common/http.ts';
@@ -22,7 +22,7 @@ const MOST_ANSWERS = 1000;
 /** Milliseconds that one answer that is not a file may take in all. */
 const ANSWER_WITHIN = 120_000;
 
-/** What a hub answered that no hub answers. It is not asked again. */
+/** An invalid answer of a hub. The request is not repeated. */
 export class Untrusted extends FaultError {}
 
 export const untrusted = (name: string, what: string): Untrusted =>

@@ -1,4 +1,4 @@
-/** @file Models by their name on the Hugging Face hub: fetched into the cache that every Hugging Face tool shares. */
+/** @file Fetches models by name from the Hugging Face hub into the cache that all Hugging Face tools share. */
 import { createHash } from 'node:crypto';
 import { createReadStream, existsSync } from 'node:fs';
 import { copyFile, link as hardLink, mkdir, open, readFile, rename, rm, stat, symlink } from 'node:fs/promises';
@@ -56,7 +56,7 @@ const isModule = (path: string, all: ReadonlySet<string>): boolean =>
 
 export const isOffline = (): boolean => /^(1|true|yes|on)$/i.test(process.env.HF_HUB_OFFLINE ?? '');
 
-/** HF_TOKEN of any form, or what `hf auth login` keeps. @throws InputError where it cannot stand in a header */
+/** HF_TOKEN of any form, or what `hf auth login` keeps. @throws InputError if it is not valid in a header */
 export async function accessToken(): Promise<string | undefined> {
   const home = process.env.HF_HOME ?? join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'huggingface');
   const file = process.env.HF_TOKEN_PATH ?? join(home, 'token');
@@ -73,7 +73,7 @@ export async function accessToken(): Promise<string | undefined> {
 
 const asked = new Map<string, Promise<string>>();
 
-/** As hubModel, asked once a process: a run opens a model several times, and must find the same one each time. */
+/** Like hubModel, but once per process: a run opens a model several times and must get the same one. */
 export function hubFolder(name: string, models: readonly string[], options: HubOptions = {}): Promise<string> {
   const key = JSON.stringify([endpoint(), getHFHubCachePath(), isOffline(), name, models]);
   const known = asked.get(key);
@@ -89,7 +89,7 @@ export function hubFolder(name: string, models: readonly string[], options: HubO
  * HF_TOKEN, HF_HOME, HF_HUB_CACHE and HF_HUB_OFFLINE are respected.
  *
  * @param name `org/name` or `org/name@revision`
- * @param models paths of ONNX files, the one wanted most first
+ * @param models paths of ONNX files, in order of preference
  * @throws InputError where there is no such model, no right to it or no ONNX file in it; FaultError where the hub fails
  */
 export async function hubModel(name: string, models: readonly string[], options: HubOptions = {}): Promise<string> {
@@ -169,7 +169,7 @@ export async function hubModel(name: string, models: readonly string[], options:
   return snapshot;
 }
 
-/** One file into the cache: blobs by their checksum, the snapshot pointing at them. What was cut off goes on. */
+/** Fetches a file into the cache: blobs by checksum, linked from the snapshot. Interrupted downloads are resumed. */
 async function fetchFile(
   url: string,
   file: HubFile,
@@ -199,7 +199,7 @@ async function fetchFile(
       await rename(part, blob);
     });
   await rm(pointer, { force: true });
-  // Weights outside the model file must lie beside it by their real path, so they are linked hard.
+  // External weights must be in the model's folder by their real path, so they are hard links.
   const soft = !/\.onnx[._]data/.test(file.path);
   await (soft ? symlink(relative(dirname(pointer), blob), pointer) : hardLink(blob, pointer)).catch(() =>
     hardLink(blob, pointer).catch(() => copyFile(blob, pointer)),
@@ -227,7 +227,7 @@ async function download(
     await response.body?.cancel();
     throw new HubApiError(url, response.status, undefined, `status ${response.status}`);
   }
-  // A server that does not know ranges sends the whole.
+  // A server without support for ranges sends the whole file.
   const goesOn = response.status === 206;
   if (!goesOn) have = 0;
   const out = await open(part, goesOn ? 'a' : 'w');
@@ -264,7 +264,7 @@ async function checksum(path: string, file: HubFile): Promise<string> {
 const isFinal = (error: HubApiError): boolean =>
   error.statusCode < 500 && error.statusCode !== 429 && error.statusCode !== 408;
 
-/** Cut connections, overload and wrong bytes may pass. A hub that says nothing for 30 seconds is not asked again. */
+/** Broken connections, overload and wrong bytes are retried; a hub that does not answer for 30 seconds is not. */
 async function repeated<T>(options: HubOptions, link: HubLink, work: () => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt++)
     try {
@@ -284,7 +284,7 @@ async function repeated<T>(options: HubOptions, link: HubLink, work: () => Promi
 const note = (options: HubOptions, text: string): void =>
   options.onProgress?.({ stage: 'download', done: 0, unit: 'MB', note: text });
 
-/** What a failure means to the person who named the model. */
+/** Turns a failure into a message about the model. */
 export function explained(error: unknown, name: string): unknown {
   if (error instanceof InputError || !(error instanceof Error)) return error;
   const system = explainedSystem(error, `keep ${name} in the cache`);
@@ -322,7 +322,8 @@ export function explained(error: unknown, name: string): unknown {
   return new FaultError({
     code: 'hub.failed',
     subject: `the hub failed over ${name} (${status ?? why})`,
-    remedy: 'run the same command again: what came is kept; offline, set HF_HUB_OFFLINE=1 to use what is cached',
+    remedy:
+      'run the same command again: the part already fetched is kept; offline, set HF_HUB_OFFLINE=1 to use what is cached',
     cause: error,
   });
 }

@@ -1,4 +1,4 @@
-/** @file What a model folder of sentence-transformers or transformers.js says: where the graph is, how long texts may be. */
+/** @file Reads a model folder of sentence-transformers or transformers.js: the path of the graph and the length limit. */
 import { existsSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { InputError } from '../common/errors.ts';
@@ -19,7 +19,7 @@ export interface ModelFolder {
 /** Whether a name that is not a path looks like `org/name`, perhaps with `@revision`. */
 export const isHubName = (name: string): boolean => /^[\w-][\w.-]*\/[\w-][\w.-]*(@[\w./-]+)?$/.test(name);
 
-/** Where a graph is looked for in a folder: whole first, then what an export may have left alone. */
+/** Paths where a graph is searched in a folder: full precision first, then files that an export may have left alone. */
 const modelFiles = ['model', 'model_quantized', 'model_int8', 'model_fp16', 'model_q4'].flatMap((name) => [
   `onnx/${name}.onnx`,
   `${name}.onnx`,
@@ -35,8 +35,8 @@ export async function readModelFolder(path: string, watch: RunControl = {}): Pro
     return readModelFolder(await hubFolder(path, modelFiles, watch));
   }
   const single = path.endsWith('.onnx') && existsSync(path) ? path : undefined;
-  const beside = dirname(path);
-  const folder = single ? (basename(beside) === 'onnx' ? dirname(beside) : beside) : path;
+  const parent = dirname(path);
+  const folder = single ? (basename(parent) === 'onnx' ? dirname(parent) : parent) : path;
   if (!existsSync(folder))
     throw new InputError({
       code: 'model.missing',
@@ -67,7 +67,7 @@ export const countFromPad: ReadonlySet<string> = new Set(
 /** Families whose first position is 2, with a table of two rows more than config.json says. */
 const countFromTwo: ReadonlySet<string> = new Set(['mra', 'nystromformer', 'yoso']);
 
-/** Families in which padding reaches the tokens beside it whatever the mask says (convolutions, landmarks), by `model_type`. */
+/** Families in which padding affects neighbouring tokens despite the mask (convolutions, landmarks), by `model_type`. */
 const paddingReaches: ReadonlySet<string> = new Set(['convbert', 'fnet', 'funnel', 'mra', 'nystromformer', 'yoso']);
 
 /** Whether a mask hides padding from a model; where it does not, texts of one length alone share a batch. */
@@ -87,6 +87,12 @@ export function positionsOf(config: Config, padId = 1): number {
   if (stated === undefined) return Number.POSITIVE_INFINITY;
   return Math.max(1, stated - (countFromPad.has(String(config.model_type)) ? firstPosition(config, padId) : 0));
 }
+
+/** Width of a model's token vectors, by the names that families give it; undefined where config.json does not say it. */
+export const hiddenSize = (config: Config): number | undefined =>
+  [config.hidden_size, config.d_model, config.dim, config.n_embd].find(
+    (n): n is number => typeof n === 'number' && n > 0,
+  );
 
 /** sha256 of what a model's weights are read from: its file, and the files beside it that it names; hex. */
 export const modelHash = (model: string): Promise<string> => modelFileHash(model);

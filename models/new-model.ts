@@ -1,4 +1,4 @@
-/** @file A fresh encoder: graph, random weights and a vocabulary over the data, as a model folder like any other. */
+/** @file Makes an untrained model: graph, random weights and a vocabulary learned from the data, as a model folder. */
 import { join } from 'node:path';
 import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
@@ -22,13 +22,13 @@ export interface FreshOptions {
   /** Positions: the longest text, or pair of texts, in tokens. */
   maxLength?: number;
   seed?: number;
-  /** What the model ends in: token vectors (`encoder`), or one logit a pair (`cross-encoder`). */
+  /** Output of the model: token vectors (`encoder`), or one logit per pair (`cross-encoder`). */
   kind?: 'encoder' | 'cross-encoder';
 }
 
 /**
  * Writes a model folder with onnx/model.onnx, config.json and tokenizer files. The same texts and options give the same bytes.
- * @param texts what the vocabulary is learned from
+ * @param texts the texts from which the vocabulary is learned
  * @throws InputError where the width cannot be shared among the heads
  */
 export async function freshModel(folder: string, texts: Texts, options: FreshOptions = {}): Promise<void> {
@@ -84,8 +84,8 @@ export async function writeNewModel(
     'vocab.txt': `${vocabulary.join('\n')}\n`,
     ...(encoder ? { 'sentence_bert_config.json': json({ max_seq_length: maxLength, do_lower_case: false }) } : {}),
   };
-  await replaceFolder(folder, async (beside) => {
-    for (const [name, content] of Object.entries(files)) await writeWhole(join(beside, name), content);
+  await replaceFolder(folder, async (temporary) => {
+    for (const [name, content] of Object.entries(files)) await writeWhole(join(temporary, name), content);
   });
 }
 

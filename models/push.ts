@@ -1,4 +1,4 @@
-/** @file A checkpoint onto the Hugging Face hub. */
+/** @file Uploads a checkpoint to the Hugging Face hub. */
 import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { join, relative, sep } from 'node:path';

@@ -1,15 +1,15 @@
-/** @file A dual-encoder's settings outside its graph: modules, prompts, similarity, limits, letters. */
+/** @file A dual-encoder's settings outside its graph: modules, prompts, similarity, limits, lower-casing. */
 import { basename, join } from 'node:path';
 import type { Pooling } from '../engine/expressions/pooling.ts';
 import type { Graph } from '../engine/graph/ir.ts';
-import { firstPosition, type ModelFolder, positionsOf } from './model-folder.ts';
+import { firstPosition, hiddenSize, type ModelFolder, positionsOf } from './model-folder.ts';
 import { endsInUnit, type Head, headWidth, type Similarity, withUnit } from './modules/head.ts';
 import { type PromptOptions, type Prompts, promptNotes, promptsOf } from './modules/prompts.ts';
 import { readJson } from './modules/read-json.ts';
 import { poolingOf, readHead, similarityOf, truncated } from './modules/read-modules.ts';
 import { encoderConfig } from './modules/transformer-config.ts';
 
-/** What is said instead of what the folder says. */
+/** Options that override the folder. */
 export interface SentenceOptions {
   /** In place of the folder's; what follows the pooling stays. */
   pooling?: Pooling;
@@ -24,7 +24,7 @@ export interface SentenceFolder {
   similarity: Similarity;
   /** Whether texts are put in lower case before the tokenizer reads them. */
   lowerCase: boolean;
-  /** What was guessed or left out, in sentences. */
+  /** Notes on assumptions made and parts ignored. */
   notes: string[];
 }
 
@@ -41,7 +41,7 @@ export async function readSentenceFolder(files: ModelFolder, options: SentenceOp
   return {
     head: options.normalize === undefined ? pooled : withUnit(pooled, options.normalize),
     prompts,
-    // Whoever asks for vectors as they are asks for their dot products.
+    // Vectors without scaling are compared by dot product.
     similarity: options.normalize === false ? 'dot' : similarityOf(sentence, file),
     lowerCase: own.lowerCase,
     notes: promptNotes(prompts, options.prompts ?? {}, names),
@@ -51,8 +51,7 @@ export async function readSentenceFolder(files: ModelFolder, options: SentenceOp
 /** Width of a folder's vectors, as its modules or its config.json say it; undefined where none does. */
 async function widthOf(head: Head, { folder, config }: ModelFolder): Promise<number | undefined> {
   const pooling = await readJson(join(folder, '1_Pooling', 'config.json'));
-  const names = ['hidden_size', 'd_model', 'dim', 'n_embd'].map((name) => config[name]);
-  const stated = [pooling.embedding_dimension, pooling.word_embedding_dimension, ...names];
+  const stated = [pooling.embedding_dimension, pooling.word_embedding_dimension, hiddenSize(config)];
   const tokens = stated.find((n): n is number => typeof n === 'number' && n > 0);
   const dense = head.modules.some((m) => m.kind === 'dense');
   return tokens === undefined && !dense ? undefined : headWidth(head, tokens ?? 0);

@@ -1,4 +1,4 @@
-/** @file Whether a model can be trained here, and what a step would take: told before anything is paid for. */
+/** @file Checks before any costly work whether a model can be trained, and estimates the memory of a step. */
 
 import { InputError } from '../common/errors.ts';
 import { withoutRule } from '../engine/autodiff/differentiate.ts';
@@ -13,7 +13,7 @@ import { keptBytes } from './activation-memory.ts';
 import { encoderOutput } from './encoder.ts';
 import { readModelFolder } from './model-folder.ts';
 
-/** What a model folder holds and whether it can be trained. */
+/** The content of a model folder, and whether it can be trained. */
 export interface ModelCheck {
   file: string;
   opset: number;
@@ -34,8 +34,8 @@ const TEXTS = 32;
 const TOKENS = 64;
 
 /**
- * Reads a model folder and says whether every operator between weights and output has a gradient rule; runs nothing.
- * @throws InputError where the folder or file cannot be read as a model at all
+ * Reads a model folder and reports whether every operator between weights and output has a gradient rule; runs nothing.
+ * @throws InputError if the folder or file cannot be read as a model
  */
 export async function checkModel(folder: string): Promise<ModelCheck> {
   const { model: file } = await readModelFolder(folder);
@@ -58,7 +58,7 @@ export async function checkModel(folder: string): Promise<ModelCheck> {
     normalize(graph, file);
     missing = [...new Set(withoutRule(graph, weights).map((n) => n.title))];
   } catch (error) {
-    // A fused operator used in a way that has no rule.
+    // A use of a fused operator without a rule.
     if (!(error instanceof InputError) || error.code !== 'onnx.fused') throw error;
     missing = [error.message];
   }
@@ -85,7 +85,7 @@ export async function checkModel(folder: string): Promise<ModelCheck> {
 }
 
 /**
- * Told before anything is paid for: whether every operator between an encoder's weights and its vectors has a gradient rule.
+ * Checks before any costly work that every operator between an encoder's weights and its vectors has a gradient rule.
  * @throws InputError that names the operator and its node
  */
 export function checkTrainable(graph: Graph, file: string): void {

@@ -6,6 +6,7 @@ import { allowTf32 } from '../engine/runtime/cuda.ts';
 import { active } from './active.ts';
 import { chain } from './chain.ts';
 import { crossToDual } from './cross-to-dual.ts';
+import { withEstimates } from './estimate/estimate.ts';
 import { online } from './online.ts';
 import type { Published, RunReport } from './publish/run-report.ts';
 import { openRun, type RunContext } from './run/context.ts';
@@ -39,13 +40,20 @@ export async function distill(options: ConfigInput, watch: RunControl = {}): Pro
 
 /**
  * What a run would do, and why, without doing it: the same walk, in which nothing is made and nothing is written.
+ * @param estimate whether models are timed on a few texts of the data, for an estimate of each stage's time and memory
  * @throws InputError as a run
  */
-export async function planRun(options: ConfigInput, watch: RunControl = {}): Promise<StagePlan[]> {
+export async function planRun(
+  options: ConfigInput,
+  watch: RunControl = {},
+  { estimate = false }: { estimate?: boolean } = {},
+): Promise<StagePlan[]> {
   const config = parseConfig(options);
   const walk = async (run: RunContext): Promise<StagePlan[]> => {
     await pipelines[config.pipeline](run);
-    return run.log.stages;
+    if (!estimate) return run.log.stages;
+    run.watch.signal?.throwIfAborted();
+    return withEstimates(config, await run.data.all.value(), run.log.stages);
   };
   return openRun(config, watch, walk, true);
 }

@@ -34,7 +34,7 @@ export interface EvaluateOptions {
   /** A dual-encoder whose document embeddings the student searches; the student encodes them itself by default. */
   documents?: string;
   data: string;
-  /** What columns of rows are, where their names do not tell. */
+  /** What columns of rows hold, where their names do not say it. */
   columns?: ColumnOptions;
   /** Prompts of the student in place of its folder's; `{text}` marks the text's place, an empty string means none. */
   prompts?: PromptOptions;

@@ -173,16 +173,16 @@ async function write(
 ): Promise<void> {
   const { model, output, data } = options;
   const own = await loadGraph(files.model);
-  // Behind token vectors where the head is linear, so that every loader has it; else as a module of its own.
-  const inGraph = isLinear(head) && !isPooled(encoderOutput(own, files.model, true));
+  // Where the family's PyTorch class is known the rotation is a module, which sentence-transformers loads beside the class's weights; a
+  // matrix in the graph, which every loader has, is the way of the others whose head is linear.
+  const named = huggingFaceWeights(own, String(files.config.model_type));
+  const weights = 'weights' in named ? encodeSafetensors(named.weights, { format: 'pt' }) : undefined;
+  const inGraph = !weights && isLinear(head) && !isPooled(encoderOutput(own, files.model, true));
   const graph = inGraph ? mapped(own, rotation, ROTATION) : own;
   const turnedHead = inGraph ? head : withMap(head, rotation, MODULE.slice(1));
   const bytes = encodeGraph(graph);
   const tooNew = opsetWarning(graph.opset);
   if (tooNew) watch.onProgress?.({ stage: 'save', done: 0, unit: 'files', note: `warning: ${tooNew}` });
-  // A family's PyTorch class has no place for a matrix in the graph: the file would give vectors that are not rotated.
-  const named = inGraph ? { problem: 'rotated' } : huggingFaceWeights(graph, String(files.config.model_type));
-  const weights = 'weights' in named ? encodeSafetensors(named.weights, { format: 'pt' }) : undefined;
   await writeCheckpoint(output, {
     model: bytes,
     files: new Map(weights && [['model.safetensors', weights]]),
@@ -217,7 +217,7 @@ from sentence_transformers import SentenceTransformer
 
 model = SentenceTransformer('FOLDER'${weights ? '' : ", backend='onnx'"})
 \`\`\`
-`,
+${inGraph ? '' : `\nThe rotation is the module \`${turnedHead.modules.findLast((m) => m.kind === 'dense')?.path}\`. JavaScript loaders do not read modules: \`distill export FOLDER\` writes a file whose output \`sentence_embedding\` is rotated.\n`}`,
   });
 }
 

@@ -23,20 +23,16 @@ import type { Graph } from '../engine/graph/ir.ts';
 import { encodeGraph, loadGraph } from '../engine/io/onnx-file.ts';
 import { allowTf32 } from '../engine/runtime/cuda.ts';
 import { computeOn } from '../engine/runtime/provider.ts';
-import type { Run } from '../evaluation/metrics/evaluate.ts';
-import { listsAsRun } from '../evaluation/systems/reference-systems.ts';
-import { choiceScore, rerank } from '../evaluation/systems/retrieve.ts';
-import { type OrdersOnDev, ordersBefore, teacherVerdict } from '../evaluation/systems/verdict.ts';
-import { Random } from '../math/random.ts';
-import { appendHead } from '../models/bert.ts';
+import { type OrdersOnDev, teacherVerdict } from '../evaluation/systems/verdict.ts';
 import { refuseOccupied } from '../models/checkpoint.ts';
 import { writeCrossEncoder } from '../models/cross-encoder-checkpoint.ts';
 import { checkVocabulary } from '../models/encoder.ts';
 import { type ModelFolder, positionsOf, readModelFolder } from '../models/model-folder.ts';
 import { freshModel } from '../models/new-model.ts';
 import { parameterCount, type Weights, withWeights } from '../students/student.ts';
-import { type CrossEncoderOptions, crossEncoder } from '../teachers/cross-encoder.ts';
 import { appendDualHead } from '../teachers/dual-pooling-head.ts';
+import { appendLogitHead } from '../teachers/logit-head.ts';
+import { pairConfig } from '../teachers/reading/pair-config.ts';
 import { makePairBatch } from '../training/batches/cross-encoder-batch.ts';
 import type { Examples } from '../training/batches/dual-encoder-batch.ts';
 import { DeviceLearner } from '../training/device-learner.ts';
@@ -45,6 +41,7 @@ import { batchMemory, trainedAtATime } from '../training/memory-budget.ts';
 import { crossEncoderStep } from '../training/step/cross-encoder-step.ts';
 import { singleRun } from '../training/step/single-run.ts';
 import { train as trainLoop } from '../training/trainer.ts';
+import { comparedOnDev, rankingScore } from './fit/cross-encoder-on-dev.ts';
 
 /** Where the cross-encoder is and what it reaches. */
 export interface TeacherReport {
@@ -103,7 +100,8 @@ async function trainFrom(
   given: RunControl,
 ): Promise<TeacherReport> {
   const folder = await readModelFolder(start);
-  const tokenizer = await TextTokenizer.load(start);
+  const { lowerCase, prompt } = await pairConfig(folder.folder);
+  const tokenizer = await TextTokenizer.load(folder.folder, { lowerCase });
   const model = await loadGraph(folder.model);
   checkVocabulary(model, tokenizer, start);
   const dual = isDualEncoder(start, model);
@@ -114,9 +112,11 @@ async function trainFrom(
       remedy: 'choose another source, or start from a dual-encoder',
     });
   if (config.head === 'dual-pooling') appendDualHead(model, tokenizer, start);
-  else if (!model.outputs.some((v) => v.name === 'logits')) addHead(model, folder.config, start, config.seed);
+  else if (!model.outputs.some((v) => v.name === 'logits')) appendLogitHead(model, folder.config, start, config.seed);
   const note = (text: string): void =>
     given.onProgress?.({ stage: 'train teacher', done: 0, total: 0, unit: 'steps', note: text });
+  if (prompt)
+    note(`the prompt '${prompt}' of ${start} is put before no query in training, nor by the model that is written`);
   const memory =
     config.memory && (await batchMemory(config.memory, { serving: [start], training: start, dataset, tables: 0 }));
   const watch = memory ? { ...given, memory } : given;
@@ -140,7 +140,7 @@ async function trainFrom(
     const dev =
       config.dev === null ? undefined : await pairExamples(finding, dataset, config.dev, 'dev', encoder, watch);
     return await trainOn(
-      { start, folder, tokenizer, model, limits, train, dev, encoder, note },
+      { start, folder, tokenizer, lowerCase, model, limits, train, dev, encoder, note },
       config,
       dataset,
       started,
@@ -156,6 +156,7 @@ interface Ready {
   start: string;
   folder: ModelFolder;
   tokenizer: TextTokenizer;
+  lowerCase: boolean;
   model: Graph;
   limits: { maxQuery?: number; maxDocument?: number; maxLength: number };
   train: Examples;
@@ -166,7 +167,7 @@ interface Ready {
 }
 
 async function trainOn(
-  { start, folder, tokenizer, model, limits, train, dev, encoder, note }: Ready,
+  { start, folder, tokenizer, lowerCase, model, limits, train, dev, encoder, note }: Ready,
   config: TeacherConfig,
   dataset: Dataset,
   started: number,
@@ -200,6 +201,7 @@ async function trainOn(
     await writeCrossEncoder(to, {
       model: bytes,
       tokenizerFrom: start,
+      lowerCase,
       config: folder.config,
       provenance: {
         config: { ...config, data: absolute(config.data), model: config.model && absolute(config.model) },
@@ -250,7 +252,8 @@ async function trainOn(
     await save(config.output, trained.weights, trained.bestStep);
     await rm(stateFolder, { recursive: true, force: true });
     const best = trained.evaluations.find((e) => e.step === trained.bestStep);
-    const orders = dev && best && { teacher: best.score, ...(await compared(dev, config, dataset, encoder, watch)) };
+    const orders = dev &&
+      best && { teacher: best.score, ...(await comparedOnDev(dev, config, dataset, encoder, watch)) };
     return {
       model: config.output,
       parameters: parameterCount(model),
@@ -279,54 +282,4 @@ function partsOf(queries: number, candidates: number, pairsAtATime: number): num
 function lastLoss(log: readonly { loss: number }[]): number {
   const last = log.slice(-20);
   return last.reduce((sum, e) => sum + e.loss, 0) / last.length;
-}
-
-/** Makes an encoder a cross-encoder: its first token's vector through a dense layer and tanh to one logit. */
-function addHead(model: Graph, config: Record<string, unknown>, name: string, seed: number): void {
-  const last = model.outputs.find((v) => v.name === 'last_hidden_state') ?? model.outputs[0];
-  const stated = last?.dims?.at(-1);
-  const width = typeof stated === 'number' ? stated : Number(config.hidden_size ?? config.dim);
-  if (!last || !(width > 0))
-    throw new InputError({
-      code: 'teacher.width',
-      subject: `${name} says nowhere how wide its token vectors are`,
-      expected: 'hidden_size in config.json',
-      remedy: 'add it, or start from a cross-encoder',
-    });
-  appendHead(model, width, Random.of(seed, 'head'));
-}
-
-/** nDCG@10 of the dev candidates in the saved model's order. */
-async function rankingScore(
-  folder: string,
-  dev: Examples,
-  config: TeacherConfig,
-  dataset: Dataset,
-  options: CrossEncoderOptions,
-  watch: RunControl,
-): Promise<number> {
-  const teacher = await crossEncoder(folder, options);
-  try {
-    const run = await rerank(dataset, devRun(dev, config, dataset), teacher, { ...watch, onProgress: undefined });
-    return choiceScore(run, dataset, config.dev ?? '');
-  } finally {
-    await teacher.dispose();
-  }
-}
-
-/** The dev candidates that decide. */
-const devRun = (dev: Examples, { train }: TeacherConfig, dataset: Dataset): Run =>
-  listsAsRun({ ...dev, queries: dev.queries.subarray(0, train.devQueries) }, dataset);
-
-/** The same candidates in the order of what the user had. */
-async function compared(
-  dev: Examples,
-  config: TeacherConfig,
-  dataset: Dataset,
-  encoder: FirstEncoder | undefined,
-  watch: RunControl,
-): Promise<Omit<OrdersOnDev, 'teacher'>> {
-  const run = devRun(dev, config, dataset);
-  const quiet = { ...watch, onProgress: undefined };
-  return { queries: run.size, ...(await ordersBefore(run, dataset, config.dev as string, encoder?.teacher, quiet)) };
 }

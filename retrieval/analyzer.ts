@@ -1,4 +1,4 @@
-/** @file How a text is cut into terms for lexical search, as the language needs. */
+/** @file Splits a text into terms for lexical search, depending on the language. */
 import { francAll } from 'franc-min';
 import snowball from 'snowball-stemmers';
 import { InputError } from '../common/errors.ts';
@@ -126,10 +126,10 @@ const stemmers: Readonly<Record<string, string>> = {
   tam: 'tamil',
   tur: 'turkish',
 };
-/** Texts that are looked at, evenly spread, and characters of each. */
+/** Number of sampled texts, evenly spread, and characters of each. */
 const SAMPLE = 256;
 const SAMPLE_CHARACTERS = 400;
-/** Characters of one question to franc: it is sure of a language from some hundred on. */
+/** Characters per call of franc, which is reliable from some hundred on. */
 const PASSAGE = 2000;
 /** Share of the letters, or of the passages, that decides for the whole corpus. */
 const SCRIPT_SHARE = 0.2;

@@ -1,4 +1,4 @@
-/** @file An approximate index (usearch's HNSW) held against exact search: what it finds, and how fast. */
+/** @file An approximate index (usearch's HNSW) compared with exact search: recall and speed. */
 import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import { quantile } from '../math/resampling.ts';

@@ -7,15 +7,15 @@ import { topKAmong } from './top-k.ts';
 
 /** Parameters and language of a BM25 index, and the control of the work. */
 export interface Bm25Options extends RunControl {
-  /** How soon repetitions of a word stop counting. */
+  /** Saturation of term frequency. */
   k1?: number;
-  /** How far a document's length counts, 0 to 1. */
+  /** Strength of length normalisation, 0 to 1. */
   b?: number;
-  /** How texts are cut into terms; `auto`, the default, follows the documents' script and language. */
+  /** How texts are split into terms; `auto`, the default, follows the documents' script and language. */
   analyzer?: AnalyzerChoice;
 }
 
-/** What an index knows of its corpus: enough to weigh the terms of a query anywhere else. */
+/** Statistics of the corpus: enough to weight the terms of a query elsewhere. */
 export interface Bm25Statistics {
   k1: number;
   b: number;
@@ -23,7 +23,7 @@ export interface Bm25Statistics {
   /** Documents, and their mean length in terms. */
   documents: number;
   averageLength: number;
-  /** Terms and in how many documents each stands. */
+  /** Terms and their document frequencies. */
   terms: string[];
   frequencies: Int32Array;
 }
@@ -37,11 +37,11 @@ export interface Bm25 {
   readonly analyzer: Analyzer;
   /** Why the analyzer was chosen, where it was chosen by the documents. */
   readonly reason?: string;
-  /** What weighs a query elsewhere: document frequencies, lengths, analyzer, k1 and b. */
+  /** Statistics to weight a query elsewhere: document frequencies, lengths, analyzer, k1 and b. */
   statistics(): Bm25Statistics;
 }
 
-/** Documents between two looks at the signal. */
+/** Documents between checks of the abort signal. */
 const YIELD_EVERY = 2048;
 
 /**

@@ -35,7 +35,16 @@ export async function search(
   depth: number,
   watch: RunControl = {},
 ): Promise<Hits> {
-  const n = queries.length / dimensions;
+  const searcher = await openExactSearch(documents, dimensions, depth);
+  try {
+    return await searcher.find(queries, watch);
+  } finally {
+    await searcher.release();
+  }
+}
+
+/** The same with the session kept open, for many calls of few queries. */
+export async function openExactSearch(documents: Float32Array, dimensions: number, depth: number) {
   const m = documents.length / dimensions;
   const k = Math.min(depth, m);
   const graph = new Graph(14);
@@ -47,30 +56,33 @@ export async function search(
   graph.output(scores.value, 'scores');
   graph.output(indices.value, 'indices');
   const session = await Session.load(graph);
-  const hits: Hits = { k, indices: new Int32Array(n * k), scores: new Float32Array(n * k) };
-  try {
-    const block = searchBlock(m, watch.memory);
-    for (let at = 0; at < n; at += block) {
-      watch.signal?.throwIfAborted();
-      const rows = Math.min(block, n - at);
-      const found = await session.run({
-        queries: {
-          dtype: 'float32',
-          dims: [rows, dimensions],
-          data: queries.subarray(at * dimensions, (at + rows) * dimensions),
-        },
-        documents: { dtype: 'float32', dims: [m, dimensions], data: documents },
-      });
-      hits.scores.set(found.scores.data as Float32Array, at * k);
-      const positions = found.indices.data as BigInt64Array;
-      for (let i = 0; i < positions.length; i++) hits.indices[at * k + i] = Number(positions[i]);
-      watch.onProgress?.({ stage: 'search', done: at + rows, total: n, unit: 'queries' });
-    }
-  } finally {
-    await session.release();
-  }
-  return hits;
+  return {
+    async find(queries: Float32Array, watch: RunControl = {}): Promise<Hits> {
+      const n = queries.length / dimensions;
+      const hits: Hits = { k, indices: new Int32Array(n * k), scores: new Float32Array(n * k) };
+      const block = searchBlock(m, watch.memory);
+      for (let at = 0; at < n; at += block) {
+        watch.signal?.throwIfAborted();
+        const rows = Math.min(block, n - at);
+        const found = await session.run({
+          queries: {
+            dtype: 'float32',
+            dims: [rows, dimensions],
+            data: queries.subarray(at * dimensions, (at + rows) * dimensions),
+          },
+          documents: { dtype: 'float32', dims: [m, dimensions], data: documents },
+        });
+        hits.scores.set(found.scores.data as Float32Array, at * k);
+        const positions = found.indices.data as BigInt64Array;
+        for (let i = 0; i < positions.length; i++) hits.indices[at * k + i] = Number(positions[i]);
+        watch.onProgress?.({ stage: 'search', done: at + rows, total: n, unit: 'queries' });
+      }
+      return hits;
+    },
+    release: () => session.release(),
+  };
 }
+
 /** Documents as a student with perhaps fewer dimensions searches them: their prefix at unit length, or as they are. */
 export const cutTo = (n: number, { dimensions, data }: { dimensions: number; data: Float32Array }): Float32Array =>
   n < dimensions ? prefix(data, dimensions, n) : data;

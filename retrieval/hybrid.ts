@@ -31,7 +31,7 @@ export interface HybridQueries {
 
 /** Found by each channel before they are joined. Ten times what is evaluated, so that little is missed. */
 export const CHANNEL_DEPTH = 1000;
-/** Queries between two looks at the signal. */
+/** Queries between checks of the abort signal. */
 const YIELD_EVERY = 64;
 
 /**

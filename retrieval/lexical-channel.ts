@@ -1,4 +1,4 @@
-/** @file The lexical channel of a hybrid student as a file: what weighs terms, and how much the channel counts. */
+/** @file The lexical channel of a hybrid student as a file: term statistics and the weight of the channel. */
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -16,7 +16,7 @@ export interface LexicalChannel extends HybridWeight {
   /** Documents of the corpus that frequencies are of, and their mean length in terms. */
   readonly documents: number;
   readonly averageLength: number;
-  /** In how many documents each term stands. */
+  /** Document frequency of each term. */
   readonly frequencies: Readonly<Record<string, number>>;
 }
 
@@ -54,7 +54,9 @@ export async function readLexicalChannel(folder: string): Promise<LexicalChannel
   if (
     value?.format !== FORMAT ||
     numbers.some((n) => !Number.isFinite(value?.[n])) ||
-    typeof value.frequencies !== 'object' ||
+    !value.frequencies ||
+    Array.isArray(value.frequencies) ||
+    !Object.values(value.frequencies).every((n) => Number.isSafeInteger(n) && n > 0) ||
     !['words', 'bigrams', 'segments'].includes(value.analyzer?.kind ?? '')
   )
     throw new InputError({
@@ -66,7 +68,10 @@ export async function readLexicalChannel(folder: string): Promise<LexicalChannel
   return channel as LexicalChannel;
 }
 
-/** The weight of a term, idf = ln(1 + (N - df + 0.5) / (df + 0.5)); 0 for one that stands in no document. @lintignore For programs that read the file. */
+/**
+ * The weight of a term, idf = ln(1 + (N - df + 0.5) / (df + 0.5)); 0 for one that occurs in no document. @lintignore For programs
+ * that read the file.
+ */
 export function inverseDocumentFrequency({ documents, frequencies }: LexicalChannel, term: string): number {
   const df = Object.hasOwn(frequencies, term) ? frequencies[term] : 0;
   return df ? Math.log1p((documents - df + 0.5) / (df + 0.5)) : 0;

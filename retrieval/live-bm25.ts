@@ -1,15 +1,15 @@
-/** @file BM25 over texts that come and go: what `bm25` gives for the texts that are there, without indexing them again. */
+/** @file BM25 over a changing set of texts: the results of `bm25` over the current texts, without indexing them again. */
 import { type Analyzer, type AnalyzerSpec, analyzer } from './analyzer.ts';
 import { topKAmong } from './top-k.ts';
 
-/** Where one term stands: places ascending, and how often in each. */
+/** Postings of a term: ascending positions, and its frequency at each. */
 interface Postings {
   places: Int32Array;
   counts: Int32Array;
   length: number;
 }
 
-/** Places that stand empty before the others are renumbered. */
+/** Empty positions allowed before the others are renumbered. */
 const MOST_EMPTY = 1024;
 
 /**
@@ -39,7 +39,7 @@ export class LiveBm25<Id extends string = string> {
     return this.places.size;
   }
 
-  /** Where an id stands among those added: of two, the one added first has the lower place. */
+  /** Position of each id in the order of adding. */
   placeOf(id: Id): number | undefined {
     return this.places.get(id);
   }

@@ -1,18 +1,25 @@
-/** @file An index in a folder: parts that never change, and a manifest that is replaced whole, so that a kill loses nothing. */
+/** @file An index in a folder: immutable parts, and a manifest that is replaced atomically, so that a kill loses nothing. */
 import { createHash, randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, open, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
+import { readCells } from './cells.ts';
 import type { Top } from './top-k.ts';
+import type { Tuned } from './tuned.ts';
 import {
   checkSettings,
+  defaultSettings,
   type EncodedPart,
   encodePart,
   type IndexSettings,
+  joinParts,
   type LearnedSettings,
   learnSettings,
+  needsLearning,
+  nothingLearned,
+  placePart,
   scoresAt,
   searchParts,
 } from './vector-index.ts';
@@ -20,8 +27,6 @@ import {
 const FORMAT = 'onnx-distill-index-1';
 /** Parts are joined when there are more. */
 const MOST_PARTS = 32;
-/** Vectors that encodings are learned from. */
-const SAMPLE = 32_768;
 
 /** A document as it is added: its id and whatever else is to come back with it. */
 export interface IndexedDocument {
@@ -38,7 +43,7 @@ export interface CreateOptions {
   /** Width of the vectors. */
   dimensions: number;
   settings?: IndexSettings;
-  /** What made the vectors, e.g. an encoder's key: another one's are refused. */
+  /** Key of the encoder that made the vectors; other vectors are refused. */
   encoder?: string;
 }
 
@@ -59,14 +64,13 @@ interface Manifest {
   parts: PartFile[];
   /** Positions, counted through all parts, of documents that were replaced or removed. */
   removed: number[];
+  /** How the settings were found, where they were. */
+  tuned?: Tuned;
 }
 
 interface Part extends EncodedPart {
   readonly documents: IndexedDocument[];
 }
-
-/** Scanned as whole numbers, nothing learned: exact to 0.001 at a quarter of the bytes. */
-export const defaultSettings: IndexSettings = { codec: 'int8' };
 
 /**
  * An open index. Vectors are held in memory in their encoded form; changes are on disk when the promise of a change is fulfilled.
@@ -103,7 +107,7 @@ export class IndexStore {
       });
     await mkdir(folder, { recursive: true });
     const manifest: Manifest = { format: FORMAT, dimensions, settings, encoder, parts: [], removed: [] };
-    const store = new IndexStore(folder, manifest, { codes: {}, exact: {} }, [], new Set());
+    const store = new IndexStore(folder, manifest, nothingLearned, [], new Set());
     await store.save(manifest);
     return store;
   }
@@ -121,9 +125,7 @@ export class IndexStore {
         remedy: 'make one with distill index',
       });
     const manifest = readManifest(await readFile(file, 'utf8'), file);
-    const learned = manifest.learned
-      ? decodeLearned(await readPart(folder, manifest.learned))
-      : { codes: {}, exact: {} };
+    const learned = manifest.learned ? decodeLearned(await readPart(folder, manifest.learned)) : nothingLearned;
     const parts: Part[] = [];
     for (const part of manifest.parts) parts.push(decodePart(await readPart(folder, part), part));
     return new IndexStore(folder, manifest, learned, parts, new Set(manifest.removed));
@@ -138,6 +140,10 @@ export class IndexStore {
   }
   get settings(): IndexSettings {
     return this.manifest.settings;
+  }
+  /** How the settings were found; undefined where they were given. */
+  get tuned(): Tuned | undefined {
+    return this.manifest.tuned;
   }
   get encoder(): string | undefined {
     return this.manifest.encoder;
@@ -157,7 +163,7 @@ export class IndexStore {
   /**
    * Adds documents; one whose id is there is replaced.
    * @param vectors [documents.length, dimensions], in the same order
-   * @throws InputError for another number of vectors, a non-finite one, or an id that stands twice
+   * @throws InputError for another number of vectors, a non-finite one, or a duplicate id
    */
   add(documents: readonly IndexedDocument[], vectors: Float32Array): Promise<void> {
     return this.inTurn(async () => {
@@ -168,10 +174,10 @@ export class IndexStore {
       let manifest = this.manifest;
       let learned = this.learned;
       if (!manifest.learned && needsLearning(manifest.settings)) {
-        learned = learnSettings({ data: vectors.subarray(0, SAMPLE * D), dimensions: D }, manifest.settings);
+        learned = await learnSettings(table, manifest.settings);
         manifest = { ...manifest, learned: await this.write('learned', encodeLearned(learned), 0) };
       }
-      const part: Part = { ...encodePart(table, manifest.settings, learned), documents: [...documents] };
+      const part: Part = { ...(await encodePart(table, manifest.settings, learned)), documents: [...documents] };
       const replaced = documents.flatMap((d) => this.positions.get(d.id) ?? []);
       const removed = new Set([...this.removed, ...replaced]);
       const file = await this.write('part', encodeBody(part), part.count);
@@ -232,7 +238,7 @@ export class IndexStore {
         code: 'index.query',
         subject: `a query of ${query.length} numbers`,
         expected: `${this.dimensions}, the width of the index`,
-        remedy: 'embed it with the encoder that the index was made for',
+        remedy: 'embed it with the encoder of the index',
       });
   }
 
@@ -240,6 +246,55 @@ export class IndexStore {
   *documents(): Generator<IndexedDocument> {
     let at = 0;
     for (const part of this.parts) for (const document of part.documents) if (!this.removed.has(at++)) yield document;
+  }
+
+  /**
+   * Every vector that a search can find, as float32, in the order of `documents`.
+   * @throws InputError where the index does not hold them as float32
+   */
+  vectors(): Float32Array {
+    const { codec, rescore, dimensions = this.dimensions, cells } = this.settings;
+    const exact = rescore?.codec === 'float32';
+    if (!exact && (codec !== 'float32' || dimensions !== this.dimensions || cells))
+      throw new InputError({
+        code: 'index.vectors',
+        subject: `${this.folder} holds its vectors as ${codec}, not as they were given`,
+        remedy: 'make the index again in a new folder',
+      });
+    const D = this.dimensions;
+    const out = new Float32Array(this.size * D);
+    let [at, position] = [0, 0];
+    for (const part of this.parts) {
+      const { buffer, byteOffset, byteLength } = exact ? part.exact : part.codes;
+      const rows = new Float32Array(buffer, byteOffset, byteLength >> 2);
+      for (let i = 0; i < part.count; i++)
+        if (!this.removed.has(position++)) out.set(rows.subarray(i * D, (i + 1) * D), D * at++);
+    }
+    return out;
+  }
+
+  /**
+   * Encodes every vector again with other settings, as one part; kept whole or not at all.
+   * @throws InputError where settings do not fit, or the index does not hold its vectors as float32
+   */
+  encodeAgain(settings: IndexSettings, tuned?: Tuned): Promise<void> {
+    return this.inTurn(async () => {
+      checkSettings(settings, this.dimensions);
+      const vectors = { data: this.vectors(), dimensions: this.dimensions };
+      const learned = await learnSettings(vectors, settings);
+      const part: Part = { ...(await encodePart(vectors, settings, learned)), documents: [...this.documents()] };
+      const manifest: Manifest = {
+        ...this.manifest,
+        settings,
+        tuned,
+        learned: needsLearning(settings) ? await this.write('learned', encodeLearned(learned), 0) : undefined,
+        parts: [await this.write('part', encodeBody(part), part.count)],
+        removed: [],
+      };
+      await this.save(manifest);
+      [this.manifest, this.learned, this.parts, this.removed] = [manifest, learned, [part], new Set()];
+      this.index();
+    });
   }
 
   /** Joins all parts into one and leaves removed documents out. */
@@ -252,18 +307,7 @@ export class IndexStore {
     let at = 0;
     for (const part of this.parts)
       for (let i = 0; i < part.count; i++) if (!this.removed.has(at++)) kept.push([part, i]);
-    const take = (of: (p: Part) => Uint8Array): Uint8Array => {
-      const size = this.parts.length ? of(this.parts[0]).length / Math.max(1, this.parts[0].count) : 0;
-      const out = new Uint8Array(kept.length * size);
-      for (const [k, [part, i]] of kept.entries()) out.set(of(part).subarray(i * size, (i + 1) * size), k * size);
-      return out;
-    };
-    const part: Part = {
-      count: kept.length,
-      codes: take((p) => p.codes),
-      exact: take((p) => p.exact),
-      documents: kept.map(([p, i]) => p.documents[i]),
-    };
+    const part: Part = { ...joinParts(kept, this.settings), documents: kept.map(([p, i]) => p.documents[i]) };
     const file = await this.write('part', encodeBody(part), part.count);
     const manifest = { ...this.manifest, parts: [file], removed: [] };
     await this.save(manifest);
@@ -286,7 +330,7 @@ export class IndexStore {
     for (const [i, { id }] of documents.entries()) {
       if (typeof id !== 'string' || !id)
         fail(`document ${i} has no id`, 'a text that is not empty', 'give every document an id');
-      if (ids.has(id)) fail(`the id '${id}' stands twice`, 'every id once', 'leave one of them out');
+      if (ids.has(id)) fail(`the id '${id}' occurs twice`, 'every id once', 'leave one of them out');
       ids.add(id);
     }
     const bad = vectors.findIndex((v) => !Number.isFinite(v));
@@ -311,7 +355,7 @@ export class IndexStore {
       }
   }
 
-  /** Changes one after the other, also after one that failed. */
+  /** Runs changes one after another, also after a failed one. */
   private inTurn<T>(change: () => Promise<T>): Promise<T> {
     const next = this.busy.then(change, change);
     this.busy = next.catch(() => undefined);
@@ -337,9 +381,6 @@ export class IndexStore {
   }
 }
 
-const needsLearning = ({ codec, rescore }: IndexSettings): boolean =>
-  /^pq/.test(codec) || /^pq/.test(rescore?.codec ?? '');
-
 function readManifest(text: string, file: string): Manifest {
   const damaged = (why: string): never => {
     throw new InputError({
@@ -364,12 +405,13 @@ function readManifest(text: string, file: string): Manifest {
       typeof hash === 'string'
     );
   };
-  const { dimensions, settings, parts, removed, learned } = value as Partial<Manifest>;
+  const { dimensions, settings, parts, removed, learned, tuned } = value as Partial<Manifest>;
   if (!Number.isInteger(dimensions) || (dimensions as number) < 1) damaged('dimensions');
   if (!Array.isArray(parts) || !parts.every(isFile)) damaged('parts');
   if (!Array.isArray(removed) || !removed.every(Number.isInteger)) damaged('removed');
   if (learned !== undefined && !isFile(learned)) damaged('learned');
   if (typeof settings !== 'object' || settings === null) damaged('settings');
+  if (tuned !== undefined && (typeof tuned?.goal !== 'object' || typeof tuned.heldOut !== 'object')) damaged('tuned');
   checkSettings(settings as IndexSettings, dimensions as number);
   return value as Manifest;
 }
@@ -417,35 +459,40 @@ function decodeRuns(content: Buffer): Uint8Array[] {
   return runs;
 }
 
-const encodeBody = ({ codes, exact, documents }: Part): Buffer =>
-  encodeRuns([codes, exact, Buffer.from(documents.map((d) => JSON.stringify(d)).join('\n'))]);
+const bytesOf = ({ buffer, byteOffset, byteLength }: Int32Array | Float32Array): Uint8Array =>
+  new Uint8Array(buffer, byteOffset, byteLength);
+
+const encodeBody = ({ codes, exact, documents, cells }: Part): Buffer =>
+  encodeRuns([
+    codes,
+    exact,
+    Buffer.from(documents.map((d) => JSON.stringify(d)).join('\n')),
+    ...(cells ? [bytesOf(cells.starts), bytesOf(cells.order)] : []),
+  ]);
 
 function decodePart(content: Buffer, { count }: PartFile): Part {
-  const [codes, exact, lines] = decodeRuns(content);
+  const [codes, exact, lines, ...table] = decodeRuns(content);
+  const [starts, order] = table.map((run) => new Int32Array(run.buffer, run.byteOffset, run.byteLength >> 2));
   const documents = count
     ? Buffer.from(lines.buffer, lines.byteOffset, lines.byteLength)
         .toString('utf8')
         .split('\n')
         .map((line) => JSON.parse(line) as IndexedDocument)
     : [];
-  return { count, codes, exact, documents };
+  return placePart({ count, codes, exact, documents, ...(starts && { cells: readCells(starts, order) }) });
 }
 
-function encodeLearned({ codes, exact }: LearnedSettings): Buffer {
-  const arrays = { codes, exact };
+function encodeLearned(arrays: LearnedSettings): Buffer {
   const names = Object.entries(arrays).flatMap(([of, learned]) =>
     Object.keys(learned).map((name) => [of, name] as const),
   );
-  const values = names.map(([of, name]) => {
-    const { buffer, byteOffset, byteLength } = arrays[of as keyof typeof arrays][name];
-    return new Uint8Array(buffer, byteOffset, byteLength);
-  });
+  const values = names.map(([of, name]) => bytesOf(arrays[of as keyof typeof arrays][name]));
   return encodeRuns([Buffer.from(JSON.stringify(names)), ...values]);
 }
 
 function decodeLearned(content: Buffer): LearnedSettings {
   const [names, ...values] = decodeRuns(content);
-  const out = { codes: {} as Record<string, Float32Array>, exact: {} as Record<string, Float32Array> };
+  const out: Record<keyof LearnedSettings, Record<string, Float32Array>> = { codes: {}, exact: {}, cells: {} };
   for (const [i, [of, name]] of (JSON.parse(Buffer.from(names).toString()) as [keyof typeof out, string][]).entries())
     out[of][name] = new Float32Array(values[i].buffer, values[i].byteOffset, values[i].byteLength >> 2);
   return out;

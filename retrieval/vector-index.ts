@@ -1,6 +1,9 @@
 /** @file Search over encoded vectors: a scan of short codes finds, longer ones re-score. */
 import { InputError } from '../common/errors.ts';
+import { Random } from '../math/random.ts';
+import { assign, type Cells, cellsOf, inCells, learnCells, nearCells, nearestOf } from './cells.ts';
 import { type CodecName, codecs, type Learned, type Vectors } from './codecs/index.ts';
+import { place } from './codecs/kernel.ts';
 import { cutTo } from './exact-search.ts';
 import { type Top, topK, topKByBins } from './top-k.ts';
 
@@ -14,7 +17,12 @@ export interface IndexSettings {
   readonly dimensions?: number;
   /** Bins that the best are found by, in place of an exact selection. */
   readonly bins?: number;
+  /** Documents in so many cells, of which a search scans the `probes` whose centroids are nearest; all are scanned without. */
+  readonly cells?: { readonly count: number; readonly probes: number };
 }
+
+/** Scanned as whole numbers, nothing learned: exact to 0.001 at a quarter of the bytes. */
+export const defaultSettings: IndexSettings = { codec: 'int8' };
 
 /** Encoded vectors of a part of an index. */
 export interface EncodedPart {
@@ -23,13 +31,18 @@ export interface EncodedPart {
   readonly codes: Uint8Array;
   /** Codes of the codec that re-scores; empty without one. */
   readonly exact: Uint8Array;
+  /** Where the codes that are scanned stand, where settings have cells. */
+  readonly cells?: Cells;
 }
 
 /** What scanning and re-scoring learned from a sample of the first vectors. */
 export interface LearnedSettings {
   readonly codes: Learned;
   readonly exact: Learned;
+  readonly cells: Learned;
 }
+
+export const nothingLearned: LearnedSettings = { codes: {}, exact: {}, cells: {} };
 
 /** @throws InputError where settings do not fit the vectors */
 export function checkSettings(settings: IndexSettings, dimensions: number): void {
@@ -49,23 +62,101 @@ export function checkSettings(settings: IndexSettings, dimensions: number): void
       `a width that ${parts} divides`,
       `choose another encoding, or ${prefix - (prefix % Number(parts))} dimensions`,
     );
+  const { cells } = settings;
+  if (cells && !(Number.isInteger(cells.count) && cells.count >= 1 && cells.count <= 65_536))
+    fail(
+      `an index of ${cells.count} cells`,
+      'a whole number from 1 to 65,536',
+      'choose about the root of the number of documents',
+    );
+  if (cells && !(Number.isInteger(cells.probes) && cells.probes >= 1))
+    fail(`a search of ${cells.probes} cells`, 'a whole number above 0', 'choose for instance 10');
   if (settings.rescore && !(settings.rescore.count >= 1))
     fail(`re-scoring ${settings.rescore.count} vectors`, 'at least one', 'choose for instance 100');
 }
 
-export function learnSettings(sample: Vectors, settings: IndexSettings, seed = 0): LearnedSettings {
+/** Centroids, and the cell of each vector. */
+export interface KnownCells {
+  readonly centroids: Float32Array;
+  readonly nearest: Int32Array;
+}
+
+/** Cells of some vectors, for several encodings of them. */
+export async function knownCells(vectors: Vectors, count: number, seed = 0): Promise<KnownCells> {
+  const centroids = await learnCells(vectors, count, seed);
+  return { centroids, nearest: await assign(vectors, centroids) };
+}
+
+/** Vectors that encodings are learned from. */
+const SAMPLE = 32_768;
+
+/** @param vectors of which a random part is looked at; @param known cells that were learned before */
+export async function learnSettings(
+  vectors: Vectors,
+  settings: IndexSettings,
+  seed = 0,
+  known?: KnownCells,
+): Promise<LearnedSettings> {
+  const { codec, rescore, cells, dimensions } = settings;
+  const sample = drawn(vectors, SAMPLE, seed);
   return {
-    codes: codecs[settings.codec].learn(leading(sample, settings.dimensions), seed),
-    exact: settings.rescore ? codecs[settings.rescore.codec].learn(sample, seed) : {},
+    codes: codecs[codec].learn(leading(sample, dimensions), seed),
+    exact: rescore ? codecs[rescore.codec].learn(sample, seed) : {},
+    cells: cells ? { centroids: known?.centroids ?? (await learnCells(vectors, cells.count, seed)) } : {},
   };
 }
 
-export function encodePart(vectors: Vectors, settings: IndexSettings, learned: LearnedSettings): EncodedPart {
-  return {
-    count: vectors.data.length / vectors.dimensions,
-    codes: codecs[settings.codec].encode(leading(vectors, settings.dimensions), learned.codes),
-    exact: settings.rescore ? codecs[settings.rescore.codec].encode(vectors, learned.exact) : new Uint8Array(0),
+/** Whether there is anything to learn before the first vectors are encoded. */
+export const needsLearning = ({ codec, rescore, cells }: IndexSettings): boolean =>
+  cells !== undefined || /^pq/.test(codec) || /^pq/.test(rescore?.codec ?? '');
+
+export async function encodePart(
+  vectors: Vectors,
+  settings: IndexSettings,
+  learned: LearnedSettings,
+  known?: KnownCells,
+): Promise<EncodedPart> {
+  const { codec, rescore, dimensions, cells: wanted } = settings;
+  const codes = codecs[codec].encode(leading(vectors, dimensions), learned.codes);
+  const count = vectors.data.length / vectors.dimensions;
+  const cells = wanted && cellsOf(known?.nearest ?? (await assign(vectors, learned.cells.centroids)), wanted.count);
+  const exact = rescore ? codecs[rescore.codec].encode(vectors, learned.exact) : new Uint8Array(0);
+  return placePart({ count, codes: cells ? inCells(codes, codes.length / count, cells) : codes, exact, cells });
+}
+
+/** The same part, its codes where they are scanned fast. */
+export const placePart = <T extends EncodedPart>(part: T): T => ({
+  ...part,
+  codes: place(part.codes),
+  exact: place(part.exact),
+});
+
+/** One part of some documents of several. @param kept the part of each, and its position there */
+export function joinParts(kept: readonly (readonly [EncodedPart, number])[], settings: IndexSettings): EncodedPart {
+  const take = (of: (p: EncodedPart) => Uint8Array, row: (p: EncodedPart, i: number) => number): Uint8Array => {
+    const size = kept.length ? of(kept[0][0]).length / kept[0][0].count : 0;
+    const out = new Uint8Array(kept.length * size);
+    for (const [k, [part, i]] of kept.entries()) {
+      const at = row(part, i) * size;
+      out.set(of(part).subarray(at, at + size), k * size);
+    }
+    return out;
   };
+  const codes = take(
+    (p) => p.codes,
+    (p, i) => p.cells?.rowOf[i] ?? i,
+  );
+  const exact = take(
+    (p) => p.exact,
+    (_, i) => i,
+  );
+  if (!settings.cells) return placePart({ count: kept.length, codes, exact });
+  const nearest = new Map([...new Set(kept.map(([p]) => p))].map((p) => [p, nearestOf(p.cells as Cells)]));
+  const cells = cellsOf(
+    Int32Array.from(kept, ([p, i]) => (nearest.get(p) as Int32Array)[i]),
+    settings.cells.count,
+  );
+  return placePart({ count: kept.length, codes: inCells(codes, codes.length / kept.length, cells), exact, cells });
 }
 
 /**
@@ -84,27 +175,63 @@ export function searchParts(
   const total = parts.reduce((n, p) => n + p.count, 0);
   const { rescore, bins } = settings;
   const wanted = Math.min(total, (rescore ? Math.max(k, rescore.count) : k) + (removed?.size ?? 0));
-  const scores = new Float32Array(total);
-  const scan = codecs[settings.codec].scorer(
-    leading({ data: query, dimensions: query.length }, settings.dimensions).data,
-    learned.codes,
-  );
-  let at = 0;
-  for (const part of parts) {
-    scan(part.codes, 0, part.count, scores.subarray(at, at + part.count));
-    at += part.count;
-  }
-  const found = bins ? topKByBins(scores, wanted, bins) : topK(scores, wanted);
+  const { scores, positions } = scan(query, parts, settings, learned, wanted);
+  const best = bins ? topKByBins(scores, wanted, bins) : topK(scores, wanted);
+  const found = positions ? inOrder({ ...best, indices: best.indices.map((i) => positions[i]) }) : best;
   const there = removed?.size ? filtered(found, (i) => !removed.has(i)) : found;
   if (!rescore) return cut(there, k);
 
   const some = there.indices.subarray(0, Math.max(k, rescore.count));
   const exact = scoresAt(query, parts, settings, learned, some);
-  // Of equal scores the lower position first, whatever order the scan found them in.
-  const order = Array.from(some.keys())
-    .sort((a, b) => exact[b] - exact[a] || some[a] - some[b])
-    .slice(0, k);
-  return { indices: Int32Array.from(order, (i) => some[i]), scores: Float32Array.from(order, (i) => exact[i]) };
+  return cut(inOrder({ indices: some, scores: exact }), k);
+}
+
+/** Best first; of equal scores the lower position first, whatever order a scan found them in. */
+function inOrder({ indices, scores }: Top): Top {
+  const order = Array.from(indices.keys()).sort((a, b) => scores[b] - scores[a] || indices[a] - indices[b]);
+  return { indices: Int32Array.from(order, (i) => indices[i]), scores: Float32Array.from(order, (i) => scores[i]) };
+}
+
+/** Scores of every document in turn, or of those in the cells near the query with their positions. */
+function scan(
+  query: Float32Array,
+  parts: readonly EncodedPart[],
+  { codec, dimensions, cells }: IndexSettings,
+  learned: LearnedSettings,
+  wanted: number,
+): { scores: Float32Array; positions?: Int32Array } {
+  const own = leading({ data: query, dimensions: query.length }, dimensions).data;
+  const score = codecs[codec].scorer(own, learned.codes);
+  let at = 0;
+  if (!cells) {
+    const scores = new Float32Array(parts.reduce((n, p) => n + p.count, 0));
+    for (const { codes, count } of parts) {
+      score(codes, 0, count, scores.subarray(at, at + count));
+      at += count;
+    }
+    return { scores };
+  }
+  const sizeOf = (near: Int32Array): number =>
+    near.reduce(
+      (n, c) => n + parts.reduce((m, p) => m + (p.cells as Cells).starts[c + 1] - (p.cells as Cells).starts[c], 0),
+      0,
+    );
+  const near = nearCells(query, learned.cells.centroids, cells.probes, (some) => sizeOf(some) >= wanted);
+  const size = sizeOf(near);
+  const [scores, positions] = [new Float32Array(size), new Int32Array(size)];
+  let first = 0;
+  for (const { codes, count, cells: own } of parts) {
+    const { starts, order } = own as Cells;
+    for (const c of near) {
+      const n = starts[c + 1] - starts[c];
+      if (!n) continue;
+      score(codes, starts[c], starts[c + 1], scores.subarray(at, at + n));
+      for (let i = 0; i < n; i++) positions[at + i] = first + order[starts[c] + i];
+      at += n;
+    }
+    first += count;
+  }
+  return { scores, positions };
 }
 
 /**
@@ -119,7 +246,7 @@ export function scoresAt(
   positions: ArrayLike<number>,
 ): Float32Array {
   const { rescore, codec, dimensions } = settings;
-  const scan = rescore
+  const score = rescore
     ? codecs[rescore.codec].scorer(query, learned.exact)
     : codecs[codec].scorer(leading({ data: query, dimensions: query.length }, dimensions).data, learned.codes);
   const scores = new Float32Array(positions.length);
@@ -127,7 +254,8 @@ export function scoresAt(
   for (let i = 0; i < positions.length; i++) {
     let [position, p] = [positions[i], 0];
     while (position >= parts[p].count) position -= parts[p++].count;
-    scan(rescore ? parts[p].exact : parts[p].codes, position, position + 1, one);
+    const row = rescore ? position : (parts[p].cells?.rowOf[position] ?? position);
+    score(rescore ? parts[p].exact : parts[p].codes, row, row + 1, one);
     scores[i] = one[0];
   }
   return scores;
@@ -147,4 +275,13 @@ const cut = ({ indices, scores }: Top, k: number): Top => ({
 function filtered({ indices, scores }: Top, keep: (position: number) => boolean): Top {
   const kept = Array.from(indices.keys()).filter((i) => keep(indices[i]));
   return { indices: Int32Array.from(kept, (i) => indices[i]), scores: Float32Array.from(kept, (i) => scores[i]) };
+}
+
+function drawn({ data, dimensions: D }: Vectors, most: number, seed: number): Vectors {
+  const n = data.length / D;
+  if (n <= most) return { data, dimensions: D };
+  const order = Random.of(seed, 'sample').shuffle(Int32Array.from({ length: n }, (_, i) => i));
+  const out = new Float32Array(most * D);
+  for (let i = 0; i < most; i++) out.set(data.subarray(order[i] * D, (order[i] + 1) * D), i * D);
+  return { data: out, dimensions: D };
 }

@@ -74,7 +74,7 @@ export async function evaluateCascadeFile(
   const labels = split !== UNJUDGED && file.guarantee.against === 'labels';
   const notes: string[] = [];
   if (file.data.documents !== dataset.documents.hash)
-    notes.push('the documents are not those that the guarantee was certified on: it does not speak of them');
+    notes.push('the documents are not those that the guarantee was certified on: it does not hold for them');
   if (file.data.split === split) notes.push(`the split '${split}' is the one that the cascade was calibrated on`);
   const { index, close } = await openStudentIndex(
     { student, dtype: file.student.dtype, index: options.index },

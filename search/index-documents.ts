@@ -1,11 +1,13 @@
 /** @file Puts a data set's documents into an index folder; what is there already is not embedded again. */
 import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
-import type { Dataset } from '../data/dataset.ts';
+import type { Dataset, Texts } from '../data/dataset.ts';
 import { openDataset } from '../data/open.ts';
+import { Random } from '../math/random.ts';
 import { type CodecName, codecs } from '../retrieval/codecs/index.ts';
-import { defaultSettings } from '../retrieval/store.ts';
-import type { IndexSettings } from '../retrieval/vector-index.ts';
+import type { Tuned, TuningGoal } from '../retrieval/tuned.ts';
+import { checkGoal, checkQueries } from '../retrieval/tuning/tune.ts';
+import { defaultSettings, type IndexSettings } from '../retrieval/vector-index.ts';
 import { readProvenance } from '../serving/checkpoint.ts';
 import { type OpenEncoderOptions, openEncoder } from '../serving/encoder.ts';
 import { createIndex, isIndex, openIndex } from '../serving/open-index.ts';
@@ -22,6 +24,9 @@ export interface IndexOptions extends OpenEncoderOptions {
   rescore?: string;
   /** Leading dimensions that are scanned. */
   dimensions?: number;
+  /** Settings are searched for that find this share of the nearest, or that answer within so many ms, on the data's queries. */
+  recall?: number;
+  ms?: number;
   /** Whether BM25 takes part where the checkpoint has lexical.json; true by default. */
   lexical?: boolean;
 }
@@ -37,6 +42,8 @@ export interface IndexReport {
   bytes: number;
   hybrid: boolean;
   settings: IndexSettings;
+  /** How the settings were found, where they were. */
+  tuned?: Tuned;
 }
 
 /**
@@ -45,8 +52,10 @@ export interface IndexReport {
  */
 export async function indexDocuments(options: IndexOptions, watch: RunControl = {}): Promise<IndexReport> {
   const { checkpoint, data, output } = options;
+  const goal = goalOf(options);
   const made = await readProvenance(checkpoint);
   const dataset = await openDataset(data, made.data, watch);
+  if (goal) checkQueries(dataset.queries.length);
   const index = isIndex(output) ? await goOn(options, watch) : await create(options);
   try {
     const before = index.size;
@@ -58,6 +67,7 @@ export async function indexDocuments(options: IndexOptions, watch: RunControl = 
         unit: 'documents',
         note: `the index holds ${before - kept} documents whose text in the data is another one or that the data lacks; those of the data were replaced, the others stay`,
       });
+    if (goal && !index.tuned) await index.tune(tuningQueries(dataset), goal, watch);
     return {
       output,
       documents: index.size,
@@ -66,10 +76,37 @@ export async function indexDocuments(options: IndexOptions, watch: RunControl = 
       bytes: index.bytes,
       hybrid: index.hybrid,
       settings: index.settings,
+      tuned: index.tuned,
     };
   } finally {
     await index.close();
   }
+}
+
+/** @throws InputError where both a recall and a time are asked for, or settings beside them */
+function goalOf({ recall, ms, codec, rescore, dimensions }: IndexOptions): TuningGoal | undefined {
+  if (recall === undefined && ms === undefined) return undefined;
+  const other =
+    ms !== undefined && recall !== undefined
+      ? '--ms'
+      : Object.entries({ codec, rescore, dimensions }).find(([, v]) => v !== undefined)?.[0];
+  if (other)
+    throw new InputError({
+      code: 'index.settings',
+      subject: `${recall === undefined ? '--ms' : '--recall'} together with ${other.startsWith('--') ? other : `--${other}`}`,
+      remedy: 'give one of them: a recall, a time, or the settings themselves',
+    });
+  const goal: TuningGoal = recall === undefined ? { ms: ms as number } : { recall };
+  checkGoal(goal);
+  return goal;
+}
+
+/** Queries that settings are found and measured with, at most; drawn from all of the data's. */
+const TUNING_QUERIES = 2000;
+
+function tuningQueries({ queries }: Pick<Dataset, 'queries'>): Texts {
+  const order = Random.of(0, 'tuning queries').shuffle(Int32Array.from({ length: queries.length }, (_, i) => i));
+  return { length: Math.min(TUNING_QUERIES, order.length), text: (i) => queries.text(order[i]) };
 }
 
 /** Adds the documents of a data set that an index does not have with the same text. */
@@ -120,8 +157,11 @@ function rescoreOf(text: string, codecOf: (name: string) => CodecName): NonNulla
 }
 
 function create(options: IndexOptions): Promise<SearchIndex> {
-  const { checkpoint, data: _, output, codec: _c, rescore: _r, dimensions: _d, lexical, ...opening } = options;
-  return createIndex(output, { encoder: checkpoint, settings: indexSettings(options), lexical, ...opening });
+  const { checkpoint, output, lexical, dtype, queryTokens, documentTokens, documents } = options;
+  const opening = { dtype, queryTokens, documentTokens, documents };
+  // Settings are found on vectors as they are, once all are there.
+  const settings: IndexSettings = goalOf(options) ? { codec: 'float32' } : indexSettings(options);
+  return createIndex(output, { encoder: checkpoint, settings, lexical, ...opening });
 }
 
 /** @throws InputError where the index in the folder was made with other options */
@@ -140,6 +180,19 @@ async function goOn(options: IndexOptions, watch: RunControl): Promise<SearchInd
       const found = JSON.stringify(index.settings);
       if (wanted !== found) throw other(`the settings ${found}, and ${wanted} are asked for`);
     }
+    const goal = goalOf(options);
+    const { tuned } = index;
+    if (goal && tuned && JSON.stringify(goal) !== JSON.stringify(tuned.goal))
+      throw other(`settings found for ${JSON.stringify(tuned.goal)}, and ${JSON.stringify(goal)} is asked for`);
+    if (goal && !tuned && JSON.stringify(index.settings) !== JSON.stringify({ codec: 'float32' }))
+      throw other(`the settings ${JSON.stringify(index.settings)}, which keep no vectors to find others with`);
+    if (goal && tuned)
+      watch.onProgress?.({
+        stage: 'index',
+        done: index.size,
+        unit: 'documents',
+        note: `settings were found on ${tuned.documents} documents before and stay; for a new search name another folder`,
+      });
     if (lexical === false && index.hybrid) throw other('BM25');
     const { dtype, queryTokens, documentTokens, documents } = options;
     if (dtype !== undefined || queryTokens !== undefined || documentTokens !== undefined) {

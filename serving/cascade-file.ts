@@ -1,4 +1,4 @@
-/** @file cascade.json: the policy of a cascade, what it promises, and what that was certified on. */
+/** @file cascade.json: the policy of a cascade, its guarantee, and the data it was certified on. */
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
@@ -107,7 +107,7 @@ export async function readCascade(file: string): Promise<CascadeFile> {
   if (!parsed.success || why)
     throw new InputError({
       code: 'cascade.file',
-      subject: `${file} is no cascade of this version (${why})`,
+      subject: `${file} is not a cascade of this version (${why})`,
       remedy: 'make it again with distill cascade',
     });
   const { format: _, student, teacher, policy, ...rest } = parsed.data;
@@ -135,7 +135,7 @@ function issueOf(value: unknown, error: z.ZodError): string {
   return [issue.path.join('.'), issue.message].filter(Boolean).join(': ');
 }
 
-/** What the shape alone does not say. */
+/** Checks beyond the schema. */
 function problemOf({ policy, candidates, calibration, guarantee }: Stored): string | undefined {
   const { depths, parameters, rule, threshold } = policy;
   if (depths.some((d, i) => i > 0 && d <= depths[i - 1]) || depths.some((d) => d > candidates))
@@ -148,7 +148,7 @@ function problemOf({ policy, candidates, calibration, guarantee }: Stored): stri
   return undefined;
 }
 
-/** The promise as a sentence. */
+/** The guarantee as a sentence. */
 export function guaranteeSentence({ guarantee: g, candidates }: Pick<CascadeFile, 'guarantee' | 'candidates'>): string {
   const percent = (x: number): string => `${Number((100 * x).toPrecision(6))} %`;
   const asked = `a risk of ${g.alpha} with a confidence of ${percent(1 - g.delta)}`;

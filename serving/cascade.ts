@@ -1,4 +1,4 @@
-/** @file A cascade at work: the student finds, and the teacher is asked about a query as deep as the certified policy says. */
+/** @file Serves a cascade: the student retrieves, and the teacher re-ranks as deep as the certified policy decides. */
 import { type Policy, serve } from '../adaptive/policy.ts';
 import { InputError } from '../common/errors.ts';
 import { canonicalJson, hashParts } from '../common/files.ts';
@@ -15,21 +15,21 @@ export interface CascadeHit extends SearchDocument {
   readonly teacher?: number;
 }
 
-/** What a cascade serves for a query. */
+/** A cascade's result for a query. */
 export interface CascadeAnswer {
-  /** Best first. Documents that the teacher scored stand before the others, which keep the student's order. */
+  /** Best first. Documents that the teacher scored come before the others, which keep the student's order. */
   documents: CascadeHit[];
   /** Documents that the teacher scored. */
   pairs: number;
   /** Layers that these documents went through in all; absent where the teacher has no exits. */
   layers?: number;
-  /** Whether the teacher was asked at all. */
+  /** Whether the query was deferred to the teacher. */
   deferred: boolean;
   /** The earlier query whose answer this is; absent where it is the query's own. */
   cached?: FromCache;
 }
 
-/** What a cascade is opened over, and who is told of notes. */
+/** Options of an open cascade. */
 export interface OpenCascadeOptions {
   /** The index that is searched: its folder, or opened. An opened one is not closed with the cascade. */
   index: string | SearchIndex;
@@ -49,12 +49,12 @@ export interface Cascade {
   readonly key: string;
   /** The promise, in a sentence. */
   readonly guarantee: string;
-  /** What fits less than exactly, in sentences. */
+  /** Notes on differences from the certified setup. */
   readonly notes: readonly string[];
   /** The teacher. */
   readonly reranker: Reranker;
   /**
-   * Searches, and asks the teacher where the policy says so. @param text the query @param k documents served
+   * Searches, and defers to the teacher where the policy decides so. @param text the query @param k documents served
    * @param k documents; those beyond the cascade's candidates are in the student's order
    */
   search(text: string, k?: number): Promise<CascadeAnswer>;

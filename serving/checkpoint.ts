@@ -1,4 +1,4 @@
-/** @file A saved student as the verbs find it: what its distill.json says, its model files, and the documents that it searches. */
+/** @file Reads a saved student: its distill.json, its model files, and the documents that it searches. */
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { InputError } from '../common/errors.ts';
@@ -14,7 +14,7 @@ import type { Embeddings } from '../teachers/teacher.ts';
 import { isVectorFile } from '../teachers/vectors/read-vectors.ts';
 import { vectorsEmbedder } from '../teachers/vectors/vectors-embedder.ts';
 
-/** How texts were cut, whose documents are searched, and what was learned from, in the run that made a checkpoint. */
+/** Truncation, searched documents and training data of the run that made a checkpoint. */
 export interface Provenance {
   /** As the model's folder says where the run does not. */
   queryTokens?: number;
@@ -29,7 +29,7 @@ export interface Provenance {
 
 type Embed = (texts: Texts, watch: RunControl) => Promise<Embeddings>;
 
-/** @param options take the place of what the file says */
+/** @param options override the file */
 export async function readProvenance(
   folder: string,
   options: { queryTokens?: number; documentTokens?: number; documents?: string } = {},
@@ -108,7 +108,7 @@ export async function dtypeFiles(folder: string, wanted?: string): Promise<DType
   for (const name of existsSync(onnx) ? readdirSync(onnx).sort() : []) {
     const suffix = /^model(?:_(\w+))?\.onnx$/.exec(name);
     if (!suffix) continue;
-    // Both names stand for int8, and exporters write the same bytes under both.
+    // Both names mean int8, and exporters write the same bytes under both.
     const dtype = suffix[1] === 'quantized' ? 'int8' : (suffix[1] ?? 'fp32');
     if (!found.has(dtype) || suffix[1] === 'quantized') found.set(dtype, join(onnx, name));
   }

@@ -1,4 +1,4 @@
-/** @file Watches a served stream: a warning when it no longer looks like the queries that the promise was certified on. */
+/** @file Watches served queries and warns when they no longer resemble those that the guarantee was certified on. */
 import { type Drift, drift } from '../adaptive/drift.ts';
 
 /** Served queries between two looks, and the latest that a look compares. */
@@ -10,7 +10,7 @@ export interface DriftReport extends Drift {
   /** Queries compared, and served in all. */
   queries: number;
   served: number;
-  /** The promise does not hold for this stream any more, as a sentence; absent where nothing speaks against it. */
+  /** A warning that the guarantee no longer applies to this stream; absent if there is no evidence of drift. */
   warning?: string;
 }
 
@@ -52,7 +52,7 @@ export class DriftWatch {
     if (!this.last.drifted || this.warned) return;
     const { deferred, expected, pValue } = this.last;
     const percent = (x: number): string => `${(100 * x).toFixed(1)} %`;
-    this.warned = `the last ${this.needs.length} queries differ from those that the guarantee was certified on (p ${pValue.toExponential(1)}; ${percent(deferred)} deferred, ${percent(expected)} in calibration): it does not speak of them, calibrate again`;
+    this.warned = `the last ${this.needs.length} queries differ from those that the guarantee was certified on (p ${pValue.toExponential(1)}; ${percent(deferred)} deferred, ${percent(expected)} in calibration): it does not apply to them, calibrate again`;
     this.onWarning?.(this.warned);
   }
 }

@@ -12,7 +12,7 @@ import { vectorsEmbedder, vectorsKey } from '../teachers/vectors/vectors-embedde
 import { dtypeFiles, type Provenance, readProvenance } from './checkpoint.ts';
 import { openFileEncoder } from './file-encoder.ts';
 
-/** Which file of a checkpoint is opened, and where texts are cut. */
+/** The file of a checkpoint to open, and the truncation of texts. */
 export interface OpenEncoderOptions {
   /** Which file of the folder: fp32, fp16, int8, q4, ..., or static-int8; the folder's own by default. */
   dtype?: string;
@@ -30,18 +30,18 @@ export interface OpenEncoderOptions {
 export interface OpenEncoder {
   /** Width of the vectors. */
   readonly dimensions: number;
-  /** Of the model's bytes, its tokenizer, prompts and limits: equal keys give equal vectors of queries. */
+  /** Key of the model's bytes, its tokenizer, prompts and limits: equal keys give equal query vectors. */
   readonly key: string;
   /** The same of documents. */
   documentsKey(): Promise<string>;
-  /** What was guessed or left out when the folder was read, in sentences. */
+  /** Notes on assumptions made and parts ignored when the folder was read. */
   readonly notes: readonly string[];
   /**
    * @param texts the texts alone: prompts that the model has are put around them
    * @returns [n, dimensions] row-major
    */
   embedQueries(texts: readonly string[] | Texts, watch?: RunControl): Promise<Float32Array>;
-  /** As `embedQueries`, of documents. A title, where there is one, stands before the text with a space between. */
+  /** As `embedQueries`, of documents. A title, where there is one, is put before the text with a space. */
   embedDocuments(texts: readonly string[] | Texts, watch?: RunControl): Promise<Float32Array>;
   /** Frees the session. */
   dispose(): Promise<void>;
@@ -55,7 +55,7 @@ const STATIC_FILE = 'static.safetensors';
  * trained to search another encoder's documents has that encoder embed documents; it is opened when the first document comes.
  *
  * @param path a checkpoint or another model folder, or one file of it: an .onnx file or static.safetensors
- * @throws InputError where the folder or the file is missing, or is no encoder
+ * @throws InputError where the folder or the file is missing, or is not an encoder
  */
 export async function openEncoder(path: string, options: OpenEncoderOptions = {}): Promise<OpenEncoder> {
   const { folder, file } = await fileOf(path, options.dtype);
@@ -122,8 +122,8 @@ async function fileOf(path: string, dtype: string | undefined): Promise<{ folder
         subject: `${path} is one file, and the dtype '${dtype}' is given`,
         remedy: 'give the folder with the dtype, or the file alone',
       });
-    const beside = join(path, '..');
-    return { folder: path.endsWith('.onnx') && /[\\/]onnx$/.test(beside) ? join(beside, '..') : beside, file: path };
+    const parent = join(path, '..');
+    return { folder: path.endsWith('.onnx') && /[\\/]onnx$/.test(parent) ? join(parent, '..') : parent, file: path };
   }
   const fixed = join(path, STATIC_FILE);
   const onlyStatic = dtype === undefined && existsSync(fixed) && !existsSync(join(path, 'onnx'));

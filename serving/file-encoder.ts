@@ -10,7 +10,7 @@ import { readJson } from '../models/modules/read-json.ts';
 import { StaticEncoder } from '../static/index.ts';
 
 export interface FileEncoder extends Pick<Encoder, 'dimensions' | 'encode' | 'dispose' | 'key' | 'prompts'> {
-  /** What was guessed or left out when the folder was read, in sentences. */
+  /** Notes on assumptions made and parts ignored when the folder was read. */
   readonly notes?: readonly string[];
 }
 

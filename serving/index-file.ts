@@ -1,4 +1,4 @@
-/** @file search.json: what an index was made with, so that the folder alone can be opened. */
+/** @file search.json: the settings of an index, so that the folder can be opened without further options. */
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join, relative, resolve } from 'node:path';
@@ -33,6 +33,7 @@ const schema = z.strictObject({
     rescore: z.strictObject({ codec, count: z.number().int().positive() }).optional(),
     dimensions: z.number().int().positive().optional(),
     bins: z.number().int().positive().optional(),
+    cells: z.strictObject({ count: z.number().int().positive(), probes: z.number().int().positive() }).optional(),
   }),
   /** The lexical channel's weight and how it reads texts; null for search by vectors alone. */
   lexical: z
@@ -72,7 +73,7 @@ export async function readSearchFile(folder: string): Promise<SearchFile> {
   const [issue] = parsed.error.issues;
   throw new InputError({
     code: 'index.damaged',
-    subject: `${file} is no description of an index of this version (${[...issue.path, issue.message].join(': ')})`,
+    subject: `${file} is not a description of an index of this version (${[...issue.path, issue.message].join(': ')})`,
     remedy: 'make the index again with distill index',
   });
 }
@@ -91,7 +92,7 @@ export const placeOf = (folder: string, path: string): Pick<SearchFile['encoder'
     ? { relative: relative(resolve(folder), resolve(path)), path: resolve(path) }
     : { relative: path, path };
 
-/** Where a path that was kept leads: first by the folder it was kept in, so that both can be moved together. */
+/** Resolves a saved path: first relative to its folder, so that both can be moved together. */
 export function findPlace(folder: string, kept: Pick<SearchFile['encoder'], 'relative' | 'path'>): string {
   const near = resolve(folder, kept.relative);
   return existsSync(near) ? near : kept.path;

@@ -1,7 +1,9 @@
-/** @file What a program imports to search: `import { openIndex } from 'onnx-distill/retrieval'`. */
+/** @file The entry point for search: `import { openIndex } from 'onnx-distill/retrieval'`. */
 export { InputError } from '../common/errors.ts';
 export type { OnProgress, Progress, RunControl } from '../common/progress.ts';
 export type { CodecName } from '../retrieval/codecs/index.ts';
+export type { Point as TuningPoint, Tuned, TuningGoal } from '../retrieval/tuned.ts';
+export type { TuneOptions } from '../retrieval/tuning/tune.ts';
 export type { IndexSettings } from '../retrieval/vector-index.ts';
 export type { FromCache } from './cached-search.ts';
 export {

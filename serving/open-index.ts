@@ -4,13 +4,12 @@ import { mkdir, readdir } from 'node:fs/promises';
 import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import { readLexicalChannel } from '../retrieval/lexical-channel.ts';
-import { defaultSettings } from '../retrieval/store.ts';
-import { checkSettings, type IndexSettings } from '../retrieval/vector-index.ts';
+import { checkSettings, defaultSettings, type IndexSettings } from '../retrieval/vector-index.ts';
 import { type OpenEncoderOptions, openEncoder } from './encoder.ts';
 import { findPlace, hasSearchFile, type Lexical, placeOf, readSearchFile, writeSearchFile } from './index-file.ts';
 import { SearchIndex } from './search-index.ts';
 
-/** What an index is made with. */
+/** Settings of a new index. */
 export interface CreateIndexOptions extends OpenEncoderOptions {
   /** The checkpoint whose encoder embeds documents and queries. */
   encoder: string;
@@ -20,7 +19,7 @@ export interface CreateIndexOptions extends OpenEncoderOptions {
   lexical?: boolean;
 }
 
-/** Where the models of an index are, and who is told of progress. */
+/** Paths of an index's models, and progress options. */
 export interface OpenIndexOptions extends RunControl {
   /** The checkpoint's folder, where it was moved; and the folder of the documents' encoder, likewise. */
   encoder?: string;

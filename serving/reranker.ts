@@ -26,7 +26,7 @@ export interface Reranker {
   readonly name: string;
   /** Of the model's bytes, its tokenizer and limits: equal keys give equal scores. */
   readonly key: string;
-  /** What was guessed when the folder was read, in sentences. */
+  /** Notes on assumptions made when the folder was read. */
   readonly notes: readonly string[];
   /**
    * Logits of the documents for a query, in their order; higher is better. Pairs are sorted by length and run in batches.
@@ -56,8 +56,8 @@ export interface Reranker {
 }
 
 /**
- * Opens a cross-encoder's folder; scores are those of `distill score` and `distill evaluate`. In a folder that `distill exits` made,
- * documents whose place among the others is settled stop early.
+ * Opens a cross-encoder's folder; scores are those of `distill score` and `distill evaluate`. In a folder that `distill exits`
+ * made, documents whose place among the others is settled stop early.
  * @throws InputError where files are missing or no output is a score
  */
 export async function openReranker(folder: string, options: OpenRerankerOptions = {}): Promise<Reranker> {
@@ -116,6 +116,6 @@ function finite(name: string, query: string, documents: readonly string[], logit
   throw new FaultError({
     code: 'reranker.not-finite',
     subject: `${name} gives ${logits[bad]} for the query '${shown(query.slice(0, 60))}' with the document '${shown(documents[bad].slice(0, 60))}'`,
-    remedy: 'nothing can be ranked by it; use another model, or leave such texts out',
+    remedy: 'it cannot be ranked; use another model, or leave such texts out',
   });
 }

@@ -1,12 +1,18 @@
-/** @file An index of documents in a folder, searched by text: vectors, and BM25 beside them where the checkpoint weighs it. */
+/**
+ * @file An index of documents in a folder, searched by text: vectors, combined with BM25 where the checkpoint has a weight for
+ * it.
+ */
 import { join } from 'node:path';
 import { FaultError, InputError, shown } from '../common/errors.ts';
 import { canonicalJson, hashParts } from '../common/files.ts';
 import { takeLock } from '../common/lock.ts';
 import type { RunControl } from '../common/progress.ts';
+import type { Texts } from '../data/dataset.ts';
 import { firstNotFinite } from '../math/finite.ts';
 import { LiveBm25 } from '../retrieval/live-bm25.ts';
 import type { IndexedDocument, IndexStore } from '../retrieval/store.ts';
+import type { Tuned, TuningGoal } from '../retrieval/tuned.ts';
+import { checkGoal, checkQueries, type TuneOptions, tuneIndex } from '../retrieval/tuning/tune.ts';
 import type { IndexSettings } from '../retrieval/vector-index.ts';
 import type { OpenEncoder } from './encoder.ts';
 import { hybridHits } from './hybrid-hits.ts';
@@ -25,7 +31,7 @@ export interface SearchHit extends SearchDocument {
   readonly score: number;
 }
 
-/** Documents embedded at a time, and written together: what a kill costs. */
+/** Documents embedded and written together: the most that a kill loses. */
 const BATCH = 1024;
 
 /** An open index: made by `createIndex`, opened by `openIndex`. Searches and changes may run at the same time. */
@@ -58,6 +64,10 @@ export class SearchIndex {
   }
   get settings(): IndexSettings {
     return this.store.settings;
+  }
+  /** How the settings were found, where `tune` found them. */
+  get tuned(): Tuned | undefined {
+    return this.store.tuned;
   }
   /** Whether BM25 takes part in scores. */
   get hybrid(): boolean {
@@ -140,7 +150,7 @@ export class SearchIndex {
   /**
    * Adds documents; one whose id is there is replaced. They are embedded and written in batches: after a kill, the batches that
    * were written are there. Fulfilled when all are on disk.
-   * @throws InputError for a document without an id or a text, an id that stands twice, or an index that another process changes
+   * @throws InputError for a document without an id or a text, a duplicate id, or an index that another process changes
    */
   async add(documents: Iterable<SearchDocument>, watch: RunControl & { total?: number } = {}): Promise<void> {
     const known = await this.encoder.documentsKey();
@@ -181,7 +191,7 @@ export class SearchIndex {
       if (ids.has(document.id))
         throw new InputError({
           code: 'index.add',
-          subject: `the id '${document.id}' stands twice`,
+          subject: `the id '${document.id}' occurs twice`,
           expected: 'every id once',
           remedy: 'leave one of them out',
         });
@@ -217,6 +227,29 @@ export class SearchIndex {
       this.changes++;
       return removed;
     });
+  }
+
+  /**
+   * Finds settings that meet a recall, or a time, on these queries, and keeps the documents in them from now on: half of the
+   * queries finds them, the other half measures what was found. The index must hold its vectors as float32.
+   * Recall counts what vectors alone find, also where BM25 takes part.
+   * @throws InputError where there are too few queries, nothing meets the goal, or vectors are not held as float32
+   */
+  async tune(texts: readonly string[] | Texts, goal: TuningGoal, watch: TuneOptions = {}): Promise<Tuned> {
+    checkGoal(goal);
+    checkQueries(texts.length);
+    if (!this.size)
+      throw new InputError({
+        code: 'tune.empty',
+        subject: `${this.folder} holds no documents`,
+        remedy: 'add documents before settings are searched for',
+      });
+    const { dimensions } = this.encoder;
+    const queries = await this.encoder.embedQueries(texts, watch);
+    const documents = { data: this.store.vectors(), dimensions };
+    const tuned = await tuneIndex(documents, queries, goal, watch);
+    await this.change(() => this.store.encodeAgain(tuned.settings, tuned));
+    return tuned;
   }
 
   /**

@@ -65,12 +65,12 @@ export async function studentScores(
   }: { student: Student; data: Dataset; frozen?: { dimensions: number; data: Float32Array } },
   weights: Weights,
   lists: Lists,
-  told: RunControl,
+  given: RunControl,
 ): Promise<StudentScores> {
   const { queryTokens, documentTokens } = options;
   const encoder = await encoderOf(student, weights, options);
   try {
-    const watch = { ...told, onProgress: undefined };
+    const watch = { ...given, onProgress: undefined };
     const queries = await encoder.encode(textsAt(dataset, Array.from(lists.queries)), {
       ...watch,
       maxLength: queryTokens,

@@ -1,4 +1,4 @@
-/** @file Whether a folder scores pairs as a teacher, and what is understood of it: told before anything is paid for. */
+/** @file Checks before any costly work whether a folder is a teacher that scores pairs, and how it is read. */
 import { InputError } from '../common/errors.ts';
 import { crossEncoder } from './cross-encoder.ts';
 import type { TeacherFacts } from './teacher.ts';

@@ -1,4 +1,4 @@
-/** @file An ONNX cross-encoder: reads query and document together and says how well they match. */
+/** @file An ONNX cross-encoder: encodes query and document together and scores their relevance. */
 import { FaultError, InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import { floatsOf } from '../engine/graph/tensor.ts';
@@ -7,6 +7,7 @@ import { readModelFolder } from '../models/model-folder.ts';
 import { exitsKey, openExits } from './exits.ts';
 import { hasExits } from './exits-file.ts';
 import { type GenerativeOptions, generative, generativeKey } from './generative.ts';
+import { checkedInt8, int8Bytes, int8Key } from './int8.ts';
 import { describeClassifier, limitSays, type ReadingOptions } from './reading/describe.ts';
 import { type ScoreRule, scoreRule } from './reading/labels.ts';
 import { columnsOf, logitOf, scoreSource } from './reading/output.ts';
@@ -18,6 +19,8 @@ import type { Pair, Teacher } from './teacher.ts';
 /** Limits, label and where a cross-encoder computes. */
 export interface CrossEncoderOptions extends ReadingOptions {
   name?: string;
+  /** int8: products in the CPU's integer units, compared with float32 on a sample of the first pairs scored. */
+  dtype?: 'fp32' | 'int8';
   /** Padded tokens a batch. */
   batchTokens?: number;
   session?: SessionOptions;
@@ -27,17 +30,25 @@ export interface CrossEncoderOptions extends ReadingOptions {
 const CHUNK = 4096;
 
 /** The key of the teacher that `crossEncoder` opens. */
-export async function crossEncoderKey(folder: string, options: ReadingOptions = {}): Promise<string> {
+export async function crossEncoderKey(folder: string, options: CrossEncoderOptions = {}): Promise<string> {
   if (hasExits(folder)) return exitsKey(folder, options);
   if (await isGenerative(folder)) return generativeKey(folder, asPrompt(options));
-  return (await describeClassifier(folder, options)).key;
+  const { key } = await describeClassifier(folder, options);
+  return options.dtype === 'int8' ? int8Key(key) : key;
 }
 
 const isGenerative = async (folder: string): Promise<boolean> => isCausal((await readModelFolder(folder)).config);
 
 /** @throws InputError where an option has no meaning for a model that is asked in words */
-function asPrompt({ maxQuery, maxDocument, label, prompts, ...options }: CrossEncoderOptions): GenerativeOptions {
-  const without = { queryTokens: maxQuery, documentTokens: maxDocument, label, prompts };
+function asPrompt({
+  maxQuery,
+  maxDocument,
+  label,
+  prompts,
+  dtype,
+  ...options
+}: CrossEncoderOptions): GenerativeOptions {
+  const without = { queryTokens: maxQuery, documentTokens: maxDocument, label, prompts, dtype };
   const [name] = Object.entries(without).find(([, v]) => v !== undefined) ?? [];
   if (!name) return options;
   throw new InputError({
@@ -48,24 +59,40 @@ function asPrompt({ maxQuery, maxDocument, label, prompts, ...options }: CrossEn
 }
 
 /**
- * Opens a cross-encoder's folder. The file goes to ONNX Runtime as it stands. A model with one logit gives it as it is; of several,
- * the logit of the label that id2label or `label` names less the log-sum-exp of the others, which for two is their difference: it
- * orders documents as the softmax does without its flat ends.
+ * Opens a cross-encoder's folder. ONNX Runtime loads the file unchanged. A model with one logit gives that logit; with several,
+ * the score is the logit of the label that id2label or `label` names minus the log-sum-exp of the others, which for two is their
+ * difference: it orders documents as the softmax does without its flat ends.
  *
- * A causal language model, by config.json's architectures, is opened as `generative` does; a folder with exits as `openExits` does,
- * and its scores are the whole model's.
+ * A causal language model, by config.json's architectures, is opened as `generative` does; a folder with exits as `openExits`
+ * does, and its scores are the whole model's.
  *
  * @throws InputError where files are missing, an input is not understood, no output is a score or no label says relevance
  */
 export async function crossEncoder(folder: string, options: CrossEncoderOptions = {}): Promise<Teacher> {
-  if (hasExits(folder)) return openExits(folder, options);
+  const { dtype, ...rest } = options;
+  if (hasExits(folder)) return openExits(folder, rest);
   if (await isGenerative(folder)) return generative(folder, asPrompt(options));
+  const whole = await openClassifier(folder, rest);
+  if (dtype !== 'int8') return whole;
+  try {
+    return checkedInt8(whole, await openClassifier(folder, rest, true));
+  } catch (error) {
+    await whole.dispose();
+    throw error;
+  }
+}
+
+/** @param int8 whether its products are int8 */
+async function openClassifier(folder: string, options: CrossEncoderOptions, int8 = false): Promise<Teacher> {
   const read = await describeClassifier(folder, options);
   const { files, tokenizer, model, plan, limits, own, output, notes } = read;
   const file = files.model;
+  const source = await scoreSource(model, output);
   const runner: Runner = {
     file,
-    session: await Session.open(await scoreSource(model, output), options.session, file),
+    session: int8
+      ? await Session.load(await int8Bytes(source, file, limits.maxLength), options.session, file)
+      : await Session.open(source, options.session, file),
     plan,
     output: output.port.name,
     batchTokens: options.batchTokens ?? batchTokens(options.session),

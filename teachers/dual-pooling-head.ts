@@ -6,7 +6,7 @@ import { pool } from '../engine/expressions/pooling.ts';
 import type { Graph, Value } from '../engine/graph/ir.ts';
 import { findLayers } from '../engine/passes/layers.ts';
 
-/** A cosine c stands for the logit 20 c - 10, which spans the logits that cross-encoders give relevant and other documents. */
+/** A cosine c gives the logit 20 c - 10, which spans the logits that cross-encoders give relevant and other documents. */
 const [SCALE, SHIFT] = [20, -10];
 
 /**
@@ -15,8 +15,8 @@ const [SCALE, SHIFT] = [20, -10];
  *     logit(q, d) = 20 cos(mean of H over the query's tokens, mean of H over the document's) - 10
  *
  * The paper scores by the dot product; here both are scaled to unit length, as students' vectors are, so that a student can be
- * where they are. The model keeps the output `last_hidden_state` [B, L, D] besides `logits` [B, 1]. Until it is trained with
- * this head its scores mean nothing.
+ * where they are. The model has the outputs `last_hidden_state` [B, L, D] and `logits` [B, 1]. Its scores are meaningless
+ * until it is trained with this head.
  *
  * @param tokenizer says which tokens it puts around the two texts, by which the segments are told apart
  * @throws InputError where the model has no layers to read
@@ -56,18 +56,18 @@ export function hiddenStates(graph: Graph, file: string): Value {
   if (stated) return stated;
   graph.setOutputs(logits as Value);
   const layers = findLayers(graph);
-  // Where a layer ends before the classifier, the distance between two layers tells.
+  // The distance between two layers shows where the last one ends before the classifier.
   if (layers.length === 1)
     throw new InputError({
       code: 'layers.one',
       subject: `${file} has one layer and does not say where it ends`,
-      remedy: "export it with the output 'last_hidden_state' besides 'logits'",
+      remedy: "export it with the outputs 'last_hidden_state' and 'logits'",
     });
   return layers[layers.length - 1].output;
 }
 
 /**
- * [B, L] int64 masks of the two texts' tokens, which stand between runs of special tokens. Where there is no query, the
+ * [B, L] int64 masks of the two texts' tokens, which are between runs of special tokens. Where there is no query, the
  * document is taken for it and the document's mask is empty.
  */
 function segments(ids: Expr, mask: Expr, tokenizer: TextTokenizer): { query: Expr; document: Expr } {

@@ -1,4 +1,4 @@
-/** @file A causal language model as re-ranker: asked whether a document answers a query, it says yes or no. */
+/** @file A causal language model as re-ranker: it answers yes or no to whether a document answers a query. */
 import { FaultError, InputError } from '../common/errors.ts';
 import { hashParts } from '../common/files.ts';
 import type { RunControl } from '../common/progress.ts';
@@ -59,9 +59,9 @@ export const generativeKey = async (folder: string, options: GenerativeOptions =
   (await describe(folder, options)).key;
 
 /**
- * Opens the folder of a causal language model that was trained to answer yes or no: Qwen3-Reranker, bge-reranker-v2-gemma and their
- * kind. The score is the logit of yes less the logit of no at the prompt's last token, or the logit of yes where the prompt has no
- * no. Texts are padded on the right, which a causal model does not see; key-value inputs are empty.
+ * Opens the folder of a causal language model that was trained to answer yes or no: Qwen3-Reranker, bge-reranker-v2-gemma and
+ * their kind. The score is the logit of yes less the logit of no at the prompt's last token, or the logit of yes where the prompt
+ * has no no. Texts are padded on the right, which a causal model does not see; key-value inputs are empty.
  *
  * @throws InputError where files are missing, the prompt is not known, or yes or no is not one token
  * @source sentence_transformers 5.7, cross_encoder/modules/logit_score.py
@@ -113,7 +113,7 @@ export async function generative(folder: string, options: GenerativeOptions = {}
   const score =
     prompt.no === undefined
       ? `the logit of ${quoted(prompt.yes)} after the prompt of ${prompt.from}`
-      : `the logit of ${quoted(prompt.yes)} less that of ${quoted(prompt.no)} after the prompt of ${prompt.from}`;
+      : `the logit of ${quoted(prompt.yes)} minus that of ${quoted(prompt.no)} after the prompt of ${prompt.from}`;
   return {
     name,
     kind: 'generative',
@@ -135,8 +135,8 @@ export async function generative(folder: string, options: GenerativeOptions = {}
 }
 
 /**
- * A row's score: of logits [rows, tokens, vocabulary], of those of the last token alone, [rows, 1, vocabulary] or [rows, vocabulary], or
- * of a score for each token, [rows, tokens].
+ * A row's score: of logits [rows, tokens, vocabulary], of those of the last token alone, [rows, 1, vocabulary] or [rows,
+ * vocabulary], or of a score for each token, [rows, tokens].
  */
 function answer(
   { dims, data, dtype }: Tensor,

@@ -14,6 +14,7 @@ export interface ModelTeacher extends Cut, PromptOptions {
   maxLength?: number;
   label?: string | number;
   output?: string;
+  dtype?: 'fp32' | 'int8';
   prompts?: EncoderPrompts;
 }
 
@@ -46,8 +47,9 @@ type Cut = { queryTokens?: number; documentTokens?: number };
 
 /** How a config has pairs cut and their scores read. */
 export const crossEncoderLimits = (
-  t: Cut & { maxLength?: number; label?: string | number; output?: string; prompts?: EncoderPrompts },
+  t: Cut & Pick<ModelTeacher, 'maxLength' | 'label' | 'output' | 'prompts' | 'dtype'>,
 ) => ({
+  dtype: t.dtype,
   prompts: t.prompts,
   label: t.label,
   output: t.output,

@@ -1,4 +1,4 @@
-/** @file Dual pooling: what a cross-encoder made of the query and of the document while it read both. */
+/** @file Dual pooling: a cross-encoder's query and document vectors from the joint encoding of a pair. */
 import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import type { BlockSize } from '../data/batches.ts';
@@ -18,7 +18,7 @@ import type { Pair } from './teacher.ts';
 
 export interface PairEmbeddings {
   dimensions: number;
-  /** [n, dimensions] mean over the query's tokens, and over the document's, as they stand in the pair. */
+  /** [n, dimensions] mean over the query's tokens, and over the document's, within the pair. */
   queries: Float32Array;
   documents: Float32Array;
   /** [n] the logit of a model with one, the difference of two. */
@@ -105,7 +105,7 @@ export async function dualPooling(folder: string, options: DualPoolingOptions = 
 
 /**
  * Adds to a cross-encoder the inputs `query_segment` and `document_segment` [B, L] (int64, 1 at a segment's tokens) and the
- * outputs `pair_queries` and `pair_documents` [B, D], besides its logits.
+ * outputs `pair_queries` and `pair_documents` [B, D], in addition to its logits.
  */
 export function exposeSegments(graph: Graph, file = 'the cross-encoder'): void {
   const logits = graph.outputs.find((v) => v.name === 'logits');
@@ -127,7 +127,7 @@ export function exposeSegments(graph: Graph, file = 'the cross-encoder'): void {
   }
 }
 
-/** Where the tokens of the two texts stand: between runs of special tokens, the query's first. */
+/** Positions of the tokens of the two texts: between runs of special tokens, the query's first. */
 export function segmentsOf(
   ids: ArrayLike<number>,
   special: ReadonlySet<number>,

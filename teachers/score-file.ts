@@ -1,4 +1,4 @@
-/** @file Scores that are there already as teacher: it answers for the pairs that they cover. */
+/** @file A file of given scores as teacher, for the pairs that it covers. */
 
 import { statSync } from 'node:fs';
 import { InputError } from '../common/errors.ts';
@@ -13,7 +13,7 @@ import type { Teacher } from './teacher.ts';
 
 export interface ScoresOptions {
   name?: string;
-  /** What a pair without a score gives: an error, or NaN with a note that counts them. */
+  /** The result for a pair without a score: an error, or NaN with a note of their number. */
   onMissing?: 'stop' | 'skip';
 }
 
@@ -23,7 +23,9 @@ export interface Tables {
   documents: TextTable;
 }
 
-/** Whether a path names a file of scores and not a model; what is not there is taken for a model, so that it is missed as one. */
+/**
+ * Whether a path names a file of scores and not a model; a missing path counts as a model, so that the error is about a model.
+ */
 export const isScoreFile = (path: string): boolean => {
   const found = findFile(path);
   return found !== undefined && !path.endsWith('.onnx') && statSync(found).isFile();
@@ -53,7 +55,7 @@ export async function scoreFileKey(files: readonly string[]): Promise<string> {
   return hashParts('scores', ...hashes);
 }
 
-/** As scoreFile, of lists in memory: scores that came with the data. @param key stands for their content */
+/** As scoreFile, of lists in memory: scores that came with the data. @param key identifies their content */
 export function scoreLists(
   lists: readonly CandidateLists[],
   tables: Tables,

@@ -1,4 +1,4 @@
-/** @file What a teacher is: something that scores pairs of texts, and perhaps embeds texts. */
+/** @file The interface of teachers: score pairs of texts, and optionally embed texts. */
 import { FaultError, InputError, shown } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import type { Texts } from '../data/dataset.ts';
@@ -11,13 +11,13 @@ export interface Pair {
   document: string;
 }
 
-/** What was understood of a model, a line each; `distill check` prints it. */
+/** Properties read from a model, one per line; `distill check` prints them. */
 export interface TeacherFacts {
   file: string;
   inputs: readonly string[];
   score: string;
   limit: string;
-  /** Guesses that change results; told when the teacher first scores. */
+  /** Assumptions that change results; reported when the teacher first scores. */
   notes: readonly string[];
 }
 
@@ -28,17 +28,17 @@ export interface Embeddings {
   data: Float32Array;
 }
 
-/** What scores pairs of texts, and perhaps embeds them. */
+/** Scores pairs of texts, and optionally embeds texts. */
 export interface Teacher {
   readonly name: string;
   readonly kind: string;
   /** Of the model's bytes, its tokenizer and how texts are cut: equal keys give equal scores. */
   readonly key: string;
-  /** What was understood of its files, where it is a model that was opened here. */
+  /** Properties read from its files, for a model that was opened here. */
   readonly facts?: TeacherFacts;
   /** Hash of its tokenizer, where it has one. */
   readonly tokenizer?: string;
-  /** What was guessed or left out when its model was read, in sentences. */
+  /** Notes on assumptions made and parts ignored when its model was read. */
   readonly notes?: readonly string[];
   /** The model that a service names in its answers, once one has come; the same key must not be answered by two. */
   served?(): string | undefined;
@@ -52,7 +52,7 @@ export interface Teacher {
   dispose(): Promise<void>;
 }
 
-/** A teacher failed on the way: what it had said by then is worth keeping. */
+/** A teacher failed part way: its results so far can be kept. */
 export class Interrupted extends FaultError {
   override readonly exitCode: number;
   /** By position in what was asked. */

@@ -38,7 +38,10 @@ export interface TransformersOptions extends PairLimits {
   key?: string;
 }
 
-/** Texts whose answers tell models apart. */
+/** Tokens a text where neither tokenizer nor config name a limit. */
+const UNLIMITED = 512;
+
+/** Texts whose results identify a model. */
 const probes = ['a', 'how do I list open files?', 'lsof lists the files that processes hold open', 'zebra 17 $'];
 
 /**
@@ -60,10 +63,10 @@ export async function transformersTeacher(
   const tokenizer = adapt(object, name);
   const config = (object.model.config ?? {}) as Record<string, unknown>;
   const stated = positionsOf(config, tokenizer.padId);
-  const positions = Number.isFinite(stated) ? stated : 512;
-  const longest = Math.min(tokenizer.modelMaxLength ?? 512, positions, 512);
+  const least = Math.min(tokenizer.modelMaxLength ?? Number.POSITIVE_INFINITY, stated);
+  const longest = Number.isFinite(least) ? least : UNLIMITED;
   const limits: PairLimits = {
-    maxLength: Math.min(options.maxLength ?? longest, Math.max(positions, longest)),
+    maxLength: Math.min(options.maxLength ?? longest, Number.isFinite(stated) ? stated : UNLIMITED),
     maxQuery: options.maxQuery,
     maxDocument: options.maxDocument,
   };

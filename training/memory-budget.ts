@@ -7,6 +7,7 @@ import { memorySize, sized } from '../common/byte-size.ts';
 import { InputError } from '../common/errors.ts';
 import type { Dataset } from '../data/dataset.ts';
 import type { Graph } from '../engine/graph/ir.ts';
+import { loadGraph } from '../engine/io/onnx-file.ts';
 import { fuse } from '../engine/passes/fuse.ts';
 import { normalize } from '../engine/passes/normalize.ts';
 import { keptBytes } from '../models/activation-memory.ts';
@@ -43,18 +44,7 @@ export interface Load {
  */
 export async function batchMemory(limit: string, load: Load): Promise<number> {
   const total = memorySize(limit);
-  const [served, trained] = [
-    await Promise.all(load.serving.map(sizeOf)),
-    load.training ? await sizeOf(load.training) : undefined,
-  ];
-  const width = Math.max(...[...served, trained].map((s) => s?.width ?? 0), 1);
-  const { documents, queries } = load.dataset;
-  const fixed =
-    BASE +
-    SERVING * served.reduce((n, s) => n + s.bytes, 0) +
-    TRAINING * (load.students ?? 1) * (trained?.bytes ?? 4 * (load.fresh ?? 0)) +
-    2 * ((documents.bytes ?? 0) + (queries.bytes ?? 0)) +
-    4 * load.tables * documents.length * width;
+  const fixed = await heldBytes(load);
   const batch = SHARE * (total - fixed);
   if (batch < LEAST)
     throw new InputError({
@@ -63,6 +53,23 @@ export async function batchMemory(limit: string, load: Load): Promise<number> {
       remedy: `allow at least ${sized(fixed + LEAST / SHARE)}`,
     });
   return batch;
+}
+
+/** What models, texts and tables of embeddings take in memory, whatever a batch takes. */
+export async function heldBytes(load: Load): Promise<number> {
+  const [served, trained] = [
+    await Promise.all(load.serving.map(sizeOf)),
+    load.training ? await sizeOf(load.training) : undefined,
+  ];
+  const width = Math.max(...[...served, trained].map((s) => s?.width ?? 0), 1);
+  const { documents, queries } = load.dataset;
+  return (
+    BASE +
+    SERVING * served.reduce((n, s) => n + s.bytes, 0) +
+    TRAINING * (load.students ?? 1) * (trained?.bytes ?? 4 * (load.fresh ?? 0)) +
+    2 * ((documents.bytes ?? 0) + (queries.bytes ?? 0)) +
+    4 * load.tables * documents.length * width
+  );
 }
 
 /** Like batchMemory, for models used for inference only. */
@@ -89,8 +96,18 @@ const BACKWARD = 1.5;
 
 /** Number of texts of the given length that fit into memory in a forward and backward pass; at least one. */
 export async function trainedAtATime(model: Graph, tokens: number, memory: number): Promise<number> {
+  return Math.max(1, Math.floor(memory / (BACKWARD * (await activations(model))(1, tokens))));
+}
+
+/** What a forward and backward pass of so many texts takes. @param folder of the model that is trained */
+export async function stepBytes(folder: string, texts: number, tokens: number): Promise<number> {
+  const graph = await loadGraph((await readModelFolder(folder)).model);
+  return BACKWARD * (await activations(graph))(texts, tokens);
+}
+
+function activations(model: Graph): ReturnType<typeof keptBytes> {
   const graph = model.clone();
   normalize(graph, 'the model');
   fuse(graph);
-  return Math.max(1, Math.floor(memory / (BACKWARD * (await keptBytes(graph))(1, tokens))));
+  return keptBytes(graph);
 }

@@ -1,10 +1,10 @@
-/** @file P-values for "the mean loss is above alpha", from losses in [0, 1]: the smaller, the surer that it is not. */
+/** @file P-values for "the mean loss is above alpha", from losses in [0, 1]; smaller values are stronger evidence against it. */
 import { mean } from '../../math/resampling.ts';
 
 /**
  * A p-value of the hypothesis that the mean of the distribution that the losses were drawn from is above `alpha`.
  * @param losses one a query, each in [0, 1], independent draws in an order that does not depend on them
- * @param delta the level that the caller will compare with; only the betting bound uses it, to choose its bets
+ * @param delta the level that the caller compares with; used only by the betting bound to choose its bets
  */
 export type PValue = (losses: Float64Array, alpha: number, delta: number) => number;
 

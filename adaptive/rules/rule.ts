@@ -1,4 +1,4 @@
-/** @file What a deferral rule is: how much a query needs more of the teacher, from what is known of it so far. */
+/** @file The interface of deferral rules: estimates a query's need for more teacher scores from its current state. */
 import type { FEATURES } from './states.ts';
 
 /** States of queries that a rule is fitted on. */
@@ -16,12 +16,12 @@ export type Parameters = readonly number[];
 
 /** Members share this shape; `test/adaptive/rules.test.ts` holds each to it. */
 export interface Rule {
-  /** For docs and help. */
+  /** Description for docs and help. */
   readonly about: string;
   /** Numbers from examples; a rule without any gives none. */
   fit(examples: Examples): Parameters;
   /**
-   * How much a query needs more of the teacher; only its order matters.
+   * The query's need for more teacher scores; only its order matters.
    * @param features of length `FEATURES`
    */
   need(features: Float64Array, parameters: Parameters): number;

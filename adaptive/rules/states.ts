@@ -1,4 +1,4 @@
-/** @file What a cascade knows of a query after the teacher has scored its first k documents, and what it would serve. */
+/** @file The state of a query after the teacher has scored its first k documents, and the resulting ranking. */
 import { entropy, softmax } from '../../math/numbers.ts';
 
 /** One query: the student's list, best first, and the teacher's scores of it. */

@@ -26,7 +26,7 @@ interface Row {
   options: string[];
   /** nDCG@10 on test by system. */
   ndcg: Record<string, number>;
-  /** Quality of assistant and towers relative to the teacher, where it is better than the untrained encoder. */
+  /** Quality of assistant and towers relative to the teacher, where it is better than the encoder before training. */
   retention?: number;
   verdict?: string;
   teacherVerdict?: string;

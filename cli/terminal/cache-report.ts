@@ -6,7 +6,7 @@ const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
 const count = (n: number): string => n.toLocaleString('en');
 const short = (hash: string | undefined): string => hash?.slice(0, 8) ?? '-';
 const day = (time: number | undefined): string => (time ? new Date(time).toISOString().slice(0, 10) : '-');
-const called = ({ id, name }: Tally): string => name ?? (id === 'earlier' ? '(kept by an earlier version)' : `(${id})`);
+const nameOf = ({ id, name }: Tally): string => name ?? `(${id})`;
 
 function table(given: readonly (readonly string[])[]): string {
   const rows = given.map((r) => r.map(shown));
@@ -26,7 +26,7 @@ export function renderSurvey({ folder, bytes, tallies, unreadable }: CacheSurvey
   const rows = [...tallies]
     .sort((a, b) => b.bytes - a.bytes)
     .map((t) => [
-      called(t),
+      nameOf(t),
       t.kind ?? '-',
       short(t.key),
       short(t.tokenizer),
@@ -60,7 +60,7 @@ export function renderDamage({ folder, tallies, damaged, unreadable }: CacheSurv
 export function renderPruned({ removed, kept, bytes }: Pruned): string {
   const records = (all: readonly Tally[]): string => count(all.reduce((n, t) => n + t.scores + t.embeddings, 0));
   return [
-    ...removed.map((t) => `removed  ${called(t)}, last used ${day(t.used)}: ${records([t])} records\n`),
+    ...removed.map((t) => `removed  ${nameOf(t)}, last used ${day(t.used)}: ${records([t])} records\n`),
     `${records(removed)} records removed, ${records(kept)} kept; ${megabytes(bytes.before)} before, ${megabytes(bytes.after)} after\n`,
   ].join('');
 }

@@ -1,5 +1,6 @@
 /** @file The final table of a run. */
 
+import { sized } from '../../common/byte-size.ts';
 import type { RunReport, StagePlan } from '../../pipelines/distill.ts';
 import { NEVER_MADE } from '../../pipelines/run/artifact-store.ts';
 import type { TeacherFacts } from '../../teachers/teacher.ts';
@@ -73,7 +74,20 @@ export function renderPlan(plan: readonly StagePlan[]): string {
     const first = why === NEVER_MADE || (missing && missing.count > 0 && missing.count === missing.of);
     return [stage, first ? 'to do' : statusWords[status], why];
   });
-  return rows.map(([a, b, c]) => `${a.padEnd(16)}${b.padEnd(12)}${c}\n`).join('');
+  return `${rows.map(([a, b, c]) => `${a.padEnd(16)}${b.padEnd(12)}${c}\n`).join('')}${renderEstimates(plan)}`;
+}
+
+/** What stages would take, as far as it is known, with how it was found. */
+function renderEstimates(plan: readonly StagePlan[]): string {
+  const estimated = plan.flatMap(({ stage, estimate }) => (estimate ? [{ stage, ...estimate }] : []));
+  if (!estimated.length) return '';
+  const lines = estimated.map(({ stage, seconds, bytes, how }) => {
+    const memory = bytes === undefined ? '' : sized(bytes);
+    return `${stage.padEnd(16)}${(seconds === undefined ? '-' : duration(seconds)).padEnd(16)}${memory.padEnd(10)}${how}\n`;
+  });
+  const total = estimated.reduce((sum, { seconds = 0 }) => sum + seconds, 0);
+  const partly = estimated.some(({ seconds }) => seconds === undefined) ? ' without what has no estimate' : '';
+  return `\nestimates (about, on this machine as it is now)\n${lines.join('')}${'together'.padEnd(16)}${duration(total)}${partly}\n`;
 }
 
 export function renderReport(report: RunReport): string {

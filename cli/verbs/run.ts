@@ -11,6 +11,7 @@ export const run: Verb = ({ out, err, signal }) =>
     .option('--output <dir>', 'folder for artefacts, checkpoint and report')
     .option('--memory <size>', 'limit that batches are chosen by, e.g. 4GB')
     .option('--dry-run', 'print which stages would run or be reused and why, without running any')
+    .option('--no-estimate', 'of a dry run: leave out time and memory, for which models are timed on a few texts')
     .option('--json', 'print the report or the plan as JSON')
     .addHelpText(
       'after',
@@ -19,7 +20,14 @@ export const run: Verb = ({ out, err, signal }) =>
     .action(
       async (
         file: string,
-        options: { set: string[]; output?: string; memory?: string; dryRun?: boolean; json?: boolean },
+        options: {
+          set: string[];
+          output?: string;
+          memory?: string;
+          dryRun?: boolean;
+          estimate: boolean;
+          json?: boolean;
+        },
       ) => {
         const { readConfig } = await import('../../config/yaml/read-yaml.ts');
         const { distill } = await import('../../pipelines/distill.ts');
@@ -32,7 +40,7 @@ export const run: Verb = ({ out, err, signal }) =>
         const onProgress = progressReporter(err);
         if (options.dryRun) {
           const { planRun } = await import('../../pipelines/distill.ts');
-          const plan = await planRun(config, { onProgress, signal });
+          const plan = await planRun(config, { onProgress, signal }, { estimate: options.estimate });
           onProgress.end();
           out.write(options.json ? `${JSON.stringify(plan)}\n` : renderPlan(plan));
           return;

@@ -33,7 +33,7 @@ export function compose({ data, dataset, models, scores, notes }: Findings, from
   const files = Object.entries(scores).filter(([s]) => ['train', 'dev', 'test'].includes(s));
   const given = files.some(([s]) => s === 'train') || rowScores;
   const listed = given || listsNegatives(dataset, train);
-  // From a cross-encoder and an encoder a family of students is made; a file of scores speaks of its own candidates alone.
+  // From a cross-encoder and an encoder a family of students is made; a file of scores has those of its own candidates alone.
   const family = Boolean(cross && start && !given);
   const layers = !family && start && halfOf(start.layers);
   const lines = [
@@ -92,7 +92,7 @@ export function compose({ data, dataset, models, scores, notes }: Findings, from
   return `${lines.join('\n')}\n`;
 }
 
-/** What a family may be told; everything is left to the defaults, which follow the size of the data. */
+/** Options of a family, as comments: the defaults follow the size of the data. */
 const familyOptions = (dataset: Dataset, listed: boolean): string[] => [
   '',
   ...(dataset.made

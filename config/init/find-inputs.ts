@@ -61,7 +61,7 @@ export async function look(folder: string): Promise<Findings> {
     if (kind && kind !== 'text' && !within) data.push(dir);
     for (const name of readdirSync(dir).sort()) {
       const path = join(dir, name);
-      // Links to nowhere are nothing.
+      // A link whose target is missing is left out.
       const stat = statSync(path, { throwIfNoEntry: false });
       if (stat?.isFile() && /scores?\b.*\.tsv(\.gz)?$/i.test(name)) scores[splitOf(name) ?? 'train'] ??= path;
       const whole = kind === 'beir' || kind === 'rows';
@@ -71,7 +71,7 @@ export async function look(folder: string): Promise<Findings> {
     }
   };
   await visit(folder, 0);
-  // Texts speak where nothing else does: README files stand beside most data.
+  // Texts are the data only where there are no others: most data have README files next to them.
   if (!data.length && holdsTexts(folder)) data.push(commonFolder(textFiles(folder)));
   if (!data.length)
     throw new InputError({
@@ -105,7 +105,8 @@ function commonFolder(files: readonly string[]): string {
 async function recognise(folder: string): Promise<FoundModel | string> {
   try {
     const { model } = await readModelFolder(folder);
-    if (!existsSync(join(folder, 'tokenizer.json'))) return `not used: ${folder}, it has no tokenizer.json`;
+    if (!['tokenizer.json', 'vocab.txt', 'vocab.json'].some((name) => existsSync(join(folder, name))))
+      return `not used: ${folder}, it has no tokenizer.json`;
     const outputs = (await readModelFile(model)).outputs.map((v) => v.name);
     const vectors = ['sentence_embedding', 'last_hidden_state', 'token_embeddings'].some((n) => outputs.includes(n));
     if (!vectors && !outputs.includes('logits')) return `not used: ${folder}, its outputs are ${outputs.join(', ')}`;

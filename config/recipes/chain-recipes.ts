@@ -9,7 +9,7 @@ export function assistantSteps(queries: number, batchSize: number): number {
   return Math.min(10 * epoch, Math.max(800, Math.min(epoch, 3 * 800)));
 }
 
-/** Evaluations on dev in the course of a training, besides those of its ends. */
+/** Evaluations on dev during a training, in addition to those before it and after it. */
 const EVALUATIONS = 8;
 
 /** What of the data decides a recipe. */
@@ -84,7 +84,7 @@ export function chainOptions(
         ...(config.generate?.kind === 'chat' && { generate: config.generate }),
         // Candidates of both channels: BM25's alone are easy for an encoder that is trained already.
         candidates: candidates.source === 'auto' && !listed ? { ...candidates, source: 'hybrid' } : candidates,
-        // Without judgements the teacher's ranking speaks alone; its best candidate stands for the positive.
+        // Without judgements there is the teacher's ranking alone; its best candidate is taken as the positive.
         losses: [
           ...(labelled ? [{ kind: 'info-nce', temperature: 0.05 }] : []),
           ...(teacher ? [{ kind: 'kl', temperature: 1, studentTemperature: 0.05 }] : []),
@@ -133,7 +133,7 @@ export function chainOptions(
   }
 }
 
-/** Documents that dev queries are searched among while the assistant trains, besides the relevant ones. */
+/** Documents that dev queries are searched among while the assistant trains, in addition to the relevant ones. */
 const DEV_DOCUMENTS = 3000;
 
 /** Queries that teach the assistant at most. */

@@ -1,18 +1,19 @@
 /** @file What the columns of rows are: told by `data.columns`, else by known names, else by their order as in sentence-transformers. */
-import { InputError } from '../../common/errors.ts';
+import { InputError, shown } from '../../common/errors.ts';
 import type { Row } from './rows.ts';
+import { textOf } from './text-of.ts';
 
 /** Columns by name, or by place from 1 in a file without a header. */
 export interface ColumnOptions {
   query?: string | number;
-  /** Relevant documents, or documents that labels or scores speak of. */
+  /** Relevant documents, or documents with labels or scores. */
   document?: string | number;
   negatives?: string | number | (string | number)[];
   /** Grades: whole numbers, over 0 relevant; or -1 and 1. */
   label?: string | number;
   /** A teacher's scores: one column, or those of the documents and of the negatives. */
   scores?: string | number | (string | number)[];
-  /** Columns that are known not to matter. */
+  /** Columns that are ignored on request. */
   ignore?: string | number | (string | number)[];
 }
 
@@ -23,11 +24,28 @@ export const columnNames = {
     ...['queries', 'query_text', 'search_term', 'search_query', 'question_text'],
   ],
   document: [
-    ...['positive', 'positives', 'pos', 'document', 'documents', 'docs', 'doc', 'passage', 'passages', 'answer'],
+    ...[
+      'positive',
+      'positives',
+      'pos',
+      'positive_passages',
+      'positive_ctxs',
+      'positive_passage',
+      'document',
+      'documents',
+      'docs',
+      'doc',
+      'passage',
+      'passages',
+      'answer',
+    ],
     ...['answers', 'response', 'sentence2', 'sentence_2', 'text2', 'text_2', 'sentence_b', 'text_b', 'context'],
     ...['contexts', 'candidates', 'document_text', 'passage_text', 'product_title', 'text', 'content'],
   ],
-  negatives: ['negative', 'negatives', 'neg', 'hard_negative', 'hard_negatives', 'negative_1', 'neg_2'],
+  negatives: [
+    ...['negative', 'negatives', 'neg', 'hard_negative', 'hard_negatives', 'negative_1', 'neg_2'],
+    ...['negative_passages', 'negative_ctxs', 'hard_negative_ctxs'],
+  ],
   label: [
     ...['label', 'labels', 'relevance', 'rel', 'relevancy', 'grade', 'grades', 'rating', 'ratings', 'gain', 'gains'],
     ...['judgement', 'judgment', 'is_relevant', 'relevant', 'target', 'targets', 'gold'],
@@ -41,12 +59,14 @@ export const columnNames = {
   prompt: ['prompt', 'instruction', 'query_instruction', 'task'],
 } as const;
 
-const NEGATIVE = /^(hard_)?neg(ative)?s?(_?\d+)?$/;
+const NEGATIVE = /^(hard_)?neg(ative)?s?(_(passage|ctx|document|doc|text)s?)?(_?\d+)?$/;
 /** Numbering and ids, which say nothing of relevance. */
 const NUMBERING =
   /^_?(id|idx|index|uid|uuid|guid|qid|pid|did|docid|docno|rank|\(column_\d+\)|(.+_)(id|ids|idx|uid|uuid|no))$|^unnamed:/;
 /** Columns that by their name hold relevant documents only. */
-const POSITIVE = /^pos(itive)?s?$/;
+const POSITIVE = /^pos(itive)?s?(_(passage|ctx)s?)?$/;
+/** Names that promise a judgement. */
+const JUDGING = /label|relev|(^|_)rel(_|$)|grade|judg|(^|_)gold(_|$)/;
 
 const plain = (name: string): string =>
   name
@@ -57,7 +77,7 @@ const plain = (name: string): string =>
 export interface Roles {
   query: string;
   document: string;
-  /** Whether the name says that its documents are relevant. */
+  /** Whether the name means that its documents are relevant. */
   onlyPositives: boolean;
   negatives: string[];
   label: string | undefined;
@@ -65,11 +85,14 @@ export interface Roles {
   scores: string[];
   /** E.g. `query = anchor, positive = answer, negatives = negative_1, negative_2`. */
   said: string;
-  /** What was found besides, e.g. columns that are not read. */
+  /** Notes, e.g. on columns that are not read. */
   aside: string[];
 }
 
 type Kind = 'number' | 'numbers' | 'text' | 'texts' | 'empty' | 'other';
+
+/** Answers as spans of a context, which is the document (SQuAD). */
+const isSpans = (v: unknown): boolean => v !== null && typeof v === 'object' && 'answer_start' in v;
 
 const isNumber = (v: unknown): boolean =>
   typeof v === 'number' ||
@@ -82,11 +105,11 @@ function kindOf(values: readonly unknown[]): Kind {
   const given = values.filter((v) => v !== null && v !== undefined && v !== '');
   if (!given.length) return 'empty';
   if (given.every(isNumber)) return 'number';
-  if (given.every((v) => typeof v === 'string')) return 'text';
+  if (given.every((v) => textOf(v) !== undefined)) return 'text';
   if (!given.every(Array.isArray)) return 'other';
   const items = given.flat().filter((v) => v !== null && v !== '');
   if (items.length && items.every(isNumber)) return 'numbers';
-  return items.every((v) => typeof v === 'string') ? 'texts' : 'other';
+  return items.every((v) => textOf(v) !== undefined) ? 'texts' : 'other';
 }
 
 const refuse = (subject: string, expected: string | undefined, remedy: string): InputError =>
@@ -95,7 +118,7 @@ const refuse = (subject: string, expected: string | undefined, remedy: string): 
 const list = (value: string | number | readonly (string | number)[] | undefined): string[] =>
   value === undefined ? [] : (Array.isArray(value) ? value : [value]).map(String);
 
-/** Whether columns are told by place, so that a file has no header. */
+/** Whether columns are given by position, so that the file has no header. */
 export const byPlace = (options: ColumnOptions = {}): boolean =>
   Object.values(options)
     .flat()
@@ -121,11 +144,14 @@ export function rolesOf(rows: readonly Row[], options: ColumnOptions = {}): Role
   );
   const open = free.filter((n) => !told.has(n));
 
+  refuseUnread(open, rows, kinds, where);
   const asLabel = list(options.label)[0] ?? named(columnNames.label, open);
+  // A column of scores in which nothing stands is none.
+  const filled = open.filter((n) => kinds.get(n) !== 'empty');
   const pairScores = [columnNames['scores of documents'], columnNames['scores of negatives']].flatMap(
-    (known) => named(known, open) ?? [],
+    (known) => named(known, filled) ?? [],
   );
-  const single = named(columnNames.scores, open);
+  const single = named(columnNames.scores, filled);
   const asScores =
     options.scores !== undefined ? list(options.scores) : pairScores.length ? pairScores : single ? [single] : [];
   const prompt = named(columnNames.prompt, open);
@@ -146,7 +172,7 @@ export function rolesOf(rows: readonly Row[], options: ColumnOptions = {}): Role
       'name the columns so, e.g. with a first line query,positive in CSV, or say which is which: data.columns: { query: NAME, document: NAME }',
     );
 
-  // Without a known name the order speaks, as in sentence-transformers: what follows the positive is negative.
+  // Without a known name the order decides, as in sentence-transformers: columns after the positive are negatives.
   const left = others.filter((n) => n !== document && n !== query);
   const namedNegatives = left.filter((n) => NEGATIVE.test(plain(n)));
   const inOrder = knownDocument ? [] : left.filter((n) => !NEGATIVE.test(plain(n)));
@@ -166,6 +192,15 @@ export function rolesOf(rows: readonly Row[], options: ColumnOptions = {}): Role
       `a name such as ${columnNames.label.slice(0, 4).join(', ')} for grades, or score for a teacher's scores`,
       `rename it, or set data.columns: { label: ${doubtful} }, { scores: ${doubtful} } or { ignore: ${doubtful} }`,
     );
+  const judging = unused.find((n) => n !== prompt && JUDGING.test(plain(n)) && !NUMBERING.test(plain(n)));
+  if (judging !== undefined)
+    throw refuse(
+      label === undefined
+        ? `${where}: the column '${judging}' (${shown(JSON.stringify(rows[0].values[judging]) ?? '').slice(0, 40)}) is called like a judgement and holds no numbers`
+        : `${where}: the columns '${label}' and '${judging}' are both called like judgements`,
+      'one column of numbers that judges: above 0 relevant',
+      `turn it into numbers, or set data.columns: { label: NAME, ignore: ${judging} }`,
+    );
   const aside = [
     ...(prompt !== undefined
       ? [`'${prompt}' (${JSON.stringify(rows[0].values[prompt])}) is not read: student.prompts holds instructions`]
@@ -182,6 +217,29 @@ export function rolesOf(rows: readonly Row[], options: ColumnOptions = {}): Role
     ...(scores.length ? [`score = ${scores.join(', ')}`] : []),
   ].join(', ');
   return { query, document, onlyPositives: POSITIVE.test(plain(document)), negatives, label, scores, said, aside };
+}
+
+/** What is called like a text or texts and holds neither must not be passed over: another column would stand in for it. */
+function refuseUnread(
+  names: readonly string[],
+  rows: readonly Row[],
+  kinds: ReadonlyMap<string, Kind>,
+  where: string,
+): void {
+  const texts = [...columnNames.query, ...columnNames.document, ...columnNames.negatives] as string[];
+  const unread = names.find(
+    (n) =>
+      kinds.get(n) === 'other' &&
+      (texts.includes(plain(n)) || NEGATIVE.test(plain(n))) &&
+      !rows.every((r) => r.values[n] === null || r.values[n] === undefined || isSpans(r.values[n])),
+  );
+  if (unread === undefined) return;
+  const given = rows.map((r) => r.values[unread]).find((v) => v !== null && v !== undefined);
+  throw refuse(
+    `${where}: the column '${unread}' holds what is not read (${shown(JSON.stringify(given) ?? '').slice(0, 80)})`,
+    'texts, lists of texts, or objects with a text under text (and perhaps a title)',
+    `write it so, or leave it out with data.columns: { ignore: ${unread} }`,
+  );
 }
 
 /** What `data.columns` names must be there. */

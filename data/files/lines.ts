@@ -5,11 +5,11 @@ import type { Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { InputError } from '../../common/errors.ts';
 
-/** A line longer than this is not a line of a data set. */
+/** Longest line that is read. */
 const LONGEST_LINE = 64 * 1024 * 1024;
 /** A file that unpacks to more than this is refused: it may have been made to fill the memory. */
 const LARGEST_FILE = 64 * 1024 ** 3;
-/** Text packs to a tenth; what packs to less than a hundredth was made to. Looked at once there is much of it. */
+/** Text compresses to about a tenth; less than a hundredth indicates a decompression bomb. Checked from a certain size on. */
 const GREATEST_RATIO = 100;
 const RATIO_FROM = 256 * 1024 ** 2;
 const TOO_LARGE = 'it unpacks to more than any data set holds';
@@ -146,7 +146,7 @@ export async function* readLines(file: string): AsyncGenerator<Line> {
   try {
     for await (const block of readText(file)) {
       const lines = block.toString('utf8').split('\n');
-      // A block ends with a line's end, but for the last line of a file that has none.
+      // A block ends with a newline, except perhaps the last one.
       if (lines.at(-1) === '') lines.pop();
       for (const text of lines) yield { text: text.endsWith('\r') ? text.slice(0, -1) : text, number: ++number };
     }
@@ -155,7 +155,7 @@ export async function* readLines(file: string): AsyncGenerator<Line> {
   }
 }
 
-/** What a failure to read becomes; a message made already passes through. */
+/** Turns a failure to read into an InputError; an InputError passes through. */
 export function unreadable(file: string, cause: unknown): InputError {
   if (cause instanceof InputError) return cause;
   const { code, message } = cause as NodeJS.ErrnoException;

@@ -1,6 +1,6 @@
 /**
- * @file What a Parquet file claims of its pages, looked at before memory is taken for it: a page header of twenty bytes can ask
- * for gigabytes. Only headers are read here, in Thrift's compact protocol; hyparquet reads the rest.
+ * @file Checks the page sizes that a Parquet file claims before memory is allocated: a page header of twenty bytes can claim
+ * gigabytes. Only headers are read here, in Thrift's compact protocol; hyparquet reads the rest.
  * @source https://github.com/apache/parquet-format (PageHeader in parquet.thrift)
  */
 import type { AsyncBuffer, ColumnChunk, RowGroup } from 'hyparquet';

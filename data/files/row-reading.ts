@@ -1,7 +1,8 @@
-/** @file What one row says: a query, documents, and what is known of each. */
+/** @file Interprets a row: a query, documents, and their labels or scores. */
 import { InputError } from '../../common/errors.ts';
 import type { Roles } from './columns.ts';
 import type { Row } from './rows.ts';
+import { textOf } from './text-of.ts';
 
 export interface Reading {
   query: string;
@@ -34,8 +35,9 @@ export function readRow({ values, where }: Row, roles: Roles): Reading {
     const items = Array.isArray(value) ? value : value === null || value === undefined ? [] : [value];
     return items.map((t) => {
       if (t === null || t === undefined) return '';
-      if (typeof t !== 'string') throw bad(column, 'a text');
-      return t.trim();
+      const text = textOf(t);
+      if (text === undefined) throw bad(column, 'a text');
+      return text.trim();
     });
   };
   const numbers = (column: string): number[] => {

@@ -1,7 +1,7 @@
 /** @file Rows of CSV and TSV files. */
 import { Readable } from 'node:stream';
 import { CsvError, type Options, parse } from 'csv-parse';
-import { InputError } from '../../common/errors.ts';
+import { InputError, shown } from '../../common/errors.ts';
 import { readText, unreadable } from './lines.ts';
 import type { Row } from './row.ts';
 
@@ -60,6 +60,14 @@ export async function* readSeparated(
 function namesOf(record: readonly string[], file: string): string[] {
   const names = record.map((c, i) => c.trim() || `(column ${i + 1})`);
   const twice = names.find((n, i) => names.indexOf(n) !== i);
+  const other = names.length === 1 ? /[;|\t,]/.exec(names[0])?.[0] : undefined;
+  if (other !== undefined)
+    throw new InputError({
+      code: 'data.separator',
+      subject: `${file}: its first line (${shown(names[0]).slice(0, 60)}) is one column that holds '${shown(other)}'`,
+      expected: 'columns separated by commas in .csv, by tabs in .tsv',
+      remedy: other === '\t' ? 'rename it to .tsv' : other === ',' ? 'rename it to .csv' : 'save it with commas',
+    });
   if (twice !== undefined)
     throw new InputError({
       code: 'data.duplicate-column',

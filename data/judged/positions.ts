@@ -1,4 +1,4 @@
-/** @file Judgements by position beside judgements by id: of millions of queries no map is made before it is asked for. */
+/** @file Judgements by position and by id: maps of millions of queries are made on demand. */
 
 /** Relevant documents with grades by query, as positions; the highest grade first. */
 export type Relevant = ReadonlyMap<number, ReadonlyMap<number, number>>;

@@ -1,4 +1,4 @@
-/** @file Long texts cut into passages, each with the titles that it stands under. */
+/** @file Splits long texts into passages, each with its titles. */
 
 /** A part of a file in reading order: a heading or a paragraph. */
 export interface Block {
@@ -7,7 +7,7 @@ export interface Block {
 }
 
 export interface Passage {
-  /** The document's title, and the heading that the passage stands under where there is one. */
+  /** The document's title, and the heading above the passage, if any. */
   readonly title: string;
   readonly text: string;
 }
@@ -17,7 +17,7 @@ export interface PassageOptions {
   words?: number;
 }
 
-/** A word of a language with spaces, or a character of one without. */
+/** A word in scripts with spaces, a character in scripts without. */
 const WORD =
   /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}\p{Script=Lao}\p{Script=Khmer}\p{Script=Myanmar}]|[^\s\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}\p{Script=Lao}\p{Script=Khmer}\p{Script=Myanmar}]+/gu;
 const countWords = (text: string): number => text.match(WORD)?.length ?? 0;

@@ -7,11 +7,11 @@ import type { Normalizer } from './text/normalizers.ts';
 
 export interface AddedToken {
   readonly content: string;
-  /** Found only where no word character stands next to it. */
+  /** Matches only where no word character is next to it. */
   readonly singleWord: boolean;
-  /** Takes the spaces before it. */
+  /** Consumes the spaces before it. */
   readonly lstrip: boolean;
-  /** Takes the spaces behind it. */
+  /** Consumes the spaces after it. */
   readonly rstrip: boolean;
   /** Looked for, itself normalised, in the normalised text. */
   readonly normalized: boolean;
@@ -33,7 +33,7 @@ export function readAddedToken(value: unknown, what: string, special = false): A
   };
 }
 
-/** A part of a text: an added token, or what stands between. */
+/** A part of a text: an added token, or the text between tokens. */
 export interface Section {
   readonly from: number;
   readonly to: number;
@@ -104,7 +104,7 @@ export class AddedTokens {
     return this.raw ? this.raw.sections(t) : [{ from: 0, to: t.length, id: -1 }];
   }
 
-  /** The sections of what stood between, normalised. */
+  /** The sections of the text between tokens, normalised. */
   findNormalized(t: string): Section[] {
     return this.inNormalized ? this.inNormalized.sections(t) : [{ from: 0, to: t.length, id: -1 }];
   }

@@ -1,6 +1,10 @@
-/** @file A model folder's tokenizer as transformers 4.57 opens it: tokenizer.json, and what the files beside it change. */
+/**
+ * @file A model folder's tokenizer as transformers 4.57 opens it: tokenizer.json, and the changes by the other files of the
+ * folder.
+ */
 import { type AddedToken, readAddedToken } from './added-tokens.ts';
 import { type Fields, fieldsOf, HIGHEST_ID, malformed, shown } from './base/fields.ts';
+import { adjusted, causal, classOf, classTokens, inLowerCase } from './classes.ts';
 import { readPipeline, type TokenizerPipeline } from './pipeline.ts';
 import type { Part, Templates } from './post-processor.ts';
 import { fromVocabularyFiles, type VocabularyFiles } from './vocabulary-files.ts';
@@ -13,6 +17,8 @@ export interface TokenizerFiles extends VocabularyFiles {
   specialTokens?: Fields;
   /** added_tokens.json */
   addedTokens?: Fields;
+  /** Whether texts are put in lower case first. */
+  lowerCase?: boolean;
   /** config.json of the model, for the tokenizer's class where nothing else names it. */
   model?: Fields;
 }
@@ -24,78 +30,12 @@ export interface OpenedTokenizer {
   readonly modelMaxLength: number | undefined;
   readonly truncationSide: 'left' | 'right';
   readonly paddingSide: 'left' | 'right';
+  /** Whether a normalizer was put in front that lower case needs. */
+  readonly lowered: boolean;
+  /** tokenizer.json; where the folder has none, what stands for it, with the tokens that the files beside it add. */
+  readonly json: Fields;
 }
 
-const bertTokens = { unk: '[UNK]', sep: '[SEP]', pad: '[PAD]', cls: '[CLS]', mask: '[MASK]' };
-const robertaTokens = { bos: '<s>', eos: '</s>', unk: '<unk>', sep: '</s>', pad: '<pad>', cls: '<s>', mask: '<mask>' };
-const gpt2Tokens = { bos: '<|endoftext|>', eos: '<|endoftext|>', unk: '<|endoftext|>' };
-/** Special tokens that a class has where the files do not say. */
-const classTokens: Record<string, Readonly<Record<string, string>>> = {
-  ...Object.fromEntries(
-    [
-      'Bert',
-      'ConvBert',
-      'DistilBert',
-      'DPRContextEncoder',
-      'DPRQuestionEncoder',
-      'Electra',
-      'LayoutLM',
-      'LayoutLMv2',
-      'Lxmert',
-      'MobileBert',
-      'RoFormer',
-      'SqueezeBert',
-    ].map((c) => [c, bertTokens]),
-  ),
-  ...Object.fromEntries(
-    ['Roberta', 'Bart', 'Longformer', 'LED', 'XLMRoberta', 'Camembert'].map((c) => [c, robertaTokens]),
-  ),
-  MPNet: { ...robertaTokens, unk: '[UNK]' },
-  GPT2: gpt2Tokens,
-  Qwen2: { eos: '<|endoftext|>', unk: '<|endoftext|>', pad: '<|endoftext|>' },
-  Albert: { ...bertTokens, bos: '[CLS]', eos: '[SEP]', unk: '<unk>', pad: '<pad>' },
-  DebertaV2: { ...bertTokens, bos: '[CLS]', eos: '[SEP]' },
-  T5: { eos: '</s>', unk: '<unk>', pad: '<pad>' },
-};
-/** Classes that set the normalizer's options by tokenizer_config.json, the last two without the one of ideographs. */
-const lowering = [
-  'Bert',
-  'ConvBert',
-  'DistilBert',
-  'DPRContextEncoder',
-  'DPRQuestionEncoder',
-  'Electra',
-  'Funnel',
-  'LayoutLM',
-  'Lxmert',
-  'MobileBert',
-  'RoFormer',
-  'SqueezeBert',
-  'MPNet',
-  'LayoutLMv2',
-];
-/** Classes of model types, for folders whose files name no class. */
-const classOfModel: Record<string, string> = {
-  bert: 'Bert',
-  convbert: 'ConvBert',
-  distilbert: 'DistilBert',
-  electra: 'Electra',
-  funnel: 'Funnel',
-  layoutlm: 'LayoutLM',
-  lxmert: 'Lxmert',
-  mobilebert: 'MobileBert',
-  roformer: 'RoFormer',
-  squeezebert: 'SqueezeBert',
-  mpnet: 'MPNet',
-  roberta: 'Roberta',
-  bart: 'Bart',
-  longformer: 'Longformer',
-  gpt2: 'GPT2',
-  'xlm-roberta': 'XLMRoberta',
-  camembert: 'Camembert',
-};
-/** Classes that pad on the left and put their own tokens around texts. */
-const causal = ['Llama', 'CodeLlama', 'Gemma'];
 const specialNames = ['bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask'] as const;
 
 /** @throws TokenizerRefusal naming what is not understood */
@@ -103,6 +43,8 @@ export function openTokenizer(files: TokenizerFiles): OpenedTokenizer {
   const { config } = files;
   const kind = classOf(files);
   const json = adjusted(files.tokenizer ?? fromVocabularyFiles(files, kind, config), kind, config);
+  // As sentence-transformers does it: to the tokenizer that the class has made.
+  const lowered = files.lowerCase === true && inLowerCase(json);
   const pipeline = readPipeline(json);
   const special = specialTokensOf(files, kind, pipeline);
   addTokens(files, special, pipeline);
@@ -112,6 +54,8 @@ export function openTokenizer(files: TokenizerFiles): OpenedTokenizer {
   const names = [pad && contentOf(pad), padding.pad_token, '[PAD]', '<pad>'];
   const padId = names.map((n) => (typeof n === 'string' ? pipeline.idOf(n) : undefined)).find((id) => id !== undefined);
   const opened: OpenedTokenizer = {
+    lowered,
+    json: files.tokenizer ?? { ...json, added_tokens: addedOf(pipeline) },
     pipeline,
     templates: templatesOf(kind, config, special, pipeline),
     padId: padId ?? 0,
@@ -126,31 +70,11 @@ export function openTokenizer(files: TokenizerFiles): OpenedTokenizer {
   return opened;
 }
 
-function classOf({ config, model }: TokenizerFiles): string {
-  const named = config.tokenizer_class ?? model?.tokenizer_class;
-  if (typeof named === 'string') return named.replace(/Fast$/, '').replace(/Tokenizer$/, '');
-  const type = model?.model_type;
-  return typeof type === 'string' && Object.hasOwn(classOfModel, type) ? classOfModel[type] : '';
-}
-
-/** What the classes of transformers change in the file's own components. */
-function adjusted(json: Fields, kind: string, config: Fields): Fields {
-  const out = { ...json };
-  const normalizer = json.normalizer as Fields | null | undefined;
-  if (lowering.includes(kind) && normalizer?.type === 'BertNormalizer')
-    out.normalizer = {
-      ...normalizer,
-      lowercase: config.do_lower_case ?? true,
-      strip_accents: config.strip_accents ?? null,
-      ...(kind === 'MPNet' || kind === 'LayoutLMv2'
-        ? {}
-        : { handle_chinese_chars: config.tokenize_chinese_chars ?? true }),
-    };
-  const splitter = json.pre_tokenizer as Fields | null | undefined;
-  if (splitter?.type === 'ByteLevel')
-    out.pre_tokenizer = { ...splitter, add_prefix_space: config.add_prefix_space ?? kind === 'LayoutLMv3' };
-  return out;
-}
+/** The added tokens of a tokenizer as tokenizer.json lists them. */
+const addedOf = ({ added }: TokenizerPipeline): Fields[] =>
+  [...added.tokens()]
+    .map(({ content, singleWord, ...t }) => ({ id: added.idOf(content), content, single_word: singleWord, ...t }))
+    .sort((a, b) => Number(a.id) - Number(b.id));
 
 type Special = Partial<Record<(typeof specialNames)[number], unknown>> & { additional?: readonly unknown[] };
 
@@ -182,7 +106,7 @@ function specialTokensOf(
   return found;
 }
 
-/** Adds what the files beside name and tokenizer.json does not have so. */
+/** Adds tokens that the other files name and tokenizer.json lacks. */
 function addTokens(files: TokenizerFiles, special: Special, pipeline: TokenizerPipeline): void {
   const { config, addedTokens } = files;
   const listed = config.added_tokens_decoder;

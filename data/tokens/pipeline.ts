@@ -18,11 +18,11 @@ export interface TokenizerPipeline {
   highestId(): number;
 }
 
-/** As much of a text's beginning as tells whether its first character stays. */
+/** Length of a text's prefix that shows whether its first character is kept. */
 const BEGINNING = 256;
 
 /**
- * Builds the whole way of a text from a parsed tokenizer.json.
+ * Builds the pipeline from a parsed tokenizer.json.
  * @throws TokenizerRefusal naming the component or option that is not understood
  */
 export function readPipeline(json: Fields): TokenizerPipeline {

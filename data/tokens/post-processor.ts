@@ -13,7 +13,7 @@ import {
 
 /** A part of a sequence: the tokens of a text (0 the first, 1 the second), or special tokens. */
 export interface Part {
-  /** Text whose tokens stand here; undefined for special tokens. */
+  /** Index of the text whose tokens are inserted here; undefined for special tokens. */
   readonly text?: 0 | 1;
   /** Special tokens. */
   readonly ids: readonly number[];
@@ -91,7 +91,7 @@ function readTemplates(fields: Fields): Templates {
       return { ids: ids as number[], type: count(token, 'type_id', what, 255) };
     });
   const templates = { single: read('single'), pair: read('pair') };
-  // Each text once: where one stands twice or never, cutting to a length has no one meaning.
+  // Each text exactly once: otherwise truncation is ambiguous.
   const times = (parts: readonly Part[], t: number): number => parts.filter((p) => p.text === t).length;
   if (times(templates.single, 0) !== 1) throw unsupported(`single of ${what} does not hold its text once`);
   if (times(templates.pair, 0) !== 1 || times(templates.pair, 1) !== 1)

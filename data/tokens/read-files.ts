@@ -45,10 +45,10 @@ export async function openFolder(
   const modelText = config?.tokenizer_class === undefined ? await readText(join(folder, 'config.json')) : undefined;
   const model = modelText === undefined ? undefined : parse(modelText, join(folder, 'config.json'));
   const file = json ? join(folder, names[0]) : folder;
-  const lowered = options.lowerCase === true && json !== undefined && inLowerCase(json);
   const opened = refusing(file, () =>
     openTokenizer({
       tokenizer: json,
+      lowerCase: options.lowerCase,
       config: config ?? {},
       specialTokens: special,
       addedTokens: added,
@@ -59,29 +59,14 @@ export async function openFolder(
     }),
   );
   const kind = model ? `${model.tokenizer_class} ${model.model_type}` : '';
-  const parts = [...[...texts, ...old].map((t) => t ?? ''), kind, ...(lowered ? ['lower case'] : [])];
+  const parts = [...[...texts, ...old].map((t) => t ?? ''), kind, ...(opened.lowered ? ['lower case'] : [])];
   return { ...opened, file, hash: hashParts(RULES, ...parts) };
 }
 
-interface Normalizer {
-  type?: string;
-  lowercase?: boolean;
-  normalizers?: Normalizer[];
-}
-
-/**
- * Puts Lowercase in front of a tokenizer's normalizers unless one of them does it, as sentence-transformers does.
- * @param json tokenizer.json
- * @returns whether it was put there
- */
-export function inLowerCase(json: { normalizer?: unknown }): boolean {
-  const normalizer = json.normalizer as Normalizer | null | undefined;
-  const lowers = (n: Normalizer): boolean =>
-    n.type === 'Lowercase' || n.lowercase === true || (n.normalizers ?? []).some(lowers);
-  if (normalizer && lowers(normalizer)) return false;
-  const others = normalizer?.type === 'Sequence' ? (normalizer.normalizers ?? []) : normalizer ? [normalizer] : [];
-  json.normalizer = { type: 'Sequence', normalizers: [{ type: 'Lowercase' }, ...others] };
-  return true;
+/** A folder's tokenizer.json; where it has none, what its older files make. @throws InputError as openFolder */
+export async function wholeTokenizer(folder: string): Promise<Fields> {
+  const text = await readText(join(folder, 'tokenizer.json'));
+  return text === undefined ? (await openFolder(folder)).json : parse(text, join(folder, 'tokenizer.json'));
 }
 
 /** Runs what reads or uses a tokenizer; what it refuses becomes one sentence that names the file. */

@@ -3,11 +3,11 @@ import type { Part } from './post-processor.ts';
 
 export type Side = 'left' | 'right';
 
-/** How much of each text of a pair goes: from the longer one first, or from one alone. */
+/** How a pair is truncated: the longer text first, or one text only. */
 export type TruncationStrategy = 'longest_first' | 'only_first' | 'only_second';
 
 /**
- * How much of each text of a pair stays: the longer one gives way first.
+ * The kept lengths of the texts of a pair: the longer one is truncated first.
  * @param first,second tokens; where both exceed `room`, only which is longer counts
  * @source truncation strategy `longest_first`, utils/truncation.rs of Hugging Face's tokenizers
  */

@@ -90,10 +90,10 @@ export async function readModelFile(file: string): Promise<ModelFile> {
 export async function modelFileHash(file: string): Promise<string> {
   const bytes = await readModel(file);
   const own = createHash('sha256').update(bytes).digest('hex');
-  const beside: string[] = [];
+  const external: string[] = [];
   for (const location of locationsOf(decode(bytes, file)))
-    beside.push(await hashFile(await externalPath(file, location)));
-  return beside.length ? hashParts(own, ...beside) : own;
+    external.push(await hashFile(await externalPath(file, location)));
+  return external.length ? hashParts(own, ...external) : own;
 }
 
 const locationsOf = (model: ModelProto): string[] => [

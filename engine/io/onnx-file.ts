@@ -27,7 +27,7 @@ import { InputError } from '../../common/errors.ts';
 import { afterPass } from '../graph/checker.ts';
 import { foldDequantized, inlineConstants, settle } from '../graph/constants.ts';
 import { type Attribute, type Dim, Graph, Node, Value } from '../graph/ir.ts';
-import type { Tensor } from '../graph/tensor.ts';
+import { isFloat, type Tensor } from '../graph/tensor.ts';
 import {
   dtypeOf,
   type ExternalData,
@@ -251,6 +251,7 @@ function readNodes(nodes: readonly NodeProto[], scope: Scope): void {
       takeBranch(n, scope);
       continue;
     }
+    if (untie(n, scope)) continue;
     const outputs = n.output.map((name) => {
       if (!name) return new Value('');
       if (known.has(name)) throw bad(`makes '${name}' twice`, 'export it again');
@@ -278,6 +279,20 @@ function readNodes(nodes: readonly NodeProto[], scope: Scope): void {
     for (const [i, name] of n.output.entries()) if (name) known.set(name, outputs[i]);
     graph.addNode(node);
   }
+}
+
+/**
+ * A weight that the exporter of PyTorch left out because another one has the same numbers, as biases and norms have before they are
+ * trained: the file names it by an Identity. It is a weight of its own.
+ * @source deduplicate_initializers, torch/csrc/jit/passes/onnx/deduplicate_initializers.cpp
+ */
+function untie({ opType, domain, input, output }: NodeProto, { graph, known }: Scope): boolean {
+  const [same, name] = [known.get(input[0] ?? ''), output[0] ?? ''];
+  const weight = same?.constant;
+  if (opType !== 'Identity' || domain || !weight || !isFloat(weight.dtype)) return false;
+  if (!/\.(weight|bias|gamma|beta)$/.test(name) || !/\.(weight|bias|gamma|beta)$/.test(input[0])) return false;
+  known.set(name, graph.constant({ ...weight, data: weight.data.slice() } as Tensor, name));
+  return true;
 }
 
 /** An If with a constant condition is replaced by its branch: exporters write one where they could not tell a dimension of 1. */

@@ -92,7 +92,7 @@ export async function compareRuns(options: CompareOptions): Promise<Figures> {
   return figures;
 }
 
-/** What is read of a report; a value that was no number is null in JSON. */
+/** What is read of a report; a non-finite value is null in JSON. */
 const number = z.number().nullable();
 const values = z.record(z.string(), number);
 const reportSchema = z.looseObject({
@@ -133,7 +133,7 @@ async function load(path: string): Promise<Figures> {
     const [{ path: place, message }] = checked.error.issues;
     throw new InputError({
       code: 'compare.report',
-      subject: `${file} is no report: '${place.join('.')}' ${message.replace(/^Invalid input: /, '')}`,
+      subject: `${file} is not a report: '${place.join('.')}' ${message.replace(/^Invalid input: /, '')}`,
       remedy: 'run the command that wrote it again, or name another file',
     });
   }
@@ -163,7 +163,7 @@ const sameQueries = (a: readonly string[], b: readonly string[]): boolean =>
 const same = (a: Record<string, number>, b: Record<string, number>): boolean =>
   Object.keys(a).every((m) => Math.abs(a[m] - b[m]) < 1e-9);
 
-/** The last part of each path; with its parent, or whole, where that is not enough to tell them apart. */
+/** The last part of each path; with its parent, or whole, where that does not distinguish them. */
 function shortNames(paths: readonly string[]): string[] {
   const choices = [
     (p: string) => basename(resolve(p)),

@@ -1,4 +1,4 @@
-/** @file What stands between token vectors and the vector of a text: pooling, then modules of sentence-transformers. */
+/** @file The head between token vectors and the vector of a text: pooling, then modules of sentence-transformers. */
 import type { Expr } from '../../engine/expressions/expr.ts';
 import { Expr as Expression } from '../../engine/expressions/expr.ts';
 import { isAverage, type Pooling, pool } from '../../engine/expressions/pooling.ts';
@@ -49,7 +49,7 @@ export type Similarity = (typeof similarities)[number];
 
 const EPSILON = 1e-5;
 
-/** Whether vectors leave the head at unit length. */
+/** Whether the head normalizes vectors to unit length. */
 export const endsInUnit = (head: Head): boolean => head.modules.at(-1)?.kind === 'normalize';
 
 /** Whether a head is one pooling, and perhaps scaling to unit length: what a training step does itself. */

@@ -1,4 +1,4 @@
-/** @file Prompts: what is put around a query or a document before it is encoded. */
+/** @file Prompts: text added around a query or a document before it is encoded. */
 import { InputError } from '../../common/errors.ts';
 
 /** Templates by the role of a text: `{text}` marks the text's place; without it the text comes last. */
@@ -10,7 +10,7 @@ export interface PromptOptions {
 /** Whose prompt a text is given: a query's, a document's, or the folder's default for texts that are neither. */
 export type Role = 'query' | 'document' | 'text';
 
-/** What stands before and after a text. */
+/** Text before and after the input. */
 export interface Prompt {
   before: string;
   after: string;
@@ -80,7 +80,9 @@ export function promptsOf(config: Record<string, unknown>, options: PromptOption
   };
 }
 
-/** The prompts of config_sentence_transformers.json; undefined where there are none. The file cannot hold a part after the text. */
+/**
+ * The prompts of config_sentence_transformers.json; undefined where there are none. The file cannot hold a part after the text.
+ */
 export function promptsConfig(prompts: Prompts): Record<string, unknown> | undefined {
   const { query, document, named, defaultName } = prompts;
   if (!Object.keys(named).length && isEmpty(query) && isEmpty(document)) return undefined;
@@ -125,7 +127,7 @@ const asked: readonly { name: RegExp; family: string; query: string; document: s
 
 /**
  * Sentences on what is guessed or left out of a model's prompts.
- * @param names what the model is called: its folder, its `_name_or_path`
+ * @param names names of the model: its folder, its `_name_or_path`
  */
 export function promptNotes(prompts: Prompts, given: PromptOptions, names: readonly string[]): string[] {
   const notes: string[] = [];

@@ -15,7 +15,7 @@ export async function readJson(file: string): Promise<Record<string, unknown>> {
   }
   try {
     const value: unknown = JSON.parse(text);
-    // A file with `null` in it says nothing, as no file does.
+    // A file with `null` counts as absent.
     return (value ?? {}) as Record<string, unknown>;
   } catch (cause) {
     throw new InputError({

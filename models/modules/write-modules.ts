@@ -1,4 +1,4 @@
-/** @file The files by which sentence-transformers knows a model's modules, prompts, similarity and limits. */
+/** @file Writes the files that give a model's modules, prompts, similarity and limits to sentence-transformers. */
 import type { Pooling } from '../../engine/expressions/pooling.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
 import { encodeSafetensors } from '../../engine/io/safetensors.ts';
@@ -65,7 +65,7 @@ const moduleConfig = (m: Exclude<HeadModule, { kind: 'normalize' }>): Record<str
 /** The order in which older versions join poolings. */
 const joined: readonly Pooling[] = ['cls', 'max', 'mean', 'mean_sqrt_len_tokens', 'weightedmean', 'lasttoken'];
 
-/** Old keys wherever they can say it: every version reads them. */
+/** Old keys where they suffice, since every version reads them. */
 function poolingConfig({ pooling, includePrompt }: Head, width: number): Record<string, unknown> {
   const prompt = includePrompt ? {} : { include_prompt: false };
   if (String(pooling) !== String(joined.filter((p) => pooling.includes(p))))

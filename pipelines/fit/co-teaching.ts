@@ -6,7 +6,7 @@ import { canonicalJson, hashParts, writeWhole } from '../../common/files.ts';
 import { Turns } from '../../common/turns.ts';
 import type { StateKey } from '../../training/training-state.ts';
 
-/** What a student tells the other, and is told. */
+/** The exchange with the other student. */
 export interface Peer {
   /** Sends each query's loss as it is before a step, and waits for the other's. */
   exchange(step: number, losses: Float64Array): Promise<Float64Array>;

@@ -23,7 +23,7 @@ export interface PairVectors {
 
 /** Pairs that the head is looked at on before training. */
 const SAMPLE = 64;
-/** Below it the vectors are not account of the scores. */
+/** Below it the vectors do not explain the scores. */
 const DOUBTFUL = 0.5;
 
 /**
@@ -98,7 +98,7 @@ async function open(
     throw new InputError({
       code: 'teacher.no-hidden-states',
       subject: `no hidden states can be read of ${teacher.model}, which the loss 'pair-matching' needs (${error.message})`,
-      remedy: "export it with the output 'last_hidden_state' besides 'logits', or use another loss",
+      remedy: "export it with the output 'last_hidden_state' in addition to 'logits', or use another loss",
       cause: error,
     });
   }

@@ -11,14 +11,14 @@ import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
 import { negativesOf, positivesOf, withNegatives } from '../../training/batches/examples.ts';
 import { type Fit, frozenOf, type Renewal } from './fit.ts';
 
-/** Hits besides those that negatives are drawn from, so that known positives can be left out. */
+/** Hits in addition to those that negatives are drawn from, so that known positives can be left out. */
 const SPARE = 8;
 
 /**
  * What runs before each step to keep the examples' candidates up to date: known positives stay first, negatives are drawn from
  * what the student finds now, and the teacher scores them where it is asked for scores.
  *
- * The training state carries what was found, and where training goes on from between two refreshes nothing is searched anew.
+ * The training state carries what was found, and where training goes on from between two refreshes nothing is searched again.
  *
  * @source Xiong et al., ICLR 2021 (arXiv 2007.00808)
  */
@@ -55,11 +55,11 @@ export function refresher(fit: Fit): Renewal | undefined {
 }
 
 async function hitsOf(fit: Fit, examples: Examples, weights: Weights, depth: number) {
-  const { options, inputs, watch: told } = fit;
+  const { options, inputs, watch: given } = fit;
   const { queryTokens, documentTokens } = options.student;
   const encoder = await encoderOf(inputs.student, weights, await encodingOf(options));
   try {
-    const watch = { ...told, onProgress: undefined };
+    const watch = { ...given, onProgress: undefined };
     const queries = await encoder.encode(textsAt(inputs.data, Array.from(examples.queries)), {
       ...watch,
       maxLength: queryTokens,

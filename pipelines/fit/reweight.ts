@@ -64,7 +64,7 @@ export async function weigh(
 
 /**
  * Keeps the examples' weights (and soft labels) up to date, where they follow the student. The training state carries them, and
- * where training goes on from between two renewals nothing is weighed anew.
+ * where training goes on from between two renewals nothing is computed again.
  *
  * @param steps in an epoch, for weightings that change with time
  * @param peer the other of two students that are taught together
@@ -116,7 +116,7 @@ interface Given extends Weighable {
   tools: Pick<Tools, 'time' | 'watch'>;
 }
 
-/** What weighings read besides the student; the scores are those of before the first weighing. */
+/** Inputs of a weighting other than the student; the scores are those before the first weighting. */
 async function whatIsGiven({ options, data, examples, ensemble, tools }: Given): Promise<WeightingInputs> {
   const { kind, second } = options.weighting;
   const labels = toWeighting(options.weighting).needs.includes('labelled');

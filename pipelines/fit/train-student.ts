@@ -52,7 +52,7 @@ const training = defineStage({
     return trainTogether(tools.path('training', 'peer'), keyOf(fit), tools.watch.signal, (who, peer, signal) => {
       const watch = { ...tools.watch, signal };
       if (!who) return trainAnew({ ...fit, watch }, '', peer);
-      // The second student does what the first does, in batches of another seed, and tells nothing.
+      // The second student trains as the first does, in batches of another seed, and reports nothing.
       const quiet = { watch: { ...watch, onProgress: undefined }, note: () => {}, warn: () => {} };
       return trainAnew({ ...fit, ...quiet, seed: fit.seed + 1 }, 'peer', peer);
     });
@@ -247,7 +247,7 @@ function stepsOf({ train: { steps, epochs, batchSize, accumulate } }: Options<'t
   return steps ?? Math.max(1, Math.round(((epochs ?? 1) * batches) / accumulate));
 }
 
-/** nDCG@10 of the dev split, searched among all documents or, besides the relevant ones, as many as the options say. */
+/** nDCG@10 of the dev split, searched among all documents, or among the relevant ones and as many others as the options say. */
 async function devScore(fit: Fit, encoder: Encoder, split: string): Promise<number> {
   const { options, inputs, watch } = fit;
   const { dev: dataset } = inputs;

@@ -150,7 +150,7 @@ interface Evaluating {
   documents?: Embeddings;
   teacher?: OpenedTeacher;
   embedder?: OpenedTeacher;
-  /** All options, and what the run has told so far: they are written down. */
+  /** All options, and the log of the run so far: both are written into the report. */
   config: Config;
   log: RunLog;
   asked?: number;
@@ -178,12 +178,12 @@ const evaluation = defineStage({
   unchanged: 'the figures of the earlier run stand',
   reused: 'nothing that the evaluation depends on has changed: its figures are those of the earlier run',
   async make(options, inputs: Evaluating, tools): Promise<Written> {
-    const { student, trained, saved, data: dataset, config, log: told, asked } = inputs;
+    const { student, trained, saved, data: dataset, config, log: runLog, asked } = inputs;
     const measuring = { ...tools, ...inputs, config: options, dataset };
     const { systems, runs, matryoshka, hybrid, before } = await measureRun(measuring, student, trained.initial, saved);
     const { log, evaluations } = trained;
     const training = { log: log.filter((e) => Number.isFinite(e.loss)), evaluations };
-    const { warnings } = told;
+    const { warnings } = runLog;
     const figures = { ...runFigures({ config: options, dataset, warnings }, systems, runs, training), matryoshka };
     const row = (name: string): System | undefined => systems.find((s) => s.name === name);
     const own = row('student') as System;
@@ -194,7 +194,7 @@ const evaluation = defineStage({
     const leads = other !== undefined && !(begun && other.metrics[metric] <= begun.metrics[metric]);
     if (other && begun && !leads)
       figures.notes.unshift(
-        `The teacher (${metric} ${other.metrics[metric].toFixed(4)}) is no better than ${begun.name} (${begun.metrics[metric].toFixed(4)}): the share of it that the student keeps says nothing`,
+        `The teacher (${metric} ${other.metrics[metric].toFixed(4)}) is no better than ${begun.name} (${begun.metrics[metric].toFixed(4)}): the share of it that the student keeps means nothing`,
       );
     const first = verdict(before, options.student.towers === 'query');
     if (first) figures.notes.unshift(first);
@@ -223,8 +223,8 @@ const evaluation = defineStage({
       },
       warnings: [...warnings.values()],
       ...(asked !== undefined && { asked }),
-      stages: stagesMade(told),
-      seconds: told.seconds,
+      stages: stagesMade(runLog),
+      seconds: runLog.seconds,
       config,
       log,
       evaluations,

@@ -59,7 +59,7 @@ export const checkpoint = defineStage({
     const model = encodeGraph(graph);
     const tooNew = opsetWarning(graph.opset);
     if (tooNew) warn('checkpoint.opset', tooNew);
-    // With these beside the ONNX file, SentenceTransformer(FOLDER) loads without an argument.
+    // With these weights next to the ONNX file, SentenceTransformer(FOLDER) loads without an argument.
     const named = huggingFaceWeights(graph, String(student.config.model_type));
     const files = new Map<string, Uint8Array | string>();
     if ('weights' in named) files.set(WEIGHTS, encodeSafetensors(named.weights, { format: 'pt' }));
@@ -133,8 +133,8 @@ export async function describeCheckpoint(
     [...about.keys()].map((name) => readFile(join(folder, name), 'utf8').catch(() => '')),
   );
   if ([...about.values()].every((text, i) => text === before[i])) return;
-  await replaceFolder(folder, async (beside) => {
-    await cp(folder, beside, { recursive: true });
-    for (const [name, text] of about) await writeFile(join(beside, name), text);
+  await replaceFolder(folder, async (copy) => {
+    await cp(folder, copy, { recursive: true });
+    for (const [name, text] of about) await writeFile(join(copy, name), text);
   });
 }

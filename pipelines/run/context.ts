@@ -57,7 +57,7 @@ export interface RunContext extends Omit<Tools, 'fingerprint'>, Pick<StageRunner
   ): Promise<Result<T>>;
 }
 
-/** What is read at first; its record tells whether the data are those of the earlier run. */
+/** The data, read first; the record shows whether they are those of the earlier run. */
 const data = defineStage({
   name: 'data',
   options: [],
@@ -173,7 +173,7 @@ function contextOf(shared: Shared, own: Own): RunContext {
       after: readonly Result<unknown>[] = [],
     ): Promise<Result<T>> {
       if (!after.every((r) => r.known)) {
-        log.tell({ stage: name, status: 'depends', why: 'on models that an earlier run in this one makes' });
+        log.record({ stage: name, status: 'depends', why: 'on models that an earlier run in this one makes' });
         return lazily({}, false, async () => Promise.reject(new Error()));
       }
       const inner: Config = { ...options, output: run.path(name) };
@@ -206,7 +206,7 @@ function cutsOf({ student, embedder }: Config): Cut[] {
   ];
 }
 
-/** Progress of a run inside a run says whose it is. */
+/** Progress of a run inside a run, with the name of that run. */
 const named = (watch: RunControl, name: string): RunControl => ({
   ...watch,
   onProgress:

@@ -1,8 +1,8 @@
-/** @file What a run tells and remembers of itself: what became of each stage and why, seconds, warnings. */
+/** @file The log of a run: the status of each stage with its reason, seconds, warnings. */
 import type { RunControl } from '../../common/progress.ts';
 import type { Missing } from './stage.ts';
 
-/** What becomes of a stage, and why. */
+/** The status of a stage, and why. */
 export interface StagePlan {
   stage: string;
   /** `depends`: on what an earlier stage of the run will find. */
@@ -10,6 +10,18 @@ export interface StagePlan {
   why: string;
   /** Scores or embeddings that the cache lacks. */
   missing?: Missing;
+  /** What it would take, in a dry run. */
+  estimate?: Estimate;
+}
+
+/** What a stage would take. */
+export interface Estimate {
+  /** Absent where no estimate can be had. */
+  seconds?: number;
+  /** Memory of the process at its largest, about. */
+  bytes?: number;
+  /** How it was had, or why there is none. */
+  how: string;
 }
 
 export class RunLog {
@@ -40,8 +52,8 @@ export class RunLog {
     return result;
   }
 
-  /** What became of a stage; where two stages share a name (embeddings of documents and of queries), they are told as one. */
-  tell(plan: StagePlan): void {
+  /** Records the status of a stage; two stages of one name (embeddings of documents and of queries) have one entry. */
+  record(plan: StagePlan): void {
     const before = this.entries.get(plan.stage);
     const rank = ['reused', 'made', 'depends'] as const;
     const both = before && [before, plan].sort((a, b) => rank.indexOf(b.status) - rank.indexOf(a.status))[0];
@@ -60,11 +72,11 @@ export class RunLog {
     return [...this.entries.values()];
   }
 
-  /** Takes over what a run inside this one has told. */
+  /** Takes over the log of a run inside this one. */
   include(name: string, inner: RunLog): void {
     for (const [part, seconds] of Object.entries(inner.seconds)) this.add(part, seconds);
     for (const [code, text] of inner.warnings) this.warnings.set(code, text);
-    for (const plan of inner.stages) this.tell({ ...plan, stage: `${name}/${plan.stage}` });
+    for (const plan of inner.stages) this.record({ ...plan, stage: `${name}/${plan.stage}` });
   }
 
   private add(name: string, seconds: number): void {
@@ -74,7 +86,7 @@ export class RunLog {
 
 const sum = (a: Missing, b: Missing): Missing => ({ count: a.count + b.count, of: a.of + b.of, unit: a.unit });
 
-/** How it is said that a cache lacks so much. */
+/** How much a cache lacks, in words. */
 export function whyMissing({ count, of, unit }: Missing): string {
   const number = (n: number): string => n.toLocaleString('en');
   return count ? `${number(count)} of ${number(of)} ${unit} missing` : `all ${number(of)} ${unit} are in the cache`;

@@ -53,18 +53,18 @@ export class StageRunner {
     if (!stage.cached) return lazily(fingerprint, foreseen, make);
     if (dry) {
       const found = await stage.cached(options, await values(), this.around.cache);
-      if (found === undefined) log.tell({ stage: stage.name, status: 'depends', why: UNKNOWN });
-      else if (typeof found === 'string') log.tell({ stage: stage.name, status: 'reused', why: found });
+      if (found === undefined) log.record({ stage: stage.name, status: 'depends', why: UNKNOWN });
+      else if (typeof found === 'string') log.record({ stage: stage.name, status: 'reused', why: found });
       else {
         const status = found.count ? 'made' : 'reused';
-        log.tell({ stage: stage.name, status, why: whyMissing(found), missing: found });
+        log.record({ stage: stage.name, status, why: whyMissing(found), missing: found });
       }
       return lazily(fingerprint, foreseen, make);
     }
     const before = this.around.cache?.asked;
     const value = await make();
     const asked = this.around.cache?.asked !== before;
-    log.tell({ stage: stage.name, status: asked ? 'made' : 'reused', why: asked ? 'asked' : 'all in the cache' });
+    log.record({ stage: stage.name, status: asked ? 'made' : 'reused', why: asked ? 'asked' : 'all in the cache' });
     return given(value, fingerprint);
   }
 
@@ -76,12 +76,12 @@ export class StageRunner {
     const { dry, log, store } = this.around;
     const why = await store.why(stage.name, fingerprint);
     if (why === undefined) {
-      log.tell({ stage: stage.name, status: 'reused', why: stage.unchanged ?? UNCHANGED });
+      log.record({ stage: stage.name, status: 'reused', why: stage.unchanged ?? UNCHANGED });
       if (!dry && stage.reused) log.note(stage.reused);
       if (!dry) await keep.settle?.(tools);
       return lazily(fingerprint, known || keep.alone === true, async () => keep.load(await values(), tools));
     }
-    log.tell({ stage: stage.name, status: 'made', why: (dry && (await keep.begun?.(fingerprint, tools))) || why });
+    log.record({ stage: stage.name, status: 'made', why: (dry && (await keep.begun?.(fingerprint, tools))) || why });
     if (dry) return lazily(fingerprint, foreseen, make);
     const value = await make();
     await this.record(stage, keep, value, await values(), fingerprint);

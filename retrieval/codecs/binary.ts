@@ -1,5 +1,6 @@
 /** @file Signs: one bit a dimension. A float query is scored with +1 and -1, which ranks far better than counting equal bits. */
 import type { Codec } from './codec.ts';
+import { lookedUp } from './look-up.ts';
 
 export const binary: Codec = {
   about: 'the sign of each number, one bit; re-score what it finds',
@@ -23,12 +24,6 @@ export const binary: Codec = {
         for (let bit = 0; bit < 8; bit++) s += (query[8 * j + bit] ?? 0) * ((byte >> bit) & 1 ? 1 : -1);
         sums[j * 256 + byte] = s;
       }
-    return (codes, from, to, out) => {
-      for (let i = from; i < to; i++) {
-        let s = 0;
-        for (let j = 0, at = i * size; j < size; j++) s += sums[j * 256 + codes[at + j]];
-        out[i - from] = s;
-      }
-    };
+    return lookedUp(sums, size);
   },
 };

@@ -1,4 +1,4 @@
-/** @file How vectors are stored in an index: one shape for every encoding. */
+/** @file The interface of vector codecs. */
 
 /** Vectors, row-major [n, dimensions]. */
 export interface Vectors {
@@ -6,12 +6,12 @@ export interface Vectors {
   readonly dimensions: number;
 }
 
-/** What an encoding learned from vectors, as files keep it. */
+/** Parameters that a codec learned from vectors, as saved in files. */
 export type Learned = Readonly<Record<string, Float32Array>>;
 
 /**
  * An encoding. `test/retrieval/codecs.test.ts` holds every member to this.
- * Scores are inner products of a float query with what a code stands for.
+ * Scores are inner products of a float query with the vector of a code.
  */
 export interface Codec {
   /** For docs and help. */
@@ -29,6 +29,6 @@ export interface Codec {
   ): (codes: Uint8Array, from: number, to: number, out: Float32Array) => void;
 }
 
-/** The vectors that codes stand for are scored as if each was decoded; this is the row of a table. */
+/** Row i of a table of vectors. */
 export const rowOf = ({ data, dimensions }: Vectors, i: number): Float32Array =>
   data.subarray(i * dimensions, (i + 1) * dimensions);

@@ -3,6 +3,7 @@ import { kMeans } from '../../math/k-means.ts';
 import { symmetricEigen } from '../../math/linear-algebra.ts';
 import { Random } from '../../math/random.ts';
 import type { Codec, Vectors } from './codec.ts';
+import { lookedUp } from './look-up.ts';
 
 const CENTROIDS = 256;
 /** Vectors that centroids are learned from, and rounds of k-means. */
@@ -76,13 +77,7 @@ export function product(parts: number): Codec {
             s += turned[j * width + k] * learned.centroids[(j * CENTROIDS + c) * width + k];
           sums[j * CENTROIDS + c] = s;
         }
-      return (codes, from, to, out) => {
-        for (let i = from; i < to; i++) {
-          let s = 0;
-          for (let j = 0, at = i * parts; j < parts; j++) s += sums[j * CENTROIDS + codes[at + j]];
-          out[i - from] = s;
-        }
-      };
+      return lookedUp(sums, parts);
     },
   };
 }

@@ -1,21 +1,26 @@
-/** @file Numbers as they are, in half precision, or as whole numbers with a scale a vector. */
+/** @file Codecs that keep numbers in float32, in half precision, or as integers with a scale per vector. */
 import { floatToHalf, halfTable } from '../../math/half.ts';
 import type { Codec, Vectors } from './codec.ts';
 import { rowOf } from './codec.ts';
+import { placedScan } from './kernel.ts';
 
 export const float32: Codec = {
   about: 'as they are',
   bytes: (dimensions) => 4 * dimensions,
   learn: () => ({}),
   encode: ({ data }) => new Uint8Array(data.slice().buffer),
-  scorer: (query) => (codes, from, to, out) => {
+  scorer: (query) => {
     const D = query.length;
-    const rows = new Float32Array(codes.buffer, codes.byteOffset, codes.byteLength >> 2);
-    for (let i = from; i < to; i++) {
-      let s = 0;
-      for (let k = 0, at = i * D; k < D; k++) s += query[k] * rows[at + k];
-      out[i - from] = s;
-    }
+    const plain = (codes: Uint8Array, from: number, to: number, out: Float32Array): void => {
+      const rows = new Float32Array(codes.buffer, codes.byteOffset, codes.byteLength >> 2);
+      for (let i = from; i < to; i++) {
+        let s = 0;
+        for (let k = 0, at = i * D; k < D; k++) s += query[k] * rows[at + k];
+        out[i - from] = s;
+      }
+    };
+    if (D % 16) return plain;
+    return placedScan(query, 4 * D, (kernel, from, end, out) => kernel.float32(from, end, 4 * D, out), plain);
   },
 };
 
@@ -23,11 +28,15 @@ export const float16: Codec = {
   about: 'half precision',
   bytes: (dimensions) => 2 * dimensions,
   learn: () => ({}),
-  encode: ({ data }) => new Uint8Array(Uint16Array.from(data, floatToHalf).buffer),
+  encode: ({ data }) => {
+    const halves = new Uint16Array(data.length);
+    for (let i = 0; i < data.length; i++) halves[i] = floatToHalf(data[i]);
+    return new Uint8Array(halves.buffer);
+  },
   scorer: (query) => {
-    const value = halfTable();
-    return (codes, from, to, out) => {
-      const D = query.length;
+    const D = query.length;
+    const plain = (codes: Uint8Array, from: number, to: number, out: Float32Array): void => {
+      const value = halfTable();
       const rows = new Uint16Array(codes.buffer, codes.byteOffset, codes.byteLength >> 1);
       for (let i = from; i < to; i++) {
         let s = 0;
@@ -35,12 +44,18 @@ export const float16: Codec = {
         out[i - from] = s;
       }
     };
+    const raised = query.map((v) => v * 2 ** 112);
+    if (D % 8 || !raised.every(Number.isFinite)) return plain;
+    return placedScan(raised, 2 * D, (kernel, from, end, out) => kernel.float16(from, end, 2 * D, out), plain);
   },
 };
 
 /** Largest absolute value of a row over the largest whole number. */
-const scaleOf = (row: Float32Array, most: number): number =>
-  row.reduce((m, v) => Math.max(m, Math.abs(v)), 0) / most || 1;
+function scaleOf(row: Float32Array, most: number): number {
+  let largest = 0;
+  for (let k = 0; k < row.length; k++) largest = Math.max(largest, Math.abs(row[k]));
+  return largest / most || 1;
+}
 
 /** Codes are the scale as float32, then the whole numbers. */
 function wholeNumbers(
@@ -68,15 +83,25 @@ export const int8: Codec = {
       for (let k = 0; k < row.length; k++) into[k] = Math.round(row[k] / scale);
       return scale;
     }),
-  scorer: (query) => (codes, from, to, out) => {
+  scorer: (query) => {
     const size = int8.bytes(query.length);
-    const view = new DataView(codes.buffer, codes.byteOffset, codes.byteLength);
-    const whole = new Int8Array(codes.buffer, codes.byteOffset, codes.byteLength);
-    for (let i = from; i < to; i++) {
-      let s = 0;
-      for (let k = 0, at = i * size + 4; k < query.length; k++) s += query[k] * whole[at + k];
-      out[i - from] = s * view.getFloat32(i * size, true);
-    }
+    const plain = (codes: Uint8Array, from: number, to: number, out: Float32Array): void => {
+      const view = new DataView(codes.buffer, codes.byteOffset, codes.byteLength);
+      const whole = new Int8Array(codes.buffer, codes.byteOffset, codes.byteLength);
+      for (let i = from; i < to; i++) {
+        let s = 0;
+        for (let k = 0, at = i * size + 4; k < query.length; k++) s += query[k] * whole[at + k];
+        out[i - from] = s * view.getFloat32(i * size, true);
+      }
+    };
+    if (query.length % 16) return plain;
+    // The kernel's query is int16, as fine as the sums of its products with int8 fit in int32.
+    const most = query.reduce((m, v) => Math.max(m, Math.abs(v)), 0);
+    const sum = query.reduce((s, v) => s + Math.abs(v), 0);
+    const steps = Math.min(32_767 / most, 2 ** 30 / (127 * sum));
+    if (!Number.isFinite(steps)) return plain;
+    const whole = Int16Array.from(query, (v) => Math.round(v * steps));
+    return placedScan(whole, size, (kernel, from, end, out) => kernel.int8(from, end, size, out, 1 / steps), plain);
   },
 };
 

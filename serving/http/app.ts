@@ -23,12 +23,12 @@ export interface AppParts {
   writable: boolean;
   /** Hosts that requests may name; any by default. Keeps other sites' pages from a server on the loopback address. */
   hosts?: readonly string[];
-  /** Told of faults, which callers are told nothing of. */
+  /** Receives faults, whose details callers do not see. */
   onFault?: (error: unknown) => void;
 }
 
 const routes = ['/search', '/embed', '/rerank', '/documents', '/healthz', '/metrics'];
-/** Mistakes of a caller, whose messages name nothing of the server. */
+/** Mistakes of a caller, whose messages reveal nothing about the server. */
 const callers = new Set(['index.add', 'search.k', 'index.unknown']);
 
 export function serverApp({ index, reranker, cascade, answers, limits, writable, hosts, onFault }: AppParts) {
@@ -51,7 +51,7 @@ export function serverApp({ index, reranker, cascade, answers, limits, writable,
   app.use(async (c, next) => {
     const host = c.req.header('host')?.replace(/:\d+$/, '').toLowerCase();
     if (hosts && (host === undefined || !hosts.includes(host)))
-      throw new Refusal(403, 'this server answers requests to the loopback address alone');
+      throw new Refusal(403, 'this server answers only requests to the loopback address');
     await next();
   });
   app.use(
@@ -64,7 +64,7 @@ export function serverApp({ index, reranker, cascade, answers, limits, writable,
   );
 
   app.get('/healthz', (c) => {
-    if (state.ending) throw new Refusal(503, 'the server is ending', 'Unhealthy');
+    if (state.ending) throw new Refusal(503, 'the server is shutting down', 'Unhealthy');
     return c.json({ status: 'ok', documents: index.size });
   });
   app.get('/metrics', async (c) => c.body(await metrics.text(), 200, { 'content-type': metrics.type }));
@@ -140,7 +140,7 @@ export function serverApp({ index, reranker, cascade, answers, limits, writable,
 
 const errorBody = ({ message, kind }: Refusal) => ({ error: message, error_type: kind });
 
-/** What a caller is told of an error: a fault of the server says nothing of it. */
+/** The response to an error: faults of the server reveal no details. */
 function refusalOf(error: unknown): Refusal {
   if (error instanceof Refusal) return error;
   if (error instanceof InputError && !(error instanceof FaultError) && callers.has(error.code))

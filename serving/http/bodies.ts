@@ -41,7 +41,7 @@ export const documentsBody = z.union(
 
 /**
  * A request's body as a schema has it.
- * @throws Refusal 415 for another type than JSON, 400 for what is no JSON, 422 for another shape
+ * @throws Refusal 415 for another type than JSON, 400 for invalid JSON, 422 for another shape
  */
 export async function bodyOf<T extends z.ZodType>(c: Context, schema: T): Promise<z.output<T>> {
   const type = c.req.header('content-type') ?? '';

@@ -1,4 +1,4 @@
-/** @file Limits of a server: how much work waits, how much runs at once, how long it may take. */
+/** @file Limits of a server: waiting requests, concurrent requests, and timeouts. */
 import { HTTPException } from 'hono/http-exception';
 
 /** Limits of a server. */
@@ -52,7 +52,7 @@ export class WorkQueue {
     if (this.running >= concurrency && this.waiting.length >= queue)
       throw new Refusal(429, 'the server is overloaded, try again later', 'Overloaded');
     const clock = new AbortController();
-    const late = new Refusal(503, `the request took more than ${time / 1000} s and was given up`, 'Overloaded');
+    const late = new Refusal(503, `the request took more than ${time / 1000} s and was cancelled`, 'Overloaded');
     let stop: (() => void) | undefined;
     const over = new Promise<never>((_, reject) => {
       stop = () => reject(late);

@@ -1,4 +1,4 @@
-/** @file What a server counts, as Prometheus reads it. */
+/** @file The server's metrics in Prometheus format. */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 
 export interface Watched {
@@ -27,7 +27,7 @@ export function serverMetrics(watched: Watched) {
   };
   gauge('distill_documents', 'Documents in the index', watched.documents);
   gauge('distill_requests_waiting', 'Requests that wait for their turn', watched.waiting);
-  gauge('distill_requests_running', 'Requests that run', watched.running);
+  gauge('distill_requests_running', 'Requests that are running', watched.running);
   if (watched.driftP)
     gauge('distill_cascade_drift_p', 'P-value: served queries are like those of calibration', watched.driftP);
   const requests = new Counter({
@@ -46,7 +46,7 @@ export function serverMetrics(watched: Watched) {
   const pairs = new Counter({ name: 'distill_teacher_pairs_total', help: 'Pairs that the teacher scored', registers });
   const deferred = new Counter({
     name: 'distill_teacher_queries_total',
-    help: 'Searches about which the teacher was asked',
+    help: 'Searches that were deferred to the teacher',
     registers,
   });
   const earlier = new Counter({

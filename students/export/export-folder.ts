@@ -1,10 +1,13 @@
 /** @file An export as a folder: the files of every dtype, the tokenizer cut and limited, what the loaders of each tool read. */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { InputError } from '../../common/errors.ts';
+import { wholeTokenizer } from '../../data/tokens/read-files.ts';
 import type { Graph } from '../../engine/graph/ir.ts';
 import { encodeSafetensors } from '../../engine/io/safetensors.ts';
 import { writeCheckpoint } from '../../models/checkpoint.ts';
-import { readJson } from '../../models/model-folder.ts';
+import { hiddenSize, type ModelFolder, readJson } from '../../models/model-folder.ts';
+import type { Head } from '../../models/modules/head.ts';
 import { loadStudent } from '../encoder-student.ts';
 import type { Student } from '../student.ts';
 import { compact } from './compress.ts';
@@ -55,7 +58,7 @@ export interface ExportedFolder {
 /**
  * Writes a checkpoint's compact form.
  * @param card README.md
- * @param provenance what distill.json says besides what the checkpoint's own says
+ * @param provenance entries of distill.json in addition to the checkpoint's own
  * @throws InputError where the checkpoint cannot be read or an option does not fit it
  */
 export async function exportFolder(
@@ -66,7 +69,7 @@ export async function exportFolder(
 ): Promise<ExportedFolder> {
   const student = await loadStudent(checkpoint, { onlySaved: true });
   const { folder, tokenizer } = student;
-  const whole = (await readJson(join(folder.folder, 'tokenizer.json'))) as unknown as TokenizerJson;
+  const whole = (await wholeTokenizer(folder.folder)) as unknown as TokenizerJson;
   const maxLength = Math.min(student.maxLength, student.positions);
   const cut = options.used && cutVocabulary(whole, options.used, options.reserve ?? 0, tokenizer.padId);
   const json = withLimits(cut?.tokenizer ?? whole, maxLength);
@@ -83,7 +86,7 @@ export async function exportFolder(
         ? { problem: 'a PyTorch model of the family has no factorised table' }
         : huggingFaceWeights(graph, String(folder.config.model_type));
   const tableShare = options.tableRank === undefined ? undefined : factorise(graph, options.tableRank);
-  const width = outputWidth(graph, Number(folder.config.hidden_size));
+  const width = outputWidth(graph, student.head, folder);
   const behind = cutOutputs(student.head, width, options.dimensions ?? Number.POSITIVE_INFINITY);
   const files = new Map<string, Uint8Array | string>();
   const made: ExportedFolder['files'] = [];
@@ -148,10 +151,18 @@ export async function exportFolder(
   };
 }
 
-/** Width of the token vectors, as the graph says or else config.json. */
-function outputWidth(graph: Graph, hiddenSize: number): number {
+/** Width of the token vectors, as the graph says or else the modules or config.json. @throws InputError where none does */
+function outputWidth(graph: Graph, head: Head, { folder, config }: ModelFolder): number {
   const hidden = graph.outputs.find((v) => v.name === 'last_hidden_state' || v.name === 'token_embeddings');
-  const width = hidden?.dims?.at(-1);
-  if (typeof width === 'number') return width;
-  return staticTable(graph)?.dims[1] ?? hiddenSize;
+  const stated = hidden?.dims?.at(-1);
+  const dense = head.modules.find((m) => m.kind === 'dense');
+  const said = dense?.kind === 'dense' ? dense.weight.dims[1] / head.pooling.length : hiddenSize(config);
+  const width = typeof stated === 'number' ? stated : (staticTable(graph)?.dims[1] ?? said);
+  if (width !== undefined) return width;
+  throw new InputError({
+    code: 'export.width',
+    subject: `neither the graph nor config.json of ${folder} says how wide its token vectors are`,
+    expected: 'hidden_size in config.json',
+    remedy: 'add it to config.json',
+  });
 }

@@ -1,4 +1,4 @@
-/** @file Looking after a cache: what is in it, whether it is whole, and what of it goes. */
+/** @file Maintenance of a cache: lists, verifies, repairs and prunes it. */
 import { existsSync } from 'node:fs';
 import { rename, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -10,7 +10,7 @@ import { salvage } from './recovery.ts';
 
 /** A teacher's share of a cache. */
 export interface Tally extends Partial<Source> {
-  /** What records call it; `earlier` for those of an earlier layout, which tell no teachers apart. */
+  /** What records call it. */
   id: string;
   scores: number;
   embeddings: number;
@@ -31,34 +31,27 @@ export interface CacheSurvey {
   bytes: number;
   tallies: Tally[];
   damaged: Damage[];
-  /** What the store itself says where it cannot be read through; those records are not counted. */
+  /** The store's error if it cannot be read completely; unread records are not counted. */
   unreadable?: string;
 }
 
-const EARLIER = 'earlier';
-/** Bytes that LMDB keeps for each record besides key and value. */
+/** Bytes that LMDB keeps for each record in addition to key and value. */
 const NODE_BYTES = 10;
 /** Records copied in one transaction. */
 const BATCH = 10_000;
 
-/** Every record, as far as the store can be read through. @param fail is told why it cannot */
-function* everyRecord(store: RecordStore, fail: (why: string) => void): Generator<StoredRecord> {
-  for (const [table, earlier] of [
-    [store.records, false],
-    [store.earlier, true],
-  ] as const) {
-    if (!table) continue;
-    let shown = 0;
-    try {
-      for (const { key, value } of table.getRange()) {
-        yield { key, value, earlier };
-        shown++;
-      }
-      const { entryCount } = table.getStats() as { entryCount: number };
-      if (shown !== entryCount) fail(`it holds ${entryCount} records and shows ${shown}`);
-    } catch (error) {
-      fail((error as Error).message);
+/** Every record, as far as the store can be read through. @param fail called with the reason why it cannot */
+function* everyRecord({ records }: RecordStore, fail: (why: string) => void): Generator<StoredRecord> {
+  let shown = 0;
+  try {
+    for (const { key, value } of records.getRange()) {
+      yield { key, value };
+      shown++;
     }
+    const { entryCount } = records.getStats() as { entryCount: number };
+    if (shown !== entryCount) fail(`it holds ${entryCount} records and shows ${shown}`);
+  } catch (error) {
+    fail((error as Error).message);
   }
 }
 
@@ -70,21 +63,20 @@ export async function survey(folder: string, check = false): Promise<CacheSurvey
     const tallies = new Map<string, Tally>();
     const damaged: Damage[] = [];
     let unreadable: string | undefined;
-    for (const { key, value, earlier } of everyRecord(store, (why) => {
+    for (const { key, value } of everyRecord(store, (why) => {
       unreadable = why;
     })) {
-      const { source, kind } = earlier ? { source: EARLIER, kind: undefined } : partsOfKey(key);
+      const { source, kind } = partsOfKey(key);
       const tally = tallies.get(source) ?? { id: source, ...sources.get(source), scores: 0, embeddings: 0, bytes: 0 };
       tallies.set(source, tally);
-      const isScore = earlier ? value.length === 8 : kind === 'score';
-      if (isScore) tally.scores++;
+      if (kind === 'score') tally.scores++;
       else tally.embeddings++;
       tally.bytes += key.length + value.length + NODE_BYTES;
-      if (check && !isWhole(key, value, earlier))
+      if (check && !isWhole(key, value))
         damaged.push({
           key: key.toString('hex'),
           teacher: tally.name ?? `(${source})`,
-          kind: kind ?? (isScore ? 'score' : 'embedding'),
+          kind: kind ?? 'unknown',
         });
     }
     const bytes = (await stat(join(folder, DATA))).size;
@@ -95,10 +87,10 @@ export async function survey(folder: string, check = false): Promise<CacheSurvey
 }
 
 /**
- * Checks every record, and where asked writes the store anew with the whole ones: the others are asked for again when a run
- * needs them. A store whose structure is damaged is taken apart page by page.
+ * Checks every record, and on request rewrites the store with the intact ones: the others are computed again when a run needs
+ * them. A store whose structure is damaged is taken apart page by page.
  *
- * @throws InputError where there is no cache, or somebody has it open that is to be repaired
+ * @throws InputError if there is no cache, or another process has open the one to be repaired
  */
 export async function verify(folder: string, repair = false): Promise<CacheSurvey> {
   refuseMissing(folder);
@@ -109,14 +101,14 @@ export async function verify(folder: string, repair = false): Promise<CacheSurve
   if (repair && found.unreadable)
     await alone(folder, () => replaceStore(folder, (to) => copyRecords(salvage(folder), to)));
   else if (repair && found.damaged.length)
-    await alone(folder, () => rebuild(folder, ({ key, value, earlier }) => isWhole(key, value, earlier)));
+    await alone(folder, () => rebuild(folder, ({ key, value }) => isWhole(key, value)));
   return found;
 }
 
 export interface PruneOptions {
-  /** Milliseconds since 1970: teachers that were last used before go. */
+  /** Milliseconds since 1970: teachers last used before are removed. */
   before?: number;
-  /** Bytes: teachers go, those unused the longest first, until what stays is no more. */
+  /** Bytes: teachers are removed, least recently used first, until the rest fits. */
   size?: number;
 }
 
@@ -127,7 +119,7 @@ export interface Pruned {
   bytes: { before: number; after: number };
 }
 
-/** @throws InputError where there is no cache or somebody has it open */
+/** @throws InputError if there is no cache or another process has it open */
 export async function prune(folder: string, { before, size }: PruneOptions): Promise<Pruned> {
   const { tallies, bytes } = await survey(folder);
   const byUse = [...tallies].sort((a, b) => (a.used ?? 0) - (b.used ?? 0));
@@ -141,10 +133,7 @@ export async function prune(folder: string, { before, size }: PruneOptions): Pro
     left -= tally.bytes;
   }
   const gone = new Set(removed.map((t) => t.id));
-  if (gone.size)
-    await alone(folder, () =>
-      rebuild(folder, ({ key, earlier }) => !gone.has(earlier ? EARLIER : partsOfKey(key).source)),
-    );
+  if (gone.size) await alone(folder, () => rebuild(folder, ({ key }) => !gone.has(partsOfKey(key).source)));
   const after = (await stat(join(folder, DATA))).size;
   return { removed, kept: tallies.filter((t) => !gone.has(t.id)), bytes: { before: bytes, after } };
 }
@@ -154,7 +143,7 @@ function refuseMissing(folder: string): void {
     throw new InputError({
       code: 'cache.missing',
       subject: `there is no cache in ${folder}`,
-      remedy: "name the folder that stands under 'cache' in the config with --folder",
+      remedy: "give the folder named under 'cache' in the config with --folder",
     });
 }
 
@@ -172,7 +161,7 @@ function sourcesOf(store: RecordStore): Map<string, Source> {
   return found;
 }
 
-/** Writes the store anew with some of its records. */
+/** Rewrites the store with some of its records. */
 async function rebuild(folder: string, keep: (record: StoredRecord) => boolean): Promise<void> {
   await replaceStore(folder, async (to) => {
     const from = await RecordStore.open(folder);
@@ -199,7 +188,7 @@ async function copyRecords(
   let batch: StoredRecord[] = [];
   for (const record of records) {
     if (!keep(record)) continue;
-    if (!record.earlier) seen.add(partsOfKey(record.key).source);
+    seen.add(partsOfKey(record.key).source);
     batch.push(record);
     if (batch.length < BATCH) continue;
     await to.copyIn(batch);
@@ -211,18 +200,18 @@ async function copyRecords(
 
 /** Puts another store in the place of one: a kill leaves the old file or the new one. */
 async function replaceStore(folder: string, fill: (to: RecordStore) => Promise<unknown>): Promise<void> {
-  const beside = join(folder, 'rebuilt');
-  await rm(beside, { recursive: true, force: true });
-  const to = await RecordStore.open(beside);
+  const rebuilt = join(folder, 'rebuilt');
+  await rm(rebuilt, { recursive: true, force: true });
+  const to = await RecordStore.open(rebuilt);
   try {
     await fill(to);
   } finally {
     await to.close();
   }
-  await syncEntry(join(beside, DATA));
+  await syncEntry(join(rebuilt, DATA));
   // Nobody has the store open, so that its table of readers can be made again.
   await rm(join(folder, 'lock.mdb'), { force: true });
-  await rename(join(beside, DATA), join(folder, DATA));
+  await rename(join(rebuilt, DATA), join(folder, DATA));
   await syncEntry(folder);
-  await rm(beside, { recursive: true, force: true });
+  await rm(rebuilt, { recursive: true, force: true });
 }

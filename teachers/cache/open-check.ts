@@ -1,6 +1,6 @@
 /**
- * @file Whether a store can be opened at all: LMDB trusts its own offsets, and reading a damaged file may end the process. So
- * another one reads it first, once for each state of the file.
+ * @file Checks whether a store can be opened: LMDB trusts its offsets, and reading a damaged file can crash the process. So
+ * another process reads it first, once per state of the file.
  */
 import { spawn } from 'node:child_process';
 import { readFileSync, statSync, writeFileSync } from 'node:fs';
@@ -17,7 +17,9 @@ function stateOf(folder: string): string | undefined {
   return found && `${found.ino} ${found.size} ${found.mtimeMs}`;
 }
 
-/** What ends a process that reads a folder's store and begins to write to it; undefined where nothing does, or it is known not to. */
+/**
+ * What ends a process that reads a folder's store and begins to write to it; undefined if it does not crash.
+ */
 export async function endsProcess(folder: string): Promise<string | undefined> {
   const state = stateOf(folder);
   if (state === undefined || checkedState(folder) === state) return undefined;
@@ -54,9 +56,9 @@ const PROGRAM = `
   const { open, ABORT } = (await import(process.argv[2])).default;
   const root = open({ path: process.argv[1], noSubdir: false, maxDbs: 8, compression: false });
   const binary = { keyEncoding: 'binary', encoding: 'binary' };
-  for (const name of ['records', 'values', 'sources', 'meta'])
+  for (const name of ['records', 'sources', 'meta'])
     try {
-      for (const {} of root.openDB({ name, create: false, ...(/^[ms]/.test(name) ? {} : binary) })?.getRange() ?? []);
+      for (const {} of root.openDB({ name, create: false, ...(name !== 'records' ? {} : binary) })?.getRange() ?? []);
     } catch {}
   // Pages that are free are only looked at by a write; this one is taken back.
   try {

@@ -15,11 +15,11 @@ import { endsProcess, markReadable } from './open-check.ts';
 
 /** Raised when the layout of keys or values changes. */
 const LAYOUT = 2;
-/** What a record is of. */
+/** The kind of a record. */
 export const recordKinds = ['score', 'query', 'document', 'tokens'] as const;
 export type RecordKind = (typeof recordKinds)[number];
 
-/** A teacher that records are of. */
+/** A teacher with records in the store. */
 export interface Source {
   key: string;
   name: string;
@@ -31,21 +31,13 @@ export interface Source {
   used: number;
 }
 
-/** Where a record lies: here, and in layout 1, whose keys told no teachers apart. */
-export interface RecordKey {
-  key: Buffer;
-  earlier: Buffer;
-}
-
 /** A record as it lies in the file. */
 export interface StoredRecord {
   key: Buffer;
   value: Buffer;
-  /** Whether it is of layout 1. */
-  earlier: boolean;
 }
 
-/** Of every key, in this layout and the one before. */
+/** Of every key. */
 export const KEY_BYTES = 32;
 /** The file in the store's folder. */
 export const DATA = 'data.mdb';
@@ -58,15 +50,14 @@ export const sourceId = (teacher: string): Buffer =>
   createHash('sha256').update(teacher).digest().subarray(0, SOURCE_BYTES);
 
 /** 8 bytes of the teacher, 1 of the kind, 23 of the texts: records of a teacher lie together. */
-export function recordKey(teacher: string, id: Buffer, kind: RecordKind, ...texts: string[]): RecordKey {
+export function recordKey(teacher: string, id: Buffer, kind: RecordKind, ...texts: string[]): Buffer {
   const hash = createHash('sha256').update(teacher);
   for (const part of [kind, ...texts]) hash.update(`\0${Buffer.byteLength(part)}:`).update(part);
-  const earlier = hash.digest();
   const key = Buffer.allocUnsafe(KEY_BYTES);
   id.copy(key);
   key[SOURCE_BYTES] = recordKinds.indexOf(kind);
-  earlier.copy(key, SOURCE_BYTES + 1);
-  return { key, earlier };
+  hash.digest().copy(key, SOURCE_BYTES + 1);
+  return key;
 }
 
 /** The teacher and the kind that a key names. */
@@ -83,27 +74,24 @@ export function encodeValue(key: Buffer, numbers: Float32Array): Buffer {
   return value;
 }
 
-/** Whether a stored value is what was written under its key. @param earlier whether it is of layout 1 */
-export function isWhole(key: Buffer, value: Buffer, earlier = false): boolean {
+/** Whether a stored value is what was written under its key. */
+export function isWhole(key: Buffer, value: Buffer): boolean {
   if (value.length < 8 || value.length % 4) return false;
-  return value.readUInt32LE(0) === crc32(value.subarray(4), earlier ? 0 : crc32(key));
+  return value.readUInt32LE(0) === crc32(value.subarray(4), crc32(key));
 }
 
 export interface Entry {
-  key: RecordKey;
+  key: Buffer;
   numbers: Float32Array;
 }
 
 export class RecordStore {
-  /** Values that were read and did not hold. */
+  /** Number of values read whose checksum did not match. */
   damaged = 0;
   readonly path: string;
   readonly records: Database<Buffer, Buffer>;
-  /** Records of layout 1, where the file has some: read, and never written. */
-  earlier: Database<Buffer, Buffer> | undefined;
   readonly sources: Database<Source, string>;
   private readonly root: RootDatabase;
-  private readonly meta: Database<number | boolean, string>;
   private readonly leave: () => Promise<void>;
 
   private constructor(path: string, leave: () => Promise<void>) {
@@ -111,25 +99,14 @@ export class RecordStore {
     this.leave = leave;
     if (!existsSync(join(path, DATA))) this.demandRoom(0, 0);
     this.root = open({ path, noSubdir: false, maxDbs: 8, compression: false });
-    const meta = this.root.openDB<number | boolean, string>({ name: 'meta' });
-    this.meta = meta;
+    const meta = this.root.openDB<number, string>({ name: 'meta' });
     const layout = Number(meta.get('version') ?? LAYOUT);
-    if (layout > LAYOUT) {
+    if (layout !== LAYOUT) {
       this.root.close();
-      throw new InputError({
-        code: 'cache.newer',
-        subject: `the cache ${path} was written by a newer version (layout ${layout})`,
-        expected: `layout ${LAYOUT}`,
-        remedy: 'update onnx-distill or choose another folder under cache',
-      });
+      throw Number.isInteger(layout) ? otherLayout(path, layout) : damaged(path, 'its layout is not a number');
     }
-    if (meta.get('version') !== LAYOUT)
-      this.write(2, 0, () => {
-        meta.putSync('version', LAYOUT);
-        if (layout < LAYOUT) meta.putSync('earlier', true);
-      });
+    if (meta.get('version') === undefined) this.write(1, 0, () => void meta.putSync('version', LAYOUT));
     this.records = this.root.openDB({ name: 'records', ...BINARY });
-    if (meta.get('earlier')) this.keepEarlier();
     this.sources = this.root.openDB({ name: 'sources' });
   }
 
@@ -158,17 +135,15 @@ export class RecordStore {
   }
 
   /** Numbers kept under a key; undefined where there are none or they are damaged. */
-  get({ key, earlier }: RecordKey): Float32Array | undefined {
+  get(key: Buffer): Float32Array | undefined {
+    let value: Buffer | undefined;
     try {
-      return this.numbers(key, this.records.get(key), false) ?? this.numbers(earlier, this.earlier?.get(earlier), true);
+      value = this.records.get(key);
     } catch (cause) {
       throw damaged(this.path, (cause as Error).message, cause);
     }
-  }
-
-  private numbers(key: Buffer, value: Buffer | undefined, earlier: boolean): Float32Array | undefined {
     if (!value) return undefined;
-    if (!isWhole(key, value, earlier)) {
+    if (!isWhole(key, value)) {
       this.damaged++;
       return undefined;
     }
@@ -183,29 +158,28 @@ export class RecordStore {
       entries.length,
       entries.reduce((bytes, e) => bytes + e.numbers.byteLength, 0),
       () => {
-        for (const { key, numbers } of entries) this.records.putSync(key.key, encodeValue(key.key, numbers));
+        for (const { key, numbers } of entries) this.records.putSync(key, encodeValue(key, numbers));
       },
     );
   }
 
-  /** Takes records over as they are, from another store. All or nothing, on disk when it returns. */
+  /** Copies records from another store. All or nothing, on disk when it returns. */
   async copyIn(records: readonly StoredRecord[]): Promise<void> {
-    if (records.some((r) => r.earlier)) this.keepEarlier();
     return this.keep(
       records.length,
       records.reduce((bytes, r) => bytes + r.value.length, 0),
       () => {
-        for (const { key, value, earlier } of records) (earlier ? this.earlier : this.records)?.putSync(key, value);
+        for (const { key, value } of records) this.records.putSync(key, value);
       },
     );
   }
 
-  /** Says what records call a teacher. */
+  /** Names a teacher's records. */
   copySource(id: string, source: Source): void {
     this.write(1, 0, () => void this.sources.putSync(id, source));
   }
 
-  /** Says that a teacher is used now. A full disk is told where scores are written. */
+  /** Records that a teacher is used now. A full disk is reported when scores are written. */
   use(id: Buffer, source: Omit<Source, 'used'>): void {
     try {
       const served = source.served ?? this.served(id);
@@ -241,25 +215,21 @@ export class RecordStore {
     throw new FaultError({
       code: 'cache.write-failed',
       subject: `cannot write the cache ${this.path} (${(cause as Error).message})`,
-      remedy: "free space or choose another folder under 'cache' and run the same command again, what was kept stays",
+      remedy:
+        "free space or choose another folder under 'cache' and run the same command again, the scores so far are kept",
       cause,
     });
   }
 
   /**
    * Where a write to the file fails, LMDB as lmdb 3.5 builds it reports so in 100 bytes that its sentence may exceed
-   * (mdb_page_flush), and the process dies sooner or later. So a write for which there is no room is not begun.
+   * (mdb_page_flush), and the process dies sooner or later. So a write for which there is no space is not started.
    */
   private demandRoom(records: number, bytes: number): void {
     const file = join(this.path, DATA);
     // Pages are copied when they change, each at most once: those from the root to a leaf, and one for a leaf that splits.
     const copied = Math.min(records * 8 * PAGE_BYTES, statSync(file, { throwIfNoEntry: false })?.size ?? 0);
     demandRoom(file, 64 * PAGE_BYTES + copied + 3 * (bytes + records * 64));
-  }
-
-  private keepEarlier(): void {
-    if (!this.meta.get('earlier')) this.write(2, 0, () => void this.meta.putSync('earlier', true));
-    this.earlier ??= this.root.openDB({ name: 'values', ...BINARY });
   }
 
   async close(): Promise<void> {
@@ -269,11 +239,27 @@ export class RecordStore {
   }
 }
 
+/** A store of layout 1 is older than the first release: its keys do not distinguish teachers. */
+const otherLayout = (path: string, layout: number): InputError =>
+  layout > LAYOUT
+    ? new InputError({
+        code: 'cache.newer',
+        subject: `the cache ${path} was written by a newer version (layout ${layout})`,
+        expected: `layout ${LAYOUT}`,
+        remedy: 'update onnx-distill or choose another folder under cache',
+      })
+    : new InputError({
+        code: 'cache.older',
+        subject: `the cache ${path} was written by a version before the first release (layout ${layout})`,
+        expected: `layout ${LAYOUT}`,
+        remedy: "remove the folder or choose another one under 'cache'; the teacher scores again",
+      });
+
 const damaged = (path: string, why: string, cause?: unknown): FaultError =>
   new FaultError({
     code: 'cache.damaged',
     subject: `the cache ${path} is damaged (${why})`,
-    remedy: `run distill cache verify --repair --folder ${path}, which keeps what is whole, or name another folder under 'cache'`,
+    remedy: `run distill cache verify --repair --folder ${path}, which keeps the intact records, or name another folder under 'cache'`,
     cause,
   });
 
@@ -281,7 +267,7 @@ let opened = 0;
 const users = (path: string): string => join(path, 'users');
 const maintenance = (path: string): string => join(path, 'maintenance.lock');
 
-/** Says that this process has the store open, unless another one is about to replace its file. */
+/** Records that this process has the store open, unless another one is about to replace its file. */
 async function enter(path: string): Promise<() => Promise<void>> {
   const leave = await takeLock(join(users(path), `${process.pid}-${opened++}.lock`), `the cache ${path}`);
   const other = await livingHolder(maintenance(path));
@@ -295,7 +281,7 @@ async function enter(path: string): Promise<() => Promise<void>> {
   });
 }
 
-/** Does work while nobody has the store open. @throws InputError where somebody has */
+/** Runs work while no process has the store open. @throws InputError if one has */
 export async function alone<T>(path: string, work: () => Promise<T>): Promise<T> {
   const unlock = await takeLock(maintenance(path), `the cache ${path}`);
   try {

@@ -1,4 +1,4 @@
-/** @file What teachers have said, kept by content: a second run asks nothing, a stopped one loses nothing. */
+/** @file Cache of teacher scores and embeddings by content: a second run scores nothing, a stopped one loses nothing. */
 import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -7,18 +7,18 @@ import type { Progress, RunControl } from '../../common/progress.ts';
 import type { Texts } from '../../data/dataset.ts';
 import { allFinite, firstNotFinite } from '../../math/finite.ts';
 import { type Embeddings, Interrupted, otherModel, type Pair, type Teacher } from '../teacher.ts';
-import { type RecordKey, RecordStore, recordKey, sourceId } from './record-store.ts';
+import { RecordStore, recordKey, sourceId } from './record-store.ts';
 
 /** The folder of the cache where options name none. */
 export const defaultCache = (): string => join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'onnx-distill');
 
-/** Pairs or texts given to the teacher before their results are written: what a kill can cost. */
+/** Pairs or texts scored before their results are written: the most that a kill loses. */
 const CHUNK = 1024;
 
-/** What happens where a teacher's answer is not a finite number: a fault that names the text, or it stays out and is counted. */
+/** What to do about non-finite teacher scores: fail with the text's id, or leave them out and count them. */
 export type OnNonFinite = 'stop' | 'skip';
 
-/** Scores and embeddings of teachers, behind which a teacher is asked only what it has not said before. */
+/** Cached scores and embeddings of teachers: a teacher computes only what is missing. */
 export class ScoreCache {
   /** Scores and embeddings that were asked for because they were not kept. */
   asked = 0;
@@ -50,14 +50,14 @@ export class ScoreCache {
     return this.missing(texts.length, (i) => recordKey(teacher, id, kind, texts.text(i)));
   }
 
-  private missing(n: number, key: (i: number) => RecordKey): number {
+  private missing(n: number, key: (i: number) => Buffer): number {
     let missing = 0;
     for (let i = 0; i < n; i++) if (!this.store.get(key(i))) missing++;
     return missing;
   }
 
   /**
-   * The teacher, asked only what it has not said before. Only finite numbers are kept.
+   * Wraps a teacher so that it computes only what is missing. Only finite numbers are cached.
    * @param onNonFinite with `skip`, what is not finite comes through as it is, with a note that counts it
    * @throws FaultError from its functions, where an answer is not finite and that is to stop
    */
@@ -76,7 +76,7 @@ export class ScoreCache {
     return {
       ...teacher,
       score: async (pairs, watch) => {
-        const key = (p: Pair): RecordKey => recordKey(teacher.key, id, 'score', p.query, p.document);
+        const key = (p: Pair): Buffer => recordKey(teacher.key, id, 'score', p.query, p.document);
         const found = await this.through(
           {
             n: pairs.length,
@@ -153,7 +153,7 @@ export class ScoreCache {
     await this.store.close();
   }
 
-  /** Looks everything up, asks for what is missing in chunks, writes each chunk down before the next. */
+  /** Looks everything up, computes the missing results in chunks, and writes each chunk before the next. */
   private async through(question: Question, watch: RunControl = {}): Promise<Embeddings> {
     const { n, key, width, stage, unit, ask } = question;
     let dimensions = width;
@@ -169,7 +169,7 @@ export class ScoreCache {
     const damagedBefore = this.store.damaged;
     for (let i = 0; i < n; i++) {
       const numbers = this.store.get(key(i));
-      // What an earlier version kept may not be finite.
+      // A record that is not finite is asked for again.
       if (numbers && (!dimensions || numbers.length === dimensions) && allFinite(numbers)) place(i, numbers);
       else missing.push(i);
     }
@@ -177,7 +177,7 @@ export class ScoreCache {
     const known = n - missing.length;
     const damaged = this.store.damaged - damagedBefore;
     if (damaged) {
-      const note = `${damaged} damaged ${damaged === 1 ? 'value' : 'values'} in the cache: made again`;
+      const note = `${damaged} damaged ${damaged === 1 ? 'value' : 'values'} in the cache: computed again`;
       watch.onProgress?.({ stage, done: known, total: n, unit, note });
     }
     if (known && missing.length)
@@ -224,10 +224,10 @@ export class ScoreCache {
   }
 }
 
-/** What is asked of a teacher, item by item. */
+/** A request to a teacher, item by item. */
 interface Question {
   n: number;
-  key(i: number): RecordKey;
+  key(i: number): Buffer;
   /** How messages name an item. */
   label(i: number): string;
   /** Numbers an item; 0 where the first answer says it. */

@@ -1,4 +1,4 @@
-/** @file Pairs through a queue into the cache: in ranges, each written once, whoever scored it and however often. */
+/** @file Scores pairs through a queue into the cache: in ranges, each written once, even if several workers scored it. */
 import { setMaxListeners } from 'node:events';
 import type { RunControl } from '../../common/progress.ts';
 import type { OnNonFinite, ScoreCache } from '../cache/score-cache.ts';
@@ -121,7 +121,7 @@ function cutIntoRanges(pairs: readonly Pair[], most: number): Pair[][] {
   return ranges;
 }
 
-/** Keeps an eye on how many workers there are, and says so when there is none. */
+/** Watches the number of workers, and reports when there is none. */
 function attendance(
   queue: ScoreQueue,
   key: string,
@@ -135,7 +135,7 @@ function attendance(
     seen.workers = workers;
     const trouble =
       workers === 0
-        ? `nobody works for ${queue.name} with this teacher: start \`distill worker --queue\` with its address, on this machine or others`
+        ? `there is no worker for ${queue.name} with this teacher: start \`distill worker --queue\` with its address, on this machine or others`
         : '';
     if (trouble && trouble !== said) watch.onProgress?.({ ...now(), note: trouble });
     said = trouble;

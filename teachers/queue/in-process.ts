@@ -1,4 +1,4 @@
-/** @file The queue within one process: what scores where there is no server, and what others are held against. */
+/** @file The queue within one process: scores without a server, and is the reference for other engines. */
 import { type Deferred, deferred, until } from '../../common/promises.ts';
 import { jobFailed, Unfit } from './errors.ts';
 import { type Answer, ATTEMPTS, checkedScores, type ScoreJob, type ScoreQueue, type TeacherName } from './queue.ts';

@@ -1,4 +1,4 @@
-/** @file Every queue by the scheme of its address. Another engine is a file beside these and a line here. */
+/** @file Every queue by the scheme of its address. Another engine is a file in this folder and a line here. */
 import { InputError } from '../../common/errors.ts';
 import { InProcessQueue } from './in-process.ts';
 import type { ScoreQueue } from './queue.ts';
@@ -23,7 +23,7 @@ const engines: Readonly<Record<string, Open>> = {
 /** Whether nobody else can reach a queue, so that whoever asks has to work too. */
 export const isInProcess = (address: string): boolean => address.startsWith('in-process:');
 
-/** @param address e.g. `redis://host:6379` @throws InputError for an address of no known scheme, or where nobody answers */
+/** @param address e.g. `redis://host:6379` @throws InputError for an address of no known scheme, or if no server answers */
 export async function openQueue(address: string, options: QueueOptions = {}): Promise<ScoreQueue> {
   const url = URL.canParse(address) ? new URL(address) : undefined;
   const open = url && Object.hasOwn(engines, url.protocol) ? engines[url.protocol] : undefined;

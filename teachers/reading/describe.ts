@@ -1,4 +1,4 @@
-/** @file What a re-ranker's folder says before anything runs: its inputs, its score, its limits, and its key in the cache. */
+/** @file Reads a re-ranker's folder without running it: inputs, score, limits, and cache key. */
 
 import { InputError } from '../../common/errors.ts';
 import { hashParts } from '../../common/files.ts';
@@ -43,7 +43,9 @@ export interface FolderReading {
   notes: string[];
 }
 
-/** A folder's tokenizer and graph, and how texts are cut and fed. @throws InputError where something is missing or not understood */
+/**
+ * A folder's tokenizer and graph, and how texts are cut and fed. @throws InputError where something is missing or not understood
+ */
 export async function readFolder(
   folder: string,
   options: PairLimits & Pick<ReadingOptions, 'prompts'>,
@@ -86,7 +88,7 @@ export async function describeClassifier(
   const output = scoreOutput(model, options.output);
   if (output.note) notes.push(output.note);
   const { config } = files;
-  // Versions before this one read these otherwise, or wrongly: what they left in the cache is not of this teacher.
+  // Earlier versions read these differently or wrongly, so their cached scores are not reused.
   const changed = {
     ...(output.port.name !== 'logits' && { output: output.port.name }),
     ...(output.port.dtype !== 'float32' && { dtype: output.port.dtype }),

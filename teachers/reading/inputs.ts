@@ -1,4 +1,4 @@
-/** @file What a teacher's file takes, and the batches that are made for it: types, fixed shapes, masks and positions. */
+/** @file The inputs of a teacher's file, and its batches: types, fixed shapes, masks and positions. */
 import { InputError } from '../../common/errors.ts';
 import { type BatchShape, type BlockSize, lengthBatches, padBatch, shapedBatches } from '../../data/batches.ts';
 import type { Tokens } from '../../data/tokenizer.ts';
@@ -21,7 +21,7 @@ export interface InputPlan {
   /** Rows and length where the file fixes them. */
   readonly rows: number | undefined;
   readonly length: number | undefined;
-  /** Whether padding can be told from texts; otherwise texts of one length alone share a batch. */
+  /** Whether padding can be masked; otherwise batches contain only texts of equal length. */
   readonly masked: boolean;
   /** One line an input: its name, type and shape, and what it is given. */
   readonly says: readonly string[];
@@ -37,7 +37,7 @@ export const knownInputs: Readonly<Record<string, string>> = {
   token_type_ids: "segments as the tokenizer's post-processor gives them",
   position_ids: "0, 1, 2, …; in RoBERTa's kind from the padding token's id plus 1",
 };
-/** Those of generating models besides. */
+/** Additional inputs of generating models. */
 export const knownGenerating: Readonly<Record<string, string>> = {
   'past_key_values.*': 'empty',
   use_cache_branch: 'false',

@@ -1,4 +1,4 @@
-/** @file Which of a classifier's logits says that a document is relevant, and what a pair's score is made of. */
+/** @file Finds the logit of relevance among a classifier's logits, and the formula of a pair's score. */
 import { InputError } from '../../common/errors.ts';
 
 /** A label by its name in id2label, or by its place. */
@@ -7,7 +7,7 @@ export type LabelChoice = string | number;
 export interface ScoreRule {
   /** What the score is, in words. */
   says: string;
-  /** A guess that changes results. */
+  /** An assumption that changes results. */
   note?: string;
   /** The score of a row of logits that begins at `at`. */
   read(data: ArrayLike<number>, at: number): number;
@@ -20,7 +20,7 @@ export const relevantLabels: readonly string[] =
   'entailment entail entails entailed relevant is_relevant highly_relevant positive pos yes true match matching duplicate is_duplicate paraphrase equivalent similar answer'.split(
     ' ',
   );
-/** Names of a label that means the opposite, besides those that begin with not, non, un, ir or no. */
+/** Names of a label that means the opposite, in addition to those that begin with not, non, un, ir or no. */
 export const irrelevantLabels: readonly string[] =
   'negative neg no false contradiction neutral mismatch different dissimilar'.split(' ');
 
@@ -60,8 +60,8 @@ export function isUsual(config: Config, label: LabelChoice | undefined): boolean
 }
 
 /**
- * How a row of logits is read: the logit of relevance less the log of the sum of the exponentials of the others, which is the logit of
- * the softmax's probability. With one logit that is the logit itself, with two their difference.
+ * How a row of logits is read: the logit of relevance less the log of the sum of the exponentials of the others, which is the
+ * logit of the softmax's probability. With one logit that is the logit itself, with two their difference.
  *
  * @param columns logits a pair
  * @throws InputError with the labels where none of them, or more than one, says relevance
@@ -94,7 +94,7 @@ export function scoreRule(columns: number, config: Config, file: string, choice?
     }
   }
   if (chosen < 0)
-    return refuse(choice === undefined ? 'of which none alone says relevance' : `of which none is '${choice}'`);
+    return refuse(choice === undefined ? 'of which none or several mean relevance' : `of which none is '${choice}'`);
   if (known && known.length !== columns && known.length > 1)
     note = `config.json names ${known.length} labels (${known.slice(0, 4).join(', ')}) and the file gives ${columns}`;
   const without = predictionActivation(config);
@@ -103,12 +103,12 @@ export function scoreRule(columns: number, config: Config, file: string, choice?
   const others = Array.from({ length: columns }, (_, i) => i).filter((i) => i !== chosen);
   if (columns === 2)
     return {
-      says: `the logit of '${name(chosen)}' less that of '${name(others[0])}'${raw}`,
+      says: `the logit of '${name(chosen)}' minus that of '${name(others[0])}'${raw}`,
       note,
       read: (data, at) => data[at + chosen] - data[at + others[0]],
     };
   return {
-    says: `the logit of '${name(chosen)}' less the log-sum-exp of ${others.map((i) => `'${name(i)}'`).join(', ')}${raw}`,
+    says: `the logit of '${name(chosen)}' minus the log-sum-exp of ${others.map((i) => `'${name(i)}'`).join(', ')}${raw}`,
     note,
     read(data, at) {
       let most = Number.NEGATIVE_INFINITY;
@@ -121,8 +121,8 @@ export function scoreRule(columns: number, config: Config, file: string, choice?
 }
 
 /**
- * What sentence-transformers' CrossEncoder puts after the logits when it predicts, by config.json; undefined where that is nothing. A
- * teacher's score is what comes before it.
+ * What sentence-transformers' CrossEncoder puts after the logits when it predicts, by config.json; undefined where that is
+ * nothing. A teacher's score is what comes before it.
  */
 function predictionActivation({ sentence_transformers: own, sbert_ce_default_activation_function: old }: Config) {
   const stated = (own as { activation_fn?: unknown } | undefined)?.activation_fn ?? old;

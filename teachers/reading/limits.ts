@@ -1,4 +1,4 @@
-/** @file How long a text a teacher reads: the smallest of what its tokenizer, its config and its graph say. */
+/** @file The length limit of a teacher: the smallest of those of its tokenizer, its config and its graph. */
 import type { PairLimits } from '../../data/tokenizer.ts';
 
 /** Where no file says how long a text may be. */

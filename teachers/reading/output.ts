@@ -65,7 +65,7 @@ function only(outputs: readonly Port[]): Port | undefined {
   return found.length === 1 ? found[0] : undefined;
 }
 
-/** The file as it stands, or as it must be changed for its score to be read. */
+/** The file unchanged, or changed so that its score can be read. */
 export function scoreSource(model: ModelFile, { port, activation }: ScoreOutput): Promise<ModelSource> {
   const unread = model.outputs.some((v) => v.dtype === 'bfloat16');
   if (!activation && !unread) return model.source();

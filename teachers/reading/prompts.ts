@@ -1,4 +1,7 @@
-/** @file The prompt of a causal language model for a pair: prompts known from model cards, a folder's chat template, or a given one. */
+/**
+ * @file The prompt of a causal language model for a pair: prompts known from model cards, a folder's chat template, or a given
+ * one.
+ */
 import { join } from 'node:path';
 import { InputError } from '../../common/errors.ts';
 import type { TextTokenizer, Tokens } from '../../data/tokenizer.ts';
@@ -28,7 +31,7 @@ export interface Prompt {
   chat?: ChatTemplate;
   /** Whether the pieces are tokenised as one text where that fits. */
   joined?: boolean;
-  /** Whether the token that begins a text stands first. */
+  /** Whether the token that begins a text comes first. */
   begins?: boolean;
   /** Most tokens that the card reads; `maxLength` in its place where that is given. */
   usual?: number;
@@ -138,7 +141,7 @@ async function ownPrompt(folder: string, options: PromptOptions): Promise<Omit<P
     throw new InputError({
       code: 'teacher.prompt',
       subject: `the template of ${folder} lacks ${missing.join(' and ')}`,
-      remedy: "put {query} and {document} where the two texts stand in 'teacher.template'",
+      remedy: "put {query} and {document} in place of the two texts in 'teacher.template'",
     });
   const end = template.lastIndexOf('{document}') + '{document}'.length;
   const pieces = [template.slice(0, end), template.slice(end)];

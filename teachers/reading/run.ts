@@ -32,10 +32,10 @@ export function teller(notes: readonly string[]): (watch: RunControl) => void {
   };
 }
 
-/** Where neither the graph nor the config says how wide a model is. */
+/** Default where neither the graph nor the config gives the width. */
 const USUAL_WIDTH = 768;
 
-/** What a token takes in a pass forward, by the graph's table of tokens or by what config.json says. */
+/** Memory per token in a forward pass, from the graph's token table or from config.json. */
 export function bytesAToken(
   { table }: ModelFile,
   config: Readonly<Record<string, unknown>>,

@@ -1,4 +1,4 @@
-/** @file Requests to a service: at the rate it allows, repeated as it asks, within a budget, errors in its own words. */
+/** @file Requests to a service: with rate limit, retries, a budget, and its error messages. */
 import { FaultError, InputError, shown } from '../../common/errors.ts';
 import { isSilence, isUnreachable, pause, request, retryAfter, textWithin } from '../../common/http.ts';
 
@@ -13,7 +13,7 @@ export interface ClientOptions {
   timeout?: number;
   /** How often a request is repeated. */
   retries?: number;
-  /** Where it stops asking. */
+  /** The budget at which requests stop. */
   budget?: { requests?: number; texts?: number };
   /** Milliseconds before the first repetition; each further one waits twice as long. */
   retryDelay?: number;
@@ -78,7 +78,7 @@ export class ServiceClient {
       if (attempt >= retries) throw failure;
       const pauses = wait ?? Math.min(LONGEST_BACKOFF, retryDelay * 2 ** attempt);
       if (pauses > LONGEST_WAIT) throw failure;
-      // Other requests wait too: the service has asked for quiet.
+      // Other requests wait too: the service asked to wait.
       this.notBefore = Math.max(this.notBefore, Date.now() + pauses);
     }
   }
@@ -95,7 +95,7 @@ export class ServiceClient {
       throw new FaultError({
         code: 'service.budget',
         subject: `the budget of ${spent} to ${this.name} is spent`,
-        remedy: "raise 'budget' and run the same command again: what came is kept and not asked again",
+        remedy: "raise 'budget' and run the same command again: earlier results are kept",
       });
     this.requests++;
     this.texts += texts;
@@ -145,7 +145,7 @@ export class ServiceClient {
     return new FaultError({
       code: 'service.answer',
       subject: `${this.name} answers with ${what}`,
-      remedy: 'check that url and format fit each other; what came before is kept',
+      remedy: 'check that url and format fit each other; earlier results are kept',
       cause,
     });
   }
@@ -172,7 +172,7 @@ export class ServiceClient {
       return new InputError({ ...details, remedy: 'it leads to another address: give that one as url' });
     if (status === 404) return new InputError({ ...details, remedy: 'check url, format and model' });
     if (isRefusal(status)) return new InputError({ ...details, remedy: 'check format, model and the options' });
-    return new FaultError({ ...details, remedy: 'run the same command again later: what came is kept' });
+    return new FaultError({ ...details, remedy: 'run the same command again later: earlier results are kept' });
   }
 
   private unanswered(error: unknown): FaultError {
@@ -183,7 +183,7 @@ export class ServiceClient {
     return new FaultError({
       code: 'service.unreachable',
       subject: `${this.name} does not answer (${why})`,
-      remedy: 'check url and that the service runs, and run the same command again: what came is kept',
+      remedy: 'check url and that the service runs, and run the same command again: earlier results are kept',
       cause: error,
     });
   }

@@ -1,9 +1,11 @@
-/** @file What a service's protocol is made of: an address, a request and an answer. Adding one is a file and a line in the index. */
+/**
+ * @file The interface of a service's protocol: an address, a request and an answer. Adding one is a file and a line in the index.
+ */
 import { FaultError, shown } from '../../common/errors.ts';
 
 export type Task = 'rerank' | 'embed';
 
-/** Fields of a request besides its texts. */
+/** Fields of a request in addition to its texts. */
 export interface ServiceOptions {
   model?: string;
   /** Whether the service cuts texts beyond its limit; where not, it refuses them. */
@@ -45,7 +47,7 @@ export const badAnswer = (what: string): FaultError =>
   new FaultError({
     code: 'service.answer',
     subject: `the service's answer is not used: ${what}`,
-    remedy: 'check that url and format fit each other; what came before is kept',
+    remedy: 'check that url and format fit each other; earlier results are kept',
   });
 
 /** Each of n items once, by its index. */

@@ -25,7 +25,7 @@ export interface HttpTeacherOptions extends Omit<ClientOptions, 'keyVariable'> {
   scores?: 'logit' | 'as-it-is';
 }
 
-/** A probability of 0 or 1 is one that was rounded: scores stay within +-13.8. */
+/** Probabilities of 0 or 1 are due to rounding: scores are clipped to +-13.8. */
 const NEAREST = 1e-6;
 
 interface Described {
@@ -236,7 +236,7 @@ export function httpTeacher(options: HttpTeacherOptions): Teacher {
   };
 }
 
-/** Services refuse empty texts, and text that is not a Unicode. */
+/** Services refuse empty texts and ill-formed Unicode. */
 const sent = (text: string): string => text.toWellFormed() || ' ';
 
 function flat(rows: readonly Float32Array[], width: number): Float32Array {

@@ -1,4 +1,7 @@
-/** @file OpenAI's embeddings, which many servers speak. @source https://platform.openai.com/docs/api-reference/embeddings */
+/**
+ * @file OpenAI's embeddings protocol, which many servers support. @source
+ * https://platform.openai.com/docs/api-reference/embeddings
+ */
 import { byIndex, type ServiceFormat, vector } from './format.ts';
 
 export const openaiEmbeddings: ServiceFormat = {

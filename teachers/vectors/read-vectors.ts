@@ -1,4 +1,5 @@
-/** @file Vectors with the ids of their texts, from the files that other tools write them to. */
+/** @file Reads vectors with the ids of their texts, from files that other tools write. */
+import { isUtf8 } from 'node:buffer';
 import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
@@ -24,7 +25,7 @@ const VECTOR_COLUMNS = ['embedding', 'vector', 'embeddings', 'values', 'dense', 
 export const isVectorFile = (path: string): boolean => ENDINGS.some((e) => path.toLowerCase().endsWith(e));
 
 /**
- * @param ids a file of ids in the order of the vectors: a line each, or JSON; found beside the vectors by default
+ * @param ids a file of ids in the order of the vectors: a line each, or JSON; found next to the vectors by default
  * @throws InputError that names file and row where vectors or ids cannot be read
  */
 export async function readVectors(file: string, ids?: string): Promise<IdVectors> {
@@ -111,16 +112,19 @@ function columnsOf(values: Readonly<Record<string, unknown>>, file: string): { i
   });
 }
 
-/** NAME.ids.txt, NAME.ids.json, ids.txt, ids.json: as tools leave them beside an array. */
+/** NAME.ids.txt, NAME.ids.json, ids.txt, ids.json: as tools write them next to an array. */
 async function idsFor(file: string, given?: string): Promise<{ ids?: string[]; from: string }> {
   const name = file.replace(/\.[^.]+$/, '');
-  const beside = [`${name}.ids.txt`, `${name}.ids.json`, `${name}.ids`];
+  const named = [`${name}.ids.txt`, `${name}.ids.json`, `${name}.ids`];
   const common = ['ids.txt', 'ids.json', 'ids'].map((n) => join(dirname(file), n));
-  const from = given ?? [...beside, ...common].find(existsSync);
+  const from = given ?? [...named, ...common].find(existsSync);
   if (from === undefined) return { from: file };
-  const text = await readFile(from, 'utf8').catch((error) => {
+  const bytes = await readFile(from).catch((error) => {
     throw explainedSystem(error, 'read the ids of the vectors');
   });
+  if (!isUtf8(bytes))
+    throw new InputError({ code: 'vectors.ids', subject: `${from} is not UTF-8`, remedy: 'save it as UTF-8' });
+  const text = bytes.toString('utf8').replace(/^\ufeff/, '');
   if (!/^\s*\[/.test(text)) {
     const lines = text.split(/\r?\n/);
     if (lines.at(-1) === '') lines.pop();

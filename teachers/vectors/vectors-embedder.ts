@@ -1,4 +1,4 @@
-/** @file Vectors made elsewhere as embedder: documents of an index that exists already, by their ids. */
+/** @file Precomputed vectors as embedder: documents of an existing index, by their ids. */
 import { existsSync } from 'node:fs';
 import { InputError, shown } from '../../common/errors.ts';
 import { hashFile, hashParts } from '../../common/files.ts';
@@ -11,7 +11,7 @@ import { readVectors } from './read-vectors.ts';
 export interface VectorsOptions {
   /** Of the documents, one file or several shards in order. */
   files: string | readonly string[];
-  /** Ids in the order of the vectors, a file for each of `files`; found beside them by default. */
+  /** Ids in the order of the vectors, a file for each of `files`; found next to them by default. */
   ids?: string | readonly string[];
   /** Of queries, where a loss matches their embeddings. */
   queries?: { files: string | readonly string[]; ids?: string | readonly string[] };

@@ -109,7 +109,7 @@ describe('fitting', () => {
     }
     expect(violations / draws).toBeLessThanOrEqual(0.1);
   });
-  test('too few queries: everything is asked, and it says how many are needed', () => {
+  test('too few queries: everything is deferred, and the number of queries needed is reported', () => {
     const { policy, guarantee } = fitCascade(world(60, 6), { alpha: 0.01, delta: 0.1, fusion: 0 });
     expect(policy.threshold).toBe(Number.NEGATIVE_INFINITY);
     expect(guarantee).toMatchObject({ certified: false, needed: 238, queries: 30 });
@@ -117,7 +117,7 @@ describe('fitting', () => {
     const fused = fitCascade(world(60, 6), { alpha: 0.01, delta: 0.1, fusion: 40 });
     expect([fused.policy.fusion, fused.guarantee.risk, fused.deferred]).toEqual([0, 0, 1]);
   });
-  test('without labels it is held to the teacher’s order, and scores are not joined', () => {
+  test('without labels the reference is the teacher’s order, and scores are not combined', () => {
     const queries = world(700, 7).map(({ student, teacher }) => ({ student, teacher }));
     const { policy, guarantee } = fitCascade(queries, { alpha: 0.05, delta: 0.1 });
     expect(policy.fusion).toBe(0);

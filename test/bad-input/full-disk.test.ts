@@ -57,7 +57,7 @@ describe.skipIf(!limited)('a full disk', () => {
     await (await ScoreCache.open(cache)).close();
     const { code, message } = await run(statSync(join(cache, 'data.mdb')).size, `cache=${cache}`);
     expect(message).toMatch(
-      /^error: cannot write the cache \S+\/small-cache \([^\n]+\); free space or choose another folder under 'cache' and run the same command again, what was kept stays\n$/,
+      /^error: cannot write the cache \S+\/small-cache \([^\n]+\); free space or choose another folder under 'cache' and run the same command again, the scores so far are kept\n$/,
     );
     expect(code).toBe(3);
     expect((await run(undefined, `cache=${cache}`)).code).toBe(0);

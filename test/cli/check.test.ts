@@ -14,7 +14,7 @@ test('a generative re-ranker: how it scores, what it takes and reads', async () 
   const { code, out } = await distill('check', generative);
   expect(code).toBe(0);
   for (const line of [
-    "score       the logit of 'yes' less that of 'no' after the prompt of Qwen3-Reranker's card",
+    "score       the logit of 'yes' minus that of 'no' after the prompt of Qwen3-Reranker's card",
     'takes       position_ids int64 [batch_size, sequence_length]: 0, 1, 2',
     'reads       512 tokens a pair',
     "note        the prompt is that of Qwen3-Reranker's card, by its model_type",
@@ -45,6 +45,6 @@ describe.skipIf(!shared)('cases', () => {
 
   test('labels are said', async () => {
     const { out } = await distill('check', join(shared ?? '', 'cases/two-labels-order/teacher'));
-    expect(out).toContain("score       the logit of 'entailment' less that of 'not_entailment'");
+    expect(out).toContain("score       the logit of 'entailment' minus that of 'not_entailment'");
   });
 });

@@ -61,7 +61,7 @@ test.each([
   expect(config.data.path).toBe(join(folder, 'data'));
 });
 
-test('a dual-encoder by that name beside another one is the embedder', async () => {
+test('a dual-encoder by that name next to another one is the embedder', async () => {
   const folder = folderOf('data', 'cross', 'dual');
   cpSync(join(world, 'dual'), join(folder, 'small'), { recursive: true });
   await distill('init', folder);
@@ -165,7 +165,7 @@ test('queries without judgements run on what the teacher says, and the report sa
   const folder = folderOf('data', 'cross', 'dual');
   rmSync(join(folder, 'data', 'qrels'), { recursive: true });
   const { out } = await distill('init', folder);
-  expect(out).toContain("warning: nothing judges the 24 queries: the teacher's ranking alone speaks for them");
+  expect(out).toContain("warning: nothing judges the 24 queries: the teacher's ranking is their only supervision");
   const [output, cache] = [join(folder, 'out'), join(folder, 'cache')];
   const sets = [
     `cache=${cache}`,

@@ -1,5 +1,5 @@
 /** @file `distill index` and `distill search`: what they print, what is embedded again, lines of standard input, refusals. */
-import { appendFileSync, rmSync } from 'node:fs';
+import { appendFileSync, cpSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
@@ -36,6 +36,48 @@ test('an index is made, gone on with, and not with other options', async () => {
     const { code, err } = await index(...options);
     expect([code, err]).toEqual([2, expect.stringContaining(why)]);
   }
+});
+
+test('--recall: settings are found, printed and kept, and not searched for again', async () => {
+  cpSync(at('data'), at('asked'), { recursive: true });
+  const more = Array.from({ length: 40 }, (_, i) => ({ _id: `more${i}`, text: documents[i].text }));
+  appendFileSync(at('asked/queries.jsonl'), jsonl(more));
+  const tuned = (...options: string[]) =>
+    distill('index', at('dual'), '--data', at('asked'), '--output', at('tuned'), ...options);
+  const first = await tuned('--recall', '0.9');
+  expect([first.code, first.err]).toEqual([0, expect.stringContaining('tune')]);
+  expect(first.out).toContain(
+    'settings found on 32 queries and 41 documents, measured on 32 other queries, one at a time:',
+  );
+  expect(first.out).toMatch(/int8 \(default\) +[01]\.\d{4} +\d+\.\d{3}\n/);
+  expect(first.out).toMatch(/ {2}chosen\n/);
+  const again = await tuned('--recall', '0.9', '--json');
+  expect(again.err).toContain(
+    'settings were found on 41 documents before and stay; for a new search name another folder',
+  );
+  const report = JSON.parse(again.out);
+  expect(report).toMatchObject({ added: 0, kept: 41, tuned: { goal: { recall: 0.9 }, heldOut: { queries: 32 } } });
+  expect(report.settings).toEqual(report.tuned.settings);
+  expect((await distill('search', at('tuned'), 'zebra', '-k', '2')).code).toBe(0);
+  for (const [options, why] of [
+    [
+      ['--recall', '0.8'],
+      'holds an index made with settings found for {"recall":0.9}, and {"recall":0.8} is asked for',
+    ],
+    [['--ms', '1'], 'and {"ms":1} is asked for'],
+    [['--recall', '0.9', '--ms', '1'], '--recall together with --ms; give one of them'],
+    [['--ms', '1', '--codec', 'int8'], '--ms together with --codec; give one of them'],
+    [['--recall', '95'], 'a recall of 95: expected a number above 0 and below 1'],
+    [['--recall', 'much'], 'a recall of NaN'],
+    [['--data', at('data'), '--recall', '0.9'], '24 queries to find settings with: expected at least 40'],
+  ] as const) {
+    const { code, err } = await tuned(...options);
+    expect([code, err]).toEqual([2, expect.stringContaining(why)]);
+  }
+  const { code, err } = await distill(
+    ...['index', at('dual'), '--data', at('asked'), '--output', at('index'), '--recall', '0.9'],
+  );
+  expect([code, err]).toEqual([2, expect.stringContaining('which keep no vectors to find others with')]);
 });
 
 test('a text on the command line: documents as lines or as JSON', async () => {

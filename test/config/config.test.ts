@@ -9,6 +9,7 @@ import { withAbsolutePaths } from '../../config/paths.ts';
 import { parseTeacherConfig } from '../../config/teacher.ts';
 import { readConfig } from '../../config/yaml/read-yaml.ts';
 import { kl, losses, type OptionTable } from '../../losses/index.ts';
+import { studentKinds } from '../../students/kinds/index.ts';
 
 const minimal = {
   data: { path: 'd' },
@@ -164,7 +165,7 @@ test('contradictions are told before anything runs', () => {
     [{ student: { ...fresh, static: {} } }, "'student.static' does not go with the other keys here; known here are"],
     [
       { student: { kind: 'statik' } },
-      "'student.kind' is none of fresh, model, static: received \"statik\"; did you mean 'static'?",
+      `'student.kind' is none of ${Object.keys(studentKinds).join(', ')}: received "statik"; did you mean 'static'?`,
     ],
     [
       { losses: [{ kind: 'kl', scale: 2 }] },
@@ -180,7 +181,7 @@ test('a pipeline over frozen documents trains the query tower, and matches queri
   expect(toLosses(registered(config.losses), true).flatMap(({ loss }) => loss.needs)).not.toContain('teacherDocuments');
 });
 
-test('a dual-encoder speaks in cosines: its distribution is sharpened, and weighs as much as a cross-encoder would', () => {
+test('a dual-encoder scores by cosines: its distribution is sharpened, with the weight of a cross-encoder', () => {
   const kl = (teacher: ConfigInput['teacher']): unknown =>
     parseConfig({ ...minimal, teacher, embedder: { model: 'e' } }).losses.find((l) => l.kind === 'kl');
   expect(kl({ kind: 'dual-encoder', model: 't' })).toMatchObject({ temperature: 0.05, weight: 400 });

@@ -22,7 +22,7 @@ describe('shaped batches', () => {
     }
   });
 
-  test('a text longer than the tokens of a batch is a batch of its own', () => {
+  test('a text longer than the tokens of a batch is a separate batch', () => {
     expect(shapedBatches([100, 3], 64, true).map(({ at, rows, length }) => [at, rows, length])).toEqual([
       [[0], 1, 128],
       [[1], 2, 32],

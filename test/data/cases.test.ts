@@ -1,8 +1,13 @@
 /** @file The small inputs after public reports: what each must come out as. */
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
+import { candidateSource, findCandidates } from '../../candidates/find-candidates.ts';
 import { look } from '../../config/init/find-inputs.ts';
+import { parseConfig } from '../../config/parse.ts';
+import { judgedQueries } from '../../data/dataset.ts';
 import { openDataset } from '../../data/open.ts';
+import { TextTokenizer } from '../../data/tokenizer.ts';
+import { Encoder } from '../../models/encoder.ts';
 import { evaluate } from '../../pipelines/evaluate.ts';
 import { shared } from '../shared.ts';
 
@@ -63,4 +68,40 @@ test.skipIf(!shared)("init sees FlagEmbedding's scores", async () => {
   const { dataset } = await look(at('flagembedding-scores'));
   expect(dataset.candidates?.('train').scores.length).toBe(6);
   expect(dataset.candidates?.('train').scores.every(Number.isFinite)).toBe(true);
+});
+
+test.skipIf(!shared)('the negatives that rows list are the candidates', async () => {
+  const dataset = await openDataset(at('row-negatives-unused', 'data'));
+  const lists = dataset.candidates?.('train');
+  expect(candidateSource('auto', dataset, 'train')).toBe('given');
+  const config = parseConfig({
+    data: { path: at('row-negatives-unused', 'data') },
+    student: { model: at('_student') },
+  });
+  const found = await findCandidates(config, dataset, 'train', judgedQueries(dataset, 'train'), undefined, {});
+  expect(found.documents).toEqual(lists?.documents);
+  expect(found.documents.length).toBeGreaterThan(found.queries.length);
+});
+
+test.skipIf(!shared)('a float16 encoder gives the vectors of its float32 self within 1e-3', async () => {
+  // Python's onnxruntime on the file, its mean over tokens, length 1.
+  const right = {
+    'red fruit': [-0.10811666, 0.03514307, 0.18852687, -0.0834108],
+    'a yellow fruit': [-0.13304251, -0.02057544, 0.23468432, -0.08142506],
+  };
+  const encoder = await Encoder.load(at('fp16-encoder-output', 'student'));
+  for (const [text, wanted] of Object.entries(right)) {
+    const vector = await encoder.encode([text]);
+    expect(vector).toHaveLength(32);
+    for (const [i, x] of wanted.entries()) expect(Math.abs(vector[i] - x)).toBeLessThan(1e-3);
+  }
+  await encoder.dispose();
+});
+
+test.skipIf(!shared)('longest_first: the odd token goes to the longer text', async () => {
+  const tokenizer = await TextTokenizer.load(join(shared as string, 'models', 'debian-cross-encoder'));
+  const pair = tokenizer.encodePair('file '.repeat(400), 'open '.repeat(300), { maxLength: 512 });
+  const second = pair.typeIds.reduce((n, t) => n + t, 0);
+  // [CLS] 255 [SEP] and 254 [SEP].
+  expect([pair.ids.length, second]).toEqual([512, 255]);
 });

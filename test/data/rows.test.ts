@@ -4,8 +4,9 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
-import type { Dataset } from '../../data/dataset.ts';
+import { type Dataset, judgedQueries } from '../../data/dataset.ts';
 import { dataKind, openDataset, splitOf } from '../../data/open.ts';
+import { relevantDocuments } from '../../data/relevant.ts';
 
 function folder(files: Record<string, string | Buffer>): string {
   const dir = mkdtempSync(join(tmpdir(), 'rows-'));
@@ -127,7 +128,7 @@ describe('what a number in a row of a pair means', () => {
   });
 });
 
-test('without a known name the order of columns speaks', async () => {
+test('without a known name the order of columns decides', async () => {
   const file = join(folder({ 'nli.csv': 'id,premise,entailment,contradiction\n7,a,b,c\n' }), 'nli.csv');
   const dataset = await openDataset(file, { holdOut: 0 });
   expect(told(dataset, 'train')).toEqual({ a: { b: 1, c: 0 } });
@@ -174,7 +175,7 @@ test('scores alone: in dev and test the best-scored document counts as relevant,
   const dataset = await openDataset(folder({ 'train.jsonl': row('a'), 'dev.jsonl': row('b'), 'test.jsonl': row('c') }));
   expect(told(dataset, 'train')).toEqual({});
   expect(told(dataset, 'test')).toEqual({ c: { 'c 2': 1 } });
-  expect(dataset.notes?.at(-1)).toMatch(/^the rows score and do not judge/);
+  expect(dataset.notes?.at(-1)).toMatch(/^the rows have scores but no judgements/);
 });
 
 test.each([
@@ -206,4 +207,28 @@ test.each([
   ],
 ])('%s with %j', async (name, content, message) => {
   await expect(openDataset(join(folder({ [name]: content }), name))).rejects.toThrow(message);
+});
+
+test('judgements by position say what judgements by id say', async () => {
+  const rows = Array.from({ length: 60 }, (_, i) => ({
+    query: `query ${i % 20}`,
+    document: `document ${(i * 7) % 25}`,
+    label: i % 3,
+  }));
+  const folder = mkdtempSync(join(tmpdir(), 'positions-'));
+  writeFileSync(join(folder, 'rows.jsonl'), rows.map((r) => JSON.stringify(r)).join('\n'));
+  const dataset = await openDataset(join(folder, 'rows.jsonl'), { holdOut: 0.1 });
+  // A copy knows no positions and is read by its ids.
+  const byId = { ...dataset, qrels: (split: string) => new Map(dataset.qrels(split)) };
+  const told = (relevant: ReturnType<typeof relevantDocuments>) => [...relevant].map(([q, own]) => [q, [...own]]);
+  for (const split of dataset.splits) {
+    expect(judgedQueries(dataset, split)).toEqual(judgedQueries(byId, split));
+    const fast = relevantDocuments(dataset, split);
+    expect(told(fast)).toEqual(told(relevantDocuments(byId, split)));
+    expect(fast.size).toBe(dataset.qrels(split).size);
+    const [first] = fast.keys();
+    expect([...(fast.get(first) ?? [])]).toEqual([...(relevantDocuments(byId, split).get(first) ?? [])]);
+    expect([fast.get(-1), fast.get(1e6), fast.has(first)]).toEqual([undefined, undefined, true]);
+  }
+  expect(dataset.splits.flatMap((s) => judgedQueries(dataset, s)).length).toBe(20);
 });

@@ -9,7 +9,7 @@ test('a seed makes one world', async () => {
   expect((await makeWorld({ seed: 5, ...size })).documents).not.toEqual(four.documents);
 });
 
-test('every search has a listing that fulfils it and none is asked twice', async () => {
+test('every search has a matching listing and none occurs twice', async () => {
   const world = await makeWorld({ seed: 1, ...size });
   const { train, dev, test } = world.qrels;
   expect([train.size, dev.size, test.size]).toEqual([100, 20, 60]);

@@ -43,7 +43,7 @@ test('every name that package.json exports has a docstring', async () => {
   expect(other).toEqual([]);
 }, 300_000);
 
-test('each of them has a text of its own, not tags alone or the text of what it extends', () => {
+test('each docstring has text, not only tags or the text of what it extends', () => {
   const { config } = ts.readConfigFile('tsconfig.json', ts.sys.readFile);
   const { options: compiler } = ts.parseJsonConfigFileContent(config, ts.sys, process.cwd());
   const program = ts.createProgram(options.entryPoints, { ...compiler, noEmit: true });

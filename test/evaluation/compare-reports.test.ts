@@ -31,7 +31,7 @@ test.each<[string, unknown, RegExp]>([
   [
     'systems that are texts',
     { systems: ['student'] },
-    /is no report: 'systems\.0' expected object, received string; run the command/,
+    /is not a report: 'systems\.0' expected object, received string; run the command/,
   ],
   ['null as a system', { systems: [null] }, /'systems\.0' expected object, received null/],
   [

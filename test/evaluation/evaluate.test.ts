@@ -165,7 +165,7 @@ test('other candidates: both re-rank them, and the student searches by itself', 
   expect(student.metrics['recall@100']).toBe(bm25.metrics['recall@100']);
 });
 
-test('a dual-encoder as teacher searches too; a file of scores stands for a teacher', async () => {
+test('a dual-encoder as teacher searches too; a file of scores can replace a teacher', async () => {
   const dual = await evaluate({ ...setup(), teacher: world.dualEncoder, cost: false });
   expect(dual.comparisons?.map((c) => c.on)).toEqual(['the same candidates', 'full retrieval']);
   const found = await readRun(at('run.trec'));

@@ -19,7 +19,7 @@ const echo: Answer = ({ messages }, response) => {
   say(response, `Here are the queries:\n1. "first ${n}"\n- second ${n}\nthird ${n}`);
 };
 
-test('the prompt stands in the docs as it is', () => {
+test('the docs quote the prompt exactly', () => {
   const docs = readFileSync(join(import.meta.dirname, '../../docs/running.md'), 'utf8');
   expect(/<!-- prompt -->\n\n```\n([\s\S]*?)\n```/.exec(docs)?.[1]).toBe(DEFAULT_PROMPT);
 });
@@ -47,7 +47,7 @@ test('each document gets its queries; the prompt holds the text, the count and t
   expect(calls[0].content).toContain('with {count} braces');
 });
 
-test('a second call asks nothing; another prompt asks again; a line that was cut short is asked again', async () => {
+test('a second call sends no request; another prompt does; so does a truncated line of the cache', async () => {
   const { url, calls } = await server(echo);
   const own = options(url);
   await chatQueries(documents(3), own);
@@ -73,7 +73,7 @@ test('the budget ends the asking, what came is kept, and it says so', async () =
 });
 
 describe('faults', () => {
-  test('a server that is busy is asked again when it says so', async () => {
+  test('requests to a busy server are repeated after the time that it gives', async () => {
     const { url, calls } = await server((body, response, n) =>
       n === 1
         ? fail(response, 429, { 'retry-after-ms': '20' })

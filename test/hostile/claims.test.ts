@@ -47,7 +47,7 @@ describe('no path in a file leads outside its folder', () => {
     return join(at, 'inside', 'model.onnx');
   }
 
-  test('weights beside an ONNX file: read where they lie beside it', async () => {
+  test('external weights of an ONNX file: read if they are in its folder', async () => {
     expect((await loadGraph(external('beside', 'weights'))).nodes.length).toBeGreaterThan(0);
   });
 
@@ -84,7 +84,7 @@ describe('no path in a file leads outside its folder', () => {
     await expect(Encoder.load(model)).rejects.toThrow(`the module '${outside}' lies outside the folder`);
   });
 
-  test("a config's module stands below the config", async () => {
+  test("a config's module must be below the config", async () => {
     writeFileSync(join(folder, 'outside.mjs'), 'globalThis.outsideRan = true; export default 1;');
     for (const module of ['../outside.mjs', '/etc/passwd', 'file:///etc/passwd', 'data:text/javascript,1', 'node:fs']) {
       const { code, err } = await distill(
@@ -132,7 +132,7 @@ describe("no size in a header is believed before the file's own", () => {
     await refused(() => parseSafetensors(bytes), message);
   });
 
-  test('ONNX: a shape larger than its bytes, inside and in a file beside it', async () => {
+  test('ONNX: a shape larger than its bytes, in the file and in an external one', async () => {
     const model = fromBinary(ModelProtoSchema, readFileSync(join(world, 'dual/onnx/model.onnx')));
     const weights = model.graph?.initializer.find((t) => t.rawData.length > 100);
     if (!weights) throw new Error('no weights');

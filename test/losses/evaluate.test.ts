@@ -75,7 +75,7 @@ describe('a mistake in the arrays is one sentence', () => {
   });
 });
 
-test('NaN stands for a document without a teacher score', async () => {
+test('NaN marks a document without a teacher score', async () => {
   const loss = inBatchKL({ teacherScores: 'given' });
   const arrays = {
     queries: rows(2, 3),

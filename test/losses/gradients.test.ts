@@ -91,7 +91,7 @@ describe('of scores', () => {
     expect(Math.abs(expected[0].reduce((a, b) => a + b, 0))).toBeGreaterThan(1e-3);
   });
 
-  test('scaled and shifted scores take the place of scores, as cosines must where the teacher speaks in logits', async () => {
+  test('scaled and shifted scores replace scores, as cosines need where the teacher gives logits', async () => {
     const moved = s.map((list) => list.map((v) => 20 * v - 10));
     const reliability = s.map((list) => list.map(() => 0.8));
     for (const make of [losses.mse, losses.bce, losses.slam]) {
@@ -329,7 +329,7 @@ describe('of embeddings', () => {
     );
   });
 
-  test('Matryoshka: each prefix through a normalisation of its own, added up; nothing beyond the prefix', async () => {
+  test('Matryoshka: each prefix is normalised separately and summed; nothing beyond the prefix', async () => {
     const T = [0.4, -1];
     const candidates = { dims: [1, 2], data: [0, 1] };
     const dims = [D, 2];

@@ -10,7 +10,7 @@ test('a stream is named by seed and component and goes on from its state', () =>
   expect([resumed.uniform(), resumed.normal()]).toEqual([a.uniform(), a.normal()]);
 });
 
-test('uniform lies in [0, 1) with the mean and variance of a uniform', () => {
+test('uniform is in [0, 1) with the mean and variance of a uniform', () => {
   const r = Random.of(3);
   const n = 20_000;
   const draws = Array.from({ length: n }, () => r.uniform());

@@ -39,7 +39,7 @@ test('a tokenizer.json that vanishes or breaks during training: one sentence, an
   };
   await expect(spoiled(() => renameSync(file, `${file}.away`))).rejects.toMatchObject({
     message: expect.stringMatching(
-      /^the tokenizer of \S+student cannot be copied: its files are not what they were when it was opened; put its files back/,
+      /^the tokenizer of \S+student cannot be copied: its files have changed since it was opened; restore its files/,
     ),
     exitCode: 2,
   });

@@ -102,7 +102,7 @@ describe('names are checked before they are joined to paths', () => {
   });
 });
 
-test('the next page of another host is not asked for, and the token stays here', async () => {
+test('a next page of another host is not requested, and the token is not sent', async () => {
   const seen: (string | undefined)[] = [];
   const other = await serve((q, a) => {
     seen.push(q.headers.authorization);

@@ -355,7 +355,7 @@ test('a folder without Normalize gives vectors as they are, and of unit length w
   expect(await length({ comparable: true, normalize: false })).toBeGreaterThan(1.5);
 });
 
-test('prompts that a config states stand before those of the folder, with the place of the text marked or not', async () => {
+test('prompts of a config override those of the folder, with the place of the text marked or not', async () => {
   const path = folder('told', kinds.prompts());
   const encode = async (options: EncoderOptions, role: 'query' | 'document', text: string): Promise<number[]> => {
     const encoder = await Encoder.load(path, options);

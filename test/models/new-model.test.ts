@@ -31,7 +31,7 @@ describe('the vocabulary', () => {
     expect(vocabulary).toEqual([...specialTokens, '##g', '##u', 'h', 'p', '##s', '##ug', 'hug', 'pug']);
   });
 
-  test('it is no larger than asked and the same for the same texts', () => {
+  test('it is no larger than requested and the same for the same texts', () => {
     const once = trainWordPiece(listOf(corpus), { size: 50 });
     expect(once).toHaveLength(50);
     expect(new Set(once).size).toBe(50);

@@ -166,7 +166,7 @@ test('a function of the model is run', async () => {
   near(await vectors(folder), await vectors(base));
 });
 
-describe('as graph and as it stands', () => {
+describe('as a graph and as an unchanged file', () => {
   const both = async (name: string, how: (graph: Graph) => void, tolerance?: number): Promise<void> => {
     const graph = await variant(name, how);
     const right = await vectors(base);
@@ -341,7 +341,7 @@ describe('a tokenizer that pads on the left', () => {
     near(await vectors(branched(left), options), await vectors(right, options), 1e-4);
   });
 
-  test('where the length is fixed, padding stands where the tokenizer says', async () => {
+  test('where the length is fixed, padding is on the side of the tokenizer', async () => {
     const fixed = (graph: Graph): void => {
       placed(graph);
       for (const v of graph.inputs) v.dims = ['batch', 24];

@@ -248,3 +248,31 @@ describe("a cross-encoder's folder", () => {
     );
   });
 });
+
+test('a folder without tokenizer.json is exported with one, for loaders of JavaScript', async () => {
+  const folder = variant(encoder, 'vocabulary', modules(true));
+  const config = json(folder, 'tokenizer_config.json');
+  writeFileSync(join(folder, 'tokenizer_config.json'), JSON.stringify({ ...config, tokenizer_class: 'BertTokenizer' }));
+  const want = await vectorsOf(folder);
+  rmSync(join(folder, 'tokenizer.json'));
+  close(await vectorsOf(folder), want);
+  const out = join(root, 'vocabulary-exported');
+  await exportFolder(folder, out, { dtypes: ['fp32'] });
+  const made = json(out, 'tokenizer.json');
+  expect(made.added_tokens.map((t: { content: string }) => t.content)).toEqual(
+    expect.arrayContaining(['[CLS]', '[SEP]', '[MASK]']),
+  );
+  close(await vectorsOf(out, { comparable: true }), want);
+  // A graph that does not state its width has that of config.json.
+  const graph = await loadGraph(join(folder, 'onnx/model.onnx'));
+  graph.outputs[0].dims = ['batch', 'sequence', 'width'];
+  writeFileSync(join(folder, 'onnx/model.onnx'), encodeGraph(graph));
+  const { hidden_size: width, ...others } = json(folder, 'config.json');
+  writeFileSync(join(folder, 'config.json'), JSON.stringify({ ...others, n_embd: width }));
+  await exportFolder(folder, out, { dtypes: ['fp32'] });
+  close(await vectorsOf(out, { comparable: true }), want);
+  writeFileSync(join(folder, 'config.json'), JSON.stringify(others));
+  await expect(exportFolder(folder, out, { dtypes: ['fp32'] })).rejects.toThrow(
+    /neither the graph nor config.json of .*vocabulary says how wide its token vectors are: expected hidden_size/,
+  );
+});

@@ -85,7 +85,7 @@ describe('cross-to-dual', () => {
     );
     await expect(
       run('pair-one-layer', { teacher: { kind: 'cross-encoder', model: world.earlierCrossEncoder } }),
-    ).rejects.toThrow("export it with the output 'last_hidden_state' besides 'logits'");
+    ).rejects.toThrow("export it with the outputs 'last_hidden_state' and 'logits'");
   });
 
   test('a student with short prefixes is distilled from embeddings alone, and one over frozen documents', async () => {
@@ -245,7 +245,7 @@ describe('static-queries', () => {
 });
 
 describe('active', () => {
-  test('rounds ask within the budget and train on what was asked', async () => {
+  test('rounds score within the budget and train on the scored queries', async () => {
     const notes: string[] = [];
     const report = await distill(
       options('active', {
@@ -302,7 +302,7 @@ test('a loss that is negligible compared with the others is reported, with a wei
   expect(await warned('weighed-loss', weight)).toEqual([]);
 });
 
-test('a teacher whose scores nothing reads is not asked for them', async () => {
+test('a teacher whose scores nothing reads does not score', async () => {
   const heard: string[] = [];
   const run = (name: string, more: Partial<ConfigInput>): Promise<RunReport> =>
     distill(options(name, { losses: [{ kind: 'info-nce' }], evaluate: { ...quick, teacher: false }, ...more }), {

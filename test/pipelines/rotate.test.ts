@@ -48,10 +48,20 @@ test('a rotated model has its dot products, other vectors, and figures of its pr
   expect(Math.max(...after.map((x, i) => Math.abs(x - before[i])))).toBeGreaterThan(0.05);
 });
 
-test('safetensors lie beside a rotation that is a module, and not beside one in the graph; the card says how to load each', async () => {
+test('the rotation is a module beside safetensors where the family is known, else in the graph; the card says how to load each', async () => {
   const card = (folder: string) => readFileSync(join(folder, 'README.md'), 'utf8');
-  expect(existsSync(join(rotated, 'model.safetensors'))).toBe(false);
-  expect(card(rotated)).toContain("SentenceTransformer('FOLDER', backend='onnx')");
+  expect(existsSync(join(rotated, 'model.safetensors'))).toBe(true);
+  expect(card(rotated)).toContain("SentenceTransformer('FOLDER')");
+  expect(card(rotated)).toMatch(/The rotation is the module `\d_Rotation`/);
+  const other = join(world.folder, 'other-family');
+  cpSync(world.dualEncoder, other, { recursive: true });
+  const config = JSON.parse(readFileSync(join(other, 'config.json'), 'utf8'));
+  writeFileSync(join(other, 'config.json'), JSON.stringify({ ...config, model_type: 'other' }));
+  const inGraph = join(world.folder, 'rotated-graph');
+  await rotate({ ...options(inGraph), model: other });
+  expect(existsSync(join(inGraph, 'model.safetensors'))).toBe(false);
+  expect(card(inGraph)).toContain("SentenceTransformer('FOLDER', backend='onnx')");
+  for (const [i, d] of dots(await embed(inGraph)).entries()) expect(d).toBeCloseTo(dots(await embed(other))[i], 4);
   const source = join(world.folder, 'layer-norm');
   cpSync(world.dualEncoder, source, { recursive: true });
   // Max pooling is not linear: the rotation stands behind it.

@@ -79,7 +79,7 @@ test('shuffled judgements and shuffled rows give the same bytes of examples', as
   expect(bytesOf(await examplesOf({ 'train.jsonl': jsonl(Random.of(3).shuffle([...rows])) }))).toEqual(ofRows);
 });
 
-test('every positive stands before the negatives, the highest grade first; count holds one of them', async () => {
+test('all positives come before the negatives, the highest grade first; count includes one of them', async () => {
   const examples = await examplesOf(beir(lines));
   const own = Array.from(examples.documents.subarray(examples.offsets[2], examples.offsets[3]));
   expect(own.slice(0, 3)).toEqual([10, 18, 26]);

@@ -170,7 +170,7 @@ test('with the head of dual pooling, the score is the cosine of the two vectors 
     await again.dispose();
   }
   const one = { ...given, output: join(folder, 'refused'), model: join(folder, 'teacher') };
-  await expect(trainTeacher(one)).rejects.toThrow("export it with the output 'last_hidden_state' besides 'logits'");
+  await expect(trainTeacher(one)).rejects.toThrow("export it with the outputs 'last_hidden_state' and 'logits'");
 });
 
 test('under a limit of memory the pairs of a step are read in parts, and a limit that leaves nothing is refused', async () => {
@@ -202,4 +202,27 @@ test('mistakes are told before anything is trained', async () => {
   );
   await refused({ fresh: tiny, targets: 'scores' }).toThrow("'targets: scores' needs given candidates with scores");
   await refused({ fresh: tiny, output: data }).toThrow(`${data} holds something else`);
+});
+
+test('a model whose folder asks for lower case is trained and written in it, and its prompt is said to be left out', async () => {
+  const start = join(folder, 'cased');
+  await freshModel(start, table(), { ...tiny, kind: 'cross-encoder' });
+  const tokenizer = JSON.parse(readFileSync(join(start, 'tokenizer.json'), 'utf8'));
+  writeFileSync(join(start, 'tokenizer.json'), JSON.stringify({ ...tokenizer, normalizer: null }));
+  const transformer = { do_lower_case: true, transformer_task: 'sequence-classification' };
+  writeFileSync(join(start, 'sentence_bert_config.json'), JSON.stringify(transformer));
+  const prompts = { prompts: { web: 'find ' }, default_prompt_name: 'web' };
+  writeFileSync(join(start, 'config_sentence_transformers.json'), JSON.stringify(prompts));
+  const output = join(folder, 'lowered');
+  const notes: string[] = [];
+  const train = { ...options.train, steps: 1, evaluateEvery: 1 };
+  await trainTeacher({ ...options, train, output, model: start }, { onProgress: (p) => p.note && notes.push(p.note) });
+  expect(notes).toContain(
+    `the prompt 'find ' of ${start} is put before no query in training, nor by the model that is written`,
+  );
+  const teacher = await crossEncoder(output);
+  const { query, ...rest } = pair();
+  const scores = await teacher.score([query.toLowerCase(), query.toUpperCase()].map((q) => ({ ...rest, query: q })));
+  await teacher.dispose();
+  expect(scores[0]).toBe(scores[1]);
 });

@@ -112,7 +112,7 @@ describe.each(Object.keys(members))('%s', (name) => {
     }
   });
 
-  test('what is not finite, where that is asked for, and texts of every kind come through as they are', async () => {
+  test('non-finite scores, where requested, and texts of every kind pass unchanged', async () => {
     const { asking, working } = await ends();
     const texts = [
       { query: '', document: '\ud800 lone, \u0000, \u202e, 日本' },
@@ -129,7 +129,7 @@ describe.each(Object.keys(members))('%s', (name) => {
     expect(seen).toEqual(job);
   });
 
-  test('asked twice at once and again later, a job is worked on once, until it is forgotten', async () => {
+  test('a job requested twice at once and again later is done once, until it is forgotten', async () => {
     const { asking, working } = await ends();
     let times = 0;
     employ(working, (job) => {

@@ -57,7 +57,7 @@ function employ(answer: Answer = say): void {
 }
 const kept = async (): Promise<number> => (await survey(folder)).tallies.reduce((n, t) => n + t.scores, 0);
 
-test('each pair of texts is asked for and written once; the second time nothing is', async () => {
+test('each pair of texts is requested and written once; a second call requests nothing', async () => {
   employ();
   employ();
   expect(await distribute(repeated, options)).toEqual({ pairs: 100, ranges: 13 });
@@ -77,7 +77,7 @@ test('each pair of texts is asked for and written once; the second time nothing 
   expect((await survey(folder)).tallies).toMatchObject([{ name: 'cross', scores: 100, tokenizer: 'words' }]);
 });
 
-test('of a range that the cache knows in part, the rest is asked for', async () => {
+test('of a range that is partly cached, the rest is requested', async () => {
   employ();
   await distribute(
     pairs.filter((_, i) => i % 2),
@@ -94,7 +94,7 @@ test('a range ends where its texts grow large', async () => {
   expect(jobs.map((j) => j.pairs.length / 2).sort()).toEqual([2, 2, 2]);
 });
 
-test('a poisoned range stops the work with one error; the others are kept, and only it is asked for again', async () => {
+test('a poisoned range stops the work with one error; the others are kept, and only it is requested again', async () => {
   employ((job) => {
     if (job.texts.includes('document 9')) throw new Error('out of memory');
     return say(job);
@@ -127,7 +127,9 @@ test('what is said: how far it is, how many work, and that nobody does', async (
   const onProgress = (p: Progress): void => void heard.push(p);
   const running = distribute(pairs, options, { onProgress });
   await expect.poll(() => heard.some((p) => p.note)).toBe(true);
-  expect(heard.find((p) => p.note)?.note).toMatch(/nobody works for the queue of this process.*distill worker --queue/);
+  expect(heard.find((p) => p.note)?.note).toMatch(
+    /there is no worker for the queue of this process.*distill worker --queue/,
+  );
   employ();
   await running;
   const last = heard.at(-1);

@@ -111,7 +111,7 @@ describe.skipIf(!hasServer)('workers around a server', () => {
     'workers killed with work in hand: the work goes to others',
     async () => {
       const asking = coordinator('killed');
-      await heard(asking, /nobody works for redis/);
+      await heard(asking, /there is no worker for redis/);
       for (let i = 0; i < KILLS; i++) {
         const victim = worker();
         await heard(victim, /scoring with/);
@@ -145,7 +145,7 @@ describe.skipIf(!hasServer)('workers around a server', () => {
 
   test('two teachers share a server: a worker leaves the pairs of another teacher alone and serves its own', async () => {
     const asking = coordinator('refused');
-    await heard(asking, /nobody works for redis.* with this teacher/);
+    await heard(asking, /there is no worker for redis.* with this teacher/);
     const other = worker('--model', join(world, 'other'));
     await heard(
       other,
@@ -167,7 +167,7 @@ describe.skipIf(!hasServer)('workers around a server', () => {
 
   test.skipIf(!process.env.KILLS)('a server that loses its memory is given the work again', async () => {
     const asking = coordinator('forgetful');
-    await heard(asking, /nobody works/);
+    await heard(asking, /there is no worker/);
     await server.stop();
     server = await startServer(Number(new URL(server.url).port));
     worker();

@@ -123,7 +123,7 @@ test('SIGTERM saves too and exits 143; a second signal stops at once, and what i
   twice.child.kill('SIGCONT');
   const code = await twice.ended;
   expect([130, 143]).toContain(code);
-  expect(twice.said()).not.toContain('stopped; the same command');
+  expect(twice.said()).not.toContain('stopped; run the same command');
   const lock = join(world, 'terminated', 'run.lock');
   expect(JSON.parse(readFileSync(lock, 'utf8')).pid).toBe(twice.child.pid);
 

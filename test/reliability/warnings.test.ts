@@ -103,7 +103,7 @@ describe('data', () => {
     ]);
   });
 
-  test('relevant documents of the test that stand in the corpus under another id', async () => {
+  test('relevant documents of the test that occur in the corpus under another id', async () => {
     const twins = data('twins', 'corpus.jsonl', (text) => {
       const rows = text
         .trim()

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { floatToHalf, halfToFloat } from '../../math/half.ts';
 import { Random } from '../../math/random.ts';
 import { type CodecName, codecs } from '../../retrieval/codecs/index.ts';
+import { place } from '../../retrieval/codecs/kernel.ts';
 import { anisotropicLoss, anisotropy, product } from '../../retrieval/codecs/product.ts';
 
 const random = Random.of(5, 'codecs');
@@ -72,12 +73,46 @@ describe.each(Object.keys(codecs) as CodecName[])('%s', (name) => {
     codec.scorer(queries.subarray(0, dimensions), learned)(codes, 100, 107, part);
     expect([...part]).toEqual([...scores(0).subarray(100, 107)]);
   });
+  test('the kernel scores as the plain loop does, also where queries take turns and only a part is read', () => {
+    const there = place(codes);
+    expect(there.buffer).not.toBe(codes.buffer);
+    expect(Buffer.from(there).equals(Buffer.from(codes))).toBe(true);
+    const scan = (q: number) => codec.scorer(queries.subarray(q * dimensions, (q + 1) * dimensions), learned);
+    const both = [0, 1].map((q) => ({ scan: scan(q), plain: scores(q), out: new Float32Array(n) }));
+    for (const [from, to] of [
+      [0, 300],
+      [300, n],
+      [n - 1, n],
+    ])
+      for (const { scan, out, plain } of both) {
+        scan(there, from, to, out.subarray(from));
+        for (let i = from; i < to; i++) expect(Math.abs(out[i] - plain[i])).toBeLessThan(1e-4);
+      }
+  });
   test('vectors of zeros have finite scores', () => {
     const zeros = codec.encode({ data: new Float32Array(2 * dimensions), dimensions }, learned);
     const out = new Float32Array(2);
     codec.scorer(queries.subarray(0, dimensions), learned)(zeros, 0, 2, out);
     expect(out.every(Number.isFinite)).toBe(true);
   });
+});
+
+test('rows of more than one call, and of a width that no kernel has', () => {
+  const wide = Float32Array.from({ length: 20_000 * 16 }, () => random.normal());
+  const query = Float32Array.from({ length: 16 }, () => random.normal());
+  for (const name of ['float32', 'float16', 'int8', 'binary'] as const) {
+    const codes = codecs[name].encode({ data: wide, dimensions: 16 }, {});
+    const scan = codecs[name].scorer(query, {});
+    const [plain, own] = [new Float32Array(20_000), new Float32Array(20_000)];
+    scan(codes, 0, 20_000, plain);
+    scan(place(codes), 0, 20_000, own);
+    expect(own.every((s, i) => Math.abs(s - plain[i]) < 1e-3)).toBe(true);
+    const odd = codecs[name].encode({ data: wide.subarray(0, 7 * 100), dimensions: 7 }, {});
+    const [a, b] = [new Float32Array(100), new Float32Array(100)];
+    codecs[name].scorer(query.subarray(0, 7), {})(odd, 0, 100, a);
+    codecs[name].scorer(query.subarray(0, 7), {})(place(odd), 0, 100, b);
+    expect([...b]).toEqual([...a]);
+  }
 });
 
 test('every half survives the way to a float and back', () => {

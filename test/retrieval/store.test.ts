@@ -45,7 +45,25 @@ describe.each([
   { codec: 'binary', rescore: { codec: 'int8', count: 50 } } as const,
   { codec: 'int8', dimensions: 16, rescore: { codec: 'float32', count: 60 } } as const,
   { codec: 'int8', bins: 200 } as const,
+  { codec: 'int8', cells: { count: 9, probes: 3 } } as const,
+  { codec: 'float32', cells: { count: 400, probes: 1 } } as const,
+  { codec: 'pq16', rescore: { codec: 'float16', count: 60 }, cells: { count: 5, probes: 2 } } as const,
 ])('%o', (settings) => {
+  test('joined, and with documents gone, it finds what it found', async () => {
+    const store = await IndexStore.create(folder(), { dimensions: D, settings });
+    for (let at = 0; at < 300; at += 100) await store.add(named(100, at), vectors.subarray(at * D, (at + 100) * D));
+    await store.remove(['d0', 'd150', 'd299']);
+    const search = () => [7, 120, 290].map((i) => store.search(row(i), 5));
+    const before = search();
+    await store.compact();
+    // Bins hold other documents once others are gone, and of cells of one document more are looked at where some are gone.
+    const others = 'bins' in settings || ('cells' in settings && settings.cells?.count === 400);
+    if (!others) expect(search()).toEqual(before);
+    expect(search().map(([{ id }]) => id)).toEqual(['d7', 'd120', 'd290']);
+    const ids = ['d7', 'd298', 'd1'];
+    const scores = new Map(store.search(row(7), 297).map((d) => [d.id, d.score]));
+    expect(store.scores(row(7), ids)[0]).toBe(scores.get('d7'));
+  });
   test('finds each document by its own vector, also when opened again', async () => {
     const dir = folder();
     const store = await IndexStore.create(dir, { dimensions: D, settings });
@@ -62,6 +80,21 @@ describe.each([
     }
     expect(first / 43).toBeGreaterThan(0.85);
   });
+});
+
+test('cells: all of them find what a scan finds; few of them still give as many documents as are asked for', async () => {
+  const stores = await Promise.all(
+    [undefined, { count: 12, probes: 12 }, { count: 12, probes: 1 }].map(async (cells) => {
+      const store = await IndexStore.create(folder(), { dimensions: D, settings: { codec: 'float32', cells } });
+      await store.add(named(300), vectors);
+      return store;
+    }),
+  );
+  const [scan, all, one] = stores.map((s) => s.search(row(9), 20));
+  expect(all).toEqual(scan);
+  expect(one[0]).toEqual(scan[0]);
+  const [, , few] = stores;
+  for (const k of [1, 50, 299, 1000]) expect(few.search(row(9), k)).toHaveLength(Math.min(k, 300));
 });
 
 test('replacing, removing, joining: what is gone is not found, the rest is', async () => {
@@ -90,6 +123,27 @@ test('changes made at the same time are all there, and many parts are joined', a
   for (let i = 0; i < 60; i++) expect(store.search(row(i), 1)[0].id).toBe(`d${i}`);
 });
 
+test('encoded again with other settings: the same documents, in them from now on', async () => {
+  const dir = folder();
+  const store = await IndexStore.create(dir, { dimensions: D, settings: { codec: 'float32' } });
+  await store.add(named(200), vectors.subarray(0, 200 * D));
+  await store.add(named(100, 200), vectors.subarray(200 * D));
+  await store.remove(['d3', 'd250']);
+  expect(store.vectors()).toHaveLength(298 * D);
+  expect(store.vectors().slice(3 * D, 4 * D)).toEqual(row(4));
+  const settings = { codec: 'binary', rescore: { codec: 'int8', count: 80 }, cells: { count: 8, probes: 8 } } as const;
+  await store.encodeAgain(settings);
+  const again = await IndexStore.open(dir);
+  expect([again.size, again.settings]).toEqual([298, settings]);
+  expect(again.bytes).toBe(298 * (D / 8 + D + 4));
+  expect(readdirSync(dir).filter((name) => name.startsWith('part'))).toHaveLength(1);
+  for (const i of [0, 4, 249, 299]) expect(again.search(row(i), 1)[0].id).toBe(`d${i}`);
+  await again.add(named(1, 250), row(250));
+  expect(again.search(row(250), 1)[0].id).toBe('d250');
+  expect(() => again.vectors()).toThrow('holds its vectors as binary, not as they were given');
+  await expect(again.encodeAgain({ codec: 'int8' })).rejects.toThrow('make the index again in a new folder');
+});
+
 test('an empty index finds nothing; a list that ends before k is shorter', async () => {
   const store = await IndexStore.create(folder(), { dimensions: D });
   expect(store.search(row(0), 10)).toEqual([]);
@@ -104,7 +158,7 @@ describe('refusals', () => {
     await expect(store.add(named(2), row(0))).rejects.toThrow('2 documents with 96 numbers');
     await expect(store.add([{ id: '' }], row(0))).rejects.toThrow('document 0 has no id');
     await expect(store.add([{ id: 'a' }, { id: 'a' }], vectors.subarray(0, 2 * D))).rejects.toThrow(
-      "the id 'a' stands twice",
+      "the id 'a' occurs twice",
     );
     await expect(store.add([{ id: 'a' }], row(0).fill(Number.NaN, 3, 4))).rejects.toThrow(
       "the vector of 'a' is not finite",
@@ -113,6 +167,15 @@ describe('refusals', () => {
     // A refusal is not hindrance to what follows.
     await store.add([{ id: 'a' }], row(0));
     expect(store.size).toBe(1);
+  });
+  test.each([
+    [{ count: 0, probes: 1 }, 'an index of 0 cells: expected a whole number from 1 to 65,536'],
+    [{ count: 70_000, probes: 1 }, 'an index of 70000 cells'],
+    [{ count: 4, probes: 0 }, 'a search of 0 cells: expected a whole number above 0'],
+  ])('cells that do not fit: %o', async (cells, message) => {
+    await expect(IndexStore.create(folder(), { dimensions: D, settings: { codec: 'int8', cells } })).rejects.toThrow(
+      message,
+    );
   });
   test('settings that do not fit', async () => {
     await expect(IndexStore.create(folder(), { dimensions: 50, settings: { codec: 'pq16' } })).rejects.toThrow(

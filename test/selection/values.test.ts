@@ -211,7 +211,7 @@ test('k-means finds separate groups and its inertia never rises', () => {
   );
 });
 
-test('topic batches hold every query once, each batch of as many topics as asked', () => {
+test('topic batches hold every query once, each batch of as many topics as requested', () => {
   const topics = Array.from({ length: 320 }, (_, i) => i % 8);
   for (const topicsPerBatch of [1, 2]) {
     const { indices, offsets } = topicBatches(topics, { batch: 10, topicsPerBatch, seed: 3 });

@@ -123,7 +123,7 @@ describe('distill cascade', () => {
 });
 
 describe('distill evaluate --cascade', () => {
-  test('quality with its interval, realised risk, what the teacher was asked, time, and the curve', async () => {
+  test('quality with its interval, realised risk, pairs of the teacher, time, and the curve', async () => {
     const report = await evaluateCascadeFile({
       cascade: at('cascade.json'),
       data: at('data'),
@@ -275,7 +275,7 @@ describe('the watch over the stream', () => {
     expect(watch.report().warning).toBe(warnings[0]);
   });
 
-  test('false alarms over a whole stream are as rare as asked for', () => {
+  test('false alarms over a whole stream are as rare as specified', () => {
     let alarms = 0;
     for (let i = 0; i < 60; i++) {
       const watch = new DriftWatch(

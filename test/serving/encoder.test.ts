@@ -52,7 +52,7 @@ describe('openEncoder', () => {
     await inner.dispose();
   });
 
-  test('prompts of the folder stand around queries and documents, and are part of the keys', async () => {
+  test('prompts of the folder are added to queries and documents, and are part of the keys', async () => {
     const folder = checkpoint('prompted', { student: { queryTokens: 12, documentTokens: 24 } });
     const plain = await openEncoder(folder);
     const prompts = { query: 'open: ', document: 'list file: ' };
@@ -182,11 +182,11 @@ describe('openReranker', () => {
     const score = async () => Float32Array.of(1, Number.NaN);
     const broken = rerankerOf({ name: 'broken', kind: 'test', key: 'k', score, dispose: async () => {} });
     await expect(broken.score('open', ['file', 'scan\nprint'])).rejects.toThrow(
-      "broken gives NaN for the query 'open' with the document 'scan\\nprint'; nothing can be ranked by it",
+      "broken gives NaN for the query 'open' with the document 'scan\\nprint'; it cannot be ranked",
     );
   });
 
-  test('an encoder is no re-ranker', async () => {
+  test('an encoder is not a re-ranker', async () => {
     await expect(openReranker(at('dual'))).rejects.toThrow('outputs');
   });
 });

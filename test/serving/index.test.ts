@@ -143,12 +143,12 @@ describe.each([['vectors'], ['hybrid']])('documents that come and go, %s', (kind
 });
 
 describe('refused', () => {
-  test('documents without an id or a text, and an id that stands twice: nothing is added', async () => {
+  test('documents without an id or a text, and a duplicate id: nothing is added', async () => {
     const index = await made();
     const add = (...documents: object[]): Promise<void> => index.add(documents as never);
     await expect(add({ id: 'x' })).rejects.toThrow("document 'x' has no text: expected a text");
     await expect(add({ text: 'x' })).rejects.toThrow('has no id');
-    await expect(add({ id: 'x', text: 'a' }, { id: 'x', text: 'b' })).rejects.toThrow("the id 'x' stands twice");
+    await expect(add({ id: 'x', text: 'a' }, { id: 'x', text: 'b' })).rejects.toThrow("the id 'x' occurs twice");
     expect(index.size).toBe(40);
     // A refused change does not block the next.
     await index.add([{ id: 'x', text: 'a' }]);
@@ -156,7 +156,7 @@ describe('refused', () => {
     await index.close();
   });
 
-  test('a folder that is no index, one that is not empty, and a description of another version', async () => {
+  test('a folder that is not an index, one that is not empty, and a description of another version', async () => {
     await expect(openIndex(at('data'))).rejects.toThrow(
       'holds no index (there is no search.json); make one with distill index',
     );
@@ -167,7 +167,7 @@ describe('refused', () => {
     const text = readFileSync(file, 'utf8');
     for (const wrong of ['{', text.replace('search-1', 'search-2'), text.replace('float32', 'float33'), '{}']) {
       writeFileSync(file, wrong);
-      await expect(openIndex(index.folder)).rejects.toThrow('is no description of an index of this version');
+      await expect(openIndex(index.folder)).rejects.toThrow('is not a description of an index of this version');
     }
     writeFileSync(file, text);
     await (await openIndex(index.folder)).close();
@@ -202,6 +202,34 @@ describe('refused', () => {
     expect(await second.remove(['d1'])).toBe(1);
     expect(second.size).toBe(38);
     await second.close();
+  });
+});
+
+describe('settings that meet a recall', () => {
+  const asked = own.flatMap(({ text }) => [text, text.slice(0, 20)]);
+  test('are found on queries, kept, and used when the index is opened again', async () => {
+    const index = await made();
+    const before = await index.search('open', 5);
+    const found = await index.tune(asked, { recall: 0.9 }, { k: 5 });
+    expect(found).toMatchObject({ goal: { recall: 0.9 }, k: 5, documents: 40, heldOut: { queries: 40 } });
+    expect(found.heldOut.recall).toBeGreaterThan(0.85);
+    const { folder } = index;
+    await index.close();
+    const again = await openIndex(folder);
+    expect([again.settings, again.tuned]).toEqual([found.settings, JSON.parse(JSON.stringify(found))]);
+    expect((await again.search('open', 5))[0].id).toBe(before[0].id);
+    await again.close();
+  });
+  test('are refused with too few queries, no documents, or vectors that are not kept as they were', async () => {
+    const index = await made();
+    await expect(index.tune(asked.slice(0, 39), { recall: 0.9 })).rejects.toThrow('39 queries to find settings with');
+    await index.close();
+    const small = await made({ settings: { codec: 'int8' } });
+    await expect(small.tune(asked, { recall: 0.9 })).rejects.toThrow('holds its vectors as int8');
+    await small.close();
+    const empty = await createIndex(at('nothing'), { encoder: at('dual'), settings: { codec: 'float32' } });
+    await expect(empty.tune(asked, { recall: 0.9 })).rejects.toThrow('holds no documents; add documents before');
+    await empty.close();
   });
 });
 

@@ -75,7 +75,7 @@ describe('answers', () => {
     await reranker.dispose();
   });
 
-  test('/search: documents with scores, and what was asked of the teacher', async () => {
+  test('/search: documents with scores, and the pairs that the teacher scored', async () => {
     const { status, json } = await ask('/search', { query: 'open file', k: 3 });
     expect(status).toBe(200);
     expect(json.documents).toHaveLength(3);
@@ -126,7 +126,7 @@ describe('mistakes of callers are one sentence, with a status and a kind', () =>
         { id: 'a', text: 'c' },
       ],
       422,
-      "the id 'a' stands twice",
+      "the id 'a' occurs twice",
     ],
     ['/nowhere', {}, 404, 'there is no such path'],
   ])('%s %j', async (path, body, status, why) => {
@@ -149,7 +149,7 @@ describe('mistakes of callers are one sentence, with a status and a kind', () =>
     expect((await ask('/documents/none', undefined, { method: 'DELETE' })).status).toBe(404);
     const host = await raw('GET /healthz HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n');
     expect(host).toMatch(/^HTTP\/1.1 403 /);
-    expect(host).toContain('the loopback address alone');
+    expect(host).toContain('only requests to the loopback address');
     expect(await raw('nonsense\r\n\r\n')).toMatch(/^HTTP\/1.1 400 /);
   });
 

@@ -86,7 +86,7 @@ async function askAgain(folder: string): Promise<number> {
 function flipScore(folder: string, pair: Pair): void {
   const file = join(folder, 'data.mdb');
   const bytes = readFileSync(file);
-  const { key } = recordKey('key of first', sourceId('key of first'), 'score', pair.query, pair.document);
+  const key = recordKey('key of first', sourceId('key of first'), 'score', pair.query, pair.document);
   let found = 0;
   // Pages that are not in use any more may hold the record too.
   for (let at = bytes.indexOf(key); at >= 0; at = bytes.indexOf(key, at + 1)) {
@@ -103,7 +103,7 @@ test('bit flips in values are named, not served, and removed by repair; a run ma
   for (const i of [3, 700, 1400]) flipScore(folder, pairs[i]);
 
   const found = await verify(folder);
-  const { key } = recordKey('key of first', sourceId('key of first'), 'score', pairs[3].query, pairs[3].document);
+  const key = recordKey('key of first', sourceId('key of first'), 'score', pairs[3].query, pairs[3].document);
   expect(found.damaged).toHaveLength(3);
   expect(found.damaged).toContainEqual({ key: key.toString('hex'), teacher: 'first', kind: 'score' });
 
@@ -117,13 +117,13 @@ test('bit flips in values are named, not served, and removed by repair; a run ma
   await cache.close();
   expect(scores).toEqual(Float32Array.from(pairs, (p) => scoreOf('first', p)));
   expect(teacher.asked).toBe(3);
-  expect(notes).toContain('3 damaged values in the cache: made again');
+  expect(notes).toContain('3 damaged values in the cache: computed again');
   expect((await verify(other)).damaged).toEqual([]);
 
   const said = await distill('cache', 'verify', '--folder', folder);
   expect(said.code).toBe(3);
   expect(said.out).toMatch(/1,860 records, 3 damaged\n {2}score by first, record [0-9a-f]{64}\n/);
-  expect(said.err).toContain(`the cache ${folder} is damaged; remove what is damaged with --repair`);
+  expect(said.err).toContain(`the cache ${folder} is damaged; remove damaged records with --repair`);
   const repaired = await distill('cache', 'verify', '--repair', '--folder', folder);
   expect(repaired).toMatchObject({ code: 0, out: expect.stringContaining('3 damaged, removed') });
   expect((await distill('cache', 'verify', '--folder', folder)).out).toContain('1,857 records, 0 damaged');
@@ -170,7 +170,7 @@ test('a store whose structure is broken is said to be, and its records are found
   const { code, out, err } = await distill('cache', 'verify', '--folder', folder);
   expect(code).toBe(3);
   expect(out).toMatch(/a part of the store cannot be read \(.+\)/);
-  expect(err).toContain('remove what is damaged with --repair');
+  expect(err).toContain('remove damaged records with --repair');
   expect((await distill('cache', 'verify', '--repair', '--folder', folder)).code).toBe(0);
   expect(await askAgain(folder)).toBe(0);
 });
@@ -255,27 +255,16 @@ test('a store of a newer version is refused and left as it is', async () => {
   expect(readFileSync(join(folder, 'data.mdb')).equals(before)).toBe(true);
 });
 
-test('what a store of layout 1 keeps is served still, verified and pruned', async () => {
+test('a store of layout 1 is refused with the remedy and left as it is', async () => {
   const folder = place();
   const root = open({ path: folder, noSubdir: false, maxDbs: 8 });
   root.openDB<number, string>({ name: 'meta' }).putSync('version', 1);
-  const values = root.openDB<Buffer, Buffer>({ name: 'values', keyEncoding: 'binary', encoding: 'binary' });
-  for (const [i, p] of pairs.slice(0, 50).entries()) {
-    const value = Buffer.alloc(8);
-    value.writeFloatLE(scoreOf('first', p), 4);
-    // One of them does not hold.
-    value.writeUInt32LE((crc32(value.subarray(4)) ^ Number(i === 7)) >>> 0, 0);
-    values.putSync(recordKey('key of first', sourceId('key of first'), 'score', p.query, p.document).earlier, value);
-  }
   await root.close();
-  const cache = await ScoreCache.open(folder);
-  const teacher = teacherOf('first');
-  const scores = await cache.wrap(teacher).score(pairs.slice(0, 60));
-  await cache.close();
-  expect(scores).toEqual(Float32Array.from(pairs.slice(0, 60), (p) => scoreOf('first', p)));
-  expect(teacher.asked).toBe(11);
-  expect((await verify(folder, true)).damaged).toHaveLength(1);
-  expect((await survey(folder)).tallies.find((t) => t.id === 'earlier')?.scores).toBe(49);
-  await prune(folder, { before: 1 });
-  expect((await survey(folder)).tallies.map((t) => [t.name, t.scores])).toEqual([['first', 11]]);
+  const before = readFileSync(join(folder, 'data.mdb'));
+  await expect(ScoreCache.open(folder)).rejects.toThrow(
+    `the cache ${folder} was written by a version before the first release (layout 1): expected layout 2; remove the folder or choose another one under 'cache'; the teacher scores again`,
+  );
+  const { code } = await distill('cache', 'verify', '--folder', folder);
+  expect(code).toBe(2);
+  expect(readFileSync(join(folder, 'data.mdb')).equals(before)).toBe(true);
 });

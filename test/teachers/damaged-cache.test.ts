@@ -73,7 +73,7 @@ test(`${DAMAGES} damaged stores end no process: they open, or are named with the
       refused++;
       expect((error as { code?: string }).code).toMatch(/^cache\./);
       expect((error as Error).message).toMatch(
-        /; (run distill cache verify --repair|choose another folder|free space|update)/,
+        /; (run distill cache verify --repair|choose another folder|free space|update|remove the folder)/,
       );
     }
   }

@@ -7,7 +7,7 @@ import { crossEncoder } from '../../teachers/cross-encoder.ts';
 import { dualPooling, exposeSegments, segmentsOf } from '../../teachers/pair-embeddings.ts';
 import { shared } from '../shared.ts';
 
-test('segments stand between special tokens, whatever their number', () => {
+test('segments are between special tokens, whatever their number', () => {
   const special = new Set([101, 102]);
   expect(segmentsOf([101, 7, 8, 102, 9, 102], special)).toEqual({ query: [1, 3], document: [4, 5] });
   expect(segmentsOf([101, 7, 102, 102, 9, 10, 102], special)).toEqual({ query: [1, 2], document: [4, 6] });
@@ -53,7 +53,7 @@ describe.skipIf(!shared)('debian-cross-encoder', () => {
     }
   });
 
-  test('the cut lies before the classifier: its head on the first token gives the logit', async () => {
+  test('the graph is cut before the classifier: its head on the first token gives the logit', async () => {
     const graph = await loadGraph(join(folder, 'onnx/model.onnx'));
     const weights = Object.fromEntries(
       graph.constants

@@ -185,12 +185,12 @@ describe('labels', () => {
     close(await scoresOf(folder, { label: 0 }), times(2), 1e-4);
   });
 
-  test('three of inference: entailment less the log-sum-exp of the others', async () => {
+  test('three of inference: entailment minus the log-sum-exp of the others', async () => {
     const folder = await columns('nli', [1, 2, 3], { 0: 'contradiction', 1: 'entailment', 2: 'neutral' });
     const expected = right.map((x) => 2 * x - Math.log(Math.exp(x) + Math.exp(3 * x)));
     close(await scoresOf(folder), expected, 1e-4);
     expect((await factsOf(folder))?.score).toBe(
-      "the logit of 'entailment' less the log-sum-exp of 'contradiction', 'neutral'",
+      "the logit of 'entailment' minus the log-sum-exp of 'contradiction', 'neutral'",
     );
     expect(await crossEncoderKey(folder, { label: 'neutral' })).not.toBe(await crossEncoderKey(folder));
   });
@@ -198,7 +198,7 @@ describe('labels', () => {
   test('labels that do not say which is relevance are refused with their names, and can be said', async () => {
     const folder = await columns('stars', [1, 2, 3], { 0: '1 star', 1: '2 stars', 2: '3 stars' });
     await expect(crossEncoder(folder)).rejects.toThrow(
-      /gives 3 logits a pair \(0: 1 star, 1: 2 stars, 2: 3 stars\), of which none alone says relevance: expected one label .*; name it or give its place as 'teacher.label'/,
+      /gives 3 logits a pair \(0: 1 star, 1: 2 stars, 2: 3 stars\), of which none or several mean relevance: expected one label .*; name it or give its place as 'teacher.label'/,
     );
     const expected = right.map((x) => 3 * x - Math.log(Math.exp(x) + Math.exp(2 * x)));
     for (const label of [2, '2', '3 STARS']) close(await scoresOf(folder, { label }), expected, 1e-4);
@@ -351,7 +351,7 @@ describe('inputs', () => {
   });
 });
 
-test('weights over 2 GiB are read by ONNX Runtime from their file, as they stand and with an activation left out', async () => {
+test('weights over 2 GiB are read by ONNX Runtime from their file, unchanged and with an activation removed', async () => {
   const folder = join(dir, 'large');
   cpSync(join(dir, 'sigmoid'), folder, { recursive: true });
   const file = join(folder, 'onnx/model.onnx');

@@ -64,7 +64,7 @@ describe.each([
     expect(teacher.key).toBe(await generativeKey(folderOf(family)));
     expect(teacher.facts?.score).toBe(
       family === 'qwen3'
-        ? "the logit of 'yes' less that of 'no' after the prompt of Qwen3-Reranker's card"
+        ? "the logit of 'yes' minus that of 'no' after the prompt of Qwen3-Reranker's card"
         : "the logit of 'Yes' after the prompt of bge-reranker-v2's card",
     );
   });

@@ -63,7 +63,7 @@ describe('protocols', () => {
     );
   });
 
-  test('text-embeddings-inference embeds; prompts stand before the texts', async () => {
+  test('text-embeddings-inference embeds; prompts are put before the texts', async () => {
     const teacher = open('tei', { task: 'embed', prompts: { query: 'query: ', document: 'passage: ' } });
     const q = await teacher.embed?.(['a', ''], 'query');
     expect(q?.dimensions).toBe(6);
@@ -97,7 +97,7 @@ describe('protocols', () => {
     expect(service.most).toBeLessThanOrEqual(3);
   });
 
-  test('a service that takes fewer is asked for fewer', async () => {
+  test('a service that takes fewer texts gets smaller requests', async () => {
     const small: Fault = (r, body) =>
       say(r, { error: `batch size ${(body.texts as string[]).length} > maximum allowed batch size 4` }, 413);
     service.faults = [small, small, small];
@@ -133,7 +133,7 @@ describe('protocols', () => {
 });
 
 describe('faults', () => {
-  test('429 with Retry-After in seconds and as a date, 500, a closed socket: asked again as the service says', async () => {
+  test('429 with Retry-After in seconds and as a date, 500, a closed socket: repeated as the service says', async () => {
     const date = new Date(Date.now() + 2500).toUTCString();
     service.faults = [
       (r) => say(r, {}, 429, { 'Retry-After': '1' }),
@@ -218,7 +218,7 @@ describe('faults', () => {
     await expect(failed).rejects.not.toThrow(/very-secret/);
   });
 
-  test('options that contradict each other are refused before anything is asked', () => {
+  test('options that contradict each other are refused before any request', () => {
     expect(() => open('cohere', { model: undefined })).toThrow("a request to Cohere names a model; add 'model'");
     expect(() => open('cohere', { task: 'embed' })).toThrow('Cohere is not asked to embed here');
     expect(() => open('tei', { url: 'http://user:secret@host/' })).toThrow(

@@ -197,3 +197,19 @@ test('texts of many megabytes take time in proportion, and no more than they nee
     expect(performance.now() - started).toBeLessThan(5000);
   }
 });
+
+test('lower case is put in front of the tokenizer that the class and its options make', async () => {
+  const vocab = '[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nA\n';
+  const cased = { tokenizer_class: 'BertTokenizer', do_lower_case: false };
+  const old = folderOf({ 'vocab.txt': vocab, 'tokenizer_config.json': cased });
+  const file = folderOf(bert({}, cased));
+  for (const [folder, lower, upper] of [
+    [old, 5, 6],
+    [file, 4, 6],
+  ] as const) {
+    expect((await TextTokenizer.load(folder)).plain('A')).toEqual([upper]);
+    const lowered = await TextTokenizer.load(folder, { lowerCase: true });
+    expect(lowered.plain('A')).toEqual([lower]);
+    expect(lowered.hash).not.toBe((await TextTokenizer.load(folder)).hash);
+  }
+});

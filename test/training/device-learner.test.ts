@@ -59,7 +59,7 @@ test.each([
   await Promise.all([whole.release(), again.release()]);
 });
 
-test('a gradient that is not finite changes no weight on the device', async () => {
+test('a non-finite gradient changes no weight on the device', async () => {
   const learner = await device();
   const before = await learner.weights();
   const batch = batchOf(6);

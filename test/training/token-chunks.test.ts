@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { Random } from '../../math/random.ts';
 import { CHUNK, rowChunks } from '../../training/batches/token-chunks.ts';
 
-test('each occurrence stands in one chunk of its own token, padding after the last', () => {
+test('each occurrence is in one chunk of its token, padding after the last', () => {
   const random = Random.of(1);
   const ids = BigInt64Array.from({ length: 500 }, () => BigInt(random.integer(2) ? 0 : random.integer(40)));
   const { chunks, places, tokens } = rowChunks(ids);

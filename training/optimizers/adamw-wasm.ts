@@ -1,19 +1,12 @@
 /** @file The inner loops of AdamW in WebAssembly's vector instructions, four numbers at a time. */
 
-/** The part of WebAssembly's types used here, which otherwise come with the DOM types. */
-declare const WebAssembly: {
-  Module: new (bytes: Uint8Array) => object;
-  Instance: new (
-    module: object,
-  ) => {
-    exports: {
-      memory: { buffer: ArrayBuffer };
-      step(bytes: number, ...factors: readonly number[]): void;
-      squares(bytes: number): number;
-      scale(bytes: number, factor: number): void;
-    };
-  };
-};
+import { F32, F64, I32, leb, V128, wasmInstance } from '../../math/wasm.ts';
+
+interface Exports {
+  step(bytes: number, ...factors: readonly number[]): void;
+  squares(bytes: number): number;
+  scale(bytes: number, factor: number): void;
+}
 
 /** Numbers per call: four arrays of this size fit into the L1 and L2 caches. */
 export const CHUNK = 4096;
@@ -36,12 +29,10 @@ export interface AdamWKernel {
 const FACTORS = 9;
 
 const BYTES = 4 * CHUNK;
-const PAGE = 65_536;
 
 // Opcodes, as the WebAssembly specification names them.
 const [LOCAL_GET, LOCAL_SET, LOCAL_TEE, I32_CONST, I32_ADD, I32_LT_U] = [0x20, 0x21, 0x22, 0x41, 0x6a, 0x49];
 const [LOOP, BR_IF, END, VOID, VECTOR] = [0x03, 0x0d, 0x0b, 0x40, 0xfd];
-const [I32, F32, F64, V128] = [0x7f, 0x7d, 0x7c, 0x7b];
 const SQRT = [VECTOR, 0xe3, 0x01];
 const ADD = [VECTOR, 0xe4, 0x01];
 const SUB = [VECTOR, 0xe5, 0x01];
@@ -55,10 +46,6 @@ const DOUBLE_AT = [VECTOR, 0x21];
 const F64_ADD = 0xa0;
 /** The last two of four numbers, first. */
 const LAST_TWO = [VECTOR, 0x0d, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7];
-
-const leb = (n: number): number[] => (n < 128 ? [n] : [(n & 127) | 128, ...leb(n >>> 7)]);
-const section = (id: number, body: number[]): number[] => [id, ...leb(body.length), ...body];
-const text = (s: string): number[] => [s.length, ...Buffer.from(s)];
 
 const get = (i: number): number[] => [LOCAL_GET, i];
 const set = (i: number): number[] => [LOCAL_SET, i];
@@ -138,31 +125,15 @@ function scaleCode(): number[] {
   ];
 }
 
-/** The module's bytes: one memory for the four arrays, and one function per loop. */
-function moduleBytes(): Uint8Array {
-  const codes = [stepCode(), squaresCode(), scaleCode()];
-  const functions = codes.map((_, i) => i);
-  return Uint8Array.from([
-    ...[0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
-    ...section(1, [
-      codes.length,
-      ...[0x60, 1 + FACTORS, I32, ...Array(FACTORS).fill(F32), 0],
-      ...[0x60, 1, I32, 1, F64],
-      ...[0x60, 2, I32, F32, 0],
-    ]),
-    ...section(3, [codes.length, ...functions]),
-    ...section(5, [1, 0, ...leb((4 * BYTES) / PAGE)]),
-    ...section(7, [
-      1 + codes.length,
-      ...[...text('memory'), 2, 0],
-      ...['step', 'squares', 'scale'].flatMap((name, i) => [...text(name), 0, i]),
-    ]),
-    ...section(10, [codes.length, ...codes.flatMap((code) => [...leb(code.length), ...code])]),
-  ]);
-}
-
 export function adamWKernel(): AdamWKernel {
-  const { exports } = new WebAssembly.Instance(new WebAssembly.Module(moduleBytes()));
+  const exports = wasmInstance<Exports>(
+    [
+      { name: 'step', parameters: [I32, ...Array(FACTORS).fill(F32)], results: [], code: stepCode() },
+      { name: 'squares', parameters: [I32], results: [F64], code: squaresCode() },
+      { name: 'scale', parameters: [I32, F32], results: [], code: scaleCode() },
+    ],
+    4 * BYTES,
+  );
   const { buffer } = exports.memory;
   const array = (i: number): Float32Array => new Float32Array(buffer, i * BYTES, CHUNK);
   return {

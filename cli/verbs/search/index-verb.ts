@@ -1,5 +1,7 @@
 /** @file `distill index`: builds an index folder from the documents of a data set. */
 import { Command } from 'commander';
+import type { Tuned } from '../../../retrieval/tuned.ts';
+import type { IndexSettings } from '../../../retrieval/vector-index.ts';
 import { progressReporter } from '../../terminal/progress.ts';
 import type { Verb } from '../../terminal/verb.ts';
 
@@ -17,6 +19,16 @@ export const indexVerb: Verb = ({ out, err, signal }) =>
     )
     .option('--rescore <codec:count>', 'codec and number of the best documents that are scored again, e.g. int8:100')
     .option('--dimensions <n>', 'scan only the first dimensions; for models trained for prefixes', Number)
+    .option(
+      '--recall <share>',
+      "search for the fastest settings that find this share of the nearest, e.g. 0.95; needs the data's queries",
+      Number,
+    )
+    .option(
+      '--ms <n>',
+      'search for the settings of the best recall that answer a query within so many milliseconds',
+      Number,
+    )
     .option('--dtype <name>', 'model file that embeds: fp32, fp16, int8, q4, static-int8')
     .option(
       '--documents <dir>',
@@ -26,17 +38,43 @@ export const indexVerb: Verb = ({ out, err, signal }) =>
     .option('--json', 'print the counts as JSON')
     .addHelpText(
       'after',
-      '\nExample:\n  distill index runs/student/checkpoint --data data/debian --output indexes/debian --codec binary --rescore int8:200',
+      '\nExample:\n  distill index runs/student/checkpoint --data data/debian --output indexes/debian --codec binary --rescore int8:200\n  distill index runs/student/checkpoint --data data/debian --output indexes/debian --recall 0.95',
     )
     .action(async (checkpoint: string, { json, ...options }) => {
       const { indexDocuments } = await import('../../../search/index-documents.ts');
       const onProgress = progressReporter(err);
       const report = await indexDocuments({ checkpoint, ...options }, { onProgress, signal });
       onProgress.end();
-      const { documents, added, kept, bytes, hybrid, output } = report;
+      const { documents, added, kept, bytes, hybrid, output, tuned } = report;
       out.write(
         json
           ? `${JSON.stringify(report)}\n`
-          : `${documents} documents in ${output}: ${added} embedded, ${kept} already in the index; vectors ${(bytes / 1e6).toFixed(1)} MB${hybrid ? ', with BM25' : ''}\n`,
+          : `${documents} documents in ${output}: ${added} embedded, ${kept} already in the index; vectors ${(bytes / 1e6).toFixed(1)} MB${hybrid ? ', with BM25' : ''}\n${tuned ? renderTuned(tuned) : ''}`,
       );
     });
+
+/** The settings that were found, and the recall and time along their way next to the defaults and to exact search. */
+export function renderTuned({ settings, heldOut, defaults, curve, exactMs, k, tuning, documents }: Tuned): string {
+  const rows = curve.some((p) => namesOf(p.settings) === namesOf(settings)) ? curve : [...curve, heldOut];
+  const line = (name: string, recall: number, ms: number, note = ''): string =>
+    `  ${name.padEnd(44)} ${recall.toFixed(4)} ${ms.toFixed(3).padStart(9)}${note}\n`;
+  return [
+    `settings found on ${tuning.queries} queries and ${documents} documents, measured on ${heldOut.queries} other queries, one at a time:\n`,
+    `  ${'settings'.padEnd(44)} recall of ${k}, ms a query\n`,
+    ...rows.map((p) =>
+      line(namesOf(p.settings), p.recall, p.ms, namesOf(p.settings) === namesOf(settings) ? '  chosen' : ''),
+    ),
+    line(`${namesOf(defaults.settings)} (default)`, defaults.recall, defaults.ms),
+    line('exact, float32', 1, exactMs),
+  ].join('');
+}
+
+function namesOf({ codec, rescore, dimensions, cells, bins }: IndexSettings): string {
+  const parts = [
+    dimensions === undefined ? codec : `${codec} of ${dimensions} dimensions`,
+    cells && `${cells.probes} of ${cells.count} cells`,
+    rescore && `${rescore.count} re-scored in ${rescore.codec}`,
+    bins && `${bins} bins`,
+  ];
+  return parts.filter(Boolean).join(', ');
+}

@@ -64,7 +64,7 @@ const table = [
 
 let scripts: Uint8Array | undefined;
 
-/** A number that stands for the script; 0 where the character has none. */
+/** The number of the script; 0 for a character without one. */
 export function scriptOf(code: number): number {
   scripts ??= read();
   return scripts[code];

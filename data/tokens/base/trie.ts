@@ -31,7 +31,7 @@ export class Trie {
     }
   }
 
-  /** What the text up to a node stands for, -1 for nothing. */
+  /** The value of the text up to a node, -1 if there is none. */
   value(node: number): number {
     return this.values[node];
   }

@@ -1,4 +1,4 @@
-/** @file The model Unigram: the cut of a word whose tokens have the highest sum of scores. */
+/** @file The model Unigram: the segmentation of a word with the highest sum of scores. */
 import { byteTokens } from '../base/byte-level.ts';
 import { type Fields, flag, HIGHEST_ID, listOf, malformed, shown } from '../base/fields.ts';
 import { Trie } from '../base/trie.ts';
@@ -33,7 +33,7 @@ export function readUnigram(fields: Fields): TokenModel {
   const trie = new Trie();
   for (const [token, id] of ids) if (token) trie.set(token, id);
 
-  /** What the characters from one place to another stand for once the cut is known. */
+  /** The ids of the characters between two positions of the best segmentation. */
   const put = (piece: string, out: number[]): void => {
     const id = ids.get(piece);
     if (id !== undefined) out.push(id);

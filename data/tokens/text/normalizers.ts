@@ -1,4 +1,4 @@
-/** @file The normalizers of tokenizer.json: a text as it is before it is cut. */
+/** @file The normalizers of tokenizer.json: they change a text before it is split. */
 import { bytesAsCharacters } from '../base/byte-level.ts';
 import { type Fields, fieldsOf, flag, listOf, optionalText, shown, text, unsupported } from '../base/fields.ts';
 import { COMBINING, CONTROL, characterKinds, IDEOGRAPH, INERT, NONSPACING, SPACE, unitsOf } from '../base/unicode.ts';
@@ -105,7 +105,7 @@ export function lowercase(text: string): string {
   return (text.includes('Σ') ? text.replaceAll('Σ', 'σ') : text).toLowerCase();
 }
 
-/** Normal forms as the library's Unicode has them: characters that it does not know stand still and part the rest. */
+/** Normal forms with the library's Unicode version: characters that it does not know stay unchanged and separate the rest. */
 function normalForm(form: 'NFC' | 'NFD' | 'NFKC' | 'NFKD'): Normalizer {
   const apply = (t: string): string => {
     if (isAscii(t)) return t;

@@ -46,7 +46,7 @@ function each(cut: (text: string, out: string[], first: boolean) => string): Pre
       const reach = starts[i] + whole.length - texts[i].length;
       for (let k = from, at = 0; k < out.length; k++) {
         const found = whole.indexOf(out[k], at);
-        // Bytes written as characters are not part of the text; the first of them stands where it begins.
+        // Bytes written as characters are not part of the text; the first of them marks its start.
         const place = found < 0 ? (k === from ? 0 : reach) : found;
         if (place >= reach) break;
         after.push(reach - place);
@@ -146,7 +146,7 @@ function readDelimiter(fields: Fields): PreTokenizer {
   });
 }
 
-/** Where a text stands in another one: begins and ends, one after the other. */
+/** Occurrences of a text in another: alternating starts and ends. */
 function places(t: string, part: string): number[] {
   const found: number[] = [];
   for (let at = t.indexOf(part); at >= 0; at = t.indexOf(part, at + part.length)) found.push(at, at + part.length);

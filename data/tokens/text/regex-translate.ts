@@ -161,7 +161,7 @@ export class Translator {
     return this.literal(this.escaped(c));
   }
 
-  /** The character that an escape stands for. */
+  /** The character of an escape. */
   private escaped(c: string): string {
     if (c in controls) return String.fromCharCode(controls[c]);
     if (c === 'x' || c === 'u') {

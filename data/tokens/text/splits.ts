@@ -1,4 +1,4 @@
-/** @file A text cut at places, and what becomes of what stands there. */
+/** @file Splits a text at matches, and handles the matched parts. */
 import { shown, unsupported } from '../base/fields.ts';
 import { characterKinds, unitsOf } from '../base/unicode.ts';
 
@@ -14,7 +14,7 @@ export function readBehavior(value: unknown, what: string): Behavior {
 /**
  * Adds the parts of a text that are not empty.
  * @param found begins and ends of what was looked for, one after the other
- * @param invert what was looked for is what is kept, and the rest stands between
+ * @param invert the matches are the parts that are kept, and the rest separates them
  */
 export function splitAt(
   text: string,

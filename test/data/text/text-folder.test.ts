@@ -135,7 +135,7 @@ describe('made queries', async () => {
     ),
   );
   const data = withMadeQueries(await openTextFolder(dir), { seed: 1 });
-  test('each is judged with its document; held out ones are not in training', () => {
+  test('each is relevant to its document; held-out ones are not in training', () => {
     expect(data.splits).toEqual(['dev', 'test', 'train']);
     const text = (split: string) =>
       [...data.qrels(split).keys()].map((id) => data.queries.text(data.queries.indexOf(id) as number));
@@ -150,7 +150,7 @@ describe('made queries', async () => {
       }
   });
   test('that they are made is said, and the same seed makes the same', async () => {
-    expect(data.warnings?.[0].text).toMatch(/^there are no queries: \d+ were made of the documents/);
+    expect(data.warnings?.[0].text).toMatch(/^there are no queries: \d+ were generated from the documents/);
     const again = withMadeQueries(await openTextFolder(dir), { seed: 1 });
     expect(again.queries.hash).toBe(data.queries.hash);
     expect(withMadeQueries(await openTextFolder(dir), { seed: 2 }).queries.hash).not.toBe(data.queries.hash);
@@ -171,7 +171,7 @@ describe('rows of documents alone', () => {
     expect(data.documents.title?.(0)).toBe('T 0');
     expect(data.documents.text(0)).toBe(`T 0 ${sentence(0)}`);
     expect(data.notes?.[0]).toBe(
-      'docs.jsonl: documents alone, text = text, title = title, id = id; 12 rows, 14 passages; not read: url',
+      'docs.jsonl: documents only, text = text, title = title, id = id; 12 rows, 14 passages; not read: url',
     );
     expect(data.made).toBe(data.queries.length);
     expect(data.warnings?.[0].code).toBe('data.made-queries');

@@ -167,7 +167,7 @@ test('content counts in a run and is not compared where a dry run cannot know it
   expect(await why(true, given(Float32Array.of(2)))).toMatchObject({ status: 'made', why: 'the values changed' });
 });
 
-test('a run inside a run keeps its artefacts and tells its stages under its own name', async () => {
+test('a nested run keeps its artefacts and reports its stages under its name', async () => {
   const at = folder();
   const both = async () => {
     const { run, log } = await runner(at);

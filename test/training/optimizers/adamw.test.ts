@@ -90,7 +90,7 @@ test('the norm is of the numbers that are there: none of a longer gradient befor
   expect(new AdamWHost([long, short]).step(0.1)).toBeCloseTo(Math.sqrt(91 + 5), 10);
 });
 
-test('a gradient that is not finite leaves weights and moments alone', () => {
+test('a non-finite gradient leaves weights and moments unchanged', () => {
   const p = parameter('w', [2], [1, 2], [1, Number.NaN]);
   const optimizer = new AdamWHost([p]);
   expect(optimizer.step(0.1)).toBeNaN();
@@ -98,7 +98,7 @@ test('a gradient that is not finite leaves weights and moments alone', () => {
   expect(optimizer.steps).toBe(0);
 });
 
-test('clipping scales the whole gradient to the norm, biases and scales do not decay unless asked', () => {
+test('clipping scales the whole gradient to the norm, biases and scales do not decay by default', () => {
   const p = parameter('b', [2], [1, 1], [3, 4]);
   expect(new AdamWHost([p], { clipNorm: 1, weightDecay: 0.5, betas: [0, 0], eps: 1 }).step(0.1)).toBeCloseTo(5, 6);
   // With betas of 0, m = g and v = g^2 of the clipped gradient (0.6, 0.8): p - 0.1 g / (g + 1).

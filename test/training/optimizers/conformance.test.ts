@@ -91,7 +91,7 @@ describe.each(names)('%s', (optimizer) => {
     expect(far).toBeLessThan(1e-6);
   });
 
-  test('a gradient that is not finite changes neither weights nor state', async () => {
+  test('a non-finite gradient changes neither weights nor state', async () => {
     const W = parameter('W', [3, 5], (i) => Math.sin(1 + i));
     const own = make([W]);
     fill(W, (i) => i);

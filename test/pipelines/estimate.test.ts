@@ -1,0 +1,55 @@
+/** @file What a dry run says that a run would take: a figure for what can be timed, a reason for what cannot, nothing written. */
+import { join } from 'node:path';
+import { beforeAll, expect, test } from 'vitest';
+import { renderPlan } from '../../cli/terminal/report.ts';
+import { hashParts } from '../../common/files.ts';
+import { readConfig } from '../../config/yaml/read-yaml.ts';
+import { planRun } from '../../pipelines/distill.ts';
+import { makeWorld, snapshot } from '../cli/world.ts';
+
+let world: string;
+beforeAll(async () => {
+  world = await makeWorld();
+});
+const plan = async (...sets: string[]) => {
+  const config = readConfig(join(world, 'distill.yaml'), [`output=${world}/out`, `cache=${world}/cache`, ...sets]);
+  const stages = await planRun(config, {}, { estimate: true });
+  return { stages, of: (name: string) => stages.find((s) => s.stage === name)?.estimate };
+};
+const written = (): string =>
+  hashParts(JSON.stringify(Object.entries(snapshot(world)).map(([n, c]) => [n, hashParts(c)])));
+
+test('teacher scores, training and evaluation are estimated, and how is said', async () => {
+  const before = written();
+  const { stages, of } = await plan('train.steps=100', 'train.batchSize=4', 'train.candidates=4');
+  expect(of('teacher scores')).toMatchObject({ how: 'timed on a few pairs here' });
+  expect(of('training')?.how).toMatch(/^100 steps as 3 forward passes of 20 texts, timed on a few here; memory for/);
+  expect(of('evaluation')?.how).toBe('at most; timed on a few texts here');
+  for (const name of ['teacher scores', 'training', 'evaluation']) {
+    expect(of(name)?.seconds, name).toBeGreaterThan(0);
+    // Node and ONNX Runtime alone take about this much; the models are tiny.
+    expect(of(name)?.bytes, name).toBeGreaterThan(300e6);
+    expect(of(name)?.bytes, name).toBeLessThan(600e6);
+  }
+  expect(of('checkpoint')).toBeUndefined();
+  expect(written()).toBe(before);
+  const text = renderPlan(stages);
+  expect(text).toMatch(/^estimates \(about, on this machine as it is now\)$/m);
+  expect(text).toMatch(/^training +\S.* (MB|GB) +100 steps/m);
+  expect(text).toMatch(/^together +\d+ s$/m);
+});
+
+test('ten times the steps take about ten times as long', async () => {
+  const few = (await plan('train.steps=10')).of('training')?.seconds as number;
+  const many = (await plan('train.steps=1000')).of('training')?.seconds as number;
+  expect(many / few).toBeGreaterThan(20);
+});
+
+test('where nothing can be timed, the reason stands in place of a figure', async () => {
+  const service = await plan('teacher={kind: http, url: "http://127.0.0.1:9", format: tei}');
+  expect(service.of('teacher scores')).toEqual({ how: 'no estimate: a service is not asked to be timed' });
+  expect(service.of('evaluation')?.how).toMatch(/without the teacher: a service is not asked/);
+  const fresh = await plan('student={fresh: {hidden: 16, layers: 1, heads: 2, vocabulary: 100}}');
+  expect(fresh.of('training')).toEqual({ how: 'no estimate: the student is yet to be made' });
+  expect(renderPlan(fresh.stages)).toMatch(/^together .* without what has no estimate$/m);
+});
