@@ -34,6 +34,7 @@ export {
 export { type ExitsOptions, type ExitsReport, makeExits } from './search/exits/exits.ts';
 export { type CascadeOptions, type CascadeReport, cascade } from './search/fit-cascade.ts';
 export { type IndexOptions, type IndexReport, indexDocuments } from './search/index-documents.ts';
+export { type SemanticCacheOptions, type SemanticCacheReport, semanticCache } from './search/semantic-cache.ts';
 export { type RunningServer, type ServeOptions, startServer } from './search/serve.ts';
 export { candidateSelections, querySelections } from './selection/index.ts';
 export { ScoreCache } from './teachers/cache/score-cache.ts';

@@ -1,8 +1,9 @@
 /** @file Quality of a cascade on judged queries, and its full curve compared with random deferral and an oracle. */
 import { bootstrapMean, type Interval, mean, quantile } from '../math/resampling.ts';
-import { type Calibrated, fullQuality, qualityOf } from './fit.ts';
-import { depthsOf, needsOf, type Policy, stopAt } from './policy.ts';
-import { servedOrder } from './rules/states.ts';
+import type { ExitFacts } from './exits.ts';
+import { leavingEarly } from './layers.ts';
+import { needsOf, type Policy, stopAt } from './policy.ts';
+import { type Calibrated, fullQuality, statesOf } from './quality.ts';
 
 export interface CurvePoint {
   /** Documents per query that the teacher scored. */
@@ -23,7 +24,9 @@ export interface CascadeFigures {
   /** Fraction of queries deferred to the teacher, and documents scored per query. */
   deferred: number;
   pairs: number;
-  /** The rule at every threshold, and deferral of whole queries at random and by an oracle that knows each gain. */
+  /** Layers of the teacher that a pair went through; absent where it has no exits. */
+  layers?: number;
+  /** The rule at every threshold, whole queries deferred at random, and by an oracle that knows each gain. */
   curve: CurvePoint[];
   random: CurvePoint[];
   oracle: CurvePoint[];
@@ -31,14 +34,16 @@ export interface CascadeFigures {
 
 const POINTS = 41;
 
-/** Figures of a policy on queries whose lists the teacher has scored completely. */
-export function evaluateCascade(queries: readonly Calibrated[], policy: Policy): CascadeFigures {
-  const states = queries.map((q) => {
-    const scored = [0, ...depthsOf(policy.depths, q.student.length)];
+/** Figures of a policy on queries whose lists the teacher has scored whole. @param exits of the teacher, where it has some */
+export function evaluateCascade(queries: readonly Calibrated[], policy: Policy, exits?: ExitFacts): CascadeFigures {
+  const states = queries.map((given) => {
+    const { query: q, work } = leavingEarly(given, policy.depths, exits, policy.exits ?? Number.POSITIVE_INFINITY);
+    const { scored, features, quality } = statesOf(q, policy.depths, policy.fusion);
     return {
       scored,
-      needs: needsOf(q, policy),
-      quality: scored.map((k) => qualityOf(q, servedOrder(q, k, policy.fusion))),
+      work,
+      needs: needsOf(q, policy, features),
+      quality,
       full: fullQuality(q),
     };
   });
@@ -59,6 +64,8 @@ export function evaluateCascade(queries: readonly Calibrated[], policy: Policy):
   const [none, all] = [point(last.map(() => 0)), point(last)];
   const gains = states.map((s) => s.quality[s.quality.length - 1] - s.quality[0]);
   const byGain = Array.from(gains.keys()).sort((a, b) => gains[b] - gains[a]);
+  const { pairs } = point(stops);
+  const work = mean(states.map((s, i) => s.work[stops[i]]));
   return {
     queries: queries.length,
     quality: bootstrapMean(served),
@@ -67,7 +74,8 @@ export function evaluateCascade(queries: readonly Calibrated[], policy: Policy):
     difference: bootstrapMean(served.map((v, i) => v - states[i].full)),
     risk: mean(served.map((v, i) => Math.max(0, states[i].full - v))),
     deferred: mean(stops.map((s) => Number(s > 0))),
-    pairs: point(stops).pairs,
+    pairs,
+    ...(exits && { layers: pairs > 0 ? (work / pairs) * exits.layers[exits.layers.length - 1] : 0 }),
     curve: thresholds.map((t) => point(at(t))),
     random: [none, all],
     oracle: Array.from({ length: POINTS }, (_, i) => {

@@ -1,7 +1,7 @@
 /** @file When a pair leaves a cross-encoder early: once more layers could not change its place among the query's documents. */
 import { mean } from '../math/resampling.ts';
 import { learnThenTest, type RiskOptions } from './calibration/learn-then-test.ts';
-import { qualityOf } from './fit.ts';
+import { qualityOf } from './quality.ts';
 import { servedOrder } from './rules/states.ts';
 
 /** Documents whose places count: one that is surely below them is settled. */
@@ -15,9 +15,16 @@ export interface ExitFacts {
   readonly deviations: readonly number[];
 }
 
+/** What nDCG loses where the documents at places p and p + 1 are exchanged, p from 0, as a share of what it loses at the top. */
+const WEIGHTS = Array.from(
+  { length: PLACES },
+  (_, p) => (1 / Math.log2(p + 2) - 1 / Math.log2(p + 3)) / (1 - 1 / Math.log2(3)),
+);
+
 /**
- * How settled the places of documents are: the larger of the distance to the nearest other document and of what is missing to the
- * tenth, in standard deviations of the exit. A document alone is not settled: there is nothing to compare it with.
+ * How settled the places of documents are, in standard deviations of the exit. Of the first ten: the distance to the next document
+ * above and below, divided by what an exchange of the two would cost, so that lower places are settled sooner; of the others: what
+ * is missing to the tenth. A document alone is not settled: there is nothing to compare it with.
  *
  * @param scores of all documents of the query so far
  * @param deviation of the exit that they were scored at
@@ -25,13 +32,17 @@ export interface ExitFacts {
 export function settledness(scores: ArrayLike<number>, deviation: number): Float64Array {
   const n = scores.length;
   const order = Array.from({ length: n }, (_, i) => i).sort((a, b) => scores[b] - scores[a]);
-  const cut = n > PLACES ? scores[order[PLACES - 1]] : Number.NEGATIVE_INFINITY;
   const out = new Float64Array(n);
   for (const [place, i] of order.entries()) {
-    const above = place > 0 ? scores[order[place - 1]] - scores[i] : Number.POSITIVE_INFINITY;
-    const below = place < n - 1 ? scores[i] - scores[order[place + 1]] : Number.POSITIVE_INFINITY;
-    const gap = n > 1 ? Math.min(above, below) : 0;
-    out[i] = deviation > 0 ? Math.max(gap, cut - scores[i]) / deviation : 0;
+    const to = (other: number): number => Math.abs(scores[order[other]] - scores[i]);
+    let distance = 0;
+    if (place >= PLACES) distance = to(PLACES - 1);
+    else if (n > 1) {
+      const above = place > 0 ? to(place - 1) / WEIGHTS[place - 1] : Number.POSITIVE_INFINITY;
+      const below = place < n - 1 ? to(place + 1) / WEIGHTS[place] : Number.POSITIVE_INFINITY;
+      distance = Math.min(above, below);
+    }
+    out[i] = deviation > 0 ? distance / deviation : 0;
   }
   return out;
 }
@@ -130,7 +141,7 @@ export interface ExitPoint {
 /** From all layers to the first exit, in standard deviations of an exit's logit; fixed before any query is seen. */
 export const EXIT_THRESHOLDS: readonly number[] = [
   Number.POSITIVE_INFINITY,
-  ...[6, 5, 4, 3.5, 3, 2.5, 2, 1.75, 1.5, 1.25, 1, 0.75, 0.5, 0.25, 0.1, 0],
+  ...[12, 10, 8, 6, 5, 4, 3.5, 3, 2.5, 2, 1.75, 1.5, 1.25, 1, 0.75, 0.5, 0.25, 0.1, 0],
 ];
 
 /** Quality, loss and layers at every threshold. */

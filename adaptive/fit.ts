@@ -2,24 +2,23 @@
 import { InputError } from '../common/errors.ts';
 import { mean, quantile } from '../math/resampling.ts';
 import { learnThenTest, type RiskOptions } from './calibration/learn-then-test.ts';
-import { depthsOf, needsOf, type Policy, stopAt } from './policy.ts';
+import { EXIT_THRESHOLDS, type ExitFacts } from './exits.ts';
+import { leavingEarly } from './layers.ts';
+import { needsOf, type Policy, stopAt } from './policy.ts';
+import { type Calibrated, fullQuality, joinedQuality, statesOf } from './quality.ts';
 import { type RuleName, rules } from './rules/index.ts';
-import { FEATURES, type Fusion, features, type Query, servedOrder, TOP } from './rules/states.ts';
+import { FEATURES, type Fusion } from './rules/states.ts';
 
-/** A query whose list the teacher has scored completely. */
-export interface Calibrated extends Query {
-  /** Grades of the list's documents; undefined where there are no labels: then the teacher's order is the truth. */
-  readonly grades?: ArrayLike<number>;
-  /** Grades over 0 of all judged documents of the query, highest first. */
-  readonly ideal?: readonly number[];
-}
+export { type Calibrated, fullQuality, qualityOf } from './quality.ts';
 
 export interface FitOptions extends RiskOptions {
   depths?: readonly number[];
   /** `auto` takes the rule whose curve of quality against pairs is the highest, cross-fitted. */
   rule?: RuleName | 'auto';
-  /** `auto` takes the weight of the student's score with the best quality over whole lists. */
+  /** `auto` takes the weight of the student's score with the best quality over whole lists, of those that leave risk to spend. */
   fusion?: Fusion | 'auto';
+  /** The exits of the teacher that `atExits` of the queries are of: then the policy may leave layers out too. */
+  exits?: ExitFacts;
   /** Clipped: a query that the cascade serves better than the teacher counts 0. Signed: it makes up for others. */
   loss?: 'clipped' | 'signed';
 }
@@ -39,6 +38,8 @@ export interface Guarantee {
   /** Mean loss and documents scored a query on these queries. */
   risk: number;
   pairs: number;
+  /** Layers of the teacher that a pair went through, where the teacher has exits. */
+  layers?: number;
 }
 
 export interface FittedCascade {
@@ -56,6 +57,8 @@ const FUSIONS = [0, 5, 10, 20, 40, 80];
 /** Number of settings between deferring everything and nothing. */
 const SETTINGS = 60;
 const FOLDS = 5;
+/** Share of the risk that the fitting half's loss may take where settings are chosen on it. */
+const HOPED = 0.5;
 
 /**
  * @param queries in an order that does not depend on them (shuffled by a seed): the first half is fitted on, the second certifies
@@ -79,14 +82,16 @@ export function fitCascade(queries: readonly Calibrated[], options: FitOptions):
   const half = queries.length >> 1;
   const [fitting, certifying] = [queries.slice(0, half), queries.slice(half)];
   const { depths = DEPTHS, loss = 'clipped' } = options;
-  const quality = (query: Calibrated, scored: number, fusion: Fusion): number =>
-    qualityOf(query, servedOrder(query, scored, fusion));
 
+  // A joined order serves some queries worse than the teacher's: where these alone use up the risk, nothing could be certified.
+  const lossOf = (gap: number): number => (loss === 'clipped' ? Math.max(0, gap) : gap);
+  const promising = (f: Fusion): boolean =>
+    f === 0 || meanOf(fitting, (q) => lossOf(fullQuality(q) - joinedQuality(q, f))) <= HOPED * options.alpha;
   // Without labels the teacher's order is the truth, and joining scores could only lose.
   const fusion =
     options.fusion === undefined || options.fusion === 'auto'
       ? labelled
-        ? argmax(FUSIONS, (f) => meanOf(fitting, (q) => quality(q, q.student.length, f)))
+        ? argmax(FUSIONS.filter(promising), (f) => meanOf(fitting, (q) => joinedQuality(q, f)))
         : 0
       : options.fusion;
   const names =
@@ -95,33 +100,61 @@ export function fitCascade(queries: readonly Calibrated[], options: FitOptions):
   const parameters = rules[rule].fit(examples(fitting, depths, fusion));
   const base = { depths: [...depths], fusion, rule, parameters };
 
-  // The sequence of settings is fixed by the fitting half only.
-  const seen = fitting.flatMap((q) => [...needsOf(q, base)]);
+  // The way from everything to nothing is fixed by the fitting half alone: first how many layers, then how deep.
+  const { alpha, delta, bound = 'betting', exits } = options;
+  const statesAt = (all: readonly Calibrated[], exit: number) =>
+    all.map((q) => {
+      const { query, work } = leavingEarly(q, depths, exits, exit);
+      const { scored, features, quality } = statesOf(query, depths, fusion);
+      return { needs: needsOf(query, base, features), scored, work, quality, full: fullQuality(query) };
+    });
+  const thresholdsOf = (states: readonly { needs: Float64Array }[]): number[] => {
+    const seen = states.flatMap((s) => [...s.needs]);
+    return [
+      Number.NEGATIVE_INFINITY,
+      ...new Set(Array.from({ length: SETTINGS }, (_, i) => quantile(seen, (i + 0.5) / SETTINGS))),
+      Number.POSITIVE_INFINITY,
+    ];
+  };
+  const gap = (s: ReturnType<typeof statesAt>[number], threshold: number): number =>
+    s.full - s.quality[stopAt(s.needs, threshold)];
+  const cheapest = (exit: number): { exit: number; work: number; thresholds: number[] } => {
+    const states = statesAt(fitting, exit);
+    const thresholds = thresholdsOf(states);
+    const works = thresholds.flatMap((t) =>
+      meanOf(states, (s) => lossOf(gap(s, t))) <= HOPED * alpha
+        ? [meanOf(states, (s) => s.work[stopAt(s.needs, t)])]
+        : [],
+    );
+    return { exit, thresholds, work: works.reduce((a, b) => Math.min(a, b), Number.POSITIVE_INFINITY) };
+  };
+  const all = cheapest(Number.POSITIVE_INFINITY);
+  const chosen = (exits ? EXIT_THRESHOLDS.filter(Number.isFinite) : [])
+    .map(cheapest)
+    .reduce((a, b) => (b.work < a.work ? b : a), all);
   const path = [
-    Number.NEGATIVE_INFINITY,
-    ...new Set(Array.from({ length: SETTINGS }, (_, i) => quantile(seen, (i + 0.5) / SETTINGS))),
-    Number.POSITIVE_INFINITY,
-  ];
-  const states = certifying.map((q) => {
-    const scored = [0, ...depthsOf(depths, q.student.length)];
-    return { needs: needsOf(q, base), scored, quality: scored.map((k) => quality(q, k, fusion)), full: fullQuality(q) };
-  });
-  const losses = path.map((threshold) =>
-    Float64Array.from(states, (s) => {
-      const gap = s.full - s.quality[stopAt(s.needs, threshold)];
-      return loss === 'clipped' ? Math.max(0, gap) : (gap + 1) / 2;
-    }),
+    { threshold: Number.NEGATIVE_INFINITY, early: false },
+    ...chosen.thresholds.map((threshold) => ({ threshold, early: chosen !== all })),
+  ].slice(chosen === all ? 1 : 0);
+  const whole = statesAt(certifying, Number.POSITIVE_INFINITY);
+  const early = chosen === all ? whole : statesAt(certifying, chosen.exit);
+  const reached = (i: number) => (path[i].early ? early : whole);
+  const losses = path.map(({ threshold }, i) =>
+    Float64Array.from(reached(i), (s) =>
+      loss === 'clipped' ? Math.max(0, gap(s, threshold)) : (gap(s, threshold) + 1) / 2,
+    ),
   );
-  const { alpha, delta, bound = 'betting' } = options;
   const certified = learnThenTest(losses, { alpha: loss === 'clipped' ? alpha : (alpha + 1) / 2, delta, bound });
   const holds = certified.at >= 0;
   const at = Math.max(0, certified.at);
-  const threshold = path[at];
-  const stops = states.map((s) => s.scored[stopAt(s.needs, threshold)]);
+  const { threshold } = path[at];
+  const stops = reached(at).map((s) => stopAt(s.needs, threshold));
+  const pairs = mean(reached(at).map((s, i) => s.scored[stops[i]]));
+  const work = mean(reached(at).map((s, i) => s.work[stops[i]]));
   const risk = loss === 'clipped' ? mean(losses[at]) : 2 * mean(losses[at]) - 1;
   return {
-    // If nothing is certified, the teacher's order over the full list is served, which loses nothing.
-    policy: { ...base, fusion: holds ? fusion : 0, threshold },
+    // Where nothing is certified the teacher's own order over the whole list is served: it loses nothing.
+    policy: { ...base, fusion: holds ? fusion : 0, threshold, ...(path[at].early && { exits: chosen.exit }) },
     guarantee: {
       alpha,
       delta,
@@ -132,35 +165,12 @@ export function fitCascade(queries: readonly Calibrated[], options: FitOptions):
       needed: certified.needed,
       certified: holds,
       risk: holds ? risk : 0,
-      pairs: mean(stops),
+      pairs,
+      ...(exits && { layers: pairs > 0 ? (work / pairs) * exits.layers[exits.layers.length - 1] : 0 }),
     },
-    needs: states.map((s) => s.needs[0]).sort((a, b) => a - b),
-    deferred: mean(stops.map((k) => Number(k > 0))),
+    needs: whole.map((s) => s.needs[0]).sort((a, b) => a - b),
+    deferred: mean(stops.map((stop) => Number(stop > 0))),
   };
-}
-
-/** Quality of the teacher over the whole list, nothing joined: what losses are measured against. */
-export const fullQuality = (query: Calibrated): number => qualityOf(query, servedOrder(query, query.student.length, 0));
-
-/**
- * nDCG of the first ten served: by grades where there are any, else with the gains 10, 9, ..., 1 for the teacher's first ten.
- */
-export function qualityOf(query: Calibrated, order: Int32Array): number {
-  const { grades, ideal } = query.grades ? { grades: query.grades, ideal: query.ideal ?? [] } : byTeacher(query);
-  const dcg = (at: (i: number) => number, n: number): number => {
-    let s = 0;
-    for (let i = 0; i < Math.min(TOP, n); i++) s += Math.max(0, at(i)) / Math.log2(i + 2);
-    return s;
-  };
-  const best = dcg((i) => ideal[i], ideal.length);
-  return best > 0 ? dcg((i) => grades[order[i]], order.length) / best : 0;
-}
-
-function byTeacher(query: Query): { grades: Float64Array; ideal: number[] } {
-  const order = servedOrder(query, query.student.length, 0);
-  const grades = new Float64Array(order.length);
-  for (let i = 0; i < Math.min(TOP, order.length); i++) grades[order[i]] = TOP - i;
-  return { grades, ideal: Array.from({ length: Math.min(TOP, order.length) }, (_, i) => TOP - i) };
 }
 
 function examples(queries: readonly Calibrated[], depths: readonly number[], fusion: Fusion) {
@@ -168,14 +178,11 @@ function examples(queries: readonly Calibrated[], depths: readonly number[], fus
   const gains: number[] = [];
   const wrong: number[] = [];
   for (const q of queries) {
-    const whole = servedOrder(q, q.student.length, fusion);
-    const full = qualityOf(q, whole);
-    const states = [0, ...depthsOf(depths, q.student.length).slice(0, -1)];
-    for (const [j, scored] of states.entries()) {
-      const order = servedOrder(q, scored, fusion);
-      rows.push(features(q, scored, states[j - 1] ?? 0, fusion));
-      gains.push(full - qualityOf(q, order));
-      wrong.push(Number(order[0] !== whole[0]));
+    const { features, quality, first } = statesOf(q, depths, fusion);
+    for (let j = 0; j < first.length - 1; j++) {
+      rows.push(features[j]);
+      gains.push(quality[quality.length - 1] - quality[j]);
+      wrong.push(Number(first[j] !== first[first.length - 1]));
     }
   }
   const data = new Float64Array(rows.length * FEATURES);
@@ -196,12 +203,8 @@ function area(queries: readonly Calibrated[], base: Omit<Policy, 'threshold' | '
     ),
   );
   const states = queries.map((q, i) => {
-    const scored = [0, ...depthsOf(base.depths, q.student.length)];
-    return {
-      needs: needsOf(q, { ...base, parameters: parameters[i % folds] }),
-      scored,
-      quality: scored.map((k) => qualityOf(q, servedOrder(q, k, base.fusion))),
-    };
+    const { scored, features, quality } = statesOf(q, base.depths, base.fusion);
+    return { needs: needsOf(q, { ...base, parameters: parameters[i % folds] }, features), scored, quality };
   });
   const seen = states.flatMap((s) => [...s.needs]);
   const points = Array.from({ length: SETTINGS }, (_, i) => {

@@ -10,6 +10,8 @@ export interface Policy {
   readonly parameters: Parameters;
   /** A chunk is scored while the rule's need is at least this. -Infinity: all chunks; Infinity: none. */
   readonly threshold: number;
+  /** Of a teacher with exits: how settled a document's place must be before it leaves the layers; all layers where absent. */
+  readonly exits?: number;
 }
 
 export interface Served {
@@ -52,11 +54,21 @@ export async function serve(
   return { order: servedOrder(query, scored, policy.fusion), scored, need: first };
 }
 
-/** The needs of a query at every state that a policy can be in, where the teacher's scores of its whole list are known. */
-export function needsOf(query: Query, policy: Omit<Policy, 'threshold'>): Float64Array {
+/**
+ * The needs of a query at every state that a policy can be in, where the teacher's scores of its whole list are known.
+ * @param known the features of these states, where they are kept
+ */
+export function needsOf(
+  query: Query,
+  policy: Omit<Policy, 'threshold'>,
+  known?: readonly Float64Array[],
+): Float64Array {
   const states = [0, ...depthsOf(policy.depths, query.student.length).slice(0, -1)];
   return Float64Array.from(states, (scored, j) =>
-    rules[policy.rule].need(features(query, scored, states[j - 1] ?? 0, policy.fusion), policy.parameters),
+    rules[policy.rule].need(
+      known?.[j] ?? features(query, scored, states[j - 1] ?? 0, policy.fusion),
+      policy.parameters,
+    ),
   );
 }
 

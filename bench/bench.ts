@@ -5,6 +5,7 @@ import { join } from 'node:path';
 /** Benchmarks by name, with their files. */
 const benchmarks: Readonly<Record<string, string>> = {
   cache: 'limits/cache-bench',
+  cascade: 'limits/cascade-bench',
   device: 'peers/device',
   encode: 'peers/encode',
   growth: 'limits/growth',

@@ -1,5 +1,8 @@
 /** @file Measures a cascade on a split: quality, realised risk compared with the promise, what the teacher was asked, time. */
+
 import { type CascadeFigures, evaluateCascade, shareOfOracle } from '../adaptive/curve.ts';
+import { drift } from '../adaptive/drift.ts';
+import { needsOf } from '../adaptive/policy.ts';
 import { writeWhole } from '../common/files.ts';
 import type { RunControl } from '../common/progress.ts';
 import { openDataset } from '../data/open.ts';
@@ -11,7 +14,8 @@ import { readProvenance } from '../serving/checkpoint.ts';
 import { rerankerOf } from '../serving/reranker.ts';
 import { defaultCache, ScoreCache } from '../teachers/cache/score-cache.ts';
 import { crossEncoder } from '../teachers/cross-encoder.ts';
-import { openStudentIndex, queriesOf, scoredLists, UNJUDGED } from './scored-lists.ts';
+import { isExits } from '../teachers/exits.ts';
+import { openStudentIndex, queriesOf, scoredLists, scoresThrough, UNJUDGED } from './scored-lists.ts';
 
 /** The cascade, and what it is measured on. */
 export interface EvaluateCascadeOptions {
@@ -46,6 +50,8 @@ export interface CascadeEvaluation extends CascadeFigures {
   against: CascadeFile['guarantee']['against'];
   /** Area under the deferral curve above random deferral, over the oracle's; absent where the teacher gains nothing. */
   shareOfOracle?: number;
+  /** These queries compared with those of calibration: p-value of the two-sample test of needs, shares deferred here and there. */
+  drift: { pValue: number; deferred: number; expected: number };
   /** What does not fit, and what is to be known. */
   notes: string[];
   /** A query served whole, one at a time. */
@@ -83,10 +89,16 @@ export async function evaluateCascadeFile(
       const served = await openCascade(options.cascade, { index, teacher: rerankerOf(teacher) });
       for (const note of served.notes) notes.push(note);
       const { candidates } = file;
-      const asked = { index, teacher: cache.wrap(teacher), dataset, candidates };
+      const asked = { index, scores: scoresThrough(cache, teacher), dataset, candidates };
       const lists = await scoredLists(asked, positions, labels ? split : undefined, watch);
-      const figures = evaluateCascade(lists.queries, file.policy);
+      const figures = evaluateCascade(lists.queries, file.policy, isExits(teacher) ? teacher.exits : undefined);
       const share = shareOfOracle(figures);
+      const needs = lists.queries.map((q) => needsOf(q, file.policy)[0]);
+      const compared = drift(file.calibration.needs, needs, file.policy.threshold);
+      if (compared.drifted)
+        notes.push(
+          `these queries differ from those of calibration (p ${compared.pValue.toExponential(1)}): the guarantee does not apply to them`,
+        );
       const texts = positions.slice(0, options.costQueries ?? 20).map((q) => dataset.queries.text(q));
       const report: CascadeEvaluation = {
         ...figures,
@@ -98,6 +110,7 @@ export async function evaluateCascadeFile(
         certified: file.guarantee.certified,
         against: labels ? 'labels' : "the teacher's order",
         ...(Number.isFinite(share) && { shareOfOracle: share }),
+        drift: { pValue: compared.pValue, deferred: compared.deferred, expected: compared.expected },
         notes,
         ...(options.cost !== false && { milliseconds: await timed(served, texts, watch) }),
       };
@@ -136,6 +149,21 @@ function reportFigures(report: CascadeEvaluation, name: string): Figures {
       ['less the teacher over all', interval(difference)],
       ['mean loss', `${report.risk.toFixed(4)}, promised ${report.promised}`],
       ['deferred', `${percent(report.deferred)} of the queries, ${report.pairs.toFixed(1)} pairs a query`],
+      ...(report.layers === undefined
+        ? []
+        : [['layers', `${report.layers.toFixed(2)} of the teacher's a pair`] as [string, string]]),
+      [
+        'compared with calibration',
+        `p ${report.drift.pValue.toPrecision(2)}, deferred ${percent(report.drift.deferred)} here and ${percent(report.drift.expected)} there`,
+      ],
+      ...(report.shareOfOracle === undefined
+        ? []
+        : [
+            ['above random deferral', `${percent(report.shareOfOracle)} of what the oracle reaches`] as [
+              string,
+              string,
+            ],
+          ]),
       ...(milliseconds
         ? [
             ['a query', `p50 ${milliseconds.p50.toFixed(1)} ms, p95 ${milliseconds.p95.toFixed(1)} ms`] as [

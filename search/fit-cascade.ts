@@ -12,7 +12,8 @@ import { type CascadeFile, guaranteeSentence, writeCascade } from '../serving/ca
 import { readProvenance } from '../serving/checkpoint.ts';
 import { defaultCache, ScoreCache } from '../teachers/cache/score-cache.ts';
 import { crossEncoder } from '../teachers/cross-encoder.ts';
-import { openStudentIndex, queriesOf, scoredLists, UNJUDGED } from './scored-lists.ts';
+import { isExits } from '../teachers/exits.ts';
+import { openStudentIndex, queriesOf, scoredLists, scoresThrough, UNJUDGED } from './scored-lists.ts';
 
 /** What a cascade is made of, and what it promises. */
 export interface CascadeOptions {
@@ -54,6 +55,8 @@ export interface CascadeReport {
   deferred: number;
   pairs: number;
   risk: number;
+  /** Layers of the teacher that a pair went through; absent where it has no exits. */
+  layers?: number;
   candidates: number;
 }
 
@@ -77,7 +80,7 @@ export async function cascade(options: CascadeOptions, watch: RunControl = {}): 
   try {
     const { index, close } = await openStudentIndex(options, dataset, watch);
     try {
-      const asked = { index, teacher: cache.wrap(teacher), dataset, candidates };
+      const asked = { index, scores: scoresThrough(cache, teacher), dataset, candidates };
       const lists = await scoredLists(asked, positions, labels ? calibrate : undefined, watch);
       const fitted = fitCascade(lists.queries, {
         alpha: risk,
@@ -86,6 +89,7 @@ export async function cascade(options: CascadeOptions, watch: RunControl = {}): 
         rule: (options.rule as RuleName | 'auto' | undefined) ?? 'auto',
         bound: options.bound as FitOptions['bound'],
         loss: options.loss,
+        exits: isExits(teacher) ? teacher.exits : undefined,
       });
       const content: CascadeFile = {
         student: { path: options.student, key: index.key, dtype: options.dtype, settings: { ...index.settings } },
@@ -108,6 +112,7 @@ export async function cascade(options: CascadeOptions, watch: RunControl = {}): 
         deferred: fitted.deferred,
         pairs: guarantee.pairs,
         risk: guarantee.risk,
+        ...(guarantee.layers !== undefined && { layers: guarantee.layers }),
         candidates,
       };
     } finally {

@@ -9,7 +9,10 @@ import { type Dataset, judgedQueries, unjudgedQueries } from '../data/dataset.ts
 import { isQueryItself } from '../evaluation/metrics/evaluate.ts';
 import { createIndex, openIndex } from '../serving/open-index.ts';
 import type { SearchHit, SearchIndex } from '../serving/search-index.ts';
-import type { Teacher } from '../teachers/teacher.ts';
+import { cachedExits } from '../teachers/cache/exits-cache.ts';
+import type { ScoreCache } from '../teachers/cache/score-cache.ts';
+import { isExits } from '../teachers/exits.ts';
+import type { Pair, Teacher } from '../teachers/teacher.ts';
 import { addDataset } from './index-documents.ts';
 
 /** The name under which the queries that no split judges are asked for. */
@@ -48,15 +51,11 @@ export async function openStudentIndex(
 ): Promise<{ index: SearchIndex; close(): Promise<void> }> {
   if (folder !== undefined) {
     const index = await openIndex(folder, { ...watch, encoder: student });
-    const { documents } = dataset;
-    const missing = documents.ids.filter((id, i) => index.get(id)?.text !== documents.text(i)).length;
-    if (missing || index.size !== documents.length) {
+    try {
+      checkHolds(index, dataset, folder);
+    } catch (error) {
       await index.close();
-      throw new InputError({
-        code: 'cascade.index',
-        subject: `${folder} holds ${index.size} documents, and ${missing} of the ${documents.length} of the data are missing or have another text`,
-        remedy: 'index the same data: distill index',
-      });
+      throw error;
     }
     return { index, close: () => index.close() };
   }
@@ -81,6 +80,17 @@ export async function openStudentIndex(
   }
 }
 
+/** @throws InputError where an index lacks documents of the data, or has others */
+export function checkHolds(index: SearchIndex, { documents }: Pick<Dataset, 'documents'>, folder: string): void {
+  const missing = documents.ids.filter((id, i) => index.get(id)?.text !== documents.text(i)).length;
+  if (missing || index.size !== documents.length)
+    throw new InputError({
+      code: 'cascade.index',
+      subject: `${folder} holds ${index.size} documents, and ${missing} of the ${documents.length} of the data are missing or have another text`,
+      remedy: 'index the same data: distill index',
+    });
+}
+
 export interface ScoredLists {
   queries: Calibrated[];
   /** Query-document pairs that the teacher was asked about or that the cache knew. */
@@ -92,7 +102,7 @@ export interface ScoredLists {
  * @param split whose grades count; absent: the teacher's order is the truth
  */
 export async function scoredLists(
-  { index, teacher, dataset, candidates }: ListsOptions,
+  { index, scores, dataset, candidates }: ListsOptions,
   positions: readonly number[],
   split: string | undefined,
   watch: RunControl,
@@ -107,16 +117,18 @@ export async function scoredLists(
       document: text,
     })),
   );
-  const scores = await teacher.score(pairs, watch);
+  const atExits = await scores(pairs, watch);
+  const whole = atExits[atExits.length - 1];
   const qrels = split === undefined ? undefined : dataset.qrels(split);
   let at = 0;
   const lists = found.map((list, i): Calibrated => {
-    const own = scores.subarray(at, at + list.length);
-    at += list.length;
+    const [from, to] = [at, at + list.length];
+    at = to;
     const grades = qrels?.get(queries.ids[positions[i]]);
     return {
       student: Float32Array.from(list, (d) => d.score),
-      teacher: own,
+      teacher: whole.subarray(from, to),
+      ...(atExits.length > 1 && { atExits: atExits.map((logits) => logits.subarray(from, to)) }),
       ...(qrels && {
         grades: list.map((d) => Math.max(0, grades?.get(d.id) ?? 0)),
         ideal: [...(grades?.values() ?? [])].filter((g) => g > 0).sort((a, b) => b - a),
@@ -126,9 +138,16 @@ export async function scoredLists(
   return { queries: lists, pairs: pairs.length };
 }
 
+/** A teacher's scores through the cache, at each of its exits where it has some. */
+export const scoresThrough =
+  (cache: ScoreCache, teacher: Teacher): ListsOptions['scores'] =>
+  async (pairs, watch) =>
+    isExits(teacher) ? cachedExits(cache, teacher, pairs, watch) : [await cache.wrap(teacher).score(pairs, watch)];
+
 export interface ListsOptions {
   index: SearchIndex;
-  teacher: Pick<Teacher, 'score'>;
+  /** The teacher's scores: [exits][pairs], the last the whole model's; a teacher without exits has those alone. */
+  scores(pairs: readonly Pair[], watch: RunControl): Promise<readonly Float32Array[]>;
   dataset: Dataset;
   /** Documents a query. */
   candidates: number;

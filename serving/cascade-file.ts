@@ -44,6 +44,8 @@ const schema = z.strictObject({
     parameters: z.array(z.number()),
     /** `all`: the teacher scores every candidate of every query; `none`: it is never asked. */
     threshold: z.union([z.number(), z.literal('all'), z.literal('none')]),
+    /** Of a teacher with exits: how settled a document's place must be before it leaves the layers; all layers where absent. */
+    exits: z.number().nonnegative().optional(),
   }),
   guarantee: z.strictObject({
     alpha: z.number(),
@@ -56,6 +58,7 @@ const schema = z.strictObject({
     certified: z.boolean(),
     risk: z.number(),
     pairs: z.number().nonnegative(),
+    layers: z.number().nonnegative().optional(),
   }),
   /** Needs of the certifying queries before the teacher was asked, ascending, and the share of them that was deferred. */
   calibration: z.strictObject({ needs: z.array(z.number()), deferred: share }),

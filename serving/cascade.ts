@@ -1,7 +1,8 @@
 /** @file Serves a cascade: the student retrieves, and the teacher re-ranks as deep as the certified policy decides. */
 import { type Policy, serve } from '../adaptive/policy.ts';
 import { InputError } from '../common/errors.ts';
-import { canonicalJson } from '../common/files.ts';
+import { canonicalJson, hashParts } from '../common/files.ts';
+import { type FromCache, openCachedSearch } from './cached-search.ts';
 import { type CascadeFile, guaranteeSentence, readCascade } from './cascade-file.ts';
 import { type DriftReport, DriftWatch } from './drift-watch.ts';
 import { openIndex } from './open-index.ts';
@@ -20,8 +21,12 @@ export interface CascadeAnswer {
   documents: CascadeHit[];
   /** Documents that the teacher scored. */
   pairs: number;
+  /** Layers that these documents went through in all; absent where the teacher has no exits. */
+  layers?: number;
   /** Whether the query was deferred to the teacher. */
   deferred: boolean;
+  /** The earlier query whose answer this is; absent where it is the query's own. */
+  cached?: FromCache;
 }
 
 /** Options of an open cascade. */
@@ -32,12 +37,16 @@ export interface OpenCascadeOptions {
   teacher?: string | Reranker;
   /** Notes and warnings: once what fits less than exactly, and once when the stream of queries has changed. */
   onNote?: (note: string) => void;
+  /** semantic-cache.json, made for this cascade: a query near enough to an earlier one takes its answer. */
+  semanticCache?: string;
   /** Chance of a false alarm about the stream, over its whole life. */
   driftLevel?: number;
 }
 
 /** An open cascade. Close it when it is not needed any more. */
 export interface Cascade {
+  /** Of index, teacher and policy: equal keys serve the same. */
+  readonly key: string;
   /** The promise, in a sentence. */
   readonly guarantee: string;
   /** Notes on differences from the certified setup. */
@@ -71,20 +80,20 @@ export async function openCascade(file: string, options: OpenCascadeOptions): Pr
   try {
     const { queryTokens, documentTokens, path } = cascade.teacher;
     reranker ??= await openReranker((given as string | undefined) ?? path, { queryTokens, documentTokens });
-    return cascadeOver(file, cascade, index, reranker, { ...options, close });
+    return await cascadeOver(file, cascade, index, reranker, { ...options, close });
   } catch (error) {
     await close();
     throw error;
   }
 }
 
-function cascadeOver(
+async function cascadeOver(
   file: string,
   cascade: CascadeFile,
   index: SearchIndex,
   reranker: Reranker,
-  { onNote, driftLevel, close }: OpenCascadeOptions & { close(): Promise<void> },
-): Cascade {
+  { onNote, driftLevel, semanticCache, close }: OpenCascadeOptions & { close(): Promise<void> },
+): Promise<Cascade> {
   checkFit(file, cascade, index, reranker);
   const notes: string[] = [];
   if (canonicalJson(index.settings) !== canonicalJson(cascade.student.settings))
@@ -93,21 +102,45 @@ function cascadeOver(
     );
   if (!cascade.guarantee.certified) notes.push(guaranteeSentence(cascade));
   for (const note of notes) onNote?.(note);
+  // A teacher with exits has a threshold of its own: here that of the policy counts.
+  const { exits } = reranker;
+  const threshold = cascade.policy.exits ?? Number.POSITIVE_INFINITY;
+  const scorer =
+    (text: string): ScoreChunk =>
+    async (some, before) =>
+      exits ? exits.score(text, some, { threshold, before }) : { scores: await reranker.score(text, some) };
   const watch = new DriftWatch(cascade.calibration.needs, cascade.policy.threshold, driftLevel, onNote);
+  const key = hashParts('cascade', index.key, reranker.key, canonicalJson(cascade.policy));
+  const earlier = semanticCache === undefined ? undefined : await openCachedSearch<Fresh>(semanticCache, index, key);
+
+  async function fresh(text: string, k: number, vector?: Float32Array): Promise<Fresh> {
+    const depth = Math.max(k, cascade.candidates);
+    const found = vector ? index.searchVector(vector, text, depth) : await index.search(text, depth);
+    const head = found.slice(0, cascade.candidates);
+    const { documents, need, ...asked } = await serveHits(cascade.policy, head, scorer(text));
+    const rest = found.slice(cascade.candidates).map(({ score, ...d }) => ({ ...d, student: score }));
+    return { documents: [...documents, ...rest], ...asked, need: head.length ? need : undefined };
+  }
+
   return {
+    key,
     guarantee: guaranteeSentence(cascade),
     notes,
     reranker,
     async search(text, k = 10) {
-      const found = await index.search(text, Math.max(k, cascade.candidates));
-      const head = found.slice(0, cascade.candidates);
-      const answer = await serveHits(cascade.policy, head, (some) => reranker.score(text, some));
-      if (head.length) watch.see(answer.need);
-      const rest = found.slice(cascade.candidates).map(({ score, ...d }) => ({ ...d, student: score }));
+      const found = earlier
+        ? await earlier.search(text, k, (vector) => fresh(text, k, vector))
+        : { answer: await fresh(text, k) };
+      const { documents, pairs, layers, need } = found.answer;
+      // A stream is compared by all its queries: those that take an earlier answer have that query's need.
+      if (need !== undefined) watch.see(need);
+      const asked = found.from ? { pairs: 0, layers: 0 } : { pairs, layers };
       return {
-        documents: [...answer.documents, ...rest].slice(0, k),
-        pairs: answer.pairs,
-        deferred: answer.pairs > 0,
+        documents: documents.slice(0, k),
+        pairs: asked.pairs,
+        ...(exits && { layers: asked.layers }),
+        deferred: asked.pairs > 0,
+        ...(found.from && { cached: found.from }),
       };
     },
     drift: () => watch.report(),
@@ -115,24 +148,38 @@ function cascadeOver(
   };
 }
 
-/** Serves what the student found for a query. @param score the teacher's logits of some documents' texts */
+/** What was served, with the rule's need before the teacher was asked. */
+type Fresh = Omit<CascadeAnswer, 'deferred' | 'cached'> & { need?: number };
+
+/** The teacher's logits of some documents' texts. @param before logits of the documents that it has scored already */
+type ScoreChunk = (
+  texts: readonly string[],
+  before: readonly number[],
+) => Promise<{ scores: Float32Array; layers?: number }>;
+
+/** Serves what the student found for a query. */
 async function serveHits(
   policy: Policy,
   found: readonly (SearchDocument & { score: number })[],
-  score: (texts: readonly string[]) => Promise<Float32Array>,
-): Promise<CascadeAnswer & { need: number }> {
+  score: ScoreChunk,
+): Promise<Fresh & { need: number }> {
   const logits: number[] = [];
+  let run = 0;
   const student = Float32Array.from(found, (d) => d.score);
   const { order, scored, need } = await serve(student, policy, async (from, to) => {
-    const own = await score(found.slice(from, to).map((d) => d.text));
-    for (const logit of own) logits.push(logit);
-    return own;
+    const { scores, layers = 0 } = await score(
+      found.slice(from, to).map((d) => d.text),
+      logits,
+    );
+    for (const logit of scores) logits.push(logit);
+    run += layers;
+    return scores;
   });
   const documents = Array.from(order, (i): CascadeHit => {
     const { score: own, ...document } = found[i];
     return { ...document, student: own, ...(i < scored && { teacher: logits[i] }) };
   });
-  return { documents, pairs: scored, deferred: scored > 0, need };
+  return { documents, pairs: scored, layers: run, need };
 }
 
 /** @throws InputError where a hash differs from that of what was certified */

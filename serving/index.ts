@@ -5,6 +5,7 @@ export type { CodecName } from '../retrieval/codecs/index.ts';
 export type { Point as TuningPoint, Tuned, TuningGoal } from '../retrieval/tuned.ts';
 export type { TuneOptions } from '../retrieval/tuning/tune.ts';
 export type { IndexSettings } from '../retrieval/vector-index.ts';
+export type { FromCache } from './cached-search.ts';
 export {
   type Cascade,
   type CascadeAnswer,

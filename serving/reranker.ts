@@ -3,7 +3,7 @@ import { FaultError, InputError, shown } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import { firstNotFinite } from '../math/finite.ts';
 import { type CrossEncoderOptions, crossEncoder } from '../teachers/cross-encoder.ts';
-import { type EarlyScores, type ExitsTeacher, openExits } from '../teachers/exits.ts';
+import { type EarlyScores, type ExitsTeacher, isExits, openExits } from '../teachers/exits.ts';
 import { exitsSentence, hasExits } from '../teachers/exits-file.ts';
 import type { Teacher } from '../teachers/teacher.ts';
 
@@ -69,11 +69,11 @@ export async function openReranker(folder: string, options: OpenRerankerOptions 
       subject: `'exits' is given, and ${folder} has none`,
       remedy: 'make a folder with exits of it: distill exits',
     });
-  return rerankerOf(await crossEncoder(folder, { maxQuery, maxDocument, label }));
+  return plain(await crossEncoder(folder, { maxQuery, maxDocument, label }));
 }
 
 /** @throws InputError where the threshold is not one */
-function earlyReranker(teacher: ExitsTeacher, exits: OpenRerankerOptions['exits']): Reranker {
+function earlyReranker(teacher: ExitsTeacher, exits?: OpenRerankerOptions['exits']): Reranker {
   if (exits !== undefined && exits !== 'all' && !(exits >= 0))
     throw new InputError({
       code: 'reranker.exits',
@@ -82,7 +82,7 @@ function earlyReranker(teacher: ExitsTeacher, exits: OpenRerankerOptions['exits'
       remedy: 'leave it out for what was certified',
     });
   const chosen = exits === 'all' ? Number.POSITIVE_INFINITY : (exits ?? teacher.exits.threshold);
-  const whole = rerankerOf(teacher);
+  const whole = plain(teacher);
   const early: NonNullable<Reranker['exits']>['score'] = (query, documents, options, watch) =>
     teacher.scoreEarly(query, documents, { threshold: chosen, ...options }, watch);
   return {
@@ -93,8 +93,10 @@ function earlyReranker(teacher: ExitsTeacher, exits: OpenRerankerOptions['exits'
   };
 }
 
-/** A teacher as re-ranker. */
-export function rerankerOf(teacher: Teacher): Reranker {
+/** A teacher as re-ranker; one with exits leaves its layers early. */
+export const rerankerOf = (teacher: Teacher): Reranker => (isExits(teacher) ? earlyReranker(teacher) : plain(teacher));
+
+function plain(teacher: Teacher): Reranker {
   return {
     name: teacher.name,
     key: teacher.key,

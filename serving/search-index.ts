@@ -39,6 +39,7 @@ export class SearchIndex {
   private lexical: LiveBm25 | undefined;
   private busy: Promise<unknown> = Promise.resolve();
   private unlock: (() => Promise<void>) | undefined;
+  private changes = 0;
 
   private constructor(
     readonly folder: string,
@@ -80,6 +81,10 @@ export class SearchIndex {
   get key(): string {
     return searchKey(this.file.encoder.key, this.file.lexical);
   }
+  /** Another number after every change of the documents: answers of before may be out of date. */
+  get revision(): number {
+    return this.changes;
+  }
   /** Whether a document with this id can be found. */
   has(id: string): boolean {
     return this.store.has(id);
@@ -113,13 +118,6 @@ export class SearchIndex {
       });
     const vectors = await this.encoder.embedQueries(texts, watch);
     const { dimensions } = this.encoder;
-    const bad = firstNotFinite(vectors);
-    if (bad >= 0)
-      throw new FaultError({
-        code: 'search.not-finite',
-        subject: `the vector of the query '${shown(texts[Math.floor(bad / dimensions)].slice(0, 60))}' is not finite`,
-        remedy: 'it cannot be searched; use another file of the model, or leave the text out',
-      });
     const found: SearchHit[][] = [];
     for (const [i, text] of texts.entries()) {
       if (i % 64 === 63) {
@@ -132,8 +130,18 @@ export class SearchIndex {
     return found;
   }
 
-  /** @param text whose terms the lexical channel looks for, where there is one */
-  private searchVector(vector: Float32Array, text: string, k: number): SearchHit[] {
+  /**
+   * As `search`, of a text whose vector is known. @param vector as `encoder.embedQueries` gives it
+   * @param text whose terms the lexical channel looks for, where there is one
+   * @throws FaultError where the vector is not finite
+   */
+  searchVector(vector: Float32Array, text: string, k: number): SearchHit[] {
+    if (firstNotFinite(vector) >= 0)
+      throw new FaultError({
+        code: 'search.not-finite',
+        subject: `the vector of the query '${shown(text.slice(0, 60))}' is not finite`,
+        remedy: 'nothing can be found by it; use another file of the model, or leave the text out',
+      });
     const weight = this.file.lexical;
     if (!this.lexical || !weight) return this.store.search(vector, k) as SearchHit[];
     return hybridHits(this.store, this.lexical, weight, { vector, text, k }) as SearchHit[];
@@ -170,6 +178,7 @@ export class SearchIndex {
           if (old) this.lexical?.remove(old.id, old.text);
           this.lexical?.add(document.id, document.text);
         }
+        this.changes++;
       });
       done += batch.length;
       // Equal texts are embedded once and counted once until here.
@@ -215,6 +224,7 @@ export class SearchIndex {
       const known = [...new Set(ids)].flatMap((id) => this.get(id) ?? []);
       const removed = await this.store.remove(ids);
       for (const { id, text } of known) this.lexical?.remove(id, text);
+      this.changes++;
       return removed;
     });
   }
@@ -276,6 +286,7 @@ export class SearchIndex {
       if ((await manifestOf(this.folder)) !== this.seen) {
         const { store, seen } = await openStore(this.folder, this.file);
         [this.store, this.seen] = [store, seen];
+        this.changes++;
         await this.readTexts({});
       }
       this.unlock = unlock;

@@ -88,14 +88,20 @@ export class StaticEncoder {
 
   /** Ids as BERT's tokenizer gives them, with special tokens, truncated to the maximum length. */
   tokenize(text: string): number[] {
+    const ids = this.terms(text);
+    const [before, after] = this.around;
+    return [...before, ...ids.slice(0, Math.max(0, this.options.maxTokens - before.length - after.length)), ...after];
+  }
+
+  /** The ids of a whole text, without the special tokens around it: terms for a search by words. */
+  terms(text: string): number[] {
     const ids: number[] = [];
     for (const part of this.special ? text.split(this.special) : [text]) {
       const known = this.special?.test(part) ? this.ids.get(part) : undefined;
       if (known !== undefined) ids.push(known);
       else for (const [word] of this.normalize(part).matchAll(WORDS)) this.pieces(word, ids);
     }
-    const [before, after] = this.around;
-    return [...before, ...ids.slice(0, Math.max(0, this.options.maxTokens - before.length - after.length)), ...after];
+    return ids;
   }
 
   /**

@@ -46,6 +46,9 @@ export interface ExitsTeacher extends Teacher {
   ): Promise<EarlyScores>;
 }
 
+/** Whether a teacher has exits. */
+export const isExits = (teacher: Teacher): teacher is ExitsTeacher => 'scoreExits' in teacher;
+
 /** Pairs whose token vectors are held at a time. */
 const CHUNK = 256;
 

@@ -7,7 +7,7 @@ import { table } from './figures.ts';
 const percent = (x: number): string => `${(100 * x).toFixed(1)} %`;
 
 export function renderCascade(report: CascadeReport): string {
-  const { guarantee, rule, fusion, queries, deferred, pairs, risk, candidates, output } = report;
+  const { guarantee, rule, fusion, queries, deferred, pairs, layers, risk, candidates, output } = report;
   return [
     '',
     guarantee,
@@ -16,6 +16,7 @@ export function renderCascade(report: CascadeReport): string {
     `queries    ${queries.fitted} fitted on, ${queries.certified} certified on`,
     `deferred   ${percent(deferred)} of the queries`,
     `pairs      ${pairs.toFixed(1)} of ${candidates} a query`,
+    ...(layers === undefined ? [] : [`layers     ${layers.toFixed(2)} of the teacher's a pair`]),
     `mean loss  ${risk.toFixed(4)} of nDCG@10 on the certifying queries`,
     `written    ${output}`,
     '',
@@ -48,6 +49,8 @@ export function renderCascadeEvaluation(report: CascadeEvaluation): string {
     '',
     `difference  ${difference.value.toFixed(4)} ${interval(difference)} compared with the teacher over all`,
     `deferred    ${percent(report.deferred)} of the queries`,
+    `calibration the queries ${report.drift.pValue < 0.01 ? 'differ' : 'do not differ'} from those of calibration (p ${report.drift.pValue.toPrecision(2)})`,
+    ...(report.layers === undefined ? [] : [`layers      ${report.layers.toFixed(2)} of the teacher's a pair`]),
     ...(milliseconds
       ? [
           `time        p50 ${milliseconds.p50.toFixed(1)} ms, p95 ${milliseconds.p95.toFixed(1)} ms per query, ${milliseconds.queries} served one at a time`,

@@ -16,6 +16,7 @@ import { cascadeVerb } from './search/cascade.ts';
 import { exitsVerb } from './search/exits.ts';
 import { indexVerb } from './search/index-verb.ts';
 import { search } from './search/search.ts';
+import { semanticCacheVerb } from './search/semantic-cache.ts';
 import { serve } from './search/serve.ts';
 import { trainTeacher } from './train-teacher.ts';
 import { worker } from './worker.ts';
@@ -33,6 +34,7 @@ export const verbs: readonly Verb[] = [
   search,
   cascadeVerb,
   exitsVerb,
+  semanticCacheVerb,
   serve,
   push,
   score,

@@ -18,6 +18,7 @@ import { cutSegments, layerCount } from '../../engine/passes/segments.ts';
 import { batchTokens } from '../../engine/runtime/session.ts';
 import { Random } from '../../math/random.ts';
 import { copyTokenizer, refuseOccupied } from '../../models/checkpoint.ts';
+import { cachedExits } from '../../teachers/cache/exits-cache.ts';
 import { defaultCache, ScoreCache } from '../../teachers/cache/score-cache.ts';
 import { crossEncoder } from '../../teachers/cross-encoder.ts';
 import { type ExitsTeacher, openExits } from '../../teachers/exits.ts';
@@ -25,7 +26,7 @@ import { type ExitsFile, exitsJson, exitsSentence, segmentFile } from '../../tea
 import { describeClassifier } from '../../teachers/reading/describe.ts';
 import { queriesOf, UNJUDGED } from '../scored-lists.ts';
 import { fitHeads, type Head, statesOf, withHead } from './heads.ts';
-import { cachedExits, exitQueries, listsOf, pairsOf } from './lists.ts';
+import { exitQueries, listsOf, pairsOf } from './lists.ts';
 import { trainTrunk } from './trunk.ts';
 
 /** What exits are made of, and what they promise. */

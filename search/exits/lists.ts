@@ -1,17 +1,11 @@
 /** @file The lists of documents that exits are fitted, calibrated and measured on, scored at every exit. */
 import type { ExitQuery } from '../../adaptive/exits.ts';
-import { hashParts } from '../../common/files.ts';
 import type { RunControl } from '../../common/progress.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { readScores } from '../../data/scores.ts';
 import { bm25Search } from '../../evaluation/bm25-run.ts';
 import { isQueryItself } from '../../evaluation/metrics/evaluate.ts';
-import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
-import type { ExitsTeacher } from '../../teachers/exits.ts';
 import type { Pair } from '../../teachers/teacher.ts';
-
-/** Pairs scored between two writes to the cache. */
-const CHUNK = 1024;
 
 export interface QueryList {
   /** Positions of the query and of its documents. */
@@ -57,51 +51,6 @@ export const pairsOf = (dataset: Dataset, lists: readonly QueryList[]): Pair[] =
       document: dataset.documents.text(d),
     })),
   );
-
-/**
- * Scores at every exit, each kept in the cache under a key of its own; those of the last under the teacher's.
- * @returns [exits][pairs]
- */
-export async function cachedExits(
-  cache: ScoreCache,
-  teacher: ExitsTeacher,
-  pairs: readonly Pair[],
-  watch: RunControl,
-): Promise<Float32Array[]> {
-  const { layers } = teacher.exits;
-  const out = layers.map(() => new Float32Array(pairs.length));
-  for (let at = 0; at < pairs.length; at += CHUNK) {
-    const part = pairs.slice(at, at + CHUNK);
-    const onProgress =
-      watch.onProgress &&
-      ((p: Parameters<typeof watch.onProgress>[0]) =>
-        watch.onProgress?.(p.note === undefined ? { ...p, done: at + p.done, total: pairs.length } : p));
-    // What one exit lacks in the cache the others mostly lack too: a pair goes through the segments once.
-    const known = new Map<string, number[]>();
-    const keyOf = (p: Pair): string => JSON.stringify([p.query, p.document]);
-    for (const exit of layers.keys()) {
-      const last = exit === layers.length - 1;
-      const own = cache.wrap({
-        ...teacher,
-        key: last ? teacher.key : hashParts(teacher.key, 'exit', String(exit)),
-        async score(asked, inner) {
-          const missing = asked.filter((p) => !known.has(keyOf(p)));
-          if (missing.length) {
-            const found = await teacher.scoreExits(missing, inner);
-            for (const [i, p] of missing.entries())
-              known.set(
-                keyOf(p),
-                found.map((scores) => scores[i]),
-              );
-          }
-          return Float32Array.from(asked, (p) => (known.get(keyOf(p)) as number[])[exit]);
-        },
-      });
-      out[exit].set(await own.score(part, { ...watch, onProgress }), at);
-    }
-  }
-  return out;
-}
 
 /** Queries with their logits at every exit, and their grades where a split judges them. @param logits [exits][pairs] */
 export function exitQueries(

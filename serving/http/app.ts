@@ -2,9 +2,10 @@
 import { Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { FaultError, InputError } from '../../common/errors.ts';
+import type { CachedSearch } from '../cached-search.ts';
 import type { Cascade } from '../cascade.ts';
 import type { Reranker } from '../reranker.ts';
-import type { SearchIndex } from '../search-index.ts';
+import type { SearchHit, SearchIndex } from '../search-index.ts';
 import { bodyOf, checkCount, documentsBody, embedBody, rerankBody, searchBody } from './bodies.ts';
 import { type Limits, Refusal, WorkQueue } from './limits.ts';
 import { serverMetrics } from './metrics.ts';
@@ -15,6 +16,8 @@ export interface AppParts {
   reranker?: Reranker;
   /** Searches go through it where there is one. */
   cascade?: Cascade;
+  /** Answers of earlier queries in front of the index, where there is no cascade. */
+  answers?: CachedSearch<SearchHit[]>;
   limits: Limits;
   /** Whether documents may be added and removed. */
   writable: boolean;
@@ -28,7 +31,7 @@ const routes = ['/search', '/embed', '/rerank', '/documents', '/healthz', '/metr
 /** Mistakes of a caller, whose messages reveal nothing about the server. */
 const callers = new Set(['index.add', 'search.k', 'index.unknown']);
 
-export function serverApp({ index, reranker, cascade, limits, writable, hosts, onFault }: AppParts) {
+export function serverApp({ index, reranker, cascade, answers, limits, writable, hosts, onFault }: AppParts) {
   const queue = new WorkQueue(limits);
   const state = { ending: false };
   const metrics = serverMetrics({
@@ -68,10 +71,14 @@ export function serverApp({ index, reranker, cascade, limits, writable, hosts, o
 
   app.post('/search', async (c) => {
     const { query, k } = await bodyOf(c, searchBody);
-    const answer = await queue.run(async () =>
-      cascade ? cascade.search(query, k) : { documents: await index.search(query, k) },
-    );
+    const answer = await queue.run(async () => {
+      if (cascade) return cascade.search(query, k);
+      if (!answers) return { documents: await index.search(query, k) };
+      const found = await answers.search(query, k, async (vector) => index.searchVector(vector, query, k));
+      return { documents: found.answer.slice(0, k), ...(found.from && { cached: found.from }) };
+    });
     if ('pairs' in answer) metrics.asked(answer.pairs);
+    if ('cached' in answer && answer.cached) metrics.tookEarlier();
     return c.json(answer);
   });
   app.post('/embed', async (c) => {

@@ -49,12 +49,20 @@ export function serverMetrics(watched: Watched) {
     help: 'Searches that were deferred to the teacher',
     registers,
   });
+  const earlier = new Counter({
+    name: 'distill_earlier_answers_total',
+    help: 'Searches that took the answer of an earlier query',
+    registers,
+  });
   return {
     type: registry.contentType,
     text: () => registry.metrics(),
     answered(route: string, status: number, started: number): void {
       requests.inc({ route, status: String(status) });
       seconds.observe({ route }, (performance.now() - started) / 1000);
+    },
+    tookEarlier(): void {
+      earlier.inc();
     },
     asked(scored: number): void {
       pairs.inc(scored);

@@ -4,9 +4,11 @@ import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { createAdaptorServer } from '@hono/node-server';
 import { InputError } from '../../common/errors.ts';
+import { openCachedSearch } from '../cached-search.ts';
 import { type Cascade, openCascade } from '../cascade.ts';
 import { openIndex } from '../open-index.ts';
 import { openReranker, type Reranker } from '../reranker.ts';
+import type { SearchHit } from '../search-index.ts';
 import { serverApp } from './app.ts';
 import { defaultLimits, type Limits } from './limits.ts';
 
@@ -18,6 +20,8 @@ export interface ServeOptions {
   encoder?: string;
   /** cascade.json that searches go through. */
   cascade?: string;
+  /** semantic-cache.json of the cascade, or of the index where there is none: queries near to earlier ones take their answers. */
+  semanticCache?: string;
   /** Folder of a cross-encoder for /rerank; the cascade's teacher by default. */
   reranker?: string;
   /** The loopback address by default. */
@@ -62,7 +66,11 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
     let reranker: Reranker | undefined;
     let cascade: Cascade | undefined;
     if (options.cascade !== undefined) {
-      cascade = await openCascade(options.cascade, { index, onNote: onLog });
+      cascade = await openCascade(options.cascade, {
+        index,
+        onNote: onLog,
+        semanticCache: options.semanticCache,
+      });
       closing.push(cascade.close);
       if (options.reranker === undefined) reranker = cascade.reranker;
     }
@@ -70,10 +78,14 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
       reranker = await openReranker(options.reranker);
       closing.push(reranker.dispose);
     }
+    const answers =
+      options.semanticCache !== undefined && !cascade
+        ? await openCachedSearch<SearchHit[]>(options.semanticCache, index, index.key)
+        : undefined;
     const hosts = LOOPBACK.includes(host) ? LOOPBACK : undefined;
     const onFault = (error: unknown): void =>
       onLog?.(error instanceof Error ? (error.stack ?? error.message) : String(error));
-    const { app, queue, state } = serverApp({ index, reranker, cascade, limits, writable, hosts, onFault });
+    const { app, queue, state } = serverApp({ index, reranker, cascade, answers, limits, writable, hosts, onFault });
     const server = createAdaptorServer({
       fetch: app.fetch,
       serverOptions: {

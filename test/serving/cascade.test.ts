@@ -141,6 +141,8 @@ describe('distill evaluate --cascade', () => {
     expect(report.random.map((p) => p.pairs)).toEqual([0, 20]);
     expect(report.random[1].quality).toBeCloseTo(report.curve[report.curve.length - 1].quality, 10);
     expect(report.milliseconds?.queries).toBe(3);
+    expect(report.drift.pValue).toBeGreaterThan(0);
+    expect(report.drift.deferred).toBeCloseTo(report.deferred, 10);
     expect(report.milliseconds?.p50).toBeGreaterThan(0);
     expect(report.notes).toEqual([]);
     expect(JSON.parse(readFileSync(at('figures.json'), 'utf8')).risk).toBe(report.risk);

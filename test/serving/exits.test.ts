@@ -8,11 +8,14 @@ import { encodeGraph, loadGraph } from '../../engine/io/onnx-file.ts';
 import { cutSegments, HIDDEN, layerCount, PREVIOUS } from '../../engine/passes/segments.ts';
 import { Session } from '../../engine/runtime/session.ts';
 import { freshModel } from '../../models/new-model.ts';
+import { evaluateCascadeFile } from '../../search/evaluate-cascade.ts';
 import { makeExits } from '../../search/exits/exits.ts';
-import { openReranker } from '../../serving/index.ts';
+import { cascade } from '../../search/fit-cascade.ts';
+import { readCascade, writeCascade } from '../../serving/cascade-file.ts';
+import { openCascade, openReranker } from '../../serving/index.ts';
 import { crossEncoder } from '../../teachers/cross-encoder.ts';
 import { openExits } from '../../teachers/exits.ts';
-import { distill, documents, makeWorld } from '../cli/world.ts';
+import { distill, documents, makeWorld, queries } from '../cli/world.ts';
 import { shared } from '../shared.ts';
 
 let world: string;
@@ -190,6 +193,44 @@ describe('distill exits', () => {
     expect(existsSync(at('none'))).toBe(false);
     const verb = await distill('exits', at('three'), '--data', at('data'), '--output', at('none'), '--layers', '1,x');
     expect([verb.code, verb.err]).toEqual([2, expect.stringContaining('numbers of layers')]);
+  });
+});
+
+describe('a cascade over a teacher with exits', () => {
+  test('the policy says how many layers; what is served is what evaluation simulates', async () => {
+    const options = { student: at('dual'), teacher: at('exits'), data: at('data'), cache: at('cache'), candidates: 20 };
+    const report = await cascade({ ...options, output: at('cascade.json'), calibrate: 'train', risk: 0.8 });
+    expect(report.certified).toBe(true);
+    expect(report.layers).toBeLessThanOrEqual(3);
+    const content = await readCascade(at('cascade.json'));
+    await writeCascade(at('early.json'), {
+      ...content,
+      policy: { ...content.policy, threshold: Number.NEGATIVE_INFINITY, exits: 0.3 },
+    });
+    await distill('index', at('dual'), '--data', at('data'), '--output', at('index'), '--codec', 'float32');
+    const figures = await evaluateCascadeFile({
+      cascade: at('early.json'),
+      data: at('data'),
+      cache: at('cache'),
+      cost: false,
+      html: at('early.html'),
+    });
+    expect(figures.pairs).toBe(20);
+    expect(figures.layers).toBeLessThan(3);
+    expect(readFileSync(at('early.html'), 'utf8')).toContain('s a pair');
+    const opened = await openCascade(at('early.json'), { index: at('index') });
+    let layers = 0;
+    for (const q of queries.slice(20, 24)) layers += (await opened.search(q.text)).layers ?? 0;
+    expect(layers / (4 * 20)).toBeCloseTo(figures.layers as number, 6);
+    await opened.close();
+    // Without `exits` in the policy all layers are run, whatever the folder's own threshold is.
+    await writeCascade(at('whole.json'), {
+      ...content,
+      policy: { ...content.policy, threshold: Number.NEGATIVE_INFINITY, exits: undefined },
+    });
+    const whole = await openCascade(at('whole.json'), { index: at('index') });
+    expect(await whole.search('open file')).toMatchObject({ pairs: 20, layers: 60 });
+    await whole.close();
   });
 });
 

@@ -8,6 +8,7 @@ interface Options {
   encoder?: string;
   cascade?: string;
   reranker?: string;
+  semanticCache?: string;
   host: string;
   port: number;
   readOnly?: boolean;
@@ -34,6 +35,7 @@ export const serve: Verb = ({ out, err, signal }) =>
     .option('--port <n>', 'port to listen on; 0 for a free one', Number, 8080)
     .option('--cascade <file>', 'cascade.json that decides when the teacher re-ranks')
     .option('--reranker <dir>', "cross-encoder for /rerank; the cascade's teacher by default")
+    .option('--semantic-cache <file>', 'semantic-cache.json: queries near to earlier ones take their answers')
     .option('--encoder <dir>', 'folder of the checkpoint, if it was moved')
     .option('--read-only', 'refuse to add or remove documents, so that other processes can write the index')
     .option('--max-body <bytes>', 'maximum bytes of a request; 2000000 by default', Number)
@@ -48,7 +50,7 @@ export const serve: Verb = ({ out, err, signal }) =>
     .action(async (index: string, options: Options) => {
       const { startServer } = await import('../../../search/serve.ts');
       const onProgress = progressReporter(err);
-      const { encoder, cascade, reranker, host, port } = options;
+      const { encoder, cascade, reranker, semanticCache, host, port } = options;
       const limits = given({
         body: options.maxBody,
         texts: options.maxTexts,
@@ -57,7 +59,7 @@ export const serve: Verb = ({ out, err, signal }) =>
         concurrency: options.concurrency,
       });
       const server = await startServer({
-        ...{ index, encoder, cascade, reranker, host, port, limits },
+        ...{ index, encoder, cascade, reranker, semanticCache, host, port, limits },
         writable: !options.readOnly,
         onLog: (note) => onProgress({ stage: 'serve', done: 0, unit: 'requests', note }),
       });

@@ -1,0 +1,72 @@
+/** @file A search in front of which earlier answers stand. */
+import { InputError } from '../common/errors.ts';
+import type { SearchIndex } from './search-index.ts';
+import { readSemanticCache, SemanticCache, semanticCacheSentence } from './semantic-cache.ts';
+
+/** An answer with the number of documents that was asked for. */
+interface Kept<A> {
+  k: number;
+  answer: A;
+}
+
+/** Where an answer came from. */
+export interface FromCache {
+  /** The earlier query whose answer this is, and its cosine. */
+  query: string;
+  similarity: number;
+}
+
+export interface CachedSearch<A> {
+  /** The promise, in a sentence. */
+  readonly guarantee: string;
+  /** Answers kept, and queries that took one or did not. */
+  readonly cache: Pick<SemanticCache<A>, 'size' | 'hits' | 'misses'>;
+  /** @param fresh what answers where no earlier answer is near enough */
+  search(
+    text: string,
+    k: number,
+    fresh: (vector: Float32Array) => Promise<A>,
+  ): Promise<{ answer: A; from?: FromCache }>;
+}
+
+/**
+ * Opens semantic-cache.json in front of a search. An answer is taken only where it has as many documents as are asked for, and all
+ * are forgotten when the documents of the index change.
+ *
+ * @param key of the search: that of the index or of the cascade
+ * @throws InputError where the file is not understood, or was certified for another search
+ */
+export async function openCachedSearch<A>(file: string, index: SearchIndex, key: string): Promise<CachedSearch<A>> {
+  const content = await readSemanticCache(file);
+  if (content.key !== key)
+    throw new InputError({
+      code: 'semantic-cache.other',
+      subject: `the search is not the one that ${file} was certified for (its hash differs)`,
+      remedy: 'calibrate again with distill semantic-cache, over the same index and cascade',
+    });
+  const { threshold, bits, tables, seed } = content;
+  const { dimensions } = index.encoder;
+  const cache = new SemanticCache<Kept<A>>({ dimensions, threshold, bits, tables, seed });
+  let revision = index.revision;
+  return {
+    guarantee: semanticCacheSentence(content),
+    cache,
+    async search(text, k, fresh) {
+      if (index.revision !== revision) {
+        cache.clear();
+        revision = index.revision;
+      }
+      const enough = (kept: Kept<A>): boolean => kept.k >= k;
+      const same = cache.same(text, enough);
+      if (same) return { answer: same.answer.answer, from: { query: text, similarity: 1 } };
+      const vector = await index.encoder.embedQueries([text]);
+      const near = cache.find(vector, enough);
+      if (near) return { answer: near.answer.answer, from: { query: near.text, similarity: near.similarity } };
+      const at = index.revision;
+      const answer = await fresh(vector);
+      // Documents may have changed meanwhile: then the answer is of neither state for sure.
+      if (index.revision === at && revision === at) cache.put(text, vector, { k, answer });
+      return { answer };
+    },
+  };
+}
