@@ -7,10 +7,10 @@ import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import { type Dataset, judgedQueries, unjudgedQueries } from '../data/dataset.ts';
 import { isQueryItself } from '../evaluation/metrics/evaluate.ts';
+import type { DocumentIndex, SearchHit } from '../serving/document-index.ts';
 import { createIndex, openIndex } from '../serving/open-index.ts';
-import type { SearchHit, SearchIndex } from '../serving/search-index.ts';
 import type { Teacher } from '../teachers/teacher.ts';
-import { addDataset } from './index-documents.ts';
+import { addDataset, countMissing } from './index-documents.ts';
 
 /** The name under which the queries that no split judges are asked for. */
 export const UNJUDGED = 'unjudged';
@@ -45,11 +45,11 @@ export async function openStudentIndex(
   { student, dtype, index: folder }: OpenStudentOptions,
   dataset: Dataset,
   watch: RunControl,
-): Promise<{ index: SearchIndex; close(): Promise<void> }> {
+): Promise<{ index: DocumentIndex; close(): Promise<void> }> {
   if (folder !== undefined) {
     const index = await openIndex(folder, { ...watch, encoder: student });
     const { documents } = dataset;
-    const missing = documents.ids.filter((id, i) => index.get(id)?.text !== documents.text(i)).length;
+    const missing = await countMissing(index, documents);
     if (missing || index.size !== documents.length) {
       await index.close();
       throw new InputError({
@@ -127,7 +127,7 @@ export async function scoredLists(
 }
 
 export interface ListsOptions {
-  index: SearchIndex;
+  index: DocumentIndex;
   teacher: Pick<Teacher, 'score'>;
   dataset: Dataset;
   /** Documents a query. */
@@ -136,7 +136,7 @@ export interface ListsOptions {
 
 /** What the student finds, without a document that is the query itself. */
 async function candidatesOf(
-  index: SearchIndex,
+  index: DocumentIndex,
   dataset: Dataset,
   positions: readonly number[],
   count: number,

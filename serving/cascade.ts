@@ -3,10 +3,10 @@ import { type Policy, serve } from '../adaptive/policy.ts';
 import { InputError } from '../common/errors.ts';
 import { canonicalJson } from '../common/files.ts';
 import { type CascadeFile, guaranteeSentence, readCascade } from './cascade-file.ts';
+import type { DocumentIndex, SearchDocument } from './document-index.ts';
 import { type DriftReport, DriftWatch } from './drift-watch.ts';
 import { openIndex } from './open-index.ts';
 import { openReranker, type Reranker } from './reranker.ts';
-import type { SearchDocument, SearchIndex } from './search-index.ts';
 
 /** A served document with both scores; `teacher` is absent where the teacher was not asked about it. */
 export interface CascadeHit extends SearchDocument {
@@ -27,7 +27,7 @@ export interface CascadeAnswer {
 /** Options of an open cascade. */
 export interface OpenCascadeOptions {
   /** The index that is searched: its folder, or opened. An opened one is not closed with the cascade. */
-  index: string | SearchIndex;
+  index: string | DocumentIndex;
   /** Folder of the teacher, where it was moved; or opened: then it is not disposed of. */
   teacher?: string | Reranker;
   /** Notes and warnings: once what fits less than exactly, and once when the stream of queries has changed. */
@@ -81,7 +81,7 @@ export async function openCascade(file: string, options: OpenCascadeOptions): Pr
 function cascadeOver(
   file: string,
   cascade: CascadeFile,
-  index: SearchIndex,
+  index: DocumentIndex,
   reranker: Reranker,
   { onNote, driftLevel, close }: OpenCascadeOptions & { close(): Promise<void> },
 ): Cascade {
@@ -136,7 +136,7 @@ async function serveHits(
 }
 
 /** @throws InputError where a hash differs from that of what was certified */
-function checkFit(file: string, cascade: CascadeFile, index: SearchIndex, reranker: Reranker): void {
+function checkFit(file: string, cascade: CascadeFile, index: DocumentIndex, reranker: Reranker): void {
   const fail = (what: string): never => {
     throw new InputError({
       code: 'cascade.other',

@@ -3,14 +3,14 @@ import { Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { FaultError, InputError } from '../../common/errors.ts';
 import type { Cascade } from '../cascade.ts';
+import type { DocumentIndex } from '../document-index.ts';
 import type { Reranker } from '../reranker.ts';
-import type { SearchIndex } from '../search-index.ts';
 import { bodyOf, checkCount, documentsBody, embedBody, rerankBody, searchBody } from './bodies.ts';
 import { type Limits, Refusal, WorkQueue } from './limits.ts';
 import { serverMetrics } from './metrics.ts';
 
 export interface AppParts {
-  index: SearchIndex;
+  index: DocumentIndex;
   /** For /rerank. */
   reranker?: Reranker;
   /** Searches go through it where there is one. */
@@ -67,9 +67,11 @@ export function serverApp({ index, reranker, cascade, limits, writable, hosts, o
   app.get('/metrics', async (c) => c.body(await metrics.text(), 200, { 'content-type': metrics.type }));
 
   app.post('/search', async (c) => {
-    const { query, k } = await bodyOf(c, searchBody);
-    const answer = await queue.run(async () =>
-      cascade ? cascade.search(query, k) : { documents: await index.search(query, k) },
+    const { query, k, filter } = await bodyOf(c, searchBody);
+    if (cascade && filter)
+      throw new Refusal(422, 'filter: a cascade is certified for searches without one; ask a server without a cascade');
+    const answer = await queue.run(async (signal) =>
+      cascade ? cascade.search(query, k) : { documents: await index.search(query, k, { filter, signal }) },
     );
     if ('pairs' in answer) metrics.asked(answer.pairs);
     return c.json(answer);

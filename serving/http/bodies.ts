@@ -27,7 +27,17 @@ export const rerankBody = z.strictObject({
   truncation_direction: direction,
 });
 
-export const searchBody = z.strictObject({ query: z.string(), k: z.number().int().min(1).max(1000).default(10) });
+export const searchBody = z.strictObject({
+  query: z.string(),
+  k: z.number().int().min(1).max(1000).default(10),
+  /** Fields of the metadata and the values that they must have. */
+  filter: z
+    .record(
+      z.string(),
+      z.union([z.string(), z.number(), z.boolean()], 'expected a text, a number or a boolean that the field equals'),
+    )
+    .optional(),
+});
 
 const document = z.strictObject({
   id: z.string().min(1),

@@ -198,7 +198,11 @@ test('documents come and go while it searches', async () => {
   expect(gone.json).toEqual({ removed: 1, documents: before + 19 });
   // The index is this server's alone.
   const other = await openIndex(at('index'));
-  expect([other.size, other.has('new/3'), other.get('new/4')?.metadata]).toEqual([before + 19, false, { i: 4 }]);
+  expect([other.size, other.has('new/3'), (await other.get('new/4'))?.metadata]).toEqual([
+    before + 19,
+    false,
+    { i: 4 },
+  ]);
   await expect(other.remove(['new/4'])).rejects.toThrow('is in use by process');
   await other.close();
   const text = await ask('/metrics');
