@@ -2,6 +2,7 @@
 import { Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { FaultError, InputError } from '../../common/errors.ts';
+import { cutTo } from '../../retrieval/exact-search.ts';
 import type { Cascade } from '../cascade.ts';
 import type { DocumentIndex } from '../document-index.ts';
 import type { Reranker } from '../reranker.ts';
@@ -77,14 +78,18 @@ export function serverApp({ index, reranker, cascade, limits, writable, hosts, o
     return c.json(answer);
   });
   app.post('/embed', async (c) => {
-    const { inputs, prompt_name: side = 'query' } = await bodyOf(c, embedBody);
+    const { inputs, prompt_name, dimensions } = await bodyOf(c, embedBody);
+    const side = prompt_name ?? 'query';
     const texts = typeof inputs === 'string' ? [inputs] : inputs;
     checkCount(texts.length, limits, 'inputs');
     const { encoder } = index;
-    const data = await queue.run((signal) =>
+    const D = dimensions ?? encoder.dimensions;
+    if (D > encoder.dimensions)
+      throw new Refusal(422, `dimensions: the vectors have ${encoder.dimensions}, and ${D} are asked for`);
+    const whole = await queue.run((signal) =>
       side === 'query' ? encoder.embedQueries(texts, { signal }) : encoder.embedDocuments(texts, { signal }),
     );
-    const D = encoder.dimensions;
+    const data = cutTo(D, { data: whole, dimensions: encoder.dimensions });
     return c.json(texts.map((_, i) => Array.from(data.subarray(i * D, (i + 1) * D))));
   });
   app.post('/rerank', async (c) => {
