@@ -1,6 +1,6 @@
 /** @file What every open index does, in a folder or in an engine of the user's own. */
 import type { RunControl } from '../common/progress.ts';
-import type { MetadataFilter } from '../retrieval/facets.ts';
+import type { MetadataFilter } from '../retrieval/engines/facets.ts';
 import type { IndexSettings } from '../retrieval/vector-index.ts';
 import type { OpenEncoder } from './encoder.ts';
 
@@ -16,6 +16,7 @@ export interface SearchHit extends SearchDocument {
   readonly score: number;
 }
 
+/** What a search is limited to, and who is told of progress. */
 export interface SearchOptions extends RunControl {
   /** Documents alone whose metadata has these values. */
   filter?: MetadataFilter;

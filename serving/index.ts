@@ -2,7 +2,7 @@
 export { InputError } from '../common/errors.ts';
 export type { OnProgress, Progress, RunControl } from '../common/progress.ts';
 export type { CodecName } from '../retrieval/codecs/index.ts';
-export type { MetadataFilter } from '../retrieval/facets.ts';
+export type { MetadataFilter } from '../retrieval/engines/facets.ts';
 export type { Point as TuningPoint, Tuned, TuningGoal } from '../retrieval/tuned.ts';
 export type { TuneOptions } from '../retrieval/tuning/tune.ts';
 export type { IndexSettings } from '../retrieval/vector-index.ts';

@@ -8,7 +8,7 @@ import { canonicalJson, hashParts } from '../common/files.ts';
 import { takeLock } from '../common/lock.ts';
 import type { RunControl } from '../common/progress.ts';
 import type { Texts } from '../data/dataset.ts';
-import { facetsOf, wantedFacets } from '../retrieval/facets.ts';
+import { facetsOf, wantedFacets } from '../retrieval/engines/facets.ts';
 import { hitsAmong, hybridHits } from '../retrieval/hybrid-hits.ts';
 import { LiveBm25 } from '../retrieval/live-bm25.ts';
 import type { IndexStore } from '../retrieval/store.ts';

@@ -1,5 +1,5 @@
 /** @file What a search engine of the user's own must do: keep documents with vectors and term weights, and find candidates. */
-import type { DocumentTerms, TermWeights } from '../term-weights.ts';
+import type { DocumentTerms, TermWeights } from './term-weights.ts';
 
 /** A document as it comes back. */
 export interface EngineDocument {

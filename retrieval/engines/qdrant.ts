@@ -2,9 +2,9 @@
 import { createHash } from 'node:crypto';
 import type { QdrantClient } from '@qdrant/js-client-rest';
 import { InputError } from '../../common/errors.ts';
-import type { TermWeights } from '../term-weights.ts';
 import type { EngineAddress, EngineDocument, EngineHit, EngineRow, VectorEngine } from './engine.ts';
 import { type Attempts, attempt, httpFailure, needs, networkFailure, runsOf } from './failures.ts';
+import type { TermWeights } from './term-weights.ts';
 
 const DENSE = 'dense';
 const LEXICAL = 'lexical';

@@ -3,10 +3,10 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Random } from '../../../math/random.ts';
 import { bm25 } from '../../../retrieval/bm25.ts';
 import type { EngineRow, VectorEngine } from '../../../retrieval/engines/engine.ts';
+import { facetsOf, wantedFacets } from '../../../retrieval/engines/facets.ts';
 import { addressText, engines, openEngine, readAddress } from '../../../retrieval/engines/index.ts';
-import { facetsOf, wantedFacets } from '../../../retrieval/facets.ts';
+import { termWeighing } from '../../../retrieval/engines/term-weights.ts';
 import { lexicalChannel } from '../../../retrieval/lexical-channel.ts';
-import { termWeighing } from '../../../retrieval/term-weights.ts';
 import { type TestEngine, testEngines } from './servers.ts';
 
 const D = 24;

@@ -1,6 +1,6 @@
 /** @file BM25 as weights: a number a term of a document, a number a term of a query, whose products add up to the score. */
-import { type Analyzer, analyzer } from './analyzer.ts';
-import type { LexicalChannel } from './lexical-channel.ts';
+import { type Analyzer, analyzer } from '../analyzer.ts';
+import type { LexicalChannel } from '../lexical-channel.ts';
 
 /** Terms without repetition, each with its weight. */
 export interface TermWeights {

@@ -1,5 +1,5 @@
 /** @file What of a document's metadata a search can ask for: the fields that hold one value, each as one text. */
-import { InputError } from '../common/errors.ts';
+import { InputError } from '../../common/errors.ts';
 
 /** Values that fields of metadata must equal, e.g. `{ section: 'graphics' }`; the type counts, 1 is not '1'. */
 export type MetadataFilter = Readonly<Record<string, string | number | boolean>>;
