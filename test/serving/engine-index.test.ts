@@ -113,7 +113,7 @@ describe.each(Object.entries({ ...testEngines, postgres }))('%s', (name, open) =
     writeFileSync(file, text.replace('"collection": "dual"', '"collection": "none"'));
     await expect(openIndex(folder('dual'))).rejects.toThrow(/there is no collection .*#none, which .* names/);
     writeFileSync(file, text.replace('engine-1', 'engine-2'));
-    await expect(openIndex(folder('dual'))).rejects.toThrow('is no description of an index of this version');
+    await expect(openIndex(folder('dual'))).rejects.toThrow('is not a description of an index of this version');
     writeFileSync(file, text);
     writeFileSync(join(folder('hybrid'), 'lexical.json'), readFileSync(join(at('hybrid'), 'lexical.json')));
     await (await openIndex(folder('hybrid'))).close();
@@ -125,13 +125,13 @@ describe.each(Object.entries({ ...testEngines, postgres }))('%s', (name, open) =
 describe('the command', () => {
   let engine: TestEngine;
   beforeAll(async () => {
+    const rows = documents.map((d, i) => ({ ...d, metadata: { section: i % 2 ? 'odd' : 'even' }, year: 2000 + i }));
+    cpSync(at('data'), at('rich'), { recursive: true });
+    write(world, { 'rich/corpus.jsonl': jsonl(rows) });
     engine = await postgres();
   });
 
   test('index --to, search, cascade; metadata of the data comes back', async () => {
-    const rows = documents.map((d, i) => ({ ...d, metadata: { section: i % 2 ? 'odd' : 'even' }, year: 2000 + i }));
-    cpSync(at('data'), at('rich'), { recursive: true });
-    write(world, { 'rich/corpus.jsonl': jsonl(rows) });
     const index = (...more: string[]) =>
       distill('index', at('dual'), '--data', at('rich'), '--output', at('engine'), '--to', engine.address, ...more);
     const first = await index();
