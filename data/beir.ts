@@ -17,16 +17,23 @@ export const isBeir = (folder: string): boolean =>
 
 /**
  * Reads a BEIR folder. Queries without a judgement are kept: the teacher can still score them.
+ * @param metadata whether further fields of documents are read
  * @throws InputError that names file, line and remedy
  */
-export async function openBeir(folder: string): Promise<Dataset> {
+export async function openBeir(folder: string, { metadata = false } = {}): Promise<Dataset> {
   if (!existsSync(folder) || !statSync(folder).isDirectory())
     throw new InputError({
       code: 'data.missing-folder',
       subject: `there is no folder ${folder}`,
       remedy: 'give a folder with corpus.jsonl, queries.jsonl and qrels/*.tsv',
     });
-  const { table: documents, files: corpus, notes: ofCorpus } = await readTable(folder, 'corpus', 'documents');
+  const {
+    table: documents,
+    files: corpus,
+    notes: ofCorpus,
+  } = await readTable(folder, 'corpus', 'documents', {
+    metadata,
+  });
   const { files, notes } = qrelsFiles(folder);
   const alone = !files.size && !readdirSync(folder).some((name) => /quer/i.test(name));
   const {

@@ -1,6 +1,7 @@
 /** @file Reads files of rows that contain only documents: one text per row, optionally with a title and an id. */
 import { basename } from 'node:path';
 import { type Dataset, TextTableBuilder } from './dataset.ts';
+import { metadataOf } from './files/metadata.ts';
 import { type Row, readRows } from './files/rows.ts';
 import { FEWEST_ALONE } from './made-queries.ts';
 import { paragraphs } from './text/blocks.ts';
@@ -57,7 +58,7 @@ async function firstRows(file: string): Promise<Row[]> {
 export async function openCorpusRows(
   name: string,
   files: readonly string[],
-  options: PassageOptions = {},
+  { metadata = false, ...options }: PassageOptions & { metadata?: boolean } = {},
 ): Promise<Dataset | undefined> {
   const columns = new Map<string, Columns>();
   for (const file of files) {
@@ -76,11 +77,13 @@ export async function openCorpusRows(
       const id = (own.id !== undefined && idText(values[own.id])) || `${basename(file)}#${rows}`;
       const found = typeof text === 'string' ? passages(title, paragraphs(text), options) : [];
       empty += Number(!found.length);
+      const used = [own.text, own.id, own.title].filter((n) => n !== undefined);
+      const more = metadata ? metadataOf(values, used) : undefined;
       for (const [i, p] of found.entries()) {
         const called = found.length > 1 ? `${id}#${i + 1}` : id;
         // Ids that repeat would hide a document.
         const unique = documents.has(called) ? `${called}@${rows}` : called;
-        documents.add(unique, `${p.title} ${p.text}`.trim(), p.title);
+        documents.add(unique, `${p.title} ${p.text}`.trim(), p.title, more);
       }
     }
   // With so few rows they are more likely pairs with a missing column.
@@ -94,7 +97,7 @@ export async function openCorpusRows(
   return {
     ...withoutSplits(name, documents.build()),
     notes: [
-      `${files.map((f) => basename(f)).join(', ')}: documents only, ${said.join(', ')}; ${rows} rows, ${documents.length} passages${empty ? `, ${empty} empty texts left out` : ''}${aside.length ? `; not read: ${aside.join(', ')}` : ''}`,
+      `${files.map((f) => basename(f)).join(', ')}: documents only, ${said.join(', ')}; ${rows} rows, ${documents.length} passages${empty ? `, ${empty} empty texts left out` : ''}${aside.length && !metadata ? `; not read: ${aside.join(', ')}` : ''}`,
     ],
   };
 }

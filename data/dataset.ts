@@ -14,6 +14,8 @@ export interface TextTable {
   text(i: number): string;
   /** The title that a text begins with; '' where it has none. */
   title?(i: number): string;
+  /** What else is known of a text, as JSON has it; read where it was asked for. */
+  metadata?(i: number): unknown;
   /** The position of an id; undefined where there is none. */
   indexOf(id: string): number | undefined;
   /** Hash of all ids and texts. */
@@ -84,6 +86,8 @@ export class TextTableBuilder {
   private used = 0;
   private readonly ends: number[] = [];
   private readonly titleBytes: number[] = [];
+  /** JSON of what else is known, by position. */
+  private readonly metadata = new Map<number, Buffer>();
   private readonly hash: Hash | undefined;
 
   /** @param byContent whether ids are hashes of the texts in hexadecimal: for buildSorted, which needs no other hash */
@@ -134,8 +138,9 @@ export class TextTableBuilder {
     return this.ids.length - 1;
   }
 
-  /** @param title what the text begins with, where that is a title */
-  add(id: string, text: string, title = ''): void {
+  /** @param title what the text begins with, where that is a title @param metadata what else is known, as JSON has it */
+  add(id: string, text: string, title = '', metadata?: unknown): void {
+    if (metadata !== undefined) this.metadata.set(this.ids.length, Buffer.from(JSON.stringify(metadata)));
     const size = Buffer.byteLength(text);
     if (this.used + size > this.bytes.length) {
       const larger = Buffer.alloc(Math.max(this.bytes.length * 2, this.used + size));
@@ -152,13 +157,19 @@ export class TextTableBuilder {
   }
 
   build(): TextTable {
-    const { ids, positions, ends, titleBytes } = this;
+    const { ids, positions, ends, titleBytes, metadata } = this;
     const bytes = this.bytes.subarray(0, this.used);
     return {
       ids,
       length: ids.length,
       text: (i) => bytes.toString('utf8', i ? ends[i - 1] : 0, ends[i]),
       title: (i) => bytes.toString('utf8', i ? ends[i - 1] : 0, (i ? ends[i - 1] : 0) + titleBytes[i]),
+      ...(metadata.size && {
+        metadata: (i: number): unknown => {
+          const json = metadata.get(i);
+          return json && JSON.parse(json.toString('utf8'));
+        },
+      }),
       indexOf: (id) => positions.get(id),
       hash: this.hash?.digest('hex') ?? '',
       bytes: this.bytes.length,

@@ -13,6 +13,12 @@ import { openRows, type RowOptions } from './row-dataset.ts';
 import { holdsTexts, openTextFolder } from './text-folder.ts';
 
 export { splitOf } from './files/splits.ts';
+/** How a data set is read. */
+export interface DataOptions extends RowOptions {
+  /** Whether what else is known of documents is read: the metadata of a corpus, further fields of its rows. */
+  metadata?: boolean;
+}
+
 export type DataKind = 'beir' | 'rows' | 'text';
 
 interface RowFiles {
@@ -119,7 +125,7 @@ export function dataKind(path: string): DataKind | undefined {
  * @param watch is told how it was read, a line at a time
  * @throws InputError that names file, line and remedy
  */
-export async function openDataset(path: string, options: RowOptions = {}, watch: RunControl = {}): Promise<Dataset> {
+export async function openDataset(path: string, options: DataOptions = {}, watch: RunControl = {}): Promise<Dataset> {
   const found = await open(path, options);
   // A table of judgements under an unknown name must not be taken for none.
   const bare = !found.queries.length || (!found.splits.length && !namesJudgements(path));
@@ -138,7 +144,7 @@ function namesJudgements(path: string): boolean {
   );
 }
 
-async function open(path: string, options: RowOptions): Promise<Dataset> {
+async function open(path: string, options: DataOptions): Promise<Dataset> {
   const expected =
     'a folder with corpus.jsonl, queries.jsonl and qrels/*.tsv, a file of rows (.jsonl, .csv, .tsv, .parquet), or a folder of texts (.txt, .md, .html)';
   if (!existsSync(path))
@@ -147,7 +153,8 @@ async function open(path: string, options: RowOptions): Promise<Dataset> {
       subject: `there is no data ${path}`,
       remedy: `give ${expected}`,
     });
-  if (statSync(path).isDirectory() && isBeir(path)) return openBeir(path);
+  const { metadata } = options;
+  if (statSync(path).isDirectory() && isBeir(path)) return openBeir(path, { metadata });
   const { files, unread } = rowFiles(path);
   if (!files.length) {
     if (holdsTexts(path)) return openTextFolder(path);
@@ -162,7 +169,8 @@ async function open(path: string, options: RowOptions): Promise<Dataset> {
   const name = basename(resolve(path)).replace(/\..*/, '');
   const paths = files.map((f) => f.file);
   const dataset =
-    (options.columns ? undefined : await openCorpusRows(name, paths)) ?? (await openRows(name, files, options));
+    (options.columns ? undefined : await openCorpusRows(name, paths, { metadata })) ??
+    (await openRows(name, files, options));
   const notes = unread.map(
     (file) => `not read: ${file}${unreadForm(file) ? `; ${unreadForm(file)}` : ', its name has no split'}`,
   );

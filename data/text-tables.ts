@@ -3,6 +3,7 @@ import { existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { InputError } from '../common/errors.ts';
 import { type TextTable, TextTableBuilder } from './dataset.ts';
+import { metadataOf } from './files/metadata.ts';
 import { type Row, readRows, rowEndings, rowFormat, unreadForm } from './files/rows.ts';
 
 /** What an id and a text may be called, the first that a row has. */
@@ -33,12 +34,14 @@ export function tableFiles(folder: string, name: 'corpus' | 'queries'): string[]
 
 /**
  * @param what the texts are, for messages
+ * @param metadata whether the other fields are read too
  * @throws InputError that names file and line
  */
 export async function readTable(
   folder: string,
   name: 'corpus' | 'queries',
   what: 'documents' | 'queries',
+  { metadata = false } = {},
 ): Promise<{ table: TextTable; files: string[]; notes: string[] }> {
   const files = tableFiles(folder, name);
   if (!files.length) throw missing(folder, name, what);
@@ -54,7 +57,8 @@ export async function readTable(
           remedy: 'give each text an id of its own',
         });
       bare += Number(!title.trim() && !text.trim());
-      table.add(id, (title ? `${title} ${text}` : text).trim(), title.trim());
+      const more = metadata ? metadataOf(row.values, usedBy(row)) : undefined;
+      table.add(id, (title ? `${title} ${text}` : text).trim(), title.trim(), more);
     }
   const built = table.build();
   if (!built.length)
@@ -70,6 +74,13 @@ export async function readTable(
   if (beside.length) notes.push(`not read: ${beside.join(', ')} (${basename(files[0])} holds the ${what})`);
   return { table: built, files, notes };
 }
+
+/** The fields that a row's id, title and text come from. */
+const usedBy = ({ values }: Row): string[] => ['title', firstOf(values, idNames), firstOf(values, textNames)];
+
+/** The first of some names that a row has; the first of all where it has none. */
+const firstOf = (values: Row['values'], names: readonly string[]): string =>
+  names.find((n) => values[n] !== undefined && values[n] !== null) ?? names[0];
 
 function missing(folder: string, name: string, what: string): InputError {
   const other = readdirSync(folder).find((n) => n.startsWith(`${name}.`) && unreadForm(n));
@@ -89,12 +100,8 @@ function readText({ values, where }: Row): { id: string; title: string; text: st
       received: JSON.stringify(received) ?? 'nothing',
       remedy: 'fix or remove the line',
     });
-  const named = (names: readonly string[]): unknown => {
-    const name = names.find((n) => values[n] !== undefined && values[n] !== null);
-    return name === undefined ? values[names[0]] : values[name];
-  };
-  const id = idText(named(idNames));
-  const text = named(textNames);
+  const id = idText(values[firstOf(values, idNames)]);
+  const text = values[firstOf(values, textNames)];
   const { title } = values;
   if (!id) throw bad("a text under '_id'", values._id);
   if (typeof text !== 'string') throw bad("a text under 'text'", text);

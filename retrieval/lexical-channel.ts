@@ -20,7 +20,7 @@ export interface LexicalChannel extends HybridWeight {
   readonly frequencies: Readonly<Record<string, number>>;
 }
 
-const FILE = 'lexical.json';
+export const LEXICAL_FILE = 'lexical.json';
 const FORMAT = 'onnx-distill-lexical-1';
 
 /** A channel of an index and a fitted weight. */
@@ -34,7 +34,7 @@ export function lexicalChannel(index: Bm25, { lambda, scale }: HybridWeight): Le
 
 /** Writes FOLDER/lexical.json. */
 export const writeLexicalChannel = (folder: string, channel: LexicalChannel): Promise<void> =>
-  writeWhole(join(folder, FILE), `${JSON.stringify({ format: FORMAT, ...channel })}\n`);
+  writeWhole(join(folder, LEXICAL_FILE), `${JSON.stringify({ format: FORMAT, ...channel })}\n`);
 
 /**
  * Reads FOLDER/lexical.json.
@@ -42,7 +42,7 @@ export const writeLexicalChannel = (folder: string, channel: LexicalChannel): Pr
  * @throws InputError where the file is none of this version
  */
 export async function readLexicalChannel(folder: string): Promise<LexicalChannel | undefined> {
-  const file = join(folder, FILE);
+  const file = join(folder, LEXICAL_FILE);
   if (!existsSync(file)) return undefined;
   let value: Partial<LexicalChannel & { format: string }> | null = null;
   try {

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
 import { readCells } from './cells.ts';
+import { decodeLines, encodeLines, readChecked } from './part-files.ts';
 import type { Top } from './top-k.ts';
 import type { Tuned } from './tuned.ts';
 import {
@@ -125,9 +126,9 @@ export class IndexStore {
         remedy: 'make one with distill index',
       });
     const manifest = readManifest(await readFile(file, 'utf8'), file);
-    const learned = manifest.learned ? decodeLearned(await readPart(folder, manifest.learned)) : nothingLearned;
+    const learned = manifest.learned ? decodeLearned(await readChecked(folder, manifest.learned)) : nothingLearned;
     const parts: Part[] = [];
-    for (const part of manifest.parts) parts.push(decodePart(await readPart(folder, part), part));
+    for (const part of manifest.parts) parts.push(decodePart(await readChecked(folder, part), part));
     return new IndexStore(folder, manifest, learned, parts, new Set(manifest.removed));
   }
 
@@ -416,25 +417,6 @@ function readManifest(text: string, file: string): Manifest {
   return value as Manifest;
 }
 
-async function readPart(folder: string, { name, hash }: PartFile): Promise<Buffer> {
-  const path = join(folder, name);
-  const content = await readFile(path).catch((cause) => {
-    throw new InputError({
-      code: 'index.damaged',
-      subject: `${path} cannot be read (${(cause as NodeJS.ErrnoException).code})`,
-      remedy: 'restore the folder, or make the index again with distill index',
-      cause,
-    });
-  });
-  if (createHash('sha256').update(content).digest('hex') !== hash)
-    throw new InputError({
-      code: 'index.damaged',
-      subject: `${path} is damaged (its checksum differs)`,
-      remedy: 'restore the folder, or make the index again with distill index',
-    });
-  return content;
-}
-
 /** Runs of bytes, each behind its length. */
 function encodeRuns(runs: readonly Uint8Array[]): Buffer {
   return Buffer.concat(
@@ -447,8 +429,7 @@ function encodeRuns(runs: readonly Uint8Array[]): Buffer {
   );
 }
 
-function decodeRuns(content: Buffer): Uint8Array[] {
-  const bytes = new Uint8Array(content); // aligned
+function decodeRuns(bytes: Uint8Array): Uint8Array[] {
   const view = new DataView(bytes.buffer);
   const runs: Uint8Array[] = [];
   for (let at = 0; at < bytes.length; ) {
@@ -463,22 +444,12 @@ const bytesOf = ({ buffer, byteOffset, byteLength }: Int32Array | Float32Array):
   new Uint8Array(buffer, byteOffset, byteLength);
 
 const encodeBody = ({ codes, exact, documents, cells }: Part): Buffer =>
-  encodeRuns([
-    codes,
-    exact,
-    Buffer.from(documents.map((d) => JSON.stringify(d)).join('\n')),
-    ...(cells ? [bytesOf(cells.starts), bytesOf(cells.order)] : []),
-  ]);
+  encodeRuns([codes, exact, encodeLines(documents), ...(cells ? [bytesOf(cells.starts), bytesOf(cells.order)] : [])]);
 
-function decodePart(content: Buffer, { count }: PartFile): Part {
+function decodePart(content: Uint8Array, { count }: PartFile): Part {
   const [codes, exact, lines, ...table] = decodeRuns(content);
   const [starts, order] = table.map((run) => new Int32Array(run.buffer, run.byteOffset, run.byteLength >> 2));
-  const documents = count
-    ? Buffer.from(lines.buffer, lines.byteOffset, lines.byteLength)
-        .toString('utf8')
-        .split('\n')
-        .map((line) => JSON.parse(line) as IndexedDocument)
-    : [];
+  const documents = decodeLines<IndexedDocument>(lines);
   return placePart({ count, codes, exact, documents, ...(starts && { cells: readCells(starts, order) }) });
 }
 
@@ -490,7 +461,7 @@ function encodeLearned(arrays: LearnedSettings): Buffer {
   return encodeRuns([Buffer.from(JSON.stringify(names)), ...values]);
 }
 
-function decodeLearned(content: Buffer): LearnedSettings {
+function decodeLearned(content: Uint8Array): LearnedSettings {
   const [names, ...values] = decodeRuns(content);
   const out: Record<keyof LearnedSettings, Record<string, Float32Array>> = { codes: {}, exact: {}, cells: {} };
   for (const [i, [of, name]] of (JSON.parse(Buffer.from(names).toString()) as [keyof typeof out, string][]).entries())

@@ -5,19 +5,28 @@ import type { Dataset, Texts } from '../data/dataset.ts';
 import { openDataset } from '../data/open.ts';
 import { Random } from '../math/random.ts';
 import { type CodecName, codecs } from '../retrieval/codecs/index.ts';
+import { addressText, readAddress } from '../retrieval/engines/index.ts';
 import type { Tuned, TuningGoal } from '../retrieval/tuned.ts';
 import { checkGoal, checkQueries } from '../retrieval/tuning/tune.ts';
 import { defaultSettings, type IndexSettings } from '../retrieval/vector-index.ts';
+import { BATCH } from '../serving/add-documents.ts';
 import { readProvenance } from '../serving/checkpoint.ts';
+import type { DocumentIndex, SearchDocument } from '../serving/document-index.ts';
 import { type OpenEncoderOptions, openEncoder } from '../serving/encoder.ts';
-import { createIndex, isIndex, openIndex } from '../serving/open-index.ts';
-import type { SearchDocument, SearchIndex } from '../serving/search-index.ts';
+import { EngineIndex } from '../serving/engine-index.ts';
+import { createEngineIndex, createIndex, isIndex, openIndex } from '../serving/open-index.ts';
+import { SearchIndex } from '../serving/search-index.ts';
 
 /** What is indexed, and how. */
 export interface IndexOptions extends OpenEncoderOptions {
   checkpoint: string;
   data: string;
+  /** Folder of the index; with `to`, the folder that names the engine. */
   output: string;
+  /** An engine that holds vectors, term weights and documents: postgres://, lancedb:, qdrant://, opensearch://. */
+  to?: string;
+  /** Its collection; `documents` by default. */
+  collection?: string;
   /** How vectors are scanned; int8 by default. */
   codec?: string;
   /** How the best of the scan are scored again, `codec:count`, e.g. `int8:100`. */
@@ -34,12 +43,14 @@ export interface IndexOptions extends OpenEncoderOptions {
 /** What the index holds now. */
 export interface IndexReport {
   output: string;
+  /** The engine and its collection, where the documents are in one. */
+  engine?: string;
   /** In the index now; embedded by this call; there before. */
   documents: number;
   added: number;
   kept: number;
-  /** Bytes of the encoded vectors. */
-  bytes: number;
+  /** Bytes of the encoded vectors; of an index in a folder. */
+  bytes?: number;
   hybrid: boolean;
   settings: IndexSettings;
   /** How the settings were found, where they were. */
@@ -54,29 +65,31 @@ export async function indexDocuments(options: IndexOptions, watch: RunControl = 
   const { checkpoint, data, output } = options;
   const goal = goalOf(options);
   const made = await readProvenance(checkpoint);
-  const dataset = await openDataset(data, made.data, watch);
+  checkEngineOptions(options);
+  const dataset = await openDataset(data, { ...made.data, metadata: true }, watch);
   if (goal) checkQueries(dataset.queries.length);
-  const index = isIndex(output) ? await goOn(options, watch) : await create(options);
+  const index = isIndex(output) ? await goOn(options, watch) : await create(options, dataset, watch);
   try {
     const before = index.size;
     const { added, kept } = await addDataset(index, dataset, watch);
+    if (added && index instanceof EngineIndex) await index.settle();
     if (before > kept)
       watch.onProgress?.({
         stage: 'index',
         done: index.size,
         unit: 'documents',
-        note: `the index holds ${before - kept} documents whose text in the data is another one or that the data lacks; those of the data were replaced, the others stay`,
+        note: `the index holds ${before - kept} documents whose text or metadata in the data is another one or that the data lacks; those of the data were replaced, the others stay`,
       });
-    if (goal && !index.tuned) await index.tune(tuningQueries(dataset), goal, watch);
+    if (goal && index instanceof SearchIndex && !index.tuned) await index.tune(tuningQueries(dataset), goal, watch);
     return {
       output,
       documents: index.size,
       added,
       kept,
-      bytes: index.bytes,
+      ...(index instanceof EngineIndex && { engine: index.name }),
+      ...(index instanceof SearchIndex && { bytes: index.bytes, tuned: index.tuned }),
       hybrid: index.hybrid,
       settings: index.settings,
-      tuned: index.tuned,
     };
   } finally {
     await index.close();
@@ -109,24 +122,76 @@ function tuningQueries({ queries }: Pick<Dataset, 'queries'>): Texts {
   return { length: Math.min(TUNING_QUERIES, order.length), text: (i) => queries.text(order[i]) };
 }
 
-/** Adds the documents of a data set that an index does not have with the same text. */
+/** Adds the documents of a data set that an index does not have with the same text and metadata. */
 export async function addDataset(
-  index: SearchIndex,
+  index: DocumentIndex,
   dataset: Pick<Dataset, 'documents'>,
-  watch: RunControl,
+  { onProgress, signal }: RunControl,
 ): Promise<{ added: number; kept: number }> {
-  const { documents } = dataset;
-  const missing: number[] = [];
-  for (const [i, id] of documents.ids.entries()) if (index.get(id)?.text !== documents.text(i)) missing.push(i);
-  const each = function* (): Generator<SearchDocument> {
-    for (const i of missing) yield { id: documents.ids[i], text: documents.text(i) };
+  const total = dataset.documents.length;
+  let [looked, added] = [0, 0];
+  let waiting: SearchDocument[] = [];
+  const write = async (): Promise<void> => {
+    const before = looked - waiting.length;
+    await index.add(waiting, {
+      signal,
+      onProgress: onProgress && ((p) => onProgress({ ...p, done: before + p.done, total })),
+    });
+    added += waiting.length;
+    waiting = [];
   };
-  await index.add(each(), { ...watch, total: missing.length });
-  return { added: missing.length, kept: documents.length - missing.length };
+  for (const batch of batchesOf(dataset)) {
+    signal?.throwIfAborted();
+    const absent = await index.missing(batch);
+    if (waiting.length + absent.length > BATCH) await write();
+    waiting.push(...absent);
+    looked += batch.length;
+  }
+  if (waiting.length) await write();
+  onProgress?.({ stage: 'index', done: total, total, unit: 'documents' });
+  return { added, kept: total - added };
+}
+
+/** Documents of the data that an index lacks or has with another text. */
+export async function countMissing(index: DocumentIndex, documents: Dataset['documents']): Promise<number> {
+  let missing = 0;
+  for (const batch of batchesOf({ documents })) {
+    const texts = new Map((await index.getMany(batch.map((d) => d.id))).map((d) => [d.id, d.text]));
+    missing += batch.filter((d) => texts.get(d.id) !== d.text).length;
+  }
+  return missing;
+}
+
+function* batchesOf({ documents }: Pick<Dataset, 'documents'>): Generator<SearchDocument[]> {
+  for (let at = 0; at < documents.length; at += BATCH)
+    yield Array.from({ length: Math.min(BATCH, documents.length - at) }, (_, j): SearchDocument => {
+      const i = at + j;
+      const metadata = documents.metadata?.(i);
+      return { id: documents.ids[i], text: documents.text(i), ...(metadata !== undefined && { metadata }) };
+    });
+}
+
+/** @throws InputError where options of a folder's vectors are given for an engine */
+function checkEngineOptions({ to, collection, codec, rescore, dimensions, recall, ms }: IndexOptions): void {
+  const given = Object.entries({ codec, rescore, dimensions, recall, ms }).find(([, v]) => v !== undefined)?.[0];
+  if (to !== undefined && given)
+    throw new InputError({
+      code: 'index.options',
+      subject: `--${given} with --to`,
+      expected: 'options of the engine, which stores vectors in its own way',
+      remedy: `leave --${given} out`,
+    });
+  if (to === undefined && collection !== undefined)
+    throw new InputError({
+      code: 'index.options',
+      subject: '--collection without --to',
+      expected: 'the engine that the collection is in',
+      remedy: 'add --to with its address',
+    });
 }
 
 /** @throws InputError where there is no such encoding */
-export function indexSettings({ codec, rescore, dimensions }: Omit<IndexOptions, 'checkpoint' | 'data' | 'output'>) {
+export function indexSettings({ codec, rescore, dimensions }: Pick<IndexOptions, 'codec' | 'rescore' | 'dimensions'>) {
   const codecOf = (name: string): CodecName => {
     if (Object.hasOwn(codecs, name)) return name as CodecName;
     throw new InputError({
@@ -156,17 +221,19 @@ function rescoreOf(text: string, codecOf: (name: string) => CodecName): NonNulla
   return { codec: codecOf(name), count: Number(count) };
 }
 
-function create(options: IndexOptions): Promise<SearchIndex> {
-  const { checkpoint, output, lexical, dtype, queryTokens, documentTokens, documents } = options;
-  const opening = { dtype, queryTokens, documentTokens, documents };
+function create(options: IndexOptions, dataset: Dataset, watch: RunControl): Promise<DocumentIndex> {
+  const { checkpoint, output, to, collection, lexical, dtype, queryTokens, documentTokens, documents } = options;
+  const made = { encoder: checkpoint, lexical, dtype, queryTokens, documentTokens, documents };
   // Settings are found on vectors as they are, once all are there.
   const settings: IndexSettings = goalOf(options) ? { codec: 'float32' } : indexSettings(options);
-  return createIndex(output, { encoder: checkpoint, settings, lexical, ...opening });
+  return to === undefined
+    ? createIndex(output, { ...made, settings })
+    : createEngineIndex(output, { ...made, to, collection, texts: dataset.documents }, watch);
 }
 
 /** @throws InputError where the index in the folder was made with other options */
-async function goOn(options: IndexOptions, watch: RunControl): Promise<SearchIndex> {
-  const { checkpoint, output, codec, rescore, dimensions, lexical } = options;
+async function goOn(options: IndexOptions, watch: RunControl): Promise<DocumentIndex> {
+  const { checkpoint, output, to, collection, codec, rescore, dimensions, lexical } = options;
   const index = await openIndex(output, { ...watch, encoder: checkpoint, documents: options.documents });
   const other = (what: string): InputError =>
     new InputError({
@@ -175,13 +242,19 @@ async function goOn(options: IndexOptions, watch: RunControl): Promise<SearchInd
       remedy: 'give the same options, or name another folder',
     });
   try {
+    if (to !== undefined) {
+      const wanted = engineName(to, collection);
+      const found = index instanceof EngineIndex ? index.place : 'no engine';
+      if (found !== wanted) throw other(`${found}, and ${wanted} is asked for`);
+    } else if (index instanceof EngineIndex && (codec ?? rescore ?? dimensions) !== undefined)
+      throw other(`the engine ${index.name}, which stores vectors in its own way`);
     if (codec !== undefined || rescore !== undefined || dimensions !== undefined) {
       const wanted = JSON.stringify(indexSettings(options));
       const found = JSON.stringify(index.settings);
       if (wanted !== found) throw other(`the settings ${found}, and ${wanted} are asked for`);
     }
     const goal = goalOf(options);
-    const { tuned } = index;
+    const tuned = index instanceof SearchIndex ? index.tuned : undefined;
     if (goal && tuned && JSON.stringify(goal) !== JSON.stringify(tuned.goal))
       throw other(`settings found for ${JSON.stringify(tuned.goal)}, and ${JSON.stringify(goal)} is asked for`);
     if (goal && !tuned && JSON.stringify(index.settings) !== JSON.stringify({ codec: 'float32' }))
@@ -208,3 +281,8 @@ async function goOn(options: IndexOptions, watch: RunControl): Promise<SearchInd
     throw error;
   }
 }
+
+const engineName = (to: string, collection: string | undefined): string => {
+  const address = readAddress(to, collection);
+  return `${addressText(address)}#${address.collection}`;
+};

@@ -7,13 +7,13 @@ import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import { type Dataset, judgedQueries, unjudgedQueries } from '../data/dataset.ts';
 import { isQueryItself } from '../evaluation/metrics/evaluate.ts';
+import type { DocumentIndex, SearchHit } from '../serving/document-index.ts';
 import { createIndex, openIndex } from '../serving/open-index.ts';
-import type { SearchHit, SearchIndex } from '../serving/search-index.ts';
 import { cachedExits } from '../teachers/cache/exits-cache.ts';
 import type { ScoreCache } from '../teachers/cache/score-cache.ts';
 import { isExits } from '../teachers/exits.ts';
 import type { Pair, Teacher } from '../teachers/teacher.ts';
-import { addDataset } from './index-documents.ts';
+import { addDataset, countMissing } from './index-documents.ts';
 
 /** The name under which the queries that no split judges are asked for. */
 export const UNJUDGED = 'unjudged';
@@ -48,11 +48,11 @@ export async function openStudentIndex(
   { student, dtype, index: folder }: OpenStudentOptions,
   dataset: Dataset,
   watch: RunControl,
-): Promise<{ index: SearchIndex; close(): Promise<void> }> {
+): Promise<{ index: DocumentIndex; close(): Promise<void> }> {
   if (folder !== undefined) {
     const index = await openIndex(folder, { ...watch, encoder: student });
     try {
-      checkHolds(index, dataset, folder);
+      await checkHolds(index, dataset, folder);
     } catch (error) {
       await index.close();
       throw error;
@@ -81,8 +81,12 @@ export async function openStudentIndex(
 }
 
 /** @throws InputError where an index lacks documents of the data, or has others */
-export function checkHolds(index: SearchIndex, { documents }: Pick<Dataset, 'documents'>, folder: string): void {
-  const missing = documents.ids.filter((id, i) => index.get(id)?.text !== documents.text(i)).length;
+export async function checkHolds(
+  index: DocumentIndex,
+  { documents }: Pick<Dataset, 'documents'>,
+  folder: string,
+): Promise<void> {
+  const missing = await countMissing(index, documents);
   if (missing || index.size !== documents.length)
     throw new InputError({
       code: 'cascade.index',
@@ -145,7 +149,7 @@ export const scoresThrough =
     isExits(teacher) ? cachedExits(cache, teacher, pairs, watch) : [await cache.wrap(teacher).score(pairs, watch)];
 
 export interface ListsOptions {
-  index: SearchIndex;
+  index: DocumentIndex;
   /** The teacher's scores: [exits][pairs], the last the whole model's; a teacher without exits has those alone. */
   scores(pairs: readonly Pair[], watch: RunControl): Promise<readonly Float32Array[]>;
   dataset: Dataset;
@@ -155,7 +159,7 @@ export interface ListsOptions {
 
 /** What the student finds, without a document that is the query itself. */
 async function candidatesOf(
-  index: SearchIndex,
+  index: DocumentIndex,
   dataset: Dataset,
   positions: readonly number[],
   count: number,

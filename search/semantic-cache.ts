@@ -7,11 +7,12 @@ import type { Dataset } from '../data/dataset.ts';
 import { openDataset } from '../data/open.ts';
 import { Random } from '../math/random.ts';
 import { LSH_BITS, LSH_TABLES } from '../retrieval/lsh.ts';
+import { inFolder } from '../serving/cached-search.ts';
 import { openCascade } from '../serving/cascade.ts';
 import { readCascade } from '../serving/cascade-file.ts';
+import type { DocumentIndex } from '../serving/document-index.ts';
 import { openIndex } from '../serving/open-index.ts';
 import { rerankerOf } from '../serving/reranker.ts';
-import type { SearchIndex } from '../serving/search-index.ts';
 import {
   SemanticCache,
   type SemanticCacheFile,
@@ -93,7 +94,8 @@ export async function semanticCache(
   const labels = options.labels !== false && calibrate !== UNJUDGED;
   const index = await openIndex(options.index, { ...watch, encoder: options.encoder });
   try {
-    checkHolds(index, dataset, options.index);
+    inFolder(index);
+    await checkHolds(index, dataset, options.index);
     const search = await searchOf(index, options, watch);
     try {
       const stream = streamOf(
@@ -153,7 +155,7 @@ interface Answering {
   close(): Promise<void>;
 }
 
-async function searchOf(index: SearchIndex, options: SemanticCacheOptions, watch: RunControl): Promise<Answering> {
+async function searchOf(index: DocumentIndex, options: SemanticCacheOptions, watch: RunControl): Promise<Answering> {
   if (options.cascade === undefined)
     return {
       key: index.key,

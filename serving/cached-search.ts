@@ -1,6 +1,7 @@
 /** @file A search in front of which earlier answers stand. */
 import { InputError } from '../common/errors.ts';
-import type { SearchIndex } from './search-index.ts';
+import type { DocumentIndex } from './document-index.ts';
+import { SearchIndex } from './search-index.ts';
 import { readSemanticCache, SemanticCache, semanticCacheSentence } from './semantic-cache.ts';
 
 /** An answer with the number of documents that was asked for. */
@@ -36,7 +37,8 @@ export interface CachedSearch<A> {
  * @param key of the search: that of the index or of the cascade
  * @throws InputError where the file is not understood, or was certified for another search
  */
-export async function openCachedSearch<A>(file: string, index: SearchIndex, key: string): Promise<CachedSearch<A>> {
+export async function openCachedSearch<A>(file: string, index: DocumentIndex, key: string): Promise<CachedSearch<A>> {
+  const folder = inFolder(index);
   const content = await readSemanticCache(file);
   if (content.key !== key)
     throw new InputError({
@@ -47,14 +49,14 @@ export async function openCachedSearch<A>(file: string, index: SearchIndex, key:
   const { threshold, bits, tables, seed } = content;
   const { dimensions } = index.encoder;
   const cache = new SemanticCache<Kept<A>>({ dimensions, threshold, bits, tables, seed });
-  let revision = index.revision;
+  let revision = folder.revision;
   return {
     guarantee: semanticCacheSentence(content),
     cache,
     async search(text, k, fresh) {
-      if (index.revision !== revision) {
+      if (folder.revision !== revision) {
         cache.clear();
-        revision = index.revision;
+        revision = folder.revision;
       }
       const enough = (kept: Kept<A>): boolean => kept.k >= k;
       const same = cache.same(text, enough);
@@ -62,11 +64,22 @@ export async function openCachedSearch<A>(file: string, index: SearchIndex, key:
       const vector = await index.encoder.embedQueries([text]);
       const near = cache.find(vector, enough);
       if (near) return { answer: near.answer.answer, from: { query: near.text, similarity: near.similarity } };
-      const at = index.revision;
+      const at = folder.revision;
       const answer = await fresh(vector);
       // Documents may have changed meanwhile: then the answer is of neither state for sure.
-      if (index.revision === at && revision === at) cache.put(text, vector, { k, answer });
+      if (folder.revision === at && revision === at) cache.put(text, vector, { k, answer });
       return { answer };
     },
   };
+}
+
+/** @throws InputError for an index in an engine: what others change there is not seen here */
+export function inFolder(index: DocumentIndex): SearchIndex {
+  if (index instanceof SearchIndex) return index;
+  throw new InputError({
+    code: 'semantic-cache.engine',
+    subject: `${index.folder} names an engine, whose documents other processes change unseen`,
+    expected: 'an index in a folder, whose changes make earlier answers void',
+    remedy: 'search without a semantic cache',
+  });
 }

@@ -2,12 +2,12 @@
 import { type Policy, serve } from '../adaptive/policy.ts';
 import { InputError } from '../common/errors.ts';
 import { canonicalJson, hashParts } from '../common/files.ts';
-import { type FromCache, openCachedSearch } from './cached-search.ts';
+import { type FromCache, inFolder, openCachedSearch } from './cached-search.ts';
 import { type CascadeFile, guaranteeSentence, readCascade } from './cascade-file.ts';
+import type { DocumentIndex, SearchDocument } from './document-index.ts';
 import { type DriftReport, DriftWatch } from './drift-watch.ts';
 import { openIndex } from './open-index.ts';
 import { openReranker, type Reranker } from './reranker.ts';
-import type { SearchDocument, SearchIndex } from './search-index.ts';
 
 /** A served document with both scores; `teacher` is absent where the teacher was not asked about it. */
 export interface CascadeHit extends SearchDocument {
@@ -32,7 +32,7 @@ export interface CascadeAnswer {
 /** Options of an open cascade. */
 export interface OpenCascadeOptions {
   /** The index that is searched: its folder, or opened. An opened one is not closed with the cascade. */
-  index: string | SearchIndex;
+  index: string | DocumentIndex;
   /** Folder of the teacher, where it was moved; or opened: then it is not disposed of. */
   teacher?: string | Reranker;
   /** Notes and warnings: once what fits less than exactly, and once when the stream of queries has changed. */
@@ -90,7 +90,7 @@ export async function openCascade(file: string, options: OpenCascadeOptions): Pr
 async function cascadeOver(
   file: string,
   cascade: CascadeFile,
-  index: SearchIndex,
+  index: DocumentIndex,
   reranker: Reranker,
   { onNote, driftLevel, semanticCache, close }: OpenCascadeOptions & { close(): Promise<void> },
 ): Promise<Cascade> {
@@ -115,7 +115,7 @@ async function cascadeOver(
 
   async function fresh(text: string, k: number, vector?: Float32Array): Promise<Fresh> {
     const depth = Math.max(k, cascade.candidates);
-    const found = vector ? index.searchVector(vector, text, depth) : await index.search(text, depth);
+    const found = vector ? inFolder(index).searchVector(vector, text, depth) : await index.search(text, depth);
     const head = found.slice(0, cascade.candidates);
     const { documents, need, ...asked } = await serveHits(cascade.policy, head, scorer(text));
     const rest = found.slice(cascade.candidates).map(({ score, ...d }) => ({ ...d, student: score }));
@@ -183,7 +183,7 @@ async function serveHits(
 }
 
 /** @throws InputError where a hash differs from that of what was certified */
-function checkFit(file: string, cascade: CascadeFile, index: SearchIndex, reranker: Reranker): void {
+function checkFit(file: string, cascade: CascadeFile, index: DocumentIndex, reranker: Reranker): void {
   const fail = (what: string): never => {
     throw new InputError({
       code: 'cascade.other',

@@ -12,21 +12,24 @@ const FORMAT = 'onnx-distill-search-1';
 
 const optionalTokens = z.number().int().positive().optional();
 const codec = z.enum(Object.keys(codecs) as [CodecName, ...CodecName[]]);
+/** What made the vectors, and where it was. */
+export const keptEncoder = z.strictObject({
+  /** Where the checkpoint was, by the index's folder and by the whole path. */
+  relative: z.string(),
+  path: z.string(),
+  dtype: z.string().optional(),
+  queryTokens: optionalTokens,
+  documentTokens: optionalTokens,
+  documents: z.string().optional(),
+  /** Of the encoder, and of what embedded the documents. */
+  key: z.string(),
+  documentsKey: z.string(),
+  dimensions: z.number().int().positive(),
+});
+
 const schema = z.strictObject({
   format: z.literal(FORMAT),
-  encoder: z.strictObject({
-    /** Where the checkpoint was, by the index's folder and by the whole path. */
-    relative: z.string(),
-    path: z.string(),
-    dtype: z.string().optional(),
-    queryTokens: optionalTokens,
-    documentTokens: optionalTokens,
-    documents: z.string().optional(),
-    /** Of the encoder, and of what embedded the documents. */
-    key: z.string(),
-    documentsKey: z.string(),
-    dimensions: z.number().int().positive(),
-  }),
+  encoder: keptEncoder,
   /** How vectors are stored and searched. */
   settings: z.strictObject({
     codec,
@@ -68,7 +71,12 @@ export async function readSearchFile(folder: string): Promise<SearchFile> {
       subject: `${folder} holds no index (there is no ${FILE})`,
       remedy: 'make one with distill index',
     });
-  const parsed = schema.safeParse(parse(await readFile(file, 'utf8')));
+  return readDescription(schema, file, await readFile(file, 'utf8'));
+}
+
+/** @throws InputError where a file's text is not what the schema says */
+export function readDescription<T extends z.ZodType>(schema: T, file: string, text: string): z.output<T> {
+  const parsed = schema.safeParse(parse(text));
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;
   throw new InputError({

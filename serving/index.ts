@@ -2,6 +2,7 @@
 export { InputError } from '../common/errors.ts';
 export type { OnProgress, Progress, RunControl } from '../common/progress.ts';
 export type { CodecName } from '../retrieval/codecs/index.ts';
+export type { MetadataFilter } from '../retrieval/engines/facets.ts';
 export type { Point as TuningPoint, Tuned, TuningGoal } from '../retrieval/tuned.ts';
 export type { TuneOptions } from '../retrieval/tuning/tune.ts';
 export type { IndexSettings } from '../retrieval/vector-index.ts';
@@ -13,12 +14,17 @@ export {
   type OpenCascadeOptions,
   openCascade,
 } from './cascade.ts';
+export type { DocumentIndex, SearchDocument, SearchHit, SearchOptions } from './document-index.ts';
 export type { DriftReport } from './drift-watch.ts';
 export { type OpenEncoder, type OpenEncoderOptions, openEncoder } from './encoder.ts';
-export { type CreateIndexOptions, createIndex, type OpenIndexOptions, openIndex } from './open-index.ts';
-export { type OpenRerankerOptions, openReranker, type Reranker } from './reranker.ts';
+export { EngineIndex } from './engine-index.ts';
 export {
-  type SearchDocument,
-  type SearchHit,
-  SearchIndex,
-} from './search-index.ts';
+  type CreateEngineIndexOptions,
+  type CreateIndexOptions,
+  createEngineIndex,
+  createIndex,
+  type OpenIndexOptions,
+  openIndex,
+} from './open-index.ts';
+export { type OpenRerankerOptions, openReranker, type Reranker } from './reranker.ts';
+export { SearchIndex } from './search-index.ts';

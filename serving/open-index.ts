@@ -3,10 +3,24 @@ import { existsSync } from 'node:fs';
 import { mkdir, readdir } from 'node:fs/promises';
 import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
-import { readLexicalChannel } from '../retrieval/lexical-channel.ts';
+import { bm25 } from '../retrieval/bm25.ts';
+import type { VectorEngine } from '../retrieval/engines/engine.ts';
+import { addressText, openEngine, readAddress } from '../retrieval/engines/index.ts';
+import { LEXICAL_FILE, lexicalChannel, readLexicalChannel, writeLexicalChannel } from '../retrieval/lexical-channel.ts';
 import { checkSettings, defaultSettings, type IndexSettings } from '../retrieval/vector-index.ts';
-import { type OpenEncoderOptions, openEncoder } from './encoder.ts';
-import { findPlace, hasSearchFile, type Lexical, placeOf, readSearchFile, writeSearchFile } from './index-file.ts';
+import type { DocumentIndex } from './document-index.ts';
+import { type OpenEncoder, type OpenEncoderOptions, openEncoder } from './encoder.ts';
+import { aboutOf, channelHash, ENGINE_FORMAT, hasEngineFile, readEngineFile, writeEngineFile } from './engine-file.ts';
+import { EngineIndex } from './engine-index.ts';
+import {
+  findPlace,
+  hasSearchFile,
+  type Lexical,
+  placeOf,
+  readSearchFile,
+  type SearchFile,
+  writeSearchFile,
+} from './index-file.ts';
 import { SearchIndex } from './search-index.ts';
 
 /** Settings of a new index. */
@@ -32,12 +46,7 @@ export interface OpenIndexOptions extends RunControl {
  */
 export async function createIndex(folder: string, options: CreateIndexOptions): Promise<SearchIndex> {
   const { encoder: path, settings = defaultSettings, lexical = true, ...opening } = options;
-  if (existsSync(folder) && (await readdir(folder)).some((name) => !name.endsWith('.part')))
-    throw new InputError({
-      code: 'index.exists',
-      subject: `${folder} is not empty`,
-      remedy: 'open it as an index, or name a new folder',
-    });
+  await checkEmpty(folder);
   const encoder = await openEncoder(path, opening);
   try {
     const channel = lexical ? await lexicalOf(path) : null;
@@ -59,25 +68,112 @@ export async function createIndex(folder: string, options: CreateIndexOptions): 
  * Opens an index with its encoder.
  * @throws InputError where the folder holds none, a file of it is damaged, or the encoder is another one than it was made with
  */
-export async function openIndex(folder: string, options: OpenIndexOptions = {}): Promise<SearchIndex> {
-  const { encoder: other, documents, ...watch } = options;
+export async function openIndex(folder: string, options: OpenIndexOptions = {}): Promise<DocumentIndex> {
+  if (hasEngineFile(folder)) return openEngineIndex(folder, options);
   const file = await readSearchFile(folder);
-  const { dtype, queryTokens, documentTokens } = file.encoder;
-  const path = other ?? findPlace(folder, file.encoder);
+  const encoder = await openKept(folder, file.encoder, options);
+  try {
+    return await SearchIndex.load(folder, encoder, options);
+  } catch (error) {
+    await encoder.dispose();
+    throw error;
+  }
+}
+
+/** An index whose documents are in an engine: `openIndex` by its own type. */
+export async function openEngineIndex(folder: string, options: OpenIndexOptions = {}): Promise<EngineIndex> {
+  const read = await readEngineFile(folder);
+  const encoder = await openKept(folder, read.file.encoder, options);
+  let engine: VectorEngine | undefined;
+  try {
+    const { address, collection } = read.file.engine;
+    engine = await openEngine(readAddress(address, collection));
+    return await EngineIndex.load(folder, encoder, read, engine);
+  } catch (error) {
+    await engine?.close();
+    await encoder.dispose();
+    throw error;
+  }
+}
+
+/** What an index in an engine is made with. */
+export interface CreateEngineIndexOptions extends OpenEncoderOptions {
+  /** The checkpoint whose encoder embeds documents and queries. */
+  encoder: string;
+  /** The engine: `postgres://`, `lancedb:`, `qdrant://` or `opensearch://`; keys come from the environment. */
+  to: string;
+  /** The collection in it, `documents` by default. */
+  collection?: string;
+  /** Whether BM25 takes part, as the checkpoint's lexical.json weighs it; true by default where there is one. */
+  lexical?: boolean;
+  /** The texts that BM25's statistics are of: those that are going to be added. */
+  texts: { readonly length: number; text(i: number): string };
+}
+
+/**
+ * Makes a collection in an engine, or finds the one that was made with the same, and a folder that names it.
+ * @throws InputError where the folder holds something else, the engine cannot be reached, or the collection was made with another encoder
+ */
+export async function createEngineIndex(
+  folder: string,
+  { encoder: path, to, collection, lexical = true, texts, ...opening }: CreateEngineIndexOptions,
+  watch: RunControl = {},
+): Promise<EngineIndex> {
+  await checkEmpty(folder);
+  const address = readAddress(to, collection);
+  const encoder = await openEncoder(path, opening);
+  let engine: VectorEngine | undefined;
+  try {
+    engine = await openEngine(address);
+    const found = lexical ? await readLexicalChannel(path) : undefined;
+    const channel = found?.lambda
+      ? lexicalChannel(await bm25(texts, { ...watch, k1: found.k1, b: found.b, analyzer: found.analyzer }), found)
+      : undefined;
+    const { key, dimensions } = encoder;
+    const kept = { ...placeOf(folder, path), ...opening, key, documentsKey: await encoder.documentsKey(), dimensions };
+    const file = {
+      engine: { address: addressText(address), collection: address.collection },
+      encoder: kept,
+      lexical: channel ? channelHash(channel) : null,
+    };
+    if ((await engine.about()) === undefined) await engine.create(aboutOf(file), dimensions);
+    await mkdir(folder, { recursive: true });
+    if (channel) await writeLexicalChannel(folder, channel);
+    const index = await EngineIndex.load(
+      folder,
+      encoder,
+      { file: { format: ENGINE_FORMAT, ...file }, channel },
+      engine,
+    );
+    await writeEngineFile(folder, file);
+    return index;
+  } catch (error) {
+    await engine?.close();
+    await encoder.dispose();
+    throw error;
+  }
+}
+
+/** The encoder that an index was made with. @throws InputError where it is another one */
+async function openKept(
+  folder: string,
+  kept: SearchFile['encoder'],
+  { encoder: other, documents }: OpenIndexOptions,
+): Promise<OpenEncoder> {
+  const { dtype, queryTokens, documentTokens } = kept;
+  const path = other ?? findPlace(folder, kept);
   const encoder = await openEncoder(path, {
-    dtype,
-    queryTokens,
-    documentTokens,
-    documents: documents ?? file.encoder.documents,
+    ...{ dtype, queryTokens, documentTokens },
+    documents: documents ?? kept.documents,
   });
   try {
-    if (encoder.key !== file.encoder.key)
+    if (encoder.key !== kept.key)
       throw new InputError({
         code: 'index.encoder',
         subject: `${path} is not the encoder that ${folder} was made with (its weights, tokenizer or limits differ)`,
         remedy: 'name the right checkpoint, or make the index again with distill index',
       });
-    return await SearchIndex.load(folder, encoder, watch);
+    return encoder;
   } catch (error) {
     await encoder.dispose();
     throw error;
@@ -85,7 +181,20 @@ export async function openIndex(folder: string, options: OpenIndexOptions = {}):
 }
 
 /** Whether a folder holds an index. */
-export const isIndex = hasSearchFile;
+export const isIndex = (folder: string): boolean => hasSearchFile(folder) || hasEngineFile(folder);
+
+/** @throws InputError where a folder holds something */
+async function checkEmpty(folder: string): Promise<void> {
+  if (!existsSync(folder)) return;
+  // What a start that was cut off wrote first is written again.
+  const own = (name: string): boolean => name.endsWith('.part') || name === LEXICAL_FILE;
+  if (!(await readdir(folder)).every(own))
+    throw new InputError({
+      code: 'index.exists',
+      subject: `${folder} is not empty`,
+      remedy: 'open it as an index, or name a new folder',
+    });
+}
 
 async function lexicalOf(checkpoint: string): Promise<Lexical | null> {
   const channel = await readLexicalChannel(checkpoint);

@@ -9,33 +9,21 @@ import { takeLock } from '../common/lock.ts';
 import type { RunControl } from '../common/progress.ts';
 import type { Texts } from '../data/dataset.ts';
 import { firstNotFinite } from '../math/finite.ts';
+import { facetsOf, wantedFacets } from '../retrieval/engines/facets.ts';
+import { hitsAmong, hybridHits } from '../retrieval/hybrid-hits.ts';
 import { LiveBm25 } from '../retrieval/live-bm25.ts';
-import type { IndexedDocument, IndexStore } from '../retrieval/store.ts';
+import type { IndexStore } from '../retrieval/store.ts';
 import type { Tuned, TuningGoal } from '../retrieval/tuned.ts';
 import { checkGoal, checkQueries, type TuneOptions, tuneIndex } from '../retrieval/tuning/tune.ts';
 import type { IndexSettings } from '../retrieval/vector-index.ts';
+import { addInBatches, checkDocumentsKey, queryVectors, unknownDocument } from './add-documents.ts';
+import type { DocumentIndex, SearchDocument, SearchHit, SearchOptions } from './document-index.ts';
 import type { OpenEncoder } from './encoder.ts';
-import { hybridHits } from './hybrid-hits.ts';
 import { type Lexical, readSearchFile, type SearchFile } from './index-file.ts';
 import { manifestOf, openStore } from './vectors-folder.ts';
 
-/** A document as it is added. `text` is what is embedded and searched; `metadata` is any JSON and comes back with it. */
-export interface SearchDocument extends IndexedDocument {
-  readonly id: string;
-  readonly text: string;
-  readonly metadata?: unknown;
-}
-
-/** score = the vectors' product, plus lambda x BM25 / scale where the index has a lexical channel. */
-export interface SearchHit extends SearchDocument {
-  readonly score: number;
-}
-
-/** Documents embedded and written together: the most that a kill loses. */
-const BATCH = 1024;
-
 /** An open index: made by `createIndex`, opened by `openIndex`. Searches and changes may run at the same time. */
-export class SearchIndex {
+export class SearchIndex implements DocumentIndex {
   private lexical: LiveBm25 | undefined;
   private busy: Promise<unknown> = Promise.resolve();
   private unlock: (() => Promise<void>) | undefined;
@@ -98,44 +86,66 @@ export class SearchIndex {
     return this.store.documents() as Generator<SearchDocument>;
   }
 
+  /** Documents by id, in any order; those that are not there are left out. */
+  getMany(ids: readonly string[]): SearchDocument[] {
+    return ids.flatMap((id) => this.get(id) ?? []);
+  }
+  /** Those of some documents that are not there with the same text and metadata. */
+  async missing(documents: readonly SearchDocument[]): Promise<SearchDocument[]> {
+    return documents.filter((d) => {
+      const own = this.get(d.id);
+      return !own || own.text !== d.text || canonicalJson(own.metadata) !== canonicalJson(d.metadata);
+    });
+  }
+
   /**
    * The k best documents for a text, best first; fewer where the index holds fewer.
    * @throws InputError where k is not a whole number above 0
    * @throws FaultError where the text's vector is not finite
    */
-  async search(text: string, k = 10): Promise<SearchHit[]> {
-    const [found] = await this.searchMany([text], k);
+  async search(text: string, k = 10, options: SearchOptions = {}): Promise<SearchHit[]> {
+    const [found] = await this.searchMany([text], k, options);
     return found;
   }
 
   /** As `search`, of many texts, which are embedded together. */
-  async searchMany(texts: readonly string[], k = 10, watch: RunControl = {}): Promise<SearchHit[][]> {
-    if (!Number.isInteger(k) || k < 1)
-      throw new InputError({
-        code: 'search.k',
-        subject: `a search for ${k} documents`,
-        expected: 'a whole number above 0',
-      });
-    const vectors = await this.encoder.embedQueries(texts, watch);
+  async searchMany(texts: readonly string[], k = 10, options: SearchOptions = {}): Promise<SearchHit[][]> {
+    const { filter, ...watch } = options;
+    const facets = wantedFacets(filter);
+    const vectors = await queryVectors(this.encoder, texts, k, watch);
     const { dimensions } = this.encoder;
+    // Positions hold until the next pause.
+    let among = facets.length ? this.having(facets) : undefined;
     const found: SearchHit[][] = [];
     for (const [i, text] of texts.entries()) {
       if (i % 64 === 63) {
         await new Promise((go) => setImmediate(go));
         watch.signal?.throwIfAborted();
         watch.onProgress?.({ stage: 'search', done: i, total: texts.length, unit: 'queries' });
+        if (among) among = this.having(facets);
       }
-      found.push(this.searchVector(vectors.subarray(i * dimensions, (i + 1) * dimensions), text, k));
+      found.push(this.searchVector(vectors.subarray(i * dimensions, (i + 1) * dimensions), text, k, among));
     }
     return found;
+  }
+
+  /** Ids of the documents whose metadata has all facets. */
+  private having(facets: readonly string[]): string[] {
+    const ids: string[] = [];
+    for (const { id, metadata } of this.store.documents()) {
+      const own = facetsOf(metadata);
+      if (facets.every((f) => own.includes(f))) ids.push(id);
+    }
+    return ids;
   }
 
   /**
    * As `search`, of a text whose vector is known. @param vector as `encoder.embedQueries` gives it
    * @param text whose terms the lexical channel looks for, where there is one
+   * @param among ids that can be found; all by default
    * @throws FaultError where the vector is not finite
    */
-  searchVector(vector: Float32Array, text: string, k: number): SearchHit[] {
+  searchVector(vector: Float32Array, text: string, k: number, among?: readonly string[]): SearchHit[] {
     if (firstNotFinite(vector) >= 0)
       throw new FaultError({
         code: 'search.not-finite',
@@ -143,6 +153,7 @@ export class SearchIndex {
         remedy: 'nothing can be found by it; use another file of the model, or leave the text out',
       });
     const weight = this.file.lexical;
+    if (among) return hitsAmong(this.store, this.lexical, weight, { vector, text, k }, among) as SearchHit[];
     if (!this.lexical || !weight) return this.store.search(vector, k) as SearchHit[];
     return hybridHits(this.store, this.lexical, weight, { vector, text, k }) as SearchHit[];
   }
@@ -153,24 +164,9 @@ export class SearchIndex {
    * @throws InputError for a document without an id or a text, a duplicate id, or an index that another process changes
    */
   async add(documents: Iterable<SearchDocument>, watch: RunControl & { total?: number } = {}): Promise<void> {
-    const known = await this.encoder.documentsKey();
-    if (known !== this.file.encoder.documentsKey)
-      throw new InputError({
-        code: 'index.encoder',
-        subject: `the encoder of documents is not the one that ${this.folder} was made with`,
-        remedy: 'name the right one, or make the index again with distill index',
-      });
-    let done = 0;
-    const work = { stage: 'index', unit: 'documents' };
-    const put = async (batch: readonly SearchDocument[]): Promise<void> => {
-      checkDocuments(batch);
-      const texts = { length: batch.length, ids: batch.map((d) => d.id), text: (i: number) => batch[i].text };
-      const { total, onProgress, ...rest } = watch;
-      const vectors = await this.encoder.embedDocuments(texts, {
-        ...rest,
-        onProgress: onProgress && ((p) => onProgress({ ...p, ...work, done: done + p.done, total })),
-      });
-      await this.change(async () => {
+    await checkDocumentsKey(this.encoder, this.file.encoder.documentsKey, this.folder);
+    const put = (batch: readonly SearchDocument[], vectors: Float32Array): Promise<void> =>
+      this.change(async () => {
         const before = batch.map((d) => this.get(d.id));
         await this.store.add(batch, vectors);
         for (const [i, document] of batch.entries()) {
@@ -180,28 +176,7 @@ export class SearchIndex {
         }
         this.changes++;
       });
-      done += batch.length;
-      // Equal texts are embedded once and counted once until here.
-      onProgress?.({ ...work, done, total });
-    };
-    let batch: SearchDocument[] = [];
-    const ids = new Set<string>();
-    for (const document of documents) {
-      watch.signal?.throwIfAborted();
-      if (ids.has(document.id))
-        throw new InputError({
-          code: 'index.add',
-          subject: `the id '${document.id}' occurs twice`,
-          expected: 'every id once',
-          remedy: 'leave one of them out',
-        });
-      ids.add(document.id);
-      batch.push(document);
-      if (batch.length < BATCH) continue;
-      await put(batch);
-      batch = [];
-    }
-    if (batch.length) await put(batch);
+    await addInBatches(documents, this.encoder, put, watch);
   }
 
   /**
@@ -209,12 +184,7 @@ export class SearchIndex {
    * @throws InputError where there is none of its id
    */
   async replace(document: SearchDocument): Promise<void> {
-    if (!this.has(document.id))
-      throw new InputError({
-        code: 'index.unknown',
-        subject: `there is no document '${document.id}' to replace`,
-        remedy: 'add it',
-      });
+    if (!this.has(document.id)) throw unknownDocument(document.id);
     await this.add([document]);
   }
 
@@ -315,14 +285,3 @@ export class SearchIndex {
 /** Equal keys give equal scores, as far as the vectors' encoding allows. */
 export const searchKey = (encoder: string, lexical: Lexical | null): string =>
   lexical ? hashParts('hybrid', encoder, canonicalJson(lexical)) : encoder;
-
-function checkDocuments(documents: readonly SearchDocument[]): void {
-  for (const [i, { id, text }] of documents.entries())
-    if (typeof text !== 'string')
-      throw new InputError({
-        code: 'index.add',
-        subject: `document ${typeof id === 'string' ? `'${id}'` : i} has no text`,
-        expected: 'a text',
-        remedy: "give every document a 'text'",
-      });
-}

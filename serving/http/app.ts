@@ -2,16 +2,17 @@
 import { Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { FaultError, InputError } from '../../common/errors.ts';
-import type { CachedSearch } from '../cached-search.ts';
+import { cutTo } from '../../retrieval/exact-search.ts';
+import { type CachedSearch, inFolder } from '../cached-search.ts';
 import type { Cascade } from '../cascade.ts';
+import type { DocumentIndex, SearchHit } from '../document-index.ts';
 import type { Reranker } from '../reranker.ts';
-import type { SearchHit, SearchIndex } from '../search-index.ts';
 import { bodyOf, checkCount, documentsBody, embedBody, rerankBody, searchBody } from './bodies.ts';
 import { type Limits, Refusal, WorkQueue } from './limits.ts';
 import { serverMetrics } from './metrics.ts';
 
 export interface AppParts {
-  index: SearchIndex;
+  index: DocumentIndex;
   /** For /rerank. */
   reranker?: Reranker;
   /** Searches go through it where there is one. */
@@ -70,11 +71,18 @@ export function serverApp({ index, reranker, cascade, answers, limits, writable,
   app.get('/metrics', async (c) => c.body(await metrics.text(), 200, { 'content-type': metrics.type }));
 
   app.post('/search', async (c) => {
-    const { query, k } = await bodyOf(c, searchBody);
-    const answer = await queue.run(async () => {
+    const { query, k, filter } = await bodyOf(c, searchBody);
+    if (cascade && filter)
+      throw new Refusal(422, 'filter: a cascade is certified for searches without one; ask a server without a cascade');
+    if (answers && filter)
+      throw new Refusal(
+        422,
+        'filter: earlier answers are of searches without one; ask a server without a semantic cache',
+      );
+    const answer = await queue.run(async (signal) => {
       if (cascade) return cascade.search(query, k);
-      if (!answers) return { documents: await index.search(query, k) };
-      const found = await answers.search(query, k, async (vector) => index.searchVector(vector, query, k));
+      if (!answers) return { documents: await index.search(query, k, { filter, signal }) };
+      const found = await answers.search(query, k, async (vector) => inFolder(index).searchVector(vector, query, k));
       return { documents: found.answer.slice(0, k), ...(found.from && { cached: found.from }) };
     });
     if ('pairs' in answer) metrics.asked(answer.pairs);
@@ -82,14 +90,18 @@ export function serverApp({ index, reranker, cascade, answers, limits, writable,
     return c.json(answer);
   });
   app.post('/embed', async (c) => {
-    const { inputs, prompt_name: side = 'query' } = await bodyOf(c, embedBody);
+    const { inputs, prompt_name, dimensions } = await bodyOf(c, embedBody);
+    const side = prompt_name ?? 'query';
     const texts = typeof inputs === 'string' ? [inputs] : inputs;
     checkCount(texts.length, limits, 'inputs');
     const { encoder } = index;
-    const data = await queue.run((signal) =>
+    const D = dimensions ?? encoder.dimensions;
+    if (D > encoder.dimensions)
+      throw new Refusal(422, `dimensions: the vectors have ${encoder.dimensions}, and ${D} are asked for`);
+    const whole = await queue.run((signal) =>
       side === 'query' ? encoder.embedQueries(texts, { signal }) : encoder.embedDocuments(texts, { signal }),
     );
-    const D = encoder.dimensions;
+    const data = cutTo(D, { data: whole, dimensions: encoder.dimensions });
     return c.json(texts.map((_, i) => Array.from(data.subarray(i * D, (i + 1) * D))));
   });
   app.post('/rerank', async (c) => {

@@ -5,14 +5,16 @@ import { type Limits, Refusal } from './limits.ts';
 
 const texts = z.array(z.string());
 /** Texts are always cut at the limits that the model was trained with. */
-const truncate = z.literal(true, "texts are always cut at the model's limit: leave it out, or true").optional();
-const direction = z.enum(['Right', 'right'], 'texts are cut at the end: leave it out, or Right').optional();
+const truncate = z.literal(true, "texts are always cut at the model's limit: leave it out, or true").nullish();
+const direction = z.enum(['Right', 'right'], 'texts are cut at the end: leave it out, or Right').nullish();
 
 export const embedBody = z.strictObject({
-  inputs: z.union([z.string(), texts], 'expected a text or a list of texts'),
+  inputs: z.union([z.string(), texts], 'expected a text or a list of texts; lists of token ids are not read'),
   /** Which side's prompt and limit: `query` by default. */
-  prompt_name: z.enum(['query', 'document', 'passage']).optional(),
-  normalize: z.literal(true, "vectors are scaled as the model's folder says: leave it out, or true").optional(),
+  prompt_name: z.enum(['query', 'document', 'passage']).nullish(),
+  normalize: z.literal(true, "vectors are scaled as the model's folder says: leave it out, or true").nullish(),
+  /** The first numbers of each vector, at unit length again. */
+  dimensions: z.number().int().min(1).nullish(),
   truncate,
   truncation_direction: direction,
 });
@@ -27,7 +29,17 @@ export const rerankBody = z.strictObject({
   truncation_direction: direction,
 });
 
-export const searchBody = z.strictObject({ query: z.string(), k: z.number().int().min(1).max(1000).default(10) });
+export const searchBody = z.strictObject({
+  query: z.string(),
+  k: z.number().int().min(1).max(1000).default(10),
+  /** Fields of the metadata and the values that they must have. */
+  filter: z
+    .record(
+      z.string(),
+      z.union([z.string(), z.number(), z.boolean()], 'expected a text, a number or a boolean that the field equals'),
+    )
+    .optional(),
+});
 
 const document = z.strictObject({
   id: z.string().min(1),
@@ -61,8 +73,8 @@ export async function bodyOf<T extends z.ZodType>(c: Context, schema: T): Promis
   throw new Refusal(422, at ? `${at}: ${issue.message}` : issue.message);
 }
 
-/** @throws Refusal 413 where a request has too many texts, 422 where it has none */
+/** @throws Refusal 413 where a request has too many texts, 400 where it has none */
 export function checkCount(n: number, { texts: most }: Pick<Limits, 'texts'>, what: string): void {
-  if (n === 0) throw new Refusal(422, `there are no ${what}`);
+  if (n === 0) throw new Refusal(400, `there are no ${what}`, 'Empty');
   if (n > most) throw new Refusal(413, `${n} ${what} in one request: at most ${most}, send them in several`);
 }

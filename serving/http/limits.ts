@@ -22,7 +22,7 @@ export class Refusal extends HTTPException {
   constructor(
     status: 400 | 403 | 404 | 405 | 413 | 415 | 422 | 424 | 429 | 500 | 503,
     message: string,
-    readonly kind: 'Validation' | 'Overloaded' | 'Backend' | 'Unhealthy' = 'Validation',
+    readonly kind: 'Validation' | 'Overloaded' | 'Backend' | 'Unhealthy' | 'Empty' = 'Validation',
   ) {
     super(status, { message });
   }

@@ -6,9 +6,9 @@ import { createAdaptorServer } from '@hono/node-server';
 import { InputError } from '../../common/errors.ts';
 import { openCachedSearch } from '../cached-search.ts';
 import { type Cascade, openCascade } from '../cascade.ts';
+import type { SearchHit } from '../document-index.ts';
 import { openIndex } from '../open-index.ts';
 import { openReranker, type Reranker } from '../reranker.ts';
-import type { SearchHit } from '../search-index.ts';
 import { serverApp } from './app.ts';
 import { defaultLimits, type Limits } from './limits.ts';
 

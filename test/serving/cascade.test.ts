@@ -110,7 +110,7 @@ describe('distill cascade', () => {
     await expect(run({ candidates: 5 })).rejects.toThrow('--candidates 5: expected 10 or more');
     await expect(run({ calibrate: 'nothing' })).rejects.toThrow('nothing');
     const index = await openIndex(at('index'));
-    const d0 = index.get('d0');
+    const d0 = await index.get('d0');
     await index.remove(['d0']);
     await index.close();
     await expect(run({})).rejects.toThrow('holds 39 documents, and 1 of the 40 of the data are missing');

@@ -121,7 +121,7 @@ describe.each([['vectors'], ['hybrid']])('documents that come and go, %s', (kind
         10,
       ),
     ).toEqual(before);
-    expect([...again.documents()].map((d) => d.id)).toEqual(own.slice(1).map((d) => d.id));
+    expect([...(again as SearchIndex).documents()].map((d) => d.id)).toEqual(own.slice(1).map((d) => d.id));
     await again.close();
   });
 
@@ -216,7 +216,7 @@ describe('settings that meet a recall', () => {
     const { folder } = index;
     await index.close();
     const again = await openIndex(folder);
-    expect([again.settings, again.tuned]).toEqual([found.settings, JSON.parse(JSON.stringify(found))]);
+    expect([again.settings, (again as SearchIndex).tuned]).toEqual([found.settings, JSON.parse(JSON.stringify(found))]);
     expect((await again.search('open', 5))[0].id).toBe(before[0].id);
     await again.close();
   });

@@ -7,7 +7,7 @@ import { cascade } from '../../search/fit-cascade.ts';
 import { streamOf } from '../../search/query-stream.ts';
 import { semanticCache } from '../../search/semantic-cache.ts';
 import { startServer } from '../../search/serve.ts';
-import { openCachedSearch } from '../../serving/cached-search.ts';
+import { inFolder, openCachedSearch } from '../../serving/cached-search.ts';
 import { openCascade, openIndex } from '../../serving/index.ts';
 import { readSemanticCache, SemanticCache, writeSemanticCache } from '../../serving/semantic-cache.ts';
 import { distill, documents, jsonl, makeWorld, queries } from '../cli/world.ts';
@@ -125,7 +125,9 @@ describe('distill semantic-cache', () => {
     const ask = (text: string, k: number) =>
       search.search(text, k, async (vector) => {
         asked++;
-        return index.searchVector(vector, text, k).map((d) => d.id);
+        return inFolder(index)
+          .searchVector(vector, text, k)
+          .map((d) => d.id);
       });
     const first = await ask('open file list', 5);
     expect(first.from).toBeUndefined();

@@ -1,12 +1,13 @@
 /** @file A server on a free port: shapes of answers, limits, mistakes of callers, documents added while it searches. */
 
-import { rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { cascade } from '../../search/fit-cascade.ts';
 import { type RunningServer, startServer } from '../../search/serve.ts';
+import { embedBody } from '../../serving/http/bodies.ts';
 import { WorkQueue } from '../../serving/http/limits.ts';
 import { openEncoder, openIndex, openReranker } from '../../serving/index.ts';
 import { distill, documents, makeWorld } from '../cli/world.ts';
@@ -60,7 +61,20 @@ describe('answers', () => {
     const two = await ask('/embed', { inputs: ['open', 'file'], prompt_name: 'document', truncate: true });
     expect(two.json.flat()).toEqual(expected(await encoder.embedDocuments(['open', 'file'])));
     expect(two.json).toHaveLength(2);
+    // Fields that may be null in text-embeddings-inference, and its dimensions.
+    const nothing = { normalize: null, truncate: null, truncation_direction: null, prompt_name: null };
+    const short = await ask('/embed', { inputs: 'open file', dimensions: 4, ...nothing });
+    const [whole] = one.json;
+    const norm = Math.hypot(...whole.slice(0, 4));
+    expect(short.json).toEqual([whole.slice(0, 4).map((v: number) => expect.closeTo(v / norm, 5))]);
     await encoder.dispose();
+  });
+
+  test('/embed reads the fields that the specification of text-embeddings-inference names', () => {
+    // Of the package @huggingface/tasks: made from TEI's OpenAPI.
+    const spec = 'node_modules/@huggingface/tasks/src/tasks/feature-extraction/spec/input.json';
+    const { properties } = JSON.parse(readFileSync(spec, 'utf8')) as { properties: object };
+    expect(Object.keys(embedBody.shape)).toEqual(expect.arrayContaining(Object.keys(properties)));
   });
 
   test('/rerank: index and score, best first; sigmoid or logit, with or without the text', async () => {
@@ -109,16 +123,25 @@ describe('mistakes of callers are one sentence, with a status and a kind', () =>
     ['/search', { query: 'a', k: 0 }, 422, 'k: '],
     ['/search', { query: 'a', k: 5000 }, 422, 'k: '],
     ['/search', { query: 'a', top: 5 }, 422, 'top'],
+    ['/search', { query: 'a', filter: { section: 'net' } }, 422, 'a cascade is certified for searches without one'],
+    [
+      '/search',
+      { query: 'a', filter: { section: [1] } },
+      422,
+      'filter.section: expected a text, a number or a boolean',
+    ],
     ['/search', [], 422, 'expected object'],
-    ['/embed', { inputs: 5 }, 422, 'inputs: expected a text or a list of texts'],
-    ['/embed', { inputs: [] }, 422, 'there are no inputs'],
+    ['/embed', { inputs: 5 }, 422, 'inputs: expected a text or a list of texts; lists of token ids are not read'],
+    ['/embed', { inputs: [[1, 2]] }, 422, 'lists of token ids are not read'],
+    ['/embed', { inputs: 'a', dimensions: 17 }, 422, 'dimensions: the vectors have 16, and 17 are asked for'],
+    ['/embed', { inputs: [] }, 400, 'there are no inputs'],
     ['/embed', { inputs: Array(9).fill('a') }, 413, '9 inputs in one request: at most 8'],
     ['/embed', { inputs: 'a', normalize: false }, 422, "vectors are scaled as the model's folder says"],
     ['/embed', { inputs: 'a', truncate: false }, 422, "always cut at the model's limit"],
     ['/rerank', { query: 'a' }, 422, 'texts: '],
-    ['/rerank', { query: 'a', texts: [] }, 422, 'there are no texts'],
+    ['/rerank', { query: 'a', texts: [] }, 400, 'there are no texts'],
     ['/documents', { documents: [{ id: 'a' }] }, 422, 'expected a list of documents'],
-    ['/documents', { documents: [] }, 422, 'there are no documents'],
+    ['/documents', { documents: [] }, 400, 'there are no documents'],
     [
       '/documents',
       [
@@ -131,7 +154,8 @@ describe('mistakes of callers are one sentence, with a status and a kind', () =>
     ['/nowhere', {}, 404, 'there is no such path'],
   ])('%s %j', async (path, body, status, why) => {
     const found = await ask(path, body);
-    expect(found.json).toEqual({ error: expect.stringContaining(why), error_type: 'Validation' });
+    const error_type = why.startsWith('there are no ') ? 'Empty' : 'Validation';
+    expect(found.json).toEqual({ error: expect.stringContaining(why), error_type });
     expect(found.status).toBe(status);
     expect(found.text).not.toContain(world);
   });
@@ -178,6 +202,8 @@ describe('mistakes of callers are one sentence, with a status and a kind', () =>
       const found = await ask('/search', { query: 'open' }, {}, plain);
       expect(found.json).toEqual({ documents: expect.any(Array) });
       expect(found.json.documents[0].score).toEqual(expect.any(Number));
+      const none = await ask('/search', { query: 'open', filter: { section: 'net' } }, {}, plain);
+      expect(none.json).toEqual({ documents: [] });
     } finally {
       await plain.close();
     }
@@ -198,7 +224,11 @@ test('documents come and go while it searches', async () => {
   expect(gone.json).toEqual({ removed: 1, documents: before + 19 });
   // The index is this server's alone.
   const other = await openIndex(at('index'));
-  expect([other.size, other.has('new/3'), other.get('new/4')?.metadata]).toEqual([before + 19, false, { i: 4 }]);
+  expect([other.size, other.has('new/3'), (await other.get('new/4'))?.metadata]).toEqual([
+    before + 19,
+    false,
+    { i: 4 },
+  ]);
   await expect(other.remove(['new/4'])).rejects.toThrow('is in use by process');
   await other.close();
   const text = await ask('/metrics');

@@ -14,6 +14,11 @@ export const indexVerb: Verb = ({ out, err, signal }) =>
     .requiredOption('--data <path>', 'BEIR folder or file of rows')
     .requiredOption('--output <dir>', 'folder of the index, created or extended')
     .option(
+      '--to <url>',
+      'put vectors, term weights and documents into an engine: postgres://..., lancedb:PATH, qdrant://..., opensearch://...; --output then names it',
+    )
+    .option('--collection <name>', "the engine's table, collection or index; documents by default")
+    .option(
       '--codec <name>',
       'codec of the scanned vectors: float32, float16, int8, int4, binary, pq48, pq32, pq16; int8 by default',
     )
@@ -38,18 +43,19 @@ export const indexVerb: Verb = ({ out, err, signal }) =>
     .option('--json', 'print the counts as JSON')
     .addHelpText(
       'after',
-      '\nExample:\n  distill index runs/student/checkpoint --data data/debian --output indexes/debian --codec binary --rescore int8:200\n  distill index runs/student/checkpoint --data data/debian --output indexes/debian --recall 0.95',
+      '\nExample:\n  distill index runs/student/checkpoint --data data/debian --output indexes/debian --codec binary --rescore int8:200\n  distill index runs/student/checkpoint --data data/debian --output indexes/debian --recall 0.95\n  PGPASSWORD=... distill index runs/student/checkpoint --data data/debian --output indexes/pg --to postgres://me@db.example/search',
     )
     .action(async (checkpoint: string, { json, ...options }) => {
       const { indexDocuments } = await import('../../../search/index-documents.ts');
       const onProgress = progressReporter(err);
       const report = await indexDocuments({ checkpoint, ...options }, { onProgress, signal });
       onProgress.end();
-      const { documents, added, kept, bytes, hybrid, output, tuned } = report;
+      const { documents, added, kept, bytes, hybrid, output, engine, tuned } = report;
+      const where = engine ? `${engine}, named by ${output}` : output;
       out.write(
         json
           ? `${JSON.stringify(report)}\n`
-          : `${documents} documents in ${output}: ${added} embedded, ${kept} already in the index; vectors ${(bytes / 1e6).toFixed(1)} MB${hybrid ? ', with BM25' : ''}\n${tuned ? renderTuned(tuned) : ''}`,
+          : `${documents} documents in ${where}: ${added} embedded, ${kept} already in the index${bytes === undefined ? '' : `; vectors ${(bytes / 1e6).toFixed(1)} MB`}${hybrid ? ', with BM25' : ''}\n${tuned ? renderTuned(tuned) : ''}`,
       );
     });
 

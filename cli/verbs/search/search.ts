@@ -2,7 +2,8 @@
 import { createInterface } from 'node:readline';
 import { Command } from 'commander';
 import { InputError, shown } from '../../../common/errors.ts';
-import type { SearchHit } from '../../../serving/search-index.ts';
+import type { MetadataFilter } from '../../../retrieval/engines/facets.ts';
+import type { SearchHit } from '../../../serving/document-index.ts';
 import { progressReporter } from '../../terminal/progress.ts';
 import type { Verb } from '../../terminal/verb.ts';
 
@@ -11,6 +12,7 @@ interface Options {
   cascade?: string;
   encoder?: string;
   json?: boolean;
+  where?: MetadataFilter;
 }
 
 /** The result of a search, by index alone or by cascade. */
@@ -18,6 +20,28 @@ interface Answer {
   query: string;
   documents: (Pick<SearchHit, 'id' | 'text' | 'metadata'> & { score?: number; student?: number; teacher?: number })[];
   pairs?: number;
+}
+
+/**
+ * `year=2024` is a number, `free=true` a boolean, `section=net` and `year="2024"` are texts.
+ * @throws InputError where there is no =
+ */
+function condition(text: string): MetadataFilter {
+  const at = text.indexOf('=');
+  if (at < 1)
+    throw new InputError({
+      code: 'search.filter',
+      subject: `--where ${text}`,
+      expected: 'a field and its value',
+      remedy: 'write for instance --where section=graphics',
+    });
+  const value = text.slice(at + 1);
+  const json = /^(true|false|-?\d+(\.\d+)?([eE][+-]?\d+)?|".*")$/.test(value);
+  try {
+    return { [text.slice(0, at)]: json ? JSON.parse(value) : value };
+  } catch {
+    return { [text.slice(0, at)]: value };
+  }
 }
 
 /** Characters of a document's text per line. */
@@ -31,6 +55,11 @@ export const search: Verb = ({ out, err, signal }) =>
     .option('-k, --count <n>', 'documents per query', Number, 10)
     .option('--cascade <file>', 'cascade.json that decides when the teacher re-ranks')
     .option('--encoder <dir>', 'folder of the checkpoint, if it was moved')
+    .option(
+      '--where <field=value>',
+      'only documents whose metadata has this value; give it several times to combine conditions',
+      (text: string, before: MetadataFilter = {}) => ({ ...before, ...condition(text) }),
+    )
     .option('--json', 'print a line of JSON per query: query, documents')
     .addHelpText(
       'after',
@@ -46,13 +75,20 @@ export const search: Verb = ({ out, err, signal }) =>
           subject: `--count ${options.count}`,
           expected: 'a whole number above 0',
         });
+      if (options.cascade && options.where)
+        throw new InputError({
+          code: 'search.filter',
+          subject: '--where with --cascade',
+          expected: 'searches without a filter, for which the cascade was certified',
+          remedy: 'leave one of them out',
+        });
       const index = await openIndex(folder, { encoder: options.encoder, onProgress, signal });
       try {
         const ask = options.cascade ? await throughCascade(options.cascade, index, note) : undefined;
         const answer = async (query: string): Promise<Answer> =>
           ask
             ? { query, ...(await ask.search(query, options.count)) }
-            : { query, documents: await index.search(query, options.count) };
+            : { query, documents: await index.search(query, options.count, { filter: options.where }) };
         const say = (found: Answer): void =>
           out.write(options.json ? `${JSON.stringify(found)}\n` : rendered(found, text === undefined));
         if (text !== undefined) say(await answer(text));

@@ -1,7 +1,8 @@
 /** @file Search of an index by vectors and BM25 together: exact with regard to the scores that the index gives. */
-import { CHANNEL_DEPTH, type HybridWeight } from '../retrieval/hybrid.ts';
-import type { LiveBm25 } from '../retrieval/live-bm25.ts';
-import type { Found, IndexedDocument, IndexStore } from '../retrieval/store.ts';
+import { CHANNEL_DEPTH, type HybridWeight } from './hybrid.ts';
+import type { LiveBm25 } from './live-bm25.ts';
+import type { Found, IndexedDocument, IndexStore } from './store.ts';
+import { topK } from './top-k.ts';
 
 /**
  * The k best by score = vectors' product + lambda x BM25 / scale. Each channel finds its best; where a document that neither found
@@ -35,4 +36,23 @@ export function hybridHits(
     if (near.length >= depth && near.length < n && top[top.length - 1].score < unseen) continue;
     return top.map(({ id, score }) => ({ ...(store.get(id) as IndexedDocument), score }));
   }
+}
+
+/**
+ * The k best of some documents, each of which is scored.
+ * @param lexical with its weight; vectors alone without one
+ */
+export function hitsAmong(
+  store: IndexStore,
+  lexical: LiveBm25 | undefined,
+  weight: HybridWeight | null,
+  { vector, text, k }: { vector: Float32Array; text: string; k: number },
+  ids: readonly string[],
+): Found[] {
+  const dense = store.scores(vector, ids);
+  const words = lexical && weight ? lexical.scores(text, ids) : undefined;
+  const scores =
+    words && weight ? dense.map((s, i) => Math.fround(s + (weight.lambda * words[i]) / weight.scale)) : dense;
+  const { indices, scores: best } = topK(scores, k);
+  return Array.from(indices, (at, i) => ({ ...(store.get(ids[at]) as IndexedDocument), score: best[i] }));
 }

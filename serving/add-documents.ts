@@ -1,0 +1,114 @@
+/** @file Documents to an index in batches: checked, embedded, written; and queries to vectors that can be searched by. */
+import { FaultError, InputError, shown } from '../common/errors.ts';
+import type { RunControl } from '../common/progress.ts';
+import { firstNotFinite } from '../math/finite.ts';
+import type { SearchDocument } from './document-index.ts';
+import type { OpenEncoder } from './encoder.ts';
+
+/** Documents embedded at a time, and written together: what a kill costs. */
+export const BATCH = 1024;
+
+/**
+ * @param put writes a batch with its vectors [n, dimensions]
+ * @throws InputError for a document without an id or a text, or an id that stands twice
+ */
+export async function addInBatches(
+  documents: Iterable<SearchDocument>,
+  encoder: OpenEncoder,
+  put: (batch: readonly SearchDocument[], vectors: Float32Array) => Promise<void>,
+  watch: RunControl & { total?: number },
+): Promise<void> {
+  const work = { stage: 'index', unit: 'documents' };
+  const { total, onProgress, ...rest } = watch;
+  let done = 0;
+  const write = async (batch: readonly SearchDocument[]): Promise<void> => {
+    checkDocuments(batch);
+    const texts = { length: batch.length, ids: batch.map((d) => d.id), text: (i: number) => batch[i].text };
+    const vectors = await encoder.embedDocuments(texts, {
+      ...rest,
+      onProgress: onProgress && ((p) => onProgress({ ...p, ...work, done: done + p.done, total })),
+    });
+    await put(batch, vectors);
+    done += batch.length;
+    // Equal texts are embedded once and counted once until here.
+    onProgress?.({ ...work, done, total });
+  };
+  let batch: SearchDocument[] = [];
+  const ids = new Set<string>();
+  for (const document of documents) {
+    watch.signal?.throwIfAborted();
+    if (ids.has(document.id))
+      throw new InputError({
+        code: 'index.add',
+        subject: `the id '${document.id}' occurs twice`,
+        expected: 'every id once',
+        remedy: 'leave one of them out',
+      });
+    ids.add(document.id);
+    batch.push(document);
+    if (batch.length < BATCH) continue;
+    await write(batch);
+    batch = [];
+  }
+  if (batch.length) await write(batch);
+}
+
+function checkDocuments(documents: readonly SearchDocument[]): void {
+  for (const [i, { id, text }] of documents.entries()) {
+    const fail = (subject: string, what: string): never => {
+      throw new InputError({
+        code: 'index.add',
+        subject,
+        expected: what === 'id' ? 'a text that is not empty' : 'a text',
+        remedy: what === 'id' ? 'give every document an id' : "give every document a 'text'",
+      });
+    };
+    if (typeof text !== 'string') fail(`document ${typeof id === 'string' ? `'${id}'` : i} has no text`, 'text');
+    if (typeof id !== 'string' || !id) fail(`document ${i} has no id`, 'id');
+  }
+}
+
+/**
+ * @returns [n, dimensions]
+ * @throws InputError where k is not a whole number above 0
+ * @throws FaultError where a text's vector is not finite
+ */
+export async function queryVectors(
+  encoder: OpenEncoder,
+  texts: readonly string[],
+  k: number,
+  watch: RunControl,
+): Promise<Float32Array> {
+  if (!Number.isInteger(k) || k < 1)
+    throw new InputError({
+      code: 'search.k',
+      subject: `a search for ${k} documents`,
+      expected: 'a whole number above 0',
+    });
+  const vectors = await encoder.embedQueries(texts, watch);
+  const bad = firstNotFinite(vectors);
+  if (bad >= 0)
+    throw new FaultError({
+      code: 'search.not-finite',
+      subject: `the vector of the query '${shown(texts[Math.floor(bad / encoder.dimensions)].slice(0, 60))}' is not finite`,
+      remedy: 'it cannot be searched; use another file of the model, or leave the text out',
+    });
+  return vectors;
+}
+
+/** @throws InputError where documents would be embedded by another encoder than those that are there */
+export async function checkDocumentsKey(encoder: OpenEncoder, expected: string, folder: string): Promise<void> {
+  if ((await encoder.documentsKey()) === expected) return;
+  throw new InputError({
+    code: 'index.encoder',
+    subject: `the encoder of documents is not the one that ${folder} was made with`,
+    remedy: 'name the right one, or make the index again with distill index',
+  });
+}
+
+export const unknownDocument = (id: string): InputError =>
+  new InputError({
+    code: 'index.unknown',
+    subject: `there is no document '${id}' to replace`,
+    remedy: 'add it',
+  });

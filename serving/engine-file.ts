@@ -1,0 +1,60 @@
+/** @file engine.json: which engine holds the documents of an index, and what they were made with. It holds no secret. */
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { z } from 'zod';
+import { InputError } from '../common/errors.ts';
+import { canonicalJson, hashParts, writeWhole } from '../common/files.ts';
+import { type LexicalChannel, readLexicalChannel } from '../retrieval/lexical-channel.ts';
+import { keptEncoder, readDescription } from './index-file.ts';
+
+const FILE = 'engine.json';
+export const ENGINE_FORMAT = 'onnx-distill-engine-1';
+
+const schema = z.strictObject({
+  format: z.literal(ENGINE_FORMAT),
+  engine: z.strictObject({
+    /** E.g. postgres://me@host:5432/database */
+    address: z.string(),
+    collection: z.string(),
+  }),
+  encoder: keptEncoder,
+  /** Hash of lexical.json beside it, whose statistics the term weights were made with; null for search by vectors alone. */
+  lexical: z.string().nullable(),
+});
+
+export type EngineFile = z.infer<typeof schema>;
+
+export const hasEngineFile = (folder: string): boolean => existsSync(join(folder, FILE));
+
+export async function writeEngineFile(folder: string, content: Omit<EngineFile, 'format'>): Promise<void> {
+  await writeWhole(join(folder, FILE), `${JSON.stringify({ format: ENGINE_FORMAT, ...content }, null, 1)}\n`);
+}
+
+/** @throws InputError where a file is not understood, or the lexical channel is another one than the documents were made with */
+export async function readEngineFile(
+  folder: string,
+): Promise<{ file: EngineFile; channel: LexicalChannel | undefined }> {
+  const path = join(folder, FILE);
+  const file = readDescription(schema, path, await readFile(path, 'utf8'));
+  const channel = file.lexical === null ? undefined : await readLexicalChannel(folder);
+  if (file.lexical !== null && (!channel || channelHash(channel) !== file.lexical))
+    throw new InputError({
+      code: 'index.damaged',
+      subject: `${join(folder, 'lexical.json')} ${channel ? 'is not the one that the documents were weighed with' : 'is missing'}`,
+      remedy: 'restore it, or index into another collection',
+    });
+  return { file, channel };
+}
+
+export const channelHash = ({ frequencies, ...channel }: LexicalChannel): string =>
+  hashParts(canonicalJson(channel), JSON.stringify(Object.entries(frequencies)));
+
+/** What is kept with a collection: another encoder, or terms weighed otherwise, do not fit it. */
+export const aboutOf = ({ encoder, lexical }: Pick<EngineFile, 'encoder' | 'lexical'>): string =>
+  canonicalJson({
+    format: ENGINE_FORMAT,
+    encoder: encoder.documentsKey,
+    dimensions: encoder.dimensions,
+    lexical,
+  });
