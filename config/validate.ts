@@ -103,6 +103,18 @@ export function completed(parsed: ParsedConfig, where: string): Config {
       "use 'weighting.kind: reliability' or another that estimates it",
     );
   if (train.spans && !embedder) refuse("'train.spans' needs an 'embedder'", 'add one, or remove it');
+  if (train.sampledDocuments && towers !== 'query')
+    refuse(
+      "'train.sampledDocuments' draws from frozen documents and both towers are trained",
+      "use 'pipeline: inherit-documents' or 'static-queries', or remove it",
+    );
+  if (train.sampledDocuments && !needs.has('documents'))
+    refuse("no loss reads the documents of 'train.sampledDocuments'", 'add in-batch-kl, or remove it');
+  if (train.average && (data.splits.dev === null || train.evaluateEvery === null))
+    refuse(
+      "'train.average' is chosen on the dev split and nothing is evaluated on it",
+      "set 'train.evaluateEvery' and 'data.splits.dev', or remove it",
+    );
   if (train.spans && !losses.some((l) => l.kind === 'embedding-matching' && l.of !== 'documents'))
     refuse("'train.spans' are only seen by the loss 'embedding-matching'", 'add it, or remove them');
   if (parsed.generate?.score && !teacher && !embedder)

@@ -18,6 +18,7 @@ import { checkExport } from '../prepare/check-export.ts';
 import type { TrainingSet } from '../prepare/training-set.ts';
 import type { RunContext } from '../run/context.ts';
 import { defineStage, type Result } from '../run/stage.ts';
+import { averaged } from './average.ts';
 import { type Peer, trainTogether } from './co-teaching.ts';
 import {
   type Fit,
@@ -63,11 +64,15 @@ const training = defineStage({
 export async function trainStudent(
   run: RunContext,
   set: TrainingSet,
-  more: { start?: Result<Weights>; earlier?: Result<NonNullable<TrainingInputs['earlier']>> } = {},
+  more: {
+    start?: Result<Weights>;
+    earlier?: Result<NonNullable<TrainingInputs['earlier']>>;
+    losses?: RunContext['losses'];
+  } = {},
 ): Promise<Result<Trained>> {
   const { targets, ...known } = await weigh(run, set);
   const { losses, teacher, embedder, data } = run;
-  return run.stage(training, { ...known, ...targets, ...more, losses, teacher, embedder, dev: data.dev });
+  return run.stage(training, { losses, ...known, ...targets, ...more, teacher, embedder, dev: data.dev });
 }
 
 /** What the state of a training belongs to. @param name of the second of two students */
@@ -155,10 +160,19 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
       documentGroups: settings.documentGroups,
       draws,
       extraTexts: extra && (settings.spans ?? undefined),
+      sampledDocuments: settings.sampledDocuments,
       seed,
     };
     const { dev } = options.data.splits;
     const evaluates = dev !== null && settings.evaluateEvery !== null;
+    const onDev = async (weights: Weights): Promise<number> => {
+      const encoder = await encoderOf(student, kept(weights), await encodingOf(options));
+      try {
+        return await devScore(fit, encoder, dev as string);
+      } finally {
+        await encoder.dispose();
+      }
+    };
     const result = await fit.time('train', () =>
       train<ReturnType<typeof makeBatch>>(
         learner,
@@ -206,16 +220,7 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
             },
           }),
           onFirstSteps: (log) => warnOfSmallLosses(options.losses, log, fit.warn),
-          evaluate: evaluates
-            ? async (weights) => {
-                const encoder = await encoderOf(student, kept(weights), await encodingOf(options));
-                try {
-                  return await devScore(fit, encoder, dev as string);
-                } finally {
-                  await encoder.dispose();
-                }
-              }
-            : undefined,
+          evaluate: evaluates ? onDev : undefined,
         },
       ));
     if (result.skipped)
@@ -223,7 +228,8 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
         'train.skipped',
         `${result.skipped} of ${totalSteps} steps are left out: their loss or gradient was not finite`,
       );
-    return { ...result, weights: kept(result.weights), initial, steps: totalSteps };
+    const trained = { ...result, weights: kept(result.weights), initial, steps: totalSteps };
+    return evaluates && settings.average ? await averaged(trained, settings.average, onDev, fit) : trained;
   } finally {
     await learner.release();
     await pairs?.close();
