@@ -3,6 +3,7 @@
 import { openFirstEncoder } from '../../candidates/first-encoder.ts';
 import { startFolder, trainedEncoder } from '../../config/student.ts';
 import { type Dataset, judgedQueries } from '../../data/dataset.ts';
+import { computeOn } from '../../engine/runtime/provider.ts';
 import type { Run } from '../../evaluation/metrics/evaluate.ts';
 import { choiceScore, rerank } from '../../evaluation/systems/retrieve.ts';
 import { type OrdersOnDev, ordersBefore, teacherVerdict } from '../../evaluation/systems/verdict.ts';
@@ -20,15 +21,15 @@ const CANDIDATES = 20;
 const teacherOnDev = defineStage({
   name: 'teacher on dev',
   options: [],
-  unrecorded: ['student', 'data.splits'],
+  unrecorded: ['student', 'data.splits', 'train.provider', 'train.threads'],
   async make(
-    { student, data },
+    { student, data, train },
     { documents: dataset, opened }: { documents: Dataset; dev: unknown; student: Student; opened: OpenedTeacher },
     { time, watch },
   ): Promise<OrdersOnDev> {
     const dev = data.splits.dev as string;
     const { pooling, normalize, prompts, queryTokens, documentTokens } = student;
-    const limits = { pooling, normalize, prompts, queryTokens, documentTokens };
+    const limits = { pooling, normalize, prompts, queryTokens, documentTokens, session: await computeOn(train) };
     const encoder = await openFirstEncoder(startFolder(student) as string, null, limits);
     try {
       return await time('teacher on dev', async () => {

@@ -4,9 +4,6 @@ import { needsOf } from '../../config/losses.ts';
 import { toWeighting } from '../../config/methods.ts';
 import type { Options } from '../../config/options.ts';
 import { warnOfSmallLosses } from '../../evaluation/diagnostics/warnings.ts';
-import { CHOICE_METRIC, drawSample, encoderSearcher, means, retrieve } from '../../evaluation/systems/retrieve.ts';
-import { Random } from '../../math/random.ts';
-import type { Encoder } from '../../models/encoder.ts';
 import type { Weights } from '../../students/student.ts';
 import { encoderOf, encodingOf } from '../../students/student-scores.ts';
 import { makeBatch } from '../../training/batches/dual-encoder-batch.ts';
@@ -20,6 +17,7 @@ import type { RunContext } from '../run/context.ts';
 import { defineStage, type Result } from '../run/stage.ts';
 import { averaged } from './average.ts';
 import { type Peer, trainTogether } from './co-teaching.ts';
+import { devSample, devScore } from './dev-score.ts';
 import {
   type Fit,
   frozenOf,
@@ -165,10 +163,11 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
     };
     const { dev } = options.data.splits;
     const evaluates = dev !== null && settings.evaluateEvery !== null;
+    const sample = evaluates ? await devSample(fit, dev) : undefined;
     const onDev = async (weights: Weights): Promise<number> => {
       const encoder = await encoderOf(student, kept(weights), await encodingOf(options));
       try {
-        return await devScore(fit, encoder, dev as string);
+        return await devScore(fit, encoder, dev as string, sample);
       } finally {
         await encoder.dispose();
       }
@@ -251,17 +250,4 @@ function earlierTeachers({ earlier, examples: { scores: last } }: TrainingInputs
 function stepsOf({ train: { steps, epochs, batchSize, accumulate } }: Options<'train'>, n: number): number {
   const batches = Math.floor(n / Math.min(batchSize, n));
   return steps ?? Math.max(1, Math.round(((epochs ?? 1) * batches) / accumulate));
-}
-
-/** nDCG@10 of the dev split, searched among all documents, or among the relevant ones and as many others as the options say. */
-async function devScore(fit: Fit, encoder: Encoder, split: string): Promise<number> {
-  const { options, inputs, watch } = fit;
-  const { dev: dataset } = inputs;
-  const among = options.train.devDocuments;
-  const random = Random.of(0, 'dev documents');
-  const sample = among === undefined ? undefined : drawSample(dataset, split, random, (relevant) => relevant + among);
-  sample?.documents.sort();
-  const searcher = encoderSearcher(encoder, options.student, frozenOf(fit));
-  const { run } = await retrieve(searcher, { dataset, split, depth: 10, sample }, { ...watch, onProgress: undefined });
-  return means(run, dataset, split, [CHOICE_METRIC])[CHOICE_METRIC];
 }
