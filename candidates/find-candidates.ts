@@ -7,6 +7,7 @@ import { type Dataset, textsAt } from '../data/dataset.ts';
 import { type CandidateLists, candidateLists, listsAt, sortedLists } from '../data/lists.ts';
 import { listsNegatives, neverNegative, relevantDocuments } from '../data/relevant.ts';
 import { readScores } from '../data/scores.ts';
+import { computeOn } from '../engine/runtime/provider.ts';
 import { bm25Search } from '../evaluation/bm25-run.ts';
 import { Random } from '../math/random.ts';
 import { Encoder } from '../models/encoder.ts';
@@ -16,7 +17,15 @@ import { hybridHits, type Side } from './hybrid-hits.ts';
 
 /** Options that a search for candidates reads. */
 export type Finding = Options<
-  'candidates.count' | 'candidates.onEmpty' | 'candidates.source' | 'data' | 'seed' | 'student' | 'teacher'
+  | 'candidates.count'
+  | 'candidates.onEmpty'
+  | 'candidates.source'
+  | 'data'
+  | 'seed'
+  | 'student'
+  | 'teacher'
+  | 'train.provider'
+  | 'train.threads'
 >;
 
 type Source = Finding['candidates']['source'];
@@ -136,7 +145,8 @@ async function openSide(config: Finding, source: Source, embedder: Teacher | und
       remedy: 'add one, or choose another source',
     });
   const { pooling, normalize, prompts, queryTokens, documentTokens } = config.student;
-  const encoder = await Encoder.load(folder, { pooling, normalize, prompts, comparable: true });
+  const session = await computeOn(config.train);
+  const encoder = await Encoder.load(folder, { pooling, normalize, prompts, comparable: true, session });
   return {
     async encode(texts, role, watch) {
       const maxLength = role === 'query' ? queryTokens : documentTokens;

@@ -58,7 +58,7 @@ const data = z
       })
       .prefault({})
       .describe('names of the judgement files'),
-    maxQueries: count.optional().describe('use at most this many training queries'),
+    maxQueries: count.optional().describe('use at most this many training queries, drawn at random'),
     labelled: count
       .optional()
       .describe(

@@ -130,6 +130,12 @@ export function toLosses(
     return nested && kind !== 'pair-matching' ? matryoshka(loss, nested) : loss;
   };
   return configs.map(({ kind, weight: share, ...given }) => {
+    if (kind === 'in-batch-kl') {
+      // Texts without candidates of their own are compared with the documents of the step, where these are the embedder's.
+      const byVectors = !('teacherScores' in given) || given.teacherScores !== 'given';
+      const loss = made(kind, given);
+      return { loss, weight: share, extra: frozenDocuments && byVectors ? loss : undefined };
+    }
     if (kind !== 'embedding-matching') return { loss: made(kind, given), weight: share };
     const of = ('of' in given && given.of) || (frozenDocuments ? 'queries' : 'both');
     // Texts without documents of their own (spans, unlabelled queries) are matched as queries are.

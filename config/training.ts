@@ -189,6 +189,24 @@ export const train = z
       .nullable()
       .optional()
       .describe('generated texts matched to the embedder a step, see generate; none, or 256 for a static tower'),
+    sampledDocuments: count
+      .optional()
+      .describe(
+        'frozen documents drawn at random in each step in addition to the candidates, for losses over all documents of the step (in-batch-kl)',
+      ),
+    average: z
+      .array(z.number().gt(0).lt(1))
+      .min(1)
+      .optional()
+      .describe(
+        'shares of the trained weights in a mean with those before training; the best share is chosen on the dev split, the trained weights alone among them',
+      ),
+    onWeakTeacher: z
+      .enum(['warn', 'labels'])
+      .default('warn')
+      .describe(
+        'what follows where the teacher ranks dev queries no better than the encoder as it was: a warning, or also that its scores count for nothing where labels teach',
+      ),
     pseudoLabels: z
       .boolean()
       .default(false)

@@ -103,8 +103,28 @@ export function completed(parsed: ParsedConfig, where: string): Config {
       "use 'weighting.kind: reliability' or another that estimates it",
     );
   if (train.spans && !embedder) refuse("'train.spans' needs an 'embedder'", 'add one, or remove it');
-  if (train.spans && !losses.some((l) => l.kind === 'embedding-matching' && l.of !== 'documents'))
-    refuse("'train.spans' are only seen by the loss 'embedding-matching'", 'add it, or remove them');
+  if (train.sampledDocuments && towers !== 'query')
+    refuse(
+      "'train.sampledDocuments' draws from frozen documents and both towers are trained",
+      "use 'pipeline: inherit-documents' or 'static-queries', or remove it",
+    );
+  if (train.sampledDocuments && !needs.has('documents'))
+    refuse("no loss reads the documents of 'train.sampledDocuments'", 'add in-batch-kl, or remove it');
+  if (train.average && (data.splits.dev === null || train.evaluateEvery === null))
+    refuse(
+      "'train.average' is chosen on the dev split and nothing is evaluated on it",
+      "set 'train.evaluateEvery' and 'data.splits.dev', or remove it",
+    );
+  const comparesSpans = losses.some(
+    (l) =>
+      (l.kind === 'embedding-matching' && l.of !== 'documents') ||
+      (l.kind === 'in-batch-kl' && towers === 'query' && l.teacherScores !== 'given'),
+  );
+  if (train.spans && !comparesSpans)
+    refuse(
+      "'train.spans' are only seen by the loss 'embedding-matching' and, over frozen documents, 'in-batch-kl'",
+      'add one, or remove them',
+    );
   if (parsed.generate?.score && !teacher && !embedder)
     refuse("'generate.score' needs a 'teacher' or an 'embedder'", 'add one, or remove it');
   if (parsed.train.epochs && parsed.train.steps) refuse("'train.epochs' and 'train.steps' are both given", 'keep one');

@@ -25,11 +25,11 @@ export async function crossToDual(run: RunContext): Promise<Published> {
   // The candidates of each query, and the teacher's scores of them.
   const gathered = await gather(run, student);
   const asked = await annotate(run, student, gathered);
-  await measureTeacherOnDev(run, student);
+  const losses = await measureTeacherOnDev(run, student);
 
   // Selection, weights and embeddings (frozen documents among them) make of it what training reads.
   const set = await trainingSet(run, student, gathered, asked);
-  const trained = await trainStudent(run, set);
+  const trained = await trainStudent(run, set, { losses });
 
   // The folder that is saved is what is measured.
   const { annotated } = asked;

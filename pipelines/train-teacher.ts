@@ -130,6 +130,7 @@ async function trainFrom(
   const encoder =
     dual || source === 'hybrid'
       ? await openFirstEncoder(start, config.dev, {
+          session: await computeOn(config.train),
           queryTokens: config.queryTokens && config.queryTokens + 2,
           documentTokens: config.documentTokens && config.documentTokens + 2,
         })

@@ -67,14 +67,19 @@ export function chainOptions(
     hybrid: config.hybrid ?? {},
     ...(config.export && { export: config.export }),
   };
-  const compute = { provider: config.train.provider, ...(config.train.threads && { threads: config.train.threads }) };
+  const { provider, threads, tf32 } = config.train;
+  const compute = { provider, ...(threads && { threads }), ...(tf32 && { tf32 }) };
   const model = startFolder(config.student) ?? embedder;
   const options = (base: Plain): ConfigInput => joined(base, (over ?? {}) as Plain) as unknown as ConfigInput;
   const hasDev = data.splits.dev !== null;
   const every = (steps: number) => (hasDev ? { evaluateEvery: Math.max(1, Math.ceil(steps / EVALUATIONS)) } : {});
   switch (name) {
     case 'assistant': {
-      const steps = assistantSteps(Math.min(queries, MOST_ASKED), 32);
+      // A model scores some dozens of pairs a second on a CPU: no more queries are scored than training needs. Stored scores and
+      // labels cost nothing.
+      const asks = teacher !== undefined && teacher.kind !== 'scores';
+      const most = asks ? Math.min(data.maxQueries ?? MOST_ASKED, MOST_ASKED) : data.maxQueries;
+      const steps = assistantSteps(Math.min(queries, most ?? queries), 32);
       return options({
         ...common,
         pipeline: 'cross-to-dual',
@@ -89,8 +94,7 @@ export function chainOptions(
           ...(labelled ? [{ kind: 'info-nce', temperature: 0.05 }] : []),
           ...(teacher ? [{ kind: 'kl', temperature: 1, studentTemperature: 0.05 }] : []),
         ],
-        // A model scores some dozens of pairs a second on a CPU: no more queries are scored than training uses.
-        data: { ...data, maxQueries: Math.min(data.maxQueries ?? MOST_ASKED, MOST_ASKED) },
+        data: { ...data, ...(most && { maxQueries: most }) },
         train: {
           ...compute,
           steps,
@@ -101,6 +105,8 @@ export function chainOptions(
           // Both towers train: each evaluation embeds the documents that are searched anew.
           devDocuments: DEV_DOCUMENTS,
           ...(!labelled && { pseudoLabels: true }),
+          ...(labelled && { onWeakTeacher: 'labels' }),
+          ...(hasDev && { average: SHARES }),
           ...every(steps),
         },
       });
@@ -113,9 +119,18 @@ export function chainOptions(
         embedder: { model: embedder, ...limits },
         student: { model: embedder, layers: SMALL_TOWER, ...limits },
         candidates: { source: 'embedder', count: 16 },
-        losses: [{ kind: 'embedding-matching', weight: 1, of: 'queries' }],
+        losses: OVER_DOCUMENTS,
         generate: { kind: 'spans', count: 100_000 },
-        train: { ...compute, steps, batchSize: 64, spans: 256, learningRate: 5e-4, warmupSteps: 60, ...every(steps) },
+        train: {
+          ...compute,
+          steps,
+          batchSize: 64,
+          spans: 256,
+          sampledDocuments: SAMPLED,
+          learningRate: 1e-3,
+          warmupSteps: 60,
+          ...every(steps),
+        },
       });
     }
     case 'static': {
@@ -125,9 +140,19 @@ export function chainOptions(
         pipeline: 'static-queries',
         embedder: { model: embedder, ...limits },
         student: { static: {}, ...limits },
-        losses: [{ kind: 'embedding-matching', weight: 1, of: 'queries' }],
+        candidates: { source: 'embedder', count: 16 },
+        losses: OVER_DOCUMENTS,
         generate: { kind: 'spans', count: 100_000 },
-        train: { ...compute, steps, batchSize: 64, spans: 256, learningRate: 3e-3, warmupSteps: 100, ...every(steps) },
+        train: {
+          ...compute,
+          steps,
+          batchSize: 64,
+          spans: 256,
+          sampledDocuments: SAMPLED,
+          learningRate: 1e-3,
+          warmupSteps: 100,
+          ...every(steps),
+        },
       });
     }
   }
@@ -141,3 +166,18 @@ const MOST_ASKED = 8000;
 
 /** Layers of the small tower: the first and the last of six carry most (reference: 0.8424 with them, 0.8431 with three). */
 const SMALL_TOWER = [0, 5];
+
+/** Shares of the trained weights in a mean with the encoder's own, among which dev chooses. */
+const SHARES = [0.85, 0.7, 0.5];
+
+/** Documents in each step of a tower, in addition to the candidates. */
+const SAMPLED = 4096;
+
+/**
+ * Distance to the embedder's vectors, and three times the divergence of its distribution over documents of the corpus. 1 / T^2, 400,
+ * cancels the loss's own factor.
+ */
+const OVER_DOCUMENTS = [
+  { kind: 'embedding-matching', weight: 1, of: 'queries' },
+  { kind: 'in-batch-kl', temperature: 0.05, studentTemperature: 0.05, weight: 1200 },
+];

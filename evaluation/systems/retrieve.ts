@@ -149,6 +149,7 @@ export function asRun(
 /**
  * Samples judged queries and documents of a split: the relevant documents of these queries, and random others.
  * @param documents total number, as a function of the number of relevant ones
+ * @param first documents that are taken before random ones, best first
  * @param queries number of judged queries; all by default, without sampling
  */
 export function drawSample(
@@ -157,6 +158,7 @@ export function drawSample(
   random: Random,
   documents: (relevant: number) => number,
   queries = Number.POSITIVE_INFINITY,
+  first: Iterable<number> = [],
 ): Sample {
   const judged = judgedQueries(dataset, split);
   const some = queries === Number.POSITIVE_INFINITY ? judged : random.shuffle(judged).slice(0, queries);
@@ -167,6 +169,10 @@ export function drawSample(
       if (grade > 0 && at !== undefined) chosen.add(at);
     }
   const total = documents(chosen.size);
+  for (const d of first) {
+    if (chosen.size >= total) break;
+    chosen.add(d);
+  }
   for (const d of random.shuffle(Int32Array.from({ length: dataset.documents.length }, (_, i) => i))) {
     if (chosen.size >= total) break;
     chosen.add(d);

@@ -108,7 +108,9 @@ async function trainingEstimate(config: Config, dataset: Dataset, timings: Timin
   const passes = FORWARD_AND_BACKWARD + Number(Boolean(train.gradCacheChunk));
   const { dev } = config.data.splits;
   const evaluations =
-    dev !== null && train.evaluateEvery && dataset.splits.includes(dev) ? Math.floor(steps / train.evaluateEvery) : 0;
+    dev !== null && train.evaluateEvery && dataset.splits.includes(dev)
+      ? Math.floor(steps / train.evaluateEvery) + (train.average?.length ?? 0)
+      : 0;
   const searched = frozen ? 0 : Math.min(dataset.documents.length, train.devDocuments ?? Number.POSITIVE_INFINITY);
   const texts = evaluations && dev ? judgedQueries(dataset, dev).length : 0;
   const seconds =

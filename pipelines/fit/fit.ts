@@ -67,6 +67,8 @@ export interface Trained extends TrainResult {
   /** Weights before the first step. */
   initial: Weights;
   steps: number;
+  /** Share of the trained weights in a mean with the initial ones, chosen on dev; absent where they stand alone. */
+  average?: number;
 }
 
 /** What gives new examples before a step; the same ones where nothing changes. @param weights of the current student */

@@ -3,6 +3,7 @@
 import { openFirstEncoder } from '../../candidates/first-encoder.ts';
 import { startFolder, trainedEncoder } from '../../config/student.ts';
 import { type Dataset, judgedQueries } from '../../data/dataset.ts';
+import { computeOn } from '../../engine/runtime/provider.ts';
 import type { Run } from '../../evaluation/metrics/evaluate.ts';
 import { choiceScore, rerank } from '../../evaluation/systems/retrieve.ts';
 import { type OrdersOnDev, ordersBefore, teacherVerdict } from '../../evaluation/systems/verdict.ts';
@@ -11,7 +12,7 @@ import type { Student } from '../../students/student.ts';
 import type { OpenedTeacher } from '../../teachers/open-model.ts';
 import type { RunContext } from '../run/context.ts';
 import { keepArrays } from '../run/keep-arrays.ts';
-import { defineStage, type Result } from '../run/stage.ts';
+import { defineStage, derive, type Result } from '../run/stage.ts';
 
 /** Dev queries and candidates of each: 4,000 pairs say enough and are scored in a minute or two. */
 const QUERIES = 200;
@@ -20,15 +21,15 @@ const CANDIDATES = 20;
 const teacherOnDev = defineStage({
   name: 'teacher on dev',
   options: [],
-  unrecorded: ['student', 'data.splits'],
+  unrecorded: ['student', 'data.splits', 'train.provider', 'train.threads'],
   async make(
-    { student, data },
+    { student, data, train },
     { documents: dataset, opened }: { documents: Dataset; dev: unknown; student: Student; opened: OpenedTeacher },
     { time, watch },
   ): Promise<OrdersOnDev> {
     const dev = data.splits.dev as string;
     const { pooling, normalize, prompts, queryTokens, documentTokens } = student;
-    const limits = { pooling, normalize, prompts, queryTokens, documentTokens };
+    const limits = { pooling, normalize, prompts, queryTokens, documentTokens, session: await computeOn(train) };
     const encoder = await openFirstEncoder(startFolder(student) as string, null, limits);
     try {
       return await time('teacher on dev', async () => {
@@ -62,22 +63,30 @@ const teacherOnDev = defineStage({
 /**
  * Says before a training whether its teacher ranks no better than the encoder that the student is cut from. Measured where dev
  * chooses the weights too, through the score cache.
+ * @returns the losses of the training: with `train.onWeakTeacher: labels` those that read a weak teacher's scores count for nothing
  */
-export async function measureTeacherOnDev(run: RunContext, student: Result<Student>): Promise<void> {
-  const { config, teacher, needs } = run;
+export async function measureTeacherOnDev(run: RunContext, student: Result<Student>): Promise<RunContext['losses']> {
+  const { config, teacher, needs, losses } = run;
   const { data, evaluate, train, student: start } = config;
   const asks = teacher && config.teacher?.kind !== 'scores' && needs.has('teacher') && evaluate.teacher;
   const whole = trainedEncoder(start) !== undefined && start.towers === 'both';
   const chooses = data.splits.dev !== null && train.evaluateEvery !== null;
-  if (!asks || !whole || !chooses) return;
+  if (!asks || !whole || !chooses) return losses;
+  const dev = data.splits.dev as string;
   const inputs = { documents: run.data.documents, dev: run.data.dev, student, opened: teacher };
   const measured = await run.stage(teacherOnDev, inputs);
-  if (run.dry) return;
-  const { bm25: _, ...orders } = await measured.value();
-  const said = teacherVerdict(orders, data.splits.dev as string);
-  if (said) run.warn('teacher.no-better', said);
-  else
-    run.note(
-      `the teacher ranks better than the encoder as it was: nDCG@10 ${orders.teacher.toFixed(4)} compared with ${orders.encoder?.toFixed(4)} over the same candidates of ${orders.queries} dev queries`,
-    );
+  const labelsTeach = train.onWeakTeacher === 'labels' && needs.has('positives');
+  if (!run.dry) {
+    const { bm25: _, ...orders } = await measured.value();
+    const said = teacherVerdict(orders, dev);
+    if (said) run.warn('teacher.no-better', labelsTeach ? `${said}. Here labels alone teach` : said);
+    else
+      run.note(
+        `the teacher ranks better than the encoder as it was: nDCG@10 ${orders.teacher.toFixed(4)} compared with ${orders.encoder?.toFixed(4)} over the same candidates of ${orders.queries} dev queries`,
+      );
+  }
+  if (!labelsTeach) return losses;
+  return derive({ losses, measured }, ({ losses: all, measured: { bm25: _, ...orders } }) =>
+    teacherVerdict(orders, dev) ? all.map((l) => (l.loss.needs.includes('teacher') ? { ...l, weight: 0 } : l)) : all,
+  );
 }

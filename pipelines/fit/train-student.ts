@@ -4,9 +4,6 @@ import { needsOf } from '../../config/losses.ts';
 import { toWeighting } from '../../config/methods.ts';
 import type { Options } from '../../config/options.ts';
 import { warnOfSmallLosses } from '../../evaluation/diagnostics/warnings.ts';
-import { CHOICE_METRIC, drawSample, encoderSearcher, means, retrieve } from '../../evaluation/systems/retrieve.ts';
-import { Random } from '../../math/random.ts';
-import type { Encoder } from '../../models/encoder.ts';
 import type { Weights } from '../../students/student.ts';
 import { encoderOf, encodingOf } from '../../students/student-scores.ts';
 import { makeBatch } from '../../training/batches/dual-encoder-batch.ts';
@@ -18,7 +15,9 @@ import { checkExport } from '../prepare/check-export.ts';
 import type { TrainingSet } from '../prepare/training-set.ts';
 import type { RunContext } from '../run/context.ts';
 import { defineStage, type Result } from '../run/stage.ts';
+import { averaged } from './average.ts';
 import { type Peer, trainTogether } from './co-teaching.ts';
+import { devSample, devScore } from './dev-score.ts';
 import {
   type Fit,
   frozenOf,
@@ -63,11 +62,15 @@ const training = defineStage({
 export async function trainStudent(
   run: RunContext,
   set: TrainingSet,
-  more: { start?: Result<Weights>; earlier?: Result<NonNullable<TrainingInputs['earlier']>> } = {},
+  more: {
+    start?: Result<Weights>;
+    earlier?: Result<NonNullable<TrainingInputs['earlier']>>;
+    losses?: RunContext['losses'];
+  } = {},
 ): Promise<Result<Trained>> {
   const { targets, ...known } = await weigh(run, set);
   const { losses, teacher, embedder, data } = run;
-  return run.stage(training, { ...known, ...targets, ...more, losses, teacher, embedder, dev: data.dev });
+  return run.stage(training, { losses, ...known, ...targets, ...more, teacher, embedder, dev: data.dev });
 }
 
 /** What the state of a training belongs to. @param name of the second of two students */
@@ -155,10 +158,20 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
       documentGroups: settings.documentGroups,
       draws,
       extraTexts: extra && (settings.spans ?? undefined),
+      sampledDocuments: settings.sampledDocuments,
       seed,
     };
     const { dev } = options.data.splits;
     const evaluates = dev !== null && settings.evaluateEvery !== null;
+    const sample = evaluates ? await devSample(fit, dev) : undefined;
+    const onDev = async (weights: Weights): Promise<number> => {
+      const encoder = await encoderOf(student, kept(weights), await encodingOf(options));
+      try {
+        return await devScore(fit, encoder, dev as string, sample);
+      } finally {
+        await encoder.dispose();
+      }
+    };
     const result = await fit.time('train', () =>
       train<ReturnType<typeof makeBatch>>(
         learner,
@@ -206,16 +219,7 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
             },
           }),
           onFirstSteps: (log) => warnOfSmallLosses(options.losses, log, fit.warn),
-          evaluate: evaluates
-            ? async (weights) => {
-                const encoder = await encoderOf(student, kept(weights), await encodingOf(options));
-                try {
-                  return await devScore(fit, encoder, dev as string);
-                } finally {
-                  await encoder.dispose();
-                }
-              }
-            : undefined,
+          evaluate: evaluates ? onDev : undefined,
         },
       ));
     if (result.skipped)
@@ -223,7 +227,8 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
         'train.skipped',
         `${result.skipped} of ${totalSteps} steps are left out: their loss or gradient was not finite`,
       );
-    return { ...result, weights: kept(result.weights), initial, steps: totalSteps };
+    const trained = { ...result, weights: kept(result.weights), initial, steps: totalSteps };
+    return evaluates && settings.average ? await averaged(trained, settings.average, onDev, fit) : trained;
   } finally {
     await learner.release();
     await pairs?.close();
@@ -245,17 +250,4 @@ function earlierTeachers({ earlier, examples: { scores: last } }: TrainingInputs
 function stepsOf({ train: { steps, epochs, batchSize, accumulate } }: Options<'train'>, n: number): number {
   const batches = Math.floor(n / Math.min(batchSize, n));
   return steps ?? Math.max(1, Math.round(((epochs ?? 1) * batches) / accumulate));
-}
-
-/** nDCG@10 of the dev split, searched among all documents, or among the relevant ones and as many others as the options say. */
-async function devScore(fit: Fit, encoder: Encoder, split: string): Promise<number> {
-  const { options, inputs, watch } = fit;
-  const { dev: dataset } = inputs;
-  const among = options.train.devDocuments;
-  const random = Random.of(0, 'dev documents');
-  const sample = among === undefined ? undefined : drawSample(dataset, split, random, (relevant) => relevant + among);
-  sample?.documents.sort();
-  const searcher = encoderSearcher(encoder, options.student, frozenOf(fit));
-  const { run } = await retrieve(searcher, { dataset, split, depth: 10, sample }, { ...watch, onProgress: undefined });
-  return means(run, dataset, split, [CHOICE_METRIC])[CHOICE_METRIC];
 }

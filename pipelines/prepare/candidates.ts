@@ -15,7 +15,7 @@ export const candidates = defineStage({
   name: 'candidates',
   options: ['candidates.source', 'candidates.count', 'candidates.onEmpty'],
   // What these name counts by content: the data, and the student, the teacher, the dev split or the seed where the source reads one.
-  unrecorded: ['data', 'seed', 'student', 'teacher'],
+  unrecorded: ['data', 'seed', 'student', 'teacher', 'train.provider', 'train.threads'],
   unchanged: 'nothing they depend on has changed',
   // No model is asked.
   foreseen: ({ candidates: { source } }) =>

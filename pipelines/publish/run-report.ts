@@ -48,6 +48,8 @@ export interface RunReport {
     secondsAStep: number;
     loss: number;
     bestStep: number;
+    /** Share of the trained weights in a mean with those before training, where dev chose one. */
+    average?: number;
     /** Steps left out because their loss or gradient was not finite. */
     skipped: number;
   };
@@ -219,6 +221,7 @@ const evaluation = defineStage({
         secondsAStep: trained.stepSeconds,
         loss: trained.log.at(-1)?.loss ?? Number.NaN,
         bestStep: trained.bestStep,
+        ...(trained.average !== undefined && { average: trained.average }),
         skipped: trained.skipped,
       },
       warnings: [...warnings.values()],

@@ -5,6 +5,7 @@ import type { Config } from '../../config/config.ts';
 import type { Options } from '../../config/options.ts';
 import { type Dataset, judgedQueries, unjudgedQueries } from '../../data/dataset.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
+import { Random } from '../../math/random.ts';
 import { sentenceKey } from '../../models/encoder-description.ts';
 import { modelHash, readModelFolder } from '../../models/model-folder.ts';
 import { readSentenceFolder } from '../../models/sentence-folder.ts';
@@ -28,8 +29,22 @@ export interface DataResults {
 export function trainingQueries({ data }: Options<'data'>, dataset: Dataset): number[] {
   const judged = judgedQueries(dataset, data.splits.train);
   const limit = data.maxQueries ?? Number.POSITIVE_INFINITY;
-  if (!data.unlabelled || judged.length >= limit) return judged.slice(0, limit);
-  return [...judged, ...unjudgedQueries(dataset)].slice(0, limit);
+  const first = data.labelled ?? 0;
+  if (!data.unlabelled || judged.length >= limit) return drawn(judged, limit, first);
+  return [...judged, ...drawn(unjudgedQueries(dataset), limit - judged.length, 0)];
+}
+
+/**
+ * At most `limit` of them, in their order. They are drawn: data sets are often sorted by topic or name, and their first part is
+ * then another domain. A smaller limit draws a part of what a larger one draws.
+ * @param first so many of the beginning are always among them: those that keep their labels
+ */
+function drawn(queries: readonly number[], limit: number, first: number): number[] {
+  if (queries.length <= limit) return [...queries];
+  const kept = queries.slice(0, Math.min(first, limit));
+  const others = Random.of(0, 'training queries').shuffle(Int32Array.from(queries.slice(kept.length)));
+  const chosen = new Set([...kept, ...others.subarray(0, limit - kept.length)]);
+  return queries.filter((q) => chosen.has(q));
 }
 
 export function dataResults(config: Config, dataset: Dataset): DataResults {

@@ -60,6 +60,8 @@ export interface BatchOptions {
   candidates: number;
   documentGroups: number;
   extraTexts?: number;
+  /** Frozen documents drawn at random in each step in addition to the candidates, for losses over all documents of the step. */
+  sampledDocuments?: number;
   /** Gumbel noise draws per query, for losses that sample the teacher's orders. */
   draws?: number;
   seed: number;
@@ -113,6 +115,12 @@ export function makeBatch(
   const unique = [...new Set(drawn.flat().map((at) => examples.documents[at]))];
   if (!source.frozenDocuments)
     unique.sort((a, b) => source.documentTokens(a).ids.length - source.documentTokens(b).ids.length || a - b);
+  const candidateCount = unique.length;
+  if (source.frozenDocuments && source.teacherDocuments && options.sampledDocuments) {
+    const { data, dimensions } = source.teacherDocuments;
+    const others = Random.of(options.seed, `documents ${step}`);
+    drawOthers(unique, data.length / dimensions, options.sampledDocuments, others);
+  }
   const place = new Map(unique.map((d, i) => [d, i]));
   const M = unique.length;
 
@@ -148,6 +156,8 @@ export function makeBatch(
       }
     }
   }
+  // A document that no query compares by itself is owned too: owners are one a document.
+  for (let m = candidateCount; m < M; m++) owner.data[(m % B) * M + m] = 1;
   const gather = (table: EmbeddingTable, rows: readonly number[]): Tensor => {
     const out = float(rows.length, table.dimensions);
     for (const [i, r] of rows.entries())
@@ -190,6 +200,24 @@ export function makeBatch(
       ? { extra: drawExtra(source, source.extra, options.extraTexts, step, options.seed, gather) }
       : {}),
   };
+}
+
+/** Appends up to `count` further documents of `total` to those in `into`, drawn without replacement. */
+function drawOthers(into: number[], total: number, count: number, random: Random): void {
+  const taken = new Set(into);
+  const wanted = Math.min(count, total - taken.size);
+  if (2 * (wanted + taken.size) > total) {
+    const rest = Int32Array.from({ length: total }, (_, d) => d).filter((d) => !taken.has(d));
+    for (const d of random.shuffle(rest).subarray(0, wanted)) into.push(d);
+    return;
+  }
+  for (let drawn = 0; drawn < wanted; ) {
+    const d = random.integer(total);
+    if (taken.has(d)) continue;
+    taken.add(d);
+    into.push(d);
+    drawn++;
+  }
 }
 
 /** Repeats a query's value for each of its candidates. */

@@ -78,6 +78,8 @@ export async function lossGraph(options: LossGraphOptions, width: number, opset:
       ),
     ]),
   );
+  // Frozen documents are the teacher's vectors: they are fed once.
+  if (frozenDocuments && frozenDocuments === teacherWidth) arrays.teacherDocuments = documents;
   const inputs = {
     ...arrays,
     candidates,
