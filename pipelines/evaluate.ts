@@ -22,7 +22,7 @@ import { measureTeacher } from '../evaluation/systems/teacher-evaluation.ts';
 import { Encoder } from '../models/encoder.ts';
 import { readModelFolder } from '../models/model-folder.ts';
 import type { PromptOptions } from '../models/modules/prompts.ts';
-import { type DTypeFile, dtypeFiles, inheritedDocuments, readProvenance } from '../serving/checkpoint.ts';
+import { type DTypeFile, dtypeFiles, inheritedDocuments, readProvenance } from '../serving/encoder/checkpoint.ts';
 import { defaultCache, ScoreCache } from '../teachers/cache/score-cache.ts';
 import { memorySentence, servingMemory } from '../training/memory-budget.ts';
 

@@ -10,7 +10,7 @@ import type { Figures } from '../evaluation/report/figures.ts';
 import { quantile } from '../math/resampling.ts';
 import { openCascade } from '../serving/cascade.ts';
 import { type CascadeFile, guaranteeSentence, readCascade } from '../serving/cascade-file.ts';
-import { readProvenance } from '../serving/checkpoint.ts';
+import { readProvenance } from '../serving/encoder/checkpoint.ts';
 import { rerankerOf } from '../serving/reranker.ts';
 import { defaultCache, ScoreCache } from '../teachers/cache/score-cache.ts';
 import { crossEncoder } from '../teachers/cross-encoder.ts';

@@ -9,7 +9,7 @@ import type { Dataset } from '../data/dataset.ts';
 import { openDataset } from '../data/open.ts';
 import { Random } from '../math/random.ts';
 import { type CascadeFile, guaranteeSentence, writeCascade } from '../serving/cascade-file.ts';
-import { readProvenance } from '../serving/checkpoint.ts';
+import { readProvenance } from '../serving/encoder/checkpoint.ts';
 import { defaultCache, ScoreCache } from '../teachers/cache/score-cache.ts';
 import { crossEncoder } from '../teachers/cross-encoder.ts';
 import { isExits } from '../teachers/exits.ts';

@@ -3,7 +3,7 @@ import { FaultError, InputError, shown } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import { firstNotFinite } from '../math/finite.ts';
 import type { SearchDocument } from './document-index.ts';
-import type { OpenEncoder } from './encoder.ts';
+import type { OpenEncoder } from './encoder/encoder.ts';
 
 /** Documents embedded at a time, and written together: what a kill costs. */
 export const BATCH = 1024;

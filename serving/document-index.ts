@@ -2,7 +2,7 @@
 import type { RunControl } from '../common/progress.ts';
 import type { MetadataFilter } from '../retrieval/engines/facets.ts';
 import type { IndexSettings } from '../retrieval/vector-index.ts';
-import type { OpenEncoder } from './encoder.ts';
+import type { OpenEncoder } from './encoder/encoder.ts';
 
 /** A document as it is added. `text` is what is embedded and searched; `metadata` is any JSON and comes back with it. */
 export interface SearchDocument {

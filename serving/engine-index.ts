@@ -9,7 +9,7 @@ import type { LexicalChannel } from '../retrieval/lexical-channel.ts';
 import type { IndexSettings } from '../retrieval/vector-index.ts';
 import { addInBatches, checkDocumentsKey, queryVectors, unknownDocument } from './add-documents.ts';
 import type { DocumentIndex, SearchDocument, SearchHit, SearchOptions } from './document-index.ts';
-import type { OpenEncoder } from './encoder.ts';
+import type { OpenEncoder } from './encoder/encoder.ts';
 import { aboutOf, type EngineFile } from './engine-file.ts';
 import { searchKey } from './search-index.ts';
 

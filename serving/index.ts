@@ -16,7 +16,7 @@ export {
 } from './cascade.ts';
 export type { DocumentIndex, SearchDocument, SearchHit, SearchOptions } from './document-index.ts';
 export type { DriftReport } from './drift-watch.ts';
-export { type OpenEncoder, type OpenEncoderOptions, openEncoder } from './encoder.ts';
+export { type OpenEncoder, type OpenEncoderOptions, openEncoder } from './encoder/encoder.ts';
 export { EngineIndex } from './engine-index.ts';
 export {
   type CreateEngineIndexOptions,

@@ -9,7 +9,7 @@ import { addressText, openEngine, readAddress } from '../retrieval/engines/index
 import { LEXICAL_FILE, lexicalChannel, readLexicalChannel, writeLexicalChannel } from '../retrieval/lexical-channel.ts';
 import { checkSettings, defaultSettings, type IndexSettings } from '../retrieval/vector-index.ts';
 import type { DocumentIndex } from './document-index.ts';
-import { type OpenEncoder, type OpenEncoderOptions, openEncoder } from './encoder.ts';
+import { type OpenEncoder, type OpenEncoderOptions, openEncoder } from './encoder/encoder.ts';
 import { aboutOf, channelHash, ENGINE_FORMAT, hasEngineFile, readEngineFile, writeEngineFile } from './engine-file.ts';
 import { EngineIndex } from './engine-index.ts';
 import {

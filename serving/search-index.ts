@@ -18,7 +18,7 @@ import { checkGoal, checkQueries, type TuneOptions, tuneIndex } from '../retriev
 import type { IndexSettings } from '../retrieval/vector-index.ts';
 import { addInBatches, checkDocumentsKey, queryVectors, unknownDocument } from './add-documents.ts';
 import type { DocumentIndex, SearchDocument, SearchHit, SearchOptions } from './document-index.ts';
-import type { OpenEncoder } from './encoder.ts';
+import type { OpenEncoder } from './encoder/encoder.ts';
 import { type Lexical, readSearchFile, type SearchFile } from './index-file.ts';
 import { manifestOf, openStore } from './vectors-folder.ts';
 

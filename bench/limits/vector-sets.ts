@@ -11,7 +11,7 @@ import { type Dataset, judgedQueries, type Texts, textsAt } from '../../data/dat
 import { openDataset } from '../../data/open.ts';
 import { batchTokens, Session } from '../../engine/runtime/session.ts';
 import { describeEncoder } from '../../models/encoder.ts';
-import { openEncoder } from '../../serving/encoder.ts';
+import { openEncoder } from '../../serving/encoder/encoder.ts';
 
 /** Queries and documents, row-major. */
 export interface VectorSet {

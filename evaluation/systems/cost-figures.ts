@@ -1,6 +1,6 @@
 /** @file Size and latency of each model of an evaluation, entered into the table. */
 import type { RunControl } from '../../common/progress.ts';
-import { dtypeFiles } from '../../serving/checkpoint.ts';
+import { dtypeFiles } from '../../serving/encoder/checkpoint.ts';
 import type { CostFigures, SystemFigures } from '../report/figures.ts';
 import { type CostJob, measureCost } from './model-cost.ts';
 

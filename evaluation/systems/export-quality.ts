@@ -3,8 +3,8 @@ import type { RunControl } from '../../common/progress.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { Random } from '../../math/random.ts';
 import { Encoder } from '../../models/encoder.ts';
-import { inheritedDocuments, type Provenance } from '../../serving/checkpoint.ts';
-import { type FileEncoder, openFileEncoder } from '../../serving/file-encoder.ts';
+import { inheritedDocuments, type Provenance } from '../../serving/encoder/checkpoint.ts';
+import { type FileEncoder, openFileEncoder } from '../../serving/encoder/file-encoder.ts';
 import { choiceScore, drawSample, encoderSearcher, retrieve, type Vectors } from './retrieve.ts';
 
 export interface ExportFigures {

@@ -14,7 +14,7 @@ import { TextTokenizer } from '../../data/tokenizer.ts';
 import { type ExportFigures, type ExportQuality, exportQuality } from '../../evaluation/systems/export-quality.ts';
 import { opsetWarning, refuseOccupied } from '../../models/checkpoint.ts';
 import { readModelFolder } from '../../models/model-folder.ts';
-import { type Provenance, readProvenance } from '../../serving/checkpoint.ts';
+import { type Provenance, readProvenance } from '../../serving/encoder/checkpoint.ts';
 import type { DTypeName } from '../../students/export/dtypes.ts';
 import { type ExportedFolder, exportFolder } from '../../students/export/export-folder.ts';
 

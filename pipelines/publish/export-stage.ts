@@ -9,7 +9,7 @@ import { medianMilliseconds, TIMED_QUERIES } from '../../evaluation/systems/mode
 import { encoderSearcher, retrieve } from '../../evaluation/systems/retrieve.ts';
 import { rounded, type System } from '../../evaluation/systems/run-figures.ts';
 import type { Saved } from '../../evaluation/systems/saved.ts';
-import { openFileEncoder } from '../../serving/file-encoder.ts';
+import { openFileEncoder } from '../../serving/encoder/file-encoder.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
 import { defineStage, type Tools } from '../run/stage.ts';
 import { type ExportReport, exportCheckpoint } from './export-checkpoint.ts';

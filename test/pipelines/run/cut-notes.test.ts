@@ -3,7 +3,7 @@ import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { openDataset } from '../../../data/open.ts';
-import { cutNotes } from '../../../evaluation/diagnostics/cut-notes.ts';
+import { type Cut, cutNotes } from '../../../evaluation/diagnostics/cut-notes.ts';
 import { makeWorld, type World } from '../world.ts';
 
 let world: World;
@@ -13,16 +13,10 @@ beforeAll(async () => {
 afterAll(() => rmSync(world.folder, { recursive: true }));
 
 const notes = async (limits: { queryTokens: number; documentTokens: number }, embedder = false): Promise<string[]> => {
-  const student = {
-    kind: 'model',
-    model: world.student,
-    towers: 'both',
-    queryTokens: 64,
-    documentTokens: 64,
-    ...(embedder ? {} : limits),
-  };
-  const own = embedder ? { kind: 'dual-encoder', model: world.dualEncoder, ...limits } : undefined;
-  return cutNotes({ student, embedder: own } as never, await openDataset(world.data, {}));
+  const whole = { queryTokens: 64, documentTokens: 64 };
+  const cuts: Cut[] = [{ option: 'student', model: world.student, ...(embedder ? whole : limits) }];
+  if (embedder) cuts.push({ option: 'embedder', model: world.dualEncoder, ...limits });
+  return cutNotes(cuts, await openDataset(world.data, {}));
 };
 
 test('texts that are cut below what the model reads', async () => {

@@ -1,13 +1,13 @@
 /** @file Opens any model file of a folder as an encoder: an ONNX graph or a static table. */
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { InputError } from '../common/errors.ts';
-import { hashParts } from '../common/files.ts';
-import { TextTokenizer } from '../data/tokenizer.ts';
-import { Encoder } from '../models/encoder.ts';
-import { promptsOf, withPrompt } from '../models/modules/prompts.ts';
-import { readJson } from '../models/modules/read-json.ts';
-import { StaticEncoder } from '../static/index.ts';
+import { InputError } from '../../common/errors.ts';
+import { hashParts } from '../../common/files.ts';
+import { TextTokenizer } from '../../data/tokenizer.ts';
+import { Encoder } from '../../models/encoder.ts';
+import { promptsOf, withPrompt } from '../../models/modules/prompts.ts';
+import { readJson } from '../../models/modules/read-json.ts';
+import { StaticEncoder } from '../../static/index.ts';
 
 export interface FileEncoder extends Pick<Encoder, 'dimensions' | 'encode' | 'dispose' | 'key' | 'prompts'> {
   /** Notes on assumptions made and parts ignored when the folder was read. */

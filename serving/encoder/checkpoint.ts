@@ -1,18 +1,18 @@
 /** @file Reads a saved student: its distill.json, its model files, and the documents that it searches. */
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { InputError } from '../common/errors.ts';
-import type { RunControl } from '../common/progress.ts';
-import type { Config } from '../config/config.ts';
-import type { Texts } from '../data/dataset.ts';
-import type { RowOptions } from '../data/row-dataset.ts';
-import { readJson, readModelFolder } from '../models/model-folder.ts';
-import type { PromptOptions } from '../models/modules/prompts.ts';
-import type { ScoreCache } from '../teachers/cache/score-cache.ts';
-import { dualEncoder } from '../teachers/dual-encoder.ts';
-import type { Embeddings } from '../teachers/teacher.ts';
-import { isVectorFile } from '../teachers/vectors/read-vectors.ts';
-import { vectorsEmbedder } from '../teachers/vectors/vectors-embedder.ts';
+import { InputError } from '../../common/errors.ts';
+import type { RunControl } from '../../common/progress.ts';
+import type { Config } from '../../config/config.ts';
+import type { Texts } from '../../data/dataset.ts';
+import type { RowOptions } from '../../data/row-dataset.ts';
+import { readJson, readModelFolder } from '../../models/model-folder.ts';
+import type { PromptOptions } from '../../models/modules/prompts.ts';
+import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
+import { dualEncoder } from '../../teachers/dual-encoder.ts';
+import type { Embeddings } from '../../teachers/teacher.ts';
+import { isVectorFile } from '../../teachers/vectors/read-vectors.ts';
+import { vectorsEmbedder } from '../../teachers/vectors/vectors-embedder.ts';
 
 /** Truncation, searched documents and training data of the run that made a checkpoint. */
 export interface Provenance {

@@ -1,14 +1,14 @@
 /** @file An encoder for programs: texts as queries or documents to the vectors that training and evaluation use. */
 import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { InputError } from '../common/errors.ts';
-import { hashParts } from '../common/files.ts';
-import type { RunControl } from '../common/progress.ts';
-import type { Texts } from '../data/dataset.ts';
-import { cutTo } from '../retrieval/exact-search.ts';
-import { dualEncoder, dualEncoderKey } from '../teachers/dual-encoder.ts';
-import { isVectorFile } from '../teachers/vectors/read-vectors.ts';
-import { vectorsEmbedder, vectorsKey } from '../teachers/vectors/vectors-embedder.ts';
+import { InputError } from '../../common/errors.ts';
+import { hashParts } from '../../common/files.ts';
+import type { RunControl } from '../../common/progress.ts';
+import type { Texts } from '../../data/dataset.ts';
+import { cutTo } from '../../retrieval/exact-search.ts';
+import { dualEncoder, dualEncoderKey } from '../../teachers/dual-encoder.ts';
+import { isVectorFile } from '../../teachers/vectors/read-vectors.ts';
+import { vectorsEmbedder, vectorsKey } from '../../teachers/vectors/vectors-embedder.ts';
 import { dtypeFiles, type Provenance, readProvenance } from './checkpoint.ts';
 import { openFileEncoder } from './file-encoder.ts';
 
