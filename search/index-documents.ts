@@ -144,7 +144,7 @@ export async function addDataset(
     signal?.throwIfAborted();
     const absent = await index.missing(batch);
     if (waiting.length + absent.length > BATCH) await write();
-    waiting.push(...absent);
+    for (const document of absent) waiting.push(document);
     looked += batch.length;
   }
   if (waiting.length) await write();

@@ -29,7 +29,7 @@ export function codesOf(error: unknown): string[] {
     e = e.cause as typeof e
   ) {
     if (typeof e.code === 'string') codes.push(e.code);
-    if (e instanceof AggregateError) for (const one of e.errors) codes.push(...codesOf(one));
+    if (e instanceof AggregateError) for (const one of e.errors) for (const code of codesOf(one)) codes.push(code);
   }
   return codes;
 }

@@ -116,7 +116,8 @@ export async function openLancedb({ url, collection }: EngineAddress): Promise<V
     get: (ids) =>
       run(async () => {
         const found: EngineDocument[] = [];
-        for (const condition of conditions(ids)) found.push(...(await read(condition, columns)).map(documentOf));
+        for (const condition of conditions(ids))
+          for (const row of await read(condition, columns)) found.push(documentOf(row));
         return found;
       }),
     nearest: (vector, { k, facets }) =>
