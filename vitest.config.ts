@@ -3,7 +3,8 @@ import { configDefaults, defineConfig } from 'vitest/config';
 /** Tests that need no training run, no process of their own and no network: `npm run test:unit`. */
 const unit = [
   'test/{layers,temporary-folder}.test.ts',
-  'test/{adaptive,common,data,evaluation,generation,losses,math,selection,weighting}/**/*.test.ts',
+  'test/adaptive/!(cascade).test.ts',
+  'test/{common,data,evaluation,generation,losses,math,selection,weighting}/**/*.test.ts',
   'test/retrieval/{analyzer,codecs,hybrid,top-k}.test.ts',
   'test/engine/{autodiff,graph}/**/*.test.ts',
 ];
