@@ -4,7 +4,7 @@ import { basename, dirname, join } from 'node:path';
 import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import { modelFileHash } from '../engine/io/model-file.ts';
-import { readJson } from './modules/read-json.ts';
+import { readJson, readJsonValue } from './modules/read-json.ts';
 import { readTransformerConfig } from './modules/transformer-config.ts';
 
 export interface ModelFolder {
@@ -97,4 +97,4 @@ export const hiddenSize = (config: Config): number | undefined =>
 /** sha256 of what a model's weights are read from: its file, and the files beside it that it names; hex. */
 export const modelHash = (model: string): Promise<string> => modelFileHash(model);
 
-export { readJson };
+export { readJson, readJsonValue };

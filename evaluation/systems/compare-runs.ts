@@ -4,7 +4,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { z } from 'zod';
 import { InputError } from '../../common/errors.ts';
 import { writeWhole } from '../../common/files.ts';
-import { readJson } from '../../models/model-folder.ts';
+import { readJsonValue } from '../../models/model-folder.ts';
 import { compareEvaluations } from '../metrics/compare.ts';
 import type { RunEvaluation } from '../metrics/evaluate.ts';
 import type { Comparison, Figures, SystemFigures } from '../report/figures.ts';
@@ -120,11 +120,11 @@ const reportSchema = z.looseObject({
 
 async function load(path: string): Promise<Figures> {
   const file = existsSync(path) && statSync(path).isDirectory() ? join(path, 'report.json') : path;
-  const value = existsSync(file) ? ((await readJson(file)) as Partial<Figures>) : undefined;
+  const value = existsSync(file) ? ((await readJsonValue(file)) as Partial<Figures> | null) : undefined;
   if (!value || !Array.isArray(value.systems))
     throw new InputError({
       code: 'compare.no-report',
-      subject: `${file} ${value ? 'holds no systems' : 'is not there'}`,
+      subject: `${file} ${value === undefined ? 'is not there' : 'holds no systems'}`,
       expected: "a run's report.json, or what distill evaluate --json writes",
       remedy: 'name the output folder of a finished run, or such a file',
     });

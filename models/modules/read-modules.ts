@@ -7,7 +7,7 @@ import { castFloat, identity, type Tensor } from '../../engine/graph/tensor.ts';
 import { readSafetensors } from '../../engine/io/safetensors.ts';
 import { type Activation, activations } from './activations.ts';
 import { type DenseModule, type Head, type HeadModule, headWidth, type Similarity, similarities } from './head.ts';
-import { readJson } from './read-json.ts';
+import { readJson, readJsonValue } from './read-json.ts';
 import { readTorchFile } from './torch-file.ts';
 
 /** Modules that can follow each other after the transformer. */
@@ -25,7 +25,7 @@ interface Listed {
 export async function readHead(folder: string): Promise<Head | undefined> {
   const file = join(folder, 'modules.json');
   if (!existsSync(file)) return undefined;
-  const listed: unknown = await readJson(file);
+  const listed = await readJsonValue(file);
   const bad = (subject: string): InputError =>
     new InputError({
       code: 'model.module',
@@ -53,7 +53,10 @@ export async function readHead(folder: string): Promise<Head | undefined> {
     }
     if (name === 'Pooling') {
       if (pooling || after.length) throw bad(`module ${i} is '${type}'`);
-      pooling = poolingOf(await readJson(join(folder, path, 'config.json')), join(folder, path, 'config.json'));
+      const own = join(folder, path, 'config.json');
+      if (!existsSync(own))
+        throw bad(`its Pooling has no config.json in '${path}', which says how tokens become a vector`);
+      pooling = poolingOf(await readJson(own), own);
       continue;
     }
     if (!pooling) throw bad(`module ${i} is '${type}', before any Pooling`);

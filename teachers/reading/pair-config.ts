@@ -1,7 +1,7 @@
 /** @file What sentence-transformers' files say of a re-ranker: its modules, the prompt of its queries, its case and length. */
 import { join, resolve } from 'node:path';
 import { InputError } from '../../common/errors.ts';
-import { readJson } from '../../models/model-folder.ts';
+import { readJson, readJsonValue } from '../../models/model-folder.ts';
 import {
   isEmpty,
   type Prompt,
@@ -66,8 +66,14 @@ export const prompted = <T extends { query: string; document: string }>(
 
 /** @throws InputError that names a module which changes the score */
 async function checkModules(folder: string): Promise<void> {
-  const listed: unknown = await readJson(join(folder, 'modules.json'));
-  if (!Array.isArray(listed)) return;
+  const listed = await readJsonValue(join(folder, 'modules.json'));
+  if (listed === undefined) return;
+  if (!Array.isArray(listed))
+    throw new InputError({
+      code: 'teacher.module',
+      subject: `${join(folder, 'modules.json')} is not a list of modules`,
+      remedy: 'copy it again from the model',
+    });
   const known = (m: { type?: unknown; path?: unknown }, i: number): boolean => {
     const name = String(m?.type).split('.').at(-1);
     return i === 0

@@ -5,7 +5,7 @@
 import { join } from 'node:path';
 import { InputError } from '../../common/errors.ts';
 import type { TextTokenizer, Tokens } from '../../data/tokenizer.ts';
-import { readJson } from '../../models/model-folder.ts';
+import { readJson, readJsonValue } from '../../models/model-folder.ts';
 import { readTransformerConfig } from '../../models/modules/transformer-config.ts';
 import { type ChatTemplate, chatTemplate, encodeChat } from './chat-template.ts';
 import { pairConfig } from './pair-config.ts';
@@ -150,7 +150,7 @@ async function ownPrompt(folder: string, options: PromptOptions): Promise<Omit<P
 
 /** What sentence-transformers' module LogitScore of a folder says. */
 async function toldTokens(folder: string): Promise<{ yes: number; no: number | undefined } | undefined> {
-  const modules = (await readJson(join(folder, 'modules.json'))) as unknown;
+  const modules = await readJsonValue(join(folder, 'modules.json'));
   const own = Array.isArray(modules) ? modules.find((m) => String(m?.type).endsWith('.LogitScore')) : undefined;
   if (!own) return undefined;
   const file = join(folder, String(own.path), 'config.json');
