@@ -59,7 +59,7 @@ export async function readSemanticCache(file: string): Promise<SemanticCacheFile
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
     const why = [issue.path.join('.'), issue.message].filter(Boolean).join(': ');
-    return refuse(`${file} is no semantic cache of this version (${why})`);
+    return refuse(`${file} is not a semantic cache of this version (${why})`);
   }
   const { format: _, threshold, ...rest } = parsed.data;
   if (!rest.guarantee.certified && threshold !== 'same')

@@ -192,7 +192,7 @@ describe('distill semantic-cache', () => {
       ['cache-1"', 'cache-7"', 'format'],
       ['"bits": 12', '"bits": 99', 'bits'],
       ['"certified": true', '"certified": false', 'says that nothing is certified'],
-      ['{', '', 'no semantic cache of this version'],
+      ['{', '', 'not a semantic cache of this version'],
     ]) {
       expect(text).toContain(from);
       writeFileSync(at('wrong.json'), text.replace(from, to));
