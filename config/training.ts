@@ -157,6 +157,13 @@ export const train = z
       .describe(
         'parts of the encoder that are not trained: embeddings, and layers by their numbers from 0 after any cut',
       ),
+    exits: z
+      .array(count)
+      .min(1)
+      .optional()
+      .describe(
+        'numbers of layers, from 1 after any cut, after which a query tower gives a usable embedding too; every loss is its mean over these and the last layer, and the checkpoint has a file a depth',
+      ),
     dropout: z.number().min(0).max(0.9).default(0).describe('share of activations dropped in training'),
     documentGroups: count.default(2).describe('documents are padded in this many groups of similar length'),
     optimizer: z

@@ -103,6 +103,13 @@ export function completed(parsed: ParsedConfig, where: string): Config {
       "use 'weighting.kind: reliability' or another that estimates it",
     );
   if (train.spans && !embedder) refuse("'train.spans' needs an 'embedder'", 'add one, or remove it');
+  if (train.exits && kind.pipeline === 'static-queries')
+    refuse(`'train.exits' names layers and 'student.${student.kind}' is a table without layers`, 'remove it');
+  if (train.exits && towers !== 'query')
+    refuse(
+      "'train.exits' needs frozen documents, which all depths of the query tower search, and both towers are trained",
+      "use 'pipeline: inherit-documents', or remove it",
+    );
   if (train.sampledDocuments && towers !== 'query')
     refuse(
       "'train.sampledDocuments' draws from frozen documents and both towers are trained",

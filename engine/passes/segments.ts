@@ -1,7 +1,7 @@
 /** @file Cuts an encoder's graph after some of its layers, into graphs that run one after the other. */
-import { InputError } from '../../common/errors.ts';
 import { check } from '../graph/checker.ts';
 import type { Graph, Value } from '../graph/ir.ts';
+import { checkExits } from './exits.ts';
 import { findLayers } from './layers.ts';
 
 /** The token vectors that a segment gives, [batch, sequence, width], and the input under which the next one reads them. */
@@ -25,15 +25,7 @@ export const layerCount = (graph: Graph): number => findLayers(graph.clone()).le
  * @throws InputError where there is no such layer
  */
 export function cutSegments(graph: Graph, after: readonly number[]): Segment[] {
-  const layers = layerCount(graph);
-  const wrong = after.find((n, i) => !Number.isInteger(n) || n < 1 || n >= layers || (i > 0 && n <= after[i - 1]));
-  if (wrong !== undefined || !after.length)
-    throw new InputError({
-      code: 'exits.layers',
-      subject: `exits after the layers [${after}]`,
-      expected: layers > 1 ? `numbers from 1 to ${layers - 1}, ascending` : 'a model of two layers or more',
-      remedy: 'the last layer has its exit anyway: name earlier ones',
-    });
+  checkExits(after, layerCount(graph));
   return Array.from({ length: after.length + 1 }, (_, i) => segment(graph, after[i - 1], after[i]));
 }
 

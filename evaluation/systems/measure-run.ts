@@ -1,5 +1,6 @@
 /** @file Measures the systems of a run: BM25, the student from its saved folder, its embedder and its teacher. */
 import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { Reporting } from '../../common/progress.ts';
 import { localModel } from '../../config/models.ts';
 import type { Options } from '../../config/options.ts';
@@ -8,6 +9,7 @@ import { type Dataset, judgedQueries } from '../../data/dataset.ts';
 import { computeOn } from '../../engine/runtime/provider.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { readModelFolder } from '../../models/model-folder.ts';
+import { exitFile } from '../../students/export/dtypes.ts';
 import type { Student, Weights } from '../../students/student.ts';
 import { encoderOf, encodingOf } from '../../students/student-scores.ts';
 import type { OpenedTeacher } from '../../teachers/open-model.ts';
@@ -44,6 +46,7 @@ export interface Measuring extends Reporting {
     | 'matryoshka'
     | 'student'
     | 'teacher'
+    | 'train.exits'
     | 'train.provider'
     | 'train.threads'
   >;
@@ -158,6 +161,16 @@ export async function measureRun(
   await warnOfCollapse(encoder, { limits: config.student, dataset, frozen: frozen !== undefined }, job.warn);
   await encoder.dispose();
   add('student', run, { bytes: saved.bytes, queryMilliseconds });
+  // Each depth of a query tower searches the same documents.
+  for (const n of frozen ? (config.train.exits ?? []) : [])
+    await job.time('evaluate exits', async () => {
+      const file = join(saved.folder, exitFile(n));
+      const early = await Encoder.load(file, { comparable: true });
+      const { run } = await retrieve(searcherOf(early, frozen), searched, watch);
+      const queryMilliseconds = await timeQueries((text) => early.encode([text], { maxLength, role: 'query' }));
+      await early.dispose();
+      add(`student, exit ${n}`, run, { bytes: (await stat(file)).size, queryMilliseconds });
+    });
   if (hybrid?.run) add(HYBRID, hybrid.run, { bytes: saved.bytes });
   if (hybrid) job.note(describeFit(hybrid.fit));
   if (!config.evaluate.teacher) return { systems, runs, matryoshka, hybrid, before };

@@ -111,6 +111,7 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
         gradCacheChunk: settings.gradCacheChunk,
         dropout: settings.dropout,
         freeze: settings.freeze,
+        exits: settings.exits,
         positions: student.positions,
         seed,
       },

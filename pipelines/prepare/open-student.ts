@@ -3,7 +3,9 @@ import { localModel } from '../../config/models.ts';
 import { kindOf, startFolder } from '../../config/student.ts';
 import { type Dataset, learnedTexts } from '../../data/dataset.ts';
 import type { TextTokenizer } from '../../data/tokenizer.ts';
+import { checkExits } from '../../engine/passes/exits.ts';
 import { constantsOf } from '../../engine/passes/frozen-parameters.ts';
+import { layerCount } from '../../engine/passes/segments.ts';
 import type { Sources } from '../../students/kinds/index.ts';
 import type { Student } from '../../students/student.ts';
 import type { OpenedTeacher } from '../../teachers/open-model.ts';
@@ -53,8 +55,9 @@ export async function openStudent(run: RunContext): Promise<Result<Student>> {
   // A dry run refuses what a run would, as far as nothing is made: a folder without a tokenizer, layers that do not exist.
   const whole = run.dry && reads.size === 1 && reads.has('folder');
   const own = whole ? await kindOf(student).open(student, nothing) : run.dry ? undefined : await result.value();
-  const { freeze } = run.config.train;
+  const { freeze, exits } = run.config.train;
   if (own && freeze) constantsOf(own.graph, freeze);
+  if (own && exits) checkExits(exits, layerCount(own.graph));
   return result;
 }
 

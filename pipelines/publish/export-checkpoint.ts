@@ -32,7 +32,15 @@ export interface ExportReport {
   output: string;
   /** The checkpoint as it is. */
   source: { bytes: number; figures?: ExportFigures };
-  files: { dtype: DTypeName; file: string; bytes: number; figures?: ExportFigures; change?: number }[];
+  files: {
+    dtype: DTypeName;
+    file: string;
+    bytes: number;
+    /** Of a student with exits: the number of layers after which the file's model ends. */
+    exit?: number;
+    figures?: ExportFigures;
+    change?: number;
+  }[];
   vocabulary?: { before: number; used: number; after: number };
   tableShare?: number;
   safetensors: string;
@@ -142,7 +150,8 @@ async function measure(
     const before = quality?.source['ndcg@10'];
     const change = figures && before ? figures['ndcg@10'] / before - 1 : undefined;
     files.push({ ...f, figures, change });
-    if (change !== undefined && change < -tolerance)
+    // An earlier exit is not the checkpoint in another dtype: its loss is what was trained.
+    if (f.exit === undefined && change !== undefined && change < -tolerance)
       warnings.push(`${f.file} loses ${percent(-change)} of the checkpoint's dev nDCG@10`);
   }
   return { files, warnings };

@@ -94,7 +94,7 @@ async function measured(
   const frozen = config.student.towers === 'query' ? documents : undefined;
   const like = [dimensions && `${dimensions} dimensions`, vocabulary === 'corpus' && 'cut vocabulary'].filter(Boolean);
   const found: Pick<Exported, 'systems' | 'perQuery'> = { systems: [], perQuery: {} };
-  for (const { dtype, file, bytes } of made.files) {
+  for (const { dtype, file, bytes, exit } of made.files) {
     const encoder = await openFileEncoder(join(made.output, file));
     try {
       const searcher = encoderSearcher(encoder, config.student, frozen);
@@ -104,7 +104,7 @@ async function measured(
         encoder.encode([dataset.queries.text(q)], { maxLength, role: 'query' }),
       );
       const { means, perQuery } = evaluateRun(run, dataset.qrels(test), config.evaluate.metrics);
-      const name = [`student ${dtype}`, ...like].join(', ');
+      const name = [`student ${dtype}`, exit && `exit ${exit}`, ...like].filter(Boolean).join(', ');
       found.systems.push({ name, metrics: means, bytes, queryMilliseconds });
       found.perQuery[name] = rounded(perQuery);
     } finally {

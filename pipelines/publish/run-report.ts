@@ -174,6 +174,7 @@ const evaluation = defineStage({
     'seed',
     'student',
     'teacher',
+    'train.exits',
     'train.provider',
     'train.threads',
   ],

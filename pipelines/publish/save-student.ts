@@ -11,6 +11,7 @@ import { withAbsolutePaths } from '../../config/paths.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { encodeGraph } from '../../engine/io/onnx-file.ts';
 import { encodeSafetensors } from '../../engine/io/safetensors.ts';
+import { exitGraph } from '../../engine/passes/exits.ts';
 import type { Figures } from '../../evaluation/report/figures.ts';
 import { card } from '../../evaluation/systems/model-card.ts';
 import type { Saved } from '../../evaluation/systems/saved.ts';
@@ -18,6 +19,7 @@ import { opsetWarning, writeCheckpoint } from '../../models/checkpoint.ts';
 import { readModelFolder } from '../../models/model-folder.ts';
 import { tokenWidth } from '../../models/modules/head.ts';
 import { readSentenceFolder } from '../../models/sentence-folder.ts';
+import { exitFile } from '../../students/export/dtypes.ts';
 import { huggingFaceWeights } from '../../students/export/torch-names.ts';
 import { parameterCount, type Student } from '../../students/student.ts';
 import { encoderOf, encodingOf } from '../../students/student-scores.ts';
@@ -46,7 +48,8 @@ interface Saving {
 export const checkpoint = defineStage({
   name: 'checkpoint',
   options: [],
-  unrecorded: ['student.documentTokens', 'student.queryTokens', 'train.provider', 'train.threads'],
+  // Exits are the training's, which is an input.
+  unrecorded: ['train.exits', 'student.documentTokens', 'student.queryTokens', 'train.provider', 'train.threads'],
   unchanged: 'whole, and of this training',
   async make(
     options,
@@ -63,6 +66,7 @@ export const checkpoint = defineStage({
     const named = huggingFaceWeights(graph, String(student.config.model_type));
     const files = new Map<string, Uint8Array | string>();
     if ('weights' in named) files.set(WEIGHTS, encodeSafetensors(named.weights, { format: 'pt' }));
+    for (const n of options.train.exits ?? []) files.set(exitFile(n), encodeGraph(exitGraph(graph, n)));
     const encoder = await encoderOf(student, trained.weights, await encodingOf(options));
     const { dimensions } = encoder;
     await encoder.dispose();
@@ -94,7 +98,7 @@ export const checkpoint = defineStage({
           model: createHash('sha256').update(model).digest('hex'),
           training: { steps: trained.steps, bestStep: trained.bestStep, bestScore: trained.bestScore },
         },
-        card: card(config, data, { head, prompts: student.prompts, safetensors: files.size > 0 }),
+        card: card(config, data, { head, prompts: student.prompts, safetensors: files.has(WEIGHTS) }),
       }),
     );
     return { folder, bytes: model.length, parameters: parameterCount(graph) };

@@ -91,7 +91,7 @@ export function inheritedDocuments({ inherits, elsewhere }: Provenance, cache?: 
 }
 
 export interface DTypeFile {
-  /** As transformers.js names it: fp32, fp16, int8, q4, ... */
+  /** As transformers.js names it: fp32, fp16, int8, q4, ...; exit1, exit1_int8, ... for a student with exits. */
   dtype: string;
   file: string;
 }
@@ -109,8 +109,8 @@ export async function dtypeFiles(folder: string, wanted?: string): Promise<DType
     const suffix = /^model(?:_(\w+))?\.onnx$/.exec(name);
     if (!suffix) continue;
     // Both names mean int8, and exporters write the same bytes under both.
-    const dtype = suffix[1] === 'quantized' ? 'int8' : (suffix[1] ?? 'fp32');
-    if (!found.has(dtype) || suffix[1] === 'quantized') found.set(dtype, join(onnx, name));
+    const dtype = suffix[1]?.replace(/(?<=^|_)quantized$/, 'int8') ?? 'fp32';
+    if (!found.has(dtype) || suffix[1].endsWith('quantized')) found.set(dtype, join(onnx, name));
   }
   if (!found.size) found.set('fp32', model);
   const all = [...found].map(([dtype, file]) => ({ dtype, file }));

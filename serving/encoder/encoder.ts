@@ -16,6 +16,11 @@ import { openFileEncoder } from './file-encoder.ts';
 export interface OpenEncoderOptions {
   /** Which file of the folder: fp32, fp16, int8, q4, ..., or static-int8; the folder's own by default. */
   dtype?: string;
+  /**
+   * Of a student that was trained with `train.exits`: the number of layers after which it ends, one of these. The vectors are compared
+   * with the same documents. All layers by default.
+   */
+  exit?: number;
   /** Tokens of a query and of a document, special tokens included; as in the run that made the checkpoint by default. */
   queryTokens?: number;
   documentTokens?: number;
@@ -58,7 +63,10 @@ const STATIC_FILE = 'static.safetensors';
  * @throws InputError where the folder or the file is missing, or is not an encoder
  */
 export async function openEncoder(path: string, options: OpenEncoderOptions = {}): Promise<OpenEncoder> {
-  const { folder, file } = await fileOf(path, options.dtype);
+  const { folder, file } = await fileOf(
+    path,
+    options.exit === undefined ? options.dtype : await exitOf(path, options.exit, options.dtype),
+  );
   const made = await readProvenance(folder, options);
   const encoder = await openFileEncoder(file);
   const { dimensions } = encoder;
@@ -111,6 +119,26 @@ function inherited({ inherits, elsewhere }: Provenance, dimensions: number) {
     },
     dispose: async () => (await opened)?.dispose(),
   };
+}
+
+/** The name of the file of an exit. @throws InputError where the folder has no such exit */
+async function exitOf(path: string, exit: number, dtype = 'fp32'): Promise<string> {
+  const name = `exit${exit}${dtype === 'fp32' ? '' : `_${dtype}`}`;
+  const isFile = existsSync(path) && statSync(path).isFile();
+  const exits = isFile ? [] : (await dtypeFiles(path, 'all')).filter((f) => f.dtype.startsWith('exit'));
+  if (exits.some((f) => f.dtype === name)) return name;
+  throw new InputError({
+    code: 'encoder.exit',
+    subject: isFile
+      ? `${path} is one file, and the exit ${exit} is given`
+      : `${path} has no exit after ${exit} layers${dtype === 'fp32' ? '' : ` of dtype '${dtype}'`}`,
+    expected: exits.length ? exits.map((f) => f.dtype).join(', ') : undefined,
+    remedy: isFile
+      ? 'give the folder with the exit, or the file alone'
+      : exits.length
+        ? 'choose one of these, or leave the exit out for all layers'
+        : "train a query tower with 'train.exits', or leave the exit out",
+  });
 }
 
 /** @throws InputError where there is no file of the dtype */

@@ -8,6 +8,9 @@ export const fileNames = {
   q4: ['model_q4.onnx'],
 } as const;
 export type ExportDType = keyof typeof fileNames;
+/** The file of a student that ends after its first `after` layers. */
+export const exitFile = (after: number, dtype: ExportDType = 'fp32'): string =>
+  `onnx/${fileNames[dtype][0].replace('model', `model_exit${after}`)}`;
 export const exportDTypes = Object.keys(fileNames) as ExportDType[];
 
 /** What `--dtype` takes: the kinds of ONNX file, and the static tower's own. */

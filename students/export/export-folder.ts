@@ -5,13 +5,14 @@ import { InputError } from '../../common/errors.ts';
 import { wholeTokenizer } from '../../data/tokens/read-files.ts';
 import type { Graph } from '../../engine/graph/ir.ts';
 import { encodeSafetensors } from '../../engine/io/safetensors.ts';
+import { exitGraph } from '../../engine/passes/exits.ts';
 import { writeCheckpoint } from '../../models/checkpoint.ts';
 import { hiddenSize, type ModelFolder, readJson } from '../../models/model-folder.ts';
 import type { Head } from '../../models/modules/head.ts';
 import { loadStudent } from '../encoder-student.ts';
 import type { Student } from '../student.ts';
 import { compact } from './compress.ts';
-import { type DTypeName, type ExportDType, fileNames } from './dtypes.ts';
+import { type DTypeName, type ExportDType, exitFile, fileNames } from './dtypes.ts';
 import { cutOutputs } from './outputs.ts';
 import { STATIC_FILE, staticFile, staticTable } from './static-file.ts';
 import { factorise, keepRows } from './tables.ts';
@@ -44,7 +45,8 @@ export interface ExportFolderOptions {
 
 export interface ExportedFolder {
   student: Student;
-  files: { dtype: DTypeName; file: string; bytes: number }[];
+  /** `exit`: of a student with exits, the number of layers after which the file's model ends. */
+  files: { dtype: DTypeName; file: string; bytes: number; exit?: number }[];
   /** New ids to old, where the vocabulary was cut. */
   kept?: Int32Array;
   /** Share of the word table's squared length that the factorised one keeps. */
@@ -88,6 +90,8 @@ export async function exportFolder(
   const tableShare = options.tableRank === undefined ? undefined : factorise(graph, options.tableRank);
   const width = outputWidth(graph, student.head, folder);
   const behind = cutOutputs(student.head, width, options.dimensions ?? Number.POSITIVE_INFINITY);
+  const stated = await readJson(join(folder.folder, 'distill.json'));
+  const exits = exitsIn(stated);
   const files = new Map<string, Uint8Array | string>();
   const made: ExportedFolder['files'] = [];
   for (const dtype of options.dtypes) {
@@ -104,7 +108,7 @@ export async function exportFolder(
       made.push({ dtype, file: STATIC_FILE, bytes: bytes.length });
       continue;
     }
-    const bytes = await compact(graph, {
+    const settings = {
       dtype,
       tables: options.tables,
       half: options.half,
@@ -114,9 +118,15 @@ export async function exportFolder(
       opset: options.opset,
       positions: student.positions,
       separator: options.seal !== false && !isStatic && last !== undefined ? newId(last) : undefined,
-    });
+    };
+    const bytes = await compact(graph, settings);
     for (const name of fileNames[dtype]) files.set(`onnx/${name}`, bytes);
     made.push({ dtype, file: `onnx/${fileNames[dtype][0]}`, bytes: bytes.length });
+    for (const exit of exits) {
+      const early = await compact(exitGraph(graph, exit), settings);
+      files.set(exitFile(exit, dtype), early);
+      made.push({ dtype, file: exitFile(exit, dtype), bytes: early.length, exit });
+    }
   }
   const text = (value: unknown): string => `${JSON.stringify(value, null, 1)}\n`;
   const ownConfig = await readJson(join(folder.folder, 'tokenizer_config.json'));
@@ -138,7 +148,7 @@ export async function exportFolder(
     lowerCase: student.lowerCase,
     tokenWidth: behind.tokens,
     maxLength,
-    provenance: { ...(await readJson(join(folder.folder, 'distill.json'))), export: provenance },
+    provenance: { ...stated, export: provenance },
     card: await readFile(join(folder.folder, 'README.md'), 'utf8').catch(() => ''),
   });
   return {
@@ -149,6 +159,20 @@ export async function exportFolder(
     opset: options.opset ?? graph.opset,
     safetensorsProblem: 'problem' in named ? named.problem : undefined,
   };
+}
+
+/** The exits that a checkpoint was trained with, as its distill.json says. @throws InputError where they are no numbers */
+function exitsIn(provenance: Record<string, unknown>): readonly number[] {
+  const { config } = provenance as { config?: { train?: { exits?: unknown } } };
+  const exits = config?.train?.exits ?? [];
+  if (Array.isArray(exits) && exits.every(Number.isInteger)) return exits;
+  throw new InputError({
+    code: 'export.exits',
+    subject: "'config.train.exits' of distill.json",
+    expected: 'numbers of layers',
+    received: JSON.stringify(exits).slice(0, 80),
+    remedy: 'correct it, or remove it to export the whole model alone',
+  });
 }
 
 /** Width of the token vectors, as the graph says or else the modules or config.json. @throws InputError where none does */

@@ -1,13 +1,14 @@
 /** @file The training step of a dual-encoder: texts in; losses and the gradient of every weight out. */
+import { InputError } from '../../common/errors.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
 import { onProcessor, type SessionOptions } from '../../engine/runtime/session.ts';
 import type { StepBatch } from '../batches/batches.ts';
 import { chunkByLength, groupByLength, groupForDevice, type TokenBatch } from '../batches/length-groups.ts';
 import { assemble, type GroupedBatch, groupFeeds } from './assemble.ts';
 import { dropoutPlaces, dropoutTable } from './dropout.ts';
-import { type EncoderGraphOptions, encoderGraph } from './encoder-graph.ts';
+import { type EncoderGraph, type EncoderGraphOptions, encoderGraph } from './encoder-graph.ts';
 import { gradCache } from './grad-cache.ts';
-import { type LossGraphOptions, lossGraph } from './loss-graph.ts';
+import { type LossGraph, type LossGraphOptions, lossGraph } from './loss-graph.ts';
 import { singleRun } from './single-run.ts';
 import type { DifferentiatedStep, HostStep } from './training-step.ts';
 
@@ -51,7 +52,7 @@ export async function dualEncoderStep(
   const { encoder: _, gradCacheChunk: __, ...rest } = options;
   const groups = options.groups ?? (processor ? HOST_GROUPS : DEVICE_GROUPS);
   const encoder = await encoderGraph(options, processor);
-  const losses = await lossGraph(options, encoder.width, encoder.graph.opset);
+  const losses = await lossesOf(options, encoder);
   const group = grouping({ ...rest, groups }, encoder.dropout?.sites);
   return {
     ...assemble(encoder, losses, groups),
@@ -67,7 +68,7 @@ export async function dualEncoderStep(
 export async function dualEncoderOnHost(options: DualEncoderStepOptions): Promise<HostStep<StepBatch>> {
   if (!options.gradCacheChunk) return singleRun(await dualEncoderStep(options), options.session);
   const encoder = await encoderGraph(options, onProcessor(options.session));
-  const losses = await lossGraph(options, encoder.width, encoder.graph.opset);
+  const losses = await lossesOf(options, encoder);
   const { encoder: _, ...rest } = options;
   const group = grouping(rest, encoder.dropout?.sites);
   return gradCache(encoder, losses, startOf(encoder, losses), group, options.session);
@@ -76,10 +77,19 @@ export async function dualEncoderOnHost(options: DualEncoderStepOptions): Promis
 type Start = DualEncoderStep['start'];
 type Grouping = Omit<DualEncoderStepOptions, 'encoder'>;
 
-function startOf(
-  encoder: Awaited<ReturnType<typeof encoderGraph>>,
-  losses: Awaited<ReturnType<typeof lossGraph>>,
-): Start {
+/** The losses over the embeddings of each exit. @throws InputError where exits have no documents that are shared */
+function lossesOf(options: DualEncoderStepOptions, { width, graph }: EncoderGraph): Promise<LossGraph> {
+  const parts = 1 + (options.exits?.length ?? 0);
+  if (parts > 1 && !options.frozenDocuments)
+    throw new InputError({
+      code: 'train.exits',
+      subject: 'a student with exits needs frozen documents, which all its depths search',
+      remedy: 'train a query tower over given documents, or remove the exits',
+    });
+  return lossGraph(options, width / parts, graph.opset, parts);
+}
+
+function startOf(encoder: EncoderGraph, losses: LossGraph): Start {
   const start = new Map<string, Tensor>(encoder.weights.map((w) => [w.name, w.tensor]));
   if (losses.projection) start.set('projection', losses.projection.tensor);
   return start;

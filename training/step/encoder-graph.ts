@@ -5,6 +5,7 @@ import { Expr } from '../../engine/expressions/expr.ts';
 import { type Pooling, pool } from '../../engine/expressions/pooling.ts';
 import { Graph, type Node, type Value } from '../../engine/graph/ir.ts';
 import { castFloat, type Tensor, tensor } from '../../engine/graph/tensor.ts';
+import { addExits } from '../../engine/passes/exits.ts';
 import { constantsOf, type EncoderPart } from '../../engine/passes/frozen-parameters.ts';
 import { fuse } from '../../engine/passes/fuse.ts';
 import { normalize } from '../../engine/passes/normalize.ts';
@@ -23,6 +24,8 @@ export interface EncoderGraphOptions {
   dropout?: number;
   /** Parts whose weights are not trained; the backward pass ends at the lowest part that is. */
   freeze?: readonly EncoderPart[];
+  /** Numbers of layers, from 1, after which there is an embedding too, in addition to that of the last layer. */
+  exits?: readonly number[];
 }
 
 /** A trained weight, an input of the graph. */
@@ -38,10 +41,11 @@ export interface EncoderGraph {
   /** [R, L] token ids, mask and types, as far as the encoder reads them. */
   tokens: ReadonlyMap<string, Value>;
   weights: readonly Weight[];
-  /** [R, D] */
+  /** [R, E D]: with exits, their embeddings one after the other along the row, that of the last layer last; else E is 1. */
   embedding: Value;
+  /** E D */
   width: number;
-  /** [R, D] the gradient of the loss with respect to the embedding, an input. */
+  /** [R, E D] the gradient of the loss with respect to the embedding, an input. */
   upstream: Value;
   /** [sites, 2] mask positions of the dropout sites; absent without dropout. */
   dropout?: { sites: number; places: Value; table: Value };
@@ -64,10 +68,11 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
   const source = options.encoder.clone();
   const frozen = options.freeze?.length ? constantsOf(source, options.freeze) : new Set<Value>();
   const trainable = new Set(trainableConstants(source).filter((v) => !frozen.has(v)));
+  source.setOutputs(source.outputs.find((v) => v.name === 'last_hidden_state') ?? source.outputs[0]);
+  source.prune();
+  if (options.exits?.length) addExits(source, options.exits);
   normalize(source, 'the student');
   fuse(source);
-  const hidden = source.outputs.find((v) => v.name === 'last_hidden_state') ?? source.outputs[0];
-  source.setOutputs(hidden);
   source.prune();
 
   const graph = new Graph(source.opset);
@@ -98,9 +103,12 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
   tokens.set('attention_mask', mask);
   const map = graph.embed(source, (v) => bound.get(v));
   const dropout = options.dropout ? insertDropout(graph) : undefined;
-  let out = new Expr(graph, map.get(hidden) as Value);
-  if (options.pooling !== 'none') out = pool(out, new Expr(graph, mask), options.pooling);
-  if (options.normalize) out = out.l2Normalize();
+  const [first, ...others] = source.outputs.map((hidden) => {
+    let one = new Expr(graph, map.get(hidden) as Value);
+    if (options.pooling !== 'none') one = pool(one, new Expr(graph, mask), options.pooling);
+    return options.normalize ? one.l2Normalize() : one;
+  });
+  const out = others.length ? first.concat(others, 1) : first;
   const embedding = out.value;
   graph.output(embedding);
   graph.prune();

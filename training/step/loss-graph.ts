@@ -34,9 +34,9 @@ export interface LossGraphOptions {
 
 export interface LossGraph {
   graph: Graph;
-  /** [T, D] embeddings of all texts of the step, an input. */
+  /** [T, E D] embeddings of all texts of the step, an input. */
   texts: Value;
-  /** [T, D] the gradient of the total with respect to them. */
+  /** [T, E D] the gradient of the total with respect to them. */
   upstream: Value;
   total: Value;
   terms: readonly Value[];
@@ -44,17 +44,27 @@ export interface LossGraph {
   projection?: { value: Value; tensor: Tensor<'float32'>; gradient: Value };
 }
 
-/** @param width D, of the student's embeddings */
-export async function lossGraph(options: LossGraphOptions, width: number, opset: number): Promise<LossGraph> {
+/**
+ * @param width D, of the student's embeddings
+ * @param parts E, embeddings of a text, one an exit: every loss is its mean over them. Documents are then frozen.
+ */
+export async function lossGraph(
+  options: LossGraphOptions,
+  width: number,
+  opset: number,
+  parts = 1,
+): Promise<LossGraph> {
   const { teacherWidth, frozenDocuments } = options;
   const graph = new Graph(opset);
   const given = (name: string, dtype: 'float32' | 'int64', dims: (number | string)[]): Expr =>
     new Expr(graph, graph.input(name, dtype, dims));
-  const texts = given('texts', 'float32', ['texts', width]);
-  const queries = texts.gather(given('queries_at', 'int64', ['queries']));
+  const texts = given('texts', 'float32', ['texts', parts * width]);
+  const queriesAt = given('queries_at', 'int64', ['queries']);
   const documents = frozenDocuments
     ? given('documents', 'float32', ['documents', frozenDocuments])
     : withWidth(texts.gather(given('documents_at', 'int64', ['documents'])), width);
+  // The columns of one exit of rows of all.
+  const columns = (e: Expr, part: number): Expr => (parts === 1 ? e : e.slice(part * width, (part + 1) * width, 1));
   // Cross-encoder targets always get a learned projection.
   const unrelated = options.pairWidth !== undefined && !frozenDocuments;
   const start = teacherWidth && (teacherWidth !== width || unrelated) ? identity(width, teacherWidth) : undefined;
@@ -65,7 +75,7 @@ export async function lossGraph(options: LossGraphOptions, width: number, opset:
     const moved = e.matmul(projection);
     return options.normalize ? moved.l2Normalize() : moved;
   };
-  const searching = withWidth(served(queries), frozenDocuments && projection ? teacherWidth : width);
+  const servedWidth = frozenDocuments && projection ? teacherWidth : width;
   const candidates = given('candidates', 'int64', ['queries', 'candidates']);
   const fixed: Record<string, number> = { teacherWidth: teacherWidth ?? 1, pairWidth: options.pairWidth ?? 1 };
   const arrays = Object.fromEntries(
@@ -80,30 +90,42 @@ export async function lossGraph(options: LossGraphOptions, width: number, opset:
   );
   // Frozen documents are the teacher's vectors: they are fed once.
   if (frozenDocuments && frozenDocuments === teacherWidth) arrays.teacherDocuments = documents;
-  const inputs = {
-    ...arrays,
-    candidates,
-    student: searching.matmul(documents.transpose(1, 0)).gatherElements(candidates, 1), // [B, N]
-    queries: searching,
-    documents,
-    ...(projection && !frozenDocuments ? { projection } : {}),
-  } as unknown as LossInputs;
+  const asked = texts.gather(queriesAt);
+  const inputsOf = (part: number): LossInputs => {
+    const searching = withWidth(served(columns(asked, part)), servedWidth);
+    return {
+      ...arrays,
+      candidates,
+      student: searching.matmul(documents.transpose(1, 0)).gatherElements(candidates, 1), // [B, N]
+      queries: searching,
+      documents,
+      ...(projection && !frozenDocuments ? { projection } : {}),
+    } as unknown as LossInputs;
+  };
   const weights = given('weights', 'float32', ['queries']);
-  const extraInputs =
+  const extra =
     options.extraTexts && options.losses.some((l) => l.extra)
       ? {
-          ...inputs,
-          queries: withWidth(
-            served(texts.gather(given('extra_at', 'int64', ['extra']))),
-            frozenDocuments && projection ? teacherWidth : width,
-          ),
+          texts: texts.gather(given('extra_at', 'int64', ['extra'])),
           teacherQueries: given('teacherExtra', 'float32', ['extra', teacherWidth ?? 1]),
         }
       : undefined;
-  const terms = options.losses.map(({ loss, extra }) => {
-    const term = reduce(loss.perQuery(inputs), weights);
-    return extra && extraInputs ? term.add(extra.perQuery(extraInputs).mean([0])) : term;
-  });
+  const termsOf = (part: number): Expr[] => {
+    const inputs = inputsOf(part);
+    const extraInputs = extra && {
+      ...inputs,
+      queries: withWidth(served(columns(extra.texts, part)), servedWidth),
+      teacherQueries: extra.teacherQueries,
+    };
+    return options.losses.map(({ loss, extra }) => {
+      const term = reduce(loss.perQuery(inputs), weights);
+      return extra && extraInputs ? term.add(extra.perQuery(extraInputs).mean([0])) : term;
+    });
+  };
+  const [first, ...others] = Array.from({ length: parts }, (_, part) => termsOf(part));
+  const terms = first.map((own, i) =>
+    others.length ? others.reduce((sum, part) => sum.add(part[i]), own).mul(1 / parts) : own,
+  );
   if (!terms.length)
     throw new InputError({
       code: 'train.no-loss',
