@@ -80,7 +80,7 @@ async function table(): Promise<void> {
     const run = new Map(
       positions.map((at, i) => {
         const query = queries.subarray(i * dimensions, (i + 1) * dimensions);
-        const { indices, scores } = searchParts(query, [part], settings, learned, 100);
+        const { indices, scores } = searchParts(query, [part], settings, learned, 10);
         return [
           dataset.queries.ids[at],
           { ids: Array.from(indices, (d) => dataset.documents.ids[d]), scores },

@@ -59,7 +59,14 @@ describe.skipIf(!shared)('hub-names-in-config', () => {
     expect(await distill('check', 'org/tiny')).toMatchObject({ code: 0 });
     const config = join(folder, 'c.yaml');
     writeFileSync(config, readFileSync(config, 'utf8').replace('queries: 4', 'batchSize: 4'));
-    const run = await distill('run', config);
+    const run = await distill(
+      'run',
+      config,
+      '--output',
+      join(folder, 'out'),
+      '--set',
+      `cache=${join(folder, 'cache')}`,
+    );
     expect(run.err).not.toContain('no model folder');
     expect(run.code).toBe(0);
     const teacher = await distill(
