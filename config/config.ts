@@ -82,6 +82,12 @@ const evaluation = z
     bm25: z.boolean().default(true).describe('whether BM25 is measured too'),
     teacher: z.boolean().default(true).describe('whether the teacher re-ranks candidates of the test split'),
     before: z.boolean().default(true).describe('whether the student is evaluated before training too'),
+    also: z
+      .array(z.string())
+      .optional()
+      .describe(
+        'further data sets (paths as data.path) on which the student, its start, BM25 and the hybrid are measured',
+      ),
   })
   .describe('what is measured at the end');
 

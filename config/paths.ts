@@ -12,6 +12,7 @@ const pathKeys = new Set([
   'cache',
   'folder',
   'data.path',
+  'evaluate.also.*',
   'embedder.files',
   'embedder.files.*',
   'embedder.ids',

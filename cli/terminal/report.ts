@@ -17,7 +17,7 @@ const extraColumns: readonly { title: string; of(row: Row): string | undefined }
 
 /** Systems as the lines of a table, columns aligned. */
 export function renderSystems(systems: readonly Row[]): string[] {
-  const metrics = Object.keys(systems[0]?.metrics ?? {});
+  const metrics = [...new Set(systems.flatMap((s) => Object.keys(s.metrics)))];
   const extras = extraColumns.filter((c) => systems.some((s) => c.of(s)));
   const rows = [
     ['system', ...metrics, ...extras.map((c) => c.title)],
@@ -95,7 +95,7 @@ function renderEstimates(plan: readonly StagePlan[]): string {
 export function renderReport(report: RunReport): string {
   const table = renderSystems(report.systems);
   const { student, training, seconds, retention = {}, matryoshka = [], systems } = report;
-  const [metric] = Object.keys(systems[0]?.metrics ?? {});
+  const [metric] = [...new Set(systems.flatMap((s) => Object.keys(s.metrics)))];
   const total = Object.values(seconds).reduce((a, b) => a + b, 0);
   return [
     '',

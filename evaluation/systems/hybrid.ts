@@ -52,11 +52,12 @@ export async function measureHybrid(options: HybridOptions, watch: RunControl): 
   const ids = dev.map((q) => dataset.queries.ids[q]);
   const fitted = fitHybrid(lists, ids, id, dataset.qrels(splits.dev), CHOICE_METRIC);
   const fit = weight === 'auto' ? fitted : { ...fitted, lambda: weight };
-  return { fit, run: fit.lambda > 0 ? await searched(options, index, fit, depth, watch) : undefined };
+  return { fit, run: fit.lambda > 0 ? await hybridRun(options, index, fit, depth, watch) : undefined };
 }
 
-async function searched(
-  { dataset, vectors }: HybridOptions,
+/** The run of the queries whose vectors are given, by cosine and BM25 together. */
+export async function hybridRun(
+  { dataset, vectors }: Pick<HybridOptions, 'dataset' | 'vectors'>,
   index: Bm25,
   weight: HybridFit,
   depth: number,

@@ -5,6 +5,7 @@ import { renderHtml } from '../../evaluation/report/html.ts';
 import { madeFact } from '../../evaluation/systems/run-figures.ts';
 import type { RunContext } from '../run/context.ts';
 import { derive, type Result } from '../run/stage.ts';
+import { describeAlso } from './measure-also.ts';
 import type { Published, RunReport } from './run-report.ts';
 
 /** A student of a chain, as the family's table has it. */
@@ -50,6 +51,20 @@ function familyReport(run: RunContext, reports: Readonly<Record<string, RunRepor
       systems.push({ ...row, name: shared ? row.name : row.name.replace(/^student/, called[name] ?? name) });
     }
   const sentences = all.flatMap(([name, r]) => (r.verdict ? [`${called[name] ?? name}: ${r.verdict}`] : []));
+  const named = (name: string, system: string): string =>
+    common.has(system) ? system : system.replace(/^student/, called[name] ?? name);
+  // The sets are the same in all runs; of a row that every run has, the first counts, as in the table.
+  const also = first.also?.map((set, i) => ({
+    ...set,
+    systems: Object.assign(
+      {},
+      ...all
+        .map(([name, r]) =>
+          Object.fromEntries(Object.entries(r.also?.[i].systems ?? {}).map(([s, v]) => [named(name, s), v])),
+        )
+        .reverse(),
+    ),
+  }));
   const seconds: Record<string, number> = {};
   for (const [name, r] of all) for (const [stage, s] of Object.entries(r.seconds)) seconds[`${name}/${stage}`] = s;
   return {
@@ -57,6 +72,7 @@ function familyReport(run: RunContext, reports: Readonly<Record<string, RunRepor
     pipeline: run.config.pipeline,
     report: run.path('report.json'),
     systems,
+    also,
     verdict: sentences.length ? sentences.join('. ') : undefined,
     warnings: all.flatMap(([name, r]) => r.warnings.map((w) => `${name}: ${w}`)),
     members: Object.fromEntries(all.map(([name, r]) => [name, r.checkpoint])),
@@ -81,7 +97,11 @@ const figuresOf = (report: RunReport, more: Figures['facts']): Figures => ({
     ],
     ...more,
   ],
-  notes: [...(report.verdict ? [report.verdict] : []), ...report.warnings.map((w) => `Warning: ${w}`)],
+  notes: [
+    ...(report.verdict ? [report.verdict] : []),
+    ...report.warnings.map((w) => `Warning: ${w}`),
+    ...(report.also ?? []).map(describeAlso),
+  ],
   systems: report.systems.map(
     (s): SystemFigures => ({
       ...s,

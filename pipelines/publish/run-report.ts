@@ -15,12 +15,14 @@ import type { OpenedTeacher } from '../../teachers/open-model.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
 import type { Trained } from '../fit/fit.ts';
 import type { TrainingSet } from '../prepare/training-set.ts';
+import type { AlsoSet } from '../run/also.ts';
 import type { RunContext } from '../run/context.ts';
 import type { RunLog } from '../run/run-log.ts';
 import { defineStage, derive, given, type Result } from '../run/stage.ts';
 import type { ExportReport } from './export-checkpoint.ts';
 import { type Exported, exportStage } from './export-stage.ts';
 import { lexicalStage } from './lexical-stage.ts';
+import { type AlsoFigures, alsoColumn, describeAlso, measureAlso } from './measure-also.ts';
 import { checkpoint, describeCheckpoint } from './save-student.ts';
 
 export type { System } from '../../evaluation/systems/run-figures.ts';
@@ -38,6 +40,8 @@ export interface RunReport {
   verdict?: string;
   /** The student and what the user had, by nDCG@10 on the split that chooses. */
   before: BeforeFigures;
+  /** nDCG@10 on the data sets of `evaluate.also`. */
+  also?: AlsoFigures[];
   /** The weight of BM25 in the hybrid score and its gain on dev, where a hybrid was asked for. */
   hybrid?: HybridFit;
   /** Student over teacher (over the embedder where there is no teacher), a metric; absent where the teacher is no better than the encoder as it was. */
@@ -90,7 +94,19 @@ export async function publish(
   const config = given(run.config);
   const data = run.data.test;
   const saved = await run.stage(checkpoint, { student, trained, data: run.data.training, teacher, embedder, config });
-  const measuring = { student, trained, saved, data, documents, teacher, embedder, config, log: given(run.log), asked };
+  const measuring = {
+    student,
+    trained,
+    saved,
+    data,
+    documents,
+    teacher,
+    embedder,
+    config,
+    log: given(run.log),
+    also: run.also,
+    asked,
+  };
   const report = await run.stage(evaluation, measuring);
   if (!run.dry)
     await describeCheckpoint(
@@ -131,6 +147,7 @@ async function finished(
     matryoshka,
     verdict,
     before,
+    also: written.also,
     hybrid,
     retention,
     student: written.student,
@@ -155,6 +172,7 @@ interface Evaluating {
   /** All options, and the log of the run so far: both are written into the report. */
   config: Config;
   log: RunLog;
+  also: readonly AlsoSet[];
   asked?: number;
 }
 
@@ -184,6 +202,7 @@ const evaluation = defineStage({
     const { student, trained, saved, data: dataset, config, log: runLog, asked } = inputs;
     const measuring = { ...tools, ...inputs, config: options, dataset };
     const { systems, runs, matryoshka, hybrid, before } = await measureRun(measuring, student, trained.initial, saved);
+    const also = await measureAlso(measuring, inputs.also, saved, hybrid?.fit);
     const { log, evaluations } = trained;
     const training = { log: log.filter((e) => Number.isFinite(e.loss)), evaluations };
     const { warnings } = runLog;
@@ -208,6 +227,7 @@ const evaluation = defineStage({
       report: tools.path(REPORT),
       verdict: first,
       before,
+      ...(also.length > 0 && { also }),
       hybrid: hybrid?.fit,
       retention: leads
         ? Object.fromEntries(Object.entries(own.metrics).map(([m, value]) => [m, value / other.metrics[m]]))
@@ -233,6 +253,11 @@ const evaluation = defineStage({
       log,
       evaluations,
     };
+    // Columns of the table; what is kept of the teacher above is of the run's own data.
+    for (const set of also)
+      for (const s of written.systems)
+        if (set.systems[s.name]) s.metrics = { ...s.metrics, [alsoColumn(set)]: set.systems[s.name].value };
+    written.notes.push(...also.map(describeAlso));
     await describeCheckpoint(config, dataset, figuresOf(written), tools);
     return written;
   },

@@ -15,6 +15,7 @@ import type { LossInput } from '../../losses/index.ts';
 import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import type { OpenedTeacher } from '../../teachers/open-model.ts';
 import type { WeightedLoss } from '../../training/step/dual-encoder-step.ts';
+import { type AlsoSet, openAlso } from './also.ts';
 import { ArtifactStore } from './artifact-store.ts';
 import { type DataResults, dataResults, trainingQueries } from './data.ts';
 import { knownTeachers, openTeacher, openTeachers, type TeacherSpec, teacherKey } from './open-teachers.ts';
@@ -29,6 +30,8 @@ export interface RunContext extends Omit<Tools, 'fingerprint'>, Pick<StageRunner
   /** Whether stages are walked without being made. */
   readonly dry: boolean;
   readonly data: DataResults;
+  /** Further data sets that the systems are measured on. */
+  readonly also: Result<readonly AlsoSet[]>;
   /** Scores pairs; absent where labels or embeddings alone teach. */
   readonly teacher: Result<OpenedTeacher> | undefined;
   readonly embedder: Result<OpenedTeacher> | undefined;
@@ -88,6 +91,7 @@ export async function openRun<T>(
       `${dataset.documents.length} documents, ${dataset.queries.length} queries, splits ${dataset.splits.join(', ')}`,
     );
     for (const text of dataset.notes ?? []) log.note(text);
+    const also = await openAlso(config, (text) => log.note(text));
     if (!dry)
       warnOfData(config.data.splits, dataset, trainingQueries(config, dataset), (code, text) => log.warn(code, text));
     const limited = dry ? watch : await withMemory(config, dataset, watch, (text) => log.note(text));
@@ -108,6 +112,7 @@ export async function openRun<T>(
       config,
       dry,
       data: results,
+      also,
       teacher: models.teacher && given(models.teacher, { 'the teacher': models.teacher.key }),
       embedder: models.embedder && given(models.embedder, { 'the embedder': models.embedder.key }),
       losses: given(losses, { ...recordedOptions(config, ['losses', 'matryoshka']), ...modules }),
@@ -122,7 +127,7 @@ export async function openRun<T>(
 
 type Shared = Pick<
   RunContext,
-  'config' | 'dry' | 'data' | 'teacher' | 'embedder' | 'losses' | 'needs' | 'frozenDocuments'
+  'config' | 'dry' | 'data' | 'also' | 'teacher' | 'embedder' | 'losses' | 'needs' | 'frozenDocuments'
 >;
 interface Own {
   runner: StageRunner;

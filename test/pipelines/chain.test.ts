@@ -27,6 +27,7 @@ const options = (output: string): ConfigInput => ({
   teacher: { kind: 'cross-encoder', model: world.crossEncoder },
   student: { model: world.dualEncoder },
   candidates: { count: 4 },
+  evaluate: { also: [world.data] },
   chain: {
     assistant: small,
     query: {
@@ -58,6 +59,12 @@ test('one command makes a family, each measured with and without BM25, in one ta
   }
   const written = JSON.parse(readFileSync(join(config.output as string, 'report.json'), 'utf8'));
   expect(written.systems).toEqual(report.systems);
+  // The further set is the run's own: each member has the same figure in both columns, under its name in the family.
+  for (const name of ['assistant', 'query tower', 'static tower', 'BM25'])
+    expect(report.also?.[0].systems[name].value, name).toBeCloseTo(
+      report.systems.find((s) => s.name === name)?.metrics['ndcg@10'] as number,
+      5,
+    );
 
   // The teacher, whose weights are random, was measured before the training.
   const told = JSON.parse(readFileSync(join(config.output as string, 'assistant/report.json'), 'utf8'));
