@@ -40,6 +40,7 @@ export async function openAlso(config: Config, note: (text: string) => void): Pr
         received: `the splits ${dataset.splits.join(', ') || '(none)'}`,
         remedy: 'add a file of judgements (qrels) for one of these splits, or leave the path out',
       });
+    for (const text of dataset.notes ?? []) note(`evaluate.also: ${text}`);
     if (split !== test) note(`evaluate.also: ${path} has no judgements in '${test}'; its split '${split}' is measured`);
     const short = basename(path);
     const name = sets.some((s) => s.name === short) ? `${short} (${i + 1})` : short;
