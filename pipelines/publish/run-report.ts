@@ -257,7 +257,7 @@ const evaluation = defineStage({
     for (const set of also)
       for (const s of written.systems)
         if (set.systems[s.name]) s.metrics = { ...s.metrics, [alsoColumn(set)]: set.systems[s.name].value };
-    written.notes.push(...also.map(describeAlso));
+    for (const set of also) written.notes.push(describeAlso(set));
     await describeCheckpoint(config, dataset, figuresOf(written), tools);
     return written;
   },
