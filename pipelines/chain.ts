@@ -13,8 +13,13 @@ import type { ChainPart } from '../config/chain.ts';
 import { localModel } from '../config/models.ts';
 import { parseConfig } from '../config/parse.ts';
 import { chainOptions } from '../config/recipes/chain-recipes.ts';
-import { judgedQueries } from '../data/dataset.ts';
+import { type Effort, effortOn } from '../config/recipes/effort.ts';
+import { startFolder } from '../config/student.ts';
+import { judgedQueries, type Texts } from '../data/dataset.ts';
 import { listsNegatives } from '../data/relevant.ts';
+import { TextTokenizer } from '../data/tokenizer.ts';
+import { computeOn } from '../engine/runtime/provider.ts';
+import { mean } from '../math/numbers.ts';
 import { crossToDual } from './cross-to-dual.ts';
 import { publishFamily } from './publish/family.ts';
 import type { Published, RunReport } from './publish/run-report.ts';
@@ -35,6 +40,7 @@ export async function chain(run: RunContext): Promise<Published> {
     queries: trainingQueries(config, dataset).length + written,
     labelled: judgedQueries(dataset, train).length + written > 0,
     listed: listsNegatives(dataset, train),
+    effort: await effortFor(run, dataset.documents),
   };
   if (!data.labelled && !config.teacher && !config.embedder && config.chain?.assistant !== false)
     throw new InputError({
@@ -78,6 +84,22 @@ export async function chain(run: RunContext): Promise<Published> {
         "leave at least one of 'chain.assistant', 'chain.query' and 'chain.static' in; the last two need documents: an assistant or an 'embedder'",
     });
   return publishFamily(run, members);
+}
+
+/** Documents whose length is looked at. */
+const SAMPLED = 500;
+
+/** How much work the runs take on this machine, by the length of the documents. */
+async function effortFor({ config }: RunContext, documents: Texts): Promise<Effort> {
+  const { provider } = await computeOn(config.train);
+  const folder = startFolder(config.student) ?? localModel(config.embedder);
+  if (provider !== 'cpu' || !folder || !documents.length) return effortOn(provider ?? 'cpu', 0);
+  const tokenizer = await TextTokenizer.load(folder);
+  const step = Math.max(1, Math.floor(documents.length / SAMPLED));
+  const lengths: number[] = [];
+  for (let d = 0; d < documents.length; d += step)
+    lengths.push(tokenizer.encode(documents.text(d), config.student.documentTokens).ids.length);
+  return effortOn('cpu', mean(lengths));
 }
 
 const unknown = (): Result<RunReport> =>

@@ -2,15 +2,16 @@
 import type { ChainPart } from '../chain.ts';
 import type { Config, ConfigInput } from '../config.ts';
 import { kindNamed, startFolder } from '../student.ts';
+import type { Effort } from './effort.ts';
 
-/** Steps that an assistant takes, by how many queries teach it: some 800, and no more than ten epochs nor fewer than one. */
-export function assistantSteps(queries: number, batchSize: number): number {
+/**
+ * Steps that an assistant takes, by how many queries teach it: no more than ten epochs, nor fewer than one unless that is three
+ * times the usual number.
+ */
+export function assistantSteps(queries: number, { batchSize, steps }: Effort['assistant']): number {
   const epoch = Math.max(1, Math.ceil(queries / batchSize));
-  return Math.min(10 * epoch, Math.max(800, Math.min(epoch, 3 * 800)));
+  return Math.min(10 * epoch, Math.max(steps, Math.min(epoch, 3 * steps)));
 }
-
-/** Evaluations on dev during a training, in addition to those before it and after it. */
-const EVALUATIONS = 8;
 
 /** What of the data decides a recipe. */
 export interface ChainData {
@@ -20,6 +21,8 @@ export interface ChainData {
   labelled: boolean;
   /** Whether the data lists negatives. */
   listed: boolean;
+  /** How much work the runs take where they compute. */
+  effort: Effort;
 }
 
 type Plain = Record<string, unknown>;
@@ -49,7 +52,7 @@ function joined(base: Plain, over: Plain): Plain {
 export function chainOptions(
   config: Config,
   name: ChainPart,
-  { queries, labelled, listed }: ChainData,
+  { queries, labelled, listed, effort }: ChainData,
   embedder?: string,
 ): ConfigInput | undefined {
   const over = config.chain?.[name];
@@ -72,14 +75,16 @@ export function chainOptions(
   const model = startFolder(config.student) ?? embedder;
   const options = (base: Plain): ConfigInput => joined(base, (over ?? {}) as Plain) as unknown as ConfigInput;
   const hasDev = data.splits.dev !== null;
-  const every = (steps: number) => (hasDev ? { evaluateEvery: Math.max(1, Math.ceil(steps / EVALUATIONS)) } : {});
+  const every = (steps: number) =>
+    hasDev ? { evaluateEvery: Math.max(1, Math.ceil(steps / effort.evaluations)) } : {};
   switch (name) {
     case 'assistant': {
       // A model scores some dozens of pairs a second on a CPU: no more queries are scored than training needs. Stored scores and
       // labels cost nothing.
       const asks = teacher !== undefined && teacher.kind !== 'scores';
-      const most = asks ? Math.min(data.maxQueries ?? MOST_ASKED, MOST_ASKED) : data.maxQueries;
-      const steps = assistantSteps(Math.min(queries, most ?? queries), 32);
+      const { asked, batchSize, devDocuments, documentTokens } = effort.assistant;
+      const most = asks ? Math.min(data.maxQueries ?? asked, asked) : data.maxQueries;
+      const steps = assistantSteps(Math.min(queries, most ?? queries), effort.assistant);
       return options({
         ...common,
         pipeline: 'cross-to-dual',
@@ -98,12 +103,13 @@ export function chainOptions(
         train: {
           ...compute,
           steps,
-          batchSize: 32,
+          batchSize,
+          ...(documentTokens && { documentTokens: Math.min(documentTokens, limits.documentTokens) }),
           candidates: 4,
           learningRate: 5e-5,
           warmupSteps: Math.ceil(steps / 10),
           // Both towers train: each evaluation embeds the documents that are searched anew.
-          devDocuments: DEV_DOCUMENTS,
+          devDocuments,
           ...(!labelled && { pseudoLabels: true }),
           ...(labelled && { onWeakTeacher: 'labels' }),
           ...(hasDev && { average: SHARES }),
@@ -112,7 +118,7 @@ export function chainOptions(
       });
     }
     case 'query': {
-      const steps = 600;
+      const steps = effort.querySteps;
       return options({
         ...common,
         pipeline: 'inherit-documents',
@@ -120,7 +126,7 @@ export function chainOptions(
         student: { model: embedder, layers: SMALL_TOWER, ...limits },
         candidates: { source: 'embedder', count: 16 },
         losses: OVER_DOCUMENTS,
-        generate: { kind: 'spans', count: 100_000 },
+        generate: { kind: 'spans', count: effort.spans },
         train: {
           ...compute,
           steps,
@@ -128,13 +134,13 @@ export function chainOptions(
           spans: 256,
           sampledDocuments: SAMPLED,
           learningRate: 1e-3,
-          warmupSteps: 60,
+          warmupSteps: Math.ceil(steps / 10),
           ...every(steps),
         },
       });
     }
     case 'static': {
-      const steps = 2500;
+      const steps = effort.staticSteps;
       return options({
         ...common,
         pipeline: 'static-queries',
@@ -142,7 +148,7 @@ export function chainOptions(
         student: { static: {}, ...limits },
         candidates: { source: 'embedder', count: 16 },
         losses: OVER_DOCUMENTS,
-        generate: { kind: 'spans', count: 100_000 },
+        generate: { kind: 'spans', count: effort.spans },
         train: {
           ...compute,
           steps,
@@ -150,19 +156,13 @@ export function chainOptions(
           spans: 256,
           sampledDocuments: SAMPLED,
           learningRate: 1e-3,
-          warmupSteps: 100,
+          warmupSteps: Math.ceil(steps / 25),
           ...every(steps),
         },
       });
     }
   }
 }
-
-/** Documents that dev queries are searched among while the assistant trains, in addition to the relevant ones. */
-const DEV_DOCUMENTS = 3000;
-
-/** Queries that teach the assistant at most. */
-const MOST_ASKED = 8000;
 
 /** Layers of the small tower: the first and the last of six carry most (reference: 0.8424 with them, 0.8431 with three). */
 const SMALL_TOWER = [0, 5];
