@@ -5,6 +5,33 @@ import { type StudentKind, studentKinds } from '../students/kinds/index.ts';
 import { prompts } from './prompts.ts';
 
 const count = z.int().positive();
+const path = z.string().min(1);
+
+/** General texts on which a student stays near the encoder as it was. */
+const keep = z
+  .strictObject({
+    model: path
+      .optional()
+      .describe(
+        'folder of the encoder whose embeddings are kept; by default the one that the student starts from, or of a query tower its embedder',
+      ),
+    texts: z
+      .union([path, z.array(path).min(1)])
+      .optional()
+      .describe(
+        "where spans are taken from: folders or files read as data.path is, each with the same share; the run's own documents by default",
+      ),
+    count: count.default(64).describe('spans a step'),
+    tokens: z
+      .tuple([count, count])
+      .default([5, 64])
+      .refine(([from, to]) => from <= to, { error: 'expected the smaller number first' })
+      .describe('tokens of a span, from and to'),
+    weight: z.number().positive().default(2).describe('of the mean squared distance in the total loss'),
+  })
+  .describe(
+    'general spans whose embeddings stay near those of the encoder as it was, against the loss of quality in other domains',
+  );
 
 /** Options of every kind. */
 const common = {
@@ -22,6 +49,7 @@ const common = {
   prompts,
   queryTokens: count.default(64).describe('tokens of a query, special tokens included'),
   documentTokens: count.default(192).describe('tokens of a document, special tokens included'),
+  keep: keep.optional(),
 };
 
 type Kinds = typeof studentKinds;

@@ -202,11 +202,10 @@ export const train = z
         'frozen documents drawn at random in each step in addition to the candidates, for losses over all documents of the step (in-batch-kl)',
       ),
     average: z
-      .array(z.number().gt(0).lt(1))
-      .min(1)
+      .union([z.array(z.number().gt(0).lt(1)).min(1), z.number().gt(0).lt(1)])
       .optional()
       .describe(
-        'shares of the trained weights in a mean with those before training; the best share is chosen on the dev split, the trained weights alone among them',
+        'shares of the trained weights in a mean with those before training; the best share is chosen on the dev split, the trained weights alone among them; a single number is that share, whatever dev says',
       ),
     onWeakTeacher: z
       .enum(['warn', 'labels'])

@@ -102,6 +102,29 @@ export function completed(parsed: ParsedConfig, where: string): Config {
       "the loss 'slam' needs an estimate of how likely the teacher is right",
       "use 'weighting.kind: reliability' or another that estimates it",
     );
+  const { keep } = student;
+  if (keep && !keep.model && towers === 'both') {
+    if (trainedEncoder(student) === undefined)
+      refuse(
+        "'student.keep' has no encoder as it was: the student starts from none",
+        "name one under 'student.keep.model', or remove it",
+      );
+    if (student.pooling !== undefined || student.normalize !== undefined)
+      refuse(
+        "'student.keep' reads the encoder as its folder says, and 'student.pooling' or 'student.normalize' changes that",
+        "name a folder with the same pooling under 'student.keep.model', or remove them",
+      );
+  }
+  if (keep && !keep.texts && pipeline === 'chain' && (embedder || parsed.chain?.assistant === false))
+    refuse(
+      "'student.keep' without texts is read by the assistant alone, and this chain trains none",
+      "name general texts under 'student.keep.texts', or remove it",
+    );
+  if (keep && !keep.model && towers === 'query' && embedder?.kind === 'vectors')
+    refuse(
+      "'student.keep' embeds spans, which vectors of a file cannot",
+      "name the embedder's model under 'student.keep.model', or remove it",
+    );
   if (train.spans && !embedder) refuse("'train.spans' needs an 'embedder'", 'add one, or remove it');
   if (train.exits && kind.pipeline === 'static-queries')
     refuse(`'train.exits' names layers and 'student.${student.kind}' is a table without layers`, 'remove it');
@@ -117,7 +140,7 @@ export function completed(parsed: ParsedConfig, where: string): Config {
     );
   if (train.sampledDocuments && !needs.has('documents'))
     refuse("no loss reads the documents of 'train.sampledDocuments'", 'add in-batch-kl, or remove it');
-  if (train.average && (data.splits.dev === null || train.evaluateEvery === null))
+  if (Array.isArray(train.average) && (data.splits.dev === null || train.evaluateEvery === null))
     refuse(
       "'train.average' is chosen on the dev split and nothing is evaluated on it",
       "set 'train.evaluateEvery' and 'data.splits.dev', or remove it",

@@ -19,7 +19,8 @@ import { type Published, publish } from './publish/run-report.ts';
 import type { RunContext } from './run/context.ts';
 import { derive } from './run/stage.ts';
 
-export async function crossToDual(run: RunContext): Promise<Published> {
+/** @param more.serves whether later runs search the student's documents, so that what it makes of other sets is kept for them */
+export async function crossToDual(run: RunContext, more: { serves?: boolean } = {}): Promise<Published> {
   const student = await openStudent(run);
 
   // The candidates of each query, and the teacher's scores of them.
@@ -34,5 +35,5 @@ export async function crossToDual(run: RunContext): Promise<Published> {
   // The folder that is saved is what is measured.
   const { annotated } = asked;
   const count = run.config.querySelection && derive({ annotated }, (v) => v.annotated.indices.length);
-  return publish(run, set, trained, count);
+  return publish(run, set, trained, count, more);
 }

@@ -5,7 +5,7 @@ import type { Dataset } from '../../data/dataset.ts';
 import type { Student, Weights } from '../../students/student.ts';
 import type { OpenedTeacher } from '../../teachers/open-model.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
-import type { BatchSource, Examples } from '../../training/batches/dual-encoder-batch.ts';
+import type { BatchSource, EmbeddedTexts, Examples } from '../../training/batches/dual-encoder-batch.ts';
 import type { WeightedLoss } from '../../training/step/dual-encoder-step.ts';
 import type { TrainResult } from '../../training/trainer.ts';
 import type { Tools } from '../run/stage.ts';
@@ -18,6 +18,7 @@ export const trainingOptions = [
   'losses',
   'seed',
   'student.documentTokens',
+  'student.keep',
   'student.queryTokens',
   'student.towers',
   'train',
@@ -27,6 +28,8 @@ export const trainingOptions = [
 export const unrecordedTrainingOptions = [
   'data.splits',
   'export',
+  'student.keep.model',
+  'student.keep.texts',
   'teacher',
   'train.onNonFinite',
   'train.saveEvery',
@@ -45,6 +48,8 @@ export interface TrainingInputs {
   documents?: Embeddings;
   queries?: Embeddings;
   extra?: NonNullable<BatchSource['extra']>;
+  /** General spans with the embeddings of the encoder as it was. */
+  kept?: EmbeddedTexts;
   teacher?: OpenedTeacher;
   embedder?: OpenedTeacher;
   /** Scores of the examples' candidates by further teachers, when asked for. */

@@ -4,6 +4,7 @@ import { needsOf } from '../../config/losses.ts';
 import { toWeighting } from '../../config/methods.ts';
 import type { Options } from '../../config/options.ts';
 import { warnOfSmallLosses } from '../../evaluation/diagnostics/warnings.ts';
+import { embeddingMatching } from '../../losses/embedding-matching.ts';
 import type { Weights } from '../../students/student.ts';
 import { encoderOf, encodingOf } from '../../students/student-scores.ts';
 import { makeBatch } from '../../training/batches/dual-encoder-batch.ts';
@@ -15,7 +16,7 @@ import { checkExport } from '../prepare/check-export.ts';
 import type { TrainingSet } from '../prepare/training-set.ts';
 import type { RunContext } from '../run/context.ts';
 import { defineStage, type Result } from '../run/stage.ts';
-import { averaged } from './average.ts';
+import { averaged, averagedAt } from './average.ts';
 import { type Peer, trainTogether } from './co-teaching.ts';
 import { devSample, devScore } from './dev-score.ts';
 import {
@@ -73,21 +74,25 @@ export async function trainStudent(
   return run.stage(training, { losses, ...known, ...targets, ...more, teacher, embedder, dev: data.dev });
 }
 
+/** How far embeddings of general spans are from those of the encoder as it was. */
+const keptLoss = embeddingMatching({ of: 'queries', distance: 'squared' });
+
 /** What the state of a training belongs to. @param name of the second of two students */
 const keyOf = ({ fingerprint }: Fit, name = ''): StateKey =>
   ({ ...fingerprint, ...(name && { 'the student': name }) }) as StateKey;
 
 async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> {
   const { options, inputs, watch, seed } = fit;
-  const { student, data, losses, queries, documents, extra } = inputs;
+  const { student, data, losses, queries, documents, extra, kept: general } = inputs;
   const { train: settings } = options;
+  const { keep } = options.student;
   const needs = needsOf(losses);
   const frozenDocuments = frozenOf(fit) !== undefined;
   const draws = Math.max(0, ...options.losses.map((l) => (l.kind === 'rank-distil' ? (l.draws ?? 0) : 0)));
   const n = inputs.examples.queries.length;
   const perStep = Math.min(settings.batchSize, n);
   const perQuery = frozenDocuments ? 1 : 1 + settings.candidates;
-  const chunk = await stepChunk(fit, perStep * perQuery + ((extra && settings.spans) || 0));
+  const chunk = await stepChunk(fit, perStep * perQuery + ((extra && settings.spans) || 0) + (keep?.count ?? 0));
   const embedded = documents?.dimensions ?? queries?.dimensions;
   const pairs = await pairVectors(fit, embedded);
   const learner = await fit.time('differentiate', () =>
@@ -107,6 +112,8 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
         teacherWidth: embedded ?? pairs?.width,
         pairWidth: pairs?.width,
         extraTexts: Boolean(extra),
+        kept:
+          keep && general ? { loss: keptLoss, weight: keep.weight, width: general.embeddings.dimensions } : undefined,
         groups: settings.groups,
         gradCacheChunk: settings.gradCacheChunk,
         dropout: settings.dropout,
@@ -143,6 +150,7 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
       teacherDocuments: documents,
       frozenDocuments,
       extra,
+      kept: general,
       order: await topicOrder(fit),
     };
     const totalSteps = stepsOf(options, n);
@@ -160,6 +168,7 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
       draws,
       extraTexts: extra && (settings.spans ?? undefined),
       sampledDocuments: settings.sampledDocuments,
+      keptTexts: keep?.count,
       seed,
     };
     const { dev } = options.data.splits;
@@ -182,17 +191,18 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
             return pairs ? pairs.addTo(batch, examples) : batch;
           },
           ids: ({ exampleIds }) => exampleIds.map((e) => data.queries.ids[examples.queries[e]]),
-          *arrays({ arrays, documentEmbeddings, extra: texts, weights }) {
+          *arrays({ arrays, documentEmbeddings, extra: texts, kept: spans, weights }) {
             const read = needs as ReadonlySet<string>;
             for (const [name, array] of Object.entries(arrays))
               if (array && read.has(name)) yield [name, array.data as Float32Array];
             if (documentEmbeddings) yield ['documents', documentEmbeddings.data as Float32Array];
             if (texts) yield ['teacherExtra', texts.embeddings.data as Float32Array];
+            if (spans) yield ['teacherKept', spans.embeddings.data as Float32Array];
             yield ['weights', weights.data as Float32Array];
           },
         },
         {
-          terms: options.losses.map((l) => l.kind),
+          terms: [...options.losses.map((l) => l.kind), ...(keep ? ['student.keep'] : [])],
           schedule: {
             learningRate: settings.learningRate,
             warmupSteps: settings.warmupSteps,
@@ -229,7 +239,9 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
         `${result.skipped} of ${totalSteps} steps are left out: their loss or gradient was not finite`,
       );
     const trained = { ...result, weights: kept(result.weights), initial, steps: totalSteps };
-    return evaluates && settings.average ? await averaged(trained, settings.average, onDev, fit) : trained;
+    const { average } = settings;
+    if (typeof average === 'number') return await averagedAt(trained, average, evaluates ? onDev : undefined, fit);
+    return evaluates && average ? await averaged(trained, average, onDev, fit) : trained;
   } finally {
     await learner.release();
     await pairs?.close();

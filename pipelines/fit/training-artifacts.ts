@@ -13,7 +13,7 @@ import type { Trained, TrainingInputs } from './fit.ts';
 /** Inputs that count by what was made of them: scores of another machine are others. */
 export const contentOfTraining = {
   parts: ['the starting weights', 'the examples', "the teacher's scores", "the embedder's vectors"],
-  of({ examples, start, documents, queries, extra, earlier }: TrainingInputs): Record<string, string> {
+  of({ examples, start, documents, queries, extra, kept, earlier }: TrainingInputs): Record<string, string> {
     return {
       'the starting weights': start ? hashParts(...[...start].flatMap(([n, t]) => [n, bytesOf(t.data)])) : '',
       'the examples': hashParts(
@@ -23,6 +23,7 @@ export const contentOfTraining = {
       "the teacher's scores": hashParts(...[examples.scores, ...(earlier?.scores ?? [])].map(bytesOf)),
       "the embedder's vectors": hashParts(
         ...[queries, documents, extra?.embeddings].map((e) => (e ? bytesOf(e.data) : '')),
+        ...(kept ? [bytesOf(kept.embeddings.data)] : []),
       ),
     };
   },
