@@ -27,6 +27,7 @@ const pathKeys = new Set([
   'student.keep.model',
   'student.keep.texts',
   'student.keep.texts.*',
+  'train.daft.model',
   'teacher.files.train',
   'teacher.files.dev',
   'teacher.files.test',

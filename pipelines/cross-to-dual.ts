@@ -13,6 +13,8 @@
  */
 import { measureTeacherOnDev } from './fit/teacher-on-dev.ts';
 import { trainStudent } from './fit/train-student.ts';
+import { adversarial } from './prepare/adversarial-scores.ts';
+import { linearHead } from './prepare/linear-head.ts';
 import { openStudent } from './prepare/open-student.ts';
 import { annotate, gather, trainingSet } from './prepare/training-set.ts';
 import { type Published, publish } from './publish/run-report.ts';
@@ -30,7 +32,9 @@ export async function crossToDual(run: RunContext, more: { serves?: boolean } = 
 
   // Selection, weights and embeddings (frozen documents among them) make of it what training reads.
   const set = await trainingSet(run, student, gathered, asked);
-  const trained = await trainStudent(run, set, { losses });
+  const robust = await adversarial(run, set);
+  const head = await linearHead(run, set, robust);
+  const trained = await trainStudent(run, set, { losses, robust, head });
 
   // The folder that is saved is what is measured.
   const { annotated } = asked;

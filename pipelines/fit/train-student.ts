@@ -5,7 +5,7 @@ import { toWeighting } from '../../config/methods.ts';
 import type { Options } from '../../config/options.ts';
 import { warnOfSmallLosses } from '../../evaluation/diagnostics/warnings.ts';
 import { embeddingMatching } from '../../losses/embedding-matching.ts';
-import type { Weights } from '../../students/student.ts';
+import { mapped, PROJECTION, type Weights } from '../../students/student.ts';
 import { encoderOf, encodingOf } from '../../students/student-scores.ts';
 import { makeBatch } from '../../training/batches/dual-encoder-batch.ts';
 import { keptExamples } from '../../training/batches/examples.ts';
@@ -67,6 +67,8 @@ export async function trainStudent(
     start?: Result<Weights>;
     earlier?: Result<NonNullable<TrainingInputs['earlier']>>;
     losses?: RunContext['losses'];
+    robust?: Result<NonNullable<TrainingInputs['robust']>>;
+    head?: Result<NonNullable<TrainingInputs['head']>>;
   } = {},
 ): Promise<Result<Trained>> {
   const { targets, ...known } = await weigh(run, set);
@@ -77,13 +79,16 @@ export async function trainStudent(
 /** How far embeddings of general spans are from those of the encoder as it was. */
 const keptLoss = embeddingMatching({ of: 'queries', distance: 'squared' });
 
+/** FRR's layer in the graph that is trained. */
+const HEAD = 'frr.head';
+
 /** What the state of a training belongs to. @param name of the second of two students */
 const keyOf = ({ fingerprint }: Fit, name = ''): StateKey =>
   ({ ...fingerprint, ...(name && { 'the student': name }) }) as StateKey;
 
 async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> {
   const { options, inputs, watch, seed } = fit;
-  const { student, data, losses, queries, documents, extra, kept: general } = inputs;
+  const { student, data, losses, queries, documents, extra, kept: general, robust, head } = inputs;
   const { train: settings } = options;
   const { keep } = options.student;
   const needs = needsOf(losses);
@@ -99,7 +104,8 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
     openLearner(
       fit,
       {
-        encoder: student.graph,
+        encoder: head ? mapped(student.graph.clone(), head, HEAD) : student.graph,
+        fixed: head && new Set([HEAD]),
         pooling: student.pooling,
         normalize: student.normalize,
         losses,
@@ -137,7 +143,10 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
     if (inputs.start) await learner.setWeights(inputs.start);
     const kept = (weights: Weights): Weights =>
       // Where documents are encoded too, the projection only serves the losses.
-      frozenDocuments ? weights : new Map([...weights].filter(([name]) => name !== 'projection'));
+      frozenDocuments ? weights : new Map([...weights].filter(([name]) => name !== PROJECTION));
+    // FRR's layer is saved as a projection is.
+    const served = (weights: Weights): Weights =>
+      head ? new Map([...kept(weights), [PROJECTION, head]]) : kept(weights);
     const initial: Weights = kept(await learner.weights());
     const limit = (tokens: number): number => Math.min(tokens, student.positions);
     const queryLimit = limit(options.student.queryTokens);
@@ -161,6 +170,9 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
     ].filter((r): r is Renewal => r !== undefined);
     // What the next step learns from; each renewal gives new ones.
     let examples = inputs.examples;
+    /** With DAFT, clean scores and those of moved features in turn. */
+    const learned = (number: number): typeof examples =>
+      robust ? { ...examples, scores: number % 2 ? robust.adversarial : robust.clean } : examples;
     const batchOptions = {
       queries: perStep,
       candidates: settings.candidates,
@@ -175,7 +187,7 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
     const evaluates = dev !== null && settings.evaluateEvery !== null;
     const sample = evaluates ? await devSample(fit, dev) : undefined;
     const onDev = async (weights: Weights): Promise<number> => {
-      const encoder = await encoderOf(student, kept(weights), await encodingOf(options));
+      const encoder = await encoderOf(student, served(weights), await encodingOf(options));
       try {
         return await devScore(fit, encoder, dev as string, sample);
       } finally {
@@ -187,7 +199,7 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
         learner,
         {
           draw(number) {
-            const batch = makeBatch({ ...source, examples }, number, batchOptions);
+            const batch = makeBatch({ ...source, examples: learned(number) }, number, batchOptions);
             return pairs ? pairs.addTo(batch, examples) : batch;
           },
           ids: ({ exampleIds }) => exampleIds.map((e) => data.queries.ids[examples.queries[e]]),
@@ -238,7 +250,7 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
         'train.skipped',
         `${result.skipped} of ${totalSteps} steps are left out: their loss or gradient was not finite`,
       );
-    const trained = { ...result, weights: kept(result.weights), initial, steps: totalSteps };
+    const trained = { ...result, weights: served(result.weights), initial, steps: totalSteps };
     const { average } = settings;
     if (typeof average === 'number') return await averagedAt(trained, average, evaluates ? onDev : undefined, fit);
     return evaluates && average ? await averaged(trained, average, onDev, fit) : trained;

@@ -23,6 +23,8 @@ export interface KeptTexts {
   weight: number;
   /** Columns of the given embeddings. */
   width: number;
+  /** [width, width] a constant map that embeddings go through first. */
+  through?: Tensor<'float32'>;
 }
 
 export interface LossGraphOptions {
@@ -144,7 +146,10 @@ export async function lossGraph(
       return extra && extraInputs ? term.add(extra.perQuery(extraInputs).mean([0])) : term;
     });
     if (!keeps) return own;
-    const queries = withWidth(served(columns(keeps.texts, part)), servedWidth);
+    const vectors = served(columns(keeps.texts, part));
+    const { through } = keeps;
+    const mapped = through ? vectors.matmul(new Expr(graph, graph.constant(through, 'kept_through'))) : vectors;
+    const queries = withWidth(mapped, servedWidth);
     const { teacherQueries } = keeps;
     return [...own, keeps.loss.perQuery({ queries, teacherQueries } as unknown as LossInputs).mean([0])];
   };
