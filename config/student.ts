@@ -21,6 +21,10 @@ const keep = z
       .describe(
         "where spans are taken from: folders or files read as data.path is, each with the same share; the run's own documents by default",
       ),
+    kind: z
+      .enum(['spans', 'tokens'])
+      .default('spans')
+      .describe('spans of texts; or tokens: random ones of the vocabulary, for which no text is read'),
     count: count.default(64).describe('spans a step'),
     tokens: z
       .tuple([count, count])

@@ -150,7 +150,15 @@ export function completed(parsed: ParsedConfig, where: string): Config {
         "name a folder with the same pooling under 'student.keep.model', or remove them",
       );
   }
-  if (keep && !keep.texts && pipeline === 'chain' && (embedder || parsed.chain?.assistant === false))
+  if (keep?.kind === 'tokens' && keep.texts !== undefined)
+    refuse("'student.keep.kind: tokens' reads no texts", "remove 'student.keep.texts', or use 'kind: spans'");
+  if (
+    keep &&
+    !keep.texts &&
+    keep.kind === 'spans' &&
+    pipeline === 'chain' &&
+    (embedder || parsed.chain?.assistant === false)
+  )
     refuse(
       "'student.keep' without texts is read by the assistant alone, and this chain trains none",
       "name general texts under 'student.keep.texts', or remove it",

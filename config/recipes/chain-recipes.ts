@@ -58,7 +58,10 @@ export function chainOptions(
   const { queryTokens, documentTokens, keep } = config.student;
   const limits = { queryTokens, documentTokens };
   // The towers live in the space of the assistant's documents, and match spans of the corpus in any case.
-  const general = keep?.texts === undefined ? {} : { keep: { ...keep, model: undefined } };
+  const general =
+    keep === undefined || (keep.texts === undefined && keep.kind === 'spans')
+      ? {}
+      : { keep: { ...keep, model: undefined } };
   const common: Plain = {
     seed,
     ...(cache && { cache }),

@@ -6,6 +6,7 @@ import type { ConfigInput } from '../../config/config.ts';
 import { parseConfig } from '../../config/parse.ts';
 import { chainOptions } from '../../config/recipes/chain-recipes.ts';
 import { Encoder } from '../../models/encoder.ts';
+import { freshModel } from '../../models/new-model.ts';
 import { distill, planRun } from '../../pipelines/distill.ts';
 import { makeWorld, type World } from './world.ts';
 
@@ -123,6 +124,27 @@ test('query towers keep to their embedder: a narrower one behind its projection,
   }
 });
 
+test('random tokens need no text: a student begins at no distance, and ids of another vocabulary are refused', async () => {
+  const keep = { kind: 'tokens' as const, count: 8 };
+  await distill(options('tokens', keep));
+  const log = logOf('tokens');
+  expect(log[0].terms[1]).toBeLessThan(1e-6);
+  expect(log[11].terms[1]).toBeGreaterThan(1e-6);
+  expect((await planRun(options('again', keep))).find((s) => s.stage === 'kept texts')?.missing?.count).toBe(0);
+  const other = join(world.folder, 'other student');
+  const texts = { length: 2, text: (i: number) => ['a lamp and a chair', 'the kettle is red'][i] };
+  await freshModel(other, texts, { vocabulary: 60, hidden: 16, layers: 1, heads: 2, maxLength: 64 });
+  await expect(
+    distill(
+      options('other tokens', undefined, {
+        pipeline: 'inherit-documents',
+        embedder: { model: world.dualEncoder },
+        student: { model: other, keep },
+      }),
+    ),
+  ).rejects.toThrow(/draws ids of the encoder's vocabulary, and the student has another tokenizer; use 'kind: spans'/);
+});
+
 test('a chain keeps its assistant, and its towers where general texts are named', () => {
   const chain = (keep: Keep) =>
     parseConfig({
@@ -134,12 +156,13 @@ test('a chain keeps its assistant, and its towers where general texts are named'
   const data = { queries: 100, labelled: true, listed: false };
   const of = (keep: Keep, part: 'assistant' | 'query' | 'static') =>
     parseConfig(chainOptions(chain(keep), part, data, 'a') as ConfigInput).student.keep;
-  const filled = { count: 64, tokens: [5, 64], weight: 4 };
+  const filled = { kind: 'spans', count: 64, tokens: [5, 64], weight: 4 };
   expect(of({ model: 'm', texts: 't', weight: 4 }, 'assistant')).toEqual({ ...filled, model: 'm', texts: 't' });
   for (const part of ['query', 'static'] as const) {
     // Their space is that of the assistant's documents.
     expect(of({ model: 'm', texts: 't', weight: 4 }, part)).toEqual({ ...filled, texts: 't' });
     expect(of({ weight: 4 }, part)).toBeUndefined();
+    expect(of({ kind: 'tokens', weight: 4 }, part)).toEqual({ ...filled, kind: 'tokens' });
   }
 });
 
@@ -164,6 +187,9 @@ test('what cannot be kept is refused in one sentence, before anything is made', 
     () =>
       parseConfig({ data: { path: 'd' }, losses: [{ kind: 'info-nce' }], student, ...more });
   expect(parse({ model: 'm', keep: { tokens: [9, 3] } })).toThrow(/expected the smaller number first/);
+  expect(parse({ model: 'm', keep: { kind: 'tokens', texts: 't' } })).toThrow(
+    "'student.keep.kind: tokens' reads no texts",
+  );
   expect(parse({ fresh: {}, keep: {} })).toThrow(
     "'student.keep' has no encoder as it was: the student starts from none",
   );
