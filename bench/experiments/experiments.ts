@@ -104,7 +104,9 @@ async function runAll(): Promise<void> {
 }
 
 /** Results with options of the command line are not those of the variant. */
-const changed = (variant: string): string => [variant, ...options.set].join('; ');
+function changed(variant: string): string {
+  return [variant, ...options.set].join('; ');
+}
 
 async function runOne(job: { group: string; variant: string; sets: string[]; seed: number }): Promise<void> {
   const { group, variant, seed } = job;
