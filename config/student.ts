@@ -107,3 +107,47 @@ export const layersOf = (student: StudentConfig): readonly number[] | undefined 
 
 /** What a report calls the student. */
 export const describeStudent = (student: StudentConfig): string => kindOf(student).describe(student);
+
+/**
+ * What of `student.keep` cannot be, with the remedy.
+ * @param trainsAssistant whether something trains in the space of the encoder that the student starts from
+ */
+export function refusedKeep(
+  student: StudentConfig,
+  embedder: { kind?: string; model?: string; url?: string } | undefined,
+  trainsAssistant: boolean,
+): [subject: string, remedy: string] | undefined {
+  const { keep, towers } = student;
+  if (!keep) return undefined;
+  const none = keep.model === undefined;
+  if (keep.kind === 'tokens' && keep.texts !== undefined)
+    return ["'student.keep.kind: tokens' reads no texts", "remove 'student.keep.texts', or use 'kind: spans'"];
+  if (keep.kind === 'spans' && keep.texts === undefined && !trainsAssistant)
+    return [
+      "'student.keep' without texts is read by the assistant alone, and this chain trains none",
+      "name general texts under 'student.keep.texts', or remove it",
+    ];
+  if (none && towers !== 'query') {
+    if (trainedEncoder(student) === undefined)
+      return [
+        "'student.keep' has no encoder as it was: the student starts from none",
+        "name one under 'student.keep.model', or remove it",
+      ];
+    if (student.pooling !== undefined || student.normalize !== undefined)
+      return [
+        "'student.keep' reads the encoder as its folder says, and 'student.pooling' or 'student.normalize' changes that",
+        "name a folder with the same pooling under 'student.keep.model', or remove them",
+      ];
+  }
+  if (none && towers === 'query' && embedder?.kind === 'vectors')
+    return [
+      "'student.keep' embeds spans, which vectors of a file cannot",
+      "name the embedder's model under 'student.keep.model', or remove it",
+    ];
+  if (none && towers === 'query' && keep.kind === 'tokens' && embedder?.kind === 'http')
+    return [
+      "'student.keep.kind: tokens' asks for the embeddings of token ids, which a service does not take",
+      "name a folder under 'student.keep.model', or use 'kind: spans'",
+    ];
+  return undefined;
+}

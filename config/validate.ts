@@ -5,9 +5,9 @@ import { httpTeacherKey, servesEmbeddings } from '../teachers/services/http-teac
 import { optimizers } from '../training/optimizers/index.ts';
 import type { Config, ParsedConfig } from './config.ts';
 import { lossSchema, needsOf, registered, toLosses } from './losses.ts';
-import { toQuerySelection, toWeighting, weightingSchema } from './methods.ts';
+import { refusedRobust, toQuerySelection, toWeighting, weightingSchema } from './methods.ts';
 import { localModel } from './models.ts';
-import { kindOf, layersOf, startFolder, studentSchema, trainedEncoder } from './student.ts';
+import { kindOf, refusedKeep, startFolder, studentSchema, trainedEncoder } from './student.ts';
 
 /** @throws InputError for the first contradiction, with what to change */
 export function completed(parsed: ParsedConfig, where: string): Config {
@@ -102,72 +102,13 @@ export function completed(parsed: ParsedConfig, where: string): Config {
       "the loss 'slam' needs an estimate of how likely the teacher is right",
       "use 'weighting.kind: reliability' or another that estimates it",
     );
-  const { daft, frr } = train;
-  if (daft) {
-    if (!daft.model && teacher?.kind !== 'cross-encoder')
-      refuse(
-        "'train.daft' moves features of a cross-encoder and 'teacher' is not one",
-        "name one under 'train.daft.model', or remove it",
-      );
-    if (!needs.has('teacher') || !teacher)
-      refuse("no loss follows the scores that 'train.daft' makes", 'add kl and a teacher, or remove it');
-    if (pipeline === 'active' || pipeline === 'online' || weighting.kind !== 'uniform' || parsed.candidates.refresh)
-      refuse(
-        "'train.daft' makes its scores once, for the lists of one training",
-        "use it without 'candidates.refresh', with 'weighting.kind: uniform' and with another pipeline than active and online",
-      );
-  }
-  if (frr) {
-    if (towers !== 'both' || trainedEncoder(student) === undefined)
-      refuse("'train.frr' puts a layer behind a trained encoder of both towers", 'use it there, or remove it');
-    if (layersOf(student) || student.pooling !== undefined || student.normalize !== undefined)
-      refuse(
-        "'train.frr' reads features of the whole encoder as its folder says",
-        "remove 'student.layers', 'student.pooling' and 'student.normalize', or 'train.frr'",
-      );
-    if (pipeline === 'active' || pipeline === 'online' || weighting.kind !== 'uniform' || parsed.candidates.refresh)
-      refuse(
-        "'train.frr' trains its layer once, for the lists of one training",
-        "use it without 'candidates.refresh', with 'weighting.kind: uniform' and with another pipeline than active and online",
-      );
-    if (
-      losses.some((l) => l.kind === 'pair-matching' || l.kind === 'module') ||
-      needs.has('teacherQueries') ||
-      needs.has('teacherDocuments')
-    )
-      refuse("'train.frr' trains its layer by losses of scores", 'use info-nce and kl, or remove it');
-  }
-  const { keep } = student;
-  if (keep && !keep.model && towers === 'both') {
-    if (trainedEncoder(student) === undefined)
-      refuse(
-        "'student.keep' has no encoder as it was: the student starts from none",
-        "name one under 'student.keep.model', or remove it",
-      );
-    if (student.pooling !== undefined || student.normalize !== undefined)
-      refuse(
-        "'student.keep' reads the encoder as its folder says, and 'student.pooling' or 'student.normalize' changes that",
-        "name a folder with the same pooling under 'student.keep.model', or remove them",
-      );
-  }
-  if (keep?.kind === 'tokens' && keep.texts !== undefined)
-    refuse("'student.keep.kind: tokens' reads no texts", "remove 'student.keep.texts', or use 'kind: spans'");
-  if (
-    keep &&
-    !keep.texts &&
-    keep.kind === 'spans' &&
-    pipeline === 'chain' &&
-    (embedder || parsed.chain?.assistant === false)
-  )
-    refuse(
-      "'student.keep' without texts is read by the assistant alone, and this chain trains none",
-      "name general texts under 'student.keep.texts', or remove it",
-    );
-  if (keep && !keep.model && towers === 'query' && embedder?.kind === 'vectors')
-    refuse(
-      "'student.keep' embeds spans, which vectors of a file cannot",
-      "name the embedder's model under 'student.keep.model', or remove it",
-    );
+  const once =
+    pipeline !== 'active' && pipeline !== 'online' && weighting.kind === 'uniform' && !parsed.candidates.refresh;
+  const robust = refusedRobust(train, { once, teacher, needs, losses, student: { ...student, towers } });
+  if (robust) refuse(...robust);
+  const trainsAssistant = pipeline !== 'chain' || (!embedder && parsed.chain?.assistant !== false);
+  const kept = refusedKeep({ ...student, towers }, embedder, trainsAssistant);
+  if (kept) refuse(...kept);
   if (train.spans && !embedder) refuse("'train.spans' needs an 'embedder'", 'add one, or remove it');
   if (train.exits && kind.pipeline === 'static-queries')
     refuse(`'train.exits' names layers and 'student.${student.kind}' is a table without layers`, 'remove it');

@@ -71,7 +71,7 @@ export async function scoreFeatures(
 const CHUNK = 4096;
 
 /** The layer that makes the logit: a Gemm, or a product with a sum behind it. */
-export function lastLayer(graph: Graph, file: string): { features: Value; weight: Float64Array; bias: number } {
+function lastLayer(graph: Graph, file: string): { features: Value; weight: Float64Array; bias: number } {
   const logits = graph.outputs.find((v) => v.name === 'logits') ?? graph.outputs[0];
   const last = logits?.producer;
   const refuse = (): never => {

@@ -19,7 +19,7 @@ import { defineStage, derive, given, type Result } from '../run/stage.ts';
 import { tokenizerOf } from './open-student.ts';
 
 /** Spans in all: a step draws from them, and an epoch of them is a few hundred steps. */
-export const KEPT_SPANS = 20_000;
+const KEPT_SPANS = 20_000;
 
 interface Spans {
   /** Of random tokens, their ids. */
@@ -41,11 +41,11 @@ const spans = defineStage({
   name: 'kept texts',
   options: read,
   unrecorded: ['student.keep.model', 'student.keep.texts'],
-  async make(options, given: Given, { note, time, watch }): Promise<Spans> {
+  async make(options, inputs: Given, { note, time, watch }): Promise<Spans> {
     const { keep } = options.student;
     if (!keep) throw new Error('there is nothing to keep');
-    const { encoder } = given;
-    const { least, texts } = await time('generate', () => drawn(options, given));
+    const { encoder } = inputs;
+    const { least, texts } = await time('generate', () => drawn(options, inputs));
     if (!texts.length)
       throw new InputError({
         code: 'keep.no-texts',
@@ -74,7 +74,7 @@ const spans = defineStage({
         subject: "the encoder of 'student.keep' gives non-finite embeddings",
         remedy: "name another under 'student.keep.model', or remove 'student.keep'",
       });
-    return { texts, embeddings: { dimensions, data }, tokenizer: given.tokenizer.hash };
+    return { texts, embeddings: { dimensions, data }, tokenizer: inputs.tokenizer.hash };
   },
   async cached(options, { general, tokenizer, encoder, folder }, cache) {
     if (!general || !tokenizer || !encoder) return undefined;

@@ -81,6 +81,17 @@ test('a whole student begins at no distance, stays nearer with it than without, 
   expect((await planRun(options('new', keep))).find((s) => s.stage === 'kept texts')?.missing?.count).toBe(0);
 });
 
+test('an estimate counts the spans that are embedded, and those of a step', async () => {
+  const plan = await planRun(options('estimated', { count: 8, texts: general }), {}, { estimate: true });
+  const of = (name: string) => plan.find((s) => s.stage === name);
+  const spans = of('kept texts');
+  expect(spans?.missing?.count).toBeGreaterThan(100);
+  expect(spans?.estimate?.seconds).toBeGreaterThan(0);
+  expect(spans?.estimate?.how).toBe('timed on a few texts here');
+  // 8 queries, 8 x 4 documents and 8 spans.
+  expect(of('training')?.estimate?.how).toContain('12 steps as 3 forward passes of 48 texts');
+});
+
 test('a stopped training goes on to the same bytes', async () => {
   const keep = { count: 8 };
   const train = { ...options('', keep).train, saveEvery: 4 };
@@ -190,6 +201,12 @@ test('what cannot be kept is refused in one sentence, before anything is made', 
   expect(parse({ model: 'm', keep: { kind: 'tokens', texts: 't' } })).toThrow(
     "'student.keep.kind: tokens' reads no texts",
   );
+  expect(
+    parse(
+      { model: 'm', keep: { kind: 'tokens' } },
+      { pipeline: 'inherit-documents', embedder: { kind: 'http', url: 'http://127.0.0.1:9', format: 'tei' } },
+    ),
+  ).toThrow("'student.keep.kind: tokens' asks for the embeddings of token ids, which a service does not take");
   expect(parse({ fresh: {}, keep: {} })).toThrow(
     "'student.keep' has no encoder as it was: the student starts from none",
   );
