@@ -9,7 +9,9 @@ import { kindOf, trainedEncoder } from './student.ts';
 
 /** What a run holds. */
 export function loadOf({ teacher, embedder, student, candidates, weighting }: Config, dataset: Dataset): Load {
-  const serving = [localModel(teacher), localModel(embedder)].filter((m) => m !== undefined);
+  const { keep } = student;
+  const kept = keep && (keep.model ?? (student.towers === 'query' ? undefined : trainedEncoder(student)));
+  const serving = [localModel(teacher), localModel(embedder), kept].filter((m) => m !== undefined);
   return {
     serving: [...new Set(serving)],
     students: toWeighting(weighting).needs.includes('peer') ? 2 : 1,

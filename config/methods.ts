@@ -1,5 +1,6 @@
 /** @file The options of every selection and weighting in the registries: one without an entry does not compile. */
 import { z } from 'zod';
+import type { LossInput } from '../losses/index.ts';
 import {
   type CandidateSelection,
   candidateSelections,
@@ -7,6 +8,7 @@ import {
   querySelections,
 } from '../selection/index.ts';
 import { type Weighting, weightings } from '../weighting/index.ts';
+import { layersOf, type StudentConfig, trainedEncoder } from './student.ts';
 
 const positive = z.number().positive();
 const count = z.int().positive();
@@ -145,3 +147,50 @@ export const toSelection = (config: z.output<typeof selectionSchema>): Candidate
 export const toQuerySelection = (config: z.output<typeof querySelectionSchema>): QuerySelection =>
   made(querySelections, config);
 export const toWeighting = (config: z.output<typeof weightingSchema>): Weighting => made(weightings, config);
+
+/**
+ * What of `train.daft` and `train.frr` cannot be, with the remedy.
+ * @param with.once whether the lists of the training and their scores stay as they are
+ */
+export function refusedRobust(
+  { daft, frr }: { daft?: { model?: string }; frr?: object },
+  {
+    once,
+    teacher,
+    needs,
+    losses,
+    student,
+  }: {
+    once: boolean;
+    teacher: { kind: string } | undefined;
+    needs: ReadonlySet<LossInput>;
+    losses: readonly { kind: string; draws?: unknown }[];
+    student: StudentConfig;
+  },
+): [subject: string, remedy: string] | undefined {
+  const alone =
+    "use it without 'candidates.refresh', with 'weighting.kind: uniform' and with another pipeline than active and online";
+  if (daft) {
+    if (!daft.model && teacher?.kind !== 'cross-encoder')
+      return [
+        "'train.daft' moves features of a cross-encoder and 'teacher' is not one",
+        "name one under 'train.daft.model', or remove it",
+      ];
+    if (!needs.has('teacher') || !teacher)
+      return ["no loss follows the scores that 'train.daft' makes", 'add kl and a teacher, or remove it'];
+    if (!once) return ["'train.daft' makes its scores once, for the lists of one training", alone];
+  }
+  if (!frr) return undefined;
+  if (student.towers !== 'both' || trainedEncoder(student) === undefined)
+    return ["'train.frr' puts a layer behind a trained encoder of both towers", 'use it there, or remove it'];
+  if (layersOf(student) || student.pooling !== undefined || student.normalize !== undefined)
+    return [
+      "'train.frr' reads features of the whole encoder as its folder says",
+      "remove 'student.layers', 'student.pooling' and 'student.normalize', or 'train.frr'",
+    ];
+  if (!once) return ["'train.frr' trains its layer once, for the lists of one training", alone];
+  const own = losses.some((l) => l.kind === 'pair-matching' || l.kind === 'module' || l.draws);
+  if (own || needs.has('teacherQueries') || needs.has('teacherDocuments'))
+    return ["'train.frr' trains its layer by losses of scores", 'use info-nce and kl, or remove it'];
+  return undefined;
+}

@@ -11,7 +11,12 @@ type Nested = {
 }[keyof Config & string];
 
 /** A section (`weighting`), an option at the top (`seed`), or an option of a section (`train.steps`). */
-export type OptionPath = (keyof Config & string) | Nested;
+export type OptionPath =
+  | (keyof Config & string)
+  | Nested
+  | 'student.keep.model'
+  | 'student.keep.texts'
+  | 'train.daft.model';
 
 type PickEach<T, K> = T extends unknown ? Pick<T, K & keyof T> : never;
 type At<P> = P extends keyof Config

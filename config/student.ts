@@ -5,6 +5,37 @@ import { type StudentKind, studentKinds } from '../students/kinds/index.ts';
 import { prompts } from './prompts.ts';
 
 const count = z.int().positive();
+const path = z.string().min(1);
+
+/** General texts on which a student stays near the encoder as it was. */
+const keep = z
+  .strictObject({
+    model: path
+      .optional()
+      .describe(
+        'folder of the encoder whose embeddings are kept; by default the one that the student starts from, or of a query tower its embedder',
+      ),
+    texts: z
+      .union([path, z.array(path).min(1)])
+      .optional()
+      .describe(
+        "where spans are taken from: folders or files read as data.path is, each with the same share; the run's own documents by default",
+      ),
+    kind: z
+      .enum(['spans', 'tokens'])
+      .default('spans')
+      .describe('spans of texts; or tokens: random ones of the vocabulary, for which no text is read'),
+    count: count.default(64).describe('spans a step'),
+    tokens: z
+      .tuple([count, count])
+      .default([5, 64])
+      .refine(([from, to]) => from <= to, { error: 'expected the smaller number first' })
+      .describe('tokens of a span, from and to'),
+    weight: z.number().positive().default(2).describe('of the mean squared distance in the total loss'),
+  })
+  .describe(
+    'general spans whose embeddings stay near those of the encoder as it was, against the loss of quality in other domains',
+  );
 
 /** Options of every kind. */
 const common = {
@@ -22,6 +53,7 @@ const common = {
   prompts,
   queryTokens: count.default(64).describe('tokens of a query, special tokens included'),
   documentTokens: count.default(192).describe('tokens of a document, special tokens included'),
+  keep: keep.optional(),
 };
 
 type Kinds = typeof studentKinds;
@@ -75,3 +107,47 @@ export const layersOf = (student: StudentConfig): readonly number[] | undefined 
 
 /** What a report calls the student. */
 export const describeStudent = (student: StudentConfig): string => kindOf(student).describe(student);
+
+/**
+ * What of `student.keep` cannot be, with the remedy.
+ * @param trainsAssistant whether something trains in the space of the encoder that the student starts from
+ */
+export function refusedKeep(
+  student: StudentConfig,
+  embedder: { kind?: string; model?: string; url?: string } | undefined,
+  trainsAssistant: boolean,
+): [subject: string, remedy: string] | undefined {
+  const { keep, towers } = student;
+  if (!keep) return undefined;
+  const none = keep.model === undefined;
+  if (keep.kind === 'tokens' && keep.texts !== undefined)
+    return ["'student.keep.kind: tokens' reads no texts", "remove 'student.keep.texts', or use 'kind: spans'"];
+  if (keep.kind === 'spans' && keep.texts === undefined && !trainsAssistant)
+    return [
+      "'student.keep' without texts is read by the assistant alone, and this chain trains none",
+      "name general texts under 'student.keep.texts', or remove it",
+    ];
+  if (none && towers !== 'query') {
+    if (trainedEncoder(student) === undefined)
+      return [
+        "'student.keep' has no encoder as it was: the student starts from none",
+        "name one under 'student.keep.model', or remove it",
+      ];
+    if (student.pooling !== undefined || student.normalize !== undefined)
+      return [
+        "'student.keep' reads the encoder as its folder says, and 'student.pooling' or 'student.normalize' changes that",
+        "name a folder with the same pooling under 'student.keep.model', or remove them",
+      ];
+  }
+  if (none && towers === 'query' && embedder?.kind === 'vectors')
+    return [
+      "'student.keep' embeds spans, which vectors of a file cannot",
+      "name the embedder's model under 'student.keep.model', or remove it",
+    ];
+  if (none && towers === 'query' && keep.kind === 'tokens' && embedder?.kind === 'http')
+    return [
+      "'student.keep.kind: tokens' asks for the embeddings of token ids, which a service does not take",
+      "name a folder under 'student.keep.model', or use 'kind: spans'",
+    ];
+  return undefined;
+}

@@ -202,17 +202,40 @@ export const train = z
         'frozen documents drawn at random in each step in addition to the candidates, for losses over all documents of the step (in-batch-kl)',
       ),
     average: z
-      .array(z.number().gt(0).lt(1))
-      .min(1)
+      .union([z.array(z.number().gt(0).lt(1)).min(1), z.number().gt(0).lt(1)])
       .optional()
       .describe(
-        'shares of the trained weights in a mean with those before training; the best share is chosen on the dev split, the trained weights alone among them',
+        'shares of the trained weights in a mean with those before training; the best share is chosen on the dev split, the trained weights alone among them; a single number is that share, whatever dev says',
       ),
     onWeakTeacher: z
       .enum(['warn', 'labels'])
       .default('warn')
       .describe(
         'what follows where the teacher ranks dev queries no better than the encoder as it was: a warning, or also that its scores count for nothing where labels teach',
+      ),
+    daft: z
+      .strictObject({
+        model: path
+          .optional()
+          .describe("folder of the cross-encoder whose features are moved; the teacher's by default"),
+        epsilon: z.number().nonnegative().default(1).describe('how far features are moved, in Euclidean distance'),
+        steps: count.default(50).describe('steps of Adam over all lists'),
+        learningRate: z.number().positive().default(1e-3).describe('of the last layer'),
+      })
+      .optional()
+      .describe(
+        'DAFT: the last layer of the cross-encoder is trained on features moved against it; steps learn the scores of features as they are and of moved ones in turn',
+      ),
+    frr: z
+      .strictObject({
+        weight: z.number().nonnegative().default(1).describe('of the squared distance of reconstructed features'),
+        anchors: count.default(1024).describe('documents whose scores the features are reconstructed from'),
+        steps: count.default(200).describe('steps of the linear layer'),
+        learningRate: z.number().positive().default(1e-3).describe('of the linear layer'),
+      })
+      .optional()
+      .describe(
+        'FRR: first a linear layer alone behind the encoder, from whose scores the features can be reconstructed; then the encoder under it',
       ),
     pseudoLabels: z
       .boolean()

@@ -5,9 +5,9 @@ import { httpTeacherKey, servesEmbeddings } from '../teachers/services/http-teac
 import { optimizers } from '../training/optimizers/index.ts';
 import type { Config, ParsedConfig } from './config.ts';
 import { lossSchema, needsOf, registered, toLosses } from './losses.ts';
-import { toQuerySelection, toWeighting, weightingSchema } from './methods.ts';
+import { refusedRobust, toQuerySelection, toWeighting, weightingSchema } from './methods.ts';
 import { localModel } from './models.ts';
-import { kindOf, startFolder, studentSchema, trainedEncoder } from './student.ts';
+import { kindOf, refusedKeep, startFolder, studentSchema, trainedEncoder } from './student.ts';
 
 /** @throws InputError for the first contradiction, with what to change */
 export function completed(parsed: ParsedConfig, where: string): Config {
@@ -102,6 +102,13 @@ export function completed(parsed: ParsedConfig, where: string): Config {
       "the loss 'slam' needs an estimate of how likely the teacher is right",
       "use 'weighting.kind: reliability' or another that estimates it",
     );
+  const once =
+    pipeline !== 'active' && pipeline !== 'online' && weighting.kind === 'uniform' && !parsed.candidates.refresh;
+  const robust = refusedRobust(train, { once, teacher, needs, losses, student: { ...student, towers } });
+  if (robust) refuse(...robust);
+  const trainsAssistant = pipeline !== 'chain' || (!embedder && parsed.chain?.assistant !== false);
+  const kept = refusedKeep({ ...student, towers }, embedder, trainsAssistant);
+  if (kept) refuse(...kept);
   if (train.spans && !embedder) refuse("'train.spans' needs an 'embedder'", 'add one, or remove it');
   if (train.exits && kind.pipeline === 'static-queries')
     refuse(`'train.exits' names layers and 'student.${student.kind}' is a table without layers`, 'remove it');
@@ -117,7 +124,7 @@ export function completed(parsed: ParsedConfig, where: string): Config {
     );
   if (train.sampledDocuments && !needs.has('documents'))
     refuse("no loss reads the documents of 'train.sampledDocuments'", 'add in-batch-kl, or remove it');
-  if (train.average && (data.splits.dev === null || train.evaluateEvery === null))
+  if (Array.isArray(train.average) && (data.splits.dev === null || train.evaluateEvery === null))
     refuse(
       "'train.average' is chosen on the dev split and nothing is evaluated on it",
       "set 'train.evaluateEvery' and 'data.splits.dev', or remove it",

@@ -136,6 +136,15 @@ export async function openDataset(path: string, options: DataOptions = {}, watch
   return dataset;
 }
 
+/**
+ * The documents alone of whatever `openDataset` reads: no queries are made where there are none.
+ * @throws InputError as `openDataset`
+ */
+export async function openDocuments(path: string): Promise<Pick<Dataset, 'documents' | 'notes'>> {
+  const { documents, notes } = await open(path, {});
+  return { documents, notes };
+}
+
 /** Whether something in a folder is called judgements, and is not an empty folder. */
 function namesJudgements(path: string): boolean {
   if (!statSync(path).isDirectory()) return false;

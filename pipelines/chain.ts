@@ -59,7 +59,7 @@ export async function chain(run: RunContext): Promise<Published> {
       name,
       inner,
       async (own) => {
-        published = await crossToDual(own);
+        published = await crossToDual(own, { serves: name === 'assistant' && serves });
         return published.checkpoint;
       },
       after && [after.checkpoint],
@@ -70,6 +70,7 @@ export async function chain(run: RunContext): Promise<Published> {
     return published;
   };
 
+  const serves = [config.chain?.query, config.chain?.static].some((tower) => tower !== false);
   const assistant = config.embedder ? undefined : await part('assistant');
   const embedder = localModel(config.embedder) ?? (assistant && run.path('assistant', 'checkpoint'));
   if (embedder) {

@@ -13,13 +13,16 @@
  */
 import { measureTeacherOnDev } from './fit/teacher-on-dev.ts';
 import { trainStudent } from './fit/train-student.ts';
+import { adversarial } from './prepare/adversarial-scores.ts';
+import { linearHead } from './prepare/linear-head.ts';
 import { openStudent } from './prepare/open-student.ts';
 import { annotate, gather, trainingSet } from './prepare/training-set.ts';
 import { type Published, publish } from './publish/run-report.ts';
 import type { RunContext } from './run/context.ts';
 import { derive } from './run/stage.ts';
 
-export async function crossToDual(run: RunContext): Promise<Published> {
+/** @param more.serves whether later runs search the student's documents, so that what it makes of other sets is kept for them */
+export async function crossToDual(run: RunContext, more: { serves?: boolean } = {}): Promise<Published> {
   const student = await openStudent(run);
 
   // The candidates of each query, and the teacher's scores of them.
@@ -29,10 +32,12 @@ export async function crossToDual(run: RunContext): Promise<Published> {
 
   // Selection, weights and embeddings (frozen documents among them) make of it what training reads.
   const set = await trainingSet(run, student, gathered, asked);
-  const trained = await trainStudent(run, set, { losses });
+  const robust = await adversarial(run, set);
+  const head = await linearHead(run, set, robust);
+  const trained = await trainStudent(run, set, { losses, robust, head });
 
   // The folder that is saved is what is measured.
   const { annotated } = asked;
   const count = run.config.querySelection && derive({ annotated }, (v) => v.annotated.indices.length);
-  return publish(run, set, trained, count);
+  return publish(run, set, trained, count, more);
 }

@@ -53,7 +53,7 @@ export async function planRun(
     await pipelines[config.pipeline](run);
     if (!estimate) return run.log.stages;
     run.watch.signal?.throwIfAborted();
-    return withEstimates(config, await run.data.all.value(), run.log.stages);
+    return withEstimates(config, await run.data.all.value(), run.log.stages, await run.also.value());
   };
   return openRun(config, watch, walk, true);
 }

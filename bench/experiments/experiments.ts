@@ -5,6 +5,7 @@
  *   npm run experiments -- [--only GROUP,...] [--variants NAME or part of one,...] [--seeds N,...] [--parallel N] [--threads N]
  * [--seconds N]
  *   npm run experiments -- --table
+ *   npm run experiments -- --only keep [...]: what a student loses in other domains, and what is against it, see keep.ts
  *   npm run experiments -- --only recipes [...]: the chain with its defaults over several sets, see recipes.ts
  */
 import { appendFileSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
@@ -12,6 +13,8 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { parse } from 'yaml';
 import { command, lastWords } from './command.ts';
+import { keepTable } from './keep.ts';
+import type { Outcome } from './outcome.ts';
 import { type Recipes, recipeTable, runRecipes } from './recipes.ts';
 
 interface Group {
@@ -26,18 +29,6 @@ interface Experiments {
   recipes: Recipes;
   groups: Record<string, Group>;
 }
-/** One finished run. */
-export interface Outcome {
-  group: string;
-  variant: string;
-  seed: number;
-  metrics: Record<string, number>;
-  /** nDCG@10 by width, where the student was trained for prefixes. */
-  matryoshka?: { dimensions: number; value: number }[];
-  seconds: number;
-  trainSeconds: number;
-}
-
 const FOLDER = 'runs/experiments';
 const RESULTS = join(FOLDER, 'results.jsonl');
 const { values: options } = parseArgs({
@@ -64,6 +55,7 @@ const outcomes = (): Outcome[] =>
     : [];
 
 if (options.only === 'recipes') await recipes();
+else if (options.table && options.only === 'keep') showKeep();
 else if (options.table) table(outcomes());
 else await runAll();
 
@@ -80,6 +72,10 @@ async function recipes(): Promise<void> {
   });
 }
 
+function showKeep(): void {
+  console.log(`\n### keep\n\n${experiments.groups.keep.about}\n\n${keepTable(outcomes()).join('\n')}`);
+}
+
 async function runAll(): Promise<void> {
   mkdirSync(FOLDER, { recursive: true });
   const done = new Set(outcomes().map((o) => `${o.group}/${o.variant}/${o.seed}`));
@@ -93,7 +89,7 @@ async function runAll(): Promise<void> {
           ([variant], _, all) =>
             words?.some((w) => (all.some(([name]) => name === w) ? variant === w : variant.includes(w))) ?? true,
         )
-        .map(([variant, sets]) => ({ group, variant, sets, seed })),
+        .map(([name, sets]) => ({ group, variant: changed(name), sets: [...sets, ...options.set], seed })),
     ),
   );
   const queue = jobs.filter((j) => !done.has(`${j.group}/${j.variant}/${j.seed}`));
@@ -104,6 +100,12 @@ async function runAll(): Promise<void> {
       for (let job = queue.shift(); job && Date.now() < until; job = queue.shift()) await runOne(job);
     }),
   );
+  if (options.only === 'keep') showKeep();
+}
+
+/** Results with options of the command line are not those of the variant. */
+function changed(variant: string): string {
+  return [variant, ...options.set].join('; ');
 }
 
 async function runOne(job: { group: string; variant: string; sets: string[]; seed: number }): Promise<void> {
@@ -126,11 +128,15 @@ async function runOne(job: { group: string; variant: string; sets: string[]; see
   if (code !== 0) return console.log(`${name}: exit ${code}: ${lastWords(err)}`);
   const report = JSON.parse(out.trim().split('\n').at(-1) as string);
   const student = report.systems.findLast((s: { name: string }) => /student/.test(s.name));
+  const begun = report.systems.find(({ name }: { name: string }) =>
+    ['encoder as it was', 'student before training'].includes(name),
+  );
   const outcome: Outcome = {
     group,
     variant,
     seed,
     metrics: student.metrics,
+    ...(begun && { before: begun.metrics }),
     ...(report.matryoshka && { matryoshka: report.matryoshka }),
     seconds: (Date.now() - started) / 1000,
     trainSeconds: report.seconds.train,

@@ -58,8 +58,13 @@ export function chainOptions(
   const over = config.chain?.[name];
   if (over === false) return undefined;
   const { seed, cache, memory, data, teacher, evaluate, candidates, weighting } = config;
-  const { queryTokens, documentTokens } = config.student;
+  const { queryTokens, documentTokens, keep } = config.student;
   const limits = { queryTokens, documentTokens };
+  // The towers live in the space of the assistant's documents, and match spans of the corpus in any case.
+  const general =
+    keep === undefined || (keep.texts === undefined && keep.kind === 'spans')
+      ? {}
+      : { keep: { ...keep, model: undefined } };
   const common: Plain = {
     seed,
     ...(cache && { cache }),
@@ -89,7 +94,7 @@ export function chainOptions(
         ...common,
         pipeline: 'cross-to-dual',
         ...(teacher && { teacher }),
-        student: { model, ...limits },
+        student: { model, ...limits, ...(keep && { keep }) },
         ...(weighting.kind !== 'uniform' && { weighting }),
         ...(config.generate?.kind === 'chat' && { generate: config.generate }),
         // Candidates of both channels: BM25's alone are easy for an encoder that is trained already.
@@ -123,7 +128,7 @@ export function chainOptions(
         ...common,
         pipeline: 'inherit-documents',
         embedder: { model: embedder, ...limits },
-        student: { model: embedder, layers: SMALL_TOWER, ...limits },
+        student: { model: embedder, layers: SMALL_TOWER, ...limits, ...general },
         candidates: { source: 'embedder', count: 16 },
         losses: OVER_DOCUMENTS,
         generate: { kind: 'spans', count: effort.spans },
@@ -145,7 +150,7 @@ export function chainOptions(
         ...common,
         pipeline: 'static-queries',
         embedder: { model: embedder, ...limits },
-        student: { static: {}, ...limits },
+        student: { static: {}, ...limits, ...general },
         candidates: { source: 'embedder', count: 16 },
         losses: OVER_DOCUMENTS,
         generate: { kind: 'spans', count: effort.spans },

@@ -4,6 +4,7 @@ import { loadOf } from '../../config/memory.ts';
 import { startFolder } from '../../config/student.ts';
 import { type Dataset, judgedQueries } from '../../data/dataset.ts';
 import { heldBytes, stepBytes } from '../../training/memory-budget.ts';
+import type { AlsoSet } from '../run/also.ts';
 import { trainingQueries } from '../run/data.ts';
 import type { Estimate, StagePlan } from '../run/run-log.ts';
 import { embedderRate, type Rate, studentRates, teacherRate } from './rates.ts';
@@ -21,6 +22,7 @@ export async function withEstimates(
   config: Config,
   dataset: Dataset,
   plan: readonly StagePlan[],
+  also: readonly AlsoSet[] = [],
 ): Promise<StagePlan[]> {
   const rates = new Map<string, Promise<unknown>>();
   const once = <T>(name: string, measure: () => Promise<T>): Promise<T> => {
@@ -40,7 +42,7 @@ export async function withEstimates(
       continue;
     }
     // What a run would refuse is not the estimate's to say.
-    const estimate = await estimateOf(stage, config, dataset, timings).catch(
+    const estimate = await estimateOf(stage, config, dataset, timings, also).catch(
       (error: Error): Estimate => ({ how: `no estimate: ${error.message}` }),
     );
     found.push({ ...stage, estimate });
@@ -61,6 +63,7 @@ async function estimateOf(
   config: Config,
   dataset: Dataset,
   timings: Timings,
+  also: readonly AlsoSet[],
 ): Promise<Estimate> {
   const load = loadOf(config, dataset);
   const serving = { ...load, training: undefined, fresh: undefined };
@@ -82,10 +85,20 @@ async function estimateOf(
     case 'embeddings':
       if (!missing) return none('how many texts are missing is not known');
       return times(await timings.embedder(), missing.count, 'a few texts', false, await heldBytes(serving));
+    case 'kept texts': {
+      if (!missing) return none('how many texts are missing is not known');
+      const { query, document } = await timings.student();
+      // Spans are longer than queries and shorter than documents.
+      const rate =
+        query.seconds === undefined || document.seconds === undefined
+          ? query
+          : { seconds: (query.seconds + document.seconds) / 2 };
+      return times(rate, missing.count, 'a few texts', false, await heldBytes(serving));
+    }
     case 'training':
       return trainingEstimate(config, dataset, timings);
     case 'evaluation':
-      return evaluationEstimate(config, dataset, timings);
+      return evaluationEstimate(config, dataset, timings, also);
     default:
       return none(stage.includes('/') ? 'it is of a run inside this one' : 'this stage is not timed');
   }
@@ -102,14 +115,14 @@ async function trainingEstimate(config: Config, dataset: Dataset, timings: Timin
     train.steps ?? Math.max(1, Math.round(((train.epochs ?? 1) * Math.floor(n / perStep)) / train.accumulate));
   const frozen = student.towers === 'query';
   const documents = frozen ? 0 : perStep * train.candidates;
-  const spans = (config.generate && train.spans) || 0;
+  const spans = ((config.generate && train.spans) || 0) + (student.keep?.count ?? 0);
   const batch = (perStep + spans) * query.seconds + documents * document.seconds;
   // With GradCache texts are encoded once more.
   const passes = FORWARD_AND_BACKWARD + Number(Boolean(train.gradCacheChunk));
   const { dev } = config.data.splits;
   const evaluations =
     dev !== null && train.evaluateEvery && dataset.splits.includes(dev)
-      ? Math.floor(steps / train.evaluateEvery) + (train.average?.length ?? 0)
+      ? Math.floor(steps / train.evaluateEvery) + [train.average ?? []].flat().length
       : 0;
   const searched = frozen ? 0 : Math.min(dataset.documents.length, train.devDocuments ?? Number.POSITIVE_INFINITY);
   const texts = evaluations && dev ? judgedQueries(dataset, dev).length : 0;
@@ -126,7 +139,12 @@ async function trainingEstimate(config: Config, dataset: Dataset, timings: Timin
   };
 }
 
-async function evaluationEstimate(config: Config, dataset: Dataset, timings: Timings): Promise<Estimate> {
+async function evaluationEstimate(
+  config: Config,
+  dataset: Dataset,
+  timings: Timings,
+  also: readonly AlsoSet[],
+): Promise<Estimate> {
   const { query, document } = await timings.student();
   if (query.seconds === undefined) return none(query.why);
   if (document.seconds === undefined) return none(document.why);
@@ -144,6 +162,15 @@ async function evaluationEstimate(config: Config, dataset: Dataset, timings: Tim
       notes.unshift('at most');
     }
   }
+  // What the cache holds of further sets is not encoded; the documents of a query tower are its embedder's.
+  const begun = Number(config.evaluate.before && !frozen);
+  const rate = frozen && also.length ? ((await timings.embedder()).seconds ?? document.seconds) : document.seconds;
+  for (const set of also)
+    seconds +=
+      (1 + begun) *
+      (set.dataset.documents.length * rate + judgedQueries(set.dataset, set.split).length * query.seconds);
+  if (also.length)
+    notes.push(`with ${also.length} further ${also.length === 1 ? 'set' : 'sets'}, none of them encoded before`);
   const load = { ...loadOf(config, dataset), training: undefined, fresh: undefined };
   return { seconds, bytes: await heldBytes({ ...load, tables: load.tables + 1 }), how: notes.join('; ') };
 }

@@ -36,6 +36,22 @@ export async function averaged(
   return best;
 }
 
+/** The mean of a given share, whatever dev says of it; measured on dev where there is one. */
+export async function averagedAt(
+  trained: Trained,
+  share: number,
+  score: ((weights: Weights) => Promise<number>) | undefined,
+  { note }: Pick<Reporting, 'note'>,
+): Promise<Trained> {
+  if (trained.bestStep === 0) return trained;
+  const weights = meanOf(trained.weights, trained.initial, share);
+  const bestScore = await score?.(weights);
+  const told =
+    bestScore === undefined ? '' : `: dev score ${bestScore.toFixed(4)}, ${trained.bestScore?.toFixed(4)} alone`;
+  note(`a mean of the trained weights (${share}) and those before training is kept${told}`);
+  return { ...trained, weights, average: share, bestScore: bestScore ?? trained.bestScore };
+}
+
 /** share x after + (1 - share) x before, weight by weight; what is not a float, or has no counterpart, stays as it is after. */
 export function meanOf(after: Weights, before: Weights, share: number): Weights {
   return new Map(

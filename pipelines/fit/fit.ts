@@ -2,12 +2,14 @@
 
 import type { Options } from '../../config/options.ts';
 import type { Dataset } from '../../data/dataset.ts';
+import type { Tensor } from '../../engine/graph/tensor.ts';
 import type { Student, Weights } from '../../students/student.ts';
 import type { OpenedTeacher } from '../../teachers/open-model.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
-import type { BatchSource, Examples } from '../../training/batches/dual-encoder-batch.ts';
+import type { BatchSource, EmbeddedTexts, Examples } from '../../training/batches/dual-encoder-batch.ts';
 import type { WeightedLoss } from '../../training/step/dual-encoder-step.ts';
 import type { TrainResult } from '../../training/trainer.ts';
+import type { RobustScores } from '../prepare/adversarial-scores.ts';
 import type { Tools } from '../run/stage.ts';
 
 /** Options that a training depends on. */
@@ -18,6 +20,7 @@ export const trainingOptions = [
   'losses',
   'seed',
   'student.documentTokens',
+  'student.keep',
   'student.queryTokens',
   'student.towers',
   'train',
@@ -27,7 +30,10 @@ export const trainingOptions = [
 export const unrecordedTrainingOptions = [
   'data.splits',
   'export',
+  'student.keep.model',
+  'student.keep.texts',
   'teacher',
+  'train.daft.model',
   'train.onNonFinite',
   'train.saveEvery',
   'weighting.teachers',
@@ -45,12 +51,18 @@ export interface TrainingInputs {
   documents?: Embeddings;
   queries?: Embeddings;
   extra?: NonNullable<BatchSource['extra']>;
+  /** General spans with the embeddings of the encoder as it was. */
+  kept?: EmbeddedTexts;
   teacher?: OpenedTeacher;
   embedder?: OpenedTeacher;
   /** Scores of the examples' candidates by further teachers, when asked for. */
   ensemble?: () => Promise<Float32Array[]>;
   /** Scores by earlier checkpoints of the teacher, which teach the first share of the steps. */
   earlier?: { scores: readonly Float32Array[]; share: number };
+  /** DAFT's scores, which steps learn in turn in place of the examples' own. */
+  robust?: RobustScores;
+  /** FRR's layer behind the encoder, which is not trained any more. */
+  head?: Tensor<'float32'>;
   /** Weights to begin with, in place of the student's own. */
   start?: Weights;
 }

@@ -4,7 +4,8 @@ import { needsOf } from '../../config/losses.ts';
 import { toWeighting } from '../../config/methods.ts';
 import type { Options } from '../../config/options.ts';
 import { warnOfSmallLosses } from '../../evaluation/diagnostics/warnings.ts';
-import type { Weights } from '../../students/student.ts';
+import { embeddingMatching } from '../../losses/embedding-matching.ts';
+import { mapped, PROJECTION, type Weights } from '../../students/student.ts';
 import { encoderOf, encodingOf } from '../../students/student-scores.ts';
 import { makeBatch } from '../../training/batches/dual-encoder-batch.ts';
 import { keptExamples } from '../../training/batches/examples.ts';
@@ -15,7 +16,7 @@ import { checkExport } from '../prepare/check-export.ts';
 import type { TrainingSet } from '../prepare/training-set.ts';
 import type { RunContext } from '../run/context.ts';
 import { defineStage, type Result } from '../run/stage.ts';
-import { averaged } from './average.ts';
+import { averaged, averagedAt } from './average.ts';
 import { type Peer, trainTogether } from './co-teaching.ts';
 import { devSample, devScore } from './dev-score.ts';
 import {
@@ -66,6 +67,8 @@ export async function trainStudent(
     start?: Result<Weights>;
     earlier?: Result<NonNullable<TrainingInputs['earlier']>>;
     losses?: RunContext['losses'];
+    robust?: Result<NonNullable<TrainingInputs['robust']>>;
+    head?: Result<NonNullable<TrainingInputs['head']>>;
   } = {},
 ): Promise<Result<Trained>> {
   const { targets, ...known } = await weigh(run, set);
@@ -73,28 +76,36 @@ export async function trainStudent(
   return run.stage(training, { losses, ...known, ...targets, ...more, teacher, embedder, dev: data.dev });
 }
 
+/** How far embeddings of general spans are from those of the encoder as it was. */
+const keptLoss = embeddingMatching({ of: 'queries', distance: 'squared' });
+
+/** FRR's layer in the graph that is trained. */
+const HEAD = 'frr.head';
+
 /** What the state of a training belongs to. @param name of the second of two students */
 const keyOf = ({ fingerprint }: Fit, name = ''): StateKey =>
   ({ ...fingerprint, ...(name && { 'the student': name }) }) as StateKey;
 
 async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> {
   const { options, inputs, watch, seed } = fit;
-  const { student, data, losses, queries, documents, extra } = inputs;
+  const { student, data, losses, queries, documents, extra, kept: general, robust, head } = inputs;
   const { train: settings } = options;
+  const { keep } = options.student;
   const needs = needsOf(losses);
   const frozenDocuments = frozenOf(fit) !== undefined;
   const draws = Math.max(0, ...options.losses.map((l) => (l.kind === 'rank-distil' ? (l.draws ?? 0) : 0)));
   const n = inputs.examples.queries.length;
   const perStep = Math.min(settings.batchSize, n);
   const perQuery = frozenDocuments ? 1 : 1 + settings.candidates;
-  const chunk = await stepChunk(fit, perStep * perQuery + ((extra && settings.spans) || 0));
+  const chunk = await stepChunk(fit, perStep * perQuery + ((extra && settings.spans) || 0) + (keep?.count ?? 0));
   const embedded = documents?.dimensions ?? queries?.dimensions;
   const pairs = await pairVectors(fit, embedded);
   const learner = await fit.time('differentiate', () =>
     openLearner(
       fit,
       {
-        encoder: student.graph,
+        encoder: head ? mapped(student.graph.clone(), head, HEAD) : student.graph,
+        fixed: head && new Set([HEAD]),
         pooling: student.pooling,
         normalize: student.normalize,
         losses,
@@ -107,6 +118,8 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
         teacherWidth: embedded ?? pairs?.width,
         pairWidth: pairs?.width,
         extraTexts: Boolean(extra),
+        kept:
+          keep && general ? { loss: keptLoss, weight: keep.weight, width: general.embeddings.dimensions } : undefined,
         groups: settings.groups,
         gradCacheChunk: settings.gradCacheChunk,
         dropout: settings.dropout,
@@ -130,7 +143,10 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
     if (inputs.start) await learner.setWeights(inputs.start);
     const kept = (weights: Weights): Weights =>
       // Where documents are encoded too, the projection only serves the losses.
-      frozenDocuments ? weights : new Map([...weights].filter(([name]) => name !== 'projection'));
+      frozenDocuments ? weights : new Map([...weights].filter(([name]) => name !== PROJECTION));
+    // FRR's layer is saved as a projection is.
+    const served = (weights: Weights): Weights =>
+      head ? new Map([...kept(weights), [PROJECTION, head]]) : kept(weights);
     const initial: Weights = kept(await learner.weights());
     const limit = (tokens: number): number => Math.min(tokens, student.positions);
     const queryLimit = limit(options.student.queryTokens);
@@ -143,6 +159,7 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
       teacherDocuments: documents,
       frozenDocuments,
       extra,
+      kept: general,
       order: await topicOrder(fit),
     };
     const totalSteps = stepsOf(options, n);
@@ -153,6 +170,9 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
     ].filter((r): r is Renewal => r !== undefined);
     // What the next step learns from; each renewal gives new ones.
     let examples = inputs.examples;
+    /** With DAFT, clean scores and those of moved features in turn. */
+    const learned = (number: number): typeof examples =>
+      robust ? { ...examples, scores: number % 2 ? robust.adversarial : robust.clean } : examples;
     const batchOptions = {
       queries: perStep,
       candidates: settings.candidates,
@@ -160,13 +180,14 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
       draws,
       extraTexts: extra && (settings.spans ?? undefined),
       sampledDocuments: settings.sampledDocuments,
+      keptTexts: keep?.count,
       seed,
     };
     const { dev } = options.data.splits;
     const evaluates = dev !== null && settings.evaluateEvery !== null;
     const sample = evaluates ? await devSample(fit, dev) : undefined;
     const onDev = async (weights: Weights): Promise<number> => {
-      const encoder = await encoderOf(student, kept(weights), await encodingOf(options));
+      const encoder = await encoderOf(student, served(weights), await encodingOf(options));
       try {
         return await devScore(fit, encoder, dev as string, sample);
       } finally {
@@ -178,21 +199,22 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
         learner,
         {
           draw(number) {
-            const batch = makeBatch({ ...source, examples }, number, batchOptions);
+            const batch = makeBatch({ ...source, examples: learned(number) }, number, batchOptions);
             return pairs ? pairs.addTo(batch, examples) : batch;
           },
           ids: ({ exampleIds }) => exampleIds.map((e) => data.queries.ids[examples.queries[e]]),
-          *arrays({ arrays, documentEmbeddings, extra: texts, weights }) {
+          *arrays({ arrays, documentEmbeddings, extra: texts, kept: spans, weights }) {
             const read = needs as ReadonlySet<string>;
             for (const [name, array] of Object.entries(arrays))
               if (array && read.has(name)) yield [name, array.data as Float32Array];
             if (documentEmbeddings) yield ['documents', documentEmbeddings.data as Float32Array];
             if (texts) yield ['teacherExtra', texts.embeddings.data as Float32Array];
+            if (spans) yield ['teacherKept', spans.embeddings.data as Float32Array];
             yield ['weights', weights.data as Float32Array];
           },
         },
         {
-          terms: options.losses.map((l) => l.kind),
+          terms: [...options.losses.map((l) => l.kind), ...(keep ? ['student.keep'] : [])],
           schedule: {
             learningRate: settings.learningRate,
             warmupSteps: settings.warmupSteps,
@@ -228,8 +250,10 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
         'train.skipped',
         `${result.skipped} of ${totalSteps} steps are left out: their loss or gradient was not finite`,
       );
-    const trained = { ...result, weights: kept(result.weights), initial, steps: totalSteps };
-    return evaluates && settings.average ? await averaged(trained, settings.average, onDev, fit) : trained;
+    const trained = { ...result, weights: served(result.weights), initial, steps: totalSteps };
+    const { average } = settings;
+    if (typeof average === 'number') return await averagedAt(trained, average, evaluates ? onDev : undefined, fit);
+    return evaluates && average ? await averaged(trained, average, onDev, fit) : trained;
   } finally {
     await learner.release();
     await pairs?.close();

@@ -13,16 +13,35 @@ import type { Trained, TrainingInputs } from './fit.ts';
 /** Inputs that count by what was made of them: scores of another machine are others. */
 export const contentOfTraining = {
   parts: ['the starting weights', 'the examples', "the teacher's scores", "the embedder's vectors"],
-  of({ examples, start, documents, queries, extra, earlier }: TrainingInputs): Record<string, string> {
+  of({
+    examples,
+    start,
+    documents,
+    queries,
+    extra,
+    kept,
+    earlier,
+    robust,
+    head,
+  }: TrainingInputs): Record<string, string> {
     return {
-      'the starting weights': start ? hashParts(...[...start].flatMap(([n, t]) => [n, bytesOf(t.data)])) : '',
+      'the starting weights': start
+        ? hashParts(...[...start].flatMap(([n, t]) => [n, bytesOf(t.data)]))
+        : head
+          ? hashParts(bytesOf(head.data))
+          : '',
       'the examples': hashParts(
         ...[examples.queries, examples.offsets, examples.documents, examples.labelled, examples.weights].map(bytesOf),
         ...(examples.reliability ? [bytesOf(examples.reliability)] : []),
       ),
-      "the teacher's scores": hashParts(...[examples.scores, ...(earlier?.scores ?? [])].map(bytesOf)),
+      "the teacher's scores": hashParts(
+        ...[examples.scores, ...(earlier?.scores ?? []), ...(robust ? [robust.clean, robust.adversarial] : [])].map(
+          bytesOf,
+        ),
+      ),
       "the embedder's vectors": hashParts(
         ...[queries, documents, extra?.embeddings].map((e) => (e ? bytesOf(e.data) : '')),
+        ...(kept ? [bytesOf(kept.embeddings.data)] : []),
       ),
     };
   },

@@ -25,7 +25,7 @@ interface Made {
 const opened = defineStage({
   name: 'student',
   options: ['student'],
-  unrecorded: ['student.model', 'data', 'seed', 'embedder'],
+  unrecorded: ['student.model', 'student.keep', 'data', 'seed', 'embedder'],
   make: ({ student, data, seed, embedder }, made: Made, tools): Promise<Student> =>
     tools.time('open student', async () => {
       const from: Sources = {

@@ -11,7 +11,7 @@ import type { LossInput } from '../../losses/index.ts';
 import type { Student, Weights } from '../../students/student.ts';
 import type { OpenedTeacher } from '../../teachers/open-model.ts';
 import { embed } from '../../teachers/teacher.ts';
-import type { BatchSource, Examples } from '../../training/batches/dual-encoder-batch.ts';
+import type { BatchSource, EmbeddedTexts, Examples } from '../../training/batches/dual-encoder-batch.ts';
 import type { RunContext } from '../run/context.ts';
 import { trainingQueries } from '../run/data.ts';
 import { defineStage, derive, given, type Result } from '../run/stage.ts';
@@ -19,6 +19,7 @@ import { candidates, teacherScores } from './candidates.ts';
 import { filterWritten, type WrittenQueries, withWritten, writtenQueries } from './chat-queries.ts';
 import { embedDocuments, embedQueries, type Targets } from './embeddings.ts';
 import { examples } from './examples.ts';
+import { keptTexts } from './kept-texts.ts';
 import { tokenizerOf } from './open-student.ts';
 import { type Annotated, type Chosen, looksAtStudent, querySelection } from './query-selection.ts';
 
@@ -31,6 +32,8 @@ export interface TrainingSet {
   targets: Targets;
   /** Texts that have only the embedder's vector. */
   extra?: Result<NonNullable<BatchSource['extra']>>;
+  /** General spans, with the embeddings of the encoder as it was. */
+  kept?: Result<EmbeddedTexts>;
 }
 
 /** Queries to learn from, with their candidates. */
@@ -162,7 +165,14 @@ export async function trainingSet(
     documents: documents ?? (await embedDocuments(run)),
     queries: queries ?? (await embedQueries(run, { data, lists, queries: learned })),
   };
-  return { student, data, examples: made, targets, extra: await extraTexts(run, student) };
+  return {
+    student,
+    data,
+    examples: made,
+    targets,
+    extra: await extraTexts(run, student),
+    kept: await keptTexts(run, student),
+  };
 }
 
 /** Generated texts that are only matched to the embedder. */

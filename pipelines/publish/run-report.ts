@@ -22,7 +22,15 @@ import { defineStage, derive, given, type Result } from '../run/stage.ts';
 import type { ExportReport } from './export-checkpoint.ts';
 import { type Exported, exportStage } from './export-stage.ts';
 import { lexicalStage } from './lexical-stage.ts';
-import { type AlsoFigures, alsoColumn, describeAlso, measureAlso } from './measure-also.ts';
+import {
+  type AlsoFigures,
+  alsoColumn,
+  alsoMean,
+  alsoMeanColumn,
+  describeAlso,
+  describeLoss,
+  measureAlso,
+} from './measure-also.ts';
 import { checkpoint, describeCheckpoint } from './save-student.ts';
 
 export type { System } from '../../evaluation/systems/run-figures.ts';
@@ -54,6 +62,8 @@ export interface RunReport {
     bestStep: number;
     /** Share of the trained weights in a mean with those before training, where dev chose one. */
     average?: number;
+    /** Mean squared distance of general spans to the encoder as it was, over the first steps and the last ones (`student.keep`). */
+    keep?: { first: number; last: number };
     /** Steps left out because their loss or gradient was not finite. */
     skipped: number;
   };
@@ -83,12 +93,16 @@ export interface Published {
   report: Result<RunReport>;
 }
 
-/** Saves the student, measures it and its teacher, writes the report, then exports compact files. */
+/**
+ * Saves the student, measures it and its teacher, writes the report, then exports compact files.
+ * @param more.serves whether later runs search the student's documents
+ */
 export async function publish(
   run: RunContext,
   { student, targets: { documents } }: TrainingSet,
   trained: Result<Trained>,
   asked?: Result<number>,
+  { serves = false }: { serves?: boolean } = {},
 ): Promise<Published> {
   const { teacher, embedder } = run;
   const config = given(run.config);
@@ -105,6 +119,8 @@ export async function publish(
     config,
     log: given(run.log),
     also: run.also,
+    withTeacher: given(run.withTeacher),
+    serves: given(serves),
     asked,
   };
   const report = await run.stage(evaluation, measuring);
@@ -173,6 +189,8 @@ interface Evaluating {
   config: Config;
   log: RunLog;
   also: readonly AlsoSet[];
+  withTeacher: RunContext['withTeacher'];
+  serves: boolean;
   asked?: number;
 }
 
@@ -218,6 +236,11 @@ const evaluation = defineStage({
       figures.notes.unshift(
         `The teacher (${metric} ${other.metrics[metric].toFixed(4)}) is no better than ${begun.name} (${begun.metrics[metric].toFixed(4)}): the share of it that the student keeps means nothing`,
       );
+    const kept = options.student.keep && keptDistances(trained);
+    if (kept)
+      figures.notes.push(
+        `Mean squared distance of general spans to the encoder as it was (student.keep): ${kept.first.toFixed(4)} over the first steps, ${kept.last.toFixed(4)} over the last`,
+      );
     const first = verdict(before, options.student.towers === 'query');
     if (first) figures.notes.unshift(first);
     const written = {
@@ -243,6 +266,7 @@ const evaluation = defineStage({
         loss: trained.log.at(-1)?.loss ?? Number.NaN,
         bestStep: trained.bestStep,
         ...(trained.average !== undefined && { average: trained.average }),
+        ...(kept && { keep: kept }),
         skipped: trained.skipped,
       },
       warnings: [...warnings.values()],
@@ -257,6 +281,12 @@ const evaluation = defineStage({
     for (const set of also)
       for (const s of written.systems)
         if (set.systems[s.name]) s.metrics = { ...s.metrics, [alsoColumn(set)]: set.systems[s.name].value };
+    for (const s of written.systems) {
+      const mean = alsoMean(also, s.name);
+      if (mean !== undefined) s.metrics = { ...s.metrics, [alsoMeanColumn(also)]: mean };
+    }
+    const loss = describeLoss(also);
+    if (loss) written.notes.push(loss);
     for (const set of also) written.notes.push(describeAlso(set));
     await describeCheckpoint(config, dataset, figuresOf(written), tools);
     return written;
@@ -271,6 +301,14 @@ const evaluation = defineStage({
     load: async (_, { path }) => JSON.parse(await readFile(path(REPORT), 'utf8')),
   },
 });
+
+/** The term of `student.keep` comes last; means of up to so many steps. */
+function keptDistances({ log }: Trained): { first: number; last: number } {
+  const terms = log.map(({ terms }) => terms.at(-1) as number).filter(Number.isFinite);
+  const mean = (values: readonly number[]): number => values.reduce((s, v) => s + v, 0) / values.length;
+  return { first: mean(terms.slice(0, KEPT_STEPS)), last: mean(terms.slice(-KEPT_STEPS)) };
+}
+const KEPT_STEPS = 20;
 
 /** What the page and the card are drawn from. */
 const figuresOf = ({ log, evaluations, ...rest }: Written): Figures => ({

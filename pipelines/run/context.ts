@@ -7,7 +7,7 @@ import { withMemory } from '../../config/memory.ts';
 import { localModel } from '../../config/models.ts';
 import { type OptionPath, type Options, pickOptions, recordedOptions } from '../../config/options.ts';
 import { trainedEncoder } from '../../config/student.ts';
-import type { Dataset } from '../../data/dataset.ts';
+import type { Dataset, TextTable } from '../../data/dataset.ts';
 import { openDataset } from '../../data/open.ts';
 import { type Cut, cutNotes } from '../../evaluation/diagnostics/cut-notes.ts';
 import { warnOfData } from '../../evaluation/diagnostics/warnings.ts';
@@ -18,6 +18,7 @@ import type { WeightedLoss } from '../../training/step/dual-encoder-step.ts';
 import { type AlsoSet, openAlso } from './also.ts';
 import { ArtifactStore } from './artifact-store.ts';
 import { type DataResults, dataResults, trainingQueries } from './data.ts';
+import { openGeneral } from './general-texts.ts';
 import { knownTeachers, openTeacher, openTeachers, type TeacherSpec, teacherKey } from './open-teachers.ts';
 import { claimOutput, refuseOther } from './output-folder.ts';
 import { RunLog } from './run-log.ts';
@@ -32,6 +33,8 @@ export interface RunContext extends Omit<Tools, 'fingerprint'>, Pick<StageRunner
   readonly data: DataResults;
   /** Further data sets that the systems are measured on. */
   readonly also: Result<readonly AlsoSet[]>;
+  /** Where spans are taken from on which the student stays near the encoder as it was. */
+  readonly general: Result<readonly TextTable[]> | undefined;
   /** Scores pairs; absent where labels or embeddings alone teach. */
   readonly teacher: Result<OpenedTeacher> | undefined;
   readonly embedder: Result<OpenedTeacher> | undefined;
@@ -92,6 +95,7 @@ export async function openRun<T>(
     );
     for (const text of dataset.notes ?? []) log.note(text);
     const also = await openAlso(config, (text) => log.note(text));
+    const general = await openGeneral(config, dataset, (text) => log.note(text));
     if (!dry)
       warnOfData(config.data.splits, dataset, trainingQueries(config, dataset), (code, text) => log.warn(code, text));
     const limited = dry ? watch : await withMemory(config, dataset, watch, (text) => log.note(text));
@@ -113,6 +117,7 @@ export async function openRun<T>(
       dry,
       data: results,
       also,
+      general,
       teacher: models.teacher && given(models.teacher, { 'the teacher': models.teacher.key }),
       embedder: models.embedder && given(models.embedder, { 'the embedder': models.embedder.key }),
       losses: given(losses, { ...recordedOptions(config, ['losses', 'matryoshka']), ...modules }),
@@ -127,7 +132,7 @@ export async function openRun<T>(
 
 type Shared = Pick<
   RunContext,
-  'config' | 'dry' | 'data' | 'also' | 'teacher' | 'embedder' | 'losses' | 'needs' | 'frozenDocuments'
+  'config' | 'dry' | 'data' | 'also' | 'general' | 'teacher' | 'embedder' | 'losses' | 'needs' | 'frozenDocuments'
 >;
 interface Own {
   runner: StageRunner;

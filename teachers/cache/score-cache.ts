@@ -44,8 +44,8 @@ export class ScoreCache {
     return this.missing(pairs.length, (i) => recordKey(teacher, id, 'score', pairs[i].query, pairs[i].document));
   }
 
-  /** How many of the texts a teacher would be asked to embed. @param teacher its key */
-  missingEmbeddings(teacher: string, kind: 'query' | 'document', texts: Texts): number {
+  /** How many of the texts (of token ids, joined by spaces) a teacher would be asked to embed. @param teacher its key */
+  missingEmbeddings(teacher: string, kind: 'query' | 'document' | 'tokens', texts: Texts): number {
     const id = sourceId(teacher);
     return this.missing(texts.length, (i) => recordKey(teacher, id, kind, texts.text(i)));
   }

@@ -11,9 +11,11 @@ const rows = readFileSync('docs/methods.md', 'utf8')
   .split('\n')
   .filter((l) => l.startsWith('| '));
 const examples = rows.flatMap((row) =>
-  [...row.matchAll(/`((?:candidates|losses|matryoshka|selection|querySelection|train|weighting): .+?)`/g)].map(
-    ([, yaml]) => yaml,
-  ),
+  [
+    ...row.matchAll(
+      /`((?:candidates|evaluate|losses|matryoshka|selection|querySelection|student|train|weighting): .+?)`/g,
+    ),
+  ].map(([, yaml]) => yaml),
 );
 
 test('every loss, selection and weighting has a row with a config of its kind', () => {

@@ -76,6 +76,72 @@ test('a query tower is measured over documents of its embedder', async () => {
     );
 });
 
+test('a chain encodes each further set once by the same weights, has all of the family on it, and a mean of several', async () => {
+  // As many documents as no other set has, so that progress tells them from others.
+  const small = join(world.folder, 'small');
+  mkdirSync(join(small, 'qrels'), { recursive: true });
+  const first = (file: string, n: number) =>
+    writeFileSync(join(small, file), readFileSync(join(world.data, file), 'utf8').split('\n').slice(0, n).join('\n'));
+  first('corpus.jsonl', 37);
+  first('queries.jsonl', 37);
+  writeFileSync(join(small, 'qrels', 'test.tsv'), 'query-id\tcorpus-id\tscore\nq1\td1\t1\nq2\td2\t1\nq9\td9\t1\n');
+  const train = { steps: 3, evaluateEvery: 3, batchSize: 4 };
+  const config = (name: string, seed: number, chain: ConfigInput['chain'] = {}): ConfigInput => ({
+    pipeline: 'chain',
+    output: join(world.folder, 'runs', name),
+    cache: join(world.folder, 'cache of chains'),
+    seed,
+    data: { path: world.data },
+    teacher: { kind: 'cross-encoder', model: world.crossEncoder },
+    student: { model: world.dualEncoder },
+    candidates: { count: 4 },
+    evaluate: { metrics: ['ndcg@10'], also: [small, world.data] },
+    chain: {
+      assistant: { train },
+      query: { student: { layers: [0] }, generate: { count: 50 }, train: { ...train, spans: 8 } },
+      static: { generate: { count: 50 }, train: { ...train, spans: 8 } },
+      ...chain,
+    },
+  });
+  /** Runs that encoded documents of the small set, one entry a time. */
+  const encodings = async (...of: Parameters<typeof config>) => {
+    const runs: string[] = [];
+    const report = await distill(config(...of), {
+      onProgress: (p) => {
+        if (p.total === 37 && p.done === 37 && p.stage.endsWith('documents')) runs.push(p.run ?? '');
+      },
+    });
+    return { report, runs };
+  };
+  const { report, runs } = await encodings('chain 1', 0);
+  // The encoder as it was, and the assistant, whose vectors the towers search.
+  expect(new Set(runs)).toEqual(new Set(['assistant']));
+  const again = await encodings('chain 2', 1, { query: false, static: false });
+  expect(again.runs.length).toBeLessThan(runs.length);
+  expect(again.runs.length).toBeGreaterThan(0);
+  const mean = 'ndcg@10, mean of 2 other sets';
+  for (const name of ['BM25', 'student before training', 'assistant', 'query tower', 'static tower']) {
+    const { metrics } = report.systems.find((s) => s.name === name) as (typeof report.systems)[number];
+    expect(metrics[mean], name).toBeCloseTo((metrics['ndcg@10 on small'] + metrics['ndcg@10 on data']) / 2, 9);
+    expect(
+      report.also?.map((set) => set.systems[name].value),
+      name,
+    ).toEqual([metrics['ndcg@10 on small'], metrics['ndcg@10 on data']]);
+  }
+  expect(readFileSync(join(world.folder, 'runs', 'chain 1', 'assistant', 'report.html'), 'utf8')).toMatch(
+    /In other domains \(mean ndcg@10 over 2 other sets\) the student has 0\.\d{4}, 0\.\d{4} (less|more) than/,
+  );
+});
+
+test('an estimate counts further sets', async () => {
+  const of = async (also: string[]) =>
+    (await planRun(options('estimated', also), {}, { estimate: true })).find((s) => s.stage === 'evaluation')?.estimate;
+  const [alone, both] = [await of([]), await of([world.data, other])];
+  expect(alone?.how).not.toContain('further');
+  expect(both?.how).toContain('with 2 further sets, none of them encoded before');
+  expect(both?.seconds as number).toBeGreaterThan(1.5 * (alone?.seconds as number));
+});
+
 test('a set that is not there or judges nothing is refused before anything is made', async () => {
   await expect(planRun(options('none', [join(world.folder, 'absent')]))).rejects.toThrow(/absent/);
   const bare = join(world.folder, 'bare');

@@ -1,7 +1,7 @@
 /** @file Means of weights: what lies between, which share is kept, and what is left as it is. */
 import { expect, test } from 'vitest';
 import type { Tensor } from '../../engine/graph/tensor.ts';
-import { averaged, meanOf } from '../../pipelines/fit/average.ts';
+import { averaged, averagedAt, meanOf } from '../../pipelines/fit/average.ts';
 import type { Trained } from '../../pipelines/fit/fit.ts';
 
 const float = (...data: number[]): Tensor => ({ dtype: 'float32', dims: [data.length], data: Float32Array.from(data) });
@@ -45,6 +45,18 @@ test('the share that scores best is kept and told; the trained weights alone whe
   const alone = await averaged(trained({ bestScore: 0.95 }), [0.5], peak, { note });
   expect([alone.average, alone.weights]).toEqual([undefined, after]);
   expect(notes[1]).toContain('1 is kept');
+});
+
+test('a single share is taken, whatever dev says of it, and measured where there is a dev split', async () => {
+  const notes: string[] = [];
+  const note = (text: string) => void notes.push(text);
+  const found = await averagedAt(trained({ bestScore: 0.95 }), 0.5, async () => 0.9, { note });
+  expect([found.average, found.bestScore, first(found.weights)]).toEqual([0.5, 0.9, 4]);
+  expect(notes).toEqual([
+    'a mean of the trained weights (0.5) and those before training is kept: dev score 0.9000, 0.9500 alone',
+  ]);
+  const unmeasured = await averagedAt(trained({ bestScore: undefined }), 0.25, undefined, { note });
+  expect([unmeasured.average, unmeasured.bestScore, first(unmeasured.weights)]).toEqual([0.25, undefined, 2]);
 });
 
 test('nothing lies between the start and itself', async () => {

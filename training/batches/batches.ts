@@ -25,6 +25,8 @@ export interface StepBatch {
   /** [B] */
   weights: Tensor;
   extra?: { texts: TokenBatch; embeddings: Tensor };
+  /** Texts whose embeddings stay near given ones. */
+  kept?: { texts: TokenBatch; embeddings: Tensor };
   /** The padding token id; read from the batches' padding where absent. */
   padId?: number;
 }

@@ -50,7 +50,16 @@ export interface BatchSource {
   /** The order of examples in an epoch; a new random order by default. */
   order?(epoch: number): Int32Array;
   /** Texts that have only a teacher's embedding. */
-  extra?: { tokens(i: number): Tokens; embeddings: EmbeddingTable; count: number };
+  extra?: EmbeddedTexts;
+  /** Texts whose embeddings stay near given ones. */
+  kept?: EmbeddedTexts;
+}
+
+/** Texts with an embedding each. */
+export interface EmbeddedTexts {
+  tokens(i: number): Tokens;
+  embeddings: EmbeddingTable;
+  count: number;
 }
 
 export interface BatchOptions {
@@ -60,6 +69,7 @@ export interface BatchOptions {
   candidates: number;
   documentGroups: number;
   extraTexts?: number;
+  keptTexts?: number;
   /** Frozen documents drawn at random in each step in addition to the candidates, for losses over all documents of the step. */
   sampledDocuments?: number;
   /** Gumbel noise draws per query, for losses that sample the teacher's orders. */
@@ -197,7 +207,10 @@ export function makeBatch(
     },
     weights,
     ...(source.extra && options.extraTexts
-      ? { extra: drawExtra(source, source.extra, options.extraTexts, step, options.seed, gather) }
+      ? { extra: drawTexts(source, source.extra, options.extraTexts, step, options.seed + 1, gather) }
+      : {}),
+    ...(source.kept && options.keptTexts
+      ? { kept: drawTexts(source, source.kept, options.keptTexts, step, options.seed + 2, gather) }
       : {}),
   };
 }
@@ -234,21 +247,21 @@ function gumbel(into: Tensor<'float32'>, seed: number, step: number): Tensor {
   return into;
 }
 
-function drawExtra(
+function drawTexts(
   source: BatchSource,
-  extra: NonNullable<BatchSource['extra']>,
+  from: EmbeddedTexts,
   count: number,
   step: number,
   seed: number,
   gather: (table: EmbeddingTable, rows: readonly number[]) => Tensor,
 ): NonNullable<StepBatch['extra']> {
-  const rows = stepExamples(extra.count, Math.min(count, extra.count), step, seed + 1);
+  const rows = stepExamples(from.count, Math.min(count, from.count), step, seed);
   return {
     texts: padBatch(
-      rows.map((i) => extra.tokens(i)),
+      rows.map((i) => from.tokens(i)),
       source.padId,
     ),
-    embeddings: gather(extra.embeddings, rows),
+    embeddings: gather(from.embeddings, rows),
   };
 }
 

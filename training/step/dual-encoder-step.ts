@@ -108,10 +108,11 @@ function groupTexts(
   sites: number,
   step: number,
 ): GroupedBatch {
-  const { frozenDocuments, groups, gradCacheChunk, seed, extraTexts, positions } = options;
+  const { frozenDocuments, groups, gradCacheChunk, seed, extraTexts, kept, positions } = options;
   const documents = frozenDocuments ? [] : batch.documents;
   const extra = extraTexts && batch.extra ? [batch.extra.texts] : [];
-  const all = [batch.queries, ...documents, ...extra];
+  const keep = kept && batch.kept ? [batch.kept.texts] : [];
+  const all = [batch.queries, ...documents, ...extra, ...keep];
   const padId = batch.padId ?? paddingOf(all);
   const grouped = gradCacheChunk
     ? chunkByLength(all, gradCacheChunk, padId)
@@ -120,7 +121,7 @@ function groupTexts(
       : groupForDevice(all, groups ?? HOST_GROUPS, padId, positions);
   return {
     groups: grouped.groups,
-    losses: lossFeeds(batch, grouped.places, documents.length),
+    losses: lossFeeds(batch, grouped.places, [documents.length, extra.length]),
     ...(table && {
       dropout: { table, places: grouped.groups.map((_, g) => dropoutPlaces(sites, seed ?? 0, step, g)) },
     }),
@@ -130,7 +131,7 @@ function groupTexts(
 function lossFeeds(
   batch: StepBatch,
   places: readonly BigInt64Array[],
-  documentBatches: number,
+  [documents, extra]: readonly [number, number],
 ): Record<string, Tensor> {
   const at = (parts: readonly BigInt64Array[]): Tensor => {
     const data = BigInt64Array.from(parts.flatMap((p) => [...p]));
@@ -138,15 +139,19 @@ function lossFeeds(
   };
   const feeds: Record<string, Tensor> = {
     queries_at: at(places.slice(0, 1)),
-    documents_at: at(places.slice(1, 1 + documentBatches)),
+    documents_at: at(places.slice(1, 1 + documents)),
     candidates: batch.candidates,
     weights: batch.weights,
   };
   if (batch.documentEmbeddings) feeds.documents = batch.documentEmbeddings;
   for (const [name, array] of Object.entries(batch.arrays)) if (array) feeds[name] = array;
   if (batch.extra) {
-    feeds.extra_at = at(places.slice(1 + documentBatches));
+    feeds.extra_at = at(places.slice(1 + documents, 1 + documents + extra));
     feeds.teacherExtra = batch.extra.embeddings;
+  }
+  if (batch.kept) {
+    feeds.kept_at = at(places.slice(1 + documents + extra));
+    feeds.teacherKept = batch.kept.embeddings;
   }
   return feeds;
 }

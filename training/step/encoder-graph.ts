@@ -24,6 +24,8 @@ export interface EncoderGraphOptions {
   dropout?: number;
   /** Parts whose weights are not trained; the backward pass ends at the lowest part that is. */
   freeze?: readonly EncoderPart[];
+  /** Constants by name that are not trained. */
+  fixed?: ReadonlySet<string>;
   /** Numbers of layers, from 1, after which there is an embedding too, in addition to that of the last layer. */
   exits?: readonly number[];
 }
@@ -67,7 +69,7 @@ const ROW_TABLE_MINIMUM = 256;
 export async function encoderGraph(options: EncoderGraphOptions, processor = false): Promise<EncoderGraph> {
   const source = options.encoder.clone();
   const frozen = options.freeze?.length ? constantsOf(source, options.freeze) : new Set<Value>();
-  const trainable = new Set(trainableConstants(source).filter((v) => !frozen.has(v)));
+  const trainable = new Set(trainableConstants(source).filter((v) => !frozen.has(v) && !options.fixed?.has(v.name)));
   source.setOutputs(source.outputs.find((v) => v.name === 'last_hidden_state') ?? source.outputs[0]);
   source.prune();
   if (options.exits?.length) addExits(source, options.exits);

@@ -16,6 +16,17 @@ export interface WeightedLoss {
   extra?: Loss;
 }
 
+/** Texts whose embeddings stay near given ones, in the student's own space. */
+export interface KeptTexts {
+  /** The loss of each text; it reads `queries` and `teacherQueries`. */
+  loss: Loss;
+  weight: number;
+  /** Columns of the given embeddings. */
+  width: number;
+  /** [width, width] a constant map that embeddings go through first. */
+  through?: Tensor<'float32'>;
+}
+
 export interface LossGraphOptions {
   losses: readonly WeightedLoss[];
   /** Whether embeddings are scaled to unit length. */
@@ -30,6 +41,8 @@ export interface LossGraphOptions {
   given?: readonly RequestedInput[];
   /** Whether batches have a group of texts with only a teacher's embedding (unlabelled queries, spans of documents). */
   extraTexts?: boolean;
+  /** Batches have a group of such texts; the mean of their loss is the last term. */
+  kept?: KeptTexts;
 }
 
 export interface LossGraph {
@@ -110,6 +123,17 @@ export async function lossGraph(
           teacherQueries: given('teacherExtra', 'float32', ['extra', teacherWidth ?? 1]),
         }
       : undefined;
+  const keeps = options.kept && {
+    ...options.kept,
+    texts: texts.gather(given('kept_at', 'int64', ['kept'])),
+    teacherQueries: given('teacherKept', 'float32', ['kept', options.kept.width]),
+  };
+  if (keeps && servedWidth !== keeps.width)
+    throw new InputError({
+      code: 'keep.width',
+      subject: `the encoder of 'student.keep' gives ${keeps.width} columns and the student's embeddings have ${servedWidth}`,
+      remedy: "name an encoder of the same width under 'student.keep.model', or remove 'student.keep'",
+    });
   const termsOf = (part: number): Expr[] => {
     const inputs = inputsOf(part);
     const extraInputs = extra && {
@@ -117,10 +141,17 @@ export async function lossGraph(
       queries: withWidth(served(columns(extra.texts, part)), servedWidth),
       teacherQueries: extra.teacherQueries,
     };
-    return options.losses.map(({ loss, extra }) => {
+    const own = options.losses.map(({ loss, extra }) => {
       const term = reduce(loss.perQuery(inputs), weights);
       return extra && extraInputs ? term.add(extra.perQuery(extraInputs).mean([0])) : term;
     });
+    if (!keeps) return own;
+    const vectors = served(columns(keeps.texts, part));
+    const { through } = keeps;
+    const mapped = through ? vectors.matmul(new Expr(graph, graph.constant(through, 'kept_through'))) : vectors;
+    const queries = withWidth(mapped, servedWidth);
+    const { teacherQueries } = keeps;
+    return [...own, keeps.loss.perQuery({ queries, teacherQueries } as unknown as LossInputs).mean([0])];
   };
   const [first, ...others] = Array.from({ length: parts }, (_, part) => termsOf(part));
   const terms = first.map((own, i) =>
@@ -132,7 +163,8 @@ export async function lossGraph(
       subject: 'no loss is given',
       remedy: 'name at least one under losses',
     });
-  const total = terms.map((t, i) => t.mul(options.losses[i].weight)).reduce((a, b) => a.add(b)).value;
+  const factors = [...options.losses, ...(keeps ? [keeps] : [])];
+  const total = terms.map((t, i) => t.mul(factors[i].weight)).reduce((a, b) => a.add(b)).value;
   graph.setOutputs(total, ...terms.map((t) => t.value));
   graph.prune();
   graph.dropUnusedInputs(texts.value);
@@ -174,6 +206,7 @@ function sampleFeeds(graph: Graph, k: 0 | 1): Record<string, Tensor> {
     texts: [31, 37][k],
     candidates: [3, 4][k],
     extra: [6, 10][k],
+    kept: [11, 12][k],
     draws: [8, 9][k],
   };
   return Object.fromEntries(

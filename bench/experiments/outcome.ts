@@ -1,0 +1,15 @@
+/** @file What is kept of a finished run of a comparison. */
+
+/** One finished run. */
+export interface Outcome {
+  group: string;
+  variant: string;
+  seed: number;
+  metrics: Record<string, number>;
+  /** Of the encoder as it was, where it was measured. */
+  before?: Record<string, number>;
+  /** nDCG@10 by width, where the student was trained for prefixes. */
+  matryoshka?: { dimensions: number; value: number }[];
+  seconds: number;
+  trainSeconds: number;
+}
