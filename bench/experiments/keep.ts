@@ -9,8 +9,11 @@ import type { Outcome } from './outcome.ts';
 
 const METRIC = 'ndcg@10';
 const OTHERS = /^ndcg@10 on (.+)$/;
-/** The variant whose loss the others are compared with; of those that learn fewer queries another. */
-const alone = (variant: string): string => (variant.startsWith('daft') ? 'alone of 8000' : 'alone');
+/** The variant whose loss another is compared with, of the same further options; of one that learns fewer queries another. */
+function alone(variant: string): string {
+  const [name, ...options] = variant.split('; ');
+  return [name.startsWith('daft') ? 'alone of 8000' : 'alone', ...options].join('; ');
+}
 
 const mean = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
 const others = (metrics: Record<string, number>): number[] =>

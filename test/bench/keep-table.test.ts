@@ -20,6 +20,8 @@ test('the share is of the loss that training alone makes with the same seeds', (
     outcome('kept', 0, 0.85, [0.55, 0.75]),
     outcome('alone of 8000', 0, 0.8, [0.52, 0.72]),
     outcome('daft-1', 0, 0.8, [0.54, 0.74]),
+    outcome('alone; x=1', 0, 0.8, [0.4, 0.6]),
+    outcome('kept; x=1', 0, 0.8, [0.45, 0.65]),
     outcome('worse', 2, 0.8, [0.4, 0.6]),
     { ...outcome('other', 0, 0, [0, 0]), group: 'losses' },
   ];
@@ -32,6 +34,8 @@ test('the share is of the loss that training alone makes with the same seeds', (
     '| kept | 0 | 0.8500 | 0.5500 | 0.7500 | 0.6500 | 0.0500 | 50 % |',
     '| alone of 8000 | 0 | 0.8000 | 0.5200 | 0.7200 | 0.6200 | 0.0800 | 20 % |',
     '| daft-1 | 0 | 0.8000 | 0.5400 | 0.7400 | 0.6400 | 0.0600 | 25 % |',
+    '| alone; x=1 | 0 | 0.8000 | 0.4000 | 0.6000 | 0.5000 | 0.2000 |  |',
+    '| kept; x=1 | 0 | 0.8000 | 0.4500 | 0.6500 | 0.5500 | 0.1500 | 25 % |',
     // No run of the same seed alone: nothing to compare with.
     '| worse | 2 | 0.8000 | 0.4000 | 0.6000 | 0.5000 | 0.2000 |  |',
   ]);
