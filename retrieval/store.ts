@@ -5,6 +5,7 @@ import { mkdir, open, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
+import { sealed, unsealed, unsealedReason } from '../common/sealed.ts';
 import { readCells } from './cells.ts';
 import { decodeLines, encodeLines, readChecked } from './part-files.ts';
 import type { Top } from './top-k.ts';
@@ -25,7 +26,7 @@ import {
   searchParts,
 } from './vector-index.ts';
 
-const FORMAT = 'onnx-distill-index-1';
+const FORMAT = 'onnx-distill-index-2';
 /** Parts are joined when there are more. */
 const MOST_PARTS = 32;
 
@@ -46,6 +47,8 @@ export interface CreateOptions {
   settings?: IndexSettings;
   /** Key of the encoder that made the vectors; other vectors are refused. */
   encoder?: string;
+  /** Name of the index, so that the files of two are not mixed. */
+  id?: string;
 }
 
 interface PartFile {
@@ -60,6 +63,7 @@ interface Manifest {
   dimensions: number;
   settings: IndexSettings;
   encoder?: string;
+  id?: string;
   /** File with what the encodings learned; absent before the first vectors. */
   learned?: PartFile;
   parts: PartFile[];
@@ -97,7 +101,7 @@ export class IndexStore {
    */
   static async create(
     folder: string,
-    { dimensions, settings = defaultSettings, encoder }: CreateOptions,
+    { dimensions, settings = defaultSettings, encoder, id }: CreateOptions,
   ): Promise<IndexStore> {
     checkSettings(settings, dimensions);
     if (existsSync(folder) && (await readdir(folder)).length)
@@ -107,7 +111,7 @@ export class IndexStore {
         remedy: 'open it as an index, or name a new folder',
       });
     await mkdir(folder, { recursive: true });
-    const manifest: Manifest = { format: FORMAT, dimensions, settings, encoder, parts: [], removed: [] };
+    const manifest: Manifest = { format: FORMAT, dimensions, settings, encoder, id, parts: [], removed: [] };
     const store = new IndexStore(folder, manifest, nothingLearned, [], new Set());
     await store.save(manifest);
     return store;
@@ -145,6 +149,9 @@ export class IndexStore {
   /** How the settings were found; undefined where they were given. */
   get tuned(): Tuned | undefined {
     return this.manifest.tuned;
+  }
+  get id(): string | undefined {
+    return this.manifest.id;
   }
   get encoder(): string | undefined {
     return this.manifest.encoder;
@@ -371,7 +378,7 @@ export class IndexStore {
   }
 
   private async save(manifest: Manifest): Promise<void> {
-    await writeWhole(join(this.folder, 'index.json'), JSON.stringify(manifest));
+    await writeWhole(join(this.folder, 'index.json'), sealed(manifest));
     // The rename is on disk with the folder; then files that nothing points to can go.
     const folder = await open(this.folder, 'r');
     await folder.sync().finally(() => folder.close());
@@ -390,13 +397,10 @@ function readManifest(text: string, file: string): Manifest {
       remedy: 'make the index again with distill index',
     });
   };
-  let value: Partial<Manifest> | null = null;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    damaged('not JSON');
-  }
-  if (value?.format !== FORMAT) damaged(`format ${JSON.stringify(value?.format)}, expected ${FORMAT}`);
+  const read = unsealed(text);
+  if (!read.value) return damaged(unsealedReason(read, FORMAT));
+  const value = read.value as Partial<Manifest>;
+  if (value.format !== FORMAT) damaged(`format ${JSON.stringify(value.format)}, expected ${FORMAT}`);
   const isFile = (f: unknown): boolean => {
     const { name, count, hash } = (f ?? {}) as Partial<PartFile>;
     return (

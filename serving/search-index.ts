@@ -65,9 +65,9 @@ export class SearchIndex implements DocumentIndex {
   get bytes(): number {
     return this.store.bytes;
   }
-  /** Of what scores depend on: the encoder, and the weight of the lexical channel. */
+  /** Of what scores depend on: the encoders of queries and documents, and the weight of the lexical channel. */
   get key(): string {
-    return searchKey(this.file.encoder.key, this.file.lexical);
+    return searchKey(this.file.encoder, this.file.lexical);
   }
   /** Another number after every change of the documents: answers of before may be out of date. */
   get revision(): number {
@@ -283,5 +283,7 @@ export class SearchIndex implements DocumentIndex {
 }
 
 /** Equal keys give equal scores, as far as the vectors' encoding allows. */
-export const searchKey = (encoder: string, lexical: Lexical | null): string =>
-  lexical ? hashParts('hybrid', encoder, canonicalJson(lexical)) : encoder;
+export const searchKey = (
+  { key, documentsKey }: Pick<SearchFile['encoder'], 'key' | 'documentsKey'>,
+  lexical: Lexical | null,
+): string => hashParts('search', key, documentsKey, lexical ? canonicalJson(lexical) : '');

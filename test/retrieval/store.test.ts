@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
+import { sealed, unsealed } from '../../common/sealed.ts';
 import { Random } from '../../math/random.ts';
 import { type CodecName, codecs } from '../../retrieval/codecs/index.ts';
 import { IndexStore } from '../../retrieval/store.ts';
@@ -194,7 +195,7 @@ describe('refusals', () => {
     const store = await IndexStore.create(dir, { dimensions: D });
     await expect(IndexStore.create(dir, { dimensions: D })).rejects.toThrow('is not empty');
     await store.add(named(10), vectors.subarray(0, 10 * D));
-    const manifest = JSON.parse(readFileSync(join(dir, 'index.json'), 'utf8'));
+    const manifest = unsealed(readFileSync(join(dir, 'index.json'), 'utf8')).value as { parts: { name: string }[] };
     const part = join(dir, manifest.parts[0].name);
     copyFileSync(part, `${part}.good`);
     const bytes = readFileSync(part);
@@ -204,12 +205,12 @@ describe('refusals', () => {
     rmSync(part);
     await expect(IndexStore.open(dir)).rejects.toThrow('cannot be read (ENOENT)');
     for (const [change, why] of [
-      [{ format: 'x' }, 'expected onnx-distill-index-1'],
+      [{ format: 'x' }, 'expected onnx-distill-index-2'],
       [{ parts: [{ name: '../../etc/passwd', count: 1, hash: '' }] }, 'parts'],
       [{ dimensions: -1 }, 'dimensions'],
       [{ removed: 'all' }, 'removed'],
     ] as const) {
-      writeFileSync(join(dir, 'index.json'), JSON.stringify({ ...manifest, ...change }));
+      writeFileSync(join(dir, 'index.json'), sealed({ ...manifest, ...change }));
       await expect(IndexStore.open(dir)).rejects.toThrow(why);
     }
     writeFileSync(join(dir, 'index.json'), '{');
