@@ -1,8 +1,9 @@
 /** @file Makes and opens an index folder: the description, the encoder that made it, and the documents. */
 import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdir, readdir } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { InputError } from '../common/errors.ts';
+import { makeFolder } from '../common/outputs.ts';
 import type { RunControl } from '../common/progress.ts';
 import { bm25 } from '../retrieval/bm25.ts';
 import type { VectorEngine } from '../retrieval/engines/engine.ts';
@@ -57,7 +58,7 @@ export async function createIndex(folder: string, options: CreateIndexOptions): 
     const documentsKey = await encoder.documentsKey();
     const kept = { ...placeOf(folder, path), ...opening, key, documentsKey, dimensions };
     checkSettings(settings, dimensions);
-    await mkdir(folder, { recursive: true });
+    await makeFolder(folder);
     const file = { id: randomUUID(), encoder: kept, settings, lexical: channel };
     await createStore(folder, file);
     // Written last: with the description the folder is an index.
@@ -142,7 +143,7 @@ export async function createEngineIndex(
       lexical: channel ? channelHash(channel) : null,
     };
     if ((await engine.about()) === undefined) await engine.create(aboutOf(file), dimensions);
-    await mkdir(folder, { recursive: true });
+    await makeFolder(folder);
     if (channel) await writeLexicalChannel(folder, channel);
     const index = await EngineIndex.load(
       folder,

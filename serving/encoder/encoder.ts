@@ -120,7 +120,7 @@ function inherited({ inherits, elsewhere }: Provenance, dimensions: number) {
       opened ??= isVectorFile(model) ? vectorsEmbedder({ files: model }) : dualEncoder(model, limits);
       return cutTo(dimensions, await (await opened).embed(texts, 'document', watch));
     },
-    dispose: async () => (await opened)?.dispose(),
+    dispose: async () => (await opened?.catch(() => undefined))?.dispose(),
   };
 }
 
