@@ -28,6 +28,20 @@ export async function writeWhole(path: string, content: Uint8Array | string): Pr
   }
 }
 
+/** As `writeWhole`, of content that `write` puts into a file whose path it is given. */
+export async function writeFrom(path: string, write: (temporary: string) => void | Promise<void>): Promise<void> {
+  const temporary = `${path}.${process.pid}.part`;
+  try {
+    await write(temporary);
+    const file = await open(temporary, 'r+');
+    await file.sync().finally(() => file.close());
+    await rename(temporary, path);
+  } catch (cause) {
+    await rm(temporary, { force: true }).catch(() => {});
+    throw writeFault(path, cause);
+  }
+}
+
 /** Removes temporary files that writeWhole left below a folder in processes that no longer run. */
 export async function removeLeftovers(folder: string): Promise<void> {
   for (const name of await readdir(folder, { recursive: true }).catch(() => [])) {

@@ -3,11 +3,12 @@ import { createHash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError } from '../common/errors.ts';
+import { hashFile } from '../common/files.ts';
 
 /** Bytes read at a time: one read takes 2 GiB at most, and the checksum is taken while the next block comes. */
 const BLOCK = 1 << 24;
 
-const damaged = (subject: string, cause?: unknown): InputError =>
+export const damaged = (subject: string, cause?: unknown): InputError =>
   new InputError({
     code: 'index.damaged',
     subject,
@@ -40,6 +41,15 @@ export async function readChecked(folder: string, { name, hash }: { name: string
   } finally {
     await file?.close();
   }
+}
+
+/** As `readChecked`, of a file that is not kept in memory. */
+export async function checkFile(folder: string, { name, hash }: { name: string; hash: string }): Promise<void> {
+  const path = join(folder, name);
+  const found = await hashFile(path).catch((cause: NodeJS.ErrnoException) => {
+    throw damaged(`${path} cannot be read (${cause.code})`, cause);
+  });
+  if (found !== hash) throw damaged(`${path} is damaged (its checksum differs)`);
 }
 
 /** Values as JSON, one a line. A text holds half a gigabyte at most, so that lines become bytes one by one. */

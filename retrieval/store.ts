@@ -4,10 +4,11 @@ import { existsSync } from 'node:fs';
 import { mkdir, open, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError } from '../common/errors.ts';
-import { writeWhole } from '../common/files.ts';
+import { hashFile, writeFrom, writeWhole } from '../common/files.ts';
 import { sealed, unsealed, unsealedReason } from '../common/sealed.ts';
 import { readCells } from './cells.ts';
-import { decodeLines, encodeLines, readChecked } from './part-files.ts';
+import { VectorGraph } from './graph/usearch.ts';
+import { checkFile, damaged, decodeLines, encodeLines, readChecked } from './part-files.ts';
 import type { Top } from './top-k.ts';
 import type { Tuned } from './tuned.ts';
 import {
@@ -24,6 +25,7 @@ import {
   placePart,
   scoresAt,
   searchParts,
+  withGraph,
 } from './vector-index.ts';
 
 const FORMAT = 'onnx-distill-index-2';
@@ -56,6 +58,8 @@ interface PartFile {
   count: number;
   /** sha256 of the part's file. */
   hash: string;
+  /** File of its graph, where it has one. */
+  graph?: PartFile;
 }
 
 interface Manifest {
@@ -132,7 +136,10 @@ export class IndexStore {
     const manifest = readManifest(await readFile(file, 'utf8'), file);
     const learned = manifest.learned ? decodeLearned(await readChecked(folder, manifest.learned)) : nothingLearned;
     const parts: Part[] = [];
-    for (const part of manifest.parts) parts.push(decodePart(await readChecked(folder, part), part));
+    for (const file of manifest.parts) {
+      const part = decodePart(await readChecked(folder, file), file);
+      parts.push({ ...part, ...(file.graph && { graph: await openGraph(folder, file.graph, manifest) }) });
+    }
     return new IndexStore(folder, manifest, learned, parts, new Set(manifest.removed));
   }
 
@@ -185,16 +192,16 @@ export class IndexStore {
         learned = await learnSettings(table, manifest.settings);
         manifest = { ...manifest, learned: await this.write('learned', encodeLearned(learned), 0) };
       }
-      const part: Part = { ...(await encodePart(table, manifest.settings, learned)), documents: [...documents] };
+      const encoded: Part = { ...(await encodePart(table, manifest.settings, learned)), documents: [...documents] };
       const replaced = documents.flatMap((d) => this.positions.get(d.id) ?? []);
       const removed = new Set([...this.removed, ...replaced]);
-      const file = await this.write('part', encodeBody(part), part.count);
+      const { part, file } = await this.writePart(encoded, manifest.settings);
       manifest = { ...manifest, parts: [...manifest.parts, file], removed: [...removed] };
       await this.save(manifest);
       [this.manifest, this.learned, this.removed] = [manifest, learned, removed];
       this.parts = [...this.parts, part];
       this.index();
-      if (this.parts.length > MOST_PARTS) await this.join();
+      if (this.parts.length > MOST_PARTS) await this.join(this.smallParts());
     });
   }
 
@@ -290,13 +297,14 @@ export class IndexStore {
       checkSettings(settings, this.dimensions);
       const vectors = { data: this.vectors(), dimensions: this.dimensions };
       const learned = await learnSettings(vectors, settings);
-      const part: Part = { ...(await encodePart(vectors, settings, learned)), documents: [...this.documents()] };
+      const encoded: Part = { ...(await encodePart(vectors, settings, learned)), documents: [...this.documents()] };
+      const { part, file } = await this.writePart(encoded, settings);
       const manifest: Manifest = {
         ...this.manifest,
         settings,
         tuned,
         learned: needsLearning(settings) ? await this.write('learned', encodeLearned(learned), 0) : undefined,
-        parts: [await this.write('part', encodeBody(part), part.count)],
+        parts: [file],
         removed: [],
       };
       await this.save(manifest);
@@ -310,17 +318,46 @@ export class IndexStore {
     return this.inTurn(() => this.join());
   }
 
-  private async join(): Promise<void> {
+  /**
+   * The first of the last parts that are worth joining: larger ones before them stay, so that a document is written again only
+   * when its part grows by half.
+   */
+  private smallParts(): number {
+    let first = this.parts.length - 1;
+    let sum = this.parts[first].count;
+    for (; first > 0 && this.parts[first - 1].count <= 2 * sum; first--) sum += this.parts[first - 1].count;
+    return first;
+  }
+
+  /** @param from the first part that is joined with those after it */
+  private async join(from = 0): Promise<void> {
+    const before = this.parts.slice(0, from);
+    const start = before.reduce((n, p) => n + p.count, 0);
     const kept: [Part, number][] = [];
-    let at = 0;
-    for (const part of this.parts)
+    let at = start;
+    for (const part of this.parts.slice(from))
       for (let i = 0; i < part.count; i++) if (!this.removed.has(at++)) kept.push([part, i]);
-    const part: Part = { ...joinParts(kept, this.settings), documents: kept.map(([p, i]) => p.documents[i]) };
-    const file = await this.write('part', encodeBody(part), part.count);
-    const manifest = { ...this.manifest, parts: [file], removed: [] };
+    const joined: Part = { ...joinParts(kept, this.settings), documents: kept.map(([p, i]) => p.documents[i]) };
+    const encoded = await withGraph(joined, this.settings, this.dimensions);
+    const { part, file } = await this.writePart(encoded, this.settings);
+    const removed = new Set([...this.removed].filter((position) => position < start));
+    const manifest = { ...this.manifest, parts: [...this.manifest.parts.slice(0, from), file], removed: [...removed] };
     await this.save(manifest);
-    [this.manifest, this.parts, this.removed] = [manifest, [part], new Set()];
+    [this.manifest, this.parts, this.removed] = [manifest, [...before, part], removed];
     this.index();
+  }
+
+  /** Writes a part with its graph, which is mapped from its file from then on. */
+  private async writePart(part: Part, { graph }: IndexSettings): Promise<{ part: Part; file: PartFile }> {
+    const file = await this.write('part', encodeBody(part), part.count);
+    if (!part.graph || !graph) return { part, file };
+    const name = `graph-${randomUUID()}.bin`;
+    const path = join(this.folder, name);
+    await writeFrom(path, (temporary) => (part.graph as VectorGraph).save(temporary));
+    const written = { name, count: part.count, hash: await hashFile(path) };
+    const { dimensions } = this;
+    const mapped = await VectorGraph.view(path, { count: part.count, dimensions }, graph);
+    return { part: { ...part, graph: mapped }, file: { ...file, graph: written } };
   }
 
   private check(documents: readonly IndexedDocument[], vectors: Float32Array): void {
@@ -382,12 +419,15 @@ export class IndexStore {
     // The rename is on disk with the folder; then files that nothing points to can go.
     const folder = await open(this.folder, 'r');
     await folder.sync().finally(() => folder.close());
-    const used = new Set([...manifest.parts.map((p) => p.name), manifest.learned?.name, 'index.json']);
+    const names = manifest.parts.flatMap((p) => [p.name, p.graph?.name]);
+    const used = new Set([...names, manifest.learned?.name, 'index.json']);
     for (const name of await readdir(this.folder))
-      if (/^(part|learned)-[0-9a-f-]{36}\.bin$/.test(name) && !used.has(name))
-        await rm(join(this.folder, name), { force: true });
+      if (OWN_FILE.test(name) && !used.has(name)) await rm(join(this.folder, name), { force: true });
   }
 }
+
+/** Names of the files that a manifest names. */
+const OWN_FILE = /^(part|learned|graph)-[0-9a-f-]{36}\.bin$/;
 
 function readManifest(text: string, file: string): Manifest {
   const damaged = (why: string): never => {
@@ -402,10 +442,11 @@ function readManifest(text: string, file: string): Manifest {
   const value = read.value as Partial<Manifest>;
   if (value.format !== FORMAT) damaged(`format ${JSON.stringify(value.format)}, expected ${FORMAT}`);
   const isFile = (f: unknown): boolean => {
-    const { name, count, hash } = (f ?? {}) as Partial<PartFile>;
+    const { name, count, hash, graph } = (f ?? {}) as Partial<PartFile>;
     return (
       typeof name === 'string' &&
-      /^(part|learned)-[0-9a-f-]{36}\.bin$/.test(name) &&
+      OWN_FILE.test(name) &&
+      (graph === undefined || isFile(graph)) &&
       Number.isInteger(count) &&
       typeof hash === 'string'
     );
@@ -419,6 +460,17 @@ function readManifest(text: string, file: string): Manifest {
   if (tuned !== undefined && (typeof tuned?.goal !== 'object' || typeof tuned.heldOut !== 'object')) damaged('tuned');
   checkSettings(settings as IndexSettings, dimensions as number);
   return value as Manifest;
+}
+
+async function openGraph(folder: string, { name, hash, count }: PartFile, { dimensions, settings }: Manifest) {
+  await checkFile(folder, { name, hash });
+  const path = join(folder, name);
+  try {
+    return await VectorGraph.view(path, { count, dimensions }, settings.graph ?? { expansion: 1 });
+  } catch (cause) {
+    if (cause instanceof InputError) throw cause;
+    throw damaged(`${path} cannot be read (${(cause as Error).message})`, cause);
+  }
 }
 
 /** Runs of bytes, each behind its length. */

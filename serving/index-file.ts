@@ -40,6 +40,14 @@ const schema = z.strictObject({
     dimensions: z.number().int().positive().optional(),
     bins: z.number().int().positive().optional(),
     cells: z.strictObject({ count: z.number().int().positive(), probes: z.number().int().positive() }).optional(),
+    graph: z
+      .strictObject({
+        expansion: z.number().int().positive(),
+        connectivity: optionalTokens,
+        expansionAdd: optionalTokens,
+        from: optionalTokens,
+      })
+      .optional(),
   }),
   /** The lexical channel's weight and how it reads texts; null for search by vectors alone. */
   lexical: z

@@ -222,6 +222,11 @@ export class SearchIndex implements DocumentIndex {
     return tuned;
   }
 
+  /** Joins the parts of the index into one, for the fastest search. */
+  compact(): Promise<void> {
+    return this.change(() => this.store.compact());
+  }
+
   /**
    * Takes the folder for this process until the index is closed, as the first change does.
    * @throws InputError where another process has it

@@ -48,6 +48,7 @@ describe.each([
   { codec: 'int8', bins: 200 } as const,
   { codec: 'int8', cells: { count: 9, probes: 3 } } as const,
   { codec: 'float32', cells: { count: 400, probes: 1 } } as const,
+  { codec: 'float16', graph: { expansion: 300, from: 80 } } as const,
   { codec: 'pq16', rescore: { codec: 'float16', count: 60 }, cells: { count: 5, probes: 2 } } as const,
 ])('%o', (settings) => {
   test('joined, and with documents gone, it finds what it found', async () => {

@@ -122,6 +122,7 @@ const searchIn = (folder: string) => async () => {
 
 describe.each<[string, IndexSettings]>([
   ['plain', { codec: 'int8' }],
+  ['graph', { codec: 'int8', graph: { expansion: 30, from: 10 } }],
   ['all-kinds', { codec: 'int8', rescore: { codec: 'float16', count: 20 }, cells: { count: 3, probes: 2 } }],
 ])('an index, %s', (kind, settings) => {
   beforeAll(async () => {
