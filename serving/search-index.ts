@@ -10,9 +10,9 @@ import type { RunControl } from '../common/progress.ts';
 import type { Texts } from '../data/dataset.ts';
 import { firstNotFinite } from '../math/finite.ts';
 import { facetsOf, wantedFacets } from '../retrieval/engines/facets.ts';
-import { hitsAmong, hybridHits } from '../retrieval/hybrid-hits.ts';
 import { LiveBm25 } from '../retrieval/live-bm25.ts';
-import type { IndexStore } from '../retrieval/store.ts';
+import { hitsAmong, hybridHits } from '../retrieval/store/hybrid-hits.ts';
+import type { IndexStore } from '../retrieval/store/store.ts';
 import type { Tuned, TuningGoal } from '../retrieval/tuned.ts';
 import { checkGoal, checkQueries, type TuneOptions, tuneIndex } from '../retrieval/tuning/tune.ts';
 import type { IndexSettings } from '../retrieval/vector-index.ts';
@@ -240,6 +240,7 @@ export class SearchIndex implements DocumentIndex {
     await this.busy;
     await this.unlock?.();
     this.unlock = undefined;
+    this.store.close();
     await this.encoder.dispose();
   }
 

@@ -2,7 +2,7 @@
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError } from '../common/errors.ts';
-import { IndexStore } from '../retrieval/store.ts';
+import { IndexStore } from '../retrieval/store/store.ts';
 import type { SearchFile } from './index-file.ts';
 
 export const VECTORS = 'vectors';

@@ -190,9 +190,16 @@ const placed = new WeakMap<ArrayBufferLike, Placed>();
  */
 export function place(codes: Uint8Array): Uint8Array {
   if (!codes.length || placed.has(codes.buffer) || CODES + codes.length > MOST) return codes;
-  const exports = wasmInstance<Exports>(functions(4), CODES + codes.length);
-  const own = new Uint8Array(exports.memory.buffer, CODES, codes.length);
+  const own = roomFor(codes.length);
   own.set(codes);
+  return own;
+}
+
+/** Room for codes where the kernels read them, all zeros; anywhere for none, and for more than one memory holds. */
+export function roomFor(bytes: number): Uint8Array {
+  if (!bytes || CODES + bytes > MOST) return new Uint8Array(bytes);
+  const exports = wasmInstance<Exports>(functions(4), CODES + bytes);
+  const own = new Uint8Array(exports.memory.buffer, CODES, bytes);
   placed.set(own.buffer, { exports });
   return own;
 }

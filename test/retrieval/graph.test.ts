@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, test, vi } from 'vitest';
 import { Random } from '../../math/random.ts';
-import { IndexStore } from '../../retrieval/store.ts';
+import { IndexStore } from '../../retrieval/store/store.ts';
 import { armsFor, graphArms } from '../../retrieval/tuning/arms.ts';
 import { tuneIndex } from '../../retrieval/tuning/tune.ts';
 import { checkSettings, type IndexSettings } from '../../retrieval/vector-index.ts';

@@ -9,7 +9,7 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { sealed, unsealed } from '../../common/sealed.ts';
 import { Random } from '../../math/random.ts';
 import { type CodecName, codecs } from '../../retrieval/codecs/index.ts';
-import { IndexStore } from '../../retrieval/store.ts';
+import { IndexStore } from '../../retrieval/store/store.ts';
 import { build, builtFolder } from '../reliability/command.ts';
 
 const folders: string[] = [];
@@ -224,7 +224,7 @@ test('killed while it writes: what was confirmed is there, and it opens', async 
   const dir = folder();
   await IndexStore.create(dir, { dimensions: 8, settings: { codec: 'int8' } });
   const script = `
-    import { IndexStore } from ${JSON.stringify(pathToFileURL(join(builtFolder(), 'retrieval/store.js')).href)};
+    import { IndexStore } from ${JSON.stringify(pathToFileURL(join(builtFolder(), 'retrieval/store/store.js')).href)};
     const store = await IndexStore.open(${JSON.stringify(dir)});
     for (let i = 0; ; i++) {
       await store.add([{ id: 'd' + i }], Float32Array.from({ length: 8 }, (_, k) => Math.sin(i * 8 + k)));

@@ -1,9 +1,9 @@
-/** @file The files of an index's parts: read in blocks and checked, their documents as lines of any length in all. */
+/** @file Files of an index: read in blocks and checked. */
 import { createHash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { InputError } from '../common/errors.ts';
-import { hashFile } from '../common/files.ts';
+import { InputError } from '../../common/errors.ts';
+import { hashFile } from '../../common/files.ts';
 
 /** Bytes read at a time: one read takes 2 GiB at most, and the checksum is taken while the next block comes. */
 const BLOCK = 1 << 24;
@@ -50,23 +50,4 @@ export async function checkFile(folder: string, { name, hash }: { name: string; 
     throw damaged(`${path} cannot be read (${cause.code})`, cause);
   });
   if (found !== hash) throw damaged(`${path} is damaged (its checksum differs)`);
-}
-
-/** Values as JSON, one a line. A text holds half a gigabyte at most, so that lines become bytes one by one. */
-export function encodeLines(values: readonly unknown[]): Buffer {
-  const lines = values.map((value, i) => Buffer.from(`${i ? '\n' : ''}${JSON.stringify(value)}`));
-  return Buffer.concat(lines);
-}
-
-/** What `encodeLines` made. */
-export function decodeLines<T>({ buffer, byteOffset, byteLength }: Uint8Array): T[] {
-  const bytes = Buffer.from(buffer, byteOffset, byteLength);
-  const values: T[] = [];
-  for (let at = 0; at < bytes.length; ) {
-    const found = bytes.indexOf(10, at);
-    const end = found < 0 ? bytes.length : found;
-    values.push(JSON.parse(bytes.toString('utf8', at, end)) as T);
-    at = end + 1;
-  }
-  return values;
 }
