@@ -21,7 +21,7 @@ export const float32: Codec = {
       }
     };
     if (D % 16) return plain;
-    return placedScan(query, 4 * D, (kernel, from, end, out) => kernel.float32(from, end, 4 * D, out), plain);
+    return placedScan(query, 4 * D, { kernel: 'float32' }, plain);
   },
 };
 
@@ -51,7 +51,7 @@ export const float16: Codec = {
     };
     const raised = query.map((v) => v * 2 ** 112);
     if (D % 8 || !raised.every(Number.isFinite)) return plain;
-    return placedScan(raised, 2 * D, (kernel, from, end, out) => kernel.float16(from, end, 2 * D, out), plain);
+    return placedScan(raised, 2 * D, { kernel: 'float16' }, plain);
   },
 };
 
@@ -115,7 +115,7 @@ export const int8: Codec = {
     const steps = Math.min(32_767 / most, 2 ** 30 / (127 * sum));
     if (!Number.isFinite(steps)) return plain;
     const whole = Int16Array.from(query, (v) => Math.round(v * steps));
-    return placedScan(whole, size, (kernel, from, end, out) => kernel.int8(from, end, size, out, 1 / steps), plain);
+    return placedScan(whole, size, { kernel: 'int8', extra: 1 / steps }, plain);
   },
 };
 
