@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
+import { crc32, plainCrc32 } from '../../common/crc32.ts';
 import { readChecked } from '../../retrieval/store/checked-files.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'parts-'));
@@ -20,4 +21,9 @@ test('several blocks, and a last one that is not full', async () => {
     'is damaged (its checksum differs)',
   );
   await expect(readChecked(folder, { name: 'b.bin', hash })).rejects.toThrow('b.bin cannot be read (ENOENT)');
+});
+
+test('the checksum of a document, by zlib and by the table', () => {
+  const bytes = Buffer.from('123456789');
+  expect([crc32(bytes), plainCrc32(bytes), plainCrc32(new Uint8Array(0))]).toEqual([0xcbf43926, 0xcbf43926, 0]);
 });
