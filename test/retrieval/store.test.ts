@@ -254,4 +254,4 @@ test('killed while it writes: what was confirmed is there, and it opens', async 
     await store.add([{ id: 'after' }], new Float32Array(8).fill(0.1));
     expect((await IndexStore.open(dir)).has('after')).toBe(true);
   }
-}, 60_000);
+}, 180_000);
