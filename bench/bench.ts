@@ -13,6 +13,7 @@ const benchmarks: Readonly<Record<string, string>> = {
   large: 'limits/large',
   loss: 'peers/loss',
   million: 'limits/million',
+  open: 'limits/open-index',
   real: 'peers/real',
   score: 'peers/score',
   soak: 'limits/soak',

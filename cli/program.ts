@@ -1,6 +1,7 @@
 /** @file The command: its verbs and the form of its errors. */
+import { existsSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
-import { explainedSystem, InputError, shown } from '../common/errors.ts';
+import { explainedSystem, FaultError, InputError, shown } from '../common/errors.ts';
 import { screened } from './terminal/screened.ts';
 import { Stopped, signalCode } from './terminal/stopped.ts';
 import type { Context } from './terminal/verb.ts';
@@ -57,6 +58,16 @@ function explained(error: unknown): unknown {
       code: 'input.nesting',
       subject: 'a file that was given is nested too deeply to be read',
       remedy: 'look for JSON of thousands of levels among the files named on the command line and in the config',
+      cause: error,
+    });
+  // With too few file handles Node calls a module missing that is there.
+  const { code, message } = (error ?? {}) as NodeJS.ErrnoException;
+  const module = code === 'ERR_MODULE_NOT_FOUND' ? /'([^']+)' imported from/.exec(message)?.[1] : undefined;
+  if (module && existsSync(module))
+    return new FaultError({
+      code: 'system.modules',
+      subject: `cannot load ${module}, which is there: too many files are open`,
+      remedy: 'raise the limit (ulimit -n) and run the same command again',
       cause: error,
     });
   return explainedSystem(error);

@@ -80,6 +80,10 @@ const systemReasons: Readonly<Record<string, string>> = {
   ETXTBSY: 'in use by another process',
 };
 
+/** What an error code of the system means; undefined for others. */
+export const systemReason = (code: string | undefined): string | undefined =>
+  code !== undefined && Object.hasOwn(systemReasons, code) ? systemReasons[code] : undefined;
+
 /**
  * Turns a file system error into one sentence; returns any other error unchanged.
  * @param doing what was tried, e.g. `write the cache`; the system call by default

@@ -1,15 +1,19 @@
 /** @file Atomic file writes (temporary file, then rename) and hashes of content. */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { open, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { FaultError } from './errors.ts';
+import { makeFolder, targetOf, writeFault } from './outputs.ts';
 
 /** Writes a temporary file next to the target, syncs and renames it, so that a kill leaves either the old file or the new one. */
 export async function writeWhole(path: string, content: Uint8Array | string): Promise<void> {
-  await mkdir(dirname(path), { recursive: true });
-  const temporary = `${path}.${process.pid}.part`;
+  let temporary: string | undefined;
   try {
+    const target = await targetOf(path);
+    // A device or a pipe is not replaced by a file.
+    if (target.direct) return await writeFile(target.path, content);
+    await makeFolder(dirname(target.path));
+    temporary = `${target.path}.${process.pid}.part`;
     const file = await open(temporary, 'w');
     try {
       await file.writeFile(content);
@@ -17,15 +21,24 @@ export async function writeWhole(path: string, content: Uint8Array | string): Pr
     } finally {
       await file.close();
     }
+    await rename(temporary, target.path);
+  } catch (cause) {
+    if (temporary) await rm(temporary, { force: true }).catch(() => {});
+    throw writeFault(path, cause);
+  }
+}
+
+/** As `writeWhole`, of content that `write` puts into a file whose path it is given. */
+export async function writeFrom(path: string, write: (temporary: string) => void | Promise<void>): Promise<void> {
+  const temporary = `${path}.${process.pid}.part`;
+  try {
+    await write(temporary);
+    const file = await open(temporary, 'r+');
+    await file.sync().finally(() => file.close());
     await rename(temporary, path);
   } catch (cause) {
-    await rm(temporary, { force: true });
-    throw new FaultError({
-      code: 'file.write-failed',
-      subject: `cannot write ${path} (${(cause as NodeJS.ErrnoException).code ?? (cause as Error).message})`,
-      remedy: 'free space or choose another folder and run the same command again, nothing written before is lost',
-      cause,
-    });
+    await rm(temporary, { force: true }).catch(() => {});
+    throw writeFault(path, cause);
   }
 }
 

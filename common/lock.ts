@@ -1,10 +1,11 @@
 /** @file Lock files: each names the process that holds it; the lock of a dead process is taken over. */
 import { readFileSync } from 'node:fs';
-import { constants, copyFile, link, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { constants, copyFile, link, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, resolve } from 'node:path';
 import { explainedSystem, FaultError, InputError } from './errors.ts';
 import { isRunning } from './files.ts';
+import { makeFolder } from './outputs.ts';
 
 interface Holder {
   pid: number;
@@ -30,7 +31,7 @@ export async function takeLock(file: string, what: string): Promise<() => Promis
   if (held.has(path)) throw busy(path, what, own);
   held.add(path);
   try {
-    await mkdir(dirname(path), { recursive: true });
+    await makeFolder(dirname(path));
     await writeFile(temporary, JSON.stringify(own));
     for (let attempt = 1; !(await made(temporary, path)); attempt++) {
       const holder = await holderOf(path);
@@ -42,7 +43,8 @@ export async function takeLock(file: string, what: string): Promise<() => Promis
     held.delete(path);
     throw explainedSystem(error, `take the lock of ${what}`);
   } finally {
-    await rm(temporary, { force: true });
+    // The error that is told is the first one.
+    await rm(temporary, { force: true }).catch(() => {});
   }
   return async () => {
     await rm(path, { force: true });

@@ -3,7 +3,8 @@
 /** What is used here of WebAssembly, whose types come with the browser's otherwise. */
 declare const WebAssembly: {
   Module: new (bytes: Uint8Array) => object;
-  Instance: new (module: object) => { exports: Record<string, unknown> };
+  Instance: new (module: object, imports?: object) => { exports: Record<string, unknown> };
+  Memory: new (limits: { initial: number; maximum: number; shared: true }) => { buffer: SharedArrayBuffer };
 };
 
 /** Types of values. */
@@ -31,23 +32,50 @@ export function wasmInstance<T>(
   functions: readonly WasmFunction[],
   bytes: number,
 ): T & { memory: { buffer: ArrayBuffer } } {
-  const module = Uint8Array.from([
-    ...[0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
-    ...section(1, [
-      functions.length,
-      ...functions.flatMap(({ parameters, results }) => [
-        ...[0x60, parameters.length, ...parameters],
-        ...[results.length, ...results],
+  const module = moduleOf(functions, {
+    memory: section(5, [1, 0, ...leb(Math.ceil(bytes / PAGE))]),
+    exported: [[...text('memory'), 2, 0]],
+  });
+  return new WebAssembly.Instance(module).exports as T & { memory: { buffer: ArrayBuffer } };
+}
+
+/** The same over a memory that other threads can have too: they make an instance of the module with `env.memory`. */
+export function sharedInstance<T>(
+  functions: readonly WasmFunction[],
+  bytes: number,
+): { exports: T; module: object; memory: { buffer: SharedArrayBuffer } } {
+  const pages = Math.ceil(bytes / PAGE);
+  const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+  const module = moduleOf(functions, {
+    imported: section(2, [1, ...text('env'), ...text('memory'), 2, 3, ...leb(pages), ...leb(pages)]),
+  });
+  return { exports: new WebAssembly.Instance(module, { env: { memory } }).exports as T, module, memory };
+}
+
+/** @param parts the section of imports or of a memory, and further exports */
+function moduleOf(
+  functions: readonly WasmFunction[],
+  { imported = [], memory = [], exported = [] }: { imported?: number[]; memory?: number[]; exported?: number[][] },
+): object {
+  return new WebAssembly.Module(
+    Uint8Array.from([
+      ...[0x00, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
+      ...section(1, [
+        functions.length,
+        ...functions.flatMap(({ parameters, results }) => [
+          ...[0x60, parameters.length, ...parameters],
+          ...[results.length, ...results],
+        ]),
       ]),
+      ...imported,
+      ...section(3, [functions.length, ...functions.map((_, i) => i)]),
+      ...memory,
+      ...section(7, [
+        exported.length + functions.length,
+        ...exported.flat(),
+        ...functions.flatMap(({ name }, i) => [...text(name), 0, i]),
+      ]),
+      ...section(10, [functions.length, ...functions.flatMap(({ code }) => [...leb(code.length), ...code])]),
     ]),
-    ...section(3, [functions.length, ...functions.map((_, i) => i)]),
-    ...section(5, [1, 0, ...leb(Math.ceil(bytes / PAGE))]),
-    ...section(7, [
-      1 + functions.length,
-      ...[...text('memory'), 2, 0],
-      ...functions.flatMap(({ name }, i) => [...text(name), 0, i]),
-    ]),
-    ...section(10, [functions.length, ...functions.flatMap(({ code }) => [...leb(code.length), ...code])]),
-  ]);
-  return new WebAssembly.Instance(new WebAssembly.Module(module)).exports as T & { memory: { buffer: ArrayBuffer } };
+  );
 }

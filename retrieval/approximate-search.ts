@@ -1,8 +1,8 @@
 /** @file An approximate index (usearch's HNSW) compared with exact search: recall and speed. */
-import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import { quantile } from '../math/resampling.ts';
 import { search } from './exact-search.ts';
+import { loadUsearch } from './graph/usearch.ts';
 
 /** Parameters of the approximate index. */
 export interface AnnOptions extends RunControl {
@@ -29,7 +29,7 @@ export async function measureIndex(
   dimensions: number,
   options: AnnOptions = {},
 ): Promise<IndexFigures> {
-  const { Index, MetricKind, ScalarKind } = await loadUsearch();
+  const { Index, MetricKind, ScalarKind } = await loadUsearch('leave out --index: search is exact without it');
   const m = documents.length / dimensions;
   const n = queries.length / dimensions;
   const k = Math.min(options.k ?? 10, m);
@@ -91,18 +91,6 @@ async function exactMilliseconds(
   return quantile(times.slice(Math.min(2, times.length >> 1)), 0.5);
 }
 
-async function loadUsearch(): Promise<typeof import('usearch')> {
-  try {
-    return await import('usearch');
-  } catch (cause) {
-    throw new InputError({
-      code: 'index.missing',
-      subject: `the package usearch cannot be loaded (${(cause as Error).message.split('\n')[0]})`,
-      remedy: 'install it with npm install usearch, or leave out --index: search is exact without it',
-      cause,
-    });
-  }
-}
 export interface IndexFigures {
   name: string;
   documents: number;

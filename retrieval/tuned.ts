@@ -7,7 +7,7 @@ export interface Point {
   /** Mean share of the exact k nearest that are found, and its standard error over queries. */
   readonly recall: number;
   readonly error: number;
-  /** Median and 95 of 100, one query at a time on one thread. */
+  /** Median and 95 of 100, one query at a time. */
   readonly ms: number;
   readonly p95: number;
   readonly queries: number;

@@ -5,6 +5,7 @@ import { assign, type Cells, cellsOf, inCells, learnCells, nearCells, nearestOf 
 import { type CodecName, codecs, type Learned, type Vectors } from './codecs/index.ts';
 import { place } from './codecs/kernel.ts';
 import { cutTo } from './exact-search.ts';
+import { type GraphSettings, hasGraph, VectorGraph } from './graph/usearch.ts';
 import { type Top, topK, topKByBins } from './top-k.ts';
 
 /** How an index encodes, scans and re-scores its vectors. */
@@ -19,6 +20,8 @@ export interface IndexSettings {
   readonly bins?: number;
   /** Documents in so many cells, of which a search scans the `probes` whose centroids are nearest; all are scanned without. */
   readonly cells?: { readonly count: number; readonly probes: number };
+  /** A graph of near vectors (usearch) that finds what the codec then scores, in place of a scan. */
+  readonly graph?: GraphSettings;
 }
 
 /** Scanned as whole numbers, nothing learned: exact to 0.001 at a quarter of the bytes. */
@@ -33,6 +36,8 @@ export interface EncodedPart {
   readonly exact: Uint8Array;
   /** Where the codes that are scanned stand, where settings have cells. */
   readonly cells?: Cells;
+  /** Where settings have one and the part is large enough. */
+  readonly graph?: VectorGraph;
 }
 
 /** What scanning and re-scoring learned from a sample of the first vectors. */
@@ -71,6 +76,20 @@ export function checkSettings(settings: IndexSettings, dimensions: number): void
     );
   if (cells && !(Number.isInteger(cells.probes) && cells.probes >= 1))
     fail(`a search of ${cells.probes} cells`, 'a whole number above 0', 'choose for instance 10');
+  const { graph } = settings;
+  if (graph) {
+    const other = (['cells', 'bins', 'dimensions'] as const).find((name) => settings[name] !== undefined);
+    if (other) fail(`a graph together with ${other}`, 'one of them', 'leave the other out');
+    if (!codecs[settings.codec].decode)
+      fail(
+        `a graph over ${settings.codec}`,
+        'a codec that keeps vectors well enough: int8, float16 or float32',
+        'choose one of these',
+      );
+    for (const [name, value] of Object.entries(graph))
+      if (value !== undefined && !(Number.isInteger(value) && value >= 1))
+        fail(`a graph whose ${name} is ${value}`, 'a whole number above 0', 'choose for instance 64');
+  }
   if (settings.rescore && !(settings.rescore.count >= 1))
     fail(`re-scoring ${settings.rescore.count} vectors`, 'at least one', 'choose for instance 100');
 }
@@ -121,7 +140,14 @@ export async function encodePart(
   const count = vectors.data.length / vectors.dimensions;
   const cells = wanted && cellsOf(known?.nearest ?? (await assign(vectors, learned.cells.centroids)), wanted.count);
   const exact = rescore ? codecs[rescore.codec].encode(vectors, learned.exact) : new Uint8Array(0);
-  return placePart({ count, codes: cells ? inCells(codes, codes.length / count, cells) : codes, exact, cells });
+  const { graph } = settings;
+  return placePart({
+    count,
+    codes: cells ? inCells(codes, codes.length / count, cells) : codes,
+    exact,
+    cells,
+    ...(graph && hasGraph(count, graph) && { graph: await VectorGraph.build(vectors, graph) }),
+  });
 }
 
 /** The same part, its codes where they are scanned fast. */
@@ -130,6 +156,13 @@ export const placePart = <T extends EncodedPart>(part: T): T => ({
   codes: place(part.codes),
   exact: place(part.exact),
 });
+
+/** The same part with a graph, built from its codes, where settings have one and the part is large enough. */
+export async function withGraph<T extends EncodedPart>(part: T, { codec, graph }: IndexSettings, dimensions: number) {
+  if (!graph || !hasGraph(part.count, graph)) return part;
+  const data = codecs[codec].decode?.(part.codes, dimensions) as Float32Array;
+  return { ...part, graph: await VectorGraph.build({ data, dimensions }, graph) };
+}
 
 /** One part of some documents of several. @param kept the part of each, and its position there */
 export function joinParts(kept: readonly (readonly [EncodedPart, number])[], settings: IndexSettings): EncodedPart {
@@ -176,7 +209,7 @@ export function searchParts(
   const { rescore, bins } = settings;
   const wanted = Math.min(total, (rescore ? Math.max(k, rescore.count) : k) + (removed?.size ?? 0));
   const { scores, positions } = scan(query, parts, settings, learned, wanted);
-  const best = bins ? topKByBins(scores, wanted, bins) : topK(scores, wanted);
+  const best = bins ? topKByBins(scores, wanted, bins) : topK(scores, Math.min(wanted, scores.length));
   const found = positions ? inOrder({ ...best, indices: best.indices.map((i) => positions[i]) }) : best;
   const there = removed?.size ? filtered(found, (i) => !removed.has(i)) : found;
   if (!rescore) return cut(there, k);
@@ -196,12 +229,13 @@ function inOrder({ indices, scores }: Top): Top {
 function scan(
   query: Float32Array,
   parts: readonly EncodedPart[],
-  { codec, dimensions, cells }: IndexSettings,
+  { codec, dimensions, cells, graph }: IndexSettings,
   learned: LearnedSettings,
   wanted: number,
 ): { scores: Float32Array; positions?: Int32Array } {
   const own = leading({ data: query, dimensions: query.length }, dimensions).data;
   const score = codecs[codec].scorer(own, learned.codes);
+  if (graph) return walk(query, parts, graph, score, wanted);
   let at = 0;
   if (!cells) {
     const scores = new Float32Array(parts.reduce((n, p) => n + p.count, 0));
@@ -230,6 +264,38 @@ function scan(
       at += n;
     }
     first += count;
+  }
+  return { scores, positions };
+}
+
+/** Scores of what the graphs of parts find near the query, and of every document of parts without one. */
+function walk(
+  query: Float32Array,
+  parts: readonly EncodedPart[],
+  { expansion }: GraphSettings,
+  score: (codes: Uint8Array, from: number, to: number, out: Float32Array) => void,
+  wanted: number,
+): { scores: Float32Array; positions: Int32Array } {
+  let first = 0;
+  const found = parts.map(({ graph, count, codes }) => {
+    const asked = Math.min(count, Math.max(expansion, wanted));
+    const rows = graph && asked < count ? graph.search(query, asked) : undefined;
+    // A walk that ends early leaves documents out that the list still has place for.
+    const near = rows && rows.length >= Math.min(count, wanted) ? rows : undefined;
+    const scores = new Float32Array(near?.length ?? count);
+    if (near) for (const [i, row] of near.entries()) score(codes, row, row + 1, scores.subarray(i, i + 1));
+    else score(codes, 0, count, scores);
+    const positions = near ? near.map((row) => first + row) : Int32Array.from({ length: count }, (_, i) => first + i);
+    first += count;
+    return { scores, positions };
+  });
+  const size = found.reduce((n, f) => n + f.scores.length, 0);
+  const [scores, positions] = [new Float32Array(size), new Int32Array(size)];
+  let at = 0;
+  for (const part of found) {
+    scores.set(part.scores, at);
+    positions.set(part.positions, at);
+    at += part.scores.length;
   }
   return { scores, positions };
 }

@@ -6,6 +6,7 @@ import { openDataset } from '../data/open.ts';
 import { Random } from '../math/random.ts';
 import { type CodecName, codecs } from '../retrieval/codecs/index.ts';
 import { addressText, readAddress } from '../retrieval/engines/index.ts';
+import { loadUsearch } from '../retrieval/graph/usearch.ts';
 import type { Tuned, TuningGoal } from '../retrieval/tuned.ts';
 import { checkGoal, checkQueries } from '../retrieval/tuning/tune.ts';
 import { defaultSettings, type IndexSettings } from '../retrieval/vector-index.ts';
@@ -33,6 +34,8 @@ export interface IndexOptions extends OpenEncoderOptions {
   rescore?: string;
   /** Leading dimensions that are scanned. */
   dimensions?: number;
+  /** `usearch`: a graph of near vectors in place of a scan. */
+  index?: string;
   /** Settings are searched for that find this share of the nearest, or that answer within so many ms, on the data's queries. */
   recall?: number;
   ms?: number;
@@ -64,6 +67,10 @@ export interface IndexReport {
 export async function indexDocuments(options: IndexOptions, watch: RunControl = {}): Promise<IndexReport> {
   const { checkpoint, data, output } = options;
   const goal = goalOf(options);
+  if (options.index !== undefined) {
+    indexSettings(options);
+    await loadUsearch('leave --index out: all documents are scanned then');
+  }
   const made = await readProvenance(checkpoint);
   checkEngineOptions(options);
   const dataset = await openDataset(data, { ...made.data, metadata: true }, watch);
@@ -80,7 +87,9 @@ export async function indexDocuments(options: IndexOptions, watch: RunControl = 
         unit: 'documents',
         note: `the index holds ${before - kept} documents whose text or metadata in the data is another one or that the data lacks; those of the data were replaced, the others stay`,
       });
-    if (goal && index instanceof SearchIndex && !index.tuned) await index.tune(tuningQueries(dataset), goal, watch);
+    if (goal && index instanceof SearchIndex && !index.tuned)
+      await index.tune(tuningQueries(dataset), goal, { ...watch, graph: options.index !== undefined });
+    else if (added && index instanceof SearchIndex && index.settings.graph) await index.compact();
     return {
       output,
       documents: index.size,
@@ -172,8 +181,8 @@ function* batchesOf({ documents }: Pick<Dataset, 'documents'>): Generator<Search
 }
 
 /** @throws InputError where options of a folder's vectors are given for an engine */
-function checkEngineOptions({ to, collection, codec, rescore, dimensions, recall, ms }: IndexOptions): void {
-  const given = Object.entries({ codec, rescore, dimensions, recall, ms }).find(([, v]) => v !== undefined)?.[0];
+function checkEngineOptions({ to, collection, codec, rescore, dimensions, recall, ms, index }: IndexOptions): void {
+  const given = Object.entries({ codec, rescore, dimensions, recall, ms, index }).find(([, v]) => v !== undefined)?.[0];
   if (to !== undefined && given)
     throw new InputError({
       code: 'index.options',
@@ -190,8 +199,23 @@ function checkEngineOptions({ to, collection, codec, rescore, dimensions, recall
     });
 }
 
-/** @throws InputError where there is no such encoding */
-export function indexSettings({ codec, rescore, dimensions }: Pick<IndexOptions, 'codec' | 'rescore' | 'dimensions'>) {
+/** Candidates of a walk through a graph, where neither a recall nor a time is asked for. */
+const EXPANSION = 100;
+
+/** @throws InputError where there is no such encoding, or no such kind of index */
+export function indexSettings({
+  codec,
+  rescore,
+  dimensions,
+  index,
+}: Pick<IndexOptions, 'codec' | 'rescore' | 'dimensions' | 'index'>) {
+  if (index !== undefined && index !== 'usearch')
+    throw new InputError({
+      code: 'index.settings',
+      subject: `there is no kind of index '${index}'`,
+      expected: 'usearch',
+      remedy: 'name it, or leave --index out: all documents are scanned then',
+    });
   const codecOf = (name: string): CodecName => {
     if (Object.hasOwn(codecs, name)) return name as CodecName;
     throw new InputError({
@@ -205,6 +229,7 @@ export function indexSettings({ codec, rescore, dimensions }: Pick<IndexOptions,
     codec: codec === undefined ? defaultSettings.codec : codecOf(codec),
     ...(rescore !== undefined && { rescore: rescoreOf(rescore, codecOf) }),
     ...(dimensions !== undefined && { dimensions }),
+    ...(index !== undefined && { graph: { expansion: EXPANSION } }),
   };
   return settings;
 }
@@ -246,9 +271,9 @@ async function goOn(options: IndexOptions, watch: RunControl): Promise<DocumentI
       const wanted = engineName(to, collection);
       const found = index instanceof EngineIndex ? index.place : 'no engine';
       if (found !== wanted) throw other(`${found}, and ${wanted} is asked for`);
-    } else if (index instanceof EngineIndex && (codec ?? rescore ?? dimensions) !== undefined)
+    } else if (index instanceof EngineIndex && (codec ?? rescore ?? dimensions ?? options.index) !== undefined)
       throw other(`the engine ${index.name}, which stores vectors in its own way`);
-    if (codec !== undefined || rescore !== undefined || dimensions !== undefined) {
+    if ((codec ?? rescore ?? dimensions ?? options.index) !== undefined && !goalOf(options)) {
       const wanted = JSON.stringify(indexSettings(options));
       const found = JSON.stringify(index.settings);
       if (wanted !== found) throw other(`the settings ${found}, and ${wanted} are asked for`);

@@ -101,8 +101,8 @@ export async function checkDocumentsKey(encoder: OpenEncoder, expected: string, 
   if ((await encoder.documentsKey()) === expected) return;
   throw new InputError({
     code: 'index.encoder',
-    subject: `the encoder of documents is not the one that ${folder} was made with`,
-    remedy: 'name the right one, or make the index again with distill index',
+    subject: `the encoder of documents is not the one that ${folder} was made with (its weights, tokenizer, prompts or limits differ)`,
+    remedy: 'name the right checkpoint, or make the index again with distill index',
   });
 }
 

@@ -7,9 +7,10 @@ import { type RuleName, rules } from '../adaptive/rules/index.ts';
 import { FEATURES } from '../adaptive/rules/states.ts';
 import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
+import { sealed, type Unsealed, unsealed, unsealedReason } from '../common/sealed.ts';
 import { findPlace, placeOf } from './index-file.ts';
 
-const FORMAT = 'onnx-distill-cascade-1';
+const FORMAT = 'onnx-distill-cascade-2';
 
 const count = z.number().int().nonnegative();
 const share = z.number().min(0).max(1);
@@ -85,7 +86,7 @@ export async function writeCascade(file: string, cascade: CascadeFile): Promise<
     teacher: { ...cascade.teacher, ...placeOf(dirname(file), cascade.teacher.path) },
     policy: { ...cascade.policy, threshold: named },
   };
-  await writeWhole(file, `${JSON.stringify(stored)}\n`);
+  await writeWhole(file, sealed(stored));
 }
 
 /** @throws InputError where there is no such file, or it is not understood */
@@ -96,15 +97,14 @@ export async function readCascade(file: string): Promise<CascadeFile> {
       subject: `there is no file ${file}`,
       remedy: 'make it with distill cascade --output',
     });
-  let value: unknown;
-  try {
-    value = JSON.parse(await readFile(file, 'utf8'));
-  } catch {
-    // Answered below.
-  }
-  const parsed = schema.safeParse(value);
-  const why = parsed.success ? problemOf(parsed.data) : issueOf(value, parsed.error);
-  if (!parsed.success || why)
+  const read = unsealed(await readFile(file, 'utf8'));
+  const parsed = read.value && schema.safeParse(read.value);
+  const why = !parsed
+    ? unsealedReason(read as { why: Unsealed }, FORMAT)
+    : parsed.success
+      ? problemOf(parsed.data)
+      : issueOf(read.value, parsed.error);
+  if (!parsed?.success || why)
     throw new InputError({
       code: 'cascade.file',
       subject: `${file} is not a cascade of this version (${why})`,

@@ -32,7 +32,7 @@ export interface DocumentIndex {
   readonly settings: IndexSettings;
   /** Whether BM25 takes part in scores. */
   readonly hybrid: boolean;
-  /** Of what scores depend on: the encoder, and the weight of the lexical channel. */
+  /** Of what scores depend on: the encoders of queries and documents, and the weight of the lexical channel. */
   readonly key: string;
   /** Whether a document with this id can be found. */
   has(id: string): boolean | Promise<boolean>;

@@ -72,9 +72,9 @@ export class EngineIndex implements DocumentIndex {
   }
   get key(): string {
     const { channel } = this;
-    if (!channel) return searchKey(this.file.encoder.key, null);
+    if (!channel) return searchKey(this.file.encoder, null);
     const { lambda, scale, k1, b, analyzer } = channel;
-    return searchKey(this.file.encoder.key, { lambda, scale, k1, b, analyzer });
+    return searchKey(this.file.encoder, { lambda, scale, k1, b, analyzer });
   }
   async has(id: string): Promise<boolean> {
     return (await this.engine.hashes([id])).size > 0;

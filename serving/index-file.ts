@@ -5,10 +5,11 @@ import { join, relative, resolve } from 'node:path';
 import { z } from 'zod';
 import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
+import { sealed, type Unsealed, unsealed, unsealedReason } from '../common/sealed.ts';
 import { type CodecName, codecs } from '../retrieval/codecs/index.ts';
 
 const FILE = 'search.json';
-const FORMAT = 'onnx-distill-search-1';
+const FORMAT = 'onnx-distill-search-2';
 
 const optionalTokens = z.number().int().positive().optional();
 const codec = z.enum(Object.keys(codecs) as [CodecName, ...CodecName[]]);
@@ -29,6 +30,8 @@ export const keptEncoder = z.strictObject({
 
 const schema = z.strictObject({
   format: z.literal(FORMAT),
+  /** Also in the manifest of the vectors: a folder mixed of two indexes is refused. */
+  id: z.string(),
   encoder: keptEncoder,
   /** How vectors are stored and searched. */
   settings: z.strictObject({
@@ -37,6 +40,14 @@ const schema = z.strictObject({
     dimensions: z.number().int().positive().optional(),
     bins: z.number().int().positive().optional(),
     cells: z.strictObject({ count: z.number().int().positive(), probes: z.number().int().positive() }).optional(),
+    graph: z
+      .strictObject({
+        expansion: z.number().int().positive(),
+        connectivity: optionalTokens,
+        expansionAdd: optionalTokens,
+        from: optionalTokens,
+      })
+      .optional(),
   }),
   /** The lexical channel's weight and how it reads texts; null for search by vectors alone. */
   lexical: z
@@ -59,7 +70,7 @@ export type Lexical = NonNullable<SearchFile['lexical']>;
 export const hasSearchFile = (folder: string): boolean => existsSync(join(folder, FILE));
 
 export async function writeSearchFile(folder: string, content: Omit<SearchFile, 'format'>): Promise<void> {
-  await writeWhole(join(folder, FILE), `${JSON.stringify({ format: FORMAT, ...content }, null, 1)}\n`);
+  await writeWhole(join(folder, FILE), sealed({ format: FORMAT, ...content }, 1));
 }
 
 /** @throws InputError where there is none, or one that is not understood */
@@ -71,27 +82,26 @@ export async function readSearchFile(folder: string): Promise<SearchFile> {
       subject: `${folder} holds no index (there is no ${FILE})`,
       remedy: 'make one with distill index',
     });
-  return readDescription(schema, file, await readFile(file, 'utf8'));
+  return readDescription(schema, FORMAT, file, await readFile(file, 'utf8'));
 }
 
-/** @throws InputError where a file's text is not what the schema says */
-export function readDescription<T extends z.ZodType>(schema: T, file: string, text: string): z.output<T> {
-  const parsed = schema.safeParse(parse(text));
-  if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
+/** @throws InputError where a file's text was cut or changed, or is not what the schema says */
+export function readDescription<T extends z.ZodType>(
+  schema: T,
+  format: string,
+  file: string,
+  text: string,
+): z.output<T> {
+  const read = unsealed(text);
+  const parsed = read.value && schema.safeParse(read.value);
+  if (parsed?.success) return parsed.data;
+  const [issue] = parsed?.error.issues ?? [];
+  const why = issue ? [...issue.path, issue.message].join(': ') : unsealedReason(read as { why: Unsealed }, format);
   throw new InputError({
     code: 'index.damaged',
-    subject: `${file} is not a description of an index of this version (${[...issue.path, issue.message].join(': ')})`,
+    subject: `${file} is not a description of an index of this version (${why})`,
     remedy: 'make the index again with distill index',
   });
-}
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
 
 /** Both forms of a path, as the file keeps them. A name on the hub stays as it is. */

@@ -1,13 +1,16 @@
 /** @file Makes and opens an index folder: the description, the encoder that made it, and the documents. */
+import { randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdir, readdir } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { InputError } from '../common/errors.ts';
+import { makeFolder } from '../common/outputs.ts';
 import type { RunControl } from '../common/progress.ts';
 import { bm25 } from '../retrieval/bm25.ts';
 import type { VectorEngine } from '../retrieval/engines/engine.ts';
 import { addressText, openEngine, readAddress } from '../retrieval/engines/index.ts';
 import { LEXICAL_FILE, lexicalChannel, readLexicalChannel, writeLexicalChannel } from '../retrieval/lexical-channel.ts';
 import { checkSettings, defaultSettings, type IndexSettings } from '../retrieval/vector-index.ts';
+import { checkDocumentsKey } from './add-documents.ts';
 import type { DocumentIndex } from './document-index.ts';
 import { type OpenEncoder, type OpenEncoderOptions, openEncoder } from './encoder/encoder.ts';
 import { aboutOf, channelHash, ENGINE_FORMAT, hasEngineFile, readEngineFile, writeEngineFile } from './engine-file.ts';
@@ -22,6 +25,7 @@ import {
   writeSearchFile,
 } from './index-file.ts';
 import { SearchIndex } from './search-index.ts';
+import { createStore, unused, VECTORS } from './vectors-folder.ts';
 
 /** Settings of a new index. */
 export interface CreateIndexOptions extends OpenEncoderOptions {
@@ -52,11 +56,13 @@ export async function createIndex(folder: string, options: CreateIndexOptions): 
     const channel = lexical ? await lexicalOf(path) : null;
     const { key, dimensions } = encoder;
     const documentsKey = await encoder.documentsKey();
-    await mkdir(folder, { recursive: true });
     const kept = { ...placeOf(folder, path), ...opening, key, documentsKey, dimensions };
     checkSettings(settings, dimensions);
-    // With the description the folder is an index: vectors are laid out when it is opened.
-    await writeSearchFile(folder, { encoder: kept, settings, lexical: channel });
+    await makeFolder(folder);
+    const file = { id: randomUUID(), encoder: kept, settings, lexical: channel };
+    await createStore(folder, file);
+    // Written last: with the description the folder is an index.
+    await writeSearchFile(folder, file);
     return await SearchIndex.load(folder, encoder);
   } catch (error) {
     await encoder.dispose();
@@ -137,7 +143,7 @@ export async function createEngineIndex(
       lexical: channel ? channelHash(channel) : null,
     };
     if ((await engine.about()) === undefined) await engine.create(aboutOf(file), dimensions);
-    await mkdir(folder, { recursive: true });
+    await makeFolder(folder);
     if (channel) await writeLexicalChannel(folder, channel);
     const index = await EngineIndex.load(
       folder,
@@ -170,9 +176,12 @@ async function openKept(
     if (encoder.key !== kept.key)
       throw new InputError({
         code: 'index.encoder',
-        subject: `${path} is not the encoder that ${folder} was made with (its weights, tokenizer or limits differ)`,
+        subject: `${path} is not the encoder that ${folder} was made with (its weights, tokenizer, prompts, pooling or limits differ)`,
         remedy: 'name the right checkpoint, or make the index again with distill index',
       });
+    // Another encoder's documents are searched without it, so that it need not be there; where it is, it must be the one.
+    if (encoder.documentsFrom === undefined || existsSync(encoder.documentsFrom))
+      await checkDocumentsKey(encoder, kept.documentsKey, folder);
     return encoder;
   } catch (error) {
     await encoder.dispose();
@@ -187,7 +196,9 @@ export const isIndex = (folder: string): boolean => hasSearchFile(folder) || has
 async function checkEmpty(folder: string): Promise<void> {
   if (!existsSync(folder)) return;
   // What a start that was cut off wrote first is written again.
-  const own = (name: string): boolean => name.endsWith('.part') || name === LEXICAL_FILE;
+  const vectors = (await unused(folder)) !== undefined;
+  const own = (name: string): boolean =>
+    name.endsWith('.part') || name === LEXICAL_FILE || (name === VECTORS && vectors);
   if (!(await readdir(folder)).every(own))
     throw new InputError({
       code: 'index.exists',

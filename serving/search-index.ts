@@ -10,9 +10,9 @@ import type { RunControl } from '../common/progress.ts';
 import type { Texts } from '../data/dataset.ts';
 import { firstNotFinite } from '../math/finite.ts';
 import { facetsOf, wantedFacets } from '../retrieval/engines/facets.ts';
-import { hitsAmong, hybridHits } from '../retrieval/hybrid-hits.ts';
 import { LiveBm25 } from '../retrieval/live-bm25.ts';
-import type { IndexStore } from '../retrieval/store.ts';
+import { hitsAmong, hybridHits } from '../retrieval/store/hybrid-hits.ts';
+import type { IndexStore } from '../retrieval/store/store.ts';
 import type { Tuned, TuningGoal } from '../retrieval/tuned.ts';
 import { checkGoal, checkQueries, type TuneOptions, tuneIndex } from '../retrieval/tuning/tune.ts';
 import type { IndexSettings } from '../retrieval/vector-index.ts';
@@ -65,9 +65,9 @@ export class SearchIndex implements DocumentIndex {
   get bytes(): number {
     return this.store.bytes;
   }
-  /** Of what scores depend on: the encoder, and the weight of the lexical channel. */
+  /** Of what scores depend on: the encoders of queries and documents, and the weight of the lexical channel. */
   get key(): string {
-    return searchKey(this.file.encoder.key, this.file.lexical);
+    return searchKey(this.file.encoder, this.file.lexical);
   }
   /** Another number after every change of the documents: answers of before may be out of date. */
   get revision(): number {
@@ -222,6 +222,11 @@ export class SearchIndex implements DocumentIndex {
     return tuned;
   }
 
+  /** Joins the parts of the index into one, for the fastest search. */
+  compact(): Promise<void> {
+    return this.change(() => this.store.compact());
+  }
+
   /**
    * Takes the folder for this process until the index is closed, as the first change does.
    * @throws InputError where another process has it
@@ -235,6 +240,7 @@ export class SearchIndex implements DocumentIndex {
     await this.busy;
     await this.unlock?.();
     this.unlock = undefined;
+    this.store.close();
     await this.encoder.dispose();
   }
 
@@ -283,5 +289,7 @@ export class SearchIndex implements DocumentIndex {
 }
 
 /** Equal keys give equal scores, as far as the vectors' encoding allows. */
-export const searchKey = (encoder: string, lexical: Lexical | null): string =>
-  lexical ? hashParts('hybrid', encoder, canonicalJson(lexical)) : encoder;
+export const searchKey = (
+  { key, documentsKey }: Pick<SearchFile['encoder'], 'key' | 'documentsKey'>,
+  lexical: Lexical | null,
+): string => hashParts('search', key, documentsKey, lexical ? canonicalJson(lexical) : '');

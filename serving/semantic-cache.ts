@@ -4,9 +4,10 @@ import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
+import { sealed, type Unsealed, unsealed, unsealedReason } from '../common/sealed.ts';
 import { LSH_BITS, LSH_TABLES, LshTables } from '../retrieval/lsh.ts';
 
-const FORMAT = 'onnx-distill-semantic-cache-1';
+const FORMAT = 'onnx-distill-semantic-cache-2';
 const count = z.number().int().nonnegative();
 const share = z.number().min(0).max(1);
 
@@ -40,7 +41,7 @@ export interface SemanticCacheFile extends Omit<Stored, 'format' | 'threshold'> 
 
 export async function writeSemanticCache(file: string, { threshold, ...rest }: SemanticCacheFile): Promise<void> {
   const stored: Stored = { format: FORMAT, ...rest, threshold: Number.isFinite(threshold) ? threshold : 'same' };
-  await writeWhole(file, `${JSON.stringify(stored, null, 1)}\n`);
+  await writeWhole(file, sealed(stored, 1));
 }
 
 /** @throws InputError where there is no such file, or it is not understood */
@@ -49,16 +50,13 @@ export async function readSemanticCache(file: string): Promise<SemanticCacheFile
     throw new InputError({ code: 'semantic-cache.file', subject, remedy: 'make it with distill semantic-cache' });
   };
   if (!existsSync(file)) refuse(`there is no file ${file}`);
-  let value: unknown;
-  try {
-    value = JSON.parse(await readFile(file, 'utf8'));
-  } catch {
-    // Answered below.
-  }
-  const parsed = schema.safeParse(value);
-  if (!parsed.success) {
-    const [issue] = parsed.error.issues;
-    const why = [issue.path.join('.'), issue.message].filter(Boolean).join(': ');
+  const read = unsealed(await readFile(file, 'utf8'));
+  const parsed = read.value && schema.safeParse(read.value);
+  if (!parsed?.success) {
+    const [issue] = parsed?.error.issues ?? [];
+    const why = issue
+      ? [issue.path.join('.'), issue.message].filter(Boolean).join(': ')
+      : unsealedReason(read as { why: Unsealed }, FORMAT);
     return refuse(`${file} is not a semantic cache of this version (${why})`);
   }
   const { format: _, threshold, ...rest } = parsed.data;

@@ -15,6 +15,7 @@ import { renderTuned } from '../../cli/verbs/search/index-verb.ts';
 import { evaluateRun } from '../../evaluation/metrics/evaluate.ts';
 import { codecs } from '../../retrieval/codecs/index.ts';
 import { place } from '../../retrieval/codecs/kernel.ts';
+import { scanThreads } from '../../retrieval/codecs/scan-threads.ts';
 import { openExactSearch } from '../../retrieval/exact-search.ts';
 import { binsFor, topK, topKByBins } from '../../retrieval/top-k.ts';
 import { exactOf, TuningBench } from '../../retrieval/tuning/bench.ts';
@@ -122,8 +123,18 @@ async function speed(): Promise<void> {
     const scores = new Float32Array(n);
     const scan = codecs[name].scorer(one, {});
     say(`scan of ${name}, plain loop`, codes.length, await seconds(() => scan(codes, 0, n, scores), 3));
+    const { fromBytes } = scanThreads;
     const there = place(codes);
+    scanThreads.fromBytes = Number.POSITIVE_INFINITY;
     say(`scan of ${name}, kernel, one thread`, codes.length, await seconds(() => scan(there, 0, n, scores)));
+    scanThreads.fromBytes = fromBytes;
+    say(
+      `scan of ${name}, kernel, ${scanThreads.most} threads`,
+      codes.length,
+      await seconds(() => scan(there, 0, n, scores)),
+    );
+    const copy = new Uint8Array(codes.length);
+    say('copy of the same bytes', codes.length, await seconds(() => copy.set(codes)));
     if (name === 'int8')
       for (const k of [10, 100, 1000]) {
         const bins = binsFor(0.95, k);

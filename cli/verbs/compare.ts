@@ -1,5 +1,6 @@
 /** @file `distill compare`: compares runs. */
 import { Command } from 'commander';
+import { checkOutputs } from '../../common/outputs.ts';
 import type { Verb } from '../terminal/verb.ts';
 
 export const compare: Verb = ({ out }) =>
@@ -11,6 +12,7 @@ export const compare: Verb = ({ out }) =>
     .option('--seed <n>', 'random seed of the resampling', Number, 0)
     .addHelpText('after', '\nExample:\n  distill compare runs/a runs/b --html compare.html')
     .action(async (runs: string[], options: { html?: string; json?: string; seed: number }) => {
+      await checkOutputs(options.html, options.json);
       const { compareRuns } = await import('../../evaluation/systems/compare-runs.ts');
       const { renderCompared } = await import('../terminal/figures.ts');
       out.write(renderCompared(await compareRuns({ runs, ...options })));

@@ -1,6 +1,7 @@
 /** @file `distill evaluate`: a saved student compared with its teacher and other systems, and its cost. */
 import { Command } from 'commander';
 import { InputError } from '../../common/errors.ts';
+import { checkOutputs } from '../../common/outputs.ts';
 import type { EvaluateOptions } from '../../pipelines/evaluate.ts';
 import { progressReporter, type Screen } from '../terminal/progress.ts';
 import type { Verb } from '../terminal/verb.ts';
@@ -52,6 +53,7 @@ export const evaluate: Verb = ({ out, err, signal }) =>
     )
     .action(
       async ({ cascade, queryPrompt, documentPrompt, teacherQueryPrompt, teacherDocumentPrompt, ...given }: Given) => {
+        await checkOutputs(given.run, given.json, given.html);
         if (cascade !== undefined) {
           out.write(await measuredCascade({ ...given, columns: undefined, cascade }, err, signal));
           return;

@@ -1,5 +1,6 @@
 /** @file `distill rotate`: makes a dual-encoder's vectors truncatable by a rotation. */
 import { Command } from 'commander';
+import { checkOutputs } from '../../common/outputs.ts';
 import { duration, progressReporter } from '../terminal/progress.ts';
 import type { Verb } from '../terminal/verb.ts';
 
@@ -38,6 +39,7 @@ export const rotateVerb: Verb = ({ out, err, signal }) =>
       '\nExample:\n  distill rotate models/large --data data/debian --dimensions 192,96,48 --output models/large-rotated',
     )
     .action(async (model: string, { json, ...options }: Options) => {
+      await checkOutputs(options.output);
       const { rotate } = await import('../../pipelines/rotate.ts');
       const onProgress = progressReporter(err);
       const report = await rotate({ model, ...options }, { onProgress, signal });

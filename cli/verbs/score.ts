@@ -1,5 +1,6 @@
 /** @file `distill score`: the teacher's scores of a split's candidates, into a file. */
 import { Command } from 'commander';
+import { checkOutputs } from '../../common/outputs.ts';
 import { progressReporter } from '../terminal/progress.ts';
 import { collect, type Verb } from '../terminal/verb.ts';
 
@@ -22,6 +23,7 @@ export const score: Verb = ({ out, err, signal }) =>
         file: string,
         options: { split: string; scores: string; set: string[]; memory?: string; queue?: string; json?: boolean },
       ) => {
+        await checkOutputs(options.scores);
         const { readConfig } = await import('../../config/yaml/read-yaml.ts');
         const { score } = await import('../../pipelines/score.ts');
         const sets = options.memory ? [...options.set, `memory=${JSON.stringify(options.memory)}`] : options.set;

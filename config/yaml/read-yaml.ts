@@ -1,5 +1,5 @@
 /** @file A run's options from a YAML file: lines for messages, paths relative to the file, values set on the command line. */
-import { existsSync, readFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, isAbsolute, resolve } from 'node:path';
 import { isNode, LineCounter, parseDocument } from 'yaml';
@@ -9,7 +9,7 @@ import type { Config } from '../config.ts';
 import { parseConfig } from '../parse.ts';
 import { isModel, isPath, mapStrings } from '../paths.ts';
 import { kindNamed } from '../student.ts';
-import { refuseLargeYaml } from './yaml-limits.ts';
+import { LONGEST, refuseLargeYaml } from './yaml-limits.ts';
 
 /** A file that unfolds to more aliases than this was made to fill the memory. */
 const MOST_ALIASES = 100;
@@ -77,10 +77,19 @@ export function readConfig(file: string, sets: readonly string[] = []): Config {
 }
 
 function readText(file: string): string {
+  let handle: number | undefined;
   try {
-    return readFileSync(file, 'utf8');
+    handle = openSync(file, 'r');
+    // No more than is parsed: a device has no end.
+    const bytes = Buffer.alloc(LONGEST + 1);
+    let length = 0;
+    for (let n = 1; n > 0 && length < bytes.length; length += n)
+      n = readSync(handle, bytes, length, bytes.length - length, null);
+    return bytes.toString('utf8', 0, length);
   } catch (cause) {
     throw explainedSystem(cause, 'read the config');
+  } finally {
+    if (handle !== undefined) closeSync(handle);
   }
 }
 

@@ -5,6 +5,9 @@ import { InputError } from '../../common/errors.ts';
 /** Far above what options take; time to parse grows with the square of keys and of nesting. */
 const MOST = { bytes: 256 * 1024, tokens: 20_000, keys: 2_000, depth: 32 };
 
+/** Bytes of a file of options at most. */
+export const LONGEST = MOST.bytes;
+
 /** @throws InputError for a text beyond the limits, which are said */
 export function refuseLargeYaml(text: string, file: string): void {
   const refuse = (what: string): never => {

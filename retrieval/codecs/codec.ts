@@ -22,6 +22,8 @@ export interface Codec {
   learn(sample: Vectors, seed: number): Learned;
   /** Codes of all rows, `bytes(dimensions)` each. */
   encode(vectors: Vectors, learned: Learned): Uint8Array;
+  /** Vectors of codes, as far as these keep them; absent where too little is kept. @returns [n, dimensions] */
+  decode?(codes: Uint8Array, dimensions: number): Float32Array;
   /** Prepares one query. The function scores the codes `from` to `to` into `out[0 ..]`. */
   scorer(
     query: Float32Array,

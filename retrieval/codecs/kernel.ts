@@ -1,12 +1,13 @@
 /** @file Scans of codes in WebAssembly's vector instructions: four float32 or sixteen int8 at a time, or sums looked up by byte. */
-import { F32, I32, leb, signed, V128, type WasmFunction, wasmInstance } from '../../math/wasm.ts';
+import { F32, I32, leb, sharedInstance, signed, V128, type WasmFunction, wasmInstance } from '../../math/wasm.ts';
+import { ScanPool, type SharedCodes, scanThreads } from './scan-threads.ts';
 
 interface Exports {
   /** Rows from..end of so many bytes each; a score of each is written from `out` on. */
-  float32(from: number, end: number, bytes: number, out: number): void;
-  float16(from: number, end: number, bytes: number, out: number): void;
+  float32(from: number, end: number, bytes: number, out: number, extra: number): void;
+  float16(from: number, end: number, bytes: number, out: number, extra: number): void;
   int8(from: number, end: number, bytes: number, out: number, scale: number): void;
-  lookUp(from: number, end: number, bytes: number, out: number): void;
+  lookUp(from: number, end: number, bytes: number, out: number, extra: number): void;
 }
 
 /** Where a query, or the table of sums by byte, is put: from 0 to here. Scores follow, then the codes. */
@@ -14,6 +15,8 @@ const QUERY = 1 << 18;
 /** Scores of one call. */
 const ROWS = 8192;
 const CODES = QUERY + 4 * ROWS;
+/** Scores of one call of a thread, in a memory that threads share. */
+const regionOf = (thread: number): number => QUERY + 4 * ROWS * thread;
 /** Bytes that one memory can have. */
 const MOST = 2 ** 32 - 65_536;
 
@@ -179,6 +182,8 @@ const functions = (floats: number): WasmFunction[] => [
 
 interface Placed {
   exports: Exports;
+  /** Where other threads can scan too. */
+  shared?: SharedCodes;
   /** What the query's place holds, by whose scorer. */
   holds?: object;
 }
@@ -190,24 +195,43 @@ const placed = new WeakMap<ArrayBufferLike, Placed>();
  */
 export function place(codes: Uint8Array): Uint8Array {
   if (!codes.length || placed.has(codes.buffer) || CODES + codes.length > MOST) return codes;
-  const exports = wasmInstance<Exports>(functions(4), CODES + codes.length);
-  const own = new Uint8Array(exports.memory.buffer, CODES, codes.length);
+  const own = roomFor(codes.length);
   own.set(codes);
+  return own;
+}
+
+/** Room for codes where the kernels read them, all zeros; anywhere for none, and for more than one memory holds. */
+export function roomFor(bytes: number): Uint8Array {
+  const { fromBytes, most } = scanThreads;
+  if (bytes >= fromBytes && most > 1 && regionOf(most) + bytes <= MOST) {
+    const { exports, module, memory } = sharedInstance<Exports>(functions(4), regionOf(most) + bytes);
+    const own = new Uint8Array(memory.buffer, regionOf(most), bytes);
+    placed.set(own.buffer, { exports, shared: { module, memory } });
+    return own;
+  }
+  if (!bytes || CODES + bytes > MOST) return new Uint8Array(bytes);
+  const exports = wasmInstance<Exports>(functions(4), CODES + bytes);
+  const own = new Uint8Array(exports.memory.buffer, CODES, bytes);
   placed.set(own.buffer, { exports });
   return own;
 }
+
+const KERNELS: readonly (keyof Exports)[] = ['float32', 'float16', 'int8', 'lookUp'];
+let pool: ScanPool | undefined;
+/** Where the threads besides the calling one leave scores. */
+const others = (threads: number): number[] => Array.from({ length: threads - 1 }, (_, t) => regionOf(t + 1));
 
 type Scan = (codes: Uint8Array, from: number, to: number, out: Float32Array) => void;
 
 /**
  * A scan by a kernel for codes that were placed, and by the plain loop for others.
  * @param query what the kernel reads: the query, or the table of sums
- * @param bytes a row; @param run the kernel's call
+ * @param bytes a row; @param kernel its name; @param extra its last argument, where it has one
  */
 export function placedScan(
   query: Float32Array | Int16Array,
   bytes: number,
-  run: (exports: Exports, from: number, end: number, out: number) => void,
+  { kernel, extra = 0 }: { kernel: keyof Exports; extra?: number },
   plain: Scan,
 ): Scan {
   const own = {};
@@ -220,10 +244,18 @@ export function placedScan(
       new Kind(codes.buffer as ArrayBuffer, 0, query.length).set(query);
       there.holds = own;
     }
+    const base = codes.byteOffset;
+    const block = (at: number, end: number, into: Float32Array): void => {
+      there.exports[kernel](base + at * bytes, base + end * bytes, bytes, QUERY, extra);
+      into.set(new Float32Array(codes.buffer, QUERY, end - at));
+    };
+    if (there.shared && (to - from) * bytes >= scanThreads.fromBytes) {
+      pool ??= new ScanPool({ kernels: KERNELS, rows: ROWS, regions: others(scanThreads.most) });
+      if (pool.scan(there.shared, { kernel, base, bytes, from, to, extra }, out, block)) return;
+    }
     for (let at = from; at < to; at += ROWS) {
       const end = Math.min(to, at + ROWS);
-      run(there.exports, codes.byteOffset + at * bytes, codes.byteOffset + end * bytes, QUERY);
-      out.set(new Float32Array(codes.buffer, QUERY, end - at), at - from);
+      block(at, end, out.subarray(at - from, end - from));
     }
   };
 }

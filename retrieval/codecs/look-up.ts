@@ -12,5 +12,5 @@ export function lookedUp(sums: Float32Array, bytes: number): ReturnType<Codec['s
     }
   };
   if (bytes % 4) return plain;
-  return placedScan(sums, bytes, (kernel, from, end, out) => kernel.lookUp(from, end, bytes, out), plain);
+  return placedScan(sums, bytes, { kernel: 'lookUp' }, plain);
 }

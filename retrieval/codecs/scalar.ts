@@ -9,6 +9,7 @@ export const float32: Codec = {
   bytes: (dimensions) => 4 * dimensions,
   learn: () => ({}),
   encode: ({ data }) => new Uint8Array(data.slice().buffer),
+  decode: ({ buffer, byteOffset, byteLength }) => new Float32Array(buffer, byteOffset, byteLength >> 2).slice(),
   scorer: (query) => {
     const D = query.length;
     const plain = (codes: Uint8Array, from: number, to: number, out: Float32Array): void => {
@@ -20,7 +21,7 @@ export const float32: Codec = {
       }
     };
     if (D % 16) return plain;
-    return placedScan(query, 4 * D, (kernel, from, end, out) => kernel.float32(from, end, 4 * D, out), plain);
+    return placedScan(query, 4 * D, { kernel: 'float32' }, plain);
   },
 };
 
@@ -32,6 +33,10 @@ export const float16: Codec = {
     const halves = new Uint16Array(data.length);
     for (let i = 0; i < data.length; i++) halves[i] = floatToHalf(data[i]);
     return new Uint8Array(halves.buffer);
+  },
+  decode: ({ buffer, byteOffset, byteLength }) => {
+    const value = halfTable();
+    return Float32Array.from(new Uint16Array(buffer, byteOffset, byteLength >> 1), (half) => value[half]);
   },
   scorer: (query) => {
     const D = query.length;
@@ -46,7 +51,7 @@ export const float16: Codec = {
     };
     const raised = query.map((v) => v * 2 ** 112);
     if (D % 8 || !raised.every(Number.isFinite)) return plain;
-    return placedScan(raised, 2 * D, (kernel, from, end, out) => kernel.float16(from, end, 2 * D, out), plain);
+    return placedScan(raised, 2 * D, { kernel: 'float16' }, plain);
   },
 };
 
@@ -83,6 +88,15 @@ export const int8: Codec = {
       for (let k = 0; k < row.length; k++) into[k] = Math.round(row[k] / scale);
       return scale;
     }),
+  decode: (codes, dimensions) => {
+    const size = int8.bytes(dimensions);
+    const view = new DataView(codes.buffer, codes.byteOffset, codes.byteLength);
+    const out = new Float32Array((codes.length / size) * dimensions);
+    for (let i = 0, at = 0; at < codes.length; i++, at += size)
+      for (let k = 0; k < dimensions; k++)
+        out[i * dimensions + k] = view.getFloat32(at, true) * view.getInt8(at + 4 + k);
+    return out;
+  },
   scorer: (query) => {
     const size = int8.bytes(query.length);
     const plain = (codes: Uint8Array, from: number, to: number, out: Float32Array): void => {
@@ -101,7 +115,7 @@ export const int8: Codec = {
     const steps = Math.min(32_767 / most, 2 ** 30 / (127 * sum));
     if (!Number.isFinite(steps)) return plain;
     const whole = Int16Array.from(query, (v) => Math.round(v * steps));
-    return placedScan(whole, size, (kernel, from, end, out) => kernel.int8(from, end, size, out, 1 / steps), plain);
+    return placedScan(whole, size, { kernel: 'int8', extra: 1 / steps }, plain);
   },
 };
 

@@ -12,6 +12,9 @@ const CELLS_FROM = 20_000;
 /** Above, product codes are not tried: to encode a vector takes a fraction of a millisecond. */
 const PRODUCT_UP_TO = 50_000;
 
+/** Above, graphs are tried only where they are asked for: to add a vector takes about a millisecond. */
+const GRAPHS_UP_TO = 200_000;
+
 /** Whole numbers from a to b, each about so many times the one before. */
 function steps(a: number, b: number, factor = 1.5): number[] {
   const out: number[] = [];
@@ -23,8 +26,9 @@ function steps(a: number, b: number, factor = 1.5): number[] {
  * Half floats and int4 are left out: a scan of them takes as long as one of float32, or longer.
  * @param n documents
  * @param k documents a query
+ * @param graphs whether usearch is there
  */
-export function armsFor(n: number, dimensions: number, k: number): Arm[] {
+export function armsFor(n: number, dimensions: number, k: number, graphs = false): Arm[] {
   const one = (settings: IndexSettings): Arm => ({ name: settings.codec, ladder: [settings] });
   const counts = steps(Math.min(n, k), Math.min(n, 100 * k));
   const rescored = (settings: IndexSettings, name: string = settings.codec): Arm => ({
@@ -53,5 +57,14 @@ export function armsFor(n: number, dimensions: number, k: number): Arm[] {
     ...product.map((parts) => rescored({ codec: `pq${parts}` })),
     ...prefixes.map((d) => rescored({ codec: 'int8', dimensions: d }, `first ${d} dimensions in int8`)),
     ...cells.flatMap(inCells),
+    ...(graphs && n >= CELLS_FROM && n <= GRAPHS_UP_TO ? graphArms(n, k) : []),
   ];
+}
+
+/** A graph of usearch, walked through with more and more candidates. */
+export function graphArms(n: number, k: number): Arm[] {
+  const ladder = steps(Math.min(n, k), Math.max(Math.min(n, k), Math.min(n, 1000))).map(
+    (expansion): IndexSettings => ({ codec: 'int8', graph: { expansion } }),
+  );
+  return [{ name: 'graph, int8', ladder }];
 }

@@ -129,5 +129,5 @@ export class TuningBench {
 }
 
 /** What decides on codes; the rest is decided by each search. */
-const encodingOf = ({ codec, rescore, dimensions, cells }: IndexSettings): string =>
-  JSON.stringify([codec, rescore?.codec, dimensions, cells?.count]);
+const encodingOf = ({ codec, rescore, dimensions, cells, graph }: IndexSettings): string =>
+  JSON.stringify([codec, rescore?.codec, dimensions, cells?.count, graph && { ...graph, expansion: 0 }]);

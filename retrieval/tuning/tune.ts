@@ -6,10 +6,11 @@ import { InputError } from '../../common/errors.ts';
 import type { RunControl } from '../../common/progress.ts';
 import { Random } from '../../math/random.ts';
 import type { Vectors } from '../codecs/index.ts';
+import { usearchIsHere } from '../graph/usearch.ts';
 import { binsFor } from '../top-k.ts';
 import type { Point, Tuned, TuningGoal } from '../tuned.ts';
 import { defaultSettings, type IndexSettings } from '../vector-index.ts';
-import { type Arm, armsFor } from './arms.ts';
+import { type Arm, armsFor, graphArms } from './arms.ts';
 import { exactOf, type Truth, TuningBench } from './bench.ts';
 
 /** What recall counts, and what is tried. */
@@ -17,6 +18,8 @@ export interface TuneOptions extends RunControl {
   /** Documents a query that recall counts; 10 by default. */
   k?: number;
   seed?: number;
+  /** Whether graphs alone are tried. */
+  graph?: boolean;
   /** What is tried; `armsFor` by default. */
   arms?: readonly Arm[];
 }
@@ -60,7 +63,9 @@ export async function tuneIndex(
     onProgress?.({ stage: 'tune', done, unit: 'searches' });
     return point;
   };
-  let arms = [...(options.arms ?? armsFor(n, D, truth.k))];
+  let arms = [
+    ...(options.arms ?? (options.graph ? graphArms(n, truth.k) : armsFor(n, D, truth.k, await usearchIsHere()))),
+  ];
   const tried: { arm: Arm; point: Point }[] = [];
   const cost = ({ point }: { point: Point }): number => ('recall' in goal ? point.ms : -point.recall);
   /** The best of those given up that meets the goal: those that were kept can do so on few queries alone. */

@@ -1,6 +1,7 @@
 /** @file Reads a saved student: its distill.json, its model files, and the documents that it searches. */
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { z } from 'zod';
 import { InputError } from '../../common/errors.ts';
 import type { RunControl } from '../../common/progress.ts';
 import type { Config } from '../../config/config.ts';
@@ -34,12 +35,12 @@ export async function readProvenance(
   folder: string,
   options: { queryTokens?: number; documentTokens?: number; documents?: string } = {},
 ): Promise<Provenance> {
-  const { config } = (await readJson(join(folder, 'distill.json'))) as { config?: Partial<Config> };
-  const { student, embedder, data, teacher } = config ?? {};
+  const file = join(folder, 'distill.json');
+  const { student, embedder, data, teacher } = configIn(await readJson(file), file);
   const documentTokens = options.documentTokens ?? student?.documentTokens;
   const queryTokens = options.queryTokens ?? student?.queryTokens;
   const limits = teacher?.kind === 'cross-encoder' || teacher?.kind === 'dual-encoder' ? teacher : undefined;
-  const own = embedder && 'queryTokens' in embedder ? embedder : undefined;
+  const own = embedder && (embedder.kind === undefined || embedder.kind === 'dual-encoder') ? embedder : undefined;
   const model = options.documents ?? (student?.towers === 'query' ? own?.model : undefined);
   return {
     queryTokens,
@@ -53,13 +54,39 @@ export async function readProvenance(
             documentTokens: options.documentTokens ?? own?.documentTokens,
             prompts: own?.model === model ? own.prompts : undefined,
           },
-    elsewhere:
-      options.documents === undefined &&
-      student?.towers === 'query' &&
-      (embedder?.kind === 'http' || embedder?.kind === 'vectors'),
+    elsewhere: options.documents === undefined && student?.towers === 'query' && model === undefined,
     teacher: { queryTokens: limits?.queryTokens, documentTokens: limits?.documentTokens },
     data: data ?? {},
   };
+}
+
+const count = z.int().positive().optional();
+/** What is read of the config that a checkpoint was made with; keys that are not named are not looked at. */
+const made = z.looseObject({
+  student: z.looseObject({ towers: z.string().optional(), queryTokens: count, documentTokens: count }).nullish(),
+  embedder: z
+    .looseObject({
+      kind: z.string().optional(),
+      model: z.string().optional(),
+      queryTokens: count,
+      documentTokens: count,
+    })
+    .nullish(),
+  teacher: z.looseObject({ kind: z.string().optional(), queryTokens: count, documentTokens: count }).nullish(),
+  data: z.looseObject({}).nullish(),
+});
+
+/** @throws InputError where a checkpoint's record is not what a run writes */
+function configIn({ config }: Record<string, unknown>, file: string): Partial<Config> {
+  const read = made.safeParse(config ?? {});
+  if (read.success) return read.data as Partial<Config>;
+  const [issue] = read.error.issues;
+  throw new InputError({
+    code: 'checkpoint.record',
+    subject: `${file}: '${['config', ...issue.path].join('.')}' is not what a run writes (${issue.message})`,
+    remedy:
+      'copy the file from the checkpoint again, or remove it and give limits and the encoder of documents as options',
+  });
 }
 
 /** The documents that a student of queries searches, embedded once; undefined where it encodes them itself. */

@@ -35,10 +35,12 @@ export interface OpenEncoderOptions {
 export interface OpenEncoder {
   /** Width of the vectors. */
   readonly dimensions: number;
-  /** Key of the model's bytes, its tokenizer, prompts and limits: equal keys give equal query vectors. */
+  /** Hash of the model's bytes, its tokenizer, pooling, prompts and limits: equal keys give equal query vectors. */
   readonly key: string;
   /** The same of documents. */
   documentsKey(): Promise<string>;
+  /** The model, or the file of vectors, that embeds documents; absent where the encoder does so itself. */
+  readonly documentsFrom?: string;
   /** Notes on assumptions made and parts ignored when the folder was read. */
   readonly notes: readonly string[];
   /**
@@ -77,13 +79,14 @@ export async function openEncoder(path: string, options: OpenEncoderOptions = {}
       encoder.encode(texts, { ...watch, maxLength, role, stage });
   };
   const keyOf = (role: 'query' | 'document', maxLength: number | undefined): string =>
-    hashParts(role, encoder.key, String(maxLength), JSON.stringify(encoder.prompts[role]));
+    hashParts(role, encoder.key, encoder.settings, String(maxLength), JSON.stringify(encoder.prompts[role]));
   const documentsKey = keyOf('document', documentTokens);
   const other = made.elsewhere || inherits ? inherited(made, dimensions) : undefined;
   return {
     dimensions,
     key: keyOf('query', queryTokens),
     documentsKey: other ? other.key : async () => documentsKey,
+    documentsFrom: inherits?.model,
     notes: encoder.notes ?? [],
     embedQueries: embed('query', queryTokens),
     embedDocuments: other ? other.embed : embed('document', documentTokens),
@@ -117,7 +120,7 @@ function inherited({ inherits, elsewhere }: Provenance, dimensions: number) {
       opened ??= isVectorFile(model) ? vectorsEmbedder({ files: model }) : dualEncoder(model, limits);
       return cutTo(dimensions, await (await opened).embed(texts, 'document', watch));
     },
-    dispose: async () => (await opened)?.dispose(),
+    dispose: async () => (await opened?.catch(() => undefined))?.dispose(),
   };
 }
 

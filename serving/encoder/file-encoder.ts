@@ -5,6 +5,7 @@ import { InputError } from '../../common/errors.ts';
 import { hashParts } from '../../common/files.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
 import { Encoder } from '../../models/encoder.ts';
+import { firstPosition, hidesPadding, readModelFolder } from '../../models/model-folder.ts';
 import { promptsOf, withPrompt } from '../../models/modules/prompts.ts';
 import { readJson } from '../../models/modules/read-json.ts';
 import { StaticEncoder } from '../../static/index.ts';
@@ -12,6 +13,8 @@ import { StaticEncoder } from '../../static/index.ts';
 export interface FileEncoder extends Pick<Encoder, 'dimensions' | 'encode' | 'dispose' | 'key' | 'prompts'> {
   /** Notes on assumptions made and parts ignored when the folder was read. */
   readonly notes?: readonly string[];
+  /** What vectors depend on besides `key` and prompts: the folder's limit, the first position, how padding is handled. */
+  readonly settings: string;
 }
 
 /**
@@ -19,7 +22,13 @@ export interface FileEncoder extends Pick<Encoder, 'dimensions' | 'encode' | 'di
  * @throws InputError where it cannot be read or is not an encoder
  */
 export async function openFileEncoder(file: string): Promise<FileEncoder> {
-  if (!file.endsWith('.safetensors')) return Encoder.load(file, { comparable: true });
+  if (!file.endsWith('.safetensors')) {
+    const opened = await Encoder.load(file, { comparable: true });
+    const { config } = await readModelFolder(file);
+    const { maxLength, similarity } = opened;
+    const settings = JSON.stringify([maxLength, similarity, firstPosition(config), hidesPadding(config)]);
+    return Object.assign(opened, { settings });
+  }
   const content = await readFile(file);
   const encoder = openStatic(content, file);
   const folder = dirname(file);
@@ -30,6 +39,7 @@ export async function openFileEncoder(file: string): Promise<FileEncoder> {
     dimensions,
     key: hashParts('static', content, tokenizer.hash),
     prompts,
+    settings: JSON.stringify([tokenizer.modelMaxLength]),
     async encode(texts, { maxLength, role = 'text' } = {}) {
       const text = Array.isArray(texts)
         ? (i: number) => texts[i]

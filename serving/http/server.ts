@@ -55,6 +55,13 @@ const LOOPBACK = ['127.0.0.1', 'localhost', '[::1]', '::1'];
 export async function startServer(options: ServeOptions): Promise<RunningServer> {
   const { host = '127.0.0.1', port = 0, writable = true, onLog, grace = 10_000 } = options;
   const limits = checkedLimits({ ...defaultLimits, ...options.limits });
+  if (!(Number.isInteger(port) && port >= 0 && port <= 65_535))
+    throw new InputError({
+      code: 'serve.address',
+      subject: `the port ${port}`,
+      expected: 'a whole number from 0 to 65,535; 0 for a free port',
+      remedy: 'choose another --port',
+    });
   const closing: (() => Promise<void>)[] = [];
   const closeAll = async (): Promise<void> => {
     for (const close of closing.reverse()) await close();
@@ -62,7 +69,17 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
   try {
     const index = await openIndex(options.index, { encoder: options.encoder });
     closing.push(() => index.close());
-    if (writable) await index.claim();
+    if (writable)
+      await index.claim().catch((cause) => {
+        const { code } = ((cause as Error).cause ?? {}) as NodeJS.ErrnoException;
+        if (!['EACCES', 'EPERM', 'EROFS'].includes(code ?? '')) throw cause;
+        throw new InputError({
+          code: 'serve.read-only',
+          subject: `the index ${options.index} cannot be written (${code})`,
+          remedy: 'serve it with --read-only, or check the rights of the folder',
+          cause,
+        });
+      });
     let reranker: Reranker | undefined;
     let cascade: Cascade | undefined;
     if (options.cascade !== undefined) {

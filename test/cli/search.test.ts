@@ -80,6 +80,21 @@ test('--recall: settings are found, printed and kept, and not searched for again
   expect([code, err]).toEqual([2, expect.stringContaining('which keep no vectors to find others with')]);
 });
 
+test('--index usearch: kept, gone on with, and refused with other kinds', async () => {
+  const index = (...more: string[]) =>
+    distill('index', at('dual'), '--data', at('data'), '--output', at('graph'), '--index', 'usearch', ...more);
+  const first = await index('--json');
+  expect([first.code, JSON.parse(first.out).settings]).toEqual([0, { codec: 'int8', graph: { expansion: 100 } }]);
+  expect((await index()).out).toContain('0 embedded, 41 already in the index');
+  expect((await distill('search', at('graph'), 'open file', '-k', '3')).out.split('\n')).toHaveLength(4);
+  const other = await distill('index', at('dual'), '--data', at('data'), '--output', at('graph'), '--codec', 'int8');
+  expect([other.code, other.err]).toEqual([2, expect.stringContaining('holds an index made with the settings')]);
+  const kind = await distill('index', at('dual'), '--data', at('data'), '--output', at('none'), '--index', 'faiss');
+  expect([kind.code, kind.err]).toEqual([2, expect.stringContaining("no kind of index 'faiss': expected usearch")]);
+  const binary = await index('--codec', 'binary', '--output', at('none'));
+  expect([binary.code, binary.err]).toEqual([2, expect.stringContaining('a graph over binary')]);
+});
+
 test('a text on the command line: documents as lines or as JSON', async () => {
   const { out } = await distill('search', at('index'), 'zebra', '-k', '2');
   expect(out.trim().split('\n')).toHaveLength(2);

@@ -56,5 +56,11 @@ test('a closed output ends the command quietly, closed messages do not end it', 
   expect(codes).toEqual([]);
   out.emit('error', Object.assign(new Error('write EPIPE'), { code: 'EPIPE' }));
   expect(codes).toEqual([141]);
-  expect(() => out.emit('error', Object.assign(new Error('write EIO'), { code: 'EIO' }))).toThrow('EIO');
+  const said: string[] = [];
+  Object.assign(err, { write: (text: string) => said.push(text) });
+  out.emit('error', Object.assign(new Error('write ENOSPC'), { code: 'ENOSPC' }));
+  expect(codes).toEqual([141, 3]);
+  expect(said.join('')).toBe(
+    '\nerror: cannot write the output: no space left on the disk (ENOSPC); choose another place for it and run the same command again\n',
+  );
 });

@@ -6,9 +6,10 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
+import { sealed, unsealed } from '../../common/sealed.ts';
 import { Random } from '../../math/random.ts';
 import { type CodecName, codecs } from '../../retrieval/codecs/index.ts';
-import { IndexStore } from '../../retrieval/store.ts';
+import { IndexStore } from '../../retrieval/store/store.ts';
 import { build, builtFolder } from '../reliability/command.ts';
 
 const folders: string[] = [];
@@ -47,6 +48,7 @@ describe.each([
   { codec: 'int8', bins: 200 } as const,
   { codec: 'int8', cells: { count: 9, probes: 3 } } as const,
   { codec: 'float32', cells: { count: 400, probes: 1 } } as const,
+  { codec: 'float16', graph: { expansion: 300, from: 80 } } as const,
   { codec: 'pq16', rescore: { codec: 'float16', count: 60 }, cells: { count: 5, probes: 2 } } as const,
 ])('%o', (settings) => {
   test('joined, and with documents gone, it finds what it found', async () => {
@@ -194,7 +196,7 @@ describe('refusals', () => {
     const store = await IndexStore.create(dir, { dimensions: D });
     await expect(IndexStore.create(dir, { dimensions: D })).rejects.toThrow('is not empty');
     await store.add(named(10), vectors.subarray(0, 10 * D));
-    const manifest = JSON.parse(readFileSync(join(dir, 'index.json'), 'utf8'));
+    const manifest = unsealed(readFileSync(join(dir, 'index.json'), 'utf8')).value as { parts: { name: string }[] };
     const part = join(dir, manifest.parts[0].name);
     copyFileSync(part, `${part}.good`);
     const bytes = readFileSync(part);
@@ -204,12 +206,12 @@ describe('refusals', () => {
     rmSync(part);
     await expect(IndexStore.open(dir)).rejects.toThrow('cannot be read (ENOENT)');
     for (const [change, why] of [
-      [{ format: 'x' }, 'expected onnx-distill-index-1'],
+      [{ format: 'x' }, 'expected onnx-distill-index-2'],
       [{ parts: [{ name: '../../etc/passwd', count: 1, hash: '' }] }, 'parts'],
       [{ dimensions: -1 }, 'dimensions'],
       [{ removed: 'all' }, 'removed'],
     ] as const) {
-      writeFileSync(join(dir, 'index.json'), JSON.stringify({ ...manifest, ...change }));
+      writeFileSync(join(dir, 'index.json'), sealed({ ...manifest, ...change }));
       await expect(IndexStore.open(dir)).rejects.toThrow(why);
     }
     writeFileSync(join(dir, 'index.json'), '{');
@@ -222,7 +224,7 @@ test('killed while it writes: what was confirmed is there, and it opens', async 
   const dir = folder();
   await IndexStore.create(dir, { dimensions: 8, settings: { codec: 'int8' } });
   const script = `
-    import { IndexStore } from ${JSON.stringify(pathToFileURL(join(builtFolder(), 'retrieval/store.js')).href)};
+    import { IndexStore } from ${JSON.stringify(pathToFileURL(join(builtFolder(), 'retrieval/store/store.js')).href)};
     const store = await IndexStore.open(${JSON.stringify(dir)});
     for (let i = 0; ; i++) {
       await store.add([{ id: 'd' + i }], Float32Array.from({ length: 8 }, (_, k) => Math.sin(i * 8 + k)));
@@ -252,4 +254,4 @@ test('killed while it writes: what was confirmed is there, and it opens', async 
     await store.add([{ id: 'after' }], new Float32Array(8).fill(0.1));
     expect((await IndexStore.open(dir)).has('after')).toBe(true);
   }
-}, 60_000);
+}, 180_000);

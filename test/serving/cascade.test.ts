@@ -2,6 +2,7 @@
 import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { sealed, unsealed } from '../../common/sealed.ts';
 import { Random } from '../../math/random.ts';
 import { freshModel } from '../../models/new-model.ts';
 import { evaluateCascadeFile } from '../../search/evaluate-cascade.ts';
@@ -229,9 +230,10 @@ describe('openCascade', () => {
     await expect(open({ teacher: at('cross2') })).rejects.toThrow(
       `the teacher ${at('cross2')} is not the one that ${at('cascade.json')} was certified for (its hash differs)`,
     );
-    const text = readFileSync(at('cascade.json'), 'utf8');
+    const content = unsealed(readFileSync(at('cascade.json'), 'utf8')).value as { student: { key: string } };
+    const text = JSON.stringify(content);
     const wrong: [string, string | RegExp, string][] = [
-      ['cascade-1', 'cascade-2', 'format "onnx-distill-cascade-2", expected onnx-distill-cascade-1'],
+      ['cascade-2', 'cascade-1', 'format "onnx-distill-cascade-1", expected onnx-distill-cascade-2'],
       ['"depths":[5,10,20]', '"depths":[5,20,10]', 'policy.depths: not ascending up to the candidates'],
       ['"depths":[5,10,20]', '"depths":[5,10,200]', 'policy.depths'],
       ['"rule":"', '"rule":"my', 'policy.rule'],
@@ -241,12 +243,11 @@ describe('openCascade', () => {
     ];
     for (const [from, to, why] of wrong) {
       expect(text).toContain(from);
-      writeFileSync(at('wrong.json'), text.replace(from, to as string));
+      writeFileSync(at('wrong.json'), sealed(JSON.parse(text.replace(from, to as string))));
       await expect(openCascade(at('wrong.json'), { index: at('index') })).rejects.toThrow(why);
     }
-    const other = JSON.parse(text);
-    other.student.key = 'f'.repeat(64);
-    writeFileSync(at('wrong.json'), JSON.stringify(other));
+    content.student.key = 'f'.repeat(64);
+    writeFileSync(at('wrong.json'), sealed(content));
     await expect(openCascade(at('wrong.json'), { index: at('index') })).rejects.toThrow('the student of the index');
     await expect(openCascade(at('nowhere.json'), { index: at('index') })).rejects.toThrow('there is no file');
     const none = await distill('search', at('index'), 'open', '--count', '0');

@@ -2,6 +2,7 @@
 import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { sealed, unsealed } from '../../common/sealed.ts';
 import { bm25 } from '../../retrieval/bm25.ts';
 import { openEngine, readAddress } from '../../retrieval/engines/index.ts';
 import { lexicalChannel, writeLexicalChannel } from '../../retrieval/lexical-channel.ts';
@@ -110,9 +111,10 @@ describe.each(Object.entries({ ...testEngines, postgres }))('%s', (name, open) =
     );
     const file = join(folder('dual'), 'engine.json');
     const text = readFileSync(file, 'utf8');
-    writeFileSync(file, text.replace('"collection": "dual"', '"collection": "none"'));
+    const { engine: place, ...rest } = unsealed(text).value as { engine: object };
+    writeFileSync(file, sealed({ ...rest, engine: { ...place, collection: 'none' } }));
     await expect(openIndex(folder('dual'))).rejects.toThrow(/there is no collection .*#none, which .* names/);
-    writeFileSync(file, text.replace('engine-1', 'engine-2'));
+    writeFileSync(file, text.replace('engine-2', 'engine-1'));
     await expect(openIndex(folder('dual'))).rejects.toThrow('is not a description of an index of this version');
     writeFileSync(file, text);
     writeFileSync(join(folder('hybrid'), 'lexical.json'), readFileSync(join(at('hybrid'), 'lexical.json')));

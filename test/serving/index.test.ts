@@ -1,7 +1,8 @@
 /** @file An index in a folder: search as evaluation searches, documents that come and go, opened again, refused where it does not fit. */
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { sealed, unsealed } from '../../common/sealed.ts';
 import { bm25 } from '../../retrieval/bm25.ts';
 import { hybridSearch } from '../../retrieval/hybrid.ts';
 import { lexicalChannel, writeLexicalChannel } from '../../retrieval/lexical-channel.ts';
@@ -165,9 +166,18 @@ describe('refused', () => {
     await index.close();
     const file = join(index.folder, 'search.json');
     const text = readFileSync(file, 'utf8');
-    for (const wrong of ['{', text.replace('search-1', 'search-2'), text.replace('float32', 'float33'), '{}']) {
+    const content = unsealed(text).value as { settings: object };
+    for (const [wrong, why] of [
+      ['{', 'not JSON'],
+      [text.replace('search-2', 'search-1'), 'format "onnx-distill-search-1", expected onnx-distill-search-2'],
+      [text.replace('float32', 'float33'), 'its checksum differs'],
+      [sealed({ ...content, settings: { codec: 'float33' } }), 'settings: codec'],
+      ['{}', 'format undefined'],
+    ]) {
       writeFileSync(file, wrong);
-      await expect(openIndex(index.folder)).rejects.toThrow('is not a description of an index of this version');
+      const open = openIndex(index.folder);
+      await expect(open).rejects.toThrow(`is not a description of an index of this version (${why}`);
+      await expect(openIndex(index.folder)).rejects.toThrow('make the index again with distill index');
     }
     writeFileSync(file, text);
     await (await openIndex(index.folder)).close();
@@ -236,17 +246,19 @@ describe('settings that meet a recall', () => {
 test('the beginning of an index is gone on with; folder and checkpoint may be moved', async () => {
   const index = await made();
   await index.close();
-  rmSync(join(index.folder, 'vectors'), { recursive: true });
-  mkdirSync(join(index.folder, 'vectors'));
-  writeFileSync(join(index.folder, 'vectors', 'index.json.999999.part'), 'cut');
-  const again = await openIndex(index.folder);
+  // A kill before the description was written leaves vectors without documents.
+  const empty = await createIndex(at('begun'), { encoder: at('dual'), settings: { codec: 'float32' } });
+  await empty.close();
+  rmSync(join(empty.folder, 'search.json'));
+  writeFileSync(join(empty.folder, 'vectors', 'index.json.999999.part'), 'cut');
+  const again = await createIndex(empty.folder, { encoder: at('dual'), settings: { codec: 'float32' } });
   expect(again.size).toBe(0);
   await again.add(own.slice(0, 3));
   await again.close();
-  expect(readdirSync(join(index.folder, 'vectors')).some((f) => f.endsWith('.part'))).toBe(false);
+  expect(readdirSync(join(empty.folder, 'vectors')).some((f) => f.endsWith('.part'))).toBe(false);
   const there = join(world, 'elsewhere');
   cpSync(at('dual'), join(there, 'dual'), { recursive: true });
-  cpSync(index.folder, join(there, 'index'), { recursive: true });
+  cpSync(empty.folder, join(there, 'index'), { recursive: true });
   const moved = await openIndex(join(there, 'index'));
   expect(moved.size).toBe(3);
   await moved.close();

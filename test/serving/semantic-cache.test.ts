@@ -2,6 +2,7 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { sealed, unsealed } from '../../common/sealed.ts';
 import { Random } from '../../math/random.ts';
 import { cascade } from '../../search/fit-cascade.ts';
 import { streamOf } from '../../search/query-stream.ts';
@@ -188,14 +189,21 @@ describe('distill semantic-cache', () => {
 
   test('files and options that are not understood are refused', async () => {
     const text = readFileSync(at('answers.json'), 'utf8');
+    const content = JSON.stringify(unsealed(text).value);
     for (const [from, to, why] of [
-      ['cache-1"', 'cache-7"', 'format'],
-      ['"bits": 12', '"bits": 99', 'bits'],
-      ['"certified": true', '"certified": false', 'says that nothing is certified'],
-      ['{', '', 'not a semantic cache of this version'],
+      ['cache-2"', 'cache-7"', 'format'],
+      ['"bits":12', '"bits":99', 'bits'],
+      ['"certified":true', '"certified":false', 'says that nothing is certified'],
     ]) {
-      expect(text).toContain(from);
-      writeFileSync(at('wrong.json'), text.replace(from, to));
+      expect(content).toContain(from);
+      writeFileSync(at('wrong.json'), sealed(JSON.parse(content.replace(from, to))));
+      await expect(readSemanticCache(at('wrong.json'))).rejects.toThrow(why);
+    }
+    for (const [wrong, why] of [
+      [text.replace('{', ''), 'not a semantic cache of this version (not JSON)'],
+      [text.replace('"bits": 12', '"bits": 11'), '(its checksum differs)'],
+    ]) {
+      writeFileSync(at('wrong.json'), wrong);
       await expect(readSemanticCache(at('wrong.json'))).rejects.toThrow(why);
     }
     await expect(readSemanticCache(at('nowhere.json'))).rejects.toThrow('there is no file');

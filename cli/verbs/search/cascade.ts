@@ -1,5 +1,6 @@
 /** @file `distill cascade`: fits and certifies a rule for deferral to the teacher on the user's queries. */
 import { Command } from 'commander';
+import { checkOutputs } from '../../../common/outputs.ts';
 import { progressReporter } from '../../terminal/progress.ts';
 import type { Verb } from '../../terminal/verb.ts';
 
@@ -29,6 +30,7 @@ export const cascadeVerb: Verb = ({ out, err, signal }) =>
       '\nExample:\n  distill cascade --student runs/student/checkpoint --teacher models/minilm-l6 --data data/debian --calibrate dev --risk 0.01 --confidence 0.9 --output cascade.json',
     )
     .action(async ({ json, ...options }) => {
+      await checkOutputs(options.output);
       const { cascade } = await import('../../../search/fit-cascade.ts');
       const { renderCascade } = await import('../../terminal/cascade-report.ts');
       const onProgress = progressReporter(err);

@@ -1,5 +1,6 @@
 /** @file `distill exits`: a cross-encoder that stops early for pairs whose place is settled. */
 import { Command, InvalidArgumentError } from 'commander';
+import { checkOutputs } from '../../../common/outputs.ts';
 import { progressReporter } from '../../terminal/progress.ts';
 import type { Verb } from '../../terminal/verb.ts';
 
@@ -36,6 +37,7 @@ export const exitsVerb: Verb = ({ out, err, signal }) =>
       '\nExample:\n  distill exits models/cross-encoder --data data/debian --layers 3,4,5 --output models/cross-encoder-exits',
     )
     .action(async (teacher: string, { json, ...options }) => {
+      await checkOutputs(options.output);
       const { makeExits } = await import('../../../search/exits/exits.ts');
       const { renderExits } = await import('../../terminal/exits-report.ts');
       const onProgress = progressReporter(err);

@@ -22,6 +22,7 @@ export const indexVerb: Verb = ({ out, err, signal }) =>
       '--codec <name>',
       'codec of the scanned vectors: float32, float16, int8, int4, binary, pq48, pq32, pq16; int8 by default',
     )
+    .option('--index <kind>', 'usearch: a graph of near vectors finds what the codec scores; needs npm install usearch')
     .option('--rescore <codec:count>', 'codec and number of the best documents that are scored again, e.g. int8:100')
     .option('--dimensions <n>', 'scan only the first dimensions; for models trained for prefixes', Number)
     .option(
@@ -75,10 +76,11 @@ export function renderTuned({ settings, heldOut, defaults, curve, exactMs, k, tu
   ].join('');
 }
 
-function namesOf({ codec, rescore, dimensions, cells, bins }: IndexSettings): string {
+function namesOf({ codec, rescore, dimensions, cells, bins, graph }: IndexSettings): string {
   const parts = [
     dimensions === undefined ? codec : `${codec} of ${dimensions} dimensions`,
     cells && `${cells.probes} of ${cells.count} cells`,
+    graph && `graph, ${graph.expansion} candidates`,
     rescore && `${rescore.count} re-scored in ${rescore.codec}`,
     bins && `${bins} bins`,
   ];

@@ -1,5 +1,6 @@
 /** @file `distill semantic-cache`: from which similarity on a query may take the answer of an earlier one. */
 import { Command } from 'commander';
+import { checkOutputs } from '../../../common/outputs.ts';
 import { progressReporter } from '../../terminal/progress.ts';
 import type { Verb } from '../../terminal/verb.ts';
 
@@ -22,6 +23,7 @@ export const semanticCacheVerb: Verb = ({ out, err, signal }) =>
       '\nExample:\n  distill semantic-cache indexes/debian --data data/debian --risk 0.005 --output semantic-cache.json\n  distill serve indexes/debian --semantic-cache semantic-cache.json',
     )
     .action(async (index: string, { json, ...options }) => {
+      await checkOutputs(options.output);
       const { semanticCache } = await import('../../../search/semantic-cache.ts');
       const { renderSemanticCache } = await import('../../terminal/semantic-cache-report.ts');
       const onProgress = progressReporter(err);

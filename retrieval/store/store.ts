@@ -3,12 +3,12 @@ import { createHash, randomUUID } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, open, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { InputError } from '../common/errors.ts';
-import { writeWhole } from '../common/files.ts';
-import { readCells } from './cells.ts';
-import { decodeLines, encodeLines, readChecked } from './part-files.ts';
-import type { Top } from './top-k.ts';
-import type { Tuned } from './tuned.ts';
+import { InputError } from '../../common/errors.ts';
+import { hashFile, writeFrom, writeWhole } from '../../common/files.ts';
+import { sealed, unsealed, unsealedReason } from '../../common/sealed.ts';
+import { VectorGraph } from '../graph/usearch.ts';
+import type { Top } from '../top-k.ts';
+import type { Tuned } from '../tuned.ts';
 import {
   checkSettings,
   defaultSettings,
@@ -23,9 +23,14 @@ import {
   placePart,
   scoresAt,
   searchParts,
-} from './vector-index.ts';
+  withGraph,
+} from '../vector-index.ts';
+import { checkFile, damaged, readChecked } from './checked-files.ts';
+import { type Row, rowOf } from './documents.ts';
+import { IdTable } from './ids.ts';
+import { type PartSizes, readPartFile, type StoredPart, writePartFile } from './part-file.ts';
 
-const FORMAT = 'onnx-distill-index-1';
+const FORMAT = 'onnx-distill-index-2';
 /** Parts are joined when there are more. */
 const MOST_PARTS = 32;
 
@@ -46,13 +51,22 @@ export interface CreateOptions {
   settings?: IndexSettings;
   /** Key of the encoder that made the vectors; other vectors are refused. */
   encoder?: string;
+  /** Name of the index, so that the files of two are not mixed. */
+  id?: string;
 }
 
-interface PartFile {
+interface NamedFile {
   name: string;
   count: number;
-  /** sha256 of the part's file. */
+  /** sha256 of the file; of a part's, without its documents. */
   hash: string;
+}
+
+interface PartFile extends NamedFile, PartSizes {
+  name: string;
+  hash: string;
+  /** File of its graph, where it has one. */
+  graph?: NamedFile;
 }
 
 interface Manifest {
@@ -60,8 +74,9 @@ interface Manifest {
   dimensions: number;
   settings: IndexSettings;
   encoder?: string;
+  id?: string;
   /** File with what the encodings learned; absent before the first vectors. */
-  learned?: PartFile;
+  learned?: NamedFile;
   parts: PartFile[];
   /** Positions, counted through all parts, of documents that were replaced or removed. */
   removed: number[];
@@ -69,16 +84,14 @@ interface Manifest {
   tuned?: Tuned;
 }
 
-interface Part extends EncodedPart {
-  readonly documents: IndexedDocument[];
-}
+type Part = StoredPart;
 
 /**
  * An open index. Vectors are held in memory in their encoded form; changes are on disk when the promise of a change is fulfilled.
  * One process writes at a time; others that have it open see what was there when they opened it.
  */
 export class IndexStore {
-  private positions = new Map<string, number>();
+  private ids = new IdTable(() => new Uint8Array(0));
   private busy: Promise<unknown> = Promise.resolve();
 
   private constructor(
@@ -97,7 +110,7 @@ export class IndexStore {
    */
   static async create(
     folder: string,
-    { dimensions, settings = defaultSettings, encoder }: CreateOptions,
+    { dimensions, settings = defaultSettings, encoder, id }: CreateOptions,
   ): Promise<IndexStore> {
     checkSettings(settings, dimensions);
     if (existsSync(folder) && (await readdir(folder)).length)
@@ -107,7 +120,7 @@ export class IndexStore {
         remedy: 'open it as an index, or name a new folder',
       });
     await mkdir(folder, { recursive: true });
-    const manifest: Manifest = { format: FORMAT, dimensions, settings, encoder, parts: [], removed: [] };
+    const manifest: Manifest = { format: FORMAT, dimensions, settings, encoder, id, parts: [], removed: [] };
     const store = new IndexStore(folder, manifest, nothingLearned, [], new Set());
     await store.save(manifest);
     return store;
@@ -128,13 +141,16 @@ export class IndexStore {
     const manifest = readManifest(await readFile(file, 'utf8'), file);
     const learned = manifest.learned ? decodeLearned(await readChecked(folder, manifest.learned)) : nothingLearned;
     const parts: Part[] = [];
-    for (const part of manifest.parts) parts.push(decodePart(await readChecked(folder, part), part));
+    for (const file of manifest.parts) {
+      const part = placePart(await readPartFile(folder, file));
+      parts.push({ ...part, ...(file.graph && { graph: await openGraph(folder, file.graph, manifest) }) });
+    }
     return new IndexStore(folder, manifest, learned, parts, new Set(manifest.removed));
   }
 
   /** Documents that a search can find. */
   get size(): number {
-    return this.positions.size;
+    return this.total - this.removed.size;
   }
   get dimensions(): number {
     return this.manifest.dimensions;
@@ -146,6 +162,9 @@ export class IndexStore {
   get tuned(): Tuned | undefined {
     return this.manifest.tuned;
   }
+  get id(): string | undefined {
+    return this.manifest.id;
+  }
   get encoder(): string | undefined {
     return this.manifest.encoder;
   }
@@ -153,11 +172,14 @@ export class IndexStore {
   get bytes(): number {
     return this.parts.reduce((n, p) => n + p.codes.length + p.exact.length, 0);
   }
+  private get total(): number {
+    return this.parts.reduce((n, p) => n + p.count, 0);
+  }
   has(id: string): boolean {
-    return this.positions.has(id);
+    return this.positionOf(id) !== undefined;
   }
   get(id: string): IndexedDocument | undefined {
-    const at = this.positions.get(id);
+    const at = this.positionOf(id);
     return at === undefined ? undefined : this.documentAt(at);
   }
 
@@ -178,31 +200,31 @@ export class IndexStore {
         learned = await learnSettings(table, manifest.settings);
         manifest = { ...manifest, learned: await this.write('learned', encodeLearned(learned), 0) };
       }
-      const part: Part = { ...(await encodePart(table, manifest.settings, learned)), documents: [...documents] };
-      const replaced = documents.flatMap((d) => this.positions.get(d.id) ?? []);
+      const encoded = await encodePart(table, manifest.settings, learned);
+      const replaced = documents.flatMap((d) => this.positionOf(d.id) ?? []);
       const removed = new Set([...this.removed, ...replaced]);
-      const file = await this.write('part', encodeBody(part), part.count);
+      const { part, file } = await this.writePart(encoded, documents.map(rowOf), manifest.settings);
       manifest = { ...manifest, parts: [...manifest.parts, file], removed: [...removed] };
       await this.save(manifest);
       [this.manifest, this.learned, this.removed] = [manifest, learned, removed];
+      const first = this.total;
       this.parts = [...this.parts, part];
-      this.index();
-      if (this.parts.length > MOST_PARTS) await this.join();
+      for (let i = 0; i < part.count; i++) this.ids.set(first + i);
+      if (this.parts.length > MOST_PARTS) await this.join(this.smallParts());
     });
   }
 
   /** Removes documents by id. @returns how many were there */
   remove(ids: readonly string[]): Promise<number> {
     return this.inTurn(async () => {
-      const found = [...new Set(ids)].flatMap((id) => this.positions.get(id) ?? []);
+      const found = [...new Set(ids)].flatMap((id) => this.positionOf(id) ?? []);
       if (!found.length) return 0;
       const removed = new Set([...this.removed, ...found]);
       const manifest = { ...this.manifest, removed: [...removed] };
       await this.save(manifest);
       [this.manifest, this.removed] = [manifest, removed];
-      this.index();
       // Many removed ones cost every scan.
-      if (removed.size > 1024 && removed.size > this.positions.size) await this.join();
+      if (removed.size > 1024 && removed.size > this.size) await this.join();
       return found.length;
     });
   }
@@ -219,12 +241,21 @@ export class IndexStore {
   /** Scores of documents by id, as a search gives them. @throws RangeError where one is not there */
   scores(query: Float32Array, ids: readonly string[]): Float32Array {
     const positions = Int32Array.from(ids, (id) => {
-      const at = this.positions.get(id);
+      const at = this.positionOf(id);
       if (at === undefined) throw new RangeError(`there is no document ${id}`);
       return at;
     });
     this.checkQuery(query);
     return scoresAt(query, this.parts, this.settings, this.learned, positions);
+  }
+
+  /** As `search`, as ids alone. */
+  searchIds(query: Float32Array, k: number): { id: string; score: number }[] {
+    const { indices, scores } = this.searchPositions(query, k);
+    return Array.from(indices, (at, i) => {
+      const [part, row] = this.placeOf(at);
+      return { id: part.documents.id(row), score: scores[i] };
+    });
   }
 
   /** As `search`, as positions. */
@@ -246,7 +277,9 @@ export class IndexStore {
   /** Every document that a search can find, in the order in which they were added. */
   *documents(): Generator<IndexedDocument> {
     let at = 0;
-    for (const part of this.parts) for (const document of part.documents) if (!this.removed.has(at++)) yield document;
+    const { parts, removed } = this;
+    for (const part of parts)
+      for (const document of part.documents.all<IndexedDocument>()) if (!removed.has(at++)) yield document;
   }
 
   /**
@@ -283,13 +316,15 @@ export class IndexStore {
       checkSettings(settings, this.dimensions);
       const vectors = { data: this.vectors(), dimensions: this.dimensions };
       const learned = await learnSettings(vectors, settings);
-      const part: Part = { ...(await encodePart(vectors, settings, learned)), documents: [...this.documents()] };
+      const encoded = await encodePart(vectors, settings, learned);
+      const rows = this.kept(0).map(([p, i]) => p.documents.row(i));
+      const { part, file } = await this.writePart(encoded, rows, settings);
       const manifest: Manifest = {
         ...this.manifest,
         settings,
         tuned,
         learned: needsLearning(settings) ? await this.write('learned', encodeLearned(learned), 0) : undefined,
-        parts: [await this.write('part', encodeBody(part), part.count)],
+        parts: [file],
         removed: [],
       };
       await this.save(manifest);
@@ -303,17 +338,58 @@ export class IndexStore {
     return this.inTurn(() => this.join());
   }
 
-  private async join(): Promise<void> {
-    const kept: [Part, number][] = [];
-    let at = 0;
-    for (const part of this.parts)
-      for (let i = 0; i < part.count; i++) if (!this.removed.has(at++)) kept.push([part, i]);
-    const part: Part = { ...joinParts(kept, this.settings), documents: kept.map(([p, i]) => p.documents[i]) };
-    const file = await this.write('part', encodeBody(part), part.count);
-    const manifest = { ...this.manifest, parts: [file], removed: [] };
+  /**
+   * The first of the last parts that are worth joining: larger ones before them stay, so that a document is written again only
+   * when its part grows by half.
+   */
+  private smallParts(): number {
+    let first = this.parts.length - 1;
+    let sum = this.parts[first].count;
+    for (; first > 0 && this.parts[first - 1].count <= 2 * sum; first--) sum += this.parts[first - 1].count;
+    return first;
+  }
+
+  /** @param from the first part that is joined with those after it */
+  private async join(from = 0): Promise<void> {
+    const before = this.parts.slice(0, from);
+    const start = before.reduce((n, p) => n + p.count, 0);
+    const kept = this.kept(from);
+    const encoded = await withGraph(joinParts(kept, this.settings), this.settings, this.dimensions);
+    const rows = kept.map(([p, i]) => p.documents.row(i));
+    const { part, file } = await this.writePart(encoded, rows, this.settings);
+    const removed = new Set([...this.removed].filter((position) => position < start));
+    const manifest = { ...this.manifest, parts: [...this.manifest.parts.slice(0, from), file], removed: [...removed] };
     await this.save(manifest);
-    [this.manifest, this.parts, this.removed] = [manifest, [part], new Set()];
+    [this.manifest, this.parts, this.removed] = [manifest, [...before, part], removed];
     this.index();
+  }
+
+  /** Documents from a part on that are still there: the part of each, and its place in it. */
+  private kept(from: number): [Part, number][] {
+    const kept: [Part, number][] = [];
+    let at = this.parts.slice(0, from).reduce((n, p) => n + p.count, 0);
+    for (const part of this.parts.slice(from))
+      for (let i = 0; i < part.count; i++) if (!this.removed.has(at++)) kept.push([part, i]);
+    return kept;
+  }
+
+  /** Writes a part with its graph, which is mapped from its file from then on. */
+  private async writePart(
+    encoded: EncodedPart,
+    rows: readonly Row[],
+    { graph }: IndexSettings,
+  ): Promise<{ part: Part; file: PartFile }> {
+    const { sizes, documents } = await writePartFile(this.folder, `part-${randomUUID()}.bin`, encoded, rows);
+    const file: PartFile = { ...sizes, count: encoded.count };
+    const part: Part = { ...encoded, documents };
+    if (!part.graph || !graph) return { part, file };
+    const name = `graph-${randomUUID()}.bin`;
+    const path = join(this.folder, name);
+    await writeFrom(path, (temporary) => (part.graph as VectorGraph).save(temporary));
+    const written = { name, count: part.count, hash: await hashFile(path) };
+    const { dimensions } = this;
+    const mapped = await VectorGraph.view(path, { count: part.count, dimensions }, graph);
+    return { part: { ...part, graph: mapped }, file: { ...file, graph: written } };
   }
 
   private check(documents: readonly IndexedDocument[], vectors: Float32Array): void {
@@ -340,20 +416,36 @@ export class IndexStore {
   }
 
   private documentAt(position: number): IndexedDocument {
+    const [part, row] = this.placeOf(position);
+    return part.documents.at(row);
+  }
+
+  private placeOf(position: number): [Part, number] {
     let p = 0;
     let at = position;
     while (at >= this.parts[p].count) at -= this.parts[p++].count;
-    return this.parts[p].documents[at];
+    return [this.parts[p], at];
+  }
+
+  private positionOf(id: string): number | undefined {
+    const at = this.ids.get(id);
+    return at === undefined || this.removed.has(at) ? undefined : at;
+  }
+
+  /** Gives the files of the parts back. */
+  close(): void {
+    for (const part of this.parts) part.documents.close();
   }
 
   private index(): void {
-    this.positions = new Map();
-    let at = 0;
-    for (const part of this.parts)
-      for (const { id } of part.documents) {
-        if (!this.removed.has(at)) this.positions.set(id, at);
-        at++;
-      }
+    const ids = new IdTable((position) => {
+      const [part, row] = this.placeOf(position);
+      return part.documents.idBytes(row);
+    });
+    ids.reserve(this.total);
+    // Of an id that was replaced the last one is there.
+    for (let at = 0; at < this.total; at++) ids.set(at);
+    this.ids = ids;
   }
 
   /** Runs changes one after another, also after a failed one. */
@@ -364,23 +456,26 @@ export class IndexStore {
   }
 
   /** A new file; nothing points to it before the manifest does. */
-  private async write(kind: string, content: Uint8Array, count: number): Promise<PartFile> {
+  private async write(kind: string, content: Uint8Array, count: number): Promise<NamedFile> {
     const name = `${kind}-${randomUUID()}.bin`;
     await writeWhole(join(this.folder, name), content);
     return { name, count, hash: createHash('sha256').update(content).digest('hex') };
   }
 
   private async save(manifest: Manifest): Promise<void> {
-    await writeWhole(join(this.folder, 'index.json'), JSON.stringify(manifest));
+    await writeWhole(join(this.folder, 'index.json'), sealed(manifest));
     // The rename is on disk with the folder; then files that nothing points to can go.
     const folder = await open(this.folder, 'r');
     await folder.sync().finally(() => folder.close());
-    const used = new Set([...manifest.parts.map((p) => p.name), manifest.learned?.name, 'index.json']);
+    const names = manifest.parts.flatMap((p) => [p.name, p.graph?.name]);
+    const used = new Set([...names, manifest.learned?.name, 'index.json']);
     for (const name of await readdir(this.folder))
-      if (/^(part|learned)-[0-9a-f-]{36}\.bin$/.test(name) && !used.has(name))
-        await rm(join(this.folder, name), { force: true });
+      if (OWN_FILE.test(name) && !used.has(name)) await rm(join(this.folder, name), { force: true });
   }
 }
+
+/** Names of the files that a manifest names. */
+const OWN_FILE = /^(part|learned|graph)-[0-9a-f-]{36}\.bin$/;
 
 function readManifest(text: string, file: string): Manifest {
   const damaged = (why: string): never => {
@@ -390,31 +485,41 @@ function readManifest(text: string, file: string): Manifest {
       remedy: 'make the index again with distill index',
     });
   };
-  let value: Partial<Manifest> | null = null;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    damaged('not JSON');
-  }
-  if (value?.format !== FORMAT) damaged(`format ${JSON.stringify(value?.format)}, expected ${FORMAT}`);
+  const read = unsealed(text);
+  if (!read.value) return damaged(unsealedReason(read, FORMAT));
+  const value = read.value as Partial<Manifest>;
+  if (value.format !== FORMAT) damaged(`format ${JSON.stringify(value.format)}, expected ${FORMAT}`);
   const isFile = (f: unknown): boolean => {
-    const { name, count, hash } = (f ?? {}) as Partial<PartFile>;
+    const { name, count, hash, graph } = (f ?? {}) as Partial<PartFile>;
     return (
       typeof name === 'string' &&
-      /^(part|learned)-[0-9a-f-]{36}\.bin$/.test(name) &&
+      OWN_FILE.test(name) &&
+      (graph === undefined || isFile(graph)) &&
       Number.isInteger(count) &&
       typeof hash === 'string'
     );
   };
   const { dimensions, settings, parts, removed, learned, tuned } = value as Partial<Manifest>;
   if (!Number.isInteger(dimensions) || (dimensions as number) < 1) damaged('dimensions');
-  if (!Array.isArray(parts) || !parts.every(isFile)) damaged('parts');
+  const isPart = (p: PartFile): boolean => isFile(p) && Number.isInteger(p.head) && Number.isInteger(p.bytes);
+  if (!Array.isArray(parts) || !parts.every(isPart)) damaged('parts');
   if (!Array.isArray(removed) || !removed.every(Number.isInteger)) damaged('removed');
   if (learned !== undefined && !isFile(learned)) damaged('learned');
   if (typeof settings !== 'object' || settings === null) damaged('settings');
   if (tuned !== undefined && (typeof tuned?.goal !== 'object' || typeof tuned.heldOut !== 'object')) damaged('tuned');
   checkSettings(settings as IndexSettings, dimensions as number);
   return value as Manifest;
+}
+
+async function openGraph(folder: string, { name, hash, count }: NamedFile, { dimensions, settings }: Manifest) {
+  await checkFile(folder, { name, hash });
+  const path = join(folder, name);
+  try {
+    return await VectorGraph.view(path, { count, dimensions }, settings.graph ?? { expansion: 1 });
+  } catch (cause) {
+    if (cause instanceof InputError) throw cause;
+    throw damaged(`${path} cannot be read (${(cause as Error).message})`, cause);
+  }
 }
 
 /** Runs of bytes, each behind its length. */
@@ -442,16 +547,6 @@ function decodeRuns(bytes: Uint8Array): Uint8Array[] {
 
 const bytesOf = ({ buffer, byteOffset, byteLength }: Int32Array | Float32Array): Uint8Array =>
   new Uint8Array(buffer, byteOffset, byteLength);
-
-const encodeBody = ({ codes, exact, documents, cells }: Part): Buffer =>
-  encodeRuns([codes, exact, encodeLines(documents), ...(cells ? [bytesOf(cells.starts), bytesOf(cells.order)] : [])]);
-
-function decodePart(content: Uint8Array, { count }: PartFile): Part {
-  const [codes, exact, lines, ...table] = decodeRuns(content);
-  const [starts, order] = table.map((run) => new Int32Array(run.buffer, run.byteOffset, run.byteLength >> 2));
-  const documents = decodeLines<IndexedDocument>(lines);
-  return placePart({ count, codes, exact, documents, ...(starts && { cells: readCells(starts, order) }) });
-}
 
 function encodeLearned(arrays: LearnedSettings): Buffer {
   const names = Object.entries(arrays).flatMap(([of, learned]) =>

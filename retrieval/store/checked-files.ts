@@ -1,13 +1,14 @@
-/** @file The files of an index's parts: read in blocks and checked, their documents as lines of any length in all. */
+/** @file Files of an index: read in blocks and checked. */
 import { createHash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { InputError } from '../common/errors.ts';
+import { InputError } from '../../common/errors.ts';
+import { hashFile } from '../../common/files.ts';
 
 /** Bytes read at a time: one read takes 2 GiB at most, and the checksum is taken while the next block comes. */
 const BLOCK = 1 << 24;
 
-const damaged = (subject: string, cause?: unknown): InputError =>
+export const damaged = (subject: string, cause?: unknown): InputError =>
   new InputError({
     code: 'index.damaged',
     subject,
@@ -42,21 +43,11 @@ export async function readChecked(folder: string, { name, hash }: { name: string
   }
 }
 
-/** Values as JSON, one a line. A text holds half a gigabyte at most, so that lines become bytes one by one. */
-export function encodeLines(values: readonly unknown[]): Buffer {
-  const lines = values.map((value, i) => Buffer.from(`${i ? '\n' : ''}${JSON.stringify(value)}`));
-  return Buffer.concat(lines);
-}
-
-/** What `encodeLines` made. */
-export function decodeLines<T>({ buffer, byteOffset, byteLength }: Uint8Array): T[] {
-  const bytes = Buffer.from(buffer, byteOffset, byteLength);
-  const values: T[] = [];
-  for (let at = 0; at < bytes.length; ) {
-    const found = bytes.indexOf(10, at);
-    const end = found < 0 ? bytes.length : found;
-    values.push(JSON.parse(bytes.toString('utf8', at, end)) as T);
-    at = end + 1;
-  }
-  return values;
+/** As `readChecked`, of a file that is not kept in memory. */
+export async function checkFile(folder: string, { name, hash }: { name: string; hash: string }): Promise<void> {
+  const path = join(folder, name);
+  const found = await hashFile(path).catch((cause: NodeJS.ErrnoException) => {
+    throw damaged(`${path} cannot be read (${cause.code})`, cause);
+  });
+  if (found !== hash) throw damaged(`${path} is damaged (its checksum differs)`);
 }

@@ -1,10 +1,11 @@
-/** @file Files of an index's parts: bytes as they were written, and lines that are longer in all than a text can be. */
+/** @file Files of an index: bytes as they were written. */
 import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { decodeLines, encodeLines, readChecked } from '../../retrieval/part-files.ts';
+import { crc32, plainCrc32 } from '../../common/crc32.ts';
+import { readChecked } from '../../retrieval/store/checked-files.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'parts-'));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -22,19 +23,7 @@ test('several blocks, and a last one that is not full', async () => {
   await expect(readChecked(folder, { name: 'b.bin', hash })).rejects.toThrow('b.bin cannot be read (ENOENT)');
 });
 
-test.each([[[]], [[{ id: 'a', text: 'one\ntwo' }]], [[{ id: 'a' }, { id: 'é🙂', metadata: [null, 1] }, 'text']]])(
-  'lines: %j',
-  (values) => {
-    expect(decodeLines(encodeLines(values))).toEqual(values);
-  },
-);
-
-test('more bytes in all than one text holds', () => {
-  const long = 'x'.repeat(1 << 26);
-  const values = Array.from({ length: 9 }, (_, i) => ({ id: String(i), text: long }));
-  const bytes = encodeLines(values);
-  expect(bytes.length).toBeGreaterThan(0x1fffffe8);
-  const read = decodeLines<{ id: string; text: string }>(bytes);
-  expect(read.map((v) => v.id)).toEqual(values.map((v) => v.id));
-  expect(read.every((v) => v.text.length === long.length)).toBe(true);
+test('the checksum of a document, by zlib and by the table', () => {
+  const bytes = Buffer.from('123456789');
+  expect([crc32(bytes), plainCrc32(bytes), plainCrc32(new Uint8Array(0))]).toEqual([0xcbf43926, 0xcbf43926, 0]);
 });

@@ -1,8 +1,8 @@
 /** @file Search of an index by vectors and BM25 together: exact with regard to the scores that the index gives. */
-import { CHANNEL_DEPTH, type HybridWeight } from './hybrid.ts';
-import type { LiveBm25 } from './live-bm25.ts';
+import { CHANNEL_DEPTH, type HybridWeight } from '../hybrid.ts';
+import type { LiveBm25 } from '../live-bm25.ts';
+import { topK } from '../top-k.ts';
 import type { Found, IndexedDocument, IndexStore } from './store.ts';
-import { topK } from './top-k.ts';
 
 /**
  * The k best by score = vectors' product + lambda x BM25 / scale. Each channel finds its best; where a document that neither found
@@ -17,7 +17,7 @@ export function hybridHits(
 ): Found[] {
   const n = store.size;
   for (let depth = Math.max(CHANNEL_DEPTH, k); ; depth *= 4) {
-    const near = store.search(vector, depth);
+    const near = store.searchIds(vector, depth);
     const dense = new Map(near.map((d) => [d.id, d.score]));
     const words = lexical.search(text, depth);
     // The two channels are changed one after the other: a document that only one of them has is left for the next search.
