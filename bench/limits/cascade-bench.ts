@@ -1,10 +1,10 @@
 /**
  * @file A cascade over many random splits of judged queries: quality at so many pairs, and how often its promise is broken.
  *
- *     npm run bench -- cascade --teacher DIR --data DIR --student DIR [--scores FILE] [--queries 300] [--splits 200]
+ *     npm run bench -- cascade --teacher DIR --data DIR --student DIR [--scores FILE] [--queries 300] [--depth 100] [--splits 200]
  *
  * The first stage is a dual-encoder, or BM25 with `--student bm25`. With `--scores` the lists are those of a file of
- * `query-id corpus-id score` lines, put in the order of the first stage, and the teacher is not asked; else the first stage finds 100
+ * `query-id corpus-id score` lines, put in the order of the first stage, and the teacher is not asked; else the first stage finds --depth
  * documents over the whole corpus and the teacher scores them through the cache.
  */
 import { parseArgs } from 'node:util';
@@ -34,11 +34,12 @@ const { values } = parseArgs({
     split: { type: 'string', default: 'test' },
     queries: { type: 'string' },
     splits: { type: 'string', default: '200' },
+    depth: { type: 'string', default: '100' },
     'only-score': { type: 'boolean', default: false },
   },
 });
 const { student = 'bm25', teacher: teacherFolder = '', data = '' } = values;
-const DEPTH = 100;
+const DEPTH = Number(values.depth);
 const DELTA = 0.1;
 const onProgress = ({ stage, done, total }: { stage: string; done: number; total?: number }): void => {
   if (done % 1024 === 0) console.error(`${stage} ${done}/${total}`);
