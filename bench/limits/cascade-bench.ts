@@ -1,10 +1,12 @@
 /**
  * @file A cascade over many random splits of judged queries: quality at so many pairs, and how often its promise is broken.
  *
- *     npm run bench -- cascade --teacher DIR --data DIR --student DIR [--scores FILE] [--queries 300] [--splits 200]
+ *     npm run bench -- cascade --teacher DIR --data DIR --student DIR [--scores FILE] [--queries 300] [--depth 100] [--splits 200]
  *
- * The first stage is a dual-encoder, or BM25 with `--student bm25`. With `--scores` the lists are those of a file of
- * `query-id corpus-id score` lines, put in the order of the first stage, and the teacher is not asked; else the first stage finds 100
+ * The first stage is a dual-encoder, or BM25 with `--student bm25`. With `--documents DIR` another encoder embeds the documents
+ * (a query tower's own are those it was trained on), with `--lexical 0.25` the scores are hybrid: BM25 is added with this weight,
+ * BM25's mean best score being 1. With `--scores` the lists are those of a file of
+ * `query-id corpus-id score` lines, put in the order of the first stage, and the teacher is not asked; else the first stage finds --depth
  * documents over the whole corpus and the teacher scores them through the cache.
  */
 import { parseArgs } from 'node:util';
@@ -19,11 +21,12 @@ import { readScores } from '../../data/scores.ts';
 import { bm25Index } from '../../evaluation/bm25-run.ts';
 import { Random } from '../../math/random.ts';
 import { mean, quantile } from '../../math/resampling.ts';
-
 import { search } from '../../retrieval/exact-search.ts';
+import { hybridSearch } from '../../retrieval/hybrid.ts';
 import { defaultCache, ScoreCache } from '../../teachers/cache/score-cache.ts';
 import { crossEncoder } from '../../teachers/cross-encoder.ts';
 import { dualEncoder } from '../../teachers/dual-encoder.ts';
+import type { Teacher } from '../../teachers/teacher.ts';
 
 const { values } = parseArgs({
   options: {
@@ -31,14 +34,17 @@ const { values } = parseArgs({
     teacher: { type: 'string' },
     data: { type: 'string' },
     scores: { type: 'string' },
+    documents: { type: 'string' },
+    lexical: { type: 'string', default: '0' },
     split: { type: 'string', default: 'test' },
     queries: { type: 'string' },
     splits: { type: 'string', default: '200' },
+    depth: { type: 'string', default: '100' },
     'only-score': { type: 'boolean', default: false },
   },
 });
 const { student = 'bm25', teacher: teacherFolder = '', data = '' } = values;
-const DEPTH = 100;
+const DEPTH = Number(values.depth);
 const DELTA = 0.1;
 const onProgress = ({ stage, done, total }: { stage: string; done: number; total?: number }): void => {
   if (done % 1024 === 0) console.error(`${stage} ${done}/${total}`);
@@ -117,21 +123,56 @@ async function firstStage(from: Dataset, queries: readonly number[]) {
       },
     };
   }
-  const encoder = await dualEncoder(student, { queryTokens: 64, documentTokens: 192 });
-  const { embed } = cache.wrap(encoder);
-  const documents = (await embed?.(from.documents, 'document', { onProgress }))?.data as Float32Array;
-  const found = await embed?.(textsAt(from, queries), 'query', { onProgress });
-  await encoder.dispose();
-  const { data: vectors, dimensions: D } = found as { data: Float32Array; dimensions: number };
+  const limits = { queryTokens: 64, documentTokens: 192 };
+  const embedded = async (
+    folder: string,
+    texts: Parameters<NonNullable<Teacher['embed']>>[0],
+    role: 'query' | 'document',
+  ) => {
+    const encoder = await dualEncoder(folder, limits);
+    const found = await cache.wrap(encoder).embed?.(texts, role, { onProgress });
+    await encoder.dispose();
+    return found as { data: Float32Array; dimensions: number };
+  };
+  const { data: documents } = await embedded(values.documents ?? student, from.documents, 'document');
+  const { data: vectors, dimensions: D } = await embedded(student, textsAt(from, queries), 'query');
+  const cosine = (i: number, d: number): number => {
+    let sum = 0;
+    for (let k = 0; k < D; k++) sum += vectors[i * D + k] * documents[d * D + k];
+    return sum;
+  };
+  const lambda = Number(values.lexical);
+  if (lambda) return hybrid(from, queries, cosine, vectors, documents, D, lambda);
   const near = values.scores === undefined ? await search(vectors, documents, D, DEPTH) : undefined;
   return {
     best: (i: number): number[] => [...(near as { indices: Int32Array }).indices.subarray(i * DEPTH, (i + 1) * DEPTH)],
-    score: (i: number, wanted: readonly number[]): number[] =>
-      wanted.map((d) => {
-        let sum = 0;
-        for (let k = 0; k < D; k++) sum += vectors[i * D + k] * documents[d * D + k];
-        return sum;
-      }),
+    score: (i: number, wanted: readonly number[]): number[] => wanted.map((d) => cosine(i, d)),
+  };
+}
+
+/** Cosine + lambda x BM25 / scale, over the whole corpus or the documents given. */
+async function hybrid(
+  from: Dataset,
+  queries: readonly number[],
+  cosine: (i: number, d: number) => number,
+  vectors: Float32Array,
+  documents: Float32Array,
+  dimensions: number,
+  lambda: number,
+) {
+  const index = await bm25Index(from.documents);
+  const text = (i: number): string => from.queries.text(queries[i]);
+  const weight = { lambda, scale: mean(queries.map((_, i) => index.search(text(i), 1).scores[0] ?? 0)) || 1 };
+  const hits =
+    values.scores === undefined
+      ? await hybridSearch({ vectors, text }, documents, dimensions, index, weight, { k: DEPTH, onProgress })
+      : undefined;
+  return {
+    best: (i: number): number[] => [...(hits as { indices: Int32Array }).indices.subarray(i * DEPTH, (i + 1) * DEPTH)],
+    score(i: number, wanted: readonly number[]): number[] {
+      const words = index.scores(text(i), Int32Array.from(wanted));
+      return wanted.map((d, k) => cosine(i, d) + (lambda * words[k]) / weight.scale);
+    },
   };
 }
 
@@ -139,7 +180,7 @@ function report(queries: readonly Calibrated[]): void {
   const full = mean(queries.map(fullQuality));
   const alone = mean(queries.map((q) => qualityOf(q, servedOrder(q, 0, 0))));
   console.log(`${queries.length} queries: first stage ${alone.toFixed(4)}, teacher over the lists ${full.toFixed(4)}`);
-  for (const depth of [3, 10, 50, 100]) {
+  for (const depth of [3, 10, 50, 100].filter((d) => d <= DEPTH)) {
     const at = (fusion: number): number => mean(queries.map((q) => qualityOf(q, servedOrder(q, depth, fusion)))) - full;
     console.log(
       `first ${depth} of every query: teacher alone ${signed(at(0))}, joined with weight 20 ${signed(at(20))}`,
@@ -147,7 +188,7 @@ function report(queries: readonly Calibrated[]): void {
   }
   const random = Random.of(1, 'splits');
   const draws = Array.from({ length: Number(values.splits) }, () => [...random.shuffle(queries.map((_, i) => i))]);
-  const budgets = [3, 10, 20];
+  const budgets = [1, 2, 3, 5, 10, 20, 30].filter((b) => b < DEPTH);
   const gains = budgets.map((): number[] => []);
   const spent = budgets.map((): number[] => []);
   for (const draw of draws) {
@@ -162,6 +203,10 @@ function report(queries: readonly Calibrated[]): void {
     console.log(
       `depth chosen a query, joined, ${budget} pairs asked for: ${mean(spent[b]).toFixed(1)} pairs, less the teacher over all ${spread(gains[b])}`,
     );
+  const equal = budgets.findIndex((_, b) => mean(gains[b]) >= 0);
+  console.log(
+    `as good as the teacher over all from ${equal < 0 ? 'more pairs than these' : `${mean(spent[equal]).toFixed(1)} pairs`}`,
+  );
   for (const alpha of [0.005, 0.01, 0.02])
     for (const [rule, fusion, loss] of [
       ['entropy', 0, 'clipped'],
@@ -175,7 +220,7 @@ function report(queries: readonly Calibrated[]): void {
 /** Fitted on one half, with the thresholds that spend the budgets there; measured on the other. */
 function atBudgets(fitting: readonly Calibrated[], rest: readonly Calibrated[], budgets: readonly number[]) {
   // The policy's rule and weight are taken, not its threshold.
-  const depths = [1, 2, 3, 5, 10, 20, 50, 100];
+  const depths = [1, 2, 3, 5, 10, 20, 50, 100].filter((d) => d <= DEPTH);
   const { policy } = fitCascade(fitting, { alpha: 0.5, delta: DELTA, rule: 'diff-ndcg', depths });
   const [own, other] = [fitting, rest].map((some) => some.map((q) => stated(q, policy)));
   const pairsAt = (threshold: number, states: typeof own): number =>

@@ -1,7 +1,7 @@
 /**
  * @file What encodings of vectors cost in quality, and how fast searches are, on real vectors.
  *
- *     npm run bench -- vectors table [--model DIR --data DIR]    nDCG@10 and recall of every encoding, next to exact search
+ *     npm run bench -- vectors table [--model DIR --data DIR] [--only pq]    nDCG@10 and recall of every encoding, next to exact search
  *     npm run bench -- vectors speed [--count 1000000]           scans next to a copy of the same bytes, bins next to a heap
  *     npm run bench -- vectors tune [--count 1000000] [--recall 0.95]    settings found on token states, measured on others
  *
@@ -32,6 +32,7 @@ const { values, positionals } = parseArgs({
     folder: { type: 'string', default: join(tmpdir(), 'onnx-distill-vectors') },
     count: { type: 'string', default: '1000000' },
     recall: { type: 'string', default: '0.95' },
+    only: { type: 'string', default: '' },
     query: { type: 'string' },
     document: { type: 'string' },
   },
@@ -75,7 +76,7 @@ async function table(): Promise<void> {
       { codec, ...int8(100) },
     ]),
   ];
-  for (const settings of all) {
+  for (const settings of all.filter(({ codec }) => codec === 'float32' || codec.startsWith(values.only))) {
     const point = await bench.measure(settings, queries, truth, rows);
     const { part, learned } = await bench.prepare(settings);
     const run = new Map(

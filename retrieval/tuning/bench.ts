@@ -1,6 +1,7 @@
 /** @file Settings measured: recall of the exact nearest and milliseconds a query, over documents that are encoded once for many settings. */
 import { quantile } from '../../math/resampling.ts';
-import type { Vectors } from '../codecs/index.ts';
+import { codecs, type Vectors } from '../codecs/index.ts';
+import { place } from '../codecs/kernel.ts';
 import { openExactSearch } from '../exact-search.ts';
 import type { Point } from '../tuned.ts';
 import {
@@ -76,6 +77,16 @@ export class TuningBench {
   }
 
   private async encode(settings: IndexSettings) {
+    const { rescore, ...scanned } = settings;
+    if (rescore) {
+      // What is scanned does not depend on what is re-scored.
+      const { part, learned } = await this.prepare(scanned);
+      const { exact } = await learnSettings(this.documents, { codec: 'float32', rescore }, this.seed);
+      return {
+        part: { ...part, exact: place(codecs[rescore.codec].encode(this.documents, exact)) },
+        learned: { ...learned, exact },
+      };
+    }
     const known = settings.cells && (await this.cellsOf(settings.cells.count));
     const learned = await learnSettings(this.documents, settings, this.seed, known);
     return { part: await encodePart(this.documents, settings, learned, known), learned };

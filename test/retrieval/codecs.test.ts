@@ -2,9 +2,10 @@
 import { describe, expect, test } from 'vitest';
 import { floatToHalf, halfToFloat } from '../../math/half.ts';
 import { Random } from '../../math/random.ts';
+import { anisotropicLoss, anisotropy, assign, refit } from '../../retrieval/codecs/anisotropic.ts';
 import { type CodecName, codecs } from '../../retrieval/codecs/index.ts';
 import { place } from '../../retrieval/codecs/kernel.ts';
-import { anisotropicLoss, anisotropy, product } from '../../retrieval/codecs/product.ts';
+import { product } from '../../retrieval/codecs/product.ts';
 
 const random = Random.of(5, 'codecs');
 const [n, dimensions] = [600, 96];
@@ -130,39 +131,91 @@ describe('the anisotropic loss', () => {
     expect(anisotropy(128, 0.2)).toBeCloseTo(5.2917, 4);
     expect(anisotropy(384)).toBeCloseTo(3, 1);
   });
-  test('codes have less of it than the nearest centroids of each part', () => {
-    const codec = product(16);
-    const learned = codec.learn(vectors, 0);
-    const width = dimensions / 16;
-    const codes = codec.encode(vectors, learned);
-    const eta = anisotropy(dimensions);
-    let [own, plain] = [0, 0];
+  const codec = product(16);
+  const learned = codec.learn(vectors, 0);
+  const width = dimensions / 16;
+  const turned = {
+    dimensions,
+    data: Float32Array.from({ length: n * dimensions }, (_, at) => {
+      const [i, b] = [Math.floor(at / dimensions), at % dimensions];
+      let s = 0;
+      for (let a = 0; a < dimensions; a++) s += vectors.data[i * dimensions + a] * learned.rotation[a * dimensions + b];
+      return s;
+    }),
+  };
+  const decode = (codes: Uint8Array, centroids: Float32Array, i: number) =>
+    Float32Array.from({ length: dimensions }, (_, k) => {
+      const j = Math.floor(k / width);
+      return centroids[(j * 256 + codes[i * 16 + j]) * width + (k % width)];
+    });
+  const lossOf = (codes: Uint8Array, centroids: Float32Array, eta: number): number => {
+    let sum = 0;
     for (let i = 0; i < n; i++) {
-      const x = new Float32Array(dimensions);
-      for (let a = 0; a < dimensions; a++)
-        for (let b = 0; b < dimensions; b++)
-          x[b] += vectors.data[i * dimensions + a] * learned.rotation[a * dimensions + b];
-      const decode = (code: (j: number) => number) =>
-        Float32Array.from({ length: dimensions }, (_, k) => {
-          const j = Math.floor(k / width);
-          return learned.centroids[(j * 256 + code(j)) * width + (k % width)];
-        });
-      const nearest = (j: number): number => {
-        let [least, at] = [Number.POSITIVE_INFINITY, 0];
-        for (let c = 0; c < 256; c++) {
-          let d = 0;
-          for (let k = 0; k < width; k++) d += (x[j * width + k] - learned.centroids[(j * 256 + c) * width + k]) ** 2;
-          if (d < least) [least, at] = [d, c];
-        }
-        return at;
-      };
-      own += anisotropicLoss(
-        x,
-        decode((j) => codes[i * 16 + j]),
-        eta,
-      );
-      plain += anisotropicLoss(x, decode(nearest), eta);
+      const x = turned.data.subarray(i * dimensions, (i + 1) * dimensions);
+      sum += anisotropicLoss(x, decode(codes, centroids, i), eta);
     }
-    expect(own).toBeLessThan(plain);
+    return sum;
+  };
+  const eta = anisotropy(dimensions, 0.2);
+
+  test('codes have less of it than the nearest centroids of each part', () => {
+    const { centroids } = learned;
+    const plain = assign(turned, centroids, 16, eta, { sweeps: 0 });
+    expect(lossOf(codec.encode(vectors, learned), centroids, eta)).toBeLessThan(lossOf(plain, centroids, eta));
+  });
+
+  test('centroids that are fitted to codes have the least of it', () => {
+    const codes = assign(turned, learned.centroids, 16, eta, { sweeps: 1 });
+    const moved = learned.centroids.map((x) => x + 0.05 * random.normal());
+    // Part after part, given the others: rounds come to the minimum.
+    let fitted = refit(turned, codes, moved, 16, eta);
+    for (let round = 0; round < 10; round++) {
+      const next = refit(turned, codes, fitted, 16, eta);
+      expect(lossOf(codes, next, eta)).toBeLessThanOrEqual(lossOf(codes, fitted, eta) * (1 + 1e-6));
+      fitted = next;
+    }
+    const least = lossOf(codes, fitted, eta);
+    expect(least).toBeLessThan(lossOf(codes, moved, eta));
+    for (let c = 0; c < 8; c++) {
+      const [j, k] = [2 * c, c % width];
+      for (const step of [-0.05, 0.05]) {
+        const other = fitted.slice();
+        other[(j * 256 + codes[c * 16 + j]) * width + k] += step;
+        expect(lossOf(codes, other, eta)).toBeGreaterThan(least);
+      }
+    }
+    const unused = Array.from({ length: 256 }, (_, c) => c).find((c) => !codes.some((x, at) => !(at % 16) && x === c));
+    if (unused !== undefined) {
+      const own = (x: Float32Array) => [...x.subarray(unused * width, (unused + 1) * width)];
+      expect(own(fitted)).toEqual(own(moved));
+    }
+  });
+
+  test('codes of an index that was written before the threshold was kept are made as then', () => {
+    // Above 128 dimensions, where that threshold is not 0.2; no rotation, and centroids of noise.
+    const wide = { dimensions: 192, data: vectors.data.subarray(0, 192 * 40) };
+    const rotation = Float32Array.from({ length: 192 ** 2 }, (_, at) => Number(at % 193 === 0));
+    const centroids = Float32Array.from({ length: 256 * 192 }, () => 0.1 * random.normal());
+    const then = assign(wide, centroids, 16, anisotropy(192), { sweeps: 2 });
+    expect([...codec.encode(wide, { rotation, centroids })]).toEqual([...then]);
+    const now = codec.encode(wide, { rotation, centroids, threshold: Float32Array.of(0.2) });
+    expect([...now]).not.toEqual([...then]);
+  });
+
+  test('the rotation keeps lengths, and the parts hold the same product of variances', () => {
+    for (const i of [0, 7, 100]) {
+      const [a, b] = [vectors, turned].map((v) => Math.hypot(...v.data.subarray(i * dimensions, (i + 1) * dimensions)));
+      expect(a).toBeCloseTo(b, 5);
+    }
+    const logs = Array.from({ length: 16 }, (_, j) => {
+      let sum = 0;
+      for (let k = j * width; k < (j + 1) * width; k++) {
+        let square = 0;
+        for (let i = 0; i < n; i++) square += turned.data[i * dimensions + k] ** 2 / n;
+        sum += Math.log(square);
+      }
+      return sum;
+    });
+    expect(Math.max(...logs) - Math.min(...logs)).toBeLessThan(2);
   });
 });
