@@ -4,10 +4,11 @@ import { parseMetric } from '../evaluation/metrics/metrics.ts';
 import { httpTeacherKey, servesEmbeddings } from '../teachers/services/http-teacher.ts';
 import { optimizers } from '../training/optimizers/index.ts';
 import type { Config, ParsedConfig } from './config.ts';
-import { lossSchema, needsOf, registered, toLosses } from './losses.ts';
+import { comparesDocuments, lossSchema, needsOf, registered, toLosses } from './losses.ts';
 import { toQuerySelection, toWeighting, weightingSchema } from './methods.ts';
 import { localModel } from './models.ts';
 import { kindOf, startFolder, studentSchema, trainedEncoder } from './student.ts';
+import { wrongStream } from './training.ts';
 
 /** @throws InputError for the first contradiction, with what to change */
 export function completed(parsed: ParsedConfig, where: string): Config {
@@ -142,6 +143,7 @@ export function completed(parsed: ParsedConfig, where: string): Config {
     refuse("'candidates.refresh' changes the lists that weights and checkpoints are held for", 'use one of them');
   if (train.freeze?.length && student.kind === 'static')
     refuse("'train.freeze' names parts of an encoder and the student is a table of tokens", 'remove it');
+  for (const wrong of wrongStream(parsed.train, comparesDocuments(needs), Boolean(embedder))) refuse(...wrong);
   if (train.topics && !embedder) refuse("'train.topics' clusters embeddings and there is no 'embedder'", 'add one');
   if (pipeline === 'online' && !parsed.online)
     refuse("'pipeline: online' has no earlier checkpoints", "name them under 'online.teachers'");

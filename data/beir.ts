@@ -18,9 +18,10 @@ export const isBeir = (folder: string): boolean =>
 /**
  * Reads a BEIR folder. Queries without a judgement are kept: the teacher can still score them.
  * @param metadata whether further fields of documents are read
+ * @param queryMetadata whether further fields of queries are read
  * @throws InputError that names file, line and remedy
  */
-export async function openBeir(folder: string, { metadata = false } = {}): Promise<Dataset> {
+export async function openBeir(folder: string, { metadata = false, queryMetadata = false } = {}): Promise<Dataset> {
   if (!existsSync(folder) || !statSync(folder).isDirectory())
     throw new InputError({
       code: 'data.missing-folder',
@@ -42,7 +43,7 @@ export async function openBeir(folder: string, { metadata = false } = {}): Promi
     notes: ofQueries,
   } = alone
     ? { table: new TextTableBuilder().build(), files: [], notes: [] }
-    : await readTable(folder, 'queries', 'queries');
+    : await readTable(folder, 'queries', 'queries', { metadata: queryMetadata });
   const judged = new Map<string, Qrels>();
   const warnings: DataWarning[] = [];
   const short = (names: readonly string[]): string => names.map((f) => relative(folder, f)).join(', ');

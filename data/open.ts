@@ -17,6 +17,8 @@ export { splitOf } from './files/splits.ts';
 export interface DataOptions extends RowOptions {
   /** Whether what else is known of documents is read: the metadata of a corpus, further fields of its rows. */
   metadata?: boolean;
+  /** Whether further fields of the queries of a BEIR folder are read. */
+  queryMetadata?: boolean;
 }
 
 export type DataKind = 'beir' | 'rows' | 'text';
@@ -153,8 +155,8 @@ async function open(path: string, options: DataOptions): Promise<Dataset> {
       subject: `there is no data ${path}`,
       remedy: `give ${expected}`,
     });
-  const { metadata } = options;
-  if (statSync(path).isDirectory() && isBeir(path)) return openBeir(path, { metadata });
+  const { metadata, queryMetadata } = options;
+  if (statSync(path).isDirectory() && isBeir(path)) return openBeir(path, { metadata, queryMetadata });
   const { files, unread } = rowFiles(path);
   if (!files.length) {
     if (holdsTexts(path)) return openTextFolder(path);

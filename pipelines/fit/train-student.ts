@@ -10,7 +10,7 @@ import { makeBatch } from '../../training/batches/dual-encoder-batch.ts';
 import { keptExamples } from '../../training/batches/examples.ts';
 import { tokenTable } from '../../training/batches/token-table.ts';
 import { train } from '../../training/trainer.ts';
-import type { StateKey } from '../../training/training-state.ts';
+import { keptWith, type StateKey } from '../../training/training-state.ts';
 import { checkExport } from '../prepare/check-export.ts';
 import type { TrainingSet } from '../prepare/training-set.ts';
 import type { RunContext } from '../run/context.ts';
@@ -32,6 +32,7 @@ import { pairVectors } from './pair-embeddings.ts';
 import { refresher } from './refresh-negatives.ts';
 import { weigh, weigher } from './reweight.ts';
 import { stepChunk } from './step-memory.ts';
+import { streamOf, surpriseOf } from './stream-batches.ts';
 import { topicOrder } from './topic-batches.ts';
 import { contentOfTraining, keepTraining } from './training-artifacts.ts';
 
@@ -132,6 +133,7 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
       // Where documents are encoded too, the projection only serves the losses.
       frozenDocuments ? weights : new Map([...weights].filter(([name]) => name !== 'projection'));
     const initial: Weights = kept(await learner.weights());
+    const stream = streamOf(fit);
     const limit = (tokens: number): number => Math.min(tokens, student.positions);
     const queryLimit = limit(options.student.queryTokens);
     const documentLimit = limit(settings.documentTokens ?? options.student.documentTokens);
@@ -143,13 +145,15 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
       teacherDocuments: documents,
       frozenDocuments,
       extra,
-      order: await topicOrder(fit),
+      order: stream ? (number: number) => stream.batch(number) : await topicOrder(fit),
     };
-    const totalSteps = stepsOf(options, n);
+    const perPass = stream?.batches ?? Math.floor(n / perStep);
+    const totalSteps = stepsOf(options, perPass);
     const renewals = [
+      stream?.readsSurprise ? surpriseOf(fit, stream) : undefined,
       earlierTeachers(inputs, totalSteps),
       refresher(fit),
-      weigher(fit, Math.max(1, Math.floor(n / perStep)), peer),
+      weigher(fit, Math.max(1, perPass), peer),
     ].filter((r): r is Renewal => r !== undefined);
     // What the next step learns from; each renewal gives new ones.
     let examples = inputs.examples;
@@ -208,11 +212,14 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
           ...watch,
           stateFolder: fit.path('training', name),
           key: keyOf(fit, name),
-          kept: keptExamples(
-            () => examples,
-            (saved) => {
-              examples = saved;
-            },
+          kept: keptWith(
+            keptExamples(
+              () => examples,
+              (saved) => {
+                examples = saved;
+              },
+            ),
+            stream,
           ),
           ...(renewals.length && {
             async beforeStep(step: number, weights: () => Promise<Weights>) {
@@ -247,8 +254,7 @@ function earlierTeachers({ earlier, examples: { scores: last } }: TrainingInputs
   });
 }
 
-/** Steps that training on n queries takes. */
-function stepsOf({ train: { steps, epochs, batchSize, accumulate } }: Options<'train'>, n: number): number {
-  const batches = Math.floor(n / Math.min(batchSize, n));
+/** Steps that training takes. @param batches of a pass over the queries */
+function stepsOf({ train: { steps, epochs, accumulate } }: Options<'train'>, batches: number): number {
   return steps ?? Math.max(1, Math.round(((epochs ?? 1) * batches) / accumulate));
 }

@@ -86,7 +86,12 @@ export async function openRun<T>(
   const unlock = dry ? undefined : await claimOutput(config, VERSION);
   const closing: (() => Promise<void>)[] = [async () => unlock?.()];
   try {
-    const dataset = await log.time('data', () => openDataset(config.data.path as string, config.data));
+    const dataset = await log.time('data', () =>
+      openDataset(config.data.path as string, {
+        ...config.data,
+        queryMetadata: typeof config.train.stream?.by === 'string',
+      }),
+    );
     log.note(
       `${dataset.documents.length} documents, ${dataset.queries.length} queries, splits ${dataset.splits.join(', ')}`,
     );
