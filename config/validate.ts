@@ -4,6 +4,7 @@ import { parseMetric } from '../evaluation/metrics/metrics.ts';
 import { httpTeacherKey, servesEmbeddings } from '../teachers/services/http-teacher.ts';
 import { optimizers } from '../training/optimizers/index.ts';
 import type { Config, ParsedConfig } from './config.ts';
+import { continued, wrongContinue } from './continue/continue.ts';
 import { comparesDocuments, lossSchema, needsOf, registered, toLosses } from './losses.ts';
 import { toQuerySelection, toWeighting, weightingSchema } from './methods.ts';
 import { localModel } from './models.ts';
@@ -11,10 +12,12 @@ import { kindOf, startFolder, studentSchema, trainedEncoder } from './student.ts
 import { wrongStream } from './training.ts';
 
 /** @throws InputError for the first contradiction, with what to change */
-export function completed(parsed: ParsedConfig, where: string): Config {
+export function completed(given: ParsedConfig, where: string): Config {
   const refuse = (subject: string, remedy: string): never => {
     throw new InputError({ code: 'config.contradiction', subject: `${where}: ${subject}`, remedy });
   };
+  for (const wrong of wrongContinue(given)) refuse(...wrong);
+  const parsed = goingOn(given);
   const { pipeline, data } = parsed;
   const weighting = parsed.weighting ?? defaultWeighting(parsed);
   const student = withDefaults(parsed);
@@ -239,6 +242,15 @@ export function completed(parsed: ParsedConfig, where: string): Config {
       'choose another kind',
     );
   return { ...parsed, weighting, active, teacher, student: { ...student, towers }, embedder, losses, train };
+}
+
+/** The options of a run that goes on from a checkpoint, as far as they follow from that. */
+function goingOn(given: ParsedConfig): ParsedConfig {
+  if (!given.continue) return given;
+  const embedder = given.embedder ?? embedderOf(given.teacher as Config['teacher']);
+  const towers = given.student.towers ?? (given.pipeline === 'inherit-documents' ? 'query' : 'both');
+  const losses = given.losses ?? defaultLosses(given, embedder);
+  return continued({ ...given, embedder }, losses, towers) as ParsedConfig;
 }
 
 /** A dual-encoder or a service of embeddings that teaches by scores can also be matched and inherited from. */
