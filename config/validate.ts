@@ -71,13 +71,18 @@ export function completed(given: ParsedConfig, where: string): Config {
 
   const losses = parsed.losses ?? defaultLosses(parsed, embedder);
   const { epochs, ...defaults } = pipeline === 'static-queries' ? staticTraining : training;
-  const { rateAdvice, finalShare: finalLearningRate = 0.02 } = optimizers[parsed.train.optimizer]();
+  const { rateAdvice, needsDecay, finalShare: finalLearningRate = 0.02 } = optimizers[parsed.train.optimizer]();
   if (rateAdvice && parsed.train.learningRate === undefined)
     refuse(
       `'train.optimizer: ${parsed.train.optimizer}' has no learning rate by default`,
       `give 'train.learningRate', ${rateAdvice}`,
     );
   const train = { ...defaults, finalLearningRate, ...(parsed.train.steps ? {} : { epochs }), ...defined(parsed.train) };
+  if (needsDecay && !train.weightDecay)
+    refuse(
+      `'train.optimizer: ${parsed.train.optimizer}' cuts gradients at a size that follows from the weight decay, which is 0`,
+      "give 'train.weightDecay' (e.g. 0.01), or use 'sgd'",
+    );
   const needs = needsOf(toLosses(registered(losses), towers === 'query', parsed.matryoshka));
   if ((needs.has('teacherQueries') || needs.has('teacherDocuments')) && !embedder)
     refuse("a loss matches embeddings and there is no 'embedder'", 'add one, or remove the loss');

@@ -34,6 +34,8 @@ export interface Outcome {
   metrics: Record<string, number>;
   /** nDCG@10 by width, where the student was trained for prefixes. */
   matryoshka?: { dimensions: number; value: number }[];
+  /** nDCG@10 of a student that went on learning, by part of the data, before and after. */
+  continued?: Record<string, { values: Record<string, number> }>;
   seconds: number;
   trainSeconds: number;
 }
@@ -132,6 +134,7 @@ async function runOne(job: { group: string; variant: string; sets: string[]; see
     seed,
     metrics: student.metrics,
     ...(report.matryoshka && { matryoshka: report.matryoshka }),
+    ...(report.continued && { continued: report.continued }),
     seconds: (Date.now() - started) / 1000,
     trainSeconds: report.seconds.train,
   };
