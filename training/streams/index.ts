@@ -1,11 +1,19 @@
 /** @file The registry of replay methods. */
-import * as members from './members.ts';
+import { inOrder } from './in-order.ts';
+import { introspective } from './introspective.ts';
+import { reverse } from './reverse.ts';
+import { shuffle } from './shuffle.ts';
 import type { StreamMethod } from './stream.ts';
 
 /** All replay methods, by the names that configs use. */
-export const streamMethods = { ...members } satisfies Record<string, StreamMethod>;
+export const streamMethods = {
+  'in-order': inOrder,
+  introspective,
+  reverse,
+  shuffle,
+} as const satisfies Record<string, StreamMethod>;
 
 export type StreamMethodName = keyof typeof streamMethods;
 
-export { Stream, type StreamOptions } from './passes.ts';
-export type { StreamMethod, StreamPart, StreamSettings } from './stream.ts';
+export { Stream } from './passes.ts';
+export type { StreamPart } from './stream.ts';
