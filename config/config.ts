@@ -1,6 +1,7 @@
 /** @file Options of a run: one schema for files, programs, help and editors. */
 import { z } from 'zod';
 import { chainSchema } from './chain.ts';
+import { continueSchema } from './continue/continue.ts';
 import { exportSchema } from './export.ts';
 import { lossSchema, matryoshkaSchema } from './losses.ts';
 import { querySelectionSchema, selectionSchema, weightingSchema } from './methods.ts';
@@ -147,6 +148,7 @@ export const configSchema = z.strictObject({
   active: active.optional(),
   online: online.optional(),
   chain: chainSchema.optional(),
+  continue: continueSchema.optional(),
   train: train.prefault({}),
   evaluate: evaluation.prefault({}),
   hybrid: hybrid.optional(),

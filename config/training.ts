@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { isMemorySize } from '../common/byte-size.ts';
 import { type OptimizerName, optimizers } from '../training/optimizers/index.ts';
+import { type StreamMethodName, streamMethods } from '../training/streams/index.ts';
 
 const path = z.string().min(1);
 const count = z.int().positive();
@@ -142,6 +143,37 @@ export const train = z
       })
       .optional()
       .describe('batches of similar queries, so that documents of the other queries are hard negatives'),
+    order: z
+      .enum(['random', 'stream'])
+      .optional()
+      .describe(
+        'random, the default: each epoch is a new random order of the training queries; stream: see train.stream',
+      ),
+    stream: z
+      .strictObject({
+        by: z
+          .union([
+            z.string().min(1),
+            z.strictObject({ topics: count.describe('clusters of the embedder, one after another') }),
+          ])
+          .optional()
+          .describe(
+            'what orders the training queries: a field of queries.jsonl (numbers, dates as 2024-03-31, or names of topics), or topics; the order of the file by default',
+          ),
+        replay: z
+          .enum(Object.keys(streamMethods) as [StreamMethodName, ...StreamMethodName[]])
+          .default('shuffle')
+          .describe(
+            'shuffle: drawn at random from a buffer; reverse: each buffer from its end; introspective: batches that end at the examples with the largest losses, in reverse; in-order: as they arrive',
+          ),
+        buffer: count.default(2048).describe('examples in the buffer'),
+        gap: z.int().nonnegative().default(0).describe('reverse: examples left out after each buffer'),
+        surprising: share
+          .default(0.7)
+          .describe('introspective: share of batches that end at an example with a large loss; the others are random'),
+      })
+      .optional()
+      .describe('order: stream: training queries in the order of arrival, and what is done against forgetting'),
     candidates: count.default(8).describe('documents a query, the positive and others drawn anew each step'),
     documentTokens: count.optional().describe('tokens of a document in training, where fewer than in evaluation'),
     groups: count
@@ -174,7 +206,7 @@ export const train = z
       .number()
       .positive()
       .optional()
-      .describe('highest learning rate; 2e-4, or 3e-3 for a static tower; lion and sgd have no default'),
+      .describe('highest learning rate; 2e-4, or 3e-3 for a static tower; lion, sgd and clipped-sgd have no default'),
     finalLearningRate: share
       .optional()
       .describe('learning rate of the last step, as a share of the highest: 0.02, or 1 for schedule-free'),
@@ -245,3 +277,31 @@ export const train = z
       ),
   })
   .describe('the optimizer, its schedule and the batches');
+
+/**
+ * What of the options of a stream contradicts others, as a subject and a remedy.
+ * @param compares whether some loss compares a query with documents
+ * @param embedder whether there is one
+ */
+export function* wrongStream(
+  { order, stream, topics }: z.output<typeof train>,
+  compares: boolean,
+  embedder: boolean,
+): Generator<[subject: string, remedy: string]> {
+  if (stream && order !== 'stream')
+    yield ["'train.stream' is read with 'train.order: stream' alone", 'set it, or remove train.stream'];
+  if (order !== 'stream') return;
+  if (topics)
+    yield ["'train.topics' makes batches in an order of its own and 'train.order' is 'stream'", 'remove one of them'];
+  if (!stream) return;
+  const { by, replay, gap } = stream;
+  if (typeof by === 'object' && !embedder)
+    yield ["'train.stream.by.topics' clusters embeddings and there is no 'embedder'", 'add one, or name a field'];
+  if (gap && replay !== 'reverse')
+    yield [`'train.stream.gap' is not read by 'replay: ${replay}'`, "use 'replay: reverse', or remove it"];
+  if (replay === 'introspective' && !compares)
+    yield [
+      "'train.stream.replay: introspective' follows how well each positive is found and no loss compares documents",
+      'add info-nce or kl, or choose another replay',
+    ];
+}

@@ -4,16 +4,20 @@ import { parseMetric } from '../evaluation/metrics/metrics.ts';
 import { httpTeacherKey, servesEmbeddings } from '../teachers/services/http-teacher.ts';
 import { optimizers } from '../training/optimizers/index.ts';
 import type { Config, ParsedConfig } from './config.ts';
-import { lossSchema, needsOf, registered, toLosses } from './losses.ts';
+import { continued, wrongContinue } from './continue/continue.ts';
+import { comparesDocuments, lossSchema, needsOf, registered, toLosses } from './losses.ts';
 import { refusedRobust, toQuerySelection, toWeighting, weightingSchema } from './methods.ts';
 import { localModel } from './models.ts';
 import { kindOf, refusedKeep, startFolder, studentSchema, trainedEncoder } from './student.ts';
+import { wrongStream } from './training.ts';
 
 /** @throws InputError for the first contradiction, with what to change */
-export function completed(parsed: ParsedConfig, where: string): Config {
+export function completed(given: ParsedConfig, where: string): Config {
   const refuse = (subject: string, remedy: string): never => {
     throw new InputError({ code: 'config.contradiction', subject: `${where}: ${subject}`, remedy });
   };
+  for (const wrong of wrongContinue(given)) refuse(...wrong);
+  const parsed = goingOn(given);
   const { pipeline, data } = parsed;
   const weighting = parsed.weighting ?? defaultWeighting(parsed);
   const student = withDefaults(parsed);
@@ -67,13 +71,18 @@ export function completed(parsed: ParsedConfig, where: string): Config {
 
   const losses = parsed.losses ?? defaultLosses(parsed, embedder);
   const { epochs, ...defaults } = pipeline === 'static-queries' ? staticTraining : training;
-  const { rateAdvice, finalShare: finalLearningRate = 0.02 } = optimizers[parsed.train.optimizer]();
+  const { rateAdvice, needsDecay, finalShare: finalLearningRate = 0.02 } = optimizers[parsed.train.optimizer]();
   if (rateAdvice && parsed.train.learningRate === undefined)
     refuse(
       `'train.optimizer: ${parsed.train.optimizer}' has no learning rate by default`,
       `give 'train.learningRate', ${rateAdvice}`,
     );
   const train = { ...defaults, finalLearningRate, ...(parsed.train.steps ? {} : { epochs }), ...defined(parsed.train) };
+  if (needsDecay && !train.weightDecay)
+    refuse(
+      `'train.optimizer: ${parsed.train.optimizer}' cuts gradients at a size that follows from the weight decay, which is 0`,
+      "give 'train.weightDecay' (e.g. 0.01), or use 'sgd'",
+    );
   const needs = needsOf(toLosses(registered(losses), towers === 'query', parsed.matryoshka));
   if ((needs.has('teacherQueries') || needs.has('teacherDocuments')) && !embedder)
     refuse("a loss matches embeddings and there is no 'embedder'", 'add one, or remove the loss');
@@ -149,6 +158,7 @@ export function completed(parsed: ParsedConfig, where: string): Config {
     refuse("'candidates.refresh' changes the lists that weights and checkpoints are held for", 'use one of them');
   if (train.freeze?.length && student.kind === 'static')
     refuse("'train.freeze' names parts of an encoder and the student is a table of tokens", 'remove it');
+  for (const wrong of wrongStream(parsed.train, comparesDocuments(needs), Boolean(embedder))) refuse(...wrong);
   if (train.topics && !embedder) refuse("'train.topics' clusters embeddings and there is no 'embedder'", 'add one');
   if (pipeline === 'online' && !parsed.online)
     refuse("'pipeline: online' has no earlier checkpoints", "name them under 'online.teachers'");
@@ -244,6 +254,15 @@ export function completed(parsed: ParsedConfig, where: string): Config {
       'choose another kind',
     );
   return { ...parsed, weighting, active, teacher, student: { ...student, towers }, embedder, losses, train };
+}
+
+/** The options of a run that goes on from a checkpoint, as far as they follow from that. */
+function goingOn(given: ParsedConfig): ParsedConfig {
+  if (!given.continue) return given;
+  const embedder = given.embedder ?? embedderOf(given.teacher as Config['teacher']);
+  const towers = given.student.towers ?? (given.pipeline === 'inherit-documents' ? 'query' : 'both');
+  const losses = given.losses ?? defaultLosses(given, embedder);
+  return continued({ ...given, embedder }, losses, towers) as ParsedConfig;
 }
 
 /** A dual-encoder or a service of embeddings that teaches by scores can also be matched and inherited from. */

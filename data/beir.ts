@@ -5,11 +5,24 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { basename, join, relative, resolve } from 'node:path';
 import { InputError } from '../common/errors.ts';
-import { type Dataset, type DataWarning, type Qrels, TextTableBuilder, unknownSplit } from './dataset.ts';
+import {
+  type Dataset,
+  type DataWarning,
+  type Qrels,
+  type TextTable,
+  TextTableBuilder,
+  unknownSplit,
+} from './dataset.ts';
 import { rowFormat, unreadForm } from './files/rows.ts';
 import { splitOf } from './files/splits.ts';
 import { lineEndings, readQrels } from './qrels.ts';
 import { readTable, tableFiles } from './text-tables.ts';
+
+export interface BeirOptions {
+  metadata?: boolean;
+  queryMetadata?: boolean;
+  corpus?: TextTable;
+}
 
 /** Whether a folder holds a table of BEIR's layout. */
 export const isBeir = (folder: string): boolean =>
@@ -18,9 +31,14 @@ export const isBeir = (folder: string): boolean =>
 /**
  * Reads a BEIR folder. Queries without a judgement are kept: the teacher can still score them.
  * @param metadata whether further fields of documents are read
+ * @param queryMetadata whether further fields of queries are read
+ * @param corpus the documents, where the folder has no file of its own for them
  * @throws InputError that names file, line and remedy
  */
-export async function openBeir(folder: string, { metadata = false } = {}): Promise<Dataset> {
+export async function openBeir(
+  folder: string,
+  { metadata = false, queryMetadata = false, corpus: given }: BeirOptions = {},
+): Promise<Dataset> {
   if (!existsSync(folder) || !statSync(folder).isDirectory())
     throw new InputError({
       code: 'data.missing-folder',
@@ -31,9 +49,9 @@ export async function openBeir(folder: string, { metadata = false } = {}): Promi
     table: documents,
     files: corpus,
     notes: ofCorpus,
-  } = await readTable(folder, 'corpus', 'documents', {
-    metadata,
-  });
+  } = given && !tableFiles(folder, 'corpus').length
+    ? { table: given, files: [], notes: [] }
+    : await readTable(folder, 'corpus', 'documents', { metadata });
   const { files, notes } = qrelsFiles(folder);
   const alone = !files.size && !readdirSync(folder).some((name) => /quer/i.test(name));
   const {
@@ -42,12 +60,12 @@ export async function openBeir(folder: string, { metadata = false } = {}): Promi
     notes: ofQueries,
   } = alone
     ? { table: new TextTableBuilder().build(), files: [], notes: [] }
-    : await readTable(folder, 'queries', 'queries');
+    : await readTable(folder, 'queries', 'queries', { metadata: queryMetadata });
   const judged = new Map<string, Qrels>();
   const warnings: DataWarning[] = [];
   const short = (names: readonly string[]): string => names.map((f) => relative(folder, f)).join(', ');
   notes.unshift(
-    `${short(corpus)}: ${documents.length} documents${alone ? '' : `; ${short(asked)}: ${queries.length} queries`}`,
+    `${corpus.length ? `${short(corpus)}: ` : 'the '}${documents.length} documents${corpus.length ? '' : ' of the old data'}${alone ? '' : `; ${short(asked)}: ${queries.length} queries`}`,
     ...ofCorpus,
     ...ofQueries,
   );

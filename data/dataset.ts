@@ -20,6 +20,8 @@ export interface TextTable {
   indexOf(id: string): number | undefined;
   /** Hash of all ids and texts. */
   readonly hash: string;
+  /** Whether positions say nothing about the order in which the texts were given: they are those of sorted hashes. */
+  readonly unordered?: boolean;
   /** Memory of the texts in bytes, where known. */
   readonly bytes?: number;
 }
@@ -199,6 +201,7 @@ export class TextTableBuilder {
       text: (i) => bytes.toString('utf8', order[i] ? ends[order[i] - 1] : 0, ends[order[i]]),
       indexOf: (id) => placeOfHash(sorted, id),
       hash: hash.digest('hex'),
+      unordered: true,
       bytes: this.bytes.length,
     };
     return { table, moved };

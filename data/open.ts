@@ -5,7 +5,7 @@ import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import { isBeir, openBeir } from './beir.ts';
 import { openCorpusRows } from './corpus-rows.ts';
-import type { Dataset } from './dataset.ts';
+import type { Dataset, TextTable } from './dataset.ts';
 import { rowFormat, unreadForm } from './files/rows.ts';
 import { type SplitName, splitOf } from './files/splits.ts';
 import { withMadeQueries } from './made-queries.ts';
@@ -17,6 +17,10 @@ export { splitOf } from './files/splits.ts';
 export interface DataOptions extends RowOptions {
   /** Whether what else is known of documents is read: the metadata of a corpus, further fields of its rows. */
   metadata?: boolean;
+  /** Whether further fields of the queries of a BEIR folder are read. */
+  queryMetadata?: boolean;
+  /** The documents of a BEIR folder that has no file of its own for them. */
+  corpus?: TextTable;
 }
 
 export type DataKind = 'beir' | 'rows' | 'text';
@@ -162,8 +166,8 @@ async function open(path: string, options: DataOptions): Promise<Dataset> {
       subject: `there is no data ${path}`,
       remedy: `give ${expected}`,
     });
-  const { metadata } = options;
-  if (statSync(path).isDirectory() && isBeir(path)) return openBeir(path, { metadata });
+  const { metadata, queryMetadata, corpus } = options;
+  if (statSync(path).isDirectory() && isBeir(path)) return openBeir(path, { metadata, queryMetadata, corpus });
   const { files, unread } = rowFiles(path);
   if (!files.length) {
     if (holdsTexts(path)) return openTextFolder(path);

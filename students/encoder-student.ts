@@ -52,6 +52,8 @@ export async function loadStudent(folder: string, options: StudentOptions = {}):
   // Weights are trained and saved in float32; an export writes float16 again.
   halfToFloat32(graph);
   checkTrainable(graph, files.model);
+  // The map of a query tower that was trained before is a weight like others; a new one gets the name.
+  for (const v of graph.constants) if (v.name === PROJECTION) v.name = graph.freshName(`earlier_${PROJECTION}`);
   if (options.layers) keepLayers(graph, options.layers);
   const normalize = similarity === 'cosine' || endsInUnit(head);
   const ready = isPooled(hidden);

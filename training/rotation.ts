@@ -12,8 +12,8 @@ import { matryoshka } from '../losses/matryoshka.ts';
 import { Random } from '../math/random.ts';
 import { search } from '../retrieval/exact-search.ts';
 import type { Embeddings } from '../teachers/teacher.ts';
+import { learningRateAt } from './learning-rate.ts';
 import { AdamWHost } from './optimizers/adamw-host.ts';
-import { learningRateAt } from './optimizers/learning-rate.ts';
 import type { Parameter } from './step/training-step.ts';
 
 export interface RotationOptions {

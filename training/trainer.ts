@@ -5,8 +5,8 @@ import type { RunControl } from '../common/progress.ts';
 import type { Tensor } from '../engine/graph/tensor.ts';
 import type { Batches, StepBatch } from './batches/batches.ts';
 import type { Learner } from './host-learner.ts';
+import { learningRateAt, type Schedule } from './learning-rate.ts';
 import { notFinite } from './non-finite-step.ts';
-import { learningRateAt, type Schedule } from './optimizers/learning-rate.ts';
 import { type KeptArrays, type RunState, StateFolder, type StateKey, type TrainingLogEntry } from './training-state.ts';
 
 export type { TrainingLogEntry } from './training-state.ts';

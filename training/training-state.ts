@@ -46,6 +46,17 @@ export interface KeptArrays {
   set(tensors: ReadonlyMap<string, Tensor>): void;
 }
 
+/** Several groups of arrays as one; their names differ. */
+export function keptWith(...all: readonly (KeptArrays | undefined)[]): KeptArrays {
+  const parts = all.filter((k): k is KeptArrays => k !== undefined);
+  return {
+    get: () => Object.assign({}, ...parts.map((k) => k.get())),
+    set(tensors) {
+      for (const k of parts) k.set(tensors);
+    },
+  };
+}
+
 type Learned = Pick<Learner<never>, 'state' | 'restore' | 'updates'>;
 
 const KEPT = 'kept:';

@@ -138,6 +138,7 @@ async function runOne(job: { group: string; variant: string; sets: string[]; see
     metrics: student.metrics,
     ...(begun && { before: begun.metrics }),
     ...(report.matryoshka && { matryoshka: report.matryoshka }),
+    ...(report.continued && { continued: report.continued }),
     seconds: (Date.now() - started) / 1000,
     trainSeconds: report.seconds.train,
   };

@@ -10,6 +10,8 @@ export interface Outcome {
   before?: Record<string, number>;
   /** nDCG@10 by width, where the student was trained for prefixes. */
   matryoshka?: { dimensions: number; value: number }[];
+  /** nDCG@10 of a student that went on learning, by part of the data, before and after. */
+  continued?: Record<string, { values: Record<string, number> }>;
   seconds: number;
   trainSeconds: number;
 }

@@ -102,6 +102,10 @@ export function renderReport(report: RunReport): string {
     ...(report.verdict ? [`${report.verdict}.`, ''] : []),
     ...table,
     '',
+    ...Object.entries(report.continued ?? {}).map(
+      ([split, { queries, values }]) =>
+        `${split.padEnd(12)}nDCG@10 ${values['student before training'].toFixed(4)} before, ${values.student.toFixed(4)} after (${queries} queries)`,
+    ),
     ...Object.entries(retention)
       .slice(0, 1)
       .map(([metric, kept]) => `retention   ${(100 * kept).toFixed(1)} % of the teacher's ${metric}`),

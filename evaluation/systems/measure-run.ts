@@ -5,6 +5,7 @@ import type { Reporting } from '../../common/progress.ts';
 import { localModel } from '../../config/models.ts';
 import type { Options } from '../../config/options.ts';
 import { layersOf, trainedEncoder } from '../../config/student.ts';
+import { partSplits } from '../../data/continued/continued.ts';
 import { type Dataset, judgedQueries } from '../../data/dataset.ts';
 import { computeOn } from '../../engine/runtime/provider.ts';
 import { Encoder } from '../../models/encoder.ts';
@@ -57,12 +58,17 @@ export interface Measuring extends Reporting {
   documents?: Embeddings;
 }
 
+/** nDCG@10 of a continued student on each part of the data. */
+export type PartFigures = Record<string, { queries: number; values: Record<string, number> }>;
+
 export interface MeasuredRun {
   systems: System[];
   runs: Map<string, Run>;
   matryoshka?: Figures['matryoshka'];
   /** The student with BM25, where that was asked for. */
   hybrid?: Pick<Hybrid, 'fit'>;
+  /** The metric that decides, by split and system, on the parts of old and new data that a continued student is measured on. */
+  parts?: PartFigures;
   /** Systems that the user had before the run, by the metric that decides, and the split that it is of. */
   before: BeforeFigures;
 }
@@ -98,6 +104,14 @@ export async function measureRun(
   const decide = (name: string, run: Run): void => {
     before.values[name] = choiceScore(run, dataset, chooses);
   };
+  const parts: PartFigures = {};
+  const inParts = async (name: string, table: Searcher): Promise<void> => {
+    for (const split of partSplits.filter((s) => dataset.splits.includes(s))) {
+      const { run } = await retrieve(table, { dataset, split, depth: CHOICE_DEPTH }, watch);
+      parts[split] ??= { queries: judgedQueries(dataset, split).length, values: {} };
+      parts[split].values[name] = choiceScore(run, dataset, split);
+    }
+  };
   const find = async (name: string, searcher: Searcher) => {
     const found = await retrieve(searcher, searched, watch);
     const { dimensions, documents: data } = found.vectors;
@@ -108,6 +122,7 @@ export async function measureRun(
         ? found.run
         : (await retrieve(table, { dataset, split: chooses, depth: CHOICE_DEPTH }, watch)).run,
     );
+    await inParts(name, table);
     return found;
   };
 
@@ -173,7 +188,7 @@ export async function measureRun(
     });
   if (hybrid?.run) add(HYBRID, hybrid.run, { bytes: saved.bytes });
   if (hybrid) job.note(describeFit(hybrid.fit));
-  if (!config.evaluate.teacher) return { systems, runs, matryoshka, hybrid, before };
+  if (!config.evaluate.teacher) return { systems, runs, matryoshka, hybrid, before, parts };
 
   const embedder = job.embedder?.teacher;
   const teacher = job.teacher?.teacher;
@@ -203,7 +218,7 @@ export async function measureRun(
       add('teacher', reranked, { bytes: await modelBytes(localModel(config.teacher)), queryMilliseconds });
     }
   });
-  return { systems, runs, matryoshka, hybrid, before };
+  return { systems, runs, matryoshka, hybrid, before, parts };
 }
 
 /** The student with BM25, as reports call it. */

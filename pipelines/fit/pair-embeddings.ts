@@ -17,7 +17,10 @@ export interface PairVectors {
    * Adds `pairQueries` and `pairDocuments` [B, N, width] to a batch.
    * @param drawn of each query of the batch, its candidates' positions among the examples' documents
    */
-  addTo<B extends StepBatch & { exampleIds: number[]; drawn: number[][] }>(batch: B, examples: Examples): Promise<B>;
+  addTo<B extends StepBatch & { exampleIds: readonly number[]; drawn: number[][] }>(
+    batch: B,
+    examples: Examples,
+  ): Promise<B>;
   close(): Promise<void>;
 }
 

@@ -3,10 +3,11 @@
 import { textsAt } from '../../data/dataset.ts';
 import { kMeans, topicBatches } from '../../selection/index.ts';
 import { embed } from '../../teachers/teacher.ts';
+import { stepExamples } from '../../training/batches/dual-encoder-batch.ts';
 import type { Fit } from './fit.ts';
 
 /**
- * The order of each epoch: whole batches of queries of few topics, where the options ask for them.
+ * The examples of each batch: queries of few topics, where the options ask for them.
  * @source Hofstätter et al., SIGIR 2021 (arXiv 2104.06967)
  */
 export async function topicOrder({
@@ -15,7 +16,7 @@ export async function topicOrder({
   seed,
   time,
   watch,
-}: Fit): Promise<((epoch: number) => Int32Array) | undefined> {
+}: Fit): Promise<((number: number) => number[]) | undefined> {
   if (!train.topics) return undefined;
   const { clusters, perBatch } = train.topics;
   const n = examples.queries.length;
@@ -24,8 +25,9 @@ export async function topicOrder({
     embed(embedder?.teacher)(textsAt(data, Array.from(examples.queries)), 'query', watch),
   );
   const { assignment } = await time('cluster', () => kMeans(rows, { clusters: Math.min(clusters, n), seed }));
-  return (epoch) =>
+  const order = (epoch: number): Int32Array =>
     topicBatches(assignment, { batch, topicsPerBatch: perBatch, seed: seed + EPOCH_STRIDE * epoch }).indices;
+  return (number) => stepExamples(n, batch, number, seed, order);
 }
 
 /** Seeds of neighbouring runs are neighbours: epochs keep away from them. */

@@ -11,7 +11,7 @@ import { makeBatch } from '../../training/batches/dual-encoder-batch.ts';
 import { keptExamples } from '../../training/batches/examples.ts';
 import { tokenTable } from '../../training/batches/token-table.ts';
 import { train } from '../../training/trainer.ts';
-import type { StateKey } from '../../training/training-state.ts';
+import { keptWith, type StateKey } from '../../training/training-state.ts';
 import { checkExport } from '../prepare/check-export.ts';
 import type { TrainingSet } from '../prepare/training-set.ts';
 import type { RunContext } from '../run/context.ts';
@@ -33,6 +33,7 @@ import { pairVectors } from './pair-embeddings.ts';
 import { refresher } from './refresh-negatives.ts';
 import { weigh, weigher } from './reweight.ts';
 import { stepChunk } from './step-memory.ts';
+import { streamOf, surpriseOf } from './stream-batches.ts';
 import { topicOrder } from './topic-batches.ts';
 import { contentOfTraining, keepTraining } from './training-artifacts.ts';
 
@@ -148,6 +149,7 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
     const served = (weights: Weights): Weights =>
       head ? new Map([...kept(weights), [PROJECTION, head]]) : kept(weights);
     const initial: Weights = kept(await learner.weights());
+    const stream = streamOf(fit);
     const limit = (tokens: number): number => Math.min(tokens, student.positions);
     const queryLimit = limit(options.student.queryTokens);
     const documentLimit = limit(settings.documentTokens ?? options.student.documentTokens);
@@ -160,13 +162,15 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
       frozenDocuments,
       extra,
       kept: general,
-      order: await topicOrder(fit),
+      order: stream ? (number: number) => stream.batch(number) : await topicOrder(fit),
     };
-    const totalSteps = stepsOf(options, n);
+    const perPass = stream?.batches ?? Math.floor(n / perStep);
+    const totalSteps = stepsOf(options, perPass);
     const renewals = [
+      stream?.readsSurprise ? surpriseOf(fit, stream) : undefined,
       earlierTeachers(inputs, totalSteps),
       refresher(fit),
-      weigher(fit, Math.max(1, Math.floor(n / perStep)), peer),
+      weigher(fit, Math.max(1, perPass), peer),
     ].filter((r): r is Renewal => r !== undefined);
     // What the next step learns from; each renewal gives new ones.
     let examples = inputs.examples;
@@ -230,11 +234,14 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
           ...watch,
           stateFolder: fit.path('training', name),
           key: keyOf(fit, name),
-          kept: keptExamples(
-            () => examples,
-            (saved) => {
-              examples = saved;
-            },
+          kept: keptWith(
+            keptExamples(
+              () => examples,
+              (saved) => {
+                examples = saved;
+              },
+            ),
+            stream,
           ),
           ...(renewals.length && {
             async beforeStep(step: number, weights: () => Promise<Weights>) {
@@ -271,8 +278,7 @@ function earlierTeachers({ earlier, examples: { scores: last } }: TrainingInputs
   });
 }
 
-/** Steps that training on n queries takes. */
-function stepsOf({ train: { steps, epochs, batchSize, accumulate } }: Options<'train'>, n: number): number {
-  const batches = Math.floor(n / Math.min(batchSize, n));
+/** Steps that training takes. @param batches of a pass over the queries */
+function stepsOf({ train: { steps, epochs, accumulate } }: Options<'train'>, batches: number): number {
   return steps ?? Math.max(1, Math.round(((epochs ?? 1) * batches) / accumulate));
 }

@@ -3,11 +3,14 @@ import { FaultError } from '../../common/errors.ts';
 import { type Dataset, textsAt } from '../../data/dataset.ts';
 import type { CandidateLists } from '../../data/lists.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
+import { computeOn } from '../../engine/runtime/provider.ts';
 import { allFinite } from '../../math/finite.ts';
+import { Encoder } from '../../models/encoder.ts';
 import { specialTokens } from '../../students/static-encoder.ts';
 import type { OpenedTeacher } from '../../teachers/open-model.ts';
 import { type Embeddings, embed, type Teacher } from '../../teachers/teacher.ts';
 import type { RunContext } from '../run/context.ts';
+import { encoderFolder } from '../run/data.ts';
 import { defineStage, type Result, type Tools } from '../run/stage.ts';
 
 /** Vectors of all documents, where losses match them or they are what is searched. */
@@ -63,6 +66,27 @@ const queryEmbeddings = defineStage({
   },
 });
 
+/** Vectors of the queries by the checkpoint that a query tower goes on from: over frozen documents there is no other embedder. */
+const checkpointEmbeddings = defineStage({
+  name: 'embeddings',
+  options: ['student.queryTokens'],
+  unrecorded: ['train.provider', 'train.threads'],
+  async make(
+    { student, train },
+    { data, queries, folder }: { data: Dataset; lists: CandidateLists; queries: Int32Array; folder: string },
+    tools,
+  ): Promise<Embeddings> {
+    const encoder = await Encoder.load(folder, { session: await computeOn(train), comparable: true });
+    try {
+      const asked = { ...tools.watch, maxLength: student.queryTokens, role: 'query' as const };
+      const vectors = await tools.time('embed', () => encoder.encode(textsAt(data, Array.from(queries)), asked));
+      return spread({ dimensions: encoder.dimensions, data: vectors }, queries, data.queries.length);
+    } finally {
+      await encoder.dispose();
+    }
+  },
+});
+
 /** What the losses match and what is searched. */
 export interface Targets {
   documents?: Result<Embeddings>;
@@ -80,8 +104,11 @@ export async function embedQueries(
   run: RunContext,
   inputs: { data: Result<Dataset>; lists: Result<CandidateLists>; queries: Result<Int32Array> },
 ): Promise<Result<Embeddings> | undefined> {
-  const { embedder, needs } = run;
-  return embedder && needs.has('teacherQueries') ? run.stage(queryEmbeddings, { ...inputs, embedder }) : undefined;
+  const { embedder, needs, config } = run;
+  if (!needs.has('teacherQueries')) return undefined;
+  if (config.continue?.target === 'checkpoint' && run.frozenDocuments)
+    return run.stage(checkpointEmbeddings, { ...inputs, folder: await encoderFolder(config.continue.from) });
+  return embedder && run.stage(queryEmbeddings, { ...inputs, embedder });
 }
 
 function warnOfBad(rows: number, name: string, { warn }: Tools): void {

@@ -22,6 +22,7 @@ import { examples } from './examples.ts';
 import { keptTexts } from './kept-texts.ts';
 import { tokenizerOf } from './open-student.ts';
 import { type Annotated, type Chosen, looksAtStudent, querySelection } from './query-selection.ts';
+import { inOrderOfArrival } from './stream-order.ts';
 
 /** Everything that training reads. */
 export interface TrainingSet {
@@ -152,14 +153,16 @@ export async function trainingSet(
     return kept;
   });
   const scored = derive({ confirmed }, (v) => v.confirmed.scored);
-  const made = await run.stage(examples, {
-    data: written ? data : run.data.training,
+  const own = written ? data : run.data.training;
+  const chosen = await run.stage(examples, {
+    data: own,
     lists: scored,
     factors:
       budget &&
       derive({ confirmed }, (v) => v.confirmed.weights ?? new Float32Array(v.confirmed.scored.queries.length).fill(1)),
     read: given(Boolean(run.teacher) && run.needs.has('teacher')),
   });
+  const made = await inOrderOfArrival(run, data, chosen);
   const learned = derive({ made }, (v) => v.made.queries);
   const targets = {
     documents: documents ?? (await embedDocuments(run)),

@@ -6,7 +6,7 @@ import type { Dataset } from '../../data/dataset.ts';
 import type { HybridFit } from '../../evaluation/fit-hybrid.ts';
 import type { Figures, SystemFigures } from '../../evaluation/report/figures.ts';
 import { renderHtml } from '../../evaluation/report/html.ts';
-import { measureRun } from '../../evaluation/systems/measure-run.ts';
+import { measureRun, type PartFigures } from '../../evaluation/systems/measure-run.ts';
 import { roleOf, runFigures, type System } from '../../evaluation/systems/run-figures.ts';
 import type { Saved } from '../../evaluation/systems/saved.ts';
 import { type BeforeFigures, verdict, WHOLE_ENCODER } from '../../evaluation/systems/verdict.ts';
@@ -50,6 +50,8 @@ export interface RunReport {
   before: BeforeFigures;
   /** nDCG@10 on the data sets of `evaluate.also`. */
   also?: AlsoFigures[];
+  /** nDCG@10 on the old and the new data, before and after, where a student went on learning. */
+  continued?: PartFigures;
   /** The weight of BM25 in the hybrid score and its gain on dev, where a hybrid was asked for. */
   hybrid?: HybridFit;
   /** Student over teacher (over the embedder where there is no teacher), a metric; absent where the teacher is no better than the encoder as it was. */
@@ -164,6 +166,7 @@ async function finished(
     verdict,
     before,
     also: written.also,
+    ...(written.continued && { continued: written.continued }),
     hybrid,
     retention,
     student: written.student,
@@ -202,6 +205,7 @@ const evaluation = defineStage({
   name: 'evaluation',
   options: ['evaluate', 'hybrid'],
   unrecorded: [
+    'continue',
     'data.splits',
     'embedder',
     'losses',
@@ -219,7 +223,12 @@ const evaluation = defineStage({
   async make(options, inputs: Evaluating, tools): Promise<Written> {
     const { student, trained, saved, data: dataset, config, log: runLog, asked } = inputs;
     const measuring = { ...tools, ...inputs, config: options, dataset };
-    const { systems, runs, matryoshka, hybrid, before } = await measureRun(measuring, student, trained.initial, saved);
+    const { systems, runs, matryoshka, hybrid, before, parts } = await measureRun(
+      measuring,
+      student,
+      trained.initial,
+      saved,
+    );
     const also = await measureAlso(measuring, inputs.also, saved, hybrid?.fit);
     const { log, evaluations } = trained;
     const training = { log: log.filter((e) => Number.isFinite(e.loss)), evaluations };
@@ -243,6 +252,8 @@ const evaluation = defineStage({
       );
     const first = verdict(before, options.student.towers === 'query');
     if (first) figures.notes.unshift(first);
+    const continued = options.continue && parts;
+    if (continued) figures.notes.unshift(describeParts(continued));
     const written = {
       ...figures,
       pipeline: options.pipeline,
@@ -251,6 +262,7 @@ const evaluation = defineStage({
       verdict: first,
       before,
       ...(also.length > 0 && { also }),
+      ...(continued && { continued }),
       hybrid: hybrid?.fit,
       retention: leads
         ? Object.fromEntries(Object.entries(own.metrics).map(([m, value]) => [m, value / other.metrics[m]]))
@@ -309,6 +321,15 @@ function keptDistances({ log }: Trained): { first: number; last: number } {
   return { first: mean(terms.slice(0, KEPT_STEPS)), last: mean(terms.slice(-KEPT_STEPS)) };
 }
 const KEPT_STEPS = 20;
+
+/** The figures of a continued student in one sentence. */
+export const describeParts = (parts: PartFigures): string =>
+  `nDCG@10 before and after going on: ${Object.entries(parts)
+    .map(
+      ([split, { queries, values }]) =>
+        `${split} ${values['student before training'].toFixed(4)} to ${values.student.toFixed(4)} (${queries} queries)`,
+    )
+    .join(', ')}`;
 
 /** What the page and the card are drawn from. */
 const figuresOf = ({ log, evaluations, ...rest }: Written): Figures => ({

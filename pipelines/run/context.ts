@@ -8,7 +8,6 @@ import { localModel } from '../../config/models.ts';
 import { type OptionPath, type Options, pickOptions, recordedOptions } from '../../config/options.ts';
 import { trainedEncoder } from '../../config/student.ts';
 import type { Dataset, TextTable } from '../../data/dataset.ts';
-import { openDataset } from '../../data/open.ts';
 import { type Cut, cutNotes } from '../../evaluation/diagnostics/cut-notes.ts';
 import { warnOfData } from '../../evaluation/diagnostics/warnings.ts';
 import type { LossInput } from '../../losses/index.ts';
@@ -19,6 +18,7 @@ import { type AlsoSet, openAlso } from './also.ts';
 import { ArtifactStore } from './artifact-store.ts';
 import { type DataResults, dataResults, trainingQueries } from './data.ts';
 import { openGeneral } from './general-texts.ts';
+import { checkContinued, openData } from './open-data.ts';
 import { knownTeachers, openTeacher, openTeachers, type TeacherSpec, teacherKey } from './open-teachers.ts';
 import { claimOutput, refuseOther } from './output-folder.ts';
 import { RunLog } from './run-log.ts';
@@ -89,7 +89,7 @@ export async function openRun<T>(
   const unlock = dry ? undefined : await claimOutput(config, VERSION);
   const closing: (() => Promise<void>)[] = [async () => unlock?.()];
   try {
-    const dataset = await log.time('data', () => openDataset(config.data.path as string, config.data));
+    const dataset = await log.time('data', () => openData(config));
     log.note(
       `${dataset.documents.length} documents, ${dataset.queries.length} queries, splits ${dataset.splits.join(', ')}`,
     );
@@ -103,6 +103,7 @@ export async function openRun<T>(
       ? await knownTeachers(config, dataset)
       : await log.time('open teachers', () => openTeachers(config, dataset));
     closing.push(models.close);
+    await checkContinued(config, models.embedder?.key, (code, text) => log.warn(code, text));
     for (const t of new Set([models.teacher, models.embedder]))
       for (const text of t?.teacher?.notes ?? []) log.note(text);
     if (!dry) for (const text of await cutNotes(cutsOf(config), dataset)) log.note(text);

@@ -49,3 +49,27 @@ test('run over rows of query, document and score: the scores teach, without any 
   expect(code).toBe(0);
   expect(out).toContain('student');
 });
+
+test('run --continue: from the checkpoint with new data, figures of old and new; both options or neither', async () => {
+  const out = ['--output', join(world, 'more')];
+  const from = join(world, 'out', 'checkpoint');
+  const fresh = { _id: 'n0', text: documents[21].text.split(' ').slice(2, 5).join(' ') };
+  const judged = 'query-id\tcorpus-id\tscore\nn0\td21\t1\n';
+  write(world, { 'new/queries.jsonl': jsonl([fresh]), 'new/qrels/train.tsv': judged, 'new/qrels/test.tsv': judged });
+  const {
+    code,
+    out: said,
+    err,
+  } = await distill(
+    ...['run', config(), '--continue', from, '--data', join(world, 'new'), ...out],
+    ...['--set', 'evaluate.teacher=false'],
+  );
+  expect(err).toContain('1 new training queries, 1 of 16 old ones replayed; 40 documents');
+  expect(code).toBe(0);
+  expect(said).toMatch(/^old test {4}nDCG@10 \d\.\d{4} before, \d\.\d{4} after \(4 queries\)$/m);
+  expect(said).toMatch(/^new test {4}nDCG@10 \d\.\d{4} before, \d\.\d{4} after \(1 queries\)$/m);
+  const alone = await distill('run', config(), '--continue', from, ...out);
+  expect([alone.code, alone.err]).toEqual([2, expect.stringContaining('--continue needs --data')]);
+  const other = await distill('run', config(), '--data', join(world, 'new'), ...out);
+  expect(other.err).toContain('--data names new data for --continue, which is missing');
+});

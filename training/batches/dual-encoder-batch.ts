@@ -47,8 +47,8 @@ export interface BatchSource {
   teacherDocuments?: EmbeddingTable;
   /** Whether documents are given as embeddings and not encoded. */
   frozenDocuments?: boolean;
-  /** The order of examples in an epoch; a new random order by default. */
-  order?(epoch: number): Int32Array;
+  /** The examples of a batch by its number; a new random order of all in each epoch by default. */
+  order?(number: number): readonly number[];
   /** Texts that have only a teacher's embedding. */
   extra?: EmbeddedTexts;
   /** Texts whose embeddings stay near given ones. */
@@ -113,9 +113,9 @@ export function makeBatch(
   source: BatchSource,
   step: number,
   options: BatchOptions,
-): StepBatch & { exampleIds: number[]; drawn: number[][] } {
+): StepBatch & { exampleIds: readonly number[]; drawn: number[][] } {
   const { examples } = source;
-  const chosen = stepExamples(examples.queries.length, options.queries, step, options.seed, source.order);
+  const chosen = source.order?.(step) ?? stepExamples(examples.queries.length, options.queries, step, options.seed);
   const random = Random.of(options.seed, `candidates ${step}`);
   const drawn = chosen.map((e) => drawCandidates(examples, e, options.candidates, random));
   const N = drawn.reduce((most, d) => Math.max(most, d.length), 0);

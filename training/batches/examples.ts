@@ -110,6 +110,29 @@ export function relabeled(examples: Examples, documents: Int32Array, targets: Fl
   return next;
 }
 
+/** Some of the examples, or all of them in another order. @param at positions of examples */
+export function examplesAt(examples: Examples, at: Int32Array): Examples {
+  const offsets = new Int32Array(at.length + 1);
+  for (const [k, i] of at.entries()) offsets[k + 1] = offsets[k] + examples.offsets[i + 1] - examples.offsets[i];
+  const documents = new Int32Array(offsets[at.length]);
+  const scores = new Float32Array(offsets[at.length]);
+  for (const [k, i] of at.entries()) {
+    documents.set(rowOf(examples.documents, examples.offsets, i), offsets[k]);
+    scores.set(rowOf(examples.scores, examples.offsets, i), offsets[k]);
+  }
+  const { reliability } = examples;
+  return {
+    ...examples,
+    queries: Int32Array.from(at, (i) => examples.queries[i]),
+    offsets,
+    documents,
+    scores,
+    labelled: Uint8Array.from(at, (i) => examples.labelled[i]),
+    weights: Float32Array.from(at, (i) => examples.weights[i]),
+    ...(reliability && { reliability: Float32Array.from(at, (i) => reliability[i]) }),
+  };
+}
+
 /** The queries with known labels, and their relevant candidates. */
 export function labelledAmong(
   examples: Examples,
@@ -130,9 +153,12 @@ export function labelledAmong(
 const STUDENT_TEMPERATURE = 0.05;
 
 /** -log softmax of the first candidate (the label or pseudo-label) under the student. */
-export function studentLosses(examples: Examples, student: Float32Array): Float64Array {
-  return Float64Array.from(examples.queries, (_, i) => {
-    const list = Float64Array.from(rowOf(student, examples.offsets, i));
+export function studentLosses(
+  { queries, offsets }: Pick<Examples, 'queries' | 'offsets'>,
+  student: Float32Array,
+): Float64Array {
+  return Float64Array.from(queries, (_, i) => {
+    const list = Float64Array.from(rowOf(student, offsets, i));
     return -Math.log(Math.max(softmax(list, STUDENT_TEMPERATURE)[0], 1e-12));
   });
 }

@@ -120,12 +120,14 @@ export function appendOptimizer(
         .where(sum, 0)
         .add(joined(parts).mul(factor('share')))
     : joined(parts);
-  const norm = raw.reshape(-1, WIDTH).square().sum([1]).sum([0]).sqrt();
+  const norm = normOf(raw);
   // Infinity and NaN times 0 are NaN, which is not equal to itself.
   const finite = norm.mul(0).equal(0);
   const moves = accumulates ? finite.op('And', [factor('apply').greater(0.5)]) : finite;
   const { clipNorm } = settings;
-  const gradient = clipNorm === undefined ? raw : raw.mul(norm.add(1e-6).reciprocal().mul(clipNorm).min(1));
+  const scale = clipNorm === undefined ? undefined : norm.add(1e-6).reciprocal().mul(clipNorm).min(1);
+  const gradient = scale ? raw.mul(scale) : raw;
+  const norms = rule.readsNorms ? { weights: normOf(weights), gradient: scale ? norm.mul(scale) : norm } : undefined;
 
   const factors = Object.fromEntries(own.map((name) => [name, factor(name)]));
   const state = stateVectors(rule, blocks);
@@ -156,6 +158,7 @@ export function appendOptimizer(
       factors,
       keep: mixed('keep', 1),
       decay: mixed('decay', 0),
+      norms,
     });
     const flat = (e: Expr): Expr => (whole ? filled(e.reshape(-1), size) : e);
     moved.push(flat(next.weights));
@@ -262,6 +265,9 @@ function gathered(
   const padded = rows.op('Pad', [rows.ints(0, 0, 1, 0)]);
   return { indices: tokens, rows: padded.gather(places).sum([1]) };
 }
+
+/** Norm of a whole vector, padding included, which is 0. */
+const normOf = (vector: Expr): Expr => vector.reshape(-1, WIDTH).square().sum([1]).sum([0]).sqrt();
 
 /** Vectors of whole rows, one after the other. */
 function joined(all: readonly Expr[]): Expr {

@@ -43,12 +43,18 @@ export interface RuleInputs {
   keep: Expr;
   /** The weight decay where the parameter decays, else 0. */
   decay: Expr;
+  /** Where the rule reads them: norms of all parameters, and of the whole gradient after clipping. */
+  norms?: { weights: Expr; gradient: Expr };
 }
 
 export interface Optimizer {
   readonly name: string;
   /** A remedy for configs without a learning rate, where AdamW's default does not suit the rule: then one has to be given. */
   readonly rateAdvice?: string;
+  /** Whether the rule does nothing sensible without weight decay. */
+  readonly needsDecay?: boolean;
+  /** Whether the rule reads global norms: see `RuleInputs.norms`. */
+  readonly readsNorms?: boolean;
   /** Share of the learning rate that a schedule ends at where a config names none; 0.02 by default. */
   readonly finalShare?: number;
   /** State arrays of a parameter, of its size, with their initial values. */

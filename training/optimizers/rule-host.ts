@@ -28,6 +28,9 @@ export interface HostOptimizer {
 /** Numbers per run of an elementwise rule: small enough for a core's cache, large enough to outweigh the overhead of a run. */
 const SLICE = 32_768;
 
+/** Scalars of a rule that reads norms. */
+const [WEIGHT_NORM, GRADIENT_NORM] = ['weight norm', 'gradient norm'];
+
 /** The rule for one kind of parameter, loaded. */
 interface Loaded {
   session: Session;
@@ -74,9 +77,11 @@ export class RuleHost implements HostOptimizer {
     if (!Number.isFinite(norm)) return norm;
     const { weightDecay = WEIGHT_DECAY } = this.settings;
     this.steps++;
+    const scale = clipScale(norm, this.settings.clipNorm);
     const factors = {
       ...this.rule.factors(this.steps, learningRate, this.numbers),
-      scale: clipScale(norm, this.settings.clipNorm),
+      ...(this.rule.readsNorms && { [WEIGHT_NORM]: normOf(this.parameters), [GRADIENT_NORM]: norm * scale }),
+      scale,
     };
     for (const [i, p] of this.parameters.entries()) {
       const own = decays(p, this.settings)
@@ -156,6 +161,7 @@ async function loadRule(rule: Optimizer, p: Parameter, whole: boolean, session?:
     factors: Object.fromEntries(names.map((name) => [name, input(name)])),
     keep: input('keep'),
     decay: input('decay'),
+    ...(rule.readsNorms && { norms: { weights: input(WEIGHT_NORM), gradient: input(GRADIENT_NORM) } }),
   };
   const { weights, state } = rule.update(p, inputs);
   for (const [name, e] of Object.entries({ weights, ...state })) graph.output(e.value, `${name}.next`);
@@ -163,8 +169,15 @@ async function loadRule(rule: Optimizer, p: Parameter, whole: boolean, session?:
   return {
     // Elementwise arithmetic in the given order: fused or reassociated it would differ between machines.
     session: await Session.load(graph, { ...session, optimize: 'basic' }, `the optimizer ${rule.name}`),
-    factors: ['scale', 'keep', 'decay', ...names],
+    factors: ['scale', 'keep', 'decay', ...names, ...(rule.readsNorms ? [WEIGHT_NORM, GRADIENT_NORM] : [])],
   };
+}
+
+/** Norm of all weights. */
+function normOf(parameters: readonly Parameter[]): number {
+  let sum = 0;
+  for (const { data } of parameters) for (let i = 0; i < data.length; i++) sum += data[i] * data[i];
+  return Math.sqrt(sum);
 }
 
 const float = (dims: readonly number[], data: Float32Array): Tensor => ({ dtype: 'float32', dims, data });

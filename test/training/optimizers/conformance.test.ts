@@ -117,7 +117,7 @@ describe.each(names)('%s', (optimizer) => {
   });
 
   const options: OptimizerOptions = { optimizer, weightDecay: 0.1, clipNorm: 1 };
-  const rate = optimizer === 'sgd' ? 0.1 : 3e-3;
+  const rate = optimizer === 'sgd' ? 0.1 : optimizer === 'clipped-sgd' ? 0.5 : 3e-3;
   const host = async (): Promise<Learner> => kept(new HostLearner(await dualEncoderOnHost(tinyStep()), options));
   const device = async (): Promise<Learner> =>
     kept(await DeviceLearner.create(await dualEncoderStep(tinyStep(), false), {}, options));

@@ -6,6 +6,7 @@
  *
  * adamw, sgd (momentum 0.9): torch.optim. muon: torch.optim.Muon(adjust_lr_fn='match_rms_adamw') with its Newton-Schulz
  * iteration in float32 in place of bfloat16, torch.optim.AdamW for b. lion: algorithm 2 of arXiv 2302.06675 written out.
+ * clipped-sgd: the rule of arXiv 2202.00980 written out with C = 4; nothing is cut here, see clipped-sgd.test.ts.
  * schedule-free: adamw_schedulefree.py of facebookresearch/schedule_free written out; `served` is its evaluation mode.
  */
 export const reference: Record<string, { W: number[]; b: number[]; served?: number[] }> = {
@@ -15,6 +16,13 @@ export const reference: Record<string, { W: number[]; b: number[]; served?: numb
       -1.1483456, -0.6536219, 0.3511235, 1.0096009, 0.8132789,
     ],
     b: [0.9248996, 0.5111245, -0.321169, -0.940143, -0.7560307],
+  },
+  'clipped-sgd': {
+    W: [
+      0.7308199, 0.8156583, 0.1166386, -0.6993542, -0.8533116, -0.183858, 0.695056, 0.9578913, 0.3347344, -0.6272537,
+      -1.0547754, -0.5460587, 0.4556587, 1.0581298, 0.7269148,
+    ],
+    b: [0.955481, 0.5222788, -0.3812704, -0.9533102, -0.6688951],
   },
   lion: {
     W: [
