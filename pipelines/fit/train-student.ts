@@ -31,6 +31,8 @@ import { openLearner } from './open-learner.ts';
 import { pairVectors } from './pair-embeddings.ts';
 import { refresher } from './refresh-negatives.ts';
 import { weigh, weigher } from './reweight.ts';
+import { openSparseLearner } from './sparse/open-sparse-learner.ts';
+import { sparseDevScore } from './sparse/sparse-dev-score.ts';
 import { stepChunk } from './step-memory.ts';
 import { topicOrder } from './topic-batches.ts';
 import { contentOfTraining, keepTraining } from './training-artifacts.ts';
@@ -90,8 +92,16 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
   const chunk = await stepChunk(fit, perStep * perQuery + ((extra && settings.spans) || 0));
   const embedded = documents?.dimensions ?? queries?.dimensions;
   const pairs = await pairVectors(fit, embedded);
-  const learner = await fit.time('differentiate', () =>
-    openLearner(
+  const totalSteps = stepsOf(options, n);
+  const optimizer = {
+    weightDecay: settings.weightDecay,
+    decayNormsAndBiases: settings.decayNormsAndBiases,
+    clipNorm: settings.clipNorm ?? undefined,
+    optimizer: settings.optimizer,
+  };
+  const learner = await fit.time('differentiate', () => {
+    if (student.sparse) return openSparseLearner(options, student, { losses, steps: totalSteps, seed }, optimizer);
+    return openLearner(
       fit,
       {
         encoder: student.graph,
@@ -115,17 +125,13 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
         positions: student.positions,
         seed,
       },
-      {
-        weightDecay: settings.weightDecay,
-        decayNormsAndBiases: settings.decayNormsAndBiases,
-        clipNorm: settings.clipNorm ?? undefined,
-        optimizer: settings.optimizer,
-      },
+      optimizer,
       chunk,
     ).catch(async (error: unknown) => {
       await pairs?.close();
       throw error;
-    }));
+    });
+  });
   try {
     if (inputs.start) await learner.setWeights(inputs.start);
     const kept = (weights: Weights): Weights =>
@@ -145,7 +151,6 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
       extra,
       order: await topicOrder(fit),
     };
-    const totalSteps = stepsOf(options, n);
     const renewals = [
       earlierTeachers(inputs, totalSteps),
       refresher(fit),
@@ -166,6 +171,7 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
     const evaluates = dev !== null && settings.evaluateEvery !== null;
     const sample = evaluates ? await devSample(fit, dev) : undefined;
     const onDev = async (weights: Weights): Promise<number> => {
+      if (student.sparse) return sparseDevScore(fit, weights, dev as string, sample);
       const encoder = await encoderOf(student, kept(weights), await encodingOf(options));
       try {
         return await devScore(fit, encoder, dev as string, sample);
