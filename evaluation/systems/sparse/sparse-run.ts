@@ -75,3 +75,12 @@ export function searchSparse(
     },
   };
 }
+
+/** The costs as a sentence. */
+export const describeCosts = ({
+  postingsADocument,
+  postingsAQuery,
+  bytes,
+  milliseconds: { p50, p95 },
+}: SparseCosts): string =>
+  `${postingsADocument.toFixed(1)} postings a document, an index of ${(bytes / 1e6).toFixed(1)} MB, ${Math.round(postingsAQuery)} postings read a query, ${p50.toFixed(2)} ms a query (p95 ${p95.toFixed(2)} ms)`;
