@@ -42,14 +42,15 @@ export class SparseEncoder {
   readonly tokenizer: TextTokenizer;
   /** Size of the vocabulary. */
   readonly vocabulary: number;
-  private readonly queries: Float32Array;
+  /** [V] what a token of a query weighs. */
+  readonly queryTable: Float32Array;
   private readonly prompts: Prompts;
   private readonly encoder: Encoder;
 
   private constructor(encoder: Encoder, parts: Parts) {
     this.encoder = encoder;
     this.tokenizer = parts.tokenizer;
-    this.queries = parts.queries;
+    this.queryTable = parts.queries;
     this.prompts = parts.prompts;
     this.vocabulary = encoder.dimensions;
   }
@@ -73,9 +74,9 @@ export class SparseEncoder {
   /** A query's distinct tokens with their weights, those of weight 0 left out. @param limit tokens that it is cut at */
   query(text: string, limit = Number.POSITIVE_INFINITY): QueryWeights {
     const ids = [...new Set(this.tokenizer.plain(withPrompt(this.prompts.query, text), limit))].filter(
-      (t) => this.queries[t],
+      (t) => this.queryTable[t],
     );
-    return { ids: Int32Array.from(ids), weights: Float32Array.from(ids, (t) => this.queries[t]) };
+    return { ids: Int32Array.from(ids), weights: Float32Array.from(ids, (t) => this.queryTable[t]) };
   }
 
   /** Documents' weights above 0. @param options.maxLength tokens that they are cut at, special tokens included */

@@ -4,9 +4,13 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { ConfigInput } from '../../config/config.ts';
 import { parseConfig } from '../../config/parse.ts';
+import { openDataset } from '../../data/open.ts';
 import { readSafetensors } from '../../engine/io/safetensors.ts';
+import { Encoder } from '../../models/encoder.ts';
 import { openSparseFolder } from '../../models/sparse/sparse-folder.ts';
 import { distill, planRun } from '../../pipelines/distill.ts';
+import { evaluate } from '../../pipelines/evaluate.ts';
+import { writeImpacts } from '../../pipelines/write-impacts.ts';
 import { makeWorld, type World } from '../pipelines/world.ts';
 
 let world: World;
@@ -34,6 +38,12 @@ const options = (output: string, more: Partial<ConfigInput> = {}): ConfigInput =
   evaluate: { teacher: true },
   ...more,
 });
+
+/** A token of a folder's vocabulary by its id. */
+const tokenIn = (folder: string, id: number): string => {
+  const { model } = JSON.parse(readFileSync(join(folder, 'tokenizer.json'), 'utf8'));
+  return Object.keys(model.vocab).find((token) => model.vocab[token] === id) as string;
+};
 
 describe('a run of a sparse student', () => {
   test('it trains and is measured from its folder, a second run uses it, and the same seed gives the same bytes', async () => {
@@ -65,6 +75,72 @@ describe('a run of a sparse student', () => {
     const differing = Array.from(moved.keys()).filter((t) => moved[t] !== fixed[t]);
     expect(differing.length).toBeGreaterThan(5);
     for (const t of differing) expect(Math.abs(moved[t] - fixed[t])).toBeLessThan(0.1);
+  });
+
+  test('it is evaluated from its folder, alone, with impacts of one byte, and together with a dense student', async () => {
+    const { checkpoint, systems } = await distill(options('run'));
+    const json = join(world.folder, 'figures.json');
+    const report = await evaluate({
+      student: checkpoint,
+      data: world.data,
+      with: world.dualEncoder,
+      json,
+      samples: 50,
+    });
+    expect(report.systems.map((s) => s.name)).toEqual([
+      'student',
+      'student, impacts of one byte',
+      'BM25',
+      'dense student',
+      'both',
+    ]);
+    const metric = (name: string) => report.systems.find((s) => s.name === name)?.metrics['ndcg@10'] as number;
+    expect(metric('student')).toBeCloseTo(systems.find((s) => s.name === 'student')?.metrics['ndcg@10'] as number, 6);
+    expect(Math.abs(metric('student, impacts of one byte') - metric('student'))).toBeLessThan(0.05);
+    expect(report.notes.join(' ')).toContain('postings a document');
+    expect(report.notes.join(' ')).toContain('the weight chosen on 10 dev queries');
+    expect(JSON.parse(readFileSync(json, 'utf8')).sparse.postingsADocument).toBeGreaterThan(1);
+    await expect(evaluate({ student: checkpoint, data: world.data, dtype: 'int8' })).rejects.toThrow(
+      `--dtype is not available for the sparse student ${checkpoint}`,
+    );
+    await expect(evaluate({ student: world.dualEncoder, data: world.data, with: checkpoint })).rejects.toThrow(
+      '--with adds a dense student to a sparse one',
+    );
+  });
+
+  test('its impact files hold the weights as whole numbers', async () => {
+    const { checkpoint } = await distill(options('run'));
+    const output = join(world.folder, 'impacts');
+    const report = await writeImpacts({ student: checkpoint, data: world.data, output });
+    expect(report).toMatchObject({ documents: 120, queries: 20 });
+    const lines = readFileSync(join(output, 'documents.jsonl'), 'utf8').trimEnd().split('\n');
+    const all = lines.map((line) => JSON.parse(line) as { id: string; vector: Record<string, number> });
+    expect(all.map((d) => d.id).slice(0, 2)).toEqual(['d0', 'd1']);
+    expect(all.reduce((n, d) => n + Object.keys(d.vector).length, 0)).toBe(report.postings);
+    const { encoder, documentTokens, queryTokens } = await openSparseFolder(checkpoint);
+    const data = await openDataset(world.data, {});
+    const { offsets, ids, weights } = await encoder.documents(data.documents, { maxLength: documentTokens });
+    for (const d of [0, 57, 119]) {
+      const own = Array.from({ length: offsets[d + 1] - offsets[d] }, (_, i) => offsets[d] + i);
+      const whole = own.map((i) => Math.round(weights[i] * 100)).filter((n) => n > 0);
+      expect(Object.values(all[d].vector)).toEqual(whole);
+      for (const i of own.filter((at) => Math.round(weights[at] * 100) > 0).slice(0, 3))
+        expect(all[d].vector).toHaveProperty([tokenIn(checkpoint, ids[i])]);
+    }
+    const [id, topic] = readFileSync(join(output, 'queries.tsv'), 'utf8').split('\n')[0].split('\t');
+    const asked = encoder.query(data.queries.text(data.queries.indexOf(id) as number), queryTokens);
+    expect(topic.split(' ').length).toBe(asked.weights.reduce((n, w) => n + Math.round(w * 10), 0));
+    const idf = JSON.parse(readFileSync(join(output, 'idf.json'), 'utf8'));
+    expect(idf[tokenIn(checkpoint, asked.ids[0])]).toBeCloseTo(asked.weights[0], 5);
+    await encoder.dispose();
+    await expect(writeImpacts({ student: checkpoint, data: world.data, output, factor: 0 })).rejects.toThrow(
+      'the factor of impacts: expected a number above 0, received 0',
+    );
+  });
+
+  test('what reads dense students refuses the folder', async () => {
+    const { checkpoint } = await distill(options('run'));
+    await expect(Encoder.load(checkpoint)).rejects.toThrow(/Router/);
   });
 
   test('a folder without its query weights, and one that is no sparse student, are refused', async () => {
