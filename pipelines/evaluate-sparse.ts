@@ -16,7 +16,7 @@ import { sparseHybrid } from '../evaluation/systems/sparse/sparse-hybrid.ts';
 import { describeCosts, searchSparse } from '../evaluation/systems/sparse/sparse-run.ts';
 import { Encoder } from '../models/encoder.ts';
 import type { PromptOptions } from '../models/modules/prompts.ts';
-import { openSparseFolder } from '../models/sparse/sparse-folder.ts';
+import { openSparseFolder, SPARSE_FILES } from '../models/sparse/sparse-folder.ts';
 import { ImpactIndex } from '../retrieval/sparse/impact-index.ts';
 import { inheritedDocuments, readProvenance } from '../serving/encoder/checkpoint.ts';
 import { defaultCache, ScoreCache } from '../teachers/cache/score-cache.ts';
@@ -55,7 +55,7 @@ type Report = Figures & { split: string; queries: number; sentences: string[] };
 
 /** @throws InputError where an option is of dense students alone, or the folder, the data or another file cannot be read */
 export async function evaluateSparse(options: Asked, watch: RunControl = {}): Promise<Report> {
-  for (const name of ['teacher', 'documents', 'dtype', 'index', 'baseline', 'memory'] as const)
+  for (const name of ['teacher', 'documents', 'index', 'baseline', 'memory'] as const)
     if (options[name] !== undefined)
       throw new InputError({
         code: 'evaluate.sparse',
@@ -72,7 +72,15 @@ export async function evaluateSparse(options: Asked, watch: RunControl = {}): Pr
   const reach = Math.max(100, depth, ...metrics.map((m) => parseMetric(m).k).filter(Number.isFinite));
   const dataset = await openDataset(options.data, { columns: options.columns }, watch);
   const table = new EvaluationTable({ dataset, split, metrics, seed, samples: options.samples, watch });
-  const { encoder, ...limits } = await openSparseFolder(options.student);
+  const { dtype = 'fp32' } = options;
+  if (dtype !== 'fp32' && dtype !== 'int8')
+    throw new InputError({
+      code: 'evaluate.sparse',
+      subject: `--dtype of the sparse student ${options.student}`,
+      expected: 'fp32 or int8',
+      received: dtype,
+    });
+  const { encoder, ...limits } = await openSparseFolder(options.student, { file: SPARSE_FILES[dtype] });
   const { queryTokens = limits.queryTokens, documentTokens = limits.documentTokens } = options;
   const searched = { dataset, split, depth: reach };
   const cache = await ScoreCache.open(options.cache ?? defaultCache());
@@ -122,7 +130,7 @@ export async function evaluateSparse(options: Asked, watch: RunControl = {}): Pr
         ['queries', `${student.evaluation.queryIds.length} judged`],
         ['documents', dataset.documents.length.toLocaleString('en')],
         ...madeFact(dataset),
-        ['student', `sparse, ${encoder.vocabulary} tokens, inverted index`],
+        ['student', `sparse, ${dtype}, ${encoder.vocabulary} tokens, inverted index`],
       ],
       notes: table.notes,
       split,

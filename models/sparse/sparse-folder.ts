@@ -19,6 +19,8 @@ import { SparseEncoder } from './sparse-encoder.ts';
 const ROUTER = 'router_config.json';
 const ABOUT = 'sparse.json';
 const FORMAT = 'onnx-distill-sparse-1';
+/** Files of the graph by the type of their weights, in the folder onnx. */
+export const SPARSE_FILES = { fp32: 'model.onnx', int8: 'model_quantized.onnx' } as const;
 const PARTS = {
   query: 'query_0_SparseStaticEmbedding',
   document: 'document_0_MLMTransformer',
@@ -34,6 +36,8 @@ const TYPES = {
 export interface SparseCheckpoint {
   /** The bytes of the graph from ids and mask to weights [batch, V]. */
   model: Uint8Array;
+  /** The same in int8. */
+  int8: Uint8Array;
   /** [V] */
   queries: Float32Array;
   /** Whether those were trained. */
@@ -58,6 +62,7 @@ export async function writeSparseFolder(folder: string, own: SparseCheckpoint): 
   const weight: Tensor = { dtype: 'float32', dims: [own.queries.length], data: own.queries };
   const files = new Map<string, string | Uint8Array>([
     ['onnx/model.onnx', own.model],
+    [`onnx/${SPARSE_FILES.int8}`, own.int8],
     ['config.json', json(own.config)],
     ['README.md', own.card],
     ['distill.json', json(own.provenance)],

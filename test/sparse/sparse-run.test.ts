@@ -100,8 +100,10 @@ describe('a run of a sparse student', () => {
     expect(report.notes.join(' ')).toContain('postings a document');
     expect(report.notes.join(' ')).toContain('the weight chosen on 10 dev queries');
     expect(JSON.parse(readFileSync(json, 'utf8')).sparse.postingsADocument).toBeGreaterThan(1);
-    await expect(evaluate({ student: checkpoint, data: world.data, dtype: 'int8' })).rejects.toThrow(
-      `--dtype is not available for the sparse student ${checkpoint}`,
+    const int8 = await evaluate({ student: checkpoint, data: world.data, dtype: 'int8', samples: 50 });
+    expect(Math.abs(int8.systems[0].metrics['ndcg@10'] - metric('student'))).toBeLessThan(0.05);
+    await expect(evaluate({ student: checkpoint, data: world.data, dtype: 'q4' })).rejects.toThrow(
+      `--dtype of the sparse student ${checkpoint}: expected fp32 or int8, received q4`,
     );
     await expect(evaluate({ student: world.dualEncoder, data: world.data, with: checkpoint })).rejects.toThrow(
       '--with adds a dense student to a sparse one',

@@ -11,6 +11,7 @@ import type { Dataset } from '../../../data/dataset.ts';
 import { encodeGraph } from '../../../engine/io/onnx-file.ts';
 import type { Saved } from '../../../evaluation/systems/saved.ts';
 import { writeSparseFolder } from '../../../models/sparse/sparse-folder.ts';
+import { sparseInt8 } from '../../../students/sparse/int8.ts';
 import { queryWeights } from '../../../students/sparse/sparse-student.ts';
 import { maskedModel } from '../../../students/sparse/torch-weights.ts';
 import { parameterCount, type Student } from '../../../students/student.ts';
@@ -49,6 +50,7 @@ export const sparseCheckpoint = defineStage({
     await time('save', () =>
       writeSparseFolder(folder, {
         model,
+        int8: sparseInt8(graph),
         queries: queryWeights(student, trained.weights),
         learned: student.sparse?.learned === true,
         torch: 'problem' in torch ? undefined : torch,
