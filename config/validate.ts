@@ -1,6 +1,7 @@
 /** @file Defaults that depend on the pipeline, and contradictions between options. */
 import { InputError } from '../common/errors.ts';
 import { parseMetric } from '../evaluation/metrics/metrics.ts';
+import { sparseContradiction, sparseLosses } from '../students/sparse/check-config.ts';
 import { httpTeacherKey, servesEmbeddings } from '../teachers/services/http-teacher.ts';
 import { optimizers } from '../training/optimizers/index.ts';
 import type { Config, ParsedConfig } from './config.ts';
@@ -70,6 +71,8 @@ export function completed(given: ParsedConfig, where: string): Config {
     );
 
   const losses = parsed.losses ?? defaultLosses(parsed, embedder);
+  const sparse = sparseContradiction(parsed, student, losses);
+  if (sparse) refuse(...sparse);
   const { epochs, ...defaults } = pipeline === 'static-queries' ? staticTraining : training;
   const { rateAdvice, needsDecay, finalShare: finalLearningRate = 0.02 } = optimizers[parsed.train.optimizer]();
   if (rateAdvice && parsed.train.learningRate === undefined)
@@ -308,10 +311,11 @@ const defaultWeighting = ({ data, train }: ParsedConfig): Config['weighting'] =>
 const RENEW = 200;
 
 /** Losses by default: of labels and the teacher's scores, or of embeddings where there is an embedder alone. */
-function defaultLosses({ pipeline, teacher }: ParsedConfig, embedder: Config['embedder']): Config['losses'] {
+function defaultLosses({ pipeline, teacher, student }: ParsedConfig, embedder: Config['embedder']): Config['losses'] {
   const labels = { kind: 'info-nce' };
   const matching = { kind: 'embedding-matching', weight: 2 };
   if (pipeline === 'static-queries') return [lossSchema.parse(matching)];
+  if (student.kind === 'sparse') return sparseLosses(Boolean(teacher)).map((l) => lossSchema.parse(l));
   const cosines = teacher?.kind === 'dual-encoder' || (teacher?.kind === 'http' && servesEmbeddings(teacher));
   const scores = teacher && { kind: 'kl', ...(cosines && COSINES) };
   const matched = embedder && !(embedder.kind === 'vectors' && !embedder.queries);

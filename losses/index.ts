@@ -5,6 +5,7 @@ import * as members from './members.ts';
 export const losses = {
   bce: members.bce,
   'embedding-matching': members.embeddingMatching,
+  flops: members.flops,
   'gram-matching': members.gramMatching,
   'in-batch-kl': members.inBatchKL,
   'info-nce': members.infoNCE,

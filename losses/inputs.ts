@@ -58,6 +58,8 @@ export const lossInputs = define({
   queries: { dims: ['queries', 'width'], student: true, from: 'step' },
   /** [M, D] student's document embeddings. */
   documents: { dims: ['documents', 'width'], student: true, from: 'step' },
+  /** [D] how many dimensions of the student's space each column stands for, where a step computes a sample of them. */
+  columns: { dims: ['width'], from: 'step' },
   /** [D, Dt] learned map from the student's space to the teacher's, where the widths differ. */
   projection: { dims: ['width', 'teacherWidth'], student: true, from: 'step' },
   /** [B, M] the teacher's raw scores of all documents of the step; NaN where a pair was not scored. */
@@ -91,6 +93,8 @@ export interface LossDefinition {
   readonly needs: readonly LossInput[];
   /** Optional inputs. */
   readonly uses?: readonly LossInput[];
+  /** Share of a training over which the loss's weight grows quadratically from 0; full from the first step where absent. */
+  readonly ramp?: number;
   /** [B] the loss of each query, not yet weighted or averaged. */
   perQuery(inputs: LossInputs): Expr;
 }

@@ -1,6 +1,7 @@
 /** @file Every loss, a line each. */
 export { bce } from './bce.ts';
 export { embeddingMatching } from './embedding-matching.ts';
+export { flops } from './flops.ts';
 export { gramMatching } from './gram-matching.ts';
 export { inBatchKL } from './in-batch-kl.ts';
 export { infoNCE } from './info-nce.ts';

@@ -18,6 +18,7 @@ import { linearHead } from './prepare/linear-head.ts';
 import { openStudent } from './prepare/open-student.ts';
 import { annotate, gather, trainingSet } from './prepare/training-set.ts';
 import { type Published, publish } from './publish/run-report.ts';
+import { publishSparse } from './publish/sparse/publish-sparse.ts';
 import type { RunContext } from './run/context.ts';
 import { derive } from './run/stage.ts';
 
@@ -37,6 +38,7 @@ export async function crossToDual(run: RunContext, more: { serves?: boolean } = 
   const trained = await trainStudent(run, set, { losses, robust, head });
 
   // The folder that is saved is what is measured.
+  if (run.config.student.kind === 'sparse') return publishSparse(run, set, trained);
   const { annotated } = asked;
   const count = run.config.querySelection && derive({ annotated }, (v) => v.annotated.indices.length);
   return publish(run, set, trained, count, more);

@@ -61,6 +61,8 @@ export interface EvaluateOptions {
   samples?: number;
   queryTokens?: number;
   documentTokens?: number;
+  /** A dense student whose scores are added to those of a sparse one, its weight chosen on dev. */
+  with?: string;
   cache?: string;
   /** Limit that batches are chosen by, e.g. `4GB`. */
   memory?: string;
@@ -90,6 +92,17 @@ const COLLAPSE_SAMPLE = 256;
  * @throws InputError where a model, the data or another file cannot be read, or a metric does not exist
  */
 export async function evaluate(options: EvaluateOptions, given: RunControl = {}): Promise<EvaluateReport> {
+  const { isSparseFolder } = await import('../models/sparse/sparse-folder.ts');
+  if (isSparseFolder(options.student)) {
+    const { evaluateSparse } = await import('./evaluate-sparse.ts');
+    return evaluateSparse(options, given);
+  }
+  if (options.with !== undefined)
+    throw new InputError({
+      code: 'evaluate.with',
+      subject: `--with adds a dense student to a sparse one, and ${options.student} is dense`,
+      remedy: 'give the sparse student with --student',
+    });
   const { split = 'test', metrics = defaultMetrics, depth = 100, candidates = 'student', seed = 0 } = options;
   const cuts = metrics.map((m) => parseMetric(m).k).filter(Number.isFinite);
   const reach = Math.max(100, depth, ...cuts);

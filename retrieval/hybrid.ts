@@ -43,7 +43,7 @@ export async function bothChannels(
   queries: HybridQueries,
   documents: Float32Array,
   dimensions: number,
-  lexical: Bm25,
+  lexical: Pick<Bm25, 'search' | 'scores'>,
   read: (query: number, scores: ChannelScores) => void,
   { depth = CHANNEL_DEPTH, ...watch }: { depth?: number } & RunControl = {},
 ): Promise<void> {
@@ -113,7 +113,7 @@ export async function hybridSearch(
   queries: HybridQueries,
   documents: Float32Array,
   dimensions: number,
-  lexical: Bm25,
+  lexical: Pick<Bm25, 'search' | 'scores'>,
   weight: HybridWeight,
   { k, depth = CHANNEL_DEPTH, ...watch }: { k: number; depth?: number } & RunControl,
 ): Promise<Hits> {

@@ -10,6 +10,21 @@ import type { Prompts } from '../models/modules/prompts.ts';
 
 export type Weights = ReadonlyMap<string, Tensor>;
 
+/** What a student whose documents are weights over the vocabulary has in addition. */
+export interface SparseParts {
+  /** Name of the word table among the graph's constants. */
+  table: string;
+  /** [V, 1] before training. */
+  bias: Tensor<'float32'>;
+  /** [V, 1] weights of query tokens before training. */
+  queries: Tensor<'float32'>;
+  learned: boolean;
+  /** Tokens of the vocabulary that a training step computes. */
+  columns: number;
+  /** Token states, without the head. */
+  encoder: Graph;
+}
+
 export interface Student {
   /** Folder of what it starts from. */
   folder: ModelFolder;
@@ -42,6 +57,8 @@ export interface Student {
   inferenceGraph(weights: Weights): Graph | Promise<Graph>;
   /** What is saved behind that graph. */
   headWith(weights: Weights): Head;
+  /** Where its vectors are weights over the vocabulary: `graph` then gives what is multiplied by the word table. */
+  sparse?: SparseParts;
 }
 
 /** Puts a linear map behind a graph's token vectors, which are then its only output. @param matrix [from, to] */

@@ -41,6 +41,7 @@ export const evaluate: Verb = ({ out, err, signal }) =>
       '--index <kind>',
       "approximate index that is compared with exact search: 'usearch'; with --cascade, an index folder",
     )
+    .option('--with <dir>', 'dense student whose scores are added to those of a sparse one, weighted on dev')
     .option('--memory <size>', 'limit that batches are chosen by, e.g. 4GB')
     .option('--no-cost', 'do not time the models')
     .option('--seed <n>', 'random seed of the resampling', Number, 0)

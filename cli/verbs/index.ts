@@ -6,6 +6,7 @@ import { compare } from './compare.ts';
 import { demo } from './demo.ts';
 import { evaluate } from './evaluate.ts';
 import { exportVerb } from './export.ts';
+import { impactsVerb } from './impacts.ts';
 import { init } from './init.ts';
 import { push } from './push.ts';
 import { rotateVerb } from './rotate.ts';
@@ -29,6 +30,7 @@ export const verbs: readonly Verb[] = [
   evaluate,
   compare,
   exportVerb,
+  impactsVerb,
   rotateVerb,
   indexVerb,
   search,

@@ -58,7 +58,7 @@ export async function measureHybrid(options: HybridOptions, watch: RunControl): 
 /** The run of the queries whose vectors are given, by cosine and BM25 together. */
 export async function hybridRun(
   { dataset, vectors }: Pick<HybridOptions, 'dataset' | 'vectors'>,
-  index: Bm25,
+  index: Pick<Bm25, 'search' | 'scores'>,
   weight: HybridFit,
   depth: number,
   watch: RunControl,

@@ -32,6 +32,8 @@ import { openLearner } from './open-learner.ts';
 import { pairVectors } from './pair-embeddings.ts';
 import { refresher } from './refresh-negatives.ts';
 import { weigh, weigher } from './reweight.ts';
+import { openSparseLearner } from './sparse/open-sparse-learner.ts';
+import { sparseDevScore } from './sparse/sparse-dev-score.ts';
 import { stepChunk } from './step-memory.ts';
 import { streamOf, surpriseOf } from './stream-batches.ts';
 import { topicOrder } from './topic-batches.ts';
@@ -101,8 +103,18 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
   const chunk = await stepChunk(fit, perStep * perQuery + ((extra && settings.spans) || 0) + (keep?.count ?? 0));
   const embedded = documents?.dimensions ?? queries?.dimensions;
   const pairs = await pairVectors(fit, embedded);
-  const learner = await fit.time('differentiate', () =>
-    openLearner(
+  const stream = streamOf(fit);
+  const perPass = stream?.batches ?? Math.floor(n / perStep);
+  const totalSteps = stepsOf(options, perPass);
+  const optimizer = {
+    weightDecay: settings.weightDecay,
+    decayNormsAndBiases: settings.decayNormsAndBiases,
+    clipNorm: settings.clipNorm ?? undefined,
+    optimizer: settings.optimizer,
+  };
+  const learner = await fit.time('differentiate', () => {
+    if (student.sparse) return openSparseLearner(options, student, { losses, steps: totalSteps, seed }, optimizer);
+    return openLearner(
       fit,
       {
         encoder: head ? mapped(student.graph.clone(), head, HEAD) : student.graph,
@@ -129,17 +141,13 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
         positions: student.positions,
         seed,
       },
-      {
-        weightDecay: settings.weightDecay,
-        decayNormsAndBiases: settings.decayNormsAndBiases,
-        clipNorm: settings.clipNorm ?? undefined,
-        optimizer: settings.optimizer,
-      },
+      optimizer,
       chunk,
     ).catch(async (error: unknown) => {
       await pairs?.close();
       throw error;
-    }));
+    });
+  });
   try {
     if (inputs.start) await learner.setWeights(inputs.start);
     const kept = (weights: Weights): Weights =>
@@ -149,7 +157,6 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
     const served = (weights: Weights): Weights =>
       head ? new Map([...kept(weights), [PROJECTION, head]]) : kept(weights);
     const initial: Weights = kept(await learner.weights());
-    const stream = streamOf(fit);
     const limit = (tokens: number): number => Math.min(tokens, student.positions);
     const queryLimit = limit(options.student.queryTokens);
     const documentLimit = limit(settings.documentTokens ?? options.student.documentTokens);
@@ -164,8 +171,6 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
       kept: general,
       order: stream ? (number: number) => stream.batch(number) : await topicOrder(fit),
     };
-    const perPass = stream?.batches ?? Math.floor(n / perStep);
-    const totalSteps = stepsOf(options, perPass);
     const renewals = [
       stream?.readsSurprise ? surpriseOf(fit, stream) : undefined,
       earlierTeachers(inputs, totalSteps),
@@ -191,6 +196,7 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
     const evaluates = dev !== null && settings.evaluateEvery !== null;
     const sample = evaluates ? await devSample(fit, dev) : undefined;
     const onDev = async (weights: Weights): Promise<number> => {
+      if (student.sparse) return sparseDevScore(fit, weights, dev as string, sample);
       const encoder = await encoderOf(student, served(weights), await encodingOf(options));
       try {
         return await devScore(fit, encoder, dev as string, sample);

@@ -17,6 +17,7 @@ import { tokenVectors } from './embeddings.ts';
 interface Made {
   folder?: string;
   texts?: Dataset;
+  documents?: Dataset;
   seed?: unknown;
   embedder?: OpenedTeacher;
 }
@@ -30,6 +31,7 @@ const opened = defineStage({
     tools.time('open student', async () => {
       const from: Sources = {
         texts: () => learnedTexts(made.texts as Dataset, trainingQueries({ data }, made.texts as Dataset)),
+        documents: () => (made.documents as Dataset).documents,
         seed,
         async embedder() {
           const folder = localModel(embedder) as string;
@@ -49,6 +51,7 @@ export async function openStudent(run: RunContext): Promise<Result<Student>> {
   const result = await run.stage(opened, {
     folder: reads.has('folder') ? await encoderFolder(startFolder(student) as string) : undefined,
     texts: reads.has('texts') ? run.data.training : undefined,
+    documents: reads.has('documents') ? run.data.documents : undefined,
     seed: reads.has('seed') ? run.option('seed') : undefined,
     embedder: reads.has('embedder') ? run.embedder : undefined,
   });
@@ -64,7 +67,7 @@ export async function openStudent(run: RunContext): Promise<Result<Student>> {
 const unread = (): never => {
   throw new Error('this kind of student does not read it');
 };
-const nothing: Sources = { texts: unread, seed: 0, embedder: unread };
+const nothing: Sources = { texts: unread, documents: unread, seed: 0, embedder: unread };
 
 /** The student's tokenizer, which does not change with its layers and lengths. */
 export function tokenizerOf({ config }: RunContext, student: Result<Student>): Result<TextTokenizer> {

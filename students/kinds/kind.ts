@@ -9,6 +9,7 @@ import type { Student } from '../student.ts';
 export interface Sources {
   /** The documents and the training queries: a vocabulary of other queries would know what is measured. */
   texts(): Texts;
+  documents(): Texts;
   seed: number;
   /** Folder of the dual-encoder whose documents are searched, and its vector of each token of its vocabulary alone. */
   embedder(): Promise<{ folder: string; tokens: TokenTable }>;

@@ -51,6 +51,7 @@ function inputs(seed: number, scale = 1): Arrays {
     teacherInBatch: normal(B, M),
     teacherQueries: normal(B, D),
     teacherDocuments: normal(M, D),
+    columns: { dims: [D], data: Array.from({ length: D }, (_, i) => 1 + i / 2) },
     pairQueries: normal(B, N, D),
     pairDocuments: normal(B, N, D),
   };

@@ -31,6 +31,26 @@ test('MarginMSE of the worked example, and its gradient', async () => {
   expect(Array.from(gradients.student ?? [])).toEqual([-1, 1, 0]);
 });
 
+test('FLOPS is the sum of squared mean activations, and its gradient 2 a / M', async () => {
+  const documents = [
+    [1, 0, 2],
+    [3, 0, 0],
+  ];
+  const { loss, gradients } = await losses.flops().evaluate({ documents, owner: [[1, 1]] });
+  expect(loss).toBeCloseTo(5, 12);
+  // Zero has no side: nothing pulls a dimension that is not used.
+  expect(Array.from(gradients.documents ?? [])).toEqual([2, 0, 1, 2, 0, 0]);
+  const counted = { documents, owner: [[1, 1]], columns: { dims: [3], data: [1, 1, 10] } };
+  expect((await losses.flops().evaluate(counted)).loss).toBeCloseTo(14, 12);
+  // However the documents are owned, the mean over queries is the same.
+  const owner = [
+    [1, 0],
+    [0, 1],
+    [0, 0],
+  ];
+  expect((await losses.flops().evaluate({ documents, owner })).loss).toBeCloseTo(5, 12);
+});
+
 test.each([
   ['l2', 0.894427],
   ['squared', 0.8],

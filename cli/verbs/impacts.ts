@@ -1,0 +1,41 @@
+/** @file `distill impacts`: a sparse student's documents and queries for Lucene and OpenSearch. */
+import { Command } from 'commander';
+import { progressReporter } from '../terminal/progress.ts';
+import type { Verb } from '../terminal/verb.ts';
+
+interface Options {
+  student: string;
+  data: string;
+  output: string;
+  split?: string;
+  factor?: number;
+  contents?: boolean;
+  json?: boolean;
+}
+
+export const impactsVerb: Verb = ({ out, err, signal }) =>
+  new Command('impacts')
+    .description("write a sparse student's documents and queries as impacts that Lucene and OpenSearch index")
+    .requiredOption('--student <dir>', 'folder of a sparse student')
+    .requiredOption('--data <path>', 'data set whose documents are written')
+    .requiredOption('--output <dir>', 'folder of documents.jsonl, queries.tsv and idf.json')
+    .option('--split <name>', 'split whose queries are written', 'test')
+    .option('--factor <n>', "what documents' weights are multiplied by before they are rounded", Number, 100)
+    .option('--contents', "write the documents' texts too")
+    .option('--json', 'print the report as JSON')
+    .addHelpText(
+      'after',
+      '\nExample:\n  distill impacts --student runs/sparse/checkpoint --data data/debian --output impacts',
+    )
+    .action(async ({ json, ...options }: Options) => {
+      const { writeImpacts } = await import('../../pipelines/write-impacts.ts');
+      const onProgress = progressReporter(err);
+      const report = await writeImpacts(options, { onProgress, signal });
+      onProgress.end();
+      const { documents, queries, postings, files } = report;
+      out.write(
+        json
+          ? `${JSON.stringify(report)}\n`
+          : `\n${documents} documents with ${postings} impacts, ${queries} queries\n${files.join('\n')}\n`,
+      );
+    });

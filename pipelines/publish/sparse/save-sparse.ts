@@ -1,0 +1,113 @@
+/** @file The trained sparse student as a folder that sentence-transformers' SparseEncoder loads. */
+import { createHash } from 'node:crypto';
+import { readdir, readFile } from 'node:fs/promises';
+import { join, relative } from 'node:path';
+import { canonicalJson, hashParts, writeWhole } from '../../../common/files.ts';
+import { VERSION } from '../../../common/version.ts';
+import type { Config } from '../../../config/config.ts';
+import { withAbsolutePaths } from '../../../config/paths.ts';
+import { kindOf } from '../../../config/student.ts';
+import type { Dataset } from '../../../data/dataset.ts';
+import { encodeGraph } from '../../../engine/io/onnx-file.ts';
+import type { Saved } from '../../../evaluation/systems/saved.ts';
+import { writeSparseFolder } from '../../../models/sparse/sparse-folder.ts';
+import { sparseInt8 } from '../../../students/sparse/int8.ts';
+import { queryWeights } from '../../../students/sparse/sparse-student.ts';
+import { maskedModel } from '../../../students/sparse/torch-weights.ts';
+import { parameterCount, type Student } from '../../../students/student.ts';
+import type { OpenedTeacher } from '../../../teachers/open-model.ts';
+import type { Trained } from '../../fit/fit.ts';
+import { defineStage } from '../../run/stage.ts';
+
+const FOLDER = 'checkpoint';
+const SIZE = join('stages', 'checkpoint.json');
+
+interface Saving {
+  student: Student;
+  trained: Trained;
+  data: Dataset;
+  teacher?: OpenedTeacher;
+  /** All options, which are written down. */
+  config: Config;
+}
+
+/** OUTPUT/checkpoint. */
+export const sparseCheckpoint = defineStage({
+  name: 'checkpoint',
+  options: [],
+  unrecorded: ['student.documentTokens', 'student.queryTokens'],
+  unchanged: 'whole, and of this training',
+  async make(options, { student, trained, data, teacher, config }: Saving, { path, time, note }): Promise<Saved> {
+    const folder = path(FOLDER);
+    const graph = await student.inferenceGraph(trained.weights);
+    const model = encodeGraph(graph);
+    const torch = maskedModel(student, trained.weights);
+    if ('problem' in torch)
+      note(
+        `SparseEncoder of sentence-transformers will not load the checkpoint: ${torch.problem}; its ONNX file is whole`,
+      );
+    const { queryTokens, documentTokens } = options.student;
+    await time('save', () =>
+      writeSparseFolder(folder, {
+        model,
+        int8: sparseInt8(graph),
+        queries: queryWeights(student, trained.weights),
+        learned: student.sparse?.learned === true,
+        torch: 'problem' in torch ? undefined : torch,
+        tokenizerFrom: student.folder.folder,
+        lowerCase: student.lowerCase,
+        prompts: student.prompts,
+        queryTokens,
+        documentTokens: Math.min(documentTokens, student.positions),
+        positions: student.positions,
+        config: student.config,
+        provenance: {
+          version: VERSION,
+          pipeline: config.pipeline,
+          seed: config.seed,
+          config: withAbsolutePaths(config),
+          options: hashParts(canonicalJson({ ...config, output: '' })),
+          data: { documents: data.documents.hash, queries: data.queries.hash },
+          teacher: teacher?.key,
+          model: createHash('sha256').update(model).digest('hex'),
+          training: { steps: trained.steps, bestStep: trained.bestStep, bestScore: trained.bestScore },
+        },
+        card: cardOf(config, data),
+      }),
+    );
+    return { folder, bytes: model.length, parameters: parameterCount(graph) };
+  },
+  keep: {
+    alone: true,
+    async save({ bytes, parameters }, _, { path }) {
+      await writeWhole(path(SIZE), canonicalJson({ bytes, parameters }));
+      const folder = path(FOLDER);
+      const files = (await readdir(folder, { recursive: true, withFileTypes: true }))
+        .filter((e) => e.isFile())
+        .map((e) => join(FOLDER, relative(folder, e.parentPath), e.name));
+      return [SIZE, ...files];
+    },
+    load: async (_, { path }) => ({ folder: path(FOLDER), ...JSON.parse(await readFile(path(SIZE), 'utf8')) }),
+  },
+});
+
+const cardOf = (config: Config, { name }: Dataset): string =>
+  [
+    '---',
+    'library_name: sentence-transformers',
+    'tags: [sparse-encoder, sparse, onnx, knowledge-distillation]',
+    '---',
+    '',
+    `# Sparse student distilled on ${name}`,
+    '',
+    `Made by onnx-distill ${VERSION}. ${kindOf(config.student).card}`,
+    `Losses: ${config.losses.map((l) => `${l.weight} x ${l.kind}`).join(' + ')}. Seed ${config.seed}. What made it is in distill.json.`,
+    '',
+    '```python',
+    'from sentence_transformers import SparseEncoder',
+    '',
+    'model = SparseEncoder(FOLDER)',
+    'model.similarity(model.encode_query(["a query"]), model.encode_document(["a document"]))',
+    '```',
+    '',
+  ].join('\n');

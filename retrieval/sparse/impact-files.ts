@@ -1,0 +1,31 @@
+/** @file Impacts in the words of search engines: whole numbers a token, as lines of JSON and of tabs. */
+import type { SparseVector } from './impact-index.ts';
+
+/** A weight as a whole number. Weights of documents are below about 4: a factor of 100 keeps two digits, as SPLADE's files do. */
+export const DOCUMENT_FACTOR = 100;
+export const QUERY_FACTOR = 10;
+
+/** Tokens with their whole numbers, those that are rounded to 0 left out. */
+export function wholeImpacts(
+  { ids, weights }: SparseVector,
+  tokenOf: (id: number) => string,
+  factor: number,
+): Record<string, number> {
+  // A null prototype: a token may be called constructor.
+  const vector: Record<string, number> = Object.create(null);
+  for (let i = 0; i < ids.length; i++) {
+    const impact = Math.round(weights[i] * factor);
+    if (impact > 0) vector[tokenOf(ids[i])] = impact;
+  }
+  return vector;
+}
+
+/** A line of Anserini's JsonVectorCollection. */
+export const documentLine = (id: string, contents: string, vector: Record<string, number>): string =>
+  `${JSON.stringify({ id, contents, vector })}\n`;
+
+/** A line of topics for a search of impacts: each token as often as its whole number says. */
+export const queryLine = (id: string, vector: Record<string, number>): string =>
+  `${id}\t${Object.entries(vector)
+    .flatMap(([token, n]) => Array<string>(n).fill(token))
+    .join(' ')}\n`;
