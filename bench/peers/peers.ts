@@ -13,7 +13,7 @@ export interface Contender {
 }
 
 /** Python with torch, transformers and sentence-transformers. */
-const PYTHON = process.env.PYTHON ?? 'python3';
+export const PYTHON = process.env.PYTHON ?? 'python3';
 export const SHARED = process.env.SHARED ?? '../shared';
 
 /** The toolkit's contender: the same file, started so that it measures and prints. */
@@ -24,7 +24,7 @@ export const ours = (file: string, ...args: (string | number)[]): Contender => (
 });
 
 /** Why Python's side cannot run; undefined where it can. */
-const absent = (): string | undefined => {
+export const absent = (): string | undefined => {
   const tried = spawnSync(PYTHON, ['-c', 'import torch']);
   if (tried.status === 0) return undefined;
   const why = tried.error?.message ?? String(tried.stderr).trim().split('\n').at(-1);
@@ -81,7 +81,8 @@ export const median = (values: readonly number[]): number => {
 
 export const round = (x: number, digits = 4): number => Math.round(x * 10 ** digits) / 10 ** digits;
 
-function run({ name, command, args }: Contender): Promise<Measured> {
+/** Runs one in a process of its own. @throws FaultError where it fails */
+export function run({ name, command, args }: Contender): Promise<Measured> {
   return new Promise((resolve, reject) => {
     const fail = (what: string, cause?: unknown): void =>
       reject(

@@ -4,6 +4,7 @@ import { cache } from './cache.ts';
 import { check } from './check.ts';
 import { compare } from './compare.ts';
 import { demo } from './demo.ts';
+import { embedVerb } from './embed.ts';
 import { evaluate } from './evaluate.ts';
 import { exportVerb } from './export.ts';
 import { init } from './init.ts';
@@ -38,6 +39,7 @@ export const verbs: readonly Verb[] = [
   serve,
   push,
   score,
+  embedVerb,
   worker,
   check,
   cache,
