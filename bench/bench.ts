@@ -13,10 +13,12 @@ const benchmarks: Readonly<Record<string, string>> = {
   large: 'limits/large',
   loss: 'peers/loss',
   million: 'limits/million',
+  rates: 'peers/rates',
   real: 'peers/real',
   score: 'peers/score',
   soak: 'limits/soak',
   step: 'peers/step',
+  'to-quality': 'quality/to-quality',
   vectors: 'limits/vectors',
 };
 const [name = '', ...rest] = process.argv.slice(2);
