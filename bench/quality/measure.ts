@@ -1,8 +1,9 @@
 /** @file The material that both sides share, one training of the toolkit on a clock, and the quality of the vectors that come out. */
 import { existsSync } from 'node:fs';
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Dataset, judgedQueries, textsAt } from '../../data/dataset.ts';
+import { writeWhole } from '../../common/files.ts';
+import { type Dataset, judgedQueries, type Texts, textsAt } from '../../data/dataset.ts';
 import { openDataset } from '../../data/open.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
 import { means, retrieve } from '../../evaluation/systems/retrieve.ts';
@@ -18,45 +19,46 @@ import { LIMITS, optionsOf, SPANS, TEACHER, type Tower } from './recipes.ts';
 const METRIC = 'ndcg@10';
 
 /** Texts, a JSON line each, and float32 vectors, row-major: what sentence-transformers' side reads in place of the cache. */
-async function write(folder: string, name: string, texts: readonly string[], data?: Float32Array): Promise<void> {
-  await writeFile(join(folder, `${name}.jsonl`), texts.map((t) => `${JSON.stringify(t)}\n`).join(''));
-  if (data) await writeFile(join(folder, `${name}.f32`), new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+async function write(folder: string, name: string, texts: readonly string[], data: Float32Array): Promise<void> {
+  await writeWhole(join(folder, `${name}.f32`), new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  await writeWhole(join(folder, `${name}.jsonl`), texts.map((t) => `${JSON.stringify(t)}\n`).join(''));
 }
 
 /** What the teacher gives, made once through the cache: the clock of neither side counts it. */
-export async function prepare(folder: string): Promise<void> {
-  if (existsSync(folder)) return;
-  const made = `${folder}.part`;
-  await rm(made, { recursive: true, force: true });
-  await mkdir(made, { recursive: true });
+export async function prepare(tower: Tower, folder: string): Promise<void> {
+  const wanted = ['documents', 'train', 'dev', 'test', ...(tower === 'static' ? ['spans', 'tokens'] : [])];
+  const absent = wanted.filter((name) => !existsSync(join(folder, `${name}.jsonl`)));
+  if (!absent.length) return;
+  await mkdir(folder, { recursive: true });
   const data = await openDataset(join(SHARED, 'data/debian'), {});
   const cache = await ScoreCache.open(defaultCache());
-  const teacher = await dualEncoder(join(SHARED, TEACHER), LIMITS);
-  const cached = embed(cache.wrap(teacher));
+  const teacher = cache.wrap(await dualEncoder(join(SHARED, TEACHER), LIMITS));
   const onProgress = ({ done, total, stage }: { done: number; total?: number; stage: string }): void => {
     if (process.stderr.isTTY) process.stderr.write(`\r${stage} ${done}/${total} `);
   };
+  const all = ({ length, text }: Texts): string[] => Array.from({ length }, (_, i) => text(i));
   try {
-    const documents = Array.from({ length: data.documents.length }, (_, i) => data.documents.text(i));
-    await write(made, 'documents', documents, (await cached(documents, 'document', { onProgress })).data);
-    for (const split of ['train', 'dev', 'test']) {
-      const texts = textsAt(data, judgedQueries(data, split));
-      const queries = Array.from({ length: texts.length }, (_, i) => texts.text(i));
-      await write(made, split, queries, (await cached(queries, 'query', { onProgress })).data);
-    }
     const tokenizer = await TextTokenizer.load(join(SHARED, TEACHER));
-    const spans = generateTexts(data.documents, { kind: 'spans', count: SPANS, tokens: [5, 13] }, tokenizer, 0);
-    await write(made, 'spans', spans, (await cached(spans, 'query', { onProgress })).data);
-    // A static tower starts from what the teacher makes of each token alone.
-    const ids = Array.from({ length: tokenizer.vocabularySize }, (_, id) => [id]);
-    const { embedTokens } = cache.wrap(teacher);
-    const tokens = await (embedTokens as NonNullable<typeof embedTokens>)(ids, { onProgress });
-    await write(made, 'tokens', [], tokens.data);
+    for (const name of absent)
+      if (name === 'tokens') {
+        // A static tower starts from what the teacher makes of each token alone.
+        const ids = Array.from({ length: tokenizer.vocabularySize }, (_, id) => [id]);
+        const embedTokens = teacher.embedTokens as NonNullable<typeof teacher.embedTokens>;
+        await write(folder, name, [], (await embedTokens(ids, { onProgress })).data);
+      } else {
+        const texts =
+          name === 'documents'
+            ? all(data.documents)
+            : name === 'spans'
+              ? generateTexts(data.documents, { kind: 'spans', count: SPANS, tokens: [5, 13] }, tokenizer, 0)
+              : all(textsAt(data, judgedQueries(data, name)));
+        const kind = name === 'documents' ? 'document' : 'query';
+        await write(folder, name, texts, (await embed(teacher)(texts, kind, { onProgress })).data);
+      }
   } finally {
     await teacher.dispose();
     await cache.close();
   }
-  await rename(made, folder);
 }
 
 const floats = async (file: string): Promise<Float32Array> => {

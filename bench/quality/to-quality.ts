@@ -61,7 +61,7 @@ async function climb(side: Side, ladder: readonly number[], aim: number): Promis
 }
 
 async function compareTower(tower: Tower, share: number): Promise<void> {
-  await prepare(folder);
+  await prepare(tower, folder);
   const teacher = await teacherQuality(folder);
   const aim = share * teacher.dev;
   console.log(
@@ -96,7 +96,7 @@ async function compareTower(tower: Tower, share: number): Promise<void> {
 
 const [first = 'query-tower', second, third] = process.argv.slice(2);
 if (first === 'ours') console.log(JSON.stringify(await measure(second as Tower, Number(third), folder)));
-else if (first === 'prepare') await prepare(folder);
+else if (first === 'prepare') await prepare((second ?? 'static') as Tower, folder);
 else if (towers.includes(first as Tower)) await compareTower(first as Tower, Number(second ?? 0.97));
 else {
   console.error(`usage: npm run bench -- to-quality [${towers.join('|')}] [share]`);
