@@ -42,11 +42,20 @@ const [WORDS, WIDTH, TOKENS] = [24, 32, 48];
 
 const megabytes = (bytes: number): number => Math.round(bytes / 2 ** 20);
 async function stage<T>(name: string, work: () => Promise<T>, more: (result: T) => object = () => ({})): Promise<T> {
-  const started = performance.now();
+  const [started, before] = [performance.now(), process.cpuUsage()];
   const result = await work();
   const seconds = Number(((performance.now() - started) / 1000).toFixed(1));
+  const { user, system } = process.cpuUsage(before);
   const memory = { rss_mb: megabytes(process.memoryUsage().rss), peak_rss_mb: peakMegabytes() };
-  console.log(JSON.stringify({ stage: name, seconds, ...memory, ...more(result) }));
+  console.log(
+    JSON.stringify({
+      stage: name,
+      seconds,
+      cpu_seconds: Number(((user + system) / 1e6).toFixed(1)),
+      ...memory,
+      ...more(result),
+    }),
+  );
   return result;
 }
 

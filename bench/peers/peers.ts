@@ -24,8 +24,8 @@ export const ours = (file: string, ...args: (string | number)[]): Contender => (
 });
 
 /** Why Python's side cannot run; undefined where it can. */
-export const absent = (): string | undefined => {
-  const tried = spawnSync(PYTHON, ['-c', 'import torch']);
+export const absent = (modules = 'torch'): string | undefined => {
+  const tried = spawnSync(PYTHON, ['-c', `import ${modules}`]);
   if (tried.status === 0) return undefined;
   const why = tried.error?.message ?? String(tried.stderr).trim().split('\n').at(-1);
   return `${PYTHON}: ${why}; set PYTHON to a Python with torch, onnx, transformers, sentence-transformers and datasets`;

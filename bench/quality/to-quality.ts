@@ -67,7 +67,7 @@ async function compareTower(tower: Tower, share: number): Promise<void> {
   console.log(
     JSON.stringify({ teacher_dev: round(teacher.dev), teacher_test: round(teacher.test), aim: round(aim), share }),
   );
-  const without = absent();
+  const without = absent('torch, datasets, sentence_transformers');
   if (without) console.error(`skipped: sentence-transformers (${without})`);
   const sides = sidesOf(tower).filter((s) => !without || s.with(1).command !== PYTHON);
   const reached: { side: Side; steps: number; runs: Reached[] }[] = [];
