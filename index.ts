@@ -20,6 +20,7 @@ export { type EncodeOptions, Encoder, type EncoderOptions } from './models/encod
 export { type FreshOptions, freshModel } from './models/new-model.ts';
 export { checkModel, type ModelCheck } from './models/trainability.ts';
 export { distill, type RunReport, type System } from './pipelines/distill.ts';
+export { type EmbedOptions, type EmbedReport, embedTexts } from './pipelines/embed.ts';
 export { type EvaluateOptions, type EvaluateReport, evaluate } from './pipelines/evaluate.ts';
 export { type ExportOptions, type ExportReport, exportCheckpoint } from './pipelines/publish/export-checkpoint.ts';
 export { type RotateOptions, type RotateReport, rotate } from './pipelines/rotate.ts';

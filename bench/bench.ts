@@ -14,10 +14,12 @@ const benchmarks: Readonly<Record<string, string>> = {
   loss: 'peers/loss',
   million: 'limits/million',
   open: 'limits/open-index',
+  rates: 'peers/rates',
   real: 'peers/real',
   score: 'peers/score',
   soak: 'limits/soak',
   step: 'peers/step',
+  'to-quality': 'quality/to-quality',
   vectors: 'limits/vectors',
 };
 const [name = '', ...rest] = process.argv.slice(2);

@@ -12,6 +12,13 @@ const label = z
   .describe("which of a classifier's labels means relevance, by name or place; by default what id2label says");
 const output = z.string().min(1).optional().describe("output that holds the scores; 'logits' by default");
 
+const dtype = z
+  .enum(['fp32', 'int8'])
+  .optional()
+  .describe(
+    "int8: products in the CPU's integer units, compared with float32 on a sample of the first pairs or texts; fp32 by default",
+  );
+
 /** What a causal language model is asked. */
 const promptOptions = {
   template: z
@@ -68,12 +75,7 @@ export const teacher = z
       queryTokens: count.optional().describe('tokens of a query, special tokens not counted'),
       documentTokens: count.optional().describe('tokens of a document, special tokens not counted'),
       maxLength: count.optional().describe('tokens of a pair in all'),
-      dtype: z
-        .enum(['fp32', 'int8'])
-        .optional()
-        .describe(
-          "int8: products in the CPU's integer units, compared with float32 on a sample of the first pairs; fp32 by default",
-        ),
+      dtype,
       prompts,
       label,
       output,
@@ -94,6 +96,7 @@ export const teacher = z
       documentTokens: count
         .optional()
         .describe('tokens of a document, special tokens included; where the model cuts them by default'),
+      dtype,
       prompts,
     }),
     z.strictObject({
@@ -132,6 +135,7 @@ export const embedder = z
       model: path.describe('folder of a dual-encoder, or its name on the hub'),
       queryTokens: count.default(64).describe('tokens of a query, special tokens included'),
       documentTokens: count.default(192).describe('tokens of a document, special tokens included'),
+      dtype,
       prompts,
     }),
     service.extend({

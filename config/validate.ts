@@ -271,8 +271,8 @@ function goingOn(given: ParsedConfig): ParsedConfig {
 /** A dual-encoder or a service of embeddings that teaches by scores can also be matched and inherited from. */
 function embedderOf(teacher: Config['teacher']): Config['embedder'] {
   if (teacher?.kind === 'dual-encoder') {
-    const { model, queryTokens = 64, documentTokens = 192 } = teacher;
-    return { model, queryTokens, documentTokens };
+    const { model, queryTokens = 64, documentTokens = 192, dtype, prompts } = teacher;
+    return { model, queryTokens, documentTokens, ...(dtype && { dtype }), ...(prompts && { prompts }) };
   }
   if (teacher?.kind !== 'http' || !servesEmbeddings(teacher)) return undefined;
   const { scores: _, format, ...service } = teacher;

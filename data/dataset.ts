@@ -1,5 +1,6 @@
 /** @file The data set: two tables of texts and the judgements of each split. */
 
+import { constants } from 'node:buffer';
 import { createHash, type Hash } from 'node:crypto';
 import { InputError } from '../common/errors.ts';
 import { rowOf } from '../math/ragged.ts';
@@ -78,6 +79,18 @@ export const learnedTexts = (
   text: (i) => (i < documents.length ? documents.text(i) : queries.text(asked[i - documents.length])),
 });
 
+/** The largest buffer of this Node, and entries that a map holds. */
+const MOST_BYTES = constants.MAX_LENGTH;
+const MOST_IDS = 2 ** 24 - 1;
+
+const tooLarge = (most: string): InputError =>
+  new InputError({
+    code: 'data.too-large',
+    subject: `the texts of one table are more than ${most}`,
+    expected: 'as much as this version of Node holds in one buffer and one map',
+    remedy: 'split the data into several folders, see docs/scale.md',
+  });
+
 /** Stores texts as one array of UTF-8 bytes with offsets, without overhead per document. */
 export class TextTableBuilder {
   private readonly ids: string[] = [];
@@ -92,8 +105,14 @@ export class TextTableBuilder {
   private readonly metadata = new Map<number, Buffer>();
   private readonly hash: Hash | undefined;
 
-  /** @param byContent whether ids are hashes of the texts in hexadecimal: for buildSorted, which needs no other hash */
-  constructor({ byContent = false } = {}) {
+  private readonly most: { bytes: number; ids: number };
+
+  /**
+   * @param byContent whether ids are hashes of the texts in hexadecimal: for buildSorted, which needs no other hash
+   * @param most what a table may hold; what Node can hold by default
+   */
+  constructor({ byContent = false, most = { bytes: MOST_BYTES, ids: MOST_IDS } } = {}) {
+    this.most = most;
     this.hash = byContent ? undefined : createHash('sha256');
     if (byContent) this.slots = new Int32Array(1 << 12).fill(-1);
   }
@@ -122,6 +141,7 @@ export class TextTableBuilder {
 
   private enter(id: string): void {
     if (!this.slots.length) {
+      if (this.ids.length >= this.most.ids) throw tooLarge(`${this.most.ids} ids`);
       this.positions.set(id, this.ids.length);
       return;
     }
@@ -140,12 +160,17 @@ export class TextTableBuilder {
     return this.ids.length - 1;
   }
 
-  /** @param title what the text begins with, where that is a title @param metadata what else is known, as JSON has it */
+  /**
+   * @throws InputError where the table is full
+   * @param title what the text begins with, where that is a title
+   * @param metadata what else is known, as JSON has it
+   */
   add(id: string, text: string, title = '', metadata?: unknown): void {
     if (metadata !== undefined) this.metadata.set(this.ids.length, Buffer.from(JSON.stringify(metadata)));
     const size = Buffer.byteLength(text);
     if (this.used + size > this.bytes.length) {
-      const larger = Buffer.alloc(Math.max(this.bytes.length * 2, this.used + size));
+      if (this.used + size > this.most.bytes) throw tooLarge(`${this.most.bytes / 2 ** 30} GiB of text`);
+      const larger = Buffer.alloc(Math.min(this.most.bytes, Math.max(this.bytes.length * 2, this.used + size)));
       this.bytes.copy(larger, 0, 0, this.used);
       this.bytes = larger;
     }

@@ -3,6 +3,7 @@ import type { RunControl } from '../common/progress.ts';
 import type { Dataset, TextTable } from '../data/dataset.ts';
 import { type Bm25, type Bm25Options, bm25 } from '../retrieval/bm25.ts';
 import type { Run } from './metrics/evaluate.ts';
+import { lazyRun } from './metrics/run-on-demand.ts';
 
 /** Queries between checks of the abort signal. */
 const REPORT_EVERY = 256;
@@ -48,10 +49,8 @@ export async function bm25Run(dataset: Dataset, split: string, depth: number, wa
   const ids = [...dataset.qrels(split).keys()];
   const queries = ids.map((id) => dataset.queries.indexOf(id) as number);
   const found = await bm25Search(dataset, queries, depth, watch);
-  return new Map(
-    ids.map((id, i) => [
-      id,
-      { ids: Array.from(found[i].indices, (d) => dataset.documents.ids[d]), scores: found[i].scores },
-    ]),
-  );
+  return lazyRun(dataset.queries, queries, (i) => ({
+    ids: Array.from(found[i].indices, (d) => dataset.documents.ids[d]),
+    scores: found[i].scores,
+  }));
 }

@@ -1,9 +1,11 @@
-/** @file Evaluates a loss on plain arrays in float64; compiled once per shape, in a bounded cache. */
+/** @file Evaluates a loss on plain arrays in float64; compiled once per formula and shape, in a bounded cache. */
 import { InputError } from '../common/errors.ts';
+import { hashParts } from '../common/files.ts';
 import { differentiate } from '../engine/autodiff/differentiate.ts';
 import { Expr } from '../engine/expressions/expr.ts';
 import { Graph } from '../engine/graph/ir.ts';
 import { sizeOf, type Tensor } from '../engine/graph/tensor.ts';
+import { encodeGraph } from '../engine/io/onnx-file.ts';
 import { probe } from '../engine/runtime/infer-shapes.ts';
 import { Session } from '../engine/runtime/session.ts';
 import { checkArrays } from './check-arrays.ts';
@@ -28,7 +30,7 @@ export function reduce(values: Expr, weights: Expr): Expr {
 }
 
 /**
- * @param loss with `perQuery` made safe for padding (see defineLoss); also the loss's key in the cache
+ * @param loss with `perQuery` made safe for padding (see defineLoss); its formula is the key in the cache
  * @throws InputError where an input is missing, shapes disagree or a number is not finite
  */
 export async function evaluate(
@@ -66,26 +68,39 @@ interface Compiled {
 
 /** Maximum of cached sessions over all losses; each takes some hundred kilobytes. */
 const MOST_SESSIONS = 32;
+/** Shapes whose keys a loss remembers; beyond that it forgets them all. */
+const MOST_SHAPES = 1024;
 const cache = new Map<string, { compiled: Promise<Compiled>; users: number; dropped: boolean }>();
-const numbers = new WeakMap<LossDefinition, number>();
-let counted = 0;
+/** The keys of a loss by the shapes of its inputs, so that its formula is written out once a shape. */
+const keys = new WeakMap<LossDefinition, Map<string, string>>();
 
 /** Sessions in the cache, for tests. */
 export const cachedSessions = (): number => cache.size;
 
 /**
- * Runs with the session for these shapes, made on first use. Concurrent calls share a session; beyond the limit, the least
- * recently used one is released once it is idle.
+ * Runs with the session for these shapes, made on first use. The key is the formula itself, constants included: a loss that is
+ * made anew with the same options in each call uses the same session. Concurrent calls share a session; beyond the limit, the
+ * least recently used one is released once it is idle.
  */
 async function using<T>(
   loss: LossDefinition,
   feeds: Readonly<Record<string, Tensor>>,
   run: (compiled: Compiled) => Promise<T>,
 ): Promise<T> {
-  const number = numbers.get(loss) ?? counted++;
-  numbers.set(loss, number);
-  const key = `${number} ${Object.entries(feeds).map(([name, { dims }]) => `${name}:${dims.join()}`)}`;
-  const entry = cache.get(key) ?? { compiled: compile(loss, feeds), users: 0, dropped: false };
+  const shapes = Object.entries(feeds)
+    .map(([name, { dims }]) => `${name}:${dims.join()}`)
+    .join(' ');
+  const known = keys.get(loss) ?? new Map<string, string>();
+  keys.set(loss, known);
+  let key = known.get(shapes) ?? '';
+  let entry = cache.get(key);
+  if (!entry) {
+    const formula = formulaOf(loss, feeds);
+    key = hashParts(loss.name, Buffer.from(encodeGraph(formula.graph)).toString('base64'));
+    if (known.size >= MOST_SHAPES) known.clear();
+    known.set(shapes, key);
+    entry = cache.get(key) ?? { compiled: compile(loss, formula, feeds), users: 0, dropped: false };
+  }
   cache.delete(key); // the newest is last
   cache.set(key, entry);
   entry.users++;
@@ -114,7 +129,15 @@ async function release(compiled: Promise<Compiled>): Promise<void> {
   );
 }
 
-async function compile(loss: LossDefinition, feeds: Readonly<Record<string, Tensor>>): Promise<Compiled> {
+/** A loss written out at one shape, without its gradients. */
+interface Formula {
+  graph: Graph;
+  inputs: LossInputs;
+  values: Expr;
+  total: Expr;
+}
+
+function formulaOf(loss: LossDefinition, feeds: Readonly<Record<string, Tensor>>): Formula {
   const graph = new Graph(20);
   graph.float = 'float64';
   const exprs = Object.fromEntries(
@@ -124,9 +147,17 @@ async function compile(loss: LossDefinition, feeds: Readonly<Record<string, Tens
   const inputs = rest as unknown as LossInputs;
   const values = loss.perQuery(inputs);
   const total = reduce(values, factors);
-  const parameters = studentInputs.filter((n) => n in inputs).map((n) => inputs[n].value);
   graph.setOutputs(values.value, total.value);
   graph.dropUnusedInputs();
+  return { graph, inputs, values, total };
+}
+
+async function compile(
+  loss: LossDefinition,
+  { graph, inputs, values, total }: Formula,
+  feeds: Readonly<Record<string, Tensor>>,
+): Promise<Compiled> {
+  const parameters = studentInputs.filter((n) => n in inputs).map((n) => inputs[n].value);
   const used = Object.fromEntries(graph.inputs.map((v) => [v.name, feeds[v.name]]));
   const shapes = await probe(graph, [used, used]);
   const gradients = new Map<LossInput, string>();

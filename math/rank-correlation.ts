@@ -16,7 +16,8 @@ export function ranks(values: ArrayLike<number>): Float64Array {
   const order = Array.from(values, (_, i) => i).sort((a, b) => values[a] - values[b]);
   const out = new Float64Array(values.length);
   for (let i = 0; i < order.length; ) {
-    let end = i;
+    // Not a number equals nothing, not even itself.
+    let end = i + 1;
     while (end < order.length && values[order[end]] === values[order[i]]) end++;
     for (let k = i; k < end; k++) out[order[k]] = (i + end - 1) / 2;
     i = end;
@@ -28,8 +29,11 @@ export function pearson(x: ArrayLike<number>, y: ArrayLike<number>): number {
   const { covariance, varianceX, varianceY } = moments(x, y);
   return covariance / Math.sqrt(varianceX * varianceY);
 }
-/** Spearman's rho: Pearson's correlation of the ranks, ties at their mean rank; NaN where a list is constant. */
-export const spearman = (x: ArrayLike<number>, y: ArrayLike<number>): number => pearson(ranks(x), ranks(y));
+/** Spearman's rho: Pearson's correlation of the ranks, ties at their mean rank; NaN where a list is constant or holds NaN. */
+export function spearman(x: ArrayLike<number>, y: ArrayLike<number>): number {
+  if ([x, y].some((list) => Array.prototype.some.call(list, Number.isNaN))) return Number.NaN;
+  return pearson(ranks(x), ranks(y));
+}
 /** Kendall's tau-b, which counts ties; NaN where a list is constant or has fewer than two entries. */
 export function kendallTauB(x: ArrayLike<number>, y: ArrayLike<number>): number {
   let [concordant, xOnly, yOnly] = [0, 0, 0];

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { InputError } from '../common/errors.ts';
 import { hashParts } from '../common/files.ts';
 import { TextTokenizer } from '../data/tokenizer.ts';
+import type { Graph } from '../engine/graph/ir.ts';
 import type { SessionOptions } from '../engine/runtime/session.ts';
 import { type ModelFolder, modelHash, readModelFolder } from './model-folder.ts';
 import { type Head, headWeights, withUnit } from './modules/head.ts';
@@ -19,6 +20,8 @@ export interface EncoderOptions extends SentenceOptions {
    * scaled to unit length. By default they are what sentence-transformers' encode gives.
    */
   comparable?: boolean;
+  /** Changes the graph before it is loaded, e.g. its products to int8. The key is then the caller's to change. */
+  rewrite?(graph: Graph, positions: number | undefined): Promise<void>;
 }
 
 /** Default where a model and its tokenizer name no limit. */

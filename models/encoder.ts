@@ -118,9 +118,12 @@ export class Encoder {
     try {
       const graph = await loadGraph(files.model);
       checkVocabulary(graph, described.tokenizer, folder);
-      return await Encoder.of(graph, { ...own, positions: positionsIn(graph, files.config) });
+      const positions = positionsIn(graph, files.config);
+      await options.rewrite?.(graph, positions);
+      return await Encoder.of(graph, { ...own, positions });
     } catch (error) {
-      if (!isUnread(error)) throw error;
+      // A file that is run as it stands cannot be changed.
+      if (options.rewrite || !isUnread(error)) throw error;
     }
     const { tokenizer, head } = described;
     const { session, model, bytesAToken } = await openStanding(files.model, {

@@ -1,6 +1,4 @@
 /** @file Scores pairs with a teacher, through the cache, into a file that a run can be given. */
-import { existsSync } from 'node:fs';
-import { resolve } from 'node:path';
 import { findCandidates } from '../candidates/find-candidates.ts';
 import { InputError, shown } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
@@ -12,11 +10,10 @@ import { type Dataset, judgedQueries } from '../data/dataset.ts';
 import { type CandidateLists, withoutUnscored } from '../data/lists.ts';
 import { openDataset } from '../data/open.ts';
 import { distribute } from '../teachers/queue/distribute.ts';
-import { isInProcess, openQueue } from '../teachers/queue/index.ts';
-import { pairsOfJob } from '../teachers/queue/queue.ts';
 import { pairsOf, scoreCandidates } from '../teachers/score-pairs.ts';
-import type { Pair, Teacher } from '../teachers/teacher.ts';
+import type { Teacher } from '../teachers/teacher.ts';
 import { openTeachers } from './run/open-teachers.ts';
+import { queuedModel, throughQueue } from './run/through-queue.ts';
 
 /** How many pairs were scored and how many were known. */
 export interface ScoreReport {
@@ -47,12 +44,7 @@ export async function score(
   { queue, range }: ScoreOptions = {},
 ): Promise<ScoreReport> {
   const config: Config = parseConfig(options);
-  if (queue && (!config.teacher || config.teacher.kind === 'scores' || config.teacher.kind === 'http'))
-    throw new InputError({
-      code: 'queue.no-model',
-      subject: "'teacher' is not a model that workers could open",
-      remedy: "use 'teacher.kind: cross-encoder' or dual-encoder, or score without --queue",
-    });
+  const spec = queue === undefined ? undefined : queuedModel(config.teacher, 'teacher');
   const dataset = await openDataset(config.data.path as string, config.data, watch);
   const note = (text: string): void => watch.onProgress?.({ stage: 'score', done: 0, unit: 'pairs', note: text });
   const limited = await withMemory(config, dataset, watch, note);
@@ -68,17 +60,14 @@ export async function score(
       embedder?.teacher,
       limited,
     );
-    const fromQueue = queue
-      ? await throughQueue(
-          queue,
-          config.teacher as Extract<Config['teacher'], { model: string }>,
-          config.train.onNonFinite,
-          opened,
-          pairsOf(found, dataset),
-          limited,
-          range,
-        )
-      : undefined;
+    const { onNonFinite } = config.train;
+    const came =
+      queue !== undefined && spec
+        ? await throughQueue(queue, spec, { model: teacher?.uncached as Teacher, cache: opened.cache }, (asked) =>
+            distribute(pairsOf(found, dataset), { ...asked, onNonFinite, range }, limited),
+          )
+        : undefined;
+    const fromQueue = came?.pairs;
     // With a queue, all scores are in the cache now.
     const { lists } = withoutUnscored(await scoreCandidates(found, dataset, teacher?.teacher, limited));
     refuseUnwritable(dataset, lists);
@@ -108,33 +97,4 @@ function refuseUnwritable(dataset: Dataset, { queries, documents }: CandidateLis
           subject: `the id '${shown(table.ids[i])}' of a ${what} holds a tab or line end, and scores are written as tab-separated lines`,
           remedy: 'rename it in the data',
         });
-}
-
-/** Has workers score what the cache lacks. @returns how many pairs that were */
-async function throughQueue(
-  address: string,
-  t: Extract<Config['teacher'], { model: string }>,
-  onNonFinite: Config['train']['onNonFinite'],
-  { cache, teacher: opened }: Awaited<ReturnType<typeof openTeachers>>,
-  pairs: readonly Pair[],
-  watch: RunControl,
-  range?: number,
-): Promise<number> {
-  const model = opened?.uncached as Teacher;
-  const queue = await openQueue(address);
-  const done = new AbortController();
-  // A queue within this process has no other worker.
-  const own = isInProcess(address)
-    ? queue.work(model.key, (job) => model.score(pairsOfJob(job)), done.signal)
-    : Promise.resolve();
-  try {
-    const teacher = { ...t, model: existsSync(t.model) ? resolve(t.model) : t.model, key: model.key };
-    const { name, kind, tokenizer } = model;
-    const as = { name, kind, tokenizer };
-    return (await distribute(pairs, { queue, cache, teacher, as, onNonFinite, pairs: range }, watch)).pairs;
-  } finally {
-    done.abort();
-    await own;
-    await queue.close();
-  }
 }

@@ -2,6 +2,7 @@
 import { hashParts } from '../common/files.ts';
 import { describeEncoder, Encoder, type EncoderOptions, encoderKey } from '../models/encoder.ts';
 import { type Prompts, promptKey } from '../models/modules/prompts.ts';
+import { checkedInt8, int8Key, toInt8 } from './int8.ts';
 import type { Teacher } from './teacher.ts';
 
 /** Limits and where a dual-encoder computes. */
@@ -10,6 +11,8 @@ export interface DualEncoderOptions extends EncoderOptions {
   /** Tokens a query and a document, special tokens included. */
   queryTokens?: number;
   documentTokens?: number;
+  /** int8: products in the CPU's integer units, compared with float32 on a sample of the first texts. */
+  dtype?: 'fp32' | 'int8';
 }
 
 type Limits = Pick<DualEncoderOptions, 'queryTokens' | 'documentTokens'>;
@@ -28,17 +31,29 @@ const keyOf = (encoder: string, limit: object, { query, document }: Prompts): st
 /** The key of the teacher that `dualEncoder` opens. */
 export async function dualEncoderKey(folder: string, options: DualEncoderOptions = {}): Promise<string> {
   const described = await describeEncoder(folder, { ...options, comparable: true });
-  return keyOf(encoderKey(described), limitsOf(options, described.maxLength), described.prompts);
+  const key = keyOf(encoderKey(described), limitsOf(options, described.maxLength), described.prompts);
+  return options.dtype === 'int8' ? int8Key(key) : key;
 }
 
 /**
  * Opens a dual-encoder folder as a teacher: its score is the dot product of the two vectors, scaled to unit length where its similarity is cosine.
- * @throws InputError as Encoder.load
+ * @throws InputError as Encoder.load, and for an int8 form of a file that cannot be changed
  */
-export async function dualEncoder(
-  folder: string,
-  options: DualEncoderOptions = {},
-): Promise<Teacher & Required<Pick<Teacher, 'embed'>>> {
+export async function dualEncoder(folder: string, options: DualEncoderOptions = {}): Promise<Embedder> {
+  const { dtype, ...rest } = options;
+  const whole = await open(folder, rest);
+  if (dtype !== 'int8') return whole;
+  try {
+    return checkedInt8(whole, await open(folder, { ...rest, rewrite: (graph, n) => toInt8(graph, folder, n) }));
+  } catch (error) {
+    await whole.dispose();
+    throw error;
+  }
+}
+
+type Embedder = Teacher & Required<Pick<Teacher, 'embed'>>;
+
+async function open(folder: string, options: DualEncoderOptions): Promise<Embedder> {
   const encoder = await Encoder.load(folder, { ...options, comparable: true });
   const limit = limitsOf(options, encoder.maxLength);
   const dimensions = encoder.dimensions;

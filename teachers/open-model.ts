@@ -61,7 +61,13 @@ function generativeOptions(t: ModelTeacher): GenerativeOptions {
   const { template, yes, no, instruction, maxLength, output } = t;
   return { template, yes, no, instruction, maxLength, output };
 }
-export const dualEncoderLimits = ({ queryTokens, documentTokens, prompts }: Cut & { prompts?: EncoderPrompts }) => ({
+export const dualEncoderLimits = ({
+  queryTokens,
+  documentTokens,
+  prompts,
+  dtype,
+}: Cut & Pick<ModelTeacher, 'prompts' | 'dtype'>) => ({
+  dtype,
   queryTokens,
   documentTokens,
   prompts,

@@ -1,8 +1,9 @@
 /**
- * @file A corpus of a million documents made from real ones is read, partly scored, embedded and searched, with the memory of
+ * @file A corpus of a million documents made from real ones is read, partly scored, indexed by BM25, embedded and searched, with the memory of
  * each stage. The encoder is tiny and untrained: only time and memory are measured, not quality.
  *
  *     npm run bench -- million [documents] [--data ../shared/data/debian] [--teacher DIR] [--pairs 64] [--folder DIR]
+ *         [--only bm25]
  *
  * Each document is the title of one real document and 24 consecutive words each of two others, so nearly all differ; the folder
  * keeps the corpus for later runs.
@@ -14,6 +15,7 @@ import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { parseArgs } from 'node:util';
 import { openDataset } from '../../data/open.ts';
+import { bm25Index } from '../../evaluation/bm25-run.ts';
 import { Random } from '../../math/random.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { freshModel } from '../../models/new-model.ts';
@@ -31,6 +33,7 @@ const { values, positionals } = parseArgs({
     pairs: { type: 'string', default: '64' },
     queries: { type: 'string', default: '256' },
     folder: { type: 'string' },
+    only: { type: 'string' },
   },
 });
 const wanted = Number(positionals[0] ?? 1_000_000);
@@ -39,11 +42,20 @@ const [WORDS, WIDTH, TOKENS] = [24, 32, 48];
 
 const megabytes = (bytes: number): number => Math.round(bytes / 2 ** 20);
 async function stage<T>(name: string, work: () => Promise<T>, more: (result: T) => object = () => ({})): Promise<T> {
-  const started = performance.now();
+  const [started, before] = [performance.now(), process.cpuUsage()];
   const result = await work();
   const seconds = Number(((performance.now() - started) / 1000).toFixed(1));
+  const { user, system } = process.cpuUsage(before);
   const memory = { rss_mb: megabytes(process.memoryUsage().rss), peak_rss_mb: peakMegabytes() };
-  console.log(JSON.stringify({ stage: name, seconds, ...memory, ...more(result) }));
+  console.log(
+    JSON.stringify({
+      stage: name,
+      seconds,
+      cpu_seconds: Number(((user + system) / 1e6).toFixed(1)),
+      ...memory,
+      ...more(result),
+    }),
+  );
   return result;
 }
 
@@ -57,7 +69,7 @@ const dataset = await stage(
   }),
 );
 
-if (existsSync(values.teacher))
+if (existsSync(values.teacher) && Number(values.pairs))
   await stage(
     'score in part',
     async () => {
@@ -75,6 +87,15 @@ if (existsSync(values.teacher))
     },
     (pairs) => ({ pairs }),
   );
+
+const index = await stage('BM25 index', () => bm25Index(dataset.documents));
+const asked = Array.from({ length: Math.min(Number(values.queries), dataset.queries.length) }, (_, i) => i);
+await stage(
+  'BM25 candidates',
+  async () => asked.map((q) => index.search(dataset.queries.text(q), 16)),
+  (found) => ({ queries: found.length }),
+);
+if (values.only === 'bm25') process.exit();
 
 const model = join(folder, 'encoder');
 const shape = { vocabulary: 8192, hidden: WIDTH, layers: 1, heads: 2, maxLength: 64 };

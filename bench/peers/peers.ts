@@ -1,5 +1,5 @@
 /** @file Runs a benchmark and its peers alternately, each in a new process; prints medians over several rounds and the ratios. */
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { FaultError } from '../../common/errors.ts';
 
@@ -13,7 +13,7 @@ export interface Contender {
 }
 
 /** Python with torch, transformers and sentence-transformers. */
-const PYTHON = process.env.PYTHON ?? 'python3';
+export const PYTHON = process.env.PYTHON ?? 'python3';
 export const SHARED = process.env.SHARED ?? '../shared';
 
 /** The toolkit's contender: the same file, started so that it measures and prints. */
@@ -22,6 +22,14 @@ export const ours = (file: string, ...args: (string | number)[]): Contender => (
   command: process.execPath,
   args: [file, 'ours', ...args.map(String)],
 });
+
+/** Why Python's side cannot run; undefined where it can. */
+export const absent = (modules = 'torch'): string | undefined => {
+  const tried = spawnSync(PYTHON, ['-c', `import ${modules}`]);
+  if (tried.status === 0) return undefined;
+  const why = tried.error?.message ?? String(tried.stderr).trim().split('\n').at(-1);
+  return `${PYTHON}: ${why}; set PYTHON to a Python with torch, onnx, transformers, sentence-transformers and datasets`;
+};
 
 /** A script in the source folder of this file. */
 export const python = (name: string, script: string, ...args: (string | number)[]): Contender => ({
@@ -34,16 +42,20 @@ export const python = (name: string, script: string, ...args: (string | number)[
 });
 
 /**
- * Runs every contender once per round, prints each line, then the medians and the toolkit's divided by each peer's.
+ * Runs every contender once per round, prints each line, then the medians and the toolkit's divided by each peer's. Where there
+ * is no Python with PyTorch, its side is skipped with a message.
  *
  * @param figures names of the numbers to compare; lower is better
  * @param rounds runs of each; $ROUNDS or 3
  */
 export async function compare(
-  contenders: readonly Contender[],
+  all: readonly Contender[],
   figures: readonly string[],
   rounds = Number(process.env.ROUNDS ?? 3),
 ): Promise<void> {
+  const without = all.some((c) => c.command === PYTHON) ? absent() : undefined;
+  const contenders = all.filter((c) => without === undefined || c.command !== PYTHON);
+  if (without) console.error(`skipped: ${all.filter((c) => c.command === PYTHON).map((c) => c.name)} (${without})`);
   const seen = new Map<string, Measured[]>(contenders.map((c) => [c.name, []]));
   for (let round = 0; round < rounds; round++)
     for (const c of round % 2 ? [...contenders].reverse() : contenders) {
@@ -69,7 +81,8 @@ export const median = (values: readonly number[]): number => {
 
 export const round = (x: number, digits = 4): number => Math.round(x * 10 ** digits) / 10 ** digits;
 
-function run({ name, command, args }: Contender): Promise<Measured> {
+/** Runs one in a process of its own. @throws FaultError where it fails */
+export function run({ name, command, args }: Contender): Promise<Measured> {
   return new Promise((resolve, reject) => {
     const fail = (what: string, cause?: unknown): void =>
       reject(

@@ -4,6 +4,7 @@ import { cache } from './cache.ts';
 import { check } from './check.ts';
 import { compare } from './compare.ts';
 import { demo } from './demo.ts';
+import { embedVerb } from './embed.ts';
 import { evaluate } from './evaluate.ts';
 import { exportVerb } from './export.ts';
 import { impactsVerb } from './impacts.ts';
@@ -40,6 +41,7 @@ export const verbs: readonly Verb[] = [
   serve,
   push,
   score,
+  embedVerb,
   worker,
   check,
   cache,

@@ -1,4 +1,4 @@
-/** @file `distill worker`: scores pairs for `distill score --queue`, on any machine that has the teacher's model. */
+/** @file `distill worker`: scores pairs for `distill score --queue` and embeds texts for `distill embed --queue`, on any machine that has the model. */
 import { Command, Option } from 'commander';
 import type { WorkerOptions } from '../../teachers/queue/worker.ts';
 import { progressReporter } from '../terminal/progress.ts';
@@ -6,16 +6,21 @@ import type { Verb } from '../terminal/verb.ts';
 
 export const worker: Verb = ({ out, err, signal }) =>
   new Command('worker')
-    .description('score the pairs of distill score --queue until Ctrl-C; any number of workers on any machines')
+    .description(
+      'score the pairs of distill score --queue and embed the texts of distill embed --queue until Ctrl-C; any number of workers on any machines',
+    )
     .requiredOption('--queue <url>', 'address of the queue, e.g. redis://host:6379')
-    .option('--model <dir>', "folder of the teacher's model; by default the path or hub name that distill score uses")
+    .option(
+      '--model <dir>',
+      "folder of the teacher's model; by default the path or hub name that the command that asks uses",
+    )
     .addOption(
       new Option('--provider <name>', 'execution provider').choices(['auto', 'cpu', 'webgpu', 'cuda']).default('auto'),
     )
     .option('--threads <n>', 'CPU threads', Number)
     .option(
       '--lease <seconds>',
-      'seconds without a heartbeat after which the pairs of a worker go to another',
+      'seconds without a heartbeat after which the work of a worker goes to another',
       Number,
       30,
     )
@@ -28,5 +33,6 @@ export const worker: Verb = ({ out, err, signal }) =>
       const onProgress = progressReporter(err);
       const report = await runWorker(queue, { ...options, lease: 1000 * lease }, { onProgress, signal });
       onProgress.end();
-      out.write(`${report.pairs} pairs scored in ${report.jobs} ranges\n`);
+      const texts = report.texts ? ` and ${report.texts} texts embedded` : '';
+      out.write(`${report.pairs} pairs scored${texts} in ${report.jobs} ranges\n`);
     });

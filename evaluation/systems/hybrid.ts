@@ -6,7 +6,8 @@ import { bothChannels, type ChannelScores, hybridSearch } from '../../retrieval/
 import { bm25Index } from '../bm25-run.ts';
 import { fitHybrid, type HybridFit } from '../fit-hybrid.ts';
 import type { Run } from '../metrics/evaluate.ts';
-import { asRun, CHOICE_METRIC, type Searcher, type Vectors } from './retrieve.ts';
+import { runOnDemand } from '../metrics/run-on-demand.ts';
+import { CHOICE_METRIC, type Searcher, type Vectors } from './retrieve.ts';
 
 export interface Hybrid {
   fit: HybridFit;
@@ -67,7 +68,7 @@ export async function hybridRun(
   const text = (i: number): string => dataset.queries.text(positions[i]);
   const more = { ...watch, k: depth + 1 };
   const hits = await hybridSearch({ vectors: queries, text }, documents, dimensions, index, weight, more);
-  return asRun(hits, positions, dataset, depth);
+  return runOnDemand(hits, positions, dataset, depth);
 }
 
 /** The result of the fit, as a note of the run. */

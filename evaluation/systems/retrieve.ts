@@ -4,9 +4,10 @@ import type { RunControl } from '../../common/progress.ts';
 import { type Dataset, judgedQueries, type Texts, textsAt } from '../../data/dataset.ts';
 import type { Random } from '../../math/random.ts';
 import type { Encoder } from '../../models/encoder.ts';
-import { cutTo, type Hits, search } from '../../retrieval/exact-search.ts';
+import { cutTo, search } from '../../retrieval/exact-search.ts';
 import type { Embeddings, Teacher } from '../../teachers/teacher.ts';
-import { evaluateRun, isQueryItself, type Run } from '../metrics/evaluate.ts';
+import { evaluateRun, type Run } from '../metrics/evaluate.ts';
+import { runOnDemand } from '../metrics/run-on-demand.ts';
 
 export type Embed = (texts: Texts, watch: RunControl) => Promise<Embeddings>;
 
@@ -123,27 +124,7 @@ export async function searchVectors(
   const { positions, sample, dimensions } = vectors;
   const [q, d] = [vectors.queries, vectors.documents].map((data) => cutTo(width, { dimensions, data }));
   // One more than is kept, since the query itself may be among them.
-  return asRun(await search(q, d, width, depth + 1, watch), positions, dataset, depth, sample);
-}
-
-/** Search results as a run, without documents that are the query itself. @param sample documents that were searched */
-export function asRun(
-  { k, indices, scores }: Hits,
-  positions: readonly number[],
-  dataset: Dataset,
-  depth: number,
-  sample?: Int32Array,
-): Run {
-  const itself = isQueryItself(dataset);
-  return new Map(
-    positions.map((position, i) => {
-      const query = dataset.queries.ids[position];
-      const id = (at: number): string => dataset.documents.ids[sample ? sample[indices[at]] : indices[at]];
-      const all = Array.from({ length: k }, (_, n) => i * k + n);
-      const found = all.filter((at) => id(at) !== query || !itself(query)).slice(0, depth);
-      return [query, { ids: found.map(id), scores: Float32Array.from(found, (at) => scores[at]) }];
-    }),
-  );
+  return runOnDemand(await search(q, d, width, depth + 1, watch), positions, dataset, depth, sample);
 }
 
 /**

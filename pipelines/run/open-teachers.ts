@@ -119,9 +119,10 @@ export async function teacherKey(spec: TeacherSpec, dataset: Dataset): Promise<s
 const filesOf = (t: Extract<TeacherSpec, { kind: 'scores' }>): string[] =>
   Object.values(t.files).filter((f) => f !== undefined);
 const rowsKey = ({ queries, documents }: Dataset): string => hashParts('scores of rows', queries.hash, documents.hash);
-type Named = { model: string; queryTokens?: number; documentTokens?: number; prompts?: EncoderPrompts };
+type Named = { model: string; queryTokens?: number; documentTokens?: number; prompts?: EncoderPrompts; dtype?: string };
 const isSame = (a: Named, b: Named): boolean =>
   canonicalJson(a.prompts ?? {}) === canonicalJson(b.prompts ?? {}) &&
   a.model === b.model &&
+  (a.dtype ?? 'fp32') === (b.dtype ?? 'fp32') &&
   a.queryTokens === b.queryTokens &&
   a.documentTokens === b.documentTokens;

@@ -21,7 +21,13 @@ export interface Provenance {
   queryTokens?: number;
   documentTokens?: number;
   /** The dual-encoder whose documents are searched; absent where the student encodes them. */
-  inherits?: { model: string; queryTokens?: number; documentTokens?: number; prompts?: PromptOptions };
+  inherits?: {
+    model: string;
+    queryTokens?: number;
+    documentTokens?: number;
+    prompts?: PromptOptions;
+    dtype?: 'fp32' | 'int8';
+  };
   /** Whether the documents that are searched were embedded by a service or come from files, which a stranger's file names. */
   elsewhere: boolean;
   teacher: { queryTokens?: number; documentTokens?: number };
@@ -53,6 +59,7 @@ export async function readProvenance(
             queryTokens: options.queryTokens ?? own?.queryTokens,
             documentTokens: options.documentTokens ?? own?.documentTokens,
             prompts: own?.model === model ? own.prompts : undefined,
+            dtype: own?.model === model ? own.dtype : undefined,
           },
     elsewhere: options.documents === undefined && student?.towers === 'query' && model === undefined,
     teacher: { queryTokens: limits?.queryTokens, documentTokens: limits?.documentTokens },

@@ -1,10 +1,10 @@
-/** @file One teacher's pairs on a Redis or Valkey server: a BullMQ queue of its own, so that workers of others never see them. */
+/** @file One teacher's jobs on a Redis or Valkey server: a BullMQ queue of its own, so that workers of others never see them. */
 import { hostname } from 'node:os';
-import type { Job, Queue, QueueEvents } from 'bullmq';
+import type { Job as Carried, Queue, QueueEvents } from 'bullmq';
 import type { Redis } from 'ioredis';
 import { type Deferred, deferred, until } from '../../common/promises.ts';
 import { jobFailed, Unfit } from './errors.ts';
-import { type Answer, ATTEMPTS, checkedScores, DEATHS, type ScoreJob } from './queue.ts';
+import { type Answer, ATTEMPTS, checkedAnswer, DEATHS, isEmbedding, type Job } from './queue.ts';
 
 /** Seconds that answers stay which nobody forgot: whoever asked was killed and may come back. */
 export const KEEP = 7 * 24 * 3600;
@@ -28,13 +28,13 @@ export interface LaneOptions {
   client: Redis;
   /** Milliseconds after which the job of a silent worker goes to another. */
   lease: number;
-  /** Tells workers that the teacher has pairs; before each job that is put. */
-  announce(job: ScoreJob): Promise<void>;
+  /** Tells workers that the teacher has jobs; before each job that is put. */
+  announce(job: Job): Promise<void>;
 }
 
 interface Outstanding {
-  job: ScoreJob;
-  scores: Deferred<Float32Array>;
+  job: Job;
+  answer: Deferred<Float32Array>;
 }
 
 export class BullLane {
@@ -48,10 +48,10 @@ export class BullLane {
     this.options = options;
   }
 
-  async ask(job: ScoreJob, signal?: AbortSignal): Promise<Float32Array> {
+  async ask(job: Job, signal?: AbortSignal): Promise<Float32Array> {
     signal?.throwIfAborted();
     const known = this.outstanding.get(job.id);
-    const entry = known ?? { job, scores: deferred<Float32Array>() };
+    const entry = known ?? { job, answer: deferred<Float32Array>() };
     try {
       if (!known) {
         this.outstanding.set(job.id, entry);
@@ -60,7 +60,7 @@ export class BullLane {
         if (earlier && (await earlier.isFailed())) await earlier.remove();
         await this.settle(entry);
       }
-      return await until(entry.scores.promise, signal);
+      return await until(entry.answer.promise, signal);
     } finally {
       this.outstanding.delete(job.id);
     }
@@ -87,10 +87,10 @@ export class BullLane {
     const ended = deferred<void>();
     const worker = new Worker(
       this.options.name,
-      async (job: Job, token?: string) => {
+      async (job: Carried, token?: string) => {
         try {
-          const scores = checkedScores(job.data as ScoreJob, await answer(job.data as ScoreJob));
-          return Buffer.from(scores.buffer, scores.byteOffset, scores.byteLength).toString('base64');
+          const { buffer, byteOffset, byteLength } = checkedAnswer(job.data as Job, await answer(job.data as Job));
+          return Buffer.from(buffer, byteOffset, byteLength).toString('base64');
         } catch (error) {
           if (!(error instanceof Unfit)) throw new Error(`${hostname()}: ${(error as Error).message}`);
           await job.moveToWait(token);
@@ -138,19 +138,19 @@ export class BullLane {
       for (const ended of ['completed', 'failed'] as const)
         this.events.on(ended, ({ jobId }: { jobId: string }) => {
           const entry = this.outstanding.get(jobId);
-          if (entry) this.settle(entry).catch((error) => entry.scores.reject(error));
+          if (entry) this.settle(entry).catch((error) => entry.answer.reject(error));
         });
       this.look = setInterval(() => {
         if (this.options.client.status === 'ready')
           for (const entry of this.outstanding.values())
-            this.settle(entry).catch((error) => entry.scores.reject(error));
+            this.settle(entry).catch((error) => entry.answer.reject(error));
       }, LOOK_EVERY);
     }
     await this.events.waitUntilReady();
   }
 
   /** Puts the job where the server does not know it; settles it where it has ended. */
-  private async settle({ job, scores }: Outstanding): Promise<void> {
+  private async settle({ job, answer }: Outstanding): Promise<void> {
     // The state first: a job that was read before it ended has no answer, even if one follows a moment later.
     const state = await this.opened.getJobState(job.id);
     const found = await this.opened.getJob(job.id);
@@ -158,7 +158,7 @@ export class BullLane {
       // Forgotten meanwhile by whoever asked.
       if (!this.outstanding.has(job.id)) return;
       await this.options.announce(job);
-      await this.opened.add('score', job, {
+      await this.opened.add(isEmbedding(job) ? 'embed' : 'score', job, {
         jobId: job.id,
         attempts: ATTEMPTS,
         backoff: { type: 'fixed', delay: RETRY_AFTER },
@@ -171,18 +171,18 @@ export class BullLane {
       const bytes = Buffer.from(String(found.returnvalue), 'base64');
       try {
         if (bytes.length % 4) throw new Error(`a worker answered with ${bytes.length} bytes`);
-        scores.resolve(checkedScores(job, new Float32Array(Uint8Array.from(bytes).buffer)));
+        answer.resolve(checkedAnswer(job, new Float32Array(Uint8Array.from(bytes).buffer)));
       } catch (error) {
-        // An answer of an earlier version, or another program's: not kept, so that it is scored anew when asked for again.
+        // An answer of an earlier version, or another program's: not kept, so that it is made anew when asked for again.
         await found.remove().catch(() => {});
-        scores.reject(jobFailed(job, (error as Error).message));
+        answer.reject(jobFailed(job, (error as Error).message));
       }
     } else if (state === 'failed') {
       const silent = /stalled/.test(found.failedReason);
       const why = silent
         ? `its workers died or fell silent more than ${DEATHS} times`
         : `tried ${found.attemptsMade} times, at last on ${found.failedReason}`;
-      scores.reject(jobFailed(job, why));
+      answer.reject(jobFailed(job, why));
     }
   }
 }

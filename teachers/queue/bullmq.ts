@@ -3,7 +3,7 @@ import type { Redis } from 'ioredis';
 import { InputError } from '../../common/errors.ts';
 import { hashAll } from '../../common/files.ts';
 import { BullLane, KEEP, type Modules } from './bull-lane.ts';
-import { type Answer, type ScoreJob, type ScoreQueue, type TeacherName, teacherNameSchema } from './queue.ts';
+import { type Answer, type Job, type JobQueue, type TeacherName, teacherNameSchema } from './queue.ts';
 
 /** Begins the names of queues; what follows is of the teacher's key. */
 const QUEUE = 'onnx-distill-scores';
@@ -18,7 +18,7 @@ export interface BullQueueOptions {
   lease?: number;
 }
 
-export class BullQueue implements ScoreQueue {
+export class BullQueue implements JobQueue {
   readonly name: string;
   private readonly modules: Modules;
   private readonly client: Redis;
@@ -66,11 +66,11 @@ export class BullQueue implements ScoreQueue {
     return new BullQueue(name, modules, client, lease);
   }
 
-  ask(job: ScoreJob, signal?: AbortSignal): Promise<Float32Array> {
+  ask(job: Job, signal?: AbortSignal): Promise<Float32Array> {
     return this.lane(job.teacher.key).ask(job, signal);
   }
 
-  forget({ teacher, id }: Pick<ScoreJob, 'teacher' | 'id'>): Promise<void> {
+  forget({ teacher, id }: Pick<Job, 'teacher' | 'id'>): Promise<void> {
     return this.lane(teacher.key).forget(id);
   }
 

@@ -1,12 +1,14 @@
-/** @file Scores pairs through a queue into the cache: in ranges, each written once, even if several workers scored it. */
+/** @file Scores pairs and embeds texts through a queue into the cache: in ranges, each written once, even if several workers answered it. */
 import { setMaxListeners } from 'node:events';
+import { hashAll } from '../../common/files.ts';
 import type { RunControl } from '../../common/progress.ts';
+import type { Texts } from '../../data/dataset.ts';
 import type { OnNonFinite, ScoreCache } from '../cache/score-cache.ts';
 import type { Pair, Teacher } from '../teacher.ts';
-import { jobOf, type ScoreJob, type ScoreQueue, type TeacherName } from './queue.ts';
+import { type EmbedJob, embedJobOf, type Job, type JobQueue, jobOf, type TeacherName } from './queue.ts';
 
-/** Pairs of a range, and bytes of text after which it ends. */
-const PAIRS = 256;
+/** Pairs or texts of a range, and bytes of text after which it ends. */
+const ITEMS = 256;
 const BYTES = 1 << 20;
 /** Ranges in the queue at a time: enough for a hundred workers, and at most so many MiB on its server. */
 const WINDOW = 256;
@@ -14,18 +16,18 @@ const WINDOW = 256;
 const LOOK_EVERY = 2000;
 
 export interface DistributeOptions {
-  queue: ScoreQueue;
+  queue: JobQueue;
   cache: ScoreCache;
   teacher: TeacherName;
   /** How the cache lists the teacher. */
   as: Pick<Teacher, 'name' | 'kind' | 'tokenizer'>;
   onNonFinite?: OnNonFinite;
-  /** Pairs of a range. */
-  pairs?: number;
+  /** Pairs or texts of a range. */
+  range?: number;
 }
 
 /**
- * Scores what the cache lacks.
+ * Scores the pairs that the cache lacks.
  * @returns pairs scored, and ranges that they came in
  * @throws FaultError for the first range that failed for good, once the others in the queue have come back
  */
@@ -34,51 +36,140 @@ export async function distribute(
   options: DistributeOptions,
   watch: RunControl = {},
 ): Promise<{ pairs: number; ranges: number }> {
-  const { queue, cache, teacher } = options;
-  const scored = { pairs: 0, ranges: 0 };
-  /** The job of each range, by the first pair in it. */
-  const jobs = new WeakMap<Pair, Pick<ScoreJob, 'teacher' | 'id'>>();
+  const { queue, cache, teacher, onNonFinite } = options;
+  const different = distinct(pairs, ({ query, document }) => `${query.length} ${query}${document}`);
+  const size = (p: Pair): number => Buffer.byteLength(p.document) + Buffer.byteLength(p.query);
+  const counts = { pairs: 0, ranges: 0 };
+  const answered = new Map<Pair, Asked>();
   const remote: Teacher = {
     ...options.as,
     key: teacher.key,
     async score(missing, { signal } = {}) {
-      const job = jobOf(teacher, missing, options.onNonFinite === 'skip');
-      jobs.set(missing[0], { teacher, id: job.id });
+      const job = jobOf(teacher, missing, onNonFinite === 'skip');
       const scores = await queue.ask(job, signal);
-      scored.pairs += missing.length;
-      scored.ranges++;
+      answered.set(missing[0], { teacher, id: job.id });
+      counts.pairs += missing.length;
+      counts.ranges++;
       return scores;
     },
     async dispose() {},
   };
-  const cached = cache.wrap(remote, options.onNonFinite);
+  const cached = cache.wrap(remote, onNonFinite);
+  await inRanges(cutIntoRanges(different, size, options.range ?? ITEMS), {
+    queue,
+    key: teacher.key,
+    stage: 'score',
+    unit: 'pairs',
+    missing: (range) => cache.missingScores(teacher.key, range),
+    ask: (range, { signal }) => cached.score(range, { signal }),
+    answered: (range) => taken(answered, range),
+    watch,
+  });
+  return counts;
+}
 
-  const different = distinct(pairs);
-  const ranges = cutIntoRanges(different, options.pairs ?? PAIRS)
-    .map((range) => ({ range, missing: cache.missingScores(teacher.key, range) }))
-    .filter(({ missing }) => missing > 0);
-  const total = different.length;
+/**
+ * Embeds the texts that the cache lacks, those of similar length together.
+ * @returns texts embedded, and ranges that they came in
+ * @throws FaultError as `distribute`
+ */
+export async function distributeTexts(
+  texts: Texts,
+  kind: EmbedJob['embed'],
+  options: DistributeOptions,
+  watch: RunControl = {},
+): Promise<{ texts: number; ranges: number }> {
+  const { queue, cache, teacher, onNonFinite } = options;
+  const all = Array.from({ length: texts.length }, (_, i) => i);
+  const different = distinct(all, (i) => hashAll([texts.text(i)]));
+  const lengths = Uint32Array.from(all, (i) => texts.text(i).length);
+  // A worker pads the texts of a range to each other.
+  different.sort((a, b) => lengths[a] - lengths[b] || a - b);
+  const counts = { texts: 0, ranges: 0 };
+  const answered = new Map<string, Asked>();
+  const remote: Teacher = {
+    ...options.as,
+    key: teacher.key,
+    score: () => Promise.reject(new Error('texts are embedded here')),
+    async embed(given, _, { signal } = {}) {
+      const missing = given as readonly string[];
+      const job = embedJobOf(teacher, missing, kind, onNonFinite === 'skip');
+      const data = await queue.ask(job, signal);
+      answered.set(missing[0], { teacher, id: job.id });
+      counts.texts += missing.length;
+      counts.ranges++;
+      return { dimensions: data.length / missing.length, data };
+    },
+    async dispose() {},
+  };
+  const embed = cache.wrap(remote, onNonFinite).embed as NonNullable<Teacher['embed']>;
+  const textsOf = (range: readonly number[]): string[] => range.map((i) => texts.text(i));
+  const size = (i: number): number => Buffer.byteLength(texts.text(i));
+  await inRanges(cutIntoRanges(different, size, options.range ?? ITEMS), {
+    queue,
+    key: teacher.key,
+    stage: kind === 'query' ? 'embed queries' : 'embed documents',
+    unit: 'texts',
+    missing: (range) =>
+      cache.missingEmbeddings(teacher.key, kind, { length: range.length, text: (k) => texts.text(range[k]) }),
+    ask: (range, { signal }) => embed(textsOf(range), kind, { signal }),
+    answered: (range) => taken(answered, textsOf(range)),
+    watch,
+  });
+  return counts;
+}
+
+/** A job whose answer has come. */
+type Asked = Pick<Job, 'teacher' | 'id'>;
+
+/** The answered job of a range, by the first item in it that was asked for. */
+function taken<K>(answered: Map<K, Asked>, range: readonly K[]): Asked | undefined {
+  const first = range.find((item) => answered.has(item));
+  const job = first === undefined ? undefined : answered.get(first);
+  if (first !== undefined) answered.delete(first);
+  return job;
+}
+
+/** What is done with ranges. */
+interface Work<T> {
+  queue: JobQueue;
+  /** The teacher's. */
+  key: string;
+  stage: string;
+  unit: string;
+  /** How many of a range the cache lacks. */
+  missing(range: readonly T[]): number;
+  /** Has a range answered and written. */
+  ask(range: readonly T[], watch: RunControl): Promise<unknown>;
+  /** The job whose answer came for a range. */
+  answered(range: readonly T[]): Asked | undefined;
+  watch: RunControl;
+}
+
+/** Has every range answered of which something is missing, `WINDOW` at a time. */
+async function inRanges<T>(all: readonly (readonly T[])[], work: Work<T>): Promise<void> {
+  const { queue, key, stage, unit, watch } = work;
+  const ranges = all.map((range) => ({ range, missing: work.missing(range) })).filter(({ missing }) => missing > 0);
+  const total = all.reduce((sum, range) => sum + range.length, 0);
   let done = total - ranges.reduce((sum, { missing }) => sum + missing, 0);
-  const unit = 'pairs';
-  if (done)
-    watch.onProgress?.({ stage: 'score', done, total, unit, note: `${done} of ${total} pairs were in the cache` });
+  if (done) watch.onProgress?.({ stage, done, total, unit, note: `${done} of ${total} ${unit} were in the cache` });
 
-  const look = attendance(queue, teacher.key, watch, () => ({ stage: 'score', done, total, unit }));
+  const look = attendance(queue, key, watch, () => ({ stage, done, total, unit }));
   const next = ranges.values();
   let failure: unknown;
   const lane = async (): Promise<void> => {
     for (const { range, missing } of next) {
-      try {
-        await cached.score(range, { signal: watch.signal });
-        // The scores are on disk: only now may the queue let go of them.
-        const job = range.map((pair) => jobs.get(pair)).find((asked) => asked !== undefined);
-        if (job) await queue.forget(job);
-      } catch (error) {
-        failure ??= error;
-      }
+      const failed = await work.ask(range, watch).then(
+        () => undefined,
+        (error: unknown) => ({ error }),
+      );
+      failure ??= failed?.error;
+      // Only now may the queue let go of it: the answer is on disk, or the cache refuses it and would do so again.
+      const job = work.answered(range);
+      if (job) await queue.forget(job).catch((error) => (failure ??= error));
       if (failure) return;
       done += missing;
-      watch.onProgress?.({ stage: 'score', done, total, unit, workers: look.workers });
+      watch.onProgress?.({ stage, done, total, unit, workers: look.workers });
     }
   };
   // Every range in the queue listens to it.
@@ -89,32 +180,31 @@ export async function distribute(
     look.stop();
   }
   if (failure) throw failure;
-  return scored;
 }
 
-/** Pairs of the same texts once. */
-function distinct(pairs: readonly Pair[]): Pair[] {
+/** Items of the same text once. */
+function distinct<T>(items: readonly T[], textOf: (item: T) => string): T[] {
   const seen = new Set<string>();
-  return pairs.filter(({ query, document }) => {
-    const text = `${query.length} ${query}${document}`;
+  return items.filter((item) => {
+    const text = textOf(item);
     if (seen.has(text)) return false;
     seen.add(text);
     return true;
   });
 }
 
-/** The same pairs give the same ranges, so that a run begun again asks for the jobs that an earlier one left. */
-function cutIntoRanges(pairs: readonly Pair[], most: number): Pair[][] {
-  const ranges: Pair[][] = [];
+/** The same items give the same ranges, so that a run begun again asks for the jobs that an earlier one left. */
+function cutIntoRanges<T>(items: readonly T[], sizeOf: (item: T) => number, most: number): T[][] {
+  const ranges: T[][] = [];
   let bytes = 0;
-  for (const pair of pairs) {
-    const size = Buffer.byteLength(pair.document) + Buffer.byteLength(pair.query);
+  for (const item of items) {
+    const size = sizeOf(item);
     const last = ranges.at(-1);
     if (last && last.length < most && bytes + size <= BYTES) {
-      last.push(pair);
+      last.push(item);
       bytes += size;
     } else {
-      ranges.push([pair]);
+      ranges.push([item]);
       bytes = size;
     }
   }
@@ -123,7 +213,7 @@ function cutIntoRanges(pairs: readonly Pair[], most: number): Pair[][] {
 
 /** Watches the number of workers, and reports when there is none. */
 function attendance(
-  queue: ScoreQueue,
+  queue: JobQueue,
   key: string,
   watch: RunControl,
   now: () => { stage: string; done: number; total: number; unit: string },

@@ -1,16 +1,16 @@
-/** @file The queue within one process: scores without a server, and is the reference for other engines. */
+/** @file The queue within one process: works without a server, and is the reference for other engines. */
 import { type Deferred, deferred, until } from '../../common/promises.ts';
 import { jobFailed, Unfit } from './errors.ts';
-import { type Answer, ATTEMPTS, checkedScores, type ScoreJob, type ScoreQueue, type TeacherName } from './queue.ts';
+import { type Answer, ATTEMPTS, checkedAnswer, type Job, type JobQueue, type TeacherName } from './queue.ts';
 
 interface Entry {
-  job: ScoreJob;
+  job: Job;
   attempts: number;
   /** Settled once, for as many as ask. */
-  scores: Deferred<Float32Array>;
+  answer: Deferred<Float32Array>;
 }
 
-export class InProcessQueue implements ScoreQueue {
+export class InProcessQueue implements JobQueue {
   readonly name = 'the queue of this process';
   private readonly entries = new Map<string, Entry>();
   private waiting: Entry[] = [];
@@ -20,18 +20,18 @@ export class InProcessQueue implements ScoreQueue {
   private readonly taking = new Map<string, number>();
   private readonly active = new Set<Entry>();
 
-  async ask(job: ScoreJob, signal?: AbortSignal): Promise<Float32Array> {
+  async ask(job: Job, signal?: AbortSignal): Promise<Float32Array> {
     signal?.throwIfAborted();
     const known = this.entries.get(job.id);
-    const entry = known ?? { job, attempts: 0, scores: deferred<Float32Array>() };
+    const entry = known ?? { job, attempts: 0, answer: deferred<Float32Array>() };
     if (!known) {
       this.entries.set(job.id, entry);
       this.put(entry);
     }
-    return until(entry.scores.promise, signal);
+    return until(entry.answer.promise, signal);
   }
 
-  async forget({ id }: Pick<ScoreJob, 'id'>): Promise<void> {
+  async forget({ id }: Pick<Job, 'id'>): Promise<void> {
     this.entries.delete(id);
   }
 
@@ -71,7 +71,7 @@ export class InProcessQueue implements ScoreQueue {
     this.waiting = this.waiting.filter((e) => e !== entry);
     this.active.add(entry);
     try {
-      entry.scores.resolve(checkedScores(entry.job, await answer(entry.job)));
+      entry.answer.resolve(checkedAnswer(entry.job, await answer(entry.job)));
     } catch (error) {
       if (error instanceof Unfit) {
         this.put(entry);
@@ -80,7 +80,7 @@ export class InProcessQueue implements ScoreQueue {
       if (++entry.attempts < ATTEMPTS) return this.put(entry);
       // Whoever asks again has it tried again.
       this.entries.delete(entry.job.id);
-      entry.scores.reject(jobFailed(entry.job, `tried ${ATTEMPTS} times, at last: ${(error as Error).message}`));
+      entry.answer.reject(jobFailed(entry.job, `tried ${ATTEMPTS} times, at last: ${(error as Error).message}`));
     } finally {
       this.active.delete(entry);
     }

@@ -1,14 +1,14 @@
 /** @file Every queue by the scheme of its address. Another engine is a file in this folder and a line here. */
 import { InputError } from '../../common/errors.ts';
 import { InProcessQueue } from './in-process.ts';
-import type { ScoreQueue } from './queue.ts';
+import type { JobQueue } from './queue.ts';
 
 export interface QueueOptions {
   /** Milliseconds after which the job of a silent worker goes to another. */
   lease?: number;
 }
 
-type Open = (url: URL, options: QueueOptions) => Promise<ScoreQueue>;
+type Open = (url: URL, options: QueueOptions) => Promise<JobQueue>;
 
 /** Loaded when it is asked for: its packages are optional. */
 const bullmq: Open = async (url, options) => (await import('./bullmq.ts')).BullQueue.open(url, options);
@@ -24,7 +24,7 @@ const engines: Readonly<Record<string, Open>> = {
 export const isInProcess = (address: string): boolean => address.startsWith('in-process:');
 
 /** @param address e.g. `redis://host:6379` @throws InputError for an address of no known scheme, or if no server answers */
-export async function openQueue(address: string, options: QueueOptions = {}): Promise<ScoreQueue> {
+export async function openQueue(address: string, options: QueueOptions = {}): Promise<JobQueue> {
   const url = URL.canParse(address) ? new URL(address) : undefined;
   const open = url && Object.hasOwn(engines, url.protocol) ? engines[url.protocol] : undefined;
   if (!url || !open)

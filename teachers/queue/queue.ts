@@ -1,11 +1,12 @@
 /**
- * @file What carries pairs to teachers on other machines and brings their scores back: the one interface that scoring through a
- * queue is written against.
+ * @file What carries pairs and texts to teachers on other machines and brings scores and vectors back: the one interface that
+ * work through a queue is written against.
  */
 import { z } from 'zod';
 import { hashAll } from '../../common/files.ts';
+import type { RunControl } from '../../common/progress.ts';
 import { firstNotFinite } from '../../math/finite.ts';
-import type { Pair } from '../teacher.ts';
+import type { Pair, Teacher } from '../teacher.ts';
 
 const count = z.int().positive().optional();
 const text = z.string().optional();
@@ -15,6 +16,7 @@ export const teacherNameSchema = z.strictObject({
   key: z.string().min(1),
   kind: z.enum(['cross-encoder', 'dual-encoder', 'generative']),
   model: z.string().min(1),
+  dtype: z.enum(['fp32', 'int8']).optional(),
   queryTokens: count,
   documentTokens: count,
   maxLength: count,
@@ -29,22 +31,41 @@ export const teacherNameSchema = z.strictObject({
 });
 export type TeacherName = z.output<typeof teacherNameSchema>;
 
-/** A range of pairs. Texts travel with it: a worker needs the model and nothing else, and cannot read other data by mistake. */
-export const scoreJobSchema = z.strictObject({
+const common = {
   /** Of teacher and texts: the same question has the same id, whoever asks it. */
   id: z.string().min(1),
   teacher: teacherNameSchema,
   /** Each text once. */
   texts: z.array(z.string()),
+  /** Whether numbers that are not finite may come back, to be counted and left out. */
+  skip: z.literal(true).optional(),
+};
+const scoreJobSchema = z.strictObject({
+  ...common,
   /** Positions in `texts`: a query and a document by turns. */
   pairs: z.array(z.int().nonnegative()),
-  /** Whether scores that are not finite may come back, to be counted and left out. */
-  skip: z.literal(true).optional(),
 });
+const embedJobSchema = z.strictObject({
+  ...common,
+  /** What the texts are: prompts and limits differ. */
+  embed: z.enum(['query', 'document']),
+});
+/**
+ * A range of pairs to score, or of texts to embed. Texts travel with it: a worker needs the model and nothing else, and cannot
+ * read other data by mistake.
+ */
+export const jobSchema = z.union([scoreJobSchema, embedJobSchema]);
 export type ScoreJob = z.output<typeof scoreJobSchema>;
+export type EmbedJob = z.output<typeof embedJobSchema>;
+export type Job = z.output<typeof jobSchema>;
 
-/** Scores of a job's pairs, in order. What it throws is an attempt that failed; `Unfit`, that this worker is not the one. */
-export type Answer = (job: ScoreJob) => Promise<Float32Array>;
+export const isEmbedding = (job: Job): job is EmbedJob => 'embed' in job;
+
+/**
+ * Scores of a job's pairs in order, or the vectors of its texts, [n, dimensions] row-major. What it throws is an attempt that
+ * failed; `Unfit`, that this worker is not the one.
+ */
+export type Answer = (job: Job) => Promise<Float32Array>;
 
 /** How often a job is tried whose worker says that it cannot be done. */
 export const ATTEMPTS = 3;
@@ -56,16 +77,16 @@ export const DEATHS = 5;
  * another. Each job is worked on until one answer has come back: a worker that dies or falls silent loses its job to another.
  * An answer stays until it is forgotten, so that who asked may be killed and ask again.
  */
-export interface ScoreQueue {
+export interface JobQueue {
   /** For messages, without passwords. */
   readonly name: string;
   /**
-   * Puts a job, unless one of its id is there already, and waits for its scores.
+   * Puts a job, unless one of its id is there already, and waits for its answer.
    * @throws FaultError where it failed as often as it is tried; a failed job that is asked for again is tried again
    */
-  ask(job: ScoreJob, signal?: AbortSignal): Promise<Float32Array>;
-  /** Lets go of a job whose scores are safe. */
-  forget(job: Pick<ScoreJob, 'teacher' | 'id'>): Promise<void>;
+  ask(job: Job, signal?: AbortSignal): Promise<Float32Array>;
+  /** Lets go of a job whose answer is safe. */
+  forget(job: Pick<Job, 'teacher' | 'id'>): Promise<void>;
   /** The teachers whose jobs wait or are worked on. */
   teachers(): Promise<TeacherName[]>;
   /** Processes that take jobs of a teacher now; undefined while that cannot be known. */
@@ -96,16 +117,41 @@ export function jobOf(
   return { id, teacher, texts, pairs: positions, ...(skip && { skip }) };
 }
 
+/** @param texts each once @param skip whether vectors that are not finite may come back */
+export function embedJobOf(
+  teacher: TeacherName,
+  texts: readonly string[],
+  embed: EmbedJob['embed'],
+  skip = false,
+): EmbedJob {
+  const id = `e${hashAll([teacher.key, skip ? 'skip' : '', embed, ...texts])}`;
+  return { id, teacher, texts: [...texts], embed, ...(skip && { skip }) };
+}
+
+const cut = (text = ''): string => JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}…` : text);
+
 /**
- * A worker's scores, checked before they are an answer: a queue keeps answers, and a wrong one would fail every run that asks.
- * @throws Error that says what is wrong, with the pair
+ * A worker's answer, checked before it is kept: a wrong one would fail every run that asks.
+ * @throws Error that says what is wrong, with the pair or the text
  */
-export function checkedScores(job: Pick<ScoreJob, 'texts' | 'pairs' | 'skip'>, scores: Float32Array): Float32Array {
+export const checkedAnswer = (job: Job, numbers: Float32Array): Float32Array =>
+  isEmbedding(job) ? checkedVectors(job, numbers) : checkedScores(job, numbers);
+
+function checkedVectors({ texts, skip }: EmbedJob, vectors: Float32Array): Float32Array {
+  if (!vectors.length || vectors.length % texts.length)
+    throw new Error(`the teacher gave ${vectors.length} numbers as vectors of ${texts.length} texts`);
+  const at = skip ? -1 : firstNotFinite(vectors);
+  if (at < 0) return vectors;
+  const dimensions = vectors.length / texts.length;
+  const [row, column] = [Math.floor(at / dimensions), at % dimensions];
+  throw new Error(`the teacher's vector of ${cut(texts[row])} is ${vectors[at]} in dimension ${column}`);
+}
+
+function checkedScores(job: ScoreJob, scores: Float32Array): Float32Array {
   const n = job.pairs.length / 2;
   if (scores.length !== n) throw new Error(`the teacher gave ${scores.length} scores for ${n} pairs`);
   const at = job.skip ? -1 : firstNotFinite(scores);
   if (at >= 0) {
-    const cut = (text = ''): string => JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}…` : text);
     const [query, document] = [job.texts[job.pairs[2 * at]], job.texts[job.pairs[2 * at + 1]]];
     throw new Error(`the teacher's score of ${cut(query)} with ${cut(document)} is ${scores[at]}`);
   }
@@ -118,4 +164,14 @@ export function pairsOfJob({ texts, pairs }: Pick<ScoreJob, 'texts' | 'pairs'>):
     const [q, d] = [pairs[2 * i], pairs[2 * i + 1]];
     return { queryId: String(q), documentId: String(d), query: texts[q], document: texts[d] };
   });
+}
+
+/**
+ * A teacher's answer to a job.
+ * @throws Error where texts are to be embedded by a teacher that only scores
+ */
+export async function answerWith(teacher: Teacher, job: Job, watch: RunControl = {}): Promise<Float32Array> {
+  if (!isEmbedding(job)) return teacher.score(pairsOfJob(job), watch);
+  if (!teacher.embed) throw new Error(`${teacher.name} scores pairs and embeds no texts`);
+  return (await teacher.embed(job.texts, job.embed, watch)).data;
 }

@@ -1,4 +1,4 @@
-/** @file Scores jobs of a queue until the signal aborts. */
+/** @file Works on the jobs of a queue, pairs to score and texts to embed, until the signal aborts. */
 import { setTimeout } from 'node:timers/promises';
 import { InputError } from '../../common/errors.ts';
 import type { RunControl } from '../../common/progress.ts';
@@ -7,9 +7,9 @@ import { modelKey, openModel } from '../open-model.ts';
 import type { Teacher } from '../teacher.ts';
 import { Unfit } from './errors.ts';
 import { openQueue, type QueueOptions } from './index.ts';
-import { pairsOfJob, type ScoreQueue, scoreJobSchema, type TeacherName } from './queue.ts';
+import { answerWith, type JobQueue, jobSchema, type TeacherName } from './queue.ts';
 
-/** Milliseconds between two looks at which teachers have pairs. */
+/** Milliseconds between two looks at which teachers have jobs. */
 const LOOK_EVERY = 1000;
 
 type Provider = Computing['provider'];
@@ -27,6 +27,7 @@ export interface WorkerOptions extends QueueOptions {
 export interface WorkerReport {
   jobs: number;
   pairs: number;
+  texts: number;
 }
 
 /**
@@ -48,34 +49,37 @@ export async function runWorker(
   }
 }
 
-/** Takes the pairs of every teacher that the model here answers for; pairs of others are left to their workers. */
-async function workOn(queue: ScoreQueue, options: WorkerOptions, watch: RunControl): Promise<WorkerReport> {
-  const report: WorkerReport = { jobs: 0, pairs: 0 };
+/** Takes the jobs of every teacher that the model here answers for; those of others are left to their workers. */
+async function workOn(queue: JobQueue, options: WorkerOptions, watch: RunControl): Promise<WorkerReport> {
+  const report: WorkerReport = { jobs: 0, pairs: 0, texts: 0 };
+  let unit: 'pairs' | 'texts' = 'pairs';
   const tell = (note?: string): void =>
-    watch.onProgress?.({ stage: 'work', done: report.pairs, unit: 'pairs', ...(note && { note }) });
-  tell(`waiting for pairs from ${queue.name}`);
+    watch.onProgress?.({ stage: 'work', done: report[unit], unit, ...(note && { note }) });
+  tell(`waiting for pairs and texts from ${queue.name}`);
   const ended = new AbortController();
   const signal = watch.signal ? AbortSignal.any([watch.signal, ended.signal]) : ended.signal;
-  // One range is scored at a time, whosever it is.
+  // One range is worked on at a time, whosever it is.
   let turn: Promise<unknown> = Promise.resolve();
   const opened = new Map<string, Teacher>();
   const seen = new Set<string>();
   const serving: Promise<void>[] = [];
   let failure: unknown;
   const answer = async (asked: TeacherName, given: unknown): Promise<Float32Array> => {
-    const job = scoreJobSchema.parse(given);
-    if (job.teacher.key !== asked.key) throw new Error('the pairs are of another teacher than their queue');
+    const job = jobSchema.parse(given);
+    if (job.teacher.key !== asked.key) throw new Error('the job is of another teacher than its queue');
     let teacher = opened.get(asked.key);
     if (!teacher) {
       teacher = await openFor(asked, options);
       opened.set(asked.key, teacher);
-      tell(`scoring with ${teacher.name}`);
+      tell(`working with ${teacher.name}`);
     }
-    const scores = await teacher.score(pairsOfJob(job));
+    const onProgress = ({ note }: { note?: string }): void => void (note && tell(note));
+    const numbers = await answerWith(teacher, job, { onProgress });
+    unit = 'embed' in job ? 'texts' : 'pairs';
     report.jobs++;
-    report.pairs += scores.length;
+    report[unit] += 'embed' in job ? job.texts.length : numbers.length;
     tell();
-    return scores;
+    return numbers;
   };
   const serve = async (asked: TeacherName): Promise<void> => {
     const inTurn = (job: unknown): Promise<Float32Array> => {
@@ -121,7 +125,7 @@ async function unfit(asked: TeacherName, { model }: WorkerOptions): Promise<stri
     const absent = new InputError({
       code: 'worker.no-model',
       subject: `the teacher ${asked.model} that is asked for cannot be opened on this machine (${(cause as Error).message})`,
-      remedy: 'copy it here and name its folder with --model; the pairs stay in the queue for other workers',
+      remedy: 'copy it here and name its folder with --model; the jobs stay in the queue for other workers',
       cause,
     });
     if (model !== undefined) throw absent;
@@ -136,7 +140,7 @@ const otherModel = (asked: TeacherName, model: string, key: string): Unfit =>
     subject: `${model} is another model than the one that is asked for`,
     expected: `the key ${asked.key.slice(0, 12)}… of model, tokenizer and truncation`,
     received: `${key.slice(0, 12)}…`,
-    remedy: `copy ${asked.model} from the machine that runs distill score and name it with --model; the pairs stay in the queue`,
+    remedy: `copy ${asked.model} from the machine that asks and name it with --model; the jobs stay in the queue`,
   });
 
 /** @throws Unfit where the model cannot be opened here or is another than the one asked for */
@@ -149,7 +153,7 @@ async function openFor(
     throw new Unfit({
       code: 'worker.no-model',
       subject: `the teacher ${asked.model} that is asked for cannot be opened on this machine (${cause.message})`,
-      remedy: 'copy it here and name its folder with --model; the pairs stay in the queue for other workers',
+      remedy: 'copy it here and name its folder with --model; the jobs stay in the queue for other workers',
       cause,
     });
   });

@@ -1,7 +1,8 @@
 /** @file `evaluate` on plain arrays: what it refuses, in which words, and that it compiles once for each shape. */
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
+import { Session } from '../../engine/runtime/session.ts';
 import { cachedSessions } from '../../losses/evaluate.ts';
-import { embeddingMatching, inBatchKL, infoNCE, kl, mse, pairMatching } from '../../losses/index.ts';
+import { embeddingMatching, inBatchKL, infoNCE, kl, mse, pairMatching, weightedSum } from '../../losses/index.ts';
 
 const rows = (n: number, m: number, at = (i: number) => Math.sin(i)) => ({
   dims: [n, m],
@@ -97,6 +98,39 @@ test('a loss is compiled once for each shape, also by calls at the same time, an
   expect(many.map((v) => v.gradients.student?.length)).toEqual(Array.from({ length: 40 }, (_, i) => 4 * (i + 1)));
   expect(cachedSessions()).toBe(32);
   expect((await loss.evaluate(at(2, 3))).loss).toBe(9);
+});
+
+test('a loss made anew with the same options uses the same session, with the same bits; other options have their own', async () => {
+  const arrays = { student: rows(5, 7), teacher: rows(5, 7, (i) => 9 * Math.cos(i)) };
+  const of = (temperature: number) => kl({ temperature, studentTemperature: 0.07 });
+  const first = await of(1.25).evaluate(arrays);
+  const sum = () => weightedSum([of(1.25), mse({ scale: 2, shift: 0 })].map((loss, i) => ({ loss, weight: i + 0.5 })));
+  const added = await sum().evaluate(arrays);
+  const loaded = vi.spyOn(Session, 'load');
+  for (let i = 0; i < 20; i++) {
+    expect(await of(1.25).evaluate(arrays)).toEqual(first);
+    expect(await sum().evaluate(arrays)).toEqual(added);
+  }
+  expect(loaded).not.toHaveBeenCalled();
+  const other = await of(1.5).evaluate(arrays);
+  expect(other.loss).not.toBe(first.loss);
+  expect(loaded).toHaveBeenCalled();
+  loaded.mockRestore();
+});
+
+test('sessions that are pushed out are released once they are idle', async () => {
+  const [loaded, released] = [vi.spyOn(Session, 'load'), vi.spyOn(Session.prototype, 'release')];
+  const loss = mse({ scale: 3, shift: 0 });
+  const before = cachedSessions();
+  await Promise.all(
+    Array.from({ length: 40 }, (_, i) => loss.evaluate({ student: rows(i + 1, 3), teacher: rows(i + 1, 3, Math.cos) })),
+  );
+  expect(cachedSessions()).toBe(32);
+  // Those that infer shapes and those that were pushed out are closed: as many are open as are cached.
+  expect(loaded.mock.calls.length).toBeGreaterThanOrEqual(40);
+  expect(loaded.mock.calls.length - released.mock.calls.length).toBe(32 - before);
+  loaded.mockRestore();
+  released.mockRestore();
 });
 
 test('a call with a shape seen before takes no compilation', async () => {

@@ -6,10 +6,12 @@ import { openQueue } from '../../teachers/queue/index.ts';
 import {
   type Answer,
   ATTEMPTS,
+  embedJobOf,
+  type Job,
+  type JobQueue,
   jobOf,
   pairsOfJob,
   type ScoreJob,
-  type ScoreQueue,
 } from '../../teachers/queue/queue.ts';
 import { hasServer, type Server, startServer } from './server.ts';
 
@@ -21,8 +23,8 @@ afterAll(() => server?.stop());
 
 /** Two ends of the same queue, as two processes have them. */
 interface Ends {
-  asking: ScoreQueue;
-  working: ScoreQueue;
+  asking: JobQueue;
+  working: JobQueue;
 }
 const members: Record<string, () => Promise<Ends>> = {
   'in process': async () => {
@@ -47,7 +49,10 @@ const newJob = (size = 3): ScoreJob =>
   );
 /** Numbers that tell pairs apart and that text would round. */
 const say: Answer = async (job) =>
-  Float32Array.from(pairsOfJob(job), (p) => Math.fround(1 / 3 + Number(p.query.split(' ')[1])));
+  Float32Array.from(pairsOfJob(job as ScoreJob), (p) => Math.fround(1 / 3 + Number(p.query.split(' ')[1])));
+/** Vectors that tell texts apart. */
+const embed: Answer = async (job) =>
+  Float32Array.from(job.texts.flatMap((t) => [t.length / 3, t.codePointAt(t.length - 1) ?? 0, -0.1]));
 
 describe.each(Object.keys(members))('%s', (name) => {
   const open: (() => Promise<void>)[] = [];
@@ -62,7 +67,7 @@ describe.each(Object.keys(members))('%s', (name) => {
     return pair;
   };
   const employ = (
-    queue: ScoreQueue,
+    queue: JobQueue,
     answer: Answer,
     key: string = teacher.key,
   ): { stop(): Promise<void>; ended: Promise<void> } => {
@@ -119,7 +124,7 @@ describe.each(Object.keys(members))('%s', (name) => {
       { query: 'x'.repeat(100_000), document: '' },
     ];
     const job = jobOf({ ...teacher, key: `texts ${name}` }, texts, true);
-    let seen: ScoreJob | undefined;
+    let seen: Job | undefined;
     const odd: Answer = async (asked) => {
       seen = asked;
       return Float32Array.of(Number.NaN, Number.NEGATIVE_INFINITY);
@@ -127,6 +132,46 @@ describe.each(Object.keys(members))('%s', (name) => {
     employ(working, odd, job.teacher.key);
     expect([...(await asking.ask(job))]).toEqual([Number.NaN, Number.NEGATIVE_INFINITY]);
     expect(seen).toEqual(job);
+  });
+
+  test('texts are embedded by the workers that score: each vector comes back to the bit, whatever the width', async () => {
+    const { asking, working } = await ends();
+    for (let w = 0; w < 2; w++) employ(working, (job) => ('embed' in job ? embed(job) : say(job)));
+    const named = { ...teacher, kind: 'dual-encoder', queryTokens: 16, dtype: 'int8' } as const;
+    const jobs = Array.from({ length: 12 }, (_, i) =>
+      embedJobOf(
+        named,
+        [`text ${name} ${made++}`, '', '日本 \ud800'].slice(0, 1 + (i % 3)),
+        i % 2 ? 'query' : 'document',
+      ),
+    );
+    const mixed = [...jobs, newJob(), newJob()];
+    const answers = await Promise.all(mixed.map((job) => asking.ask(job)));
+    for (const [i, job] of mixed.entries()) expect(answers[i]).toEqual(await ('embed' in job ? embed(job) : say(job)));
+    // The same texts as queries and as documents are two jobs.
+    expect(embedJobOf(named, ['a'], 'query').id).not.toBe(embedJobOf(named, ['a'], 'document').id);
+  });
+
+  test('numbers that are no vectors of the texts, and those that are not finite, are not answers', async () => {
+    const { asking, working } = await ends();
+    for (const [wrong, message] of [
+      [[1, 2, 3], /gave 3 numbers as vectors of 2 texts/],
+      [[], /gave 0 numbers as vectors of 2 texts/],
+      [[1, 2, 3, Number.NaN], /vector of "second" is NaN in dimension 1/],
+    ] as [number[], RegExp][]) {
+      const job = embedJobOf(teacher, [`first ${made++}`, 'second'], 'document');
+      let answer: Answer = async () => Float32Array.from(wrong);
+      const { stop } = employ(working, (asked) => answer(asked));
+      const failed = asking.ask(job);
+      await expect(failed).rejects.toThrow(message);
+      await expect(failed).rejects.toThrow(/2 texts could not be embedded .*"first \d+"/);
+      answer = embed;
+      expect(await asking.ask(job)).toEqual(await embed(job));
+      await stop();
+    }
+    const skipped = embedJobOf(teacher, [`third ${made++}`], 'document', true);
+    employ(working, async () => Float32Array.of(Number.NaN, 1));
+    expect([...(await asking.ask(skipped))]).toEqual([Number.NaN, 1]);
   });
 
   test('a job requested twice at once and again later is done once, until it is forgotten', async () => {

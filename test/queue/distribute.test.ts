@@ -2,14 +2,14 @@
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Progress } from '../../common/progress.ts';
 import { survey } from '../../teachers/cache/maintenance.ts';
 import { ScoreCache } from '../../teachers/cache/score-cache.ts';
-import { type DistributeOptions, distribute } from '../../teachers/queue/distribute.ts';
+import { type DistributeOptions, distribute, distributeTexts } from '../../teachers/queue/distribute.ts';
 import { InProcessQueue } from '../../teachers/queue/in-process.ts';
-import { type Answer, pairsOfJob, type ScoreJob } from '../../teachers/queue/queue.ts';
-import type { Pair } from '../../teachers/teacher.ts';
+import { type EmbedJob, type Job, pairsOfJob, type ScoreJob } from '../../teachers/queue/queue.ts';
+import { embed, type Pair } from '../../teachers/teacher.ts';
 
 const teacher = { key: 'a key', kind: 'cross-encoder', model: 'cross' } as const;
 const pairs: Pair[] = Array.from({ length: 100 }, (_, i) => ({
@@ -32,20 +32,22 @@ beforeEach(async () => {
   cache = await ScoreCache.open(folder);
   [queue, jobs, stops] = [new InProcessQueue(), [], []];
   const as = { name: 'cross', kind: 'cross-encoder', tokenizer: 'words' };
-  options = { queue, cache, teacher, as, pairs: 8 };
+  options = { queue, cache, teacher, as, range: 8 };
 });
 afterEach(async () => {
   for (const stop of stops) await stop();
   await cache.close();
 });
 
-const say: Answer = async (job) => Float32Array.from(pairsOfJob(job), (p) => p.document.length);
-function employ(answer: Answer = say): void {
+type Scoring = (job: ScoreJob) => Promise<Float32Array>;
+const say: Scoring = async (job) => Float32Array.from(pairsOfJob(job), (p) => p.document.length);
+const employ = (answer: Scoring = say): void => employAny((job) => answer(job as ScoreJob));
+function employAny(answer: (job: Job) => Promise<Float32Array>): void {
   const controller = new AbortController();
   const ended = queue.work(
     teacher.key,
     async (job) => {
-      jobs.push(job);
+      jobs.push(job as ScoreJob);
       return answer(job);
     },
     controller.signal,
@@ -154,4 +156,90 @@ test('an aborted signal ends it with its reason; what was scored is kept', async
   await expect(distribute(pairs, options, { signal: controller.signal })).rejects.toThrow('enough');
   expect(await kept()).toBeGreaterThan(0);
   expect(await kept()).toBeLessThan(100);
+});
+
+describe('texts', () => {
+  const texts = {
+    length: 120,
+    ids: Array.from({ length: 120 }, (_, i) => `d${i}`),
+    text: (i: number) => 'word '.repeat(1 + ((i * 7) % 30)) + (i % 100),
+  };
+  const vector = (text: string): number[] => [
+    text.length,
+    Math.fround(1 / text.length),
+    text.charCodeAt(text.length - 1),
+  ];
+  const embedding = async (job: Job): Promise<Float32Array> => Float32Array.from(job.texts.flatMap(vector));
+  const asked = (): EmbedJob[] => jobs as unknown as EmbedJob[];
+  const vectorsKept = async (): Promise<number> => (await survey(folder)).tallies.reduce((n, t) => n + t.embeddings, 0);
+  const read = async (kind: 'query' | 'document'): Promise<Float32Array> => {
+    const silent = { ...options.as, key: teacher.key, score: async () => expect.fail(), dispose: async () => {} };
+    const wrapped = cache.wrap({ ...silent, embed: async () => expect.fail() });
+    return (await embed(wrapped)(texts, kind)).data;
+  };
+
+  test('each is embedded and written once, those of similar length together, and comes back in its place', async () => {
+    employAny(embedding);
+    employAny(embedding);
+    const different = new Set(Array.from({ length: 120 }, (_, i) => texts.text(i)));
+    const ranges = Math.ceil(different.size / 8);
+    expect(await distributeTexts(texts, 'document', options)).toEqual({ texts: different.size, ranges });
+    expect(asked().flatMap((j) => j.texts).length).toBe(different.size);
+    expect(new Set(asked().map((j) => j.embed))).toEqual(new Set(['document']));
+    for (const job of asked()) {
+      const lengths = job.texts.map((t) => t.length);
+      expect(Math.max(...lengths) - Math.min(...lengths)).toBeLessThan(30);
+    }
+    expect(await vectorsKept()).toBe(different.size);
+    expect(await distributeTexts(texts, 'document', options)).toEqual({ texts: 0, ranges: 0 });
+    expect(await read('document')).toEqual(
+      Float32Array.from(Array.from({ length: 120 }, (_, i) => vector(texts.text(i))).flat()),
+    );
+    // A query is another text than a document of the same words.
+    expect((await distributeTexts(texts, 'query', options)).texts).toBe(different.size);
+    expect(asked().at(-1)?.embed).toBe('query');
+  });
+
+  test('a worker that cannot embed one range stops the work with one error; the others are kept, and only it is asked for again', async () => {
+    const poisoned = texts.text(3);
+    let broken = true;
+    employAny((job) => {
+      if (broken && job.texts.includes(poisoned)) throw new Error('out of memory');
+      return embedding(job);
+    });
+    const failed = distributeTexts(texts, 'document', options);
+    await expect(failed).rejects.toMatchObject({ code: 'queue.job-failed', exitCode: 3 });
+    await expect(failed).rejects.toThrow(/8 texts could not be embedded \(tried 3 times, at last: out of memory\)/);
+    const before = await vectorsKept();
+    expect(before).toBeGreaterThan(0);
+    broken = false;
+    const again = await distributeTexts(texts, 'document', options);
+    expect(before + again.texts).toBe(await vectorsKept());
+    expect(again).toEqual({ texts: 8, ranges: 1 });
+  });
+
+  test('vectors of another width than those that are kept are refused, and are not kept in the queue', async () => {
+    let width = 3;
+    employAny(async (job) => new Float32Array(job.texts.length * width).fill(1));
+    await distributeTexts({ length: 10, text: texts.text }, 'document', options);
+    width = 2;
+    // Half of a range is kept with three numbers: the rest comes with two.
+    const other = { length: 14, text: texts.text };
+    await expect(distributeTexts(other, 'document', { ...options, range: 64 })).rejects.toMatchObject({
+      code: 'teacher.other-width',
+    });
+    width = 3;
+    expect((await distributeTexts(other, 'document', { ...options, range: 64 })).texts).toBe(4);
+  });
+
+  test('a vector that is not finite stops the work with its text, or stays out', async () => {
+    const bad = texts.text(5);
+    employAny(async (job) => Float32Array.from(job.texts.flatMap((t) => (t === bad ? [1, Number.NaN, 2] : vector(t)))));
+    await expect(distributeTexts(texts, 'document', options)).rejects.toThrow(
+      /the teacher's vector of "word word .*" is NaN in dimension 1/,
+    );
+    const { texts: came } = await distributeTexts(texts, 'document', { ...options, onNonFinite: 'skip' });
+    expect(came).toBeGreaterThan(0);
+    expect(await vectorsKept()).toBe(new Set(Array.from({ length: 120 }, (_, i) => texts.text(i))).size - 1);
+  });
 });

@@ -1,6 +1,6 @@
 /**
- * @file `distill score --queue` and `distill worker` as processes around a real server: whoever is killed, every pair is scored,
- * and written once. KILLS sets how many workers are killed with work in hand (3; more overnight, when the server is killed too).
+ * @file `distill score --queue`, `distill embed --queue` and `distill worker` as processes around a real server: whoever is killed,
+ * every pair is scored and every text embedded, and written once. KILLS sets how many workers are killed with work in hand (3; more overnight, when the server is killed too).
  */
 import { mkdtempSync, readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -10,6 +10,9 @@ import { stringify } from 'yaml';
 import { freshModel } from '../../models/new-model.ts';
 import { score } from '../../pipelines/score.ts';
 import { survey } from '../../teachers/cache/maintenance.ts';
+import { ScoreCache } from '../../teachers/cache/score-cache.ts';
+import { dualEncoder } from '../../teachers/dual-encoder.ts';
+import { embed } from '../../teachers/teacher.ts';
 import { distill, documents, jsonl, makeWorld, tinyConfig, write } from '../cli/world.ts';
 import { build, heard, type Running, start } from '../reliability/command.ts';
 import { hasServer, type Server, startServer } from './server.ts';
@@ -51,9 +54,20 @@ beforeAll(async () => {
     'qrels/train.tsv': `query-id\tcorpus-id\tscore\n${queries.map((q, i) => `${q._id}\t${corpus[i]._id}\t1\n`).join('')}`,
     'qrels/test.tsv': `query-id\tcorpus-id\tscore\nq0\t${corpus[0]._id}\t1\n`,
   });
+  const many = Array.from({ length: TEXTS }, (_, i) => ({
+    _id: `m${i}`,
+    text: `${'file open list '.repeat(1 + (i % 40))} ${i}`,
+  }));
+  write(join(world, 'many'), {
+    'corpus.jsonl': jsonl(many),
+    'queries.jsonl': jsonl(queries),
+    'qrels/train.tsv': `query-id\tcorpus-id\tscore\n${queries.map((q, i) => `${q._id}\tm${i}\t1\n`).join('')}`,
+    'qrels/test.tsv': 'query-id\tcorpus-id\tscore\nq0\tm0\t1\n',
+  });
   const model = { hidden: 48, layers: 3, heads: 2, maxLength: 64, vocabulary: 200, kind: 'cross-encoder' } as const;
   const texts = { length: corpus.length, text: (i: number) => corpus[i].text };
   await freshModel(join(world, 'cross'), texts, model);
+  await freshModel(join(world, 'dual'), texts, { ...model, kind: 'encoder' });
   await freshModel(join(world, 'other'), texts, { ...model, seed: 7 });
   write(world, { 'plain.yaml': stringify(config('plain')) });
   await score(config('plain'), 'train', join(world, 'plain.tsv'));
@@ -95,6 +109,24 @@ const dismissed = async (one: Running): Promise<number> => {
 };
 const reportOf = (one: Running): { pairs: number; fromQueue: number } =>
   JSON.parse(one.said().match(/^\{.*\}$/m)?.[0] ?? '{}');
+/** `distill embed` of a corpus of its own: each document is longer than the one before. */
+const embedding = (name: string, more: object = {}): Running => {
+  const embedder = { model: join(world, 'dual'), queryTokens: 16, documentTokens: 64, ...more };
+  const data = { path: join(world, 'many') };
+  write(world, {
+    [`${name}.yaml`]: stringify({
+      ...config(name),
+      data,
+      teacher: undefined,
+      embedder,
+      losses: [{ kind: 'embedding-matching' }],
+    }),
+  });
+  return begin('embed', join(world, `${name}.yaml`), '--queue', server.url, '--json');
+};
+const TEXTS = 1200;
+const vectorsKept = async (name: string): Promise<number> =>
+  (await survey(join(world, name)).catch(() => undefined))?.tallies.reduce((n, t) => n + t.embeddings, 0) ?? 0;
 const kept = async (name: string): Promise<number> =>
   (await survey(join(world, name)).catch(() => undefined))?.tallies.reduce((n, t) => n + t.scores, 0) ?? 0;
 
@@ -114,7 +146,7 @@ describe.skipIf(!hasServer)('workers around a server', () => {
       await heard(asking, /there is no worker for redis/);
       for (let i = 0; i < KILLS; i++) {
         const victim = worker();
-        await heard(victim, /scoring with/);
+        await heard(victim, /working with/);
         await kill(victim);
       }
       const [a, b] = [worker(), worker()];
@@ -164,6 +196,53 @@ describe.skipIf(!hasServer)('workers around a server', () => {
     expect(await asking.ended, asking.said()).toBe(0);
     await expectWhole('refused');
   });
+
+  test(
+    'documents are embedded by workers that are killed with texts in hand: nothing is lost, nothing is written twice',
+    async () => {
+      const asking = embedding('embedded');
+      await heard(asking, /there is no worker for redis/);
+      for (let i = 0; i < KILLS; i++) {
+        const victim = worker();
+        await heard(victim, /working with .*dual/);
+        await kill(victim);
+      }
+      const [a, b] = [worker(), worker()];
+      expect(await asking.ended, asking.said()).toBe(0);
+      expect(JSON.parse(asking.said().match(/^\{.*\}$/m)?.[0] ?? '{}')).toEqual({
+        texts: TEXTS,
+        kind: 'documents',
+        dimensions: 48,
+        fromQueue: TEXTS,
+      });
+      expect(await vectorsKept('embedded')).toBe(TEXTS);
+      const embedded = async (one: Running): Promise<number> => {
+        await dismissed(one);
+        return Number(/and (\d+) texts embedded/.exec(one.said())?.[1] ?? 0);
+      };
+      expect((await embedded(a)) + (await embedded(b))).toBeLessThanOrEqual(TEXTS);
+      // The vectors are those that this process makes.
+      const cache = await ScoreCache.open(join(world, 'embedded'));
+      const dual = await dualEncoder(join(world, 'dual'), { queryTokens: 16, documentTokens: 64 });
+      const asked = [0, 17, TEXTS - 1].map((i) => `${'file open list '.repeat(1 + (i % 40))} ${i}`);
+      const stored = await embed(cache.wrap({ ...dual, embed: () => expect.fail() }))(asked, 'document');
+      const { data } = await dual.embed(asked, 'document');
+      for (const [k, x] of data.entries()) expect(Math.abs(stored.data[k] - x)).toBeLessThan(1e-5);
+      await dual.dispose();
+      await cache.close();
+      // A second command asks for nothing; one in int8 has vectors of its own.
+      const second = embedding('embedded');
+      expect(await second.ended, second.said()).toBe(0);
+      expect(second.said()).toContain('"fromQueue":0');
+      const small = embedding('embedded', { dtype: 'int8' });
+      const third = worker();
+      expect(await small.ended, small.said()).toBe(0);
+      expect(small.said()).toContain(`"fromQueue":${TEXTS}`);
+      expect(third.said()).toMatch(/in int8 compared with float32 on 128 texts: cosine [01]\.\d+ on average/);
+      expect(await vectorsKept('embedded')).toBe(2 * TEXTS);
+    },
+    120_000 + 10_000 * KILLS,
+  );
 
   test.skipIf(!process.env.KILLS)('a server that loses its memory is given the work again', async () => {
     const asking = coordinator('forgetful');

@@ -1,11 +1,15 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { Texts } from '../../data/dataset.ts';
+import { Expr } from '../../engine/expressions/expr.ts';
+import { Graph } from '../../engine/graph/ir.ts';
 import { spearman } from '../../math/rank-correlation.ts';
 import { freshModel } from '../../models/new-model.ts';
 import { crossEncoder, crossEncoderKey } from '../../teachers/cross-encoder.ts';
-import { checkedInt8, int8Key } from '../../teachers/int8.ts';
+import { dualEncoder, dualEncoderKey } from '../../teachers/dual-encoder.ts';
+import { checkedInt8, int8Key, toInt8 } from '../../teachers/int8.ts';
 import type { Pair, Teacher } from '../../teachers/teacher.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'int8-'));
@@ -38,6 +42,88 @@ test('an int8 teacher ranks as the float32 one, says how near it is and has a ke
   await Promise.all([whole.dispose(), small.dispose()]);
 });
 
+describe('an embedder', () => {
+  const texts = Array.from({ length: 60 }, (_, i) => text(i));
+
+  test('its vectors are compared with float32, and the figures are said once', async () => {
+    const folder = join(dir, 'dual');
+    await freshModel(
+      folder,
+      { length: 40, text },
+      { hidden: 32, layers: 2, heads: 2, vocabulary: 200, kind: 'encoder' },
+    );
+    const [whole, small] = [await dualEncoder(folder), await dualEncoder(folder, { dtype: 'int8' })];
+    expect(small.key).toBe(int8Key(whole.key));
+    expect(await dualEncoderKey(folder, { dtype: 'int8' })).toBe(small.key);
+    expect(await dualEncoderKey(folder, { dtype: 'fp32' })).toBe(whole.key);
+    const notes: string[] = [];
+    const onProgress = ({ note }: { note?: string }): void => void (note && notes.push(note));
+    const { data, dimensions } = await small.embed(texts, 'document', { onProgress });
+    await small.embed(texts, 'query', { onProgress });
+    const exact = await whole.embed({ length: texts.length, text: (i) => texts[i] }, 'document');
+    expect(dimensions).toBe(32);
+    expect(data).not.toEqual(exact.data);
+    expect(notes).toHaveLength(1);
+    expect(notes[0]).toMatch(
+      /in int8 compared with float32 on 60 texts: cosine [01]\.\d+ on average, 0\.9\d+ at least, rank correlation of 1770 products 0\.9\d+/,
+    );
+    await Promise.all([whole.dispose(), small.dispose()]);
+  });
+
+  const embedder = (
+    name: string,
+    vector: (t: string) => number[],
+    open: Set<string>,
+  ): Teacher & Required<Pick<Teacher, 'embed'>> => ({
+    name,
+    kind: 'dual-encoder',
+    key: 'k',
+    score: async () => new Float32Array(0),
+    embed: async (all: readonly string[] | Texts) => ({
+      dimensions: 2,
+      data: Float32Array.from((all as string[]).flatMap(vector)),
+    }),
+    dispose: async () => void open.delete(name),
+  });
+  const angle = (t: string): number => texts.indexOf(t) / 40;
+  const at = (a: number): number[] => [Math.cos(a), Math.sin(a)];
+
+  test.each([
+    [
+      'is turned',
+      (t: string) => at(angle(t) + 0.4),
+      /cosine 0\.92\d+ on average, 0\.92\d+ at least, rank correlation of \d+ products 0\.999\d/,
+    ],
+    [
+      'has another order',
+      (t: string) => at(((texts.indexOf(t) * 37) % 60) / 40),
+      /rank correlation of \d+ products -?0\.[0-4]\d+/,
+    ],
+    ['is not finite', () => [Number.NaN, 1], /cosine 0\.0000 on average.*products NaN/],
+  ] as const)('one that %s is refused, and both are closed', async (_, vector, message) => {
+    const open = new Set(['whole', 'small']);
+    const checked = checkedInt8(
+      embedder('whole', (t) => at(angle(t)), open),
+      embedder('small', vector, open),
+    );
+    const refused = checked.embed(texts, 'document');
+    await expect(refused).rejects.toMatchObject({ code: 'teacher.int8', exitCode: 2 });
+    await expect(refused).rejects.toThrow(message);
+    await expect(refused).rejects.toThrow(/small embeds 60 texts differently in int8 .*remove 'dtype: int8'/);
+    await checked.dispose();
+    expect(open.size).toBe(0);
+  });
+
+  test('a graph without products is refused', async () => {
+    const graph = new Graph(17);
+    const x = new Expr(graph, graph.input('x', 'float32', [2, 3]));
+    graph.setOutputs(x.mul(2).value);
+    await expect(toInt8(graph, 'table.onnx')).rejects.toThrow(
+      /table.onnx has no product with stored float32 weights.*remove 'dtype: int8'/,
+    );
+  });
+});
+
 test('one whose order differs is refused, and both are closed', async () => {
   const open = new Set(['whole', 'small']);
   const teacher = (name: string, score: (i: number) => number): Teacher => ({
@@ -52,7 +138,7 @@ test('one whose order differs is refused, and both are closed', async () => {
     teacher('small', (i) => (i % 5 === 0 ? -i : i)),
   );
   await expect(checked.score(pairs)).rejects.toThrow(
-    /small ranks 40 pairs differently in int8 \(rank correlation 0\.\d+, .*remove 'teacher\.dtype'/,
+    /small ranks 40 pairs differently in int8 \(rank correlation 0\.\d+, .*remove 'dtype: int8'/,
   );
   await checked.dispose();
   expect(open.size).toBe(0);
