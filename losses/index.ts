@@ -3,12 +3,14 @@ import * as members from './members.ts';
 
 /** All losses, by the names that configs use. */
 export const losses = {
+  'activation-l1': members.activationL1,
   bce: members.bce,
   'embedding-matching': members.embeddingMatching,
   'gram-matching': members.gramMatching,
   'in-batch-kl': members.inBatchKL,
   'info-nce': members.infoNCE,
   kl: members.kl,
+  'load-balance': members.loadBalance,
   m3se: members.m3se,
   'margin-mse': members.marginMSE,
   mse: members.mse,

@@ -17,6 +17,7 @@ import { opsetWarning, writeCheckpoint } from '../models/checkpoint.ts';
 import { describeEncoder, type EncoderDescription } from '../models/encoder.ts';
 import { encoderOutput, isPooled } from '../models/encoder-graph.ts';
 import { endsInUnit, isLinear, tokenWidth, withMap } from '../models/modules/head.ts';
+import { torchFamily } from '../students/architectures/index.ts';
 import { huggingFaceWeights } from '../students/export/torch-names.ts';
 import { mapped } from '../students/student.ts';
 import { defaultCache, ScoreCache } from '../teachers/cache/score-cache.ts';
@@ -175,7 +176,7 @@ async function write(
   const own = await loadGraph(files.model);
   // Where the family's PyTorch class is known the rotation is a module, which sentence-transformers loads beside the class's weights; a
   // matrix in the graph, which every loader has, is the way of the others whose head is linear.
-  const named = huggingFaceWeights(own, String(files.config.model_type));
+  const named = huggingFaceWeights(own, torchFamily(files.config));
   const weights = 'weights' in named ? encodeSafetensors(named.weights, { format: 'pt' }) : undefined;
   const inGraph = !weights && isLinear(head) && !isPooled(encoderOutput(own, files.model, true));
   const graph = inGraph ? mapped(own, rotation, ROTATION) : own;

@@ -94,7 +94,7 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
     openLearner(
       fit,
       {
-        encoder: student.graph,
+        encoder: student.observed ?? student.graph,
         pooling: student.pooling,
         normalize: student.normalize,
         losses,
