@@ -57,7 +57,9 @@ export function findFeedForward({ graph, layer, number, dims }: Place): FeedForw
   const [input] = inputs;
   if (!input || inputs.size > 1) throw refuse('its products read different values');
   const [units, width] = weightOf(second) as [number, number];
-  if (dims(input).length !== 3) throw refuse(`it reads a tensor of ${dims(input).length} dimensions`);
+  // The tokens of one expert are no part of the batch: their number is their own.
+  const stream = dims(layer.input).slice(0, -1).join();
+  if (dims(input).slice(0, -1).join() !== stream) throw refuse('it does not read all tokens as they stand');
   const [first, ...others] = firsts;
   const plain = !others.length && (weightOf(first) as number[])[1] === units;
   const before = plain ? withBias(first) : undefined;
