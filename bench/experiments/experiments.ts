@@ -3,7 +3,7 @@
  * repeated.
  *
  *   npm run experiments -- [--only GROUP,...] [--variants NAME or part of one,...] [--seeds N,...] [--parallel N] [--threads N]
- * [--seconds N]
+ * [--seconds N] [--set KEY=VALUE ...]
  *   npm run experiments -- --table
  *   npm run experiments -- --only recipes [...]: the chain with its defaults over several sets, see recipes.ts
  */
@@ -93,7 +93,7 @@ async function runAll(): Promise<void> {
           ([variant], _, all) =>
             words?.some((w) => (all.some(([name]) => name === w) ? variant === w : variant.includes(w))) ?? true,
         )
-        .map(([variant, sets]) => ({ group, variant, sets, seed })),
+        .map(([variant, sets]) => ({ group, variant: named(variant), sets: [...sets, ...options.set], seed })),
     ),
   );
   const queue = jobs.filter((j) => !done.has(`${j.group}/${j.variant}/${j.seed}`));
@@ -105,6 +105,9 @@ async function runAll(): Promise<void> {
     }),
   );
 }
+
+/** A variant whose options are replaced by those of the command line is another one. */
+const named = (variant: string): string => (options.set.length ? `${variant}, ${options.set.join(', ')}` : variant);
 
 async function runOne(job: { group: string; variant: string; sets: string[]; seed: number }): Promise<void> {
   const { group, variant, seed } = job;
@@ -146,7 +149,8 @@ function table(all: readonly Outcome[]): void {
     console.log(
       `\n### ${group}\n\n${about}\n\n| variant | nDCG@10 | MRR@10 | Recall@100 | seeds | training |\n| --- | --- | --- | --- | --- | --- |`,
     );
-    for (const variant of Object.keys(variants)) {
+    const replaced = all.filter((o) => o.group === group && !Object.hasOwn(variants, o.variant)).map((o) => o.variant);
+    for (const variant of new Set([...Object.keys(variants), ...replaced])) {
       const own = all.filter((o) => o.group === group && o.variant === variant);
       if (!own.length) continue;
       const mean = (f: (o: Outcome) => number): number => own.reduce((s, o) => s + f(o), 0) / own.length;

@@ -115,7 +115,8 @@ function readsPositions(value: Value): string | undefined {
   for (let v = stack.pop(); v; v = stack.pop()) {
     if (seen.has(v)) continue;
     seen.add(v);
-    if (v.constant?.dtype.startsWith('float') && sizeOf(v.constant.dims) > 1) return v.name;
+    const { dtype = '', dims = [] } = v.constant ?? {};
+    if (sizeOf(dims) > 1 && (dtype.startsWith('float') || dims.length > 1)) return v.name;
     if (!v.producer) continue;
     if (positional.has(v.producer.op)) return v.producer.title;
     if (!['Shape', 'Size', 'ConstantOfShape'].includes(v.producer.op))
