@@ -38,13 +38,17 @@ type Schema = {
 }[Kind];
 const one = z.discriminatedUnion('kind', schemas as unknown as [Schema, ...Schema[]]);
 export type ArchitectureOptions = z.output<typeof one>;
+type ArchitectureInput = z.input<typeof one>;
 
 /** student.architecture: one rewrite, or one of the feed-forward networks and one of the attention. */
-export const architectureSchema = z
-  .union([one.transform((o) => [o]), z.array(one).min(1).max(2)])
+const list = z.preprocess(
+  (given) => (given && typeof given === 'object' && !Array.isArray(given) ? [given] : given),
+  z.array(one).min(1).max(2),
+) as unknown as z.ZodType<ArchitectureOptions[], ArchitectureInput | ArchitectureInput[]>;
+export const architectureSchema = list
   .optional()
   .describe(
-    "other forms of the layers' parts: experts, relu, top-k in place of the feed-forward network; favor, tree in place of softmax attention; one of each at most",
+    "other forms of the layers' parts: experts, relu, top-k in place of the feed-forward network; favor, tree in place of softmax attention; one, or a list of one of each",
   );
 
 const registry = architectures as unknown as Readonly<Record<Kind, Architecture<z.ZodRawShape, ArchitectureOptions>>>;
