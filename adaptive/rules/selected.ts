@@ -46,6 +46,8 @@ export function selectFeatures(examples: Examples, keep: number): number[] {
 
 /** Ridge regression of the gain in nDCG on four features. @source Yasuda et al., ICLR 2023 (arXiv 2209.14881) for their choice */
 export const diffSelected: Rule = {
+  // A choice costs some eighty small regressions, and `auto` fits each of its rules many times.
+  byName: true,
   about: `ridge regression of the gain in nDCG on the ${KEPT} features that Sequential Attention chooses`,
   fit: (examples) => {
     const { mean, deviation, data } = standardised(examples, FEATURES);
