@@ -95,7 +95,9 @@ export function fitCascade(queries: readonly Calibrated[], options: FitOptions):
         : 0
       : options.fusion;
   const names =
-    options.rule === undefined || options.rule === 'auto' ? (Object.keys(rules) as RuleName[]) : [options.rule];
+    options.rule === undefined || options.rule === 'auto'
+      ? (Object.keys(rules) as RuleName[]).filter((name) => !('byName' in rules[name]))
+      : [options.rule];
   const rule = names.length === 1 ? names[0] : argmax(names, (name) => area(fitting, { depths, fusion, rule: name }));
   const parameters = rules[rule].fit(examples(fitting, depths, fusion));
   const base = { depths: [...depths], fusion, rule, parameters };

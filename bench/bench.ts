@@ -4,6 +4,7 @@ import { join } from 'node:path';
 
 /** Benchmarks by name, with their files. */
 const benchmarks: Readonly<Record<string, string>> = {
+  architectures: 'limits/architectures-bench',
   cache: 'limits/cache-bench',
   cascade: 'limits/cascade-bench',
   device: 'peers/device',

@@ -8,6 +8,7 @@ import {
   type Loss,
   type LossInput,
   losses,
+  lossInputs,
   type MatryoshkaOptions,
   matryoshka,
   type Option,
@@ -126,8 +127,10 @@ export function toLosses(
   const made = (kind: Kind, given: object): Loss => {
     if (nested && kind === 'embedding-matching') return prefixRelations({ ...given, ...nested });
     const loss = (losses[kind] as (options: object) => Loss)(given);
-    // A cross-encoder's vectors of a pair have the teacher's full width, and nothing that they are like is asked of them.
-    return nested && kind !== 'pair-matching' ? matryoshka(loss, nested) : loss;
+    // A cross-encoder's vectors of a pair have the teacher's full width, and nothing that they are like is asked of them. What is read of
+    // the student's layers has no prefixes.
+    const whole = kind === 'pair-matching' || loss.needs.some((n) => lossInputs[n].from === 'layers');
+    return nested && !whole ? matryoshka(loss, nested) : loss;
   };
   return configs.map(({ kind, weight: share, ...given }) => {
     if (kind === 'in-batch-kl') {

@@ -3,6 +3,7 @@ import * as members from './members.ts';
 
 /** All losses, by the names that configs use. */
 export const losses = {
+  'activation-l1': members.activationL1,
   bce: members.bce,
   'embedding-matching': members.embeddingMatching,
   flops: members.flops,
@@ -10,6 +11,7 @@ export const losses = {
   'in-batch-kl': members.inBatchKL,
   'info-nce': members.infoNCE,
   kl: members.kl,
+  'load-balance': members.loadBalance,
   m3se: members.m3se,
   'margin-mse': members.marginMSE,
   mse: members.mse,

@@ -3,21 +3,31 @@ import type { Expr } from '../engine/expressions/expr.ts';
 
 /** What one input is. */
 export interface InputDescription {
-  /** B queries, N candidates each, M documents in the step; D and Dt the student's and the teacher's widths; S draws. */
+  /** B queries, N candidates each, M documents in the step; D and Dt the student's and the teacher's widths; S draws; T texts. */
   readonly dims: readonly Dimension[];
   /** Integer type, where it is not a float. */
   readonly integer?: true;
   /** Whether it belongs to the student and so has a gradient; all others are constant. */
   readonly student?: true;
   /**
-   * Source of the input in a training step: made in the step's graph, part of every batch, part of batches whose losses use it,
+   * Source of the input in a training step: made in the step's graph, read of the student's layers there, part of every batch, part of batches whose losses use it,
    * or none (only for `evaluate` on plain arrays).
    */
-  readonly from: 'step' | 'batch' | 'request' | 'program';
+  readonly from: 'step' | 'layers' | 'batch' | 'request' | 'program';
   /** Whether NaN marks an unknown value. */
   readonly unknown?: true;
 }
-export type Dimension = 'queries' | 'candidates' | 'documents' | 'width' | 'teacherWidth' | 'pairWidth' | 'draws';
+export type Dimension =
+  | 'queries'
+  | 'candidates'
+  | 'documents'
+  | 'width'
+  | 'teacherWidth'
+  | 'pairWidth'
+  | 'draws'
+  | 'texts'
+  | 'experts'
+  | 'layers';
 
 const define = <T extends Record<string, InputDescription>>(
   table: T,
@@ -25,7 +35,8 @@ const define = <T extends Record<string, InputDescription>>(
 
 /**
  * Every input that a loss can use: B queries with N candidates each (column 0 is the labelled positive, where there is one);
- * M documents in the step, all queries' candidates without repeats; D and Dt the student's and the teacher's widths.
+ * M documents in the step, all queries' candidates without repeats; D and Dt the student's and the teacher's widths;
+ * T texts that the student encodes in the step.
  */
 export const lossInputs = define({
   /** [B, N] student's scores of each query's candidates: dot products, unscaled. */
@@ -62,6 +73,12 @@ export const lossInputs = define({
   columns: { dims: ['width'], from: 'step' },
   /** [D, Dt] learned map from the student's space to the teacher's, where the widths differ. */
   projection: { dims: ['width', 'teacherWidth'], student: true, from: 'step' },
+  /** [T, K] sums over a text's tokens of each expert's probability; the K columns are the experts of all layers. */
+  gates: { dims: ['texts', 'experts'], student: true, from: 'layers' },
+  /** [T, K] tokens of a text whose first choice is the expert. */
+  routed: { dims: ['texts', 'experts'], from: 'layers' },
+  /** [T, layers] the mean absolute hidden unit of a text's tokens in the feed-forward network of a layer. */
+  activations: { dims: ['texts', 'layers'], student: true, from: 'layers' },
   /** [B, M] the teacher's raw scores of all documents of the step; NaN where a pair was not scored. */
   teacherInBatch: { dims: ['queries', 'documents'], from: 'program', unknown: true },
 });
@@ -81,6 +98,12 @@ export const inputsFrom = <F extends InputDescription['from']>(from: F): LossInp
 
 /** Inputs of the student: those that have a gradient. */
 export const studentInputs = (Object.keys(lossInputs) as LossInput[]).filter((name) => lossInputs[name].student);
+
+/** Inputs that are read of a student's layers: only some architectures have them. */
+export type LayerInput = {
+  [K in LossInput]: (typeof lossInputs)[K]['from'] extends 'layers' ? K : never;
+}[LossInput];
+export const layerInputs = inputsFrom('layers') as readonly LayerInput[];
 
 /** Whether an input has padding under the mask, where its values are arbitrary. */
 export const isPadded = (name: LossInput): boolean =>

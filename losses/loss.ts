@@ -91,6 +91,10 @@ export function scoresInBatch(
   return { scores: known.greater(0).where(teacherInBatch, 0).stopGradient(), known };
 }
 
+/** [B] one value [1] of the whole step, the same for every query. */
+export const ofStep = (value: Expr, queries: Expr): Expr =>
+  value.expandTo(queries.op('Shape', [], { start: 0, end: 1 }));
+
 /** T^2 KL(softmax(t / T) || softmax(s / T')) along the last axis, over what the mask leaves. */
 export function divergence(
   student: Expr,

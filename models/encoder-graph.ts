@@ -3,7 +3,7 @@ import { InputError } from '../common/errors.ts';
 import type { PaddedBatch } from '../data/batches.ts';
 import type { TextTokenizer } from '../data/tokenizer.ts';
 import { Expr } from '../engine/expressions/expr.ts';
-import type { Graph } from '../engine/graph/ir.ts';
+import type { Graph, Value } from '../engine/graph/ir.ts';
 import { type DType, type Tensor, tensor } from '../engine/graph/tensor.ts';
 import { applyHead, applyModules, endsInUnit, type Head } from './modules/head.ts';
 import { checkWidths } from './modules/read-modules.ts';
@@ -138,9 +138,16 @@ export const isPooled = (output: Stated): boolean => output.name === 'sentence_e
 /**
  * The head inside the graph. Where the graph pools, only what follows the pooling is applied; its `sentence_embedding` is the
  * result of all modules, but for scaling to unit length, which is done where the folder says so.
+ * @param keep further outputs that stay behind the vector
  * @throws InputError where the head does not fit the width of the token vectors
  */
-export function appendHead(graph: Graph, head: Head, file: string, preferTokens = false): void {
+export function appendHead(
+  graph: Graph,
+  head: Head,
+  file: string,
+  preferTokens = false,
+  keep: readonly Value[] = [],
+): void {
   const hidden = encoderOutput(graph, file, preferTokens);
   const width = hidden.dims?.at(-1);
   let out = new Expr(graph, hidden);
@@ -158,7 +165,7 @@ export function appendHead(graph: Graph, head: Head, file: string, preferTokens 
   }
   // The previous output gets another name, since names must be unique.
   if (out.value === hidden) out = out.op('Identity');
-  graph.setOutputs(out.value);
+  graph.setOutputs(out.value, ...keep);
   graph.prune();
 }
 

@@ -17,12 +17,14 @@ import { opsetWarning, writeCheckpoint } from '../models/checkpoint.ts';
 import { describeEncoder, type EncoderDescription } from '../models/encoder.ts';
 import { encoderOutput, isPooled } from '../models/encoder-graph.ts';
 import { endsInUnit, isLinear, tokenWidth, withMap } from '../models/modules/head.ts';
+import { torchFamily } from '../students/architectures/index.ts';
 import { huggingFaceWeights } from '../students/export/torch-names.ts';
 import { mapped } from '../students/student.ts';
 import { defaultCache, ScoreCache } from '../teachers/cache/score-cache.ts';
 import { dualEncoder, dualEncoderKey } from '../teachers/dual-encoder.ts';
 import type { Embeddings, Teacher } from '../teachers/teacher.ts';
 import { embed } from '../teachers/teacher.ts';
+import { learnProjection, projected, selectDimensions, selectionMatrix } from '../training/fewer-dimensions.ts';
 import { learnRotation, rotated } from '../training/rotation.ts';
 
 /** Which encoder is rotated on which data, for which widths. */
@@ -35,6 +37,13 @@ export interface RotateOptions {
   output: string;
   /** Widths of the prefixes; half, a third, a quarter, an eighth and a sixteenth of the vector by default. */
   dimensions?: readonly number[];
+  /**
+   * What is learned: a rotation, whose prefixes are good embeddings; a projection of both sides to `keep` dimensions; or which `keep`
+   * dimensions are kept as they are, by Sequential Attention, which ranks far worse than a projection.
+   */
+  select?: Selection;
+  /** Dimensions that a projection or a selection leaves. */
+  keep?: number;
   /** A model that was rotated before, whose rotation is used as it is: for an encoder that shares its space. */
   like?: string;
   /** Whose queries are learned from; those that no split judges are too. Judgements are not read. */
@@ -50,12 +59,18 @@ export interface RotateOptions {
   provider?: 'auto' | 'cpu' | 'webgpu' | 'cuda';
 }
 
+export const selections = ['rotation', 'projection', 'sequential-attention'] as const;
+export type Selection = (typeof selections)[number];
+
 /** Quality by width before and after. */
 export interface RotateReport {
   /** The model folder written. */
   output: string;
   dimensions: number;
-  /** nDCG@10 on `dev` by width, widest first: of the vectors cut off as they were, and rotated. */
+  /**
+   * nDCG@10 on `dev` by width, widest first: of the vectors cut off as they were, and rotated. Of a projection or a selection the whole
+   * vectors as they were, and the width that is left: cut off there, and projected.
+   */
   prefixes?: { dimensions: number; before: number; after: number }[];
   seconds: number;
 }
@@ -67,6 +82,7 @@ export interface RotateReport {
 export async function rotate(options: RotateOptions, watch: RunControl = {}): Promise<RotateReport> {
   const started = performance.now();
   const { model, output, like, dev = 'dev', seed = 0, steps } = options;
+  checkSelection(options);
   const dataset = await openDataset(options.data, options.rows, watch);
   const described = await describeEncoder(model);
   if (!endsInUnit(described.head) && described.similarity !== 'cosine')
@@ -80,6 +96,7 @@ export async function rotate(options: RotateOptions, watch: RunControl = {}): Pr
     const known = cache.wrap(encoder);
     const vectors = await embedAll(known, options, dataset, watch);
     const { dimensions: D } = vectors.documents;
+    if (options.keep !== undefined) return fewer(options, described, known, vectors, dataset, started, watch);
     const dimensions = options.dimensions ?? SHARES.map((share) => Math.floor(D * share)).filter((d) => d > 0);
     const R = like
       ? await rotationOf(like, D)
@@ -100,6 +117,71 @@ export async function rotate(options: RotateOptions, watch: RunControl = {}): Pr
       (await byWidth({ dataset, split: dev, depth: 10 }, vectors, after, dimensions, watch));
     return { output, dimensions: D, prefixes, seconds: (performance.now() - started) / 1000 };
   });
+}
+
+/** @throws InputError where options of a rotation and of a selection are mixed */
+function checkSelection({ select = 'rotation', keep, dimensions, like }: RotateOptions): void {
+  const wrong = !selections.includes(select)
+    ? ([`--select ${select}`, `choose ${selections.join(', ')}`] as const)
+    : select === 'rotation'
+      ? keep !== undefined && (['--keep with a rotation, which keeps all dimensions', 'name --dimensions'] as const)
+      : keep === undefined
+        ? ([`--select ${select} without --keep`, 'say how many dimensions are kept'] as const)
+        : (dimensions || like) && ([`--select ${select} with --dimensions or --like`, 'leave them out'] as const);
+  if (wrong) throw new InputError({ code: 'rotate.select', subject: wrong[0], remedy: wrong[1] });
+}
+
+/** A model with fewer dimensions. */
+async function fewer(
+  options: RotateOptions,
+  described: EncoderDescription,
+  known: Teacher,
+  vectors: Embedded,
+  dataset: Dataset,
+  started: number,
+  watch: RunControl,
+): Promise<RotateReport> {
+  const { output, dev = 'dev', select, keep = 0, seed = 0, steps } = options;
+  const { queries, documents } = vectors;
+  const { dimensions: D } = documents;
+  const matrix =
+    select === 'projection'
+      ? await learnProjection(queries, documents, { keep, seed, steps }, watch)
+      : selectionMatrix(await selectDimensions(queries, documents, { keep, seed }, watch), D);
+  await write(options, described, matrix, watch);
+  const after = await embedAll(
+    { ...known, embed: async (...texts) => projected(await embed(known)(...texts), matrix) },
+    options,
+    dataset,
+    watch,
+  );
+  const searched = { dataset, split: dev, depth: 10 };
+  if (!vectors.dev || !after.dev) return { output, dimensions: keep, seconds: (performance.now() - started) / 1000 };
+  const [whole, cut] = await measured(searched, vectors, [keep], watch);
+  const [short] = await measured(searched, after, [], watch);
+  return {
+    output,
+    dimensions: keep,
+    prefixes: [
+      { dimensions: D, before: whole.value, after: whole.value },
+      { dimensions: keep, before: cut.value, after: short.value },
+    ],
+    seconds: (performance.now() - started) / 1000,
+  };
+}
+
+/** nDCG@10 of whole vectors and of prefixes, widest first. */
+async function measured(
+  searched: Split,
+  { dev, documents: { dimensions, data: documents } }: Embedded,
+  widths: readonly number[],
+  watch: RunControl,
+) {
+  const positions = judgedQueries(searched.dataset, searched.split);
+  const found = { positions, dimensions, queries: (dev as Embeddings).data, documents };
+  const run = await searchVectors(found, searched.dataset, searched.depth, watch);
+  const all = [dimensions, ...[...widths].sort((a, b) => b - a)];
+  return byPrefix({ run, vectors: found }, all, searched, CHOICE_METRIC, watch);
 }
 
 /** The name of the matrix in the graph: by it an earlier rotation is found. */
@@ -175,11 +257,12 @@ async function write(
   const own = await loadGraph(files.model);
   // Where the family's PyTorch class is known the rotation is a module, which sentence-transformers loads beside the class's weights; a
   // matrix in the graph, which every loader has, is the way of the others whose head is linear.
-  const named = huggingFaceWeights(own, String(files.config.model_type));
+  const named = huggingFaceWeights(own, torchFamily(files.config));
   const weights = 'weights' in named ? encodeSafetensors(named.weights, { format: 'pt' }) : undefined;
+  const turns = options.keep === undefined;
   const inGraph = !weights && isLinear(head) && !isPooled(encoderOutput(own, files.model, true));
-  const graph = inGraph ? mapped(own, rotation, ROTATION) : own;
-  const turnedHead = inGraph ? head : withMap(head, rotation, MODULE.slice(1));
+  const graph = inGraph ? mapped(own, rotation, turns ? ROTATION : 'projection') : own;
+  const turnedHead = inGraph ? head : withMap(head, rotation, turns ? MODULE.slice(1) : 'Projection');
   const bytes = encodeGraph(graph);
   const tooNew = opsetWarning(graph.opset);
   if (tooNew) watch.onProgress?.({ stage: 'save', done: 0, unit: 'files', note: `warning: ${tooNew}` });
@@ -192,7 +275,7 @@ async function write(
     prompts,
     similarity,
     lowerCase,
-    tokenWidth: tokenWidth(turnedHead, rotation.dims[0]),
+    tokenWidth: tokenWidth(turnedHead, rotation.dims[1]),
     maxLength,
     provenance: {
       version: VERSION,
@@ -206,19 +289,29 @@ async function write(
       },
       model: createHash('sha256').update(bytes).digest('hex'),
     },
-    card: `# ${basename(model)}, rotated
+    card: `# ${basename(model)}, ${turns ? 'rotated' : `${rotation.dims[1]} dimensions`}
 
-The vectors of \`${basename(model)}\` times an orthogonal matrix, learned on \`${basename(data)}\` so that their prefixes rank
-documents as whole vectors do. Whole vectors have the dot products that they had. Cut queries and documents to the same width
-and scale both to unit length again.
+${aboutMap(options)}
 
 \`\`\`python
 from sentence_transformers import SentenceTransformer
 
 model = SentenceTransformer('FOLDER'${weights ? '' : ", backend='onnx'"})
 \`\`\`
-${inGraph ? '' : `\nThe rotation is the module \`${turnedHead.modules.findLast((m) => m.kind === 'dense')?.path}\`. JavaScript loaders do not read modules: \`distill export FOLDER\` writes a file whose output \`sentence_embedding\` is rotated.\n`}`,
+${inGraph ? '' : `\n${turns ? 'The rotation' : 'The map'} is the module \`${turnedHead.modules.findLast((m) => m.kind === 'dense')?.path}\`. JavaScript loaders do not read modules: \`distill export FOLDER\` writes a file whose output \`sentence_embedding\` has it.\n`}`,
   });
+}
+
+/** What the card says about the vectors. */
+function aboutMap({ model, data, select, keep }: RotateOptions): string {
+  const [from, on] = [`\`${basename(model)}\``, `\`${basename(data)}\``];
+  if (keep === undefined)
+    return `The vectors of ${from} times an orthogonal matrix, learned on ${on} so that their prefixes rank
+documents as whole vectors do. Whole vectors have the dot products that they had. Cut queries and documents to the same width
+and scale both to unit length again.`;
+  const how =
+    select === 'projection' ? 'projected by a matrix that was learned' : 'of which Sequential Attention chose some';
+  return `The vectors of ${from} in ${keep} dimensions, ${how} on ${on} so that they rank documents as whole vectors do.`;
 }
 
 /** A matrix with rows and columns exchanged. */
@@ -236,13 +329,7 @@ async function byWidth(
   widths: readonly number[],
   watch: RunControl,
 ): Promise<NonNullable<RotateReport['prefixes']>> {
-  const positions = judgedQueries(searched.dataset, searched.split);
-  const measure = async ({ dev, documents: { dimensions, data: documents } }: Embedded) => {
-    const found = { positions, dimensions, queries: (dev as Embeddings).data, documents };
-    const run = await searchVectors(found, searched.dataset, searched.depth, watch);
-    const all = [dimensions, ...[...widths].sort((a, b) => b - a)];
-    return byPrefix({ run, vectors: found }, all, searched, CHOICE_METRIC, watch);
-  };
-  const [before, after] = [await measure(vectors), await measure(turned)];
+  const before = await measured(searched, vectors, widths, watch);
+  const after = await measured(searched, turned, widths, watch);
   return before.map(({ dimensions, value }, i) => ({ dimensions, before: value, after: after[i].value }));
 }

@@ -16,10 +16,13 @@ import { endsInUnit, isLinear, isPlain, withHeadWeights, withMap, withUnit } fro
 import { withPrompt } from '../models/modules/prompts.ts';
 import { isDotProduct, positionsIn, readSentenceFolder, type SentenceOptions } from '../models/sentence-folder.ts';
 import { checkTrainable } from '../models/trainability.ts';
+import { type ArchitectureOptions, applyArchitecture, type Rewritten } from './architectures/index.ts';
 import { mapped, PROJECTION, type Student, withWeights } from './student.ts';
 
 export interface StudentOptions extends SentenceOptions {
   layers?: readonly number[];
+  /** How its layers are rewritten, after those that are kept are joined. */
+  architecture?: readonly ArchitectureOptions[];
   /** Whether it is only written again: then no step must be able to compare its vectors. */
   onlySaved?: boolean;
 }
@@ -55,24 +58,27 @@ export async function loadStudent(folder: string, options: StudentOptions = {}):
   // The map of a query tower that was trained before is a weight like others; a new one gets the name.
   for (const v of graph.constants) if (v.name === PROJECTION) v.name = graph.freshName(`earlier_${PROJECTION}`);
   if (options.layers) keepLayers(graph, options.layers);
+  const rewritten = options.architecture ? await applyArchitecture(graph, options.architecture) : undefined;
+  const observed = rewritten && withStatistics(graph, rewritten);
   const normalize = similarity === 'cosine' || endsInUnit(head);
   const ready = isPooled(hidden);
   // A student is trained without prompts where they are left out of the pooling: nothing is hidden from it.
   const whole = { ...head, includePrompt: true };
   const inGraph = ready || !isPlain(whole);
-  const trained = inGraph ? withHead(graph, withUnit(whole, false), files.model) : graph;
+  const headed = (g: Graph): Graph => (inGraph ? withHead(g, withUnit(whole, false), files.model) : g);
   const tokens = (role: 'query' | 'document') => (text: string, limit: number) =>
     tokenizer.encode(withPrompt(prompts[role], text), limit);
   return {
     ...said,
     folder: files,
     tokenizer,
-    graph: trained,
+    graph: headed(graph),
+    ...(observed && { observed: headed(observed) }),
     pooling: inGraph ? 'none' : head.pooling[0],
     normalize,
     positions: positionsIn(graph, files.config),
     maxLength: Math.min(files.maxLength ?? UNLIMITED, tokenizer.modelMaxLength ?? UNLIMITED),
-    config: configWithLayers(files.config, options.layers?.length),
+    config: { ...configWithLayers(files.config, options.layers?.length), ...rewritten?.config },
     queryTokens: tokens('query'),
     documentTokens: tokens('document'),
     inferenceGraph(weights) {
@@ -98,11 +104,25 @@ export async function loadStudent(folder: string, options: StudentOptions = {}):
 
 const UNLIMITED = 512;
 
-/** The graph with its head inside: one vector a text comes out. */
+/** The graph with its head inside: one vector a text comes out, and what losses read of its layers. */
 function withHead(graph: Graph, head: Student['head'], file: string): Graph {
   const copy = graph.clone();
-  appendHead(copy, head, file, true);
+  const [hidden, ...others] = copy.outputs;
+  copy.setOutputs(hidden);
+  appendHead(copy, head, file, true, others);
   return copy;
+}
+
+/** A copy with what losses read of its layers as further outputs; the graph itself keeps none of it. */
+function withStatistics(graph: Graph, { statistics }: Rewritten): Graph | undefined {
+  const [hidden] = graph.outputs;
+  const named = Object.entries(statistics);
+  for (const [name, v] of named) v.name = graph.freshName(name);
+  graph.setOutputs(hidden, ...named.map(([, v]) => v));
+  const copy = graph.clone();
+  graph.setOutputs(hidden);
+  graph.prune();
+  return named.length ? copy : undefined;
 }
 
 /**

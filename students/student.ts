@@ -31,6 +31,8 @@ export interface Student {
   tokenizer: TextTokenizer;
   /** What is trained: ids and mask in; token vectors out, or pooled vectors where `pooling` is `none`. */
   graph: Graph;
+  /** The same graph with what losses read of its layers as further outputs, named as inputs of losses; absent where there is none. */
+  observed?: Graph;
   /** How a training step pools what the graph gives. */
   pooling: Pooling | 'none';
   /** Whether vectors are compared at unit length. */

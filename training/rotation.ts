@@ -9,11 +9,10 @@ import { Session } from '../engine/runtime/session.ts';
 import { inBatchKL } from '../losses/in-batch-kl.ts';
 import type { LossInputs } from '../losses/loss.ts';
 import { matryoshka } from '../losses/matryoshka.ts';
-import { Random } from '../math/random.ts';
-import { search } from '../retrieval/exact-search.ts';
 import type { Embeddings } from '../teachers/teacher.ts';
 import { learningRateAt } from './learning-rate.ts';
 import { AdamWHost } from './optimizers/adamw-host.ts';
+import { rankingBatches } from './ranking-batches.ts';
 import type { Parameter } from './step/training-step.ts';
 
 export interface RotationOptions {
@@ -67,9 +66,6 @@ export async function learnRotation(
       subject: `a rotation of ${n} queries and ${m} documents`,
       remedy: 'name data with queries and documents',
     });
-  const perStep = Math.min(options.queries ?? 128, n);
-  const drawn = options.documents ?? 2048;
-
   const { graph, gradient } = await rotationGraph(D, dimensions, temperature);
   const session = await Session.load(graph, {}, 'the training of a rotation');
   const parameter: Parameter = {
@@ -81,27 +77,12 @@ export async function learnRotation(
   };
   const optimizer = new AdamWHost([parameter], { weightDecay: 0 });
   const schedule = { learningRate, warmupSteps: 0, totalSteps: steps, finalShare: 0 };
-  const random = Random.of(seed, 'rotation');
-  const order = random.shuffle(indices(n)).subarray(0, steps * perStep);
-  // A sample of a large corpus is enough, and is searched in seconds.
-  const some =
-    m > MOST_DOCUMENTS ? gathered(documents, random.shuffle(indices(m)).subarray(0, MOST_DOCUMENTS)) : undefined;
-  const corpus = some ? { dimensions: D, data: some.data as Float32Array } : documents;
-  const searched = corpus.data.length / D;
-  const k = Math.min(NEAREST, searched);
   try {
-    const near = await search(gathered(queries, order).data as Float32Array, corpus.data, D, k, watch);
+    const draw = await rankingBatches(queries, documents, { ...options, steps, seed }, watch);
     for (let step = 0; step < steps; step++) {
       watch.signal?.throwIfAborted();
-      const places = Array.from({ length: perStep }, (_, i) => (step * perStep + i) % order.length);
-      const close = places.flatMap((p) => [...near.indices.subarray(p * k, (p + 1) * k)]);
-      const others = Array.from({ length: Math.max(0, drawn - close.length) }, () => random.integer(searched));
       const results = await session.run({
-        queries: gathered(
-          queries,
-          places.map((p) => order[p]),
-        ),
-        documents: gathered(corpus, [...close, ...others]),
+        ...draw(step),
         [ROTATION]: float32([D, D], parameter.data),
       });
       parameter.gradient?.set(results[gradient].data as Float32Array);
@@ -134,9 +115,6 @@ export async function rotated({ dimensions: D, data }: Embeddings, R: Float32Arr
 }
 
 const ROTATION = 'rotation';
-/** Nearest documents per query of a step. */
-const NEAREST = 4;
-const MOST_DOCUMENTS = 65_536;
 /** Iterations per step: a step moves singular values some hundredths from 1, and each iteration squares the error. */
 const ITERATIONS = 3;
 
@@ -192,11 +170,3 @@ function nearestOrthogonal(from: Float32Array, D: number): Float32Array {
 }
 
 const float32 = (dims: number[], data: Float32Array): Tensor<'float32'> => ({ dtype: 'float32', dims, data });
-
-const indices = (n: number): Int32Array => Int32Array.from({ length: n }, (_, i) => i);
-
-function gathered({ dimensions: D, data }: Embeddings, rows: ArrayLike<number>): Tensor<'float32'> {
-  const out = new Float32Array(rows.length * D);
-  for (let i = 0; i < rows.length; i++) out.set(data.subarray(rows[i] * D, (rows[i] + 1) * D), i * D);
-  return float32([rows.length, D], out);
-}

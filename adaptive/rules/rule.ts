@@ -18,6 +18,8 @@ export type Parameters = readonly number[];
 export interface Rule {
   /** Description for docs and help. */
   readonly about: string;
+  /** Whether `auto` leaves it out: it is asked for by name. */
+  readonly byName?: true;
   /** Numbers from examples; a rule without any gives none. */
   fit(examples: Examples): Parameters;
   /**

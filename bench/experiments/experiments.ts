@@ -3,7 +3,7 @@
  * repeated.
  *
  *   npm run experiments -- [--only GROUP,...] [--variants NAME or part of one,...] [--seeds N,...] [--parallel N] [--threads N]
- * [--seconds N]
+ * [--seconds N] [--set KEY=VALUE ...]
  *   npm run experiments -- --table
  *   npm run experiments -- --only keep [...]: what a student loses in other domains, and what is against it, see keep.ts
  *   npm run experiments -- --only recipes [...]: the chain with its defaults over several sets, see recipes.ts
@@ -153,7 +153,8 @@ function table(all: readonly Outcome[]): void {
     console.log(
       `\n### ${group}\n\n${about}\n\n| variant | nDCG@10 | MRR@10 | Recall@100 | seeds | training |\n| --- | --- | --- | --- | --- | --- |`,
     );
-    for (const variant of Object.keys(variants)) {
+    const replaced = all.filter((o) => o.group === group && !Object.hasOwn(variants, o.variant)).map((o) => o.variant);
+    for (const variant of new Set([...Object.keys(variants), ...replaced])) {
       const own = all.filter((o) => o.group === group && o.variant === variant);
       if (!own.length) continue;
       const mean = (f: (o: Outcome) => number): number => own.reduce((s, o) => s + f(o), 0) / own.length;

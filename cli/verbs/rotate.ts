@@ -1,6 +1,7 @@
 /** @file `distill rotate`: makes a dual-encoder's vectors truncatable by a rotation. */
 import { Command } from 'commander';
 import { checkOutputs } from '../../common/outputs.ts';
+import type { Selection } from '../../pipelines/rotate.ts';
 import { duration, progressReporter } from '../terminal/progress.ts';
 import type { Verb } from '../terminal/verb.ts';
 
@@ -9,6 +10,8 @@ interface Options {
   output: string;
   dimensions?: number[];
   like?: string;
+  select?: Selection;
+  keep?: number;
   queryTokens?: number;
   documentTokens?: number;
   steps?: number;
@@ -29,6 +32,11 @@ export const rotateVerb: Verb = ({ out, err, signal }) =>
     .requiredOption('--output <dir>', 'folder of the rotated model')
     .option('--dimensions <n,...>', 'widths to optimise for; fractions of the full width by default', widths)
     .option('--like <dir>', 'rotated model whose rotation is reused')
+    .option(
+      '--select <how>',
+      'rotation; or, with --keep: projection, a learned map to fewer dimensions; sequential-attention, some dimensions as they are, which ranks far worse',
+    )
+    .option('--keep <n>', 'dimensions that a projection or a selection leaves', Number)
     .option('--query-tokens <n>', "tokens of a query; the model's limit by default", Number)
     .option('--document-tokens <n>', "tokens of a document; the model's limit by default", Number)
     .option('--steps <n>', 'training steps', Number)

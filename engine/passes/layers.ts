@@ -147,13 +147,25 @@ function cutPoints(graph: Graph, source: Value): Value[] {
   return cuts;
 }
 
+/** Whether a node makes features of keys or queries: exponentials that multiply other values of the text. */
+function linearAttention(node: Node): boolean {
+  if (node.op !== 'Exp') return false;
+  const multiplies = (v: Value, steps: number): boolean =>
+    [...v.readers].some((n) =>
+      n.op === 'MatMul'
+        ? n.inputs.every((x) => x?.producer)
+        : steps > 0 && ['Mul', 'Transpose'].includes(n.op) && multiplies(n.outputs[0], steps - 1),
+    );
+  return multiplies(node.outputs[0], 2);
+}
+
 /** Positions in the chain of cut points after which an attention comes before the next cut point. */
 function attentionSegments(graph: Graph, cuts: readonly Value[]): number[] {
   const position = new Map(cuts.map((v, i) => [v, i]));
   const place = new Map(graph.nodes.map((n, i) => [n, i]));
   const starts: number[] = [];
   for (const node of graph.nodes) {
-    if (!attention.has(node.op)) continue;
+    if (!attention.has(node.op) && !linearAttention(node)) continue;
     // A segment begins at the nearest cut point upstream of its attention.
     let best = -1;
     const stack = [...node.inputs];

@@ -117,7 +117,7 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
     return openLearner(
       fit,
       {
-        encoder: head ? mapped(student.graph.clone(), head, HEAD) : student.graph,
+        encoder: head ? mapped(student.graph.clone(), head, HEAD) : (student.observed ?? student.graph),
         fixed: head && new Set([HEAD]),
         pooling: student.pooling,
         normalize: student.normalize,

@@ -19,6 +19,7 @@ import { opsetWarning, writeCheckpoint } from '../../models/checkpoint.ts';
 import { readModelFolder } from '../../models/model-folder.ts';
 import { tokenWidth } from '../../models/modules/head.ts';
 import { readSentenceFolder } from '../../models/sentence-folder.ts';
+import { torchFamily } from '../../students/architectures/index.ts';
 import { exitFile } from '../../students/export/dtypes.ts';
 import { huggingFaceWeights } from '../../students/export/torch-names.ts';
 import { parameterCount, type Student } from '../../students/student.ts';
@@ -63,7 +64,7 @@ export const checkpoint = defineStage({
     const tooNew = opsetWarning(graph.opset);
     if (tooNew) warn('checkpoint.opset', tooNew);
     // With these weights next to the ONNX file, SentenceTransformer(FOLDER) loads without an argument.
-    const named = huggingFaceWeights(graph, String(student.config.model_type));
+    const named = huggingFaceWeights(graph, torchFamily(student.config));
     const files = new Map<string, Uint8Array | string>();
     if ('weights' in named) files.set(WEIGHTS, encodeSafetensors(named.weights, { format: 'pt' }));
     for (const n of options.train.exits ?? []) files.set(exitFile(n), encodeGraph(exitGraph(graph, n)));

@@ -9,6 +9,7 @@ import { exitGraph } from '../../engine/passes/exits.ts';
 import { writeCheckpoint } from '../../models/checkpoint.ts';
 import { hiddenSize, type ModelFolder, readJson } from '../../models/model-folder.ts';
 import type { Head } from '../../models/modules/head.ts';
+import { torchFamily } from '../architectures/index.ts';
 import { loadStudent } from '../encoder-student.ts';
 import type { Student } from '../student.ts';
 import { compact } from './compress.ts';
@@ -86,7 +87,7 @@ export async function exportFolder(
       ? { problem: 'a PyTorch model of the family has no cut dimensions' }
       : options.tableRank !== undefined
         ? { problem: 'a PyTorch model of the family has no factorised table' }
-        : huggingFaceWeights(graph, String(folder.config.model_type));
+        : huggingFaceWeights(graph, torchFamily(folder.config));
   const tableShare = options.tableRank === undefined ? undefined : factorise(graph, options.tableRank);
   const width = outputWidth(graph, student.head, folder);
   const behind = cutOutputs(student.head, width, options.dimensions ?? Number.POSITIVE_INFINITY);

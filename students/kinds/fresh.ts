@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { z } from 'zod';
 import { freshModel } from '../../models/new-model.ts';
+import { architectureSchema } from '../architectures/index.ts';
 import { loadStudent } from '../encoder-student.ts';
 import { defineStudent } from './kind.ts';
 import { describeLayers, layers } from './model.ts';
@@ -26,6 +27,7 @@ export const fresh = defineStudent({
     fresh: freshSchema,
     model: z.string().default('').describe('folder that the new encoder is made in; OUTPUT/fresh by default'),
     layers,
+    architecture: architectureSchema,
   },
   reads: ['texts', 'seed'],
   completed: (o, output) => ({ ...o, model: o.model || join(output, 'fresh') }),

@@ -1,5 +1,6 @@
 /** @file A student that starts from a trained encoder, whole or cut to some of its layers. */
 import { z } from 'zod';
+import { type ArchitectureOptions, architectureSchema, describeArchitecture } from '../architectures/index.ts';
 import { loadStudent } from '../encoder-student.ts';
 import { defineStudent } from './kind.ts';
 
@@ -11,14 +12,18 @@ export const layers = z
   .describe('layers kept, by their numbers from 0, lowest first; all by default');
 
 /** A folder with the layers that are kept, as reports name it. */
-export const describeLayers = (o: { model: string; layers?: readonly number[] | undefined }): string =>
-  `${o.model}${o.layers ? `, layers ${o.layers.join(', ')}` : ''}`;
+export const describeLayers = (o: {
+  model: string;
+  layers?: readonly number[] | undefined;
+  architecture?: readonly ArchitectureOptions[] | undefined;
+}): string => `${o.model}${o.layers ? `, layers ${o.layers.join(', ')}` : ''}${describeArchitecture(o.architecture)}`;
 
 /** An encoder in a model folder or on the hub. */
 export const model = defineStudent({
   options: {
     model: z.string().default('').describe('folder of the encoder that the student starts from'),
     layers,
+    architecture: architectureSchema,
   },
   reads: ['folder'],
   refused: (o) =>

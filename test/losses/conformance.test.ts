@@ -54,6 +54,9 @@ function inputs(seed: number, scale = 1): Arrays {
     columns: { dims: [D], data: Array.from({ length: D }, (_, i) => 1 + i / 2) },
     pairQueries: normal(B, N, D),
     pairDocuments: normal(B, N, D),
+    gates: normal(4, 6),
+    routed: { dims: [4, 6], data: Array.from({ length: 24 }, (_, i) => i % 5) },
+    activations: normal(4, 2),
   };
 }
 
@@ -145,7 +148,7 @@ const all: Case[] = [
 
 const pick = (loss: Loss, arrays: Arrays): Record<string, ArrayInput> =>
   Object.fromEntries([...loss.needs, ...loss.uses].flatMap((n) => (arrays[n] ? [[n, arrays[n]]] : [])));
-const studentSide = ['student', 'queries', 'documents'] as const;
+const studentSide = ['student', 'queries', 'documents', 'gates', 'activations'] as const;
 
 describe.each(all.map((c, i) => ({ ...c, title: `${c.loss.name} (${i})` })))(
   '$title',

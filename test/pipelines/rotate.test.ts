@@ -136,3 +136,33 @@ test('vectors that are not of unit length are refused', async () => {
     code: 'rotate.model',
   });
 });
+
+test.each(['projection', 'sequential-attention'] as const)('%s: a model of fewer dimensions', async (select) => {
+  const output = join(world.folder, select);
+  const { dimensions: _, ...rest } = options(output);
+  const report = await rotate({ ...rest, select, keep: 8 });
+  expect(report.dimensions).toBe(8);
+  expect(report.prefixes?.map((p) => p.dimensions)).toEqual([32, 8]);
+  const [whole, short] = [await embed(world.dualEncoder), await embed(output)];
+  expect(short.length).toBe(3 * 8);
+  expect(Math.hypot(...short.subarray(0, 8))).toBeCloseTo(1, 5);
+  if (select === 'sequential-attention') {
+    // Dimensions as they are, scaled to unit length: the quotients of two of them are those of the whole vector.
+    const quotients = [1, 2, 3, 4, 5, 6, 7].map((k) => short[k] / short[0]);
+    const among = [...whole.subarray(0, 32)].flatMap((a) => [...whole.subarray(0, 32)].map((b) => a / b));
+    for (const q of quotients) expect(among.some((a) => Math.abs(a - q) < 1e-3 * Math.abs(q))).toBe(true);
+  }
+  expect(readFileSync(join(output, 'README.md'), 'utf8')).toContain('in 8 dimensions');
+});
+
+test('options of a rotation and of a selection are not mixed', async () => {
+  const output = join(world.folder, 'mixed');
+  await expect(rotate({ ...options(output), select: 'projection' })).rejects.toThrow(
+    '--select projection without --keep',
+  );
+  await expect(rotate({ ...options(output), keep: 8 })).rejects.toThrow('--keep with a rotation');
+  await expect(rotate({ ...options(output), select: 'projection', keep: 8 })).rejects.toThrow(
+    'with --dimensions or --like',
+  );
+  await expect(rotate({ ...options(output), select: 'other' as never })).rejects.toThrow('--select other');
+});

@@ -1,7 +1,9 @@
 import { expect, test } from 'vitest';
+import type { Tensor } from '../../engine/graph/tensor.ts';
 import { Random } from '../../math/random.ts';
 import { prefix, search } from '../../retrieval/exact-search.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
+import { learnProjection, projected, selectDimensions, selectionMatrix } from '../../training/fewer-dimensions.ts';
 import { learnRotation, rotated } from '../../training/rotation.ts';
 
 const [D, WIDTH] = [16, 4];
@@ -63,4 +65,44 @@ test('a width that is not below the whole is refused', async () => {
   await expect(learnRotation(queries, documents, { dimensions: [D] })).rejects.toMatchObject({
     code: 'rotation.dimensions',
   });
+});
+
+test('a learned projection finds more than chosen dimensions', async () => {
+  const { queries, documents } = space();
+  const options = { keep: WIDTH, steps: 120, queries: 32, documents: 100 };
+  const chosen = await selectDimensions(queries, documents, options);
+  expect(new Set(chosen).size).toBe(WIDTH);
+  const before = await search(queries.data, documents.data, D, 1);
+  const share = async (matrix: Tensor<'float32'>): Promise<number> => {
+    const [q, d] = [await projected(queries, matrix), await projected(documents, matrix)];
+    for (let i = 0; i < 5; i++) expect(Math.hypot(...q.data.subarray(i * WIDTH, (i + 1) * WIDTH))).toBeCloseTo(1, 5);
+    const found = await search(q.data, d.data, WIDTH, 1);
+    return before.indices.filter((v, i) => v === found.indices[i]).length / before.indices.length;
+  };
+  const learned = await share(await learnProjection(queries, documents, options));
+  expect(learned).toBeGreaterThan(await share(selectionMatrix(chosen, D)));
+  await expect(learnProjection(queries, documents, { keep: D })).rejects.toMatchObject({ code: 'rotation.dimensions' });
+});
+
+test('Sequential Attention keeps the dimensions that rank', async () => {
+  const random = Random.of(8, 'noise');
+  // Documents differ in the dimensions 3, 7, 11 and 12 alone; elsewhere all vectors are alike but for noise.
+  const informative = [3, 7, 11, 12];
+  const table = (rows: number[][]): Embeddings => ({
+    dimensions: D,
+    data: Float32Array.from(rows.flatMap((r) => r.map((x) => x / Math.hypot(...r)))),
+  });
+  const means = Array.from({ length: 200 }, () => informative.map(() => random.normal()));
+  const row = (i: number): number[] =>
+    Array.from({ length: D }, (_, k) => {
+      const at = informative.indexOf(k);
+      return at < 0 ? 0.02 * random.normal() : means[i][at];
+    });
+  const all = Array.from({ length: 200 }, (_, i) => i);
+  const chosen = await selectDimensions(table(all.slice(0, 100).map(row)), table(all.map(row)), {
+    keep: 4,
+    queries: 32,
+    documents: 100,
+  });
+  expect(chosen.sort((a, b) => a - b)).toEqual(informative);
 });

@@ -8,7 +8,7 @@ import { assemble, type GroupedBatch, groupFeeds } from './assemble.ts';
 import { dropoutPlaces, dropoutTable } from './dropout.ts';
 import { type EncoderGraph, type EncoderGraphOptions, encoderGraph } from './encoder-graph.ts';
 import { gradCache } from './grad-cache.ts';
-import { type LossGraph, type LossGraphOptions, lossGraph } from './loss-graph.ts';
+import { type LossGraph, type LossGraphOptions, lossGraph, observedBy } from './loss-graph.ts';
 import { singleRun } from './single-run.ts';
 import type { DifferentiatedStep, HostStep } from './training-step.ts';
 
@@ -51,7 +51,7 @@ export async function dualEncoderStep(
 ): Promise<DualEncoderStep> {
   const { encoder: _, gradCacheChunk: __, ...rest } = options;
   const groups = options.groups ?? (processor ? HOST_GROUPS : DEVICE_GROUPS);
-  const encoder = await encoderGraph(options, processor);
+  const encoder = await encoderGraph({ observed: observedBy(options.losses), ...options }, processor);
   const losses = await lossesOf(options, encoder);
   const group = grouping({ ...rest, groups }, encoder.dropout?.sites);
   return {
@@ -67,7 +67,10 @@ export async function dualEncoderStep(
 /** The step on the host, as one session run, or by GradCache where `gradCacheChunk` is given. @throws as dualEncoderStep */
 export async function dualEncoderOnHost(options: DualEncoderStepOptions): Promise<HostStep<StepBatch>> {
   if (!options.gradCacheChunk) return singleRun(await dualEncoderStep(options), options.session);
-  const encoder = await encoderGraph(options, onProcessor(options.session));
+  const encoder = await encoderGraph(
+    { observed: observedBy(options.losses), ...options },
+    onProcessor(options.session),
+  );
   const losses = await lossesOf(options, encoder);
   const { encoder: _, ...rest } = options;
   const group = grouping(rest, encoder.dropout?.sites);
@@ -78,7 +81,7 @@ type Start = DualEncoderStep['start'];
 type Grouping = Omit<DualEncoderStepOptions, 'encoder'>;
 
 /** The losses over the embeddings of each exit. @throws InputError where exits have no documents that are shared */
-function lossesOf(options: DualEncoderStepOptions, { width, graph }: EncoderGraph): Promise<LossGraph> {
+function lossesOf(options: DualEncoderStepOptions, { width, graph, observed }: EncoderGraph): Promise<LossGraph> {
   const parts = 1 + (options.exits?.length ?? 0);
   if (parts > 1 && !options.frozenDocuments)
     throw new InputError({
@@ -86,7 +89,8 @@ function lossesOf(options: DualEncoderStepOptions, { width, graph }: EncoderGrap
       subject: 'a student with exits needs frozen documents, which all its depths search',
       remedy: 'train a query tower over given documents, or remove the exits',
     });
-  return lossGraph(options, width / parts, graph.opset, parts);
+  const vectors = observed.reduce((n, o) => n - o.columns, width);
+  return lossGraph(options, vectors / parts, graph.opset, parts, observed);
 }
 
 function startOf(encoder: EncoderGraph, losses: LossGraph): Start {

@@ -11,6 +11,7 @@ import { fuse } from '../../engine/passes/fuse.ts';
 import { normalize } from '../../engine/passes/normalize.ts';
 import { trainableConstants } from '../../engine/passes/trainable-parameters.ts';
 import { probe } from '../../engine/runtime/infer-shapes.ts';
+import type { LayerInput } from '../../losses/inputs.ts';
 import { insertDropout } from './dropout.ts';
 
 export interface EncoderGraphOptions {
@@ -26,6 +27,8 @@ export interface EncoderGraphOptions {
   freeze?: readonly EncoderPart[];
   /** Constants by name that are not trained. */
   fixed?: ReadonlySet<string>;
+  /** Further outputs of the encoder that losses read, in order: [B, columns] each. They follow the embedding along the row. */
+  observed?: readonly LayerInput[];
   /** Numbers of layers, from 1, after which there is an embedding too, in addition to that of the last layer. */
   exits?: readonly number[];
 }
@@ -43,11 +46,16 @@ export interface EncoderGraph {
   /** [R, L] token ids, mask and types, as far as the encoder reads them. */
   tokens: ReadonlyMap<string, Value>;
   weights: readonly Weight[];
-  /** [R, E D]: with exits, their embeddings one after the other along the row, that of the last layer last; else E is 1. */
+  /**
+   * [R, E D + O]: with exits, their embeddings one after the other along the row, that of the last layer last; else E is 1. Then what is
+   * observed of the layers.
+   */
   embedding: Value;
-  /** E D */
+  /** E D + O */
   width: number;
-  /** [R, E D] the gradient of the loss with respect to the embedding, an input. */
+  /** What is observed of the layers, in order, with its columns, O in all. */
+  observed: readonly { name: LayerInput; columns: number }[];
+  /** [R, E D + O] the gradient of the loss with respect to the embedding, an input. */
   upstream: Value;
   /** [sites, 2] mask positions of the dropout sites; absent without dropout. */
   dropout?: { sites: number; places: Value; table: Value };
@@ -55,6 +63,29 @@ export interface EncoderGraph {
   forward: readonly Node[];
   backward: readonly Node[];
   gradients: ReadonlyMap<string, Gradient>;
+}
+
+/** The outputs that losses read besides vectors. @throws InputError where the student does not have them, or has exits too */
+function observedOutputs(source: Graph, { observed = [], exits }: EncoderGraphOptions): Value[] {
+  if (observed.length && exits?.length)
+    throw new InputError({
+      code: 'train.exits',
+      subject: `a loss reads '${observed[0]}' of a student with exits`,
+      remedy: 'leave out train.exits or that loss',
+    });
+  return observed.map((name) => {
+    const found = source.outputs.find((v) => v.name === name);
+    if (!found)
+      throw new InputError({
+        code: 'train.no-statistic',
+        subject: `a loss reads '${name}', which the layers of the student do not give`,
+        remedy:
+          name === 'activations'
+            ? 'activation-l1 is for student.architecture relu or top-k'
+            : 'load-balance is for student.architecture experts with routing token',
+      });
+    return found;
+  });
 }
 
 export const TOKEN_INPUTS = ['input_ids', 'attention_mask', 'token_type_ids'];
@@ -68,9 +99,11 @@ const ROW_TABLE_MINIMUM = 256;
  */
 export async function encoderGraph(options: EncoderGraphOptions, processor = false): Promise<EncoderGraph> {
   const source = options.encoder.clone();
+  const further = observedOutputs(source, options);
+  source.setOutputs(source.outputs.find((v) => v.name === 'last_hidden_state') ?? source.outputs[0]);
   const frozen = options.freeze?.length ? constantsOf(source, options.freeze) : new Set<Value>();
   const trainable = new Set(trainableConstants(source).filter((v) => !frozen.has(v) && !options.fixed?.has(v.name)));
-  source.setOutputs(source.outputs.find((v) => v.name === 'last_hidden_state') ?? source.outputs[0]);
+  if (further.length) source.setOutputs(source.outputs[0], ...further);
   source.prune();
   if (options.exits?.length) addExits(source, options.exits);
   normalize(source, 'the student');
@@ -105,11 +138,13 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
   tokens.set('attention_mask', mask);
   const map = graph.embed(source, (v) => bound.get(v));
   const dropout = options.dropout ? insertDropout(graph) : undefined;
-  const [first, ...others] = source.outputs.map((hidden) => {
+  const [first, ...others] = source.outputs.slice(0, source.outputs.length - further.length).map((hidden) => {
     let one = new Expr(graph, map.get(hidden) as Value);
     if (options.pooling !== 'none') one = pool(one, new Expr(graph, mask), options.pooling);
     return options.normalize ? one.l2Normalize() : one;
   });
+  const behind = source.outputs.slice(source.outputs.length - further.length);
+  others.push(...behind.map((v) => new Expr(graph, map.get(v) as Value)));
   const out = others.length ? first.concat(others, 1) : first;
   const embedding = out.value;
   graph.output(embedding);
@@ -139,6 +174,10 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
       subject: "the student's embeddings have no fixed width",
       remedy: 'export the encoder with a fixed hidden size',
     });
+  const observed = behind.map((v, i) => ({
+    name: (options.observed as readonly LayerInput[])[i],
+    columns: Number(sizes.get(map.get(v) as Value)?.dims[1]),
+  }));
   const forward = [...graph.nodes];
   const upstream = graph.input('upstream', 'float32', ['rows', width]);
   const product = out.mul(new Expr(graph, upstream));
@@ -166,6 +205,7 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
     weights,
     embedding,
     width,
+    observed,
     upstream,
     dropout,
     forward: graph.nodes.filter((n) => kept.has(n)),

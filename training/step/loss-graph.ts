@@ -5,7 +5,7 @@ import { Expr } from '../../engine/expressions/expr.ts';
 import { Graph, type Value } from '../../engine/graph/ir.ts';
 import { identity, sizeOf, type Tensor, tensor } from '../../engine/graph/tensor.ts';
 import { probe } from '../../engine/runtime/infer-shapes.ts';
-import { inputsFrom, lossInputs, type RequestedInput } from '../../losses/inputs.ts';
+import { inputsFrom, type LayerInput, layerInputs, lossInputs, type RequestedInput } from '../../losses/inputs.ts';
 import { type Loss, type LossInputs, reduce } from '../../losses/loss.ts';
 
 /** A loss with its weight in the total. */
@@ -47,9 +47,9 @@ export interface LossGraphOptions {
 
 export interface LossGraph {
   graph: Graph;
-  /** [T, E D] embeddings of all texts of the step, an input. */
+  /** [T, E D + O] embeddings of all texts of the step and what is observed of the layers, an input. */
   texts: Value;
-  /** [T, E D] the gradient of the total with respect to them. */
+  /** [T, E D + O] the gradient of the total with respect to them. */
   upstream: Value;
   total: Value;
   terms: readonly Value[];
@@ -59,6 +59,7 @@ export interface LossGraph {
 
 /**
  * @param width D, of the student's embeddings
+ * @param observed columns of what is observed of the layers, behind the embeddings
  * @param parts E, embeddings of a text, one an exit: every loss is its mean over them. Documents are then frozen.
  */
 export async function lossGraph(
@@ -66,12 +67,22 @@ export async function lossGraph(
   width: number,
   opset: number,
   parts = 1,
+  observed: readonly { name: LayerInput; columns: number }[] = [],
 ): Promise<LossGraph> {
   const { teacherWidth, frozenDocuments } = options;
   const graph = new Graph(opset);
   const given = (name: string, dtype: 'float32' | 'int64', dims: (number | string)[]): Expr =>
     new Expr(graph, graph.input(name, dtype, dims));
-  const texts = given('texts', 'float32', ['texts', parts * width]);
+  const vectors = parts * width;
+  const rows = given('texts', 'float32', ['texts', vectors + observed.reduce((n, o) => n + o.columns, 0)]);
+  const texts = observed.length ? rows.slice(0, vectors, 1) : rows;
+  let at = vectors;
+  const ofLayers = Object.fromEntries(
+    observed.map(({ name, columns }) => {
+      at += columns;
+      return [name, rows.slice(at - columns, at, 1)];
+    }),
+  );
   const queriesAt = given('queries_at', 'int64', ['queries']);
   const documents = frozenDocuments
     ? given('documents', 'float32', ['documents', frozenDocuments])
@@ -108,6 +119,7 @@ export async function lossGraph(
     const searching = withWidth(served(columns(asked, part)), servedWidth);
     return {
       ...arrays,
+      ...ofLayers,
       candidates,
       student: searching.matmul(documents.transpose(1, 0)).gatherElements(candidates, 1), // [B, N]
       queries: searching,
@@ -167,21 +179,21 @@ export async function lossGraph(
   const total = terms.map((t, i) => t.mul(factors[i].weight)).reduce((a, b) => a.add(b)).value;
   graph.setOutputs(total, ...terms.map((t) => t.value));
   graph.prune();
-  graph.dropUnusedInputs(texts.value);
+  graph.dropUnusedInputs(rows.value);
 
   const shapes = await probe(graph, [sampleFeeds(graph, 0), sampleFeeds(graph, 1)]);
-  const wanted = [texts.value, ...(projection?.value.readers.size ? [projection.value] : [])];
+  const wanted = [rows.value, ...(projection?.value.readers.size ? [projection.value] : [])];
   const gradients = differentiate(graph, total, wanted, shapes);
   const gradientOf = (v: Value): Value => {
     const g = gradients.get(v);
     if (g && 'dense' in g) return g.dense;
     throw new InputError({
       code: 'train.no-gradient',
-      subject: `no loss depends on ${v === texts.value ? "the student's embeddings" : 'the projection'}`,
+      subject: `no loss depends on ${v === rows.value ? "the student's embeddings" : 'the projection'}`,
       remedy: 'name a loss that reads scores or embeddings of the student',
     });
   };
-  const upstream = gradientOf(texts.value);
+  const upstream = gradientOf(rows.value);
   graph.output(upstream);
   let learned: LossGraph['projection'];
   if (start && projection?.value.readers.size) {
@@ -189,8 +201,12 @@ export async function lossGraph(
     graph.output(learned.gradient);
   }
   graph.prune();
-  return { graph, texts: texts.value, upstream, total, terms: terms.map((t) => t.value), projection: learned };
+  return { graph, texts: rows.value, upstream, total, terms: terms.map((t) => t.value), projection: learned };
 }
+
+/** What some losses read of the student's layers. */
+export const observedBy = (losses: readonly WeightedLoss[]): LayerInput[] =>
+  layerInputs.filter((name) => losses.some(({ loss }) => loss.needs.includes(name)));
 
 /** Sets the width of vectors, for losses that truncate them. */
 function withWidth(vectors: Expr, width: number | undefined): Expr {

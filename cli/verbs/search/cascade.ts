@@ -16,7 +16,7 @@ export const cascadeVerb: Verb = ({ out, err, signal }) =>
     .option('--confidence <share>', 'probability with which the bound holds', Number, 0.9)
     .option('--no-labels', "certify consistency with the teacher's order; labels are not read")
     .option('--candidates <n>', 'documents per query that the student retrieves', Number, 100)
-    .option('--rule <name>', 'auto, margin, entropy, gap, diff-01 or diff-ndcg', 'auto')
+    .option('--rule <name>', 'auto, margin, entropy, gap, diff-01, diff-ndcg or diff-selected', 'auto')
     .option('--bound <name>', 'betting, hoeffding or hoeffding-bentkus', 'betting')
     .option('--loss <kind>', "'clipped': gains count 0; 'signed': gains make up for losses", 'clipped')
     .option('--index <dir>', "index of the data's documents that is searched; exact vectors by default")
