@@ -16,13 +16,11 @@ import { describeEncoder, encoderKey } from '../encoder-description.ts';
 import { checkVocabulary, encoderOutput, isPooled, shapeOf, tokenInputs, typedInput } from '../encoder-graph.ts';
 import { firstPosition, hidesPadding } from '../model-folder.ts';
 import { applyHead } from '../modules/head.ts';
-import type { PromptOptions, Prompts, Role } from '../modules/prompts.ts';
-import { withPrompt } from '../modules/prompts.ts';
-import { positionsIn } from '../sentence-folder.ts';
+import { type Prompts, type Role, withPrompt } from '../modules/prompts.ts';
+import { positionsIn, type SentenceOptions } from '../sentence-folder.ts';
 
 /** Where an encoder of token vectors comes from and what it puts behind them. */
-export interface TokenEncoderOptions {
-  prompts?: PromptOptions;
+export interface TokenEncoderOptions extends SentenceOptions {
   session?: SessionOptions;
   /** [hidden, dimensions] map behind the token vectors, which are then scaled to unit length; none by default. */
   projection?: Tensor<'float32'>;
@@ -80,8 +78,8 @@ const VECTOR = 'text_vector';
  * @throws InputError where files are missing or not understood, the graph pools by itself, or padding cannot be hidden from it
  */
 export async function openTokenEncoder(folder: string, options: TokenEncoderOptions = {}): Promise<TokenEncoder> {
-  const { prompts, session: where, projection } = options;
-  const described = await describeEncoder(folder, { prompts, comparable: true });
+  const { session: where, projection, ...stated } = options;
+  const described = await describeEncoder(folder, { ...stated, comparable: true });
   const { files, tokenizer, head } = described;
   const graph = await loadGraph(files.model);
   checkVocabulary(graph, tokenizer, folder);

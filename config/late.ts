@@ -1,0 +1,37 @@
+/** @file What the pipeline late-interaction does not read: an option that would change nothing is refused. */
+import type { ParsedConfig } from './config.ts';
+
+/** The first option that it has no use for, with what to do instead; undefined where there is none. */
+export function unreadByLate(parsed: ParsedConfig): readonly [string, string] | undefined {
+  if (parsed.pipeline !== 'late-interaction') return undefined;
+  const { train, weighting, candidates, evaluate, student } = parsed;
+  const given: readonly [string, boolean][] = [
+    ['hybrid', parsed.hybrid !== undefined],
+    ['export', parsed.export !== undefined],
+    ['matryoshka', parsed.matryoshka !== undefined],
+    ['generate', parsed.generate !== undefined],
+    ['weighting', weighting !== undefined && weighting.kind !== 'uniform'],
+    ['candidates.refresh', Boolean(candidates.refresh)],
+    ['evaluate.also', Boolean(evaluate.also?.length)],
+    ['student.towers', student.towers !== undefined],
+    ...(
+      [
+        'spans',
+        'freeze',
+        'exits',
+        'average',
+        'gradCacheChunk',
+        'sampledDocuments',
+        'topics',
+        'dropout',
+        'devDocuments',
+      ] as const
+    ).map((name): [string, boolean] => [`train.${name}`, Boolean(train[name])]),
+  ];
+  const [name] = given.find(([, is]) => is) ?? [];
+  if (!name) return undefined;
+  return [
+    `'${name}' is not read by 'pipeline: late-interaction', whose encoders are frozen`,
+    'remove it, or use it in the run that trains the encoder',
+  ];
+}

@@ -1,0 +1,81 @@
+/** @file The frozen token states of a run: of its queries by the student's encoder, of its documents by the embedder. */
+import { localModel } from '../../config/models.ts';
+import type { Options } from '../../config/options.ts';
+import type { Dataset } from '../../data/dataset.ts';
+import { computeOn } from '../../engine/runtime/provider.ts';
+import { openTokenEncoder, type TokenEncoder } from '../../models/multi-vector/token-encoder.ts';
+import type { SentenceOptions } from '../../models/sentence-folder.ts';
+import { type StatesOf, type TokenStates, tokenStates } from '../../students/late/token-states.ts';
+import type { Student } from '../../students/student.ts';
+import { defaultCache } from '../../teachers/cache/score-cache.ts';
+import type { OpenedTeacher } from '../../teachers/open-model.ts';
+import { defineStage } from '../run/stage.ts';
+
+/** Both sides, read by offset. */
+export interface RunStates {
+  queries: TokenStates;
+  documents: TokenStates;
+}
+
+/** The encoders of both sides, and where they cut texts. */
+interface Side {
+  folder: string;
+  options: SentenceOptions;
+  of: StatesOf;
+}
+
+type Sides = Options<'student' | 'embedder'>;
+
+/** How a run's texts become token states. */
+export function sidesOf({ student, embedder }: Sides): { queries: Side; documents: Side; same: boolean } {
+  const { model, multiVector, prompts, pooling, normalize, queryTokens, documentTokens } = student as Extract<
+    Sides['student'],
+    { kind: 'multiVector' }
+  >;
+  const own = { prompts, pooling, normalize };
+  const folder = localModel(embedder) as string;
+  const same = model === folder;
+  const limits = embedder && 'documentTokens' in embedder ? embedder : undefined;
+  const reads = same ? documentTokens : (limits?.documentTokens ?? documentTokens);
+  return {
+    same,
+    queries: {
+      folder: model,
+      options: own,
+      of: { role: 'query', maxLength: queryTokens, keep: multiVector.queryTokens },
+    },
+    documents: {
+      folder,
+      options: same ? own : { prompts: limits?.prompts },
+      of: { role: 'document', maxLength: reads, keep: multiVector.tokens },
+    },
+  };
+}
+
+/** Token states, kept in the cache folder: what is there is not computed again, in this run or another one. */
+export const frozenStates = defineStage({
+  name: 'token states',
+  options: [],
+  unrecorded: ['student', 'embedder', 'cache', 'train.provider', 'train.threads'],
+  async make(
+    options,
+    { data }: { data: Dataset; student: Student; embedder: OpenedTeacher },
+    { time, note, watch },
+  ): Promise<RunStates> {
+    const { queries, documents } = sidesOf(options);
+    const cache = options.cache ?? defaultCache();
+    const session = await computeOn(options.train);
+    const side = async ({ folder, options: own, of }: Side, texts: Dataset['queries']): Promise<TokenStates> => {
+      const encoder: TokenEncoder = await openTokenEncoder(folder, { ...own, session });
+      try {
+        for (const text of encoder.notes) note(text);
+        return await time(`token states of ${of.role === 'query' ? 'queries' : 'documents'}`, () =>
+          tokenStates(encoder, texts, of, cache, watch),
+        );
+      } finally {
+        await encoder.dispose();
+      }
+    };
+    return { queries: await side(queries, data.queries), documents: await side(documents, data.documents) };
+  },
+});
