@@ -4,10 +4,10 @@ import { parseMetric } from '../evaluation/metrics/metrics.ts';
 import { httpTeacherKey, servesEmbeddings } from '../teachers/services/http-teacher.ts';
 import { optimizers } from '../training/optimizers/index.ts';
 import type { Config, ParsedConfig } from './config.ts';
-import { unreadByLate } from './late.ts';
 import { lossSchema, needsOf, registered, toLosses } from './losses.ts';
 import { toQuerySelection, toWeighting, weightingSchema } from './methods.ts';
 import { localModel } from './models.ts';
+import { unreadByLate } from './pipelines/late-interaction.ts';
 import { kindOf, startFolder, studentSchema, trainedEncoder } from './student.ts';
 
 /** @throws InputError for the first contradiction, with what to change */

@@ -1,8 +1,23 @@
 /** @file What the pipeline late-interaction does not read: an option that would change nothing is refused. */
-import type { ParsedConfig } from './config.ts';
+
+/** The options that are looked at. */
+interface Given {
+  pipeline: string;
+  hybrid?: unknown;
+  export?: unknown;
+  matryoshka?: unknown;
+  generate?: unknown;
+  weighting?: { kind: string };
+  candidates: { refresh?: unknown };
+  evaluate: { also?: readonly string[] };
+  student: { towers?: unknown };
+  train: object;
+}
+
+const ofEncoders = 'spans freeze exits average gradCacheChunk sampledDocuments topics dropout devDocuments'.split(' ');
 
 /** The first option that it has no use for, with what to do instead; undefined where there is none. */
-export function unreadByLate(parsed: ParsedConfig): readonly [string, string] | undefined {
+export function unreadByLate(parsed: Given): readonly [string, string] | undefined {
   if (parsed.pipeline !== 'late-interaction') return undefined;
   const { train, weighting, candidates, evaluate, student } = parsed;
   const given: readonly [string, boolean][] = [
@@ -14,19 +29,10 @@ export function unreadByLate(parsed: ParsedConfig): readonly [string, string] | 
     ['candidates.refresh', Boolean(candidates.refresh)],
     ['evaluate.also', Boolean(evaluate.also?.length)],
     ['student.towers', student.towers !== undefined],
-    ...(
-      [
-        'spans',
-        'freeze',
-        'exits',
-        'average',
-        'gradCacheChunk',
-        'sampledDocuments',
-        'topics',
-        'dropout',
-        'devDocuments',
-      ] as const
-    ).map((name): [string, boolean] => [`train.${name}`, Boolean(train[name])]),
+    ...ofEncoders.map((name): [string, boolean] => [
+      `train.${name}`,
+      Boolean((train as Record<string, unknown>)[name]),
+    ]),
   ];
   const [name] = given.find(([, is]) => is) ?? [];
   if (!name) return undefined;
