@@ -8,6 +8,7 @@ import type { VectorEngine } from '../retrieval/engines/engine.ts';
 import { addressText, openEngine, readAddress } from '../retrieval/engines/index.ts';
 import { LEXICAL_FILE, lexicalChannel, readLexicalChannel, writeLexicalChannel } from '../retrieval/lexical-channel.ts';
 import { checkSettings, defaultSettings, type IndexSettings } from '../retrieval/vector-index.ts';
+import { isLateFolder } from '../students/late/late-folder.ts';
 import type { DocumentIndex } from './document-index.ts';
 import { type OpenEncoder, type OpenEncoderOptions, openEncoder } from './encoder/encoder.ts';
 import { aboutOf, channelHash, ENGINE_FORMAT, hasEngineFile, readEngineFile, writeEngineFile } from './engine-file.ts';
@@ -21,6 +22,13 @@ import {
   type SearchFile,
   writeSearchFile,
 } from './index-file.ts';
+import {
+  createSecondStage,
+  hasSecondStage,
+  openSecondStage,
+  type SecondStage,
+  type SecondStageSettings,
+} from './multi-vector/second-stage.ts';
 import { SearchIndex } from './search-index.ts';
 
 /** Settings of a new index. */
@@ -31,6 +39,11 @@ export interface CreateIndexOptions extends OpenEncoderOptions {
   settings?: IndexSettings;
   /** Whether BM25 takes part, as the checkpoint's lexical.json weighs it; true by default where there is one. */
   lexical?: boolean;
+  /**
+   * How token vectors of documents are stored for a second stage, where the checkpoint has a re-ranker of late interaction; false for
+   * none. Stored as int8 by default.
+   */
+  tokens?: SecondStageSettings | false;
 }
 
 /** Paths of an index's models, and progress options. */
@@ -45,7 +58,8 @@ export interface OpenIndexOptions extends RunControl {
  * @throws InputError where the folder holds something else, the checkpoint cannot be opened or the settings do not fit
  */
 export async function createIndex(folder: string, options: CreateIndexOptions): Promise<SearchIndex> {
-  const { encoder: path, settings = defaultSettings, lexical = true, ...opening } = options;
+  const { encoder: path, settings = defaultSettings, lexical = true, tokens, ...opening } = options;
+  checkTokens(path, tokens);
   await checkEmpty(folder);
   const encoder = await openEncoder(path, opening);
   try {
@@ -56,12 +70,26 @@ export async function createIndex(folder: string, options: CreateIndexOptions): 
     const kept = { ...placeOf(folder, path), ...opening, key, documentsKey, dimensions };
     checkSettings(settings, dimensions);
     // With the description the folder is an index: vectors are laid out when it is opened.
+    const { documents } = opening;
+    const second = tokens !== false && isLateFolder(path);
+    if (second) await createSecondStage(folder, path, tokens, { documents });
     await writeSearchFile(folder, { encoder: kept, settings, lexical: channel });
-    return await SearchIndex.load(folder, encoder);
+    const stage = second ? await openSecondStage(folder, path, { documents }) : undefined;
+    return await SearchIndex.load(folder, encoder, {}, stage);
   } catch (error) {
     await encoder.dispose();
     throw error;
   }
+}
+
+/** @throws InputError where token vectors are asked for and the checkpoint makes none */
+function checkTokens(checkpoint: string, tokens: SecondStageSettings | false | undefined): void {
+  if (tokens && !isLateFolder(checkpoint))
+    throw new InputError({
+      code: 'index.tokens',
+      subject: `token vectors are asked for and ${checkpoint} has no re-ranker of late interaction (multi-vector.json)`,
+      remedy: "train one ('pipeline: late-interaction'), or leave the options of token vectors out",
+    });
 }
 
 /**
@@ -72,9 +100,15 @@ export async function openIndex(folder: string, options: OpenIndexOptions = {}):
   if (hasEngineFile(folder)) return openEngineIndex(folder, options);
   const file = await readSearchFile(folder);
   const encoder = await openKept(folder, file.encoder, options);
+  let second: SecondStage | undefined;
   try {
-    return await SearchIndex.load(folder, encoder, options);
+    if (hasSecondStage(folder)) {
+      const path = options.encoder ?? findPlace(folder, file.encoder);
+      second = await openSecondStage(folder, path, { documents: options.documents ?? file.encoder.documents });
+    }
+    return await SearchIndex.load(folder, encoder, options, second);
   } catch (error) {
+    await second?.close();
     await encoder.dispose();
     throw error;
   }

@@ -7,6 +7,7 @@ import { bm25Run } from '../../evaluation/bm25-run.ts';
 import { cutRun, type Run } from '../../evaluation/metrics/evaluate.ts';
 import type { Figures, SystemFigures } from '../../evaluation/report/figures.ts';
 import { renderHtml } from '../../evaluation/report/html.ts';
+import { nearest, type RunStates, rerankLate } from '../../evaluation/systems/late/rank.ts';
 import { medianMilliseconds, TIMED_QUERIES } from '../../evaluation/systems/model-cost.ts';
 import { scoresAsRun } from '../../evaluation/systems/reference-systems.ts';
 import { choiceScore, means, rerank } from '../../evaluation/systems/retrieve.ts';
@@ -20,8 +21,6 @@ import type { Trained } from '../fit/fit.ts';
 import type { RunReport } from '../publish/run-report.ts';
 import type { RunLog } from '../run/run-log.ts';
 import { defineStage } from '../run/stage.ts';
-import { nearest, rerankLate } from './rank.ts';
-import type { RunStates } from './states.ts';
 
 /** What report.json holds. */
 export type LateReport = Omit<RunReport, 'systems'> &

@@ -9,6 +9,7 @@ import { withAbsolutePaths } from '../../config/paths.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { encodeGraph } from '../../engine/io/onnx-file.ts';
 import { encodeSafetensors } from '../../engine/io/safetensors.ts';
+import type { RunStates } from '../../evaluation/systems/late/rank.ts';
 import { card } from '../../evaluation/systems/model-card.ts';
 import type { Saved } from '../../evaluation/systems/saved.ts';
 import { type Checkpoint, writeCheckpoint } from '../../models/checkpoint.ts';
@@ -21,7 +22,7 @@ import { parameterCount, type Student } from '../../students/student.ts';
 import type { OpenedTeacher } from '../../teachers/open-model.ts';
 import type { Trained } from '../fit/fit.ts';
 import { defineStage } from '../run/stage.ts';
-import { type RunStates, sidesOf } from './states.ts';
+import { sidesOf } from './states.ts';
 import { settingsOf } from './train.ts';
 
 const FOLDER = 'checkpoint';

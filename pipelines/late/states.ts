@@ -3,6 +3,7 @@ import { localModel } from '../../config/models.ts';
 import type { Options } from '../../config/options.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { computeOn } from '../../engine/runtime/provider.ts';
+import type { RunStates } from '../../evaluation/systems/late/rank.ts';
 import { openTokenEncoder, type TokenEncoder } from '../../models/multi-vector/token-encoder.ts';
 import type { SentenceOptions } from '../../models/sentence-folder.ts';
 import { type StatesOf, type TokenStates, tokenStates } from '../../students/late/token-states.ts';
@@ -10,12 +11,6 @@ import type { Student } from '../../students/student.ts';
 import { defaultCache } from '../../teachers/cache/score-cache.ts';
 import type { OpenedTeacher } from '../../teachers/open-model.ts';
 import { defineStage } from '../run/stage.ts';
-
-/** Both sides, read by offset. */
-export interface RunStates {
-  queries: TokenStates;
-  documents: TokenStates;
-}
 
 /** The encoders of both sides, and where they cut texts. */
 interface Side {

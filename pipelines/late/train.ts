@@ -1,6 +1,7 @@
 /** @file From examples and frozen token states to a trained re-ranker: projections, scorer and the weight of the cosine. */
 import type { Options } from '../../config/options.ts';
 import type { Dataset } from '../../data/dataset.ts';
+import { nearest, type RunStates, rerankLate } from '../../evaluation/systems/late/rank.ts';
 import { choiceScore } from '../../evaluation/systems/retrieve.ts';
 import type { Rows } from '../../math/numbers.ts';
 import { type LateSettings, lateModel, lateStart } from '../../students/late/late-model.ts';
@@ -19,8 +20,7 @@ import type { StateKey } from '../../training/training-state.ts';
 import type { Trained } from '../fit/fit.ts';
 import { contentOfTraining, keepTraining } from '../fit/training-artifacts.ts';
 import { defineStage } from '../run/stage.ts';
-import { nearest, rerankLate } from './rank.ts';
-import { type RunStates, sidesOf } from './states.ts';
+import { sidesOf } from './states.ts';
 
 /** Texts of each side that the start of a projection is computed from. */
 const SAMPLE = 64;

@@ -170,6 +170,14 @@ export class TokenFile {
     for (const n of counts) this.starts.push(this.starts[this.length] + n);
   }
 
+  /** Leaves the first texts alone. */
+  cut(texts: number): void {
+    if (texts >= this.length) return;
+    this.starts.length = texts + 1;
+    ftruncateSync(this.counts, 4 * texts);
+    ftruncateSync(this.codes, this.bytes);
+  }
+
   close(): void {
     closeSync(this.codes);
     closeSync(this.counts);

@@ -1,13 +1,18 @@
 /** @file Ranks with frozen states: the documents nearest to a query by whole vectors, re-ranked by token vectors. */
-import type { RunControl } from '../../common/progress.ts';
-import { type Dataset, judgedQueries } from '../../data/dataset.ts';
-import type { Run } from '../../evaluation/metrics/evaluate.ts';
-import { searchVectors, type Vectors } from '../../evaluation/systems/retrieve.ts';
-import type { Rows } from '../../math/numbers.ts';
-import type { LateModel } from '../../students/late/late-model.ts';
-import { scoreLatePairs } from '../../students/late/score-pairs.ts';
-import type { TokenStates } from '../../students/late/token-states.ts';
-import type { RunStates } from './states.ts';
+import type { RunControl } from '../../../common/progress.ts';
+import { type Dataset, judgedQueries } from '../../../data/dataset.ts';
+import type { Rows } from '../../../math/numbers.ts';
+import type { LateModel } from '../../../students/late/late-model.ts';
+import { scoreLatePairs } from '../../../students/late/score-pairs.ts';
+import type { TokenStates } from '../../../students/late/token-states.ts';
+import type { Run } from '../../metrics/evaluate.ts';
+import { searchVectors, type Vectors } from '../retrieve.ts';
+
+/** Frozen states of both sides, read by offset. */
+export interface RunStates {
+  queries: TokenStates;
+  documents: TokenStates;
+}
 
 /** The vectors of some texts as one table. */
 function vectorsOf(states: TokenStates, positions: ArrayLike<number>): Float32Array {
