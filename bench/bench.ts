@@ -14,8 +14,10 @@ const benchmarks: Readonly<Record<string, string>> = {
   loss: 'peers/loss',
   million: 'limits/million',
   real: 'peers/real',
+  robustness: 'late/robustness',
   score: 'peers/score',
   soak: 'limits/soak',
+  split: 'late/split',
   step: 'peers/step',
   vectors: 'limits/vectors',
 };

@@ -241,6 +241,20 @@ export function completed(parsed: ParsedConfig, where: string): Config {
       "'export.dtype: static-int8' is a table of tokens",
       "use 'pipeline: static-queries' without word order, or another dtype",
     );
+  if (parsed.candidates.changed) {
+    if (pipeline !== 'cross-to-dual' && pipeline !== 'late-interaction')
+      refuse(
+        `'candidates.changed' makes documents that the frozen or annotated ones of 'pipeline: ${pipeline}' do not have`,
+        "use 'pipeline: cross-to-dual' or late-interaction, or remove it",
+      );
+    if (teacher?.kind === 'scores')
+      refuse("'candidates.changed' makes pairs that no file of scores holds", "use a teacher's model, or labels alone");
+    if (needs.has('teacherDocuments') || refresh)
+      refuse(
+        "'candidates.changed' makes documents that have no vector of the embedder",
+        'remove the losses that match documents (embedding-matching of queries alone is one), and candidates.refresh',
+      );
+  }
   const active = pipeline === 'active' ? (parsed.active ?? { rounds: 4, restart: true }) : parsed.active;
   const more =
     parsed.querySelection &&

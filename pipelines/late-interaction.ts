@@ -23,7 +23,7 @@ export async function lateInteraction(run: RunContext): Promise<Published> {
   const { examples } = await trainingSet(run, student, gathered, asked);
 
   // States of all queries and documents by the frozen encoders, then a training over them.
-  const states = await run.stage(frozenStates, { data: run.data.all, student, embedder });
+  const states = await run.stage(frozenStates, { data: run.data.all, trained: gathered.data, student, embedder });
   const { training: data, dev, test } = run.data;
   const trained = await run.stage(lateTraining, { student, states, dev, data, examples, losses });
 

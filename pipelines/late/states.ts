@@ -47,6 +47,33 @@ export function sidesOf({ student, embedder }: Sides): { queries: Side; document
   };
 }
 
+/** The texts of a table from a position on. */
+const tailOf = (texts: Dataset['documents'], from: number) => ({
+  hash: `${texts.hash} from ${from}`,
+  length: texts.length - from,
+  text: (i: number) => texts.text(from + i),
+});
+
+/** Two tables of states as one. */
+function behind(first: TokenStates, second: TokenStates): TokenStates {
+  const at =
+    <T>(read: (of: TokenStates, text: number) => T) =>
+    (text: number): T =>
+      text < first.length ? read(first, text) : read(second, text - first.length);
+  return {
+    width: first.width,
+    dimensions: first.dimensions,
+    length: first.length + second.length,
+    halves: at((of, text) => of.halves(text)),
+    read: at((of, text) => of.read(text)),
+    vector: at((of, text) => of.vector(text)),
+    close() {
+      first.close();
+      second.close();
+    },
+  };
+}
+
 /** Token states, kept in the cache folder: what is there is not computed again, in this run or another one. */
 export const frozenStates = defineStage({
   name: 'token states',
@@ -54,13 +81,16 @@ export const frozenStates = defineStage({
   unrecorded: ['student', 'embedder', 'cache', 'train.provider', 'train.threads'],
   async make(
     options,
-    { data }: { data: Dataset; student: Student; embedder: OpenedTeacher },
+    { data, trained }: { data: Dataset; trained: Dataset; student: Student; embedder: OpenedTeacher },
     { time, note, watch },
   ): Promise<RunStates> {
     const { queries, documents } = sidesOf(options);
     const cache = options.cache ?? defaultCache();
     const session = await computeOn(options.train);
-    const side = async ({ folder, options: own, of }: Side, texts: Dataset['queries']): Promise<TokenStates> => {
+    const side = async (
+      { folder, options: own, of }: Side,
+      texts: Parameters<typeof tokenStates>[1],
+    ): Promise<TokenStates> => {
       const encoder: TokenEncoder = await openTokenEncoder(folder, { ...own, session });
       try {
         for (const text of encoder.notes) note(text);
@@ -71,6 +101,10 @@ export const frozenStates = defineStage({
         await encoder.dispose();
       }
     };
-    return { queries: await side(queries, data.queries), documents: await side(documents, data.documents) };
+    const own = await side(documents, data.documents);
+    // Documents that training alone has stand behind those of the data.
+    const more = trained.documents.length - data.documents.length;
+    const added = more > 0 ? await side(documents, tailOf(trained.documents, data.documents.length)) : undefined;
+    return { queries: await side(queries, data.queries), documents: added ? behind(own, added) : own };
   },
 });
