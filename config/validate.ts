@@ -30,6 +30,11 @@ export function completed(parsed: ParsedConfig, where: string): Config {
 
   const overFrozen = pipeline === 'inherit-documents' || pipeline === 'static-queries';
   const towers = student.towers ?? (overFrozen || isOtherTower(parsed, student) ? 'query' : 'both');
+  if (pipeline === 'late-interaction' && (towers === 'query') !== isOtherTower(parsed, student))
+    refuse(
+      `'student.towers: ${towers}' contradicts 'student.model' and 'embedder.model', which say whether queries have an encoder of their own`,
+      'remove it',
+    );
   if (overFrozen && towers === 'both')
     refuse(`'pipeline: ${pipeline}' trains the query tower alone`, "remove 'student.towers: both'");
   if (pipeline === 'cross-to-dual' && towers === 'query')

@@ -10,7 +10,6 @@ interface Given {
   weighting?: { kind: string };
   candidates: { refresh?: unknown };
   evaluate: { also?: readonly string[] };
-  student: { towers?: unknown };
   train: object;
 }
 
@@ -19,7 +18,7 @@ const ofEncoders = 'spans freeze exits average gradCacheChunk sampledDocuments t
 /** The first option that it has no use for, with what to do instead; undefined where there is none. */
 export function unreadByLate(parsed: Given): readonly [string, string] | undefined {
   if (parsed.pipeline !== 'late-interaction') return undefined;
-  const { train, weighting, candidates, evaluate, student } = parsed;
+  const { train, weighting, candidates, evaluate } = parsed;
   const given: readonly [string, boolean][] = [
     ['hybrid', parsed.hybrid !== undefined],
     ['export', parsed.export !== undefined],
@@ -28,7 +27,6 @@ export function unreadByLate(parsed: Given): readonly [string, string] | undefin
     ['weighting', weighting !== undefined && weighting.kind !== 'uniform'],
     ['candidates.refresh', Boolean(candidates.refresh)],
     ['evaluate.also', Boolean(evaluate.also?.length)],
-    ['student.towers', student.towers !== undefined],
     ...ofEncoders.map((name): [string, boolean] => [
       `train.${name}`,
       Boolean((train as Record<string, unknown>)[name]),
