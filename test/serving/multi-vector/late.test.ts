@@ -4,7 +4,9 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { distill, type RunReport } from '../../../pipelines/distill.ts';
 import { evaluate } from '../../../pipelines/evaluate.ts';
+import { cascade } from '../../../search/fit-cascade.ts';
 import { indexDocuments } from '../../../search/index-documents.ts';
+import { openCascade } from '../../../serving/cascade.ts';
 import { openIndex } from '../../../serving/open-index.ts';
 import { openReranker } from '../../../serving/reranker.ts';
 import { makeWorld, type World } from '../../pipelines/world.ts';
@@ -182,6 +184,25 @@ describe('an index', () => {
     writeFileSync(header, before);
     expect(existsSync(header)).toBe(true);
   });
+});
+
+test('a cascade stands behind the second stage: its student scores are those of the index', async () => {
+  const [index, output] = [join(world.folder, 'cascade-index'), join(world.folder, 'cascade.json')];
+  await indexDocuments({ checkpoint: report.checkpoint, data: world.data, output: index, rerank: 20 });
+  const made = { student: report.checkpoint, teacher: world.crossEncoder, data: world.data, index, output };
+  await cascade({ ...made, calibrate: 'train', risk: 0.3, candidates: 20, cache: cache() });
+  const opened = await openIndex(index);
+  const served = await openCascade(output, { index: opened });
+  const text = 'yellow bicycle from the office';
+  const { documents } = await served.search(text, 20);
+  const alone = new Map((await opened.search(text, 20)).map((d) => [d.id, d.score]));
+  expect(documents).toHaveLength(20);
+  for (const d of documents) expect(d.student).toBeCloseTo(alone.get(d.id) as number, 5);
+  await expect(openCascade(output, { index: opened, semanticCache: 'none.json' })).rejects.toThrow(
+    /re-ranks by the token vectors of a query's text, and a semantic cache knows its vector alone/,
+  );
+  await served.close();
+  await opened.close();
 });
 
 test("queries of another encoder: the documents are still the embedder's", async () => {
