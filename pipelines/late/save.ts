@@ -76,7 +76,6 @@ export const lateCheckpoint = defineStage({
           modules: written.get('modules.json') as string,
           config: written.get('config_sentence_transformers.json') as string,
         },
-        settings,
         reads,
         weights,
       ),

@@ -55,7 +55,6 @@ export function lateFiles(settings: LateSettings, reads: LateFile['reads'], weig
  */
 export function pylateFiles(
   written: { modules: string; config: string },
-  settings: Pick<LateSettings, 'queryTokens'>,
   reads: LateFile['reads'],
   weights: LateWeights,
 ): Map<string, Uint8Array | string> {
@@ -95,7 +94,7 @@ export function pylateFiles(
         ...JSON.parse(written.config),
         query_prefix: '',
         document_prefix: '',
-        query_length: Math.min(settings.queryTokens, reads.query),
+        query_length: reads.query,
         document_length: reads.document,
         attend_to_expansion_tokens: false,
         do_query_expansion: false,
