@@ -126,13 +126,10 @@ export function poolingOf(config: Record<string, unknown>, file: string): Pick<H
   return { pooling: found, includePrompt: config.include_prompt !== false };
 }
 
-/** Whether a Dense reads and writes token vectors. */
+/** Whether a Dense says that it reads and writes token vectors. */
 async function ofTokens(folder: string, path: string): Promise<boolean> {
   const config = await readJson(join(folder, path, 'config.json'));
-  return (
-    config.module_input_name === 'token_embeddings' &&
-    (config.module_output_name ?? 'token_embeddings') === 'token_embeddings'
-  );
+  return [config.module_input_name, config.module_output_name].every((name) => name === 'token_embeddings');
 }
 
 async function dense(folder: string, path: string): Promise<HeadModule> {
