@@ -43,14 +43,11 @@ const scaled = (most: number, bits: 4 | 8): TokenCodec => {
       for (let i = 0; i < n; i++) {
         const at = i * size;
         const unit = halves[codes[at] | (codes[at + 1] << 8)] / most;
-        const row = i * width;
-        if (bits === 8) for (let k = 0; k < width; k++) tokens[row + k] = ((codes[at + 2 + k] << 24) >> 24) * unit;
-        else
-          for (let k = 0; k < width; k += 2) {
-            const both = codes[at + 2 + (k >> 1)];
-            tokens[row + k] = ((both & 15) - 8) * unit;
-            if (k + 1 < width) tokens[row + k + 1] = ((both >> 4) - 8) * unit;
-          }
+        for (let k = 0; k < width; k++) {
+          const code =
+            bits === 8 ? (codes[at + 2 + k] << 24) >> 24 : ((codes[at + 2 + (k >> 1)] >> (4 * (k & 1))) & 15) - 8;
+          tokens[i * width + k] = code * unit;
+        }
       }
       return tokens;
     },

@@ -21,26 +21,13 @@ export const maxSim = defineScorer({
 /** MaxSim of one pair. */
 export function maxSimOf(query: Rows, document: Rows): number {
   const D = query.dimensions;
-  const [a, b] = [query.data as Float32Array, document.data as Float32Array];
-  const [n, m] = [a.length / D, b.length / D];
-  const whole = D - (D % 4);
+  const [n, m] = [query.data.length / D, document.data.length / D];
   let sum = 0;
   for (let i = 0; i < n; i++) {
-    const from = i * D;
     let best = Number.NEGATIVE_INFINITY;
     for (let j = 0; j < m; j++) {
-      const at = j * D;
-      // Four sums: each product need not wait for the one before.
-      let [s0, s1, s2, s3] = [0, 0, 0, 0];
-      let k = 0;
-      for (; k < whole; k += 4) {
-        s0 += a[from + k] * b[at + k];
-        s1 += a[from + k + 1] * b[at + k + 1];
-        s2 += a[from + k + 2] * b[at + k + 2];
-        s3 += a[from + k + 3] * b[at + k + 3];
-      }
-      for (; k < D; k++) s0 += a[from + k] * b[at + k];
-      const dot = s0 + s1 + (s2 + s3);
+      let dot = 0;
+      for (let k = 0; k < D; k++) dot += query.data[i * D + k] * document.data[j * D + k];
       if (dot > best) best = dot;
     }
     sum += best;
