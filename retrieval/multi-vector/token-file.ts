@@ -139,6 +139,7 @@ export class TokenFile {
 
   /** [count x bytes a token] the codes of a text. */
   codesOf(text: number): Uint8Array {
+    if (!(text >= 0 && text < this.length)) throw new RangeError(`text ${text} of ${this.length} in ${this.folder}`);
     const out = new Uint8Array(this.count(text) * this.size);
     if (readAll(this.codes, out, this.starts[text] * this.size) < out.length)
       throw damaged(this.folder, `${CODES} ends before text ${text}`);

@@ -104,6 +104,7 @@ describe('a file', () => {
     const again = await TokenFile.open(folder);
     expect([again.length, again.count(0), again.count(2), again.bytes]).toEqual([3, 3, 4, 8 * 2 * D]);
     for (const [i, t] of texts.entries()) for (const [k, v] of again.read(i).entries()) expect(v).toBeCloseTo(t[k], 3);
+    expect(() => again.read(3)).toThrow('text 3 of 3');
     again.close();
     await expect(TokenFile.append(folder, { ...header, key: 'other' })).rejects.toThrow(
       /holds token vectors of another model, or in another form/,
