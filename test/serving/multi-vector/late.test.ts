@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { distill, type RunReport } from '../../../pipelines/distill.ts';
 import { evaluate } from '../../../pipelines/evaluate.ts';
+import { exportCheckpoint } from '../../../pipelines/publish/export-checkpoint.ts';
 import { cascade } from '../../../search/fit-cascade.ts';
 import { indexDocuments } from '../../../search/index-documents.ts';
 import { openCascade } from '../../../serving/cascade.ts';
@@ -184,6 +185,15 @@ describe('an index', () => {
     writeFileSync(header, before);
     expect(existsSync(header)).toBe(true);
   });
+});
+
+test('an export says that the re-ranker is not in it', async () => {
+  const made = await exportCheckpoint({
+    checkpoint: report.checkpoint,
+    output: join(world.folder, 'export'),
+    dtype: ['fp32'],
+  });
+  expect(made.notes.find((n) => n.startsWith('the re-ranker (multi-vector.json) is not exported'))).toBeDefined();
 });
 
 test('a cascade stands behind the second stage: its student scores are those of the index', async () => {
