@@ -114,6 +114,7 @@ export const pipelineNames = [
   'cross-to-dual',
   'dual-to-dual',
   'inherit-documents',
+  'late-interaction',
 ] as const;
 
 /** Every option of a run (a zod schema). */

@@ -82,7 +82,20 @@ export function kindNamed(given: object): string {
 }
 
 const withKind = (given: unknown): unknown =>
-  !given || typeof given !== 'object' || Array.isArray(given) ? given : { kind: kindNamed(given), ...given };
+  !given || typeof given !== 'object' || Array.isArray(given) ? given : { kind: kindNamed(given), ...grouped(given) };
+
+/** `kind: multi-vector, dimensions: 128`, written flat, as the option of the kind's own name. */
+function grouped(given: object): object {
+  if (!('kind' in given) || given.kind !== 'multi-vector') return given;
+  const own = new Set(['dimensions', 'tokens', 'scorer', 'residual']);
+  const entries = Object.entries(given).filter(([key]) => key !== 'kind');
+  const named = 'multiVector' in given && typeof given.multiVector === 'object' ? given.multiVector : {};
+  return {
+    kind: 'multiVector',
+    ...Object.fromEntries(entries.filter(([key]) => !own.has(key))),
+    multiVector: { ...Object.fromEntries(entries.filter(([key]) => own.has(key))), ...named },
+  };
+}
 
 export const studentSchema = z.preprocess(withKind, union).describe('what is trained') as unknown as z.ZodType<
   z.output<typeof union>,

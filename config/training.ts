@@ -41,6 +41,11 @@ export const candidates = z
       })
       .optional()
       .describe('negatives are found again with the current student'),
+    changed: share
+      .optional()
+      .describe(
+        "share of the training queries whose candidates also have changed documents (KAFT): the relevant one negated, and with another's attributes; an irrelevant and an empty one. The teacher scores them",
+      ),
   })
   .describe('which documents the teacher scores for a query');
 

@@ -9,6 +9,7 @@ import { continued, wrongContinue } from './continue/continue.ts';
 import { comparesDocuments, lossSchema, needsOf, registered, toLosses } from './losses.ts';
 import { refusedRobust, toQuerySelection, toWeighting, weightingSchema } from './methods.ts';
 import { localModel } from './models.ts';
+import { unreadByLate } from './pipelines/late-interaction.ts';
 import { kindOf, refusedKeep, startFolder, studentSchema, trainedEncoder } from './student.ts';
 import { wrongStream } from './training.ts';
 
@@ -33,7 +34,12 @@ export function completed(given: ParsedConfig, where: string): Config {
   if (!data.path) refuse("'data.path' is missing", 'name a BEIR folder');
 
   const overFrozen = pipeline === 'inherit-documents' || pipeline === 'static-queries';
-  const towers = student.towers ?? (overFrozen ? 'query' : 'both');
+  const towers = student.towers ?? (overFrozen || isOtherTower(parsed, student) ? 'query' : 'both');
+  if (pipeline === 'late-interaction' && (towers === 'query') !== isOtherTower(parsed, student))
+    refuse(
+      `'student.towers: ${towers}' contradicts 'student.model' and 'embedder.model', which say whether queries have an encoder of their own`,
+      'remove it',
+    );
   if (overFrozen && towers === 'both')
     refuse(`'pipeline: ${pipeline}' trains the query tower alone`, "remove 'student.towers: both'");
   if (pipeline === 'cross-to-dual' && towers === 'query')
@@ -52,9 +58,21 @@ export function completed(given: ParsedConfig, where: string): Config {
     refuse("'pipeline: static-queries' has no documents to search", "add an 'embedder'");
   const kind = kindOf(student);
   if (kind.pipeline && kind.pipeline !== pipeline)
-    refuse(`'student.${student.kind}' is a table of tokens`, `use 'pipeline: ${kind.pipeline}'`);
+    refuse(
+      `'student.${student.kind}' is trained by 'pipeline: ${kind.pipeline}' alone`,
+      `use 'pipeline: ${kind.pipeline}'`,
+    );
+  if (pipeline === 'late-interaction' && kind.pipeline !== pipeline)
+    refuse("'pipeline: late-interaction' trains a re-ranker over token vectors", "add 'student.multiVector: {}'");
+  if (pipeline === 'late-interaction' && !localModel(embedder))
+    refuse(
+      "'pipeline: late-interaction' computes token vectors with the embedder, which a service or a file does not give",
+      'use a dual-encoder in a folder or on the hub',
+    );
   if (pipeline === 'static-queries' && kind.pipeline !== pipeline)
     refuse("'pipeline: static-queries' makes its own student", "remove 'student.model'");
+  const unread = unreadByLate(parsed);
+  if (unread) refuse(...unread);
   const refused = kind.refused?.(student, { dimensions: parsed.export?.dimensions });
   if (refused) refuse(...refused);
   if (parsed.candidates.source === 'student' && startFolder(student) === undefined)
@@ -73,14 +91,15 @@ export function completed(given: ParsedConfig, where: string): Config {
   const losses = parsed.losses ?? defaultLosses(parsed, embedder);
   const sparse = sparseContradiction(parsed, student, losses);
   if (sparse) refuse(...sparse);
-  const { epochs, ...defaults } = pipeline === 'static-queries' ? staticTraining : training;
+  const { epochs, steps, ...defaults }: TrainingDefaults = trainingDefaults[pipeline] ?? training;
+  const length = parsed.train.steps || (steps && parsed.train.epochs) ? {} : steps ? { steps } : { epochs };
   const { rateAdvice, needsDecay, finalShare: finalLearningRate = 0.02 } = optimizers[parsed.train.optimizer]();
   if (rateAdvice && parsed.train.learningRate === undefined)
     refuse(
       `'train.optimizer: ${parsed.train.optimizer}' has no learning rate by default`,
       `give 'train.learningRate', ${rateAdvice}`,
     );
-  const train = { ...defaults, finalLearningRate, ...(parsed.train.steps ? {} : { epochs }), ...defined(parsed.train) };
+  const train = { ...defaults, finalLearningRate, ...length, ...defined(parsed.train) };
   if (needsDecay && !train.weightDecay)
     refuse(
       `'train.optimizer: ${parsed.train.optimizer}' cuts gradients at a size that follows from the weight decay, which is 0`,
@@ -247,6 +266,20 @@ export function completed(given: ParsedConfig, where: string): Config {
       "'export.dtype: static-int8' is a table of tokens",
       "use 'pipeline: static-queries' without word order, or another dtype",
     );
+  if (parsed.candidates.changed) {
+    if (pipeline !== 'cross-to-dual' && pipeline !== 'late-interaction')
+      refuse(
+        `'candidates.changed' makes documents that the frozen or annotated ones of 'pipeline: ${pipeline}' do not have`,
+        "use 'pipeline: cross-to-dual' or late-interaction, or remove it",
+      );
+    if (teacher?.kind === 'scores')
+      refuse("'candidates.changed' makes pairs that no file of scores holds", "use a teacher's model, or labels alone");
+    if (needs.has('teacherDocuments') || refresh)
+      refuse(
+        "'candidates.changed' makes documents that have no vector of the embedder",
+        'remove the losses that match documents (embedding-matching of queries alone is one), and candidates.refresh',
+      );
+  }
   const active = pipeline === 'active' ? (parsed.active ?? { rounds: 4, restart: true }) : parsed.active;
   const more =
     parsed.querySelection &&
@@ -284,11 +317,24 @@ const training = { epochs: 1, batchSize: 32, learningRate: 2e-4, weightDecay: 0.
 /** A row is read by few steps, and starts at the teacher's vector: a high rate, no decay. As in the reference runs. */
 const staticTraining = { epochs: 5, batchSize: 64, learningRate: 3e-3, weightDecay: 0, warmupSteps: 100, spans: 256 };
 
+/** Projections of frozen states: few weights, which stand 300 steps of a high rate. */
+const lateTraining = { ...training, steps: 300, learningRate: 1e-3, warmupSteps: 20 };
+
+type TrainingDefaults = Omit<typeof training, 'spans'> & { spans: number | null; steps?: number };
+const trainingDefaults: Partial<Record<ParsedConfig['pipeline'], TrainingDefaults>> = {
+  'static-queries': staticTraining,
+  'late-interaction': lateTraining,
+};
+
 /** The student with what follows from the pipeline and the output folder. */
-function withDefaults({ pipeline, output, student }: ParsedConfig): ParsedConfig['student'] {
+function withDefaults({ pipeline, output, student, embedder, teacher }: ParsedConfig): ParsedConfig['student'] {
   const named = pipeline === 'static-queries' && trainedEncoder(student) === '' ? asTable(student) : student;
-  return kindOf(named).completed?.(named, output) ?? named;
+  return kindOf(named).completed?.(named, output, localModel(embedder ?? embedderOf(teacher))) ?? named;
 }
+
+/** Whether queries of late interaction have an encoder of their own, over the embedder's documents. */
+const isOtherTower = ({ pipeline, embedder }: ParsedConfig, student: ParsedConfig['student']): boolean =>
+  pipeline === 'late-interaction' && startFolder(student) !== localModel(embedder);
 
 /** A student of no name, as the pipeline static-queries takes it: a table with its defaults. */
 function asTable(student: ParsedConfig['student']): ParsedConfig['student'] {
@@ -316,6 +362,8 @@ function defaultLosses({ pipeline, teacher, student }: ParsedConfig, embedder: C
   const matching = { kind: 'embedding-matching', weight: 2 };
   if (pipeline === 'static-queries') return [lossSchema.parse(matching)];
   if (student.kind === 'sparse') return sparseLosses(Boolean(teacher)).map((l) => lossSchema.parse(l));
+  // Scores alone are trained: no embedding can be matched.
+  if (pipeline === 'late-interaction') return [lossSchema.parse(teacher ? { kind: 'kl' } : labels)];
   const cosines = teacher?.kind === 'dual-encoder' || (teacher?.kind === 'http' && servesEmbeddings(teacher));
   const scores = teacher && { kind: 'kl', ...(cosines && COSINES) };
   const matched = embedder && !(embedder.kind === 'vectors' && !embedder.queries);

@@ -7,6 +7,7 @@ import { active } from './active.ts';
 import { chain } from './chain.ts';
 import { crossToDual } from './cross-to-dual.ts';
 import { withEstimates } from './estimate/estimate.ts';
+import { lateInteraction } from './late-interaction.ts';
 import { online } from './online.ts';
 import type { Published, RunReport } from './publish/run-report.ts';
 import { openRun, type RunContext } from './run/context.ts';
@@ -22,6 +23,7 @@ const pipelines: Record<Config['pipeline'], (run: RunContext) => Promise<Publish
   'cross-to-dual': crossToDual,
   'dual-to-dual': crossToDual,
   'inherit-documents': crossToDual,
+  'late-interaction': lateInteraction,
   online,
   'static-queries': crossToDual,
 };

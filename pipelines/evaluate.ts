@@ -6,7 +6,7 @@ import type { ColumnOptions } from '../data/files/columns.ts';
 import { openDataset } from '../data/open.ts';
 import { collapse } from '../evaluation/diagnostics/warnings.ts';
 import { retentionSentence } from '../evaluation/metrics/compare.ts';
-import { dropIdenticalIds, isQueryItself, type Run } from '../evaluation/metrics/evaluate.ts';
+import { cutRun, dropIdenticalIds, isQueryItself, type Run } from '../evaluation/metrics/evaluate.ts';
 import { fidelity } from '../evaluation/metrics/fidelity.ts';
 import { defaultMetrics, parseMetric } from '../evaluation/metrics/metrics.ts';
 import { formatRun, readRun } from '../evaluation/metrics/run-file.ts';
@@ -15,6 +15,7 @@ import { differences } from '../evaluation/systems/compare-systems.ts';
 import { measureCosts, speedFactor } from '../evaluation/systems/cost-figures.ts';
 import { diagnose } from '../evaluation/systems/diagnostics.ts';
 import { EvaluationTable } from '../evaluation/systems/evaluation-table.ts';
+import { evaluateLate } from '../evaluation/systems/late/evaluate-late.ts';
 import { candidateRun, isScoreFile } from '../evaluation/systems/reference-systems.ts';
 import { byPrefix, encoderSearcher, retrieve } from '../evaluation/systems/retrieve.ts';
 import { madeFact, rounded } from '../evaluation/systems/run-figures.ts';
@@ -23,6 +24,7 @@ import { Encoder } from '../models/encoder.ts';
 import { readModelFolder } from '../models/model-folder.ts';
 import type { PromptOptions } from '../models/modules/prompts.ts';
 import { type DTypeFile, dtypeFiles, inheritedDocuments, readProvenance } from '../serving/encoder/checkpoint.ts';
+import { isLateFolder } from '../students/late/late-folder.ts';
 import { defaultCache, ScoreCache } from '../teachers/cache/score-cache.ts';
 import { memorySentence, servingMemory } from '../training/memory-budget.ts';
 
@@ -128,7 +130,8 @@ export async function evaluate(options: EvaluateOptions, given: RunControl = {})
       memory: await servingMemory(options.memory, [options.student, made.inherits?.model, servedTeacher], dataset),
     }),
   };
-  const cache = await ScoreCache.open(options.cache ?? defaultCache());
+  const cacheFolder = options.cache ?? defaultCache();
+  const cache = await ScoreCache.open(cacheFolder);
   const table = new EvaluationTable({ dataset, split, metrics, seed, samples: options.samples, watch });
   if (options.memory && watch.memory)
     table.note(memorySentence(options.memory, watch.memory, dataset.documents.length));
@@ -150,6 +153,15 @@ export async function evaluate(options: EvaluateOptions, given: RunControl = {})
     const { vectors } = found;
     for (const note of notes) table.note(note);
     const student = table.add('student', 'student', found.run);
+    if (isLateFolder(options.student)) {
+      const late = { dataset, run: cutRun(student.run, depth), cache: cacheFolder, documents: options.documents };
+      const reranked = await evaluateLate(options.student, late, watch);
+      table.compare(
+        table.add('student', `student re-ranking ${depth} by token vectors`, reranked),
+        student,
+        'full retrieval',
+      );
+    }
     const hopeless = [...qrels.values()].filter((grades) => ![...grades.values()].some((g) => g > 0)).length;
     if (hopeless)
       table.note(`${hopeless} judged queries have no relevant document and count 0, as trec_eval counts them`);

@@ -15,8 +15,10 @@ import type { DocumentIndex, SearchDocument } from '../serving/document-index.ts
 import { readProvenance } from '../serving/encoder/checkpoint.ts';
 import { type OpenEncoderOptions, openEncoder } from '../serving/encoder/encoder.ts';
 import { EngineIndex } from '../serving/engine-index.ts';
+import type { SecondStageSettings } from '../serving/multi-vector/second-stage.ts';
 import { createEngineIndex, createIndex, isIndex, openIndex } from '../serving/open-index.ts';
 import { SearchIndex } from '../serving/search-index.ts';
+import { isLateFolder } from '../students/late/late-folder.ts';
 
 /** What is indexed, and how. */
 export interface IndexOptions extends OpenEncoderOptions {
@@ -41,6 +43,16 @@ export interface IndexOptions extends OpenEncoderOptions {
   ms?: number;
   /** Whether BM25 takes part where the checkpoint has lexical.json; true by default. */
   lexical?: boolean;
+  /**
+   * How token vectors of the documents are stored, where the checkpoint has a re-ranker of late interaction: codec (int8 by default),
+   * tokens a document, one of so many left by pooling, documents that are re-ranked. `tokens: false` for none.
+   */
+  tokens?: number | false;
+  tokenCodec?: string;
+  pool?: number;
+  rerank?: number;
+  /** Whether tokens of punctuation are stored; true by default. */
+  punctuation?: boolean;
 }
 
 /** What the index holds now. */
@@ -55,6 +67,8 @@ export interface IndexReport {
   /** Bytes of the encoded vectors; of an index in a folder. */
   bytes?: number;
   hybrid: boolean;
+  /** Of the second stage: bytes of the token vectors, and of those of a document. */
+  tokens?: { bytes: number; bytesADocument: number; depth: number; codec: string };
   settings: IndexSettings;
   /** How the settings were found, where they were. */
   tuned?: Tuned;
@@ -90,6 +104,7 @@ export async function indexDocuments(options: IndexOptions, watch: RunControl = 
     if (goal && index instanceof SearchIndex && !index.tuned)
       await index.tune(tuningQueries(dataset), goal, { ...watch, graph: options.index !== undefined });
     else if (added && index instanceof SearchIndex && index.settings.graph) await index.compact();
+    const second = index instanceof SearchIndex ? index.second : undefined;
     return {
       output,
       documents: index.size,
@@ -98,6 +113,14 @@ export async function indexDocuments(options: IndexOptions, watch: RunControl = 
       ...(index instanceof EngineIndex && { engine: index.name }),
       ...(index instanceof SearchIndex && { bytes: index.bytes, tuned: index.tuned }),
       hybrid: index.hybrid,
+      ...(second && {
+        tokens: {
+          bytes: second.bytes,
+          bytesADocument: second.bytesADocument,
+          depth: second.depth,
+          codec: second.settings.codec,
+        },
+      }),
       settings: index.settings,
     };
   } finally {
@@ -180,9 +203,35 @@ function* batchesOf({ documents }: Pick<Dataset, 'documents'>): Generator<Search
     });
 }
 
+/** Settings of the second stage; undefined where none is given, so that the checkpoint decides. */
+function tokenSettings({
+  tokens,
+  tokenCodec,
+  pool,
+  rerank,
+  punctuation,
+}: IndexOptions): SecondStageSettings | false | undefined {
+  const given = { tokens: tokens || undefined, codec: tokenCodec as SecondStageSettings['codec'], pool, depth: rerank };
+  const some = Object.entries({ ...given, punctuation: punctuation === false ? false : undefined }).filter(
+    ([, v]) => v !== undefined,
+  );
+  if (tokens === false && some.length)
+    throw new InputError({
+      code: 'index.tokens',
+      subject: `'${some[0][0]}' of token vectors is given, and none are stored (--no-tokens)`,
+      remedy: 'leave one of them out',
+    });
+  if (tokens === false) return false;
+  return some.length ? Object.fromEntries(some) : undefined;
+}
+
 /** @throws InputError where options of a folder's vectors are given for an engine */
-function checkEngineOptions({ to, collection, codec, rescore, dimensions, recall, ms, index }: IndexOptions): void {
-  const given = Object.entries({ codec, rescore, dimensions, recall, ms, index }).find(([, v]) => v !== undefined)?.[0];
+function checkEngineOptions(options: IndexOptions): void {
+  const { to, collection, codec, rescore, dimensions, recall, ms, index, tokens, tokenCodec, pool, rerank } = options;
+  const stage = { tokens: tokens || undefined, tokenCodec, pool, rerank };
+  const given = Object.entries({ codec, rescore, dimensions, recall, ms, index, ...stage }).find(
+    ([, v]) => v !== undefined,
+  )?.[0];
   if (to !== undefined && given)
     throw new InputError({
       code: 'index.options',
@@ -249,10 +298,18 @@ function rescoreOf(text: string, codecOf: (name: string) => CodecName): NonNulla
 function create(options: IndexOptions, dataset: Dataset, watch: RunControl): Promise<DocumentIndex> {
   const { checkpoint, output, to, collection, lexical, dtype, queryTokens, documentTokens, documents } = options;
   const made = { encoder: checkpoint, lexical, dtype, queryTokens, documentTokens, documents };
+  const tokens = tokenSettings(options);
+  if (to !== undefined && isLateFolder(checkpoint))
+    watch.onProgress?.({
+      stage: 'index',
+      done: 0,
+      unit: 'documents',
+      note: `${checkpoint} re-ranks by token vectors, which an engine does not hold here: the index has its first stage alone`,
+    });
   // Settings are found on vectors as they are, once all are there.
   const settings: IndexSettings = goalOf(options) ? { codec: 'float32' } : indexSettings(options);
   return to === undefined
-    ? createIndex(output, { ...made, settings })
+    ? createIndex(output, { ...made, settings, tokens })
     : createEngineIndex(output, { ...made, to, collection, texts: dataset.documents }, watch);
 }
 
@@ -278,6 +335,13 @@ async function goOn(options: IndexOptions, watch: RunControl): Promise<DocumentI
       const found = JSON.stringify(index.settings);
       if (wanted !== found) throw other(`the settings ${found}, and ${wanted} are asked for`);
     }
+    const stage = tokenSettings(options);
+    const second = index instanceof SearchIndex ? index.second : undefined;
+    if (stage === false && second) throw other('a second stage, and none is asked for');
+    if (stage && !second) throw other('no second stage');
+    for (const [name, value] of Object.entries(stage || {}))
+      if (value !== undefined && second && second.settings[name as keyof typeof second.settings] !== value)
+        throw other(`${name} ${second.settings[name as keyof typeof second.settings] ?? 'of all'} of token vectors`);
     const goal = goalOf(options);
     const tuned = index instanceof SearchIndex ? index.tuned : undefined;
     if (goal && tuned && JSON.stringify(goal) !== JSON.stringify(tuned.goal))

@@ -75,7 +75,14 @@ export async function openCachedSearch<A>(file: string, index: DocumentIndex, ke
 
 /** @throws InputError for an index in an engine: what others change there is not seen here */
 export function inFolder(index: DocumentIndex): SearchIndex {
-  if (index instanceof SearchIndex) return index;
+  if (index instanceof SearchIndex) {
+    if (!index.second) return index;
+    throw new InputError({
+      code: 'semantic-cache.second-stage',
+      subject: `${index.folder} re-ranks by the token vectors of a query's text, and a semantic cache knows its vector alone`,
+      remedy: 'search without a semantic cache, or make the index without a second stage (distill index --no-tokens)',
+    });
+  }
   throw new InputError({
     code: 'semantic-cache.engine',
     subject: `${index.folder} names an engine, whose documents other processes change unseen`,

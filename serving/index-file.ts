@@ -33,6 +33,8 @@ const schema = z.strictObject({
   /** Also in the manifest of the vectors: a folder mixed of two indexes is refused. */
   id: z.string(),
   encoder: keptEncoder,
+  /** There is a second stage of token vectors: a folder that lost it is refused. */
+  second: z.literal(true).optional(),
   /** How vectors are stored and searched. */
   settings: z.strictObject({
     codec,

@@ -10,6 +10,7 @@ import type { VectorEngine } from '../retrieval/engines/engine.ts';
 import { addressText, openEngine, readAddress } from '../retrieval/engines/index.ts';
 import { LEXICAL_FILE, lexicalChannel, readLexicalChannel, writeLexicalChannel } from '../retrieval/lexical-channel.ts';
 import { checkSettings, defaultSettings, type IndexSettings } from '../retrieval/vector-index.ts';
+import { isLateFolder } from '../students/late/late-folder.ts';
 import { checkDocumentsKey } from './add-documents.ts';
 import type { DocumentIndex } from './document-index.ts';
 import { type OpenEncoder, type OpenEncoderOptions, openEncoder } from './encoder/encoder.ts';
@@ -24,6 +25,13 @@ import {
   type SearchFile,
   writeSearchFile,
 } from './index-file.ts';
+import {
+  createSecondStage,
+  hasSecondStage,
+  openSecondStage,
+  type SecondStage,
+  type SecondStageSettings,
+} from './multi-vector/second-stage.ts';
 import { SearchIndex } from './search-index.ts';
 import { createStore, unused, VECTORS } from './vectors-folder.ts';
 
@@ -35,6 +43,11 @@ export interface CreateIndexOptions extends OpenEncoderOptions {
   settings?: IndexSettings;
   /** Whether BM25 takes part, as the checkpoint's lexical.json weighs it; true by default where there is one. */
   lexical?: boolean;
+  /**
+   * How token vectors of documents are stored for a second stage, where the checkpoint has a re-ranker of late interaction; false for
+   * none. Stored as int8 by default.
+   */
+  tokens?: SecondStageSettings | false;
 }
 
 /** Paths of an index's models, and progress options. */
@@ -49,7 +62,8 @@ export interface OpenIndexOptions extends RunControl {
  * @throws InputError where the folder holds something else, the checkpoint cannot be opened or the settings do not fit
  */
 export async function createIndex(folder: string, options: CreateIndexOptions): Promise<SearchIndex> {
-  const { encoder: path, settings = defaultSettings, lexical = true, ...opening } = options;
+  const { encoder: path, settings = defaultSettings, lexical = true, tokens, ...opening } = options;
+  checkTokens(path, tokens);
   await checkEmpty(folder);
   const encoder = await openEncoder(path, opening);
   try {
@@ -59,15 +73,35 @@ export async function createIndex(folder: string, options: CreateIndexOptions): 
     const kept = { ...placeOf(folder, path), ...opening, key, documentsKey, dimensions };
     checkSettings(settings, dimensions);
     await makeFolder(folder);
-    const file = { id: randomUUID(), encoder: kept, settings, lexical: channel };
+    const { documents } = opening;
+    const second = tokens !== false && isLateFolder(path);
+    if (second) await createSecondStage(folder, path, tokens, { documents });
+    const file = {
+      id: randomUUID(),
+      encoder: kept,
+      settings,
+      lexical: channel,
+      ...(second && { second: true as const }),
+    };
     await createStore(folder, file);
     // Written last: with the description the folder is an index.
     await writeSearchFile(folder, file);
-    return await SearchIndex.load(folder, encoder);
+    const stage = second ? await openSecondStage(folder, path, { documents }) : undefined;
+    return await SearchIndex.load(folder, encoder, {}, stage);
   } catch (error) {
     await encoder.dispose();
     throw error;
   }
+}
+
+/** @throws InputError where token vectors are asked for and the checkpoint makes none */
+function checkTokens(checkpoint: string, tokens: SecondStageSettings | false | undefined): void {
+  if (tokens && !isLateFolder(checkpoint))
+    throw new InputError({
+      code: 'index.tokens',
+      subject: `token vectors are asked for and ${checkpoint} has no re-ranker of late interaction (multi-vector.json)`,
+      remedy: "train one ('pipeline: late-interaction'), or leave the options of token vectors out",
+    });
 }
 
 /**
@@ -78,9 +112,23 @@ export async function openIndex(folder: string, options: OpenIndexOptions = {}):
   if (hasEngineFile(folder)) return openEngineIndex(folder, options);
   const file = await readSearchFile(folder);
   const encoder = await openKept(folder, file.encoder, options);
+  let second: SecondStage | undefined;
   try {
-    return await SearchIndex.load(folder, encoder, options);
+    if (Boolean(file.second) !== hasSecondStage(folder))
+      throw new InputError({
+        code: 'index.second-stage',
+        subject: `${folder} was made ${file.second ? 'with a second stage of token vectors and second-stage.json is not there' : 'without a second stage of token vectors and has a second-stage.json'}`,
+        remedy: file.second
+          ? 'restore the file, or make the index again in an empty folder (distill index)'
+          : 'remove second-stage.json and the folder tokens, or make the index again in an empty folder (distill index)',
+      });
+    if (file.second) {
+      const path = options.encoder ?? findPlace(folder, file.encoder);
+      second = await openSecondStage(folder, path, { documents: options.documents ?? file.encoder.documents });
+    }
+    return await SearchIndex.load(folder, encoder, options, second);
   } catch (error) {
+    await second?.close();
     await encoder.dispose();
     throw error;
   }

@@ -2,10 +2,12 @@
 import { FaultError, InputError, shown } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import { firstNotFinite } from '../math/finite.ts';
+import { isLateFolder } from '../students/late/late-folder.ts';
 import { type CrossEncoderOptions, crossEncoder } from '../teachers/cross-encoder.ts';
 import { type EarlyScores, type ExitsTeacher, isExits, openExits } from '../teachers/exits.ts';
 import { exitsSentence, hasExits } from '../teachers/exits-file.ts';
 import type { Teacher } from '../teachers/teacher.ts';
+import { openLateReranker } from './multi-vector/late-reranker.ts';
 
 /** Where texts are cut, and which label is read. */
 export interface OpenRerankerOptions {
@@ -62,6 +64,16 @@ export interface Reranker {
  */
 export async function openReranker(folder: string, options: OpenRerankerOptions = {}): Promise<Reranker> {
   const { queryTokens: maxQuery, documentTokens: maxDocument, label, exits } = options;
+  if (isLateFolder(folder)) {
+    const given = Object.entries(options).find(([, value]) => value !== undefined)?.[0];
+    if (given)
+      throw new InputError({
+        code: 'reranker.late',
+        subject: `'${given}' is given, and ${folder} holds a re-ranker of late interaction`,
+        remedy: 'leave it out: limits stand in its multi-vector.json',
+      });
+    return openLateReranker(folder);
+  }
   if (hasExits(folder)) return earlyReranker(await openExits(folder, { maxQuery, maxDocument, label }), exits);
   if (exits !== undefined)
     throw new InputError({

@@ -20,6 +20,7 @@ import { addInBatches, checkDocumentsKey, queryVectors, unknownDocument } from '
 import type { DocumentIndex, SearchDocument, SearchHit, SearchOptions } from './document-index.ts';
 import type { OpenEncoder } from './encoder/encoder.ts';
 import { type Lexical, readSearchFile, type SearchFile } from './index-file.ts';
+import type { SecondStage } from './multi-vector/second-stage.ts';
 import { manifestOf, openStore } from './vectors-folder.ts';
 
 /** An open index: made by `createIndex`, opened by `openIndex`. Searches and changes may run at the same time. */
@@ -35,13 +36,20 @@ export class SearchIndex implements DocumentIndex {
     private readonly file: SearchFile,
     private store: IndexStore,
     private seen: string,
+    /** Re-ranks what the vectors find; absent where the checkpoint has no re-ranker. */
+    readonly second?: SecondStage,
   ) {}
 
   /** @internal */
-  static async load(folder: string, encoder: OpenEncoder, watch: RunControl = {}): Promise<SearchIndex> {
+  static async load(
+    folder: string,
+    encoder: OpenEncoder,
+    watch: RunControl = {},
+    second?: SecondStage,
+  ): Promise<SearchIndex> {
     const file = await readSearchFile(folder);
     const { store, seen } = await openStore(folder, file);
-    const index = new SearchIndex(folder, encoder, file, store, seen);
+    const index = new SearchIndex(folder, encoder, file, store, seen, second);
     await index.readTexts(watch);
     return index;
   }
@@ -67,7 +75,8 @@ export class SearchIndex implements DocumentIndex {
   }
   /** Of what scores depend on: the encoders of queries and documents, and the weight of the lexical channel. */
   get key(): string {
-    return searchKey(this.file.encoder, this.file.lexical);
+    const first = searchKey(this.file.encoder, this.file.lexical);
+    return this.second ? hashParts(first, this.second.key) : first;
   }
   /** Another number after every change of the documents: answers of before may be out of date. */
   get revision(): number {
@@ -94,6 +103,7 @@ export class SearchIndex implements DocumentIndex {
   async missing(documents: readonly SearchDocument[]): Promise<SearchDocument[]> {
     return documents.filter((d) => {
       const own = this.get(d.id);
+      if (this.second && !this.second.has(d)) return true;
       return !own || own.text !== d.text || canonicalJson(own.metadata) !== canonicalJson(d.metadata);
     });
   }
@@ -124,7 +134,11 @@ export class SearchIndex implements DocumentIndex {
         watch.onProgress?.({ stage: 'search', done: i, total: texts.length, unit: 'queries' });
         if (among) among = this.having(facets);
       }
-      found.push(this.searchVector(vectors.subarray(i * dimensions, (i + 1) * dimensions), text, k, among));
+      const vector = vectors.subarray(i * dimensions, (i + 1) * dimensions);
+      const near = this.firstStage(vector, text, Math.max(k, this.second?.depth ?? k), among);
+      found.push(this.second ? (await this.second.rerank(text, near, watch)).slice(0, k) : near);
+      // Positions hold until the next pause.
+      if (this.second && among) among = this.having(facets);
     }
     return found;
   }
@@ -146,6 +160,15 @@ export class SearchIndex implements DocumentIndex {
    * @throws FaultError where the vector is not finite
    */
   searchVector(vector: Float32Array, text: string, k: number, among?: readonly string[]): SearchHit[] {
+    if (!this.second) return this.firstStage(vector, text, k, among);
+    throw new InputError({
+      code: 'search.second-stage',
+      subject: `${this.folder} re-ranks by the token vectors of a query's text, and its vector alone is given`,
+      remedy: 'use it without a semantic cache, or make the index without a second stage (distill index --no-tokens)',
+    });
+  }
+
+  private firstStage(vector: Float32Array, text: string, k: number, among?: readonly string[]): SearchHit[] {
     if (firstNotFinite(vector) >= 0)
       throw new FaultError({
         code: 'search.not-finite',
@@ -167,6 +190,7 @@ export class SearchIndex implements DocumentIndex {
     await checkDocumentsKey(this.encoder, this.file.encoder.documentsKey, this.folder);
     const put = (batch: readonly SearchDocument[], vectors: Float32Array): Promise<void> =>
       this.change(async () => {
+        await this.second?.add(batch, { signal: watch.signal });
         const before = batch.map((d) => this.get(d.id));
         await this.store.add(batch, vectors);
         for (const [i, document] of batch.entries()) {
@@ -241,6 +265,7 @@ export class SearchIndex implements DocumentIndex {
     await this.unlock?.();
     this.unlock = undefined;
     this.store.close();
+    await this.second?.close();
     await this.encoder.dispose();
   }
 

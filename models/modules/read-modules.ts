@@ -60,6 +60,8 @@ export async function readHead(folder: string): Promise<Head | undefined> {
       continue;
     }
     if (!pooling) throw bad(`module ${i} is '${type}', before any Pooling`);
+    // Behind the pooling a map of the token vectors changes nothing of a text's own vector: multi-vector models have one.
+    if (name === 'Dense' && (await ofTokens(folder, path))) continue;
     if (name === 'Normalize') after.push({ kind: 'normalize' });
     else if (name === 'Dense') after.push(await dense(folder, path));
     else after.push(await layerNorm(folder, path));
@@ -122,6 +124,12 @@ export function poolingOf(config: Record<string, unknown>, file: string): Pick<H
   const flagged = flags.filter(([flag]) => config[flag]).map(([, mode]) => mode);
   const found = names.length ? (names as Pooling[]) : flagged.length ? flagged : (['mean'] as const);
   return { pooling: found, includePrompt: config.include_prompt !== false };
+}
+
+/** Whether a Dense says that it reads and writes token vectors. */
+async function ofTokens(folder: string, path: string): Promise<boolean> {
+  const config = await readJson(join(folder, path, 'config.json'));
+  return [config.module_input_name, config.module_output_name].every((name) => name === 'token_embeddings');
 }
 
 async function dense(folder: string, path: string): Promise<HeadModule> {

@@ -6,6 +6,7 @@ import type { Options } from '../../config/options.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { type CandidateLists, candidateLists, listsAt } from '../../data/lists.ts';
 import type { TextTokenizer } from '../../data/tokenizer.ts';
+import { withDocuments } from '../../generation/perturbed/changed-candidates.ts';
 import { generateTexts, type TextOptions, withQueries } from '../../generation/spans.ts';
 import type { LossInput } from '../../losses/index.ts';
 import type { Student, Weights } from '../../students/student.ts';
@@ -16,6 +17,7 @@ import type { RunContext } from '../run/context.ts';
 import { trainingQueries } from '../run/data.ts';
 import { defineStage, derive, given, type Result } from '../run/stage.ts';
 import { candidates, teacherScores } from './candidates.ts';
+import { changedDocuments } from './changed-documents.ts';
 import { filterWritten, type WrittenQueries, withWritten, writtenQueries } from './chat-queries.ts';
 import { embedDocuments, embedQueries, type Targets } from './embeddings.ts';
 import { examples } from './examples.ts';
@@ -71,7 +73,13 @@ export async function gather(run: RunContext, student: Result<Student>): Promise
     teacher: source === 'given' ? run.teacher : undefined,
     seed: source === 'random' ? run.option('seed') : undefined,
   });
-  return { data, lists, written };
+  if (!run.config.candidates.changed) return { data, lists, written };
+  const changed = await run.stage(changedDocuments, { data, lists });
+  return {
+    data: derive({ data, changed }, (v) => withDocuments(v.data, v.changed.texts)),
+    lists: derive({ changed }, (v) => v.changed.lists),
+    written,
+  };
 }
 
 /** Scored queries: their candidates, and the teacher's scores of them. */
@@ -153,7 +161,7 @@ export async function trainingSet(
     return kept;
   });
   const scored = derive({ confirmed }, (v) => v.confirmed.scored);
-  const own = written ? data : run.data.training;
+  const own = written || run.config.candidates.changed ? data : run.data.training;
   const chosen = await run.stage(examples, {
     data: own,
     lists: scored,

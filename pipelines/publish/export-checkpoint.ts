@@ -17,6 +17,10 @@ import { readModelFolder } from '../../models/model-folder.ts';
 import { type Provenance, readProvenance } from '../../serving/encoder/checkpoint.ts';
 import type { DTypeName } from '../../students/export/dtypes.ts';
 import { type ExportedFolder, exportFolder } from '../../students/export/export-folder.ts';
+import { isLateFolder } from '../../students/late/late-folder.ts';
+
+const LATE_NOTE =
+  'the re-ranker (multi-vector.json) is not exported: these files are the dual-encoder that finds documents, and token vectors are computed from the checkpoint itself';
 
 /** Which files are made of a checkpoint, and where. */
 export interface ExportOptions extends ExportSettings {
@@ -96,7 +100,7 @@ export async function exportCheckpoint(
       },
       tableShare: exported.tableShare,
       safetensors: !settings.safetensors ? 'not asked for' : (exported.safetensorsProblem ?? 'model.safetensors'),
-      notes: notesOn(exported),
+      notes: [...notesOn(exported), ...(isLateFolder(source.folder) ? [LATE_NOTE] : [])],
       unmeasured: quality
         ? undefined
         : made.elsewhere

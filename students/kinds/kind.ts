@@ -25,11 +25,11 @@ export interface StudentKind<S extends z.ZodRawShape = z.ZodRawShape, O = z.outp
   /** What it is made of, whose content counts for everything made with it. `folder`: a trained encoder at `start`. */
   readonly reads: readonly ('folder' | keyof Sources)[];
   /** The one pipeline that trains it, and that trains no other kind. */
-  readonly pipeline?: 'static-queries';
+  readonly pipeline?: 'static-queries' | 'late-interaction';
   /** A paragraph of the model card of every student of the kind. */
   readonly card?: string;
-  /** Options with the defaults that follow from the run's output folder. */
-  completed?(options: O, output: string): O;
+  /** Options with the defaults that follow from the run's output folder and the folder of its embedder. */
+  completed?(options: O, output: string, embedder?: string): O;
   /** What cannot be: a sentence and its remedy. @param exported dimensions that the run's export asks for */
   refused?(options: O, exported: { dimensions?: number | undefined }): readonly [string, string] | undefined;
   /** Folder of the encoder that training starts from, made by `open` where `reads` has no `folder`. */

@@ -21,6 +21,16 @@ beforeAll(async () => {
     ...['--index', at('index'), '--risk', '0.3', '--output', at('cascade.json')],
   );
   expect(said.err).not.toContain('error');
+  const late = {
+    pipeline: 'late-interaction',
+    data: { path: at('data') },
+    embedder: { model: at('dual') },
+    student: { multiVector: { dimensions: 8 } },
+    train: { steps: 2, batchSize: 4, evaluateEvery: null },
+    evaluate: { bm25: false },
+  };
+  writeFileSync(at('rerank.json'), JSON.stringify(late));
+  expect((await distill('run', at('rerank.json'), '--output', at('rerank'))).code).toBe(0);
 });
 afterAll(() => {
   vi.unstubAllEnvs();
@@ -35,6 +45,8 @@ test('its programs print what their comments say', async () => {
     'indexes/manual': join(world, 'manual'),
     'indexes/debian': join(world, 'index'),
     'cascade.json': join(world, 'cascade.json'),
+    'runs/rerank/checkpoint': join(world, 'rerank', 'checkpoint'),
+    'indexes/late': join(world, 'late'),
   };
   const said: unknown[][] = [];
   const log = vi.spyOn(console, 'log').mockImplementation((...values) => void said.push(values));
@@ -52,7 +64,14 @@ test('its programs print what their comments say', async () => {
   } finally {
     log.mockRestore();
   }
-  expect(said).toEqual([[true], [2], ['apt', 'apt installs, updates and removes packages'], [10, true], [undefined]]);
+  expect(said).toEqual([
+    [true],
+    [2],
+    ['apt', 'apt installs, updates and removes packages'],
+    ['gimp', 'int4'],
+    [10, true],
+    [undefined],
+  ]);
 });
 
 test('its verbs and options exist', () => {

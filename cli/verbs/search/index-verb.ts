@@ -41,6 +41,16 @@ export const indexVerb: Verb = ({ out, err, signal }) =>
       "dual-encoder that embeds the documents, where the checkpoint's own record is out of date",
     )
     .option('--no-lexical', 'search by vectors alone, also where the checkpoint has a lexical channel')
+    .option(
+      '--tokens <n>',
+      "of a checkpoint with a re-ranker: a document's first so many token vectors are stored",
+      Number,
+    )
+    .option('--token-codec <name>', 'codec of token vectors: float32, float16, int8, int4; int8 by default')
+    .option('--pool <n>', 'leave one of so many token vectors of a document by pooling near ones', Number)
+    .option('--no-punctuation', 'leave out token vectors of punctuation')
+    .option('--rerank <n>', 'documents that the re-ranker orders a query; 100 by default', Number)
+    .option('--no-tokens', 'store no token vectors: search by the vectors of whole documents alone')
     .option('--json', 'print the counts as JSON')
     .addHelpText(
       'after',
@@ -51,12 +61,15 @@ export const indexVerb: Verb = ({ out, err, signal }) =>
       const onProgress = progressReporter(err);
       const report = await indexDocuments({ checkpoint, ...options }, { onProgress, signal });
       onProgress.end();
-      const { documents, added, kept, bytes, hybrid, output, engine, tuned } = report;
+      const { documents, added, kept, bytes, hybrid, output, engine, tuned, tokens } = report;
+      const second = tokens
+        ? `; token vectors ${(tokens.bytes / 1e6).toFixed(1)} MB (${tokens.codec}, ${Math.round(tokens.bytesADocument)} bytes a document), which re-rank ${tokens.depth}`
+        : '';
       const where = engine ? `${engine}, named by ${output}` : output;
       out.write(
         json
           ? `${JSON.stringify(report)}\n`
-          : `${documents} documents in ${where}: ${added} embedded, ${kept} already in the index${bytes === undefined ? '' : `; vectors ${(bytes / 1e6).toFixed(1)} MB`}${hybrid ? ', with BM25' : ''}\n${tuned ? renderTuned(tuned) : ''}`,
+          : `${documents} documents in ${where}: ${added} embedded, ${kept} already in the index${bytes === undefined ? '' : `; vectors ${(bytes / 1e6).toFixed(1)} MB`}${second}${hybrid ? ', with BM25' : ''}\n${tuned ? renderTuned(tuned) : ''}`,
       );
     });
 
