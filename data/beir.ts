@@ -30,9 +30,9 @@ export const isBeir = (folder: string): boolean =>
 
 /**
  * Reads a BEIR folder. Queries without a judgement are kept: the teacher can still score them.
- * @param metadata whether further fields of documents are read
- * @param queryMetadata whether further fields of queries are read
- * @param corpus the documents, where the folder has no file of its own for them
+ * @param options.metadata whether further fields of documents are read
+ * @param options.queryMetadata whether further fields of queries are read
+ * @param options.corpus the documents, where the folder has no file of its own for them
  * @throws InputError that names file, line and remedy
  */
 export async function openBeir(

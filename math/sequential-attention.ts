@@ -93,7 +93,7 @@ export class SequentialAttention {
     if ((this.done - warmup) % rounds) return;
     const open = Array.from(this.logits.keys()).filter((i) => !this.chosen.includes(i));
     open.sort((a, b) => this.logits[b] - this.logits[a]);
-    this.chosen.push(...open.slice(0, Math.min(step, keep - this.chosen.length)));
+    for (const feature of open.slice(0, Math.min(step, keep - this.chosen.length))) this.chosen.push(feature);
     this.draw();
   }
 

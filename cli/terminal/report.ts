@@ -74,8 +74,13 @@ export function renderPlan(plan: readonly StagePlan[]): string {
     const first = why === NEVER_MADE || (missing && missing.count > 0 && missing.count === missing.of);
     return [stage, first ? 'to do' : statusWords[status], why];
   });
-  return `${rows.map(([a, b, c]) => `${a.padEnd(16)}${b.padEnd(12)}${c}\n`).join('')}${renderEstimates(plan)}`;
+  const width = nameWidth(plan);
+  return `${rows.map(([a, b, c]) => `${a.padEnd(width)}${b.padEnd(12)}${c}\n`).join('')}${renderEstimates(plan)}`;
 }
+
+/** Stages of a chain are named after their runs, and are longer. */
+const nameWidth = (plan: readonly StagePlan[]): number =>
+  plan.reduce((width, { stage }) => Math.max(width, stage.length + 2), 16);
 
 const about = (seconds: number): string => (seconds < 1 ? 'under 1 s' : duration(seconds));
 
@@ -83,13 +88,14 @@ const about = (seconds: number): string => (seconds < 1 ? 'under 1 s' : duration
 function renderEstimates(plan: readonly StagePlan[]): string {
   const estimated = plan.flatMap(({ stage, estimate }) => (estimate ? [{ stage, ...estimate }] : []));
   if (!estimated.length) return '';
+  const width = nameWidth(plan);
   const lines = estimated.map(({ stage, seconds, bytes, how }) => {
     const memory = bytes === undefined ? '' : sized(bytes);
-    return `${stage.padEnd(16)}${(seconds === undefined ? '-' : about(seconds)).padEnd(16)}${memory.padEnd(10)}${how}\n`;
+    return `${stage.padEnd(width)}${(seconds === undefined ? '-' : about(seconds)).padEnd(16)}${memory.padEnd(10)}${how}\n`;
   });
   const total = estimated.reduce((sum, { seconds = 0 }) => sum + seconds, 0);
   const partly = estimated.some(({ seconds }) => seconds === undefined) ? ' without what has no estimate' : '';
-  return `\nestimates (about, on this machine as it is now)\n${lines.join('')}${'together'.padEnd(16)}${about(total)}${partly}\n`;
+  return `\nestimates (about, on this machine as it is now)\n${lines.join('')}${'together'.padEnd(width)}${about(total)}${partly}\n`;
 }
 
 export function renderReport(report: RunReport): string {

@@ -12,7 +12,7 @@ import { Random } from '../../math/random.ts';
 import type { Architecture, Statistics } from './architecture.ts';
 import * as architectures from './members.ts';
 
-export type { Architecture, Statistics } from './architecture.ts';
+export type { Statistics } from './architecture.ts';
 export { architectures };
 
 /** Options of every architecture. */

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { Expr } from '../../engine/expressions/expr.ts';
 import type { Graph } from '../../engine/graph/ir.ts';
 import { Session } from '../../engine/runtime/session.ts';
+import { flops } from '../../losses/flops.ts';
 import { losses } from '../../losses/index.ts';
 import type { Loss } from '../../losses/loss.ts';
 import type { StepBatch } from '../../training/batches/batches.ts';
@@ -129,6 +130,13 @@ test('training twice gives the same weights to the bit', async () => {
     return graph.parameters.map((p) => p.data);
   };
   expect(await run()).toEqual(await run());
+});
+
+test('a loss whose weight grows over the training is refused: a step of dense vectors does not know the training', async () => {
+  await expect(lossGraph({ losses: [{ loss: flops(), weight: 1 }], normalize: true }, 8, 20)).rejects.toThrow(
+    "the weight of the loss 'flops' grows over the training",
+  );
+  await lossGraph({ losses: [{ loss: flops({ ramp: 0 }), weight: 1 }], normalize: true }, 8, 20);
 });
 
 test("a map into the teacher's space is learned where widths differ and where a cross-encoder's vectors are matched", async () => {

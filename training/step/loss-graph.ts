@@ -70,6 +70,13 @@ export async function lossGraph(
   observed: readonly { name: LayerInput; columns: number }[] = [],
 ): Promise<LossGraph> {
   const { teacherWidth, frozenDocuments } = options;
+  const ramped = options.losses.find(({ loss }) => loss.ramp);
+  if (ramped)
+    throw new InputError({
+      code: 'loss.ramp',
+      subject: `the weight of the loss '${ramped.loss.name}' grows over the training, which a step of dense vectors does not do`,
+      remedy: "use it with a sparse student, or give the loss 'ramp: 0'",
+    });
   const graph = new Graph(opset);
   const given = (name: string, dtype: 'float32' | 'int64', dims: (number | string)[]): Expr =>
     new Expr(graph, graph.input(name, dtype, dims));

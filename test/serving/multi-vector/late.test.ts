@@ -1,5 +1,5 @@
 /** @file A trained re-ranker in use: evaluate, index, search and re-rank give the ranking that the run measured. */
-import { appendFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { distill, type RunReport } from '../../../pipelines/distill.ts';
@@ -184,6 +184,11 @@ describe('an index', () => {
     await expect(openIndex(output())).rejects.toThrow(/token vectors in .* cannot be read: its format is undefined/);
     writeFileSync(header, before);
     expect(existsSync(header)).toBe(true);
+    const stage = join(output(), 'second-stage.json');
+    const kept = readFileSync(stage, 'utf8');
+    rmSync(stage);
+    await expect(openIndex(output())).rejects.toThrow(/made with a second stage .* second-stage\.json is not there/);
+    writeFileSync(stage, kept);
   });
 });
 
