@@ -19,8 +19,11 @@ import { lineEndings, readQrels } from './qrels.ts';
 import { readTable, tableFiles } from './text-tables.ts';
 
 export interface BeirOptions {
+  /** Whether further fields of documents are read. */
   metadata?: boolean;
+  /** Whether further fields of queries are read. */
   queryMetadata?: boolean;
+  /** The documents, where the folder has no file of its own for them. */
   corpus?: TextTable;
 }
 
@@ -30,9 +33,6 @@ export const isBeir = (folder: string): boolean =>
 
 /**
  * Reads a BEIR folder. Queries without a judgement are kept: the teacher can still score them.
- * @param options.metadata whether further fields of documents are read
- * @param options.queryMetadata whether further fields of queries are read
- * @param options.corpus the documents, where the folder has no file of its own for them
  * @throws InputError that names file, line and remedy
  */
 export async function openBeir(
