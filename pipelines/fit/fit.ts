@@ -8,7 +8,7 @@ import type { OpenedTeacher } from '../../teachers/open-model.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
 import type { BatchSource, EmbeddedTexts, Examples } from '../../training/batches/dual-encoder-batch.ts';
 import type { WeightedLoss } from '../../training/step/dual-encoder-step.ts';
-import type { TrainResult } from '../../training/trainer.ts';
+import type { TrainOptions, TrainResult } from '../../training/trainer.ts';
 import type { RobustScores } from '../prepare/adversarial-scores.ts';
 import type { Tools } from '../run/stage.ts';
 
@@ -89,3 +89,27 @@ export type Renewal = (step: number, weights: () => Promise<Weights>, examples: 
 /** Documents that the student does not encode. */
 export const frozenOf = ({ options, inputs }: Pick<Fit, 'options' | 'inputs'>): Embeddings | undefined =>
   options.student.towers === 'query' ? inputs.documents : undefined;
+
+/** What the loop of a training reads of the run's options. @param evaluates whether dev is measured meanwhile */
+export const loopOptions = (
+  settings: Options<'train'>['train'],
+  totalSteps: number,
+  evaluates: boolean,
+): Omit<TrainOptions, 'terms'> => ({
+  schedule: {
+    learningRate: settings.learningRate,
+    warmupSteps: settings.warmupSteps,
+    totalSteps,
+    finalShare: settings.finalLearningRate,
+  },
+  evaluateEvery: evaluates ? (settings.evaluateEvery ?? undefined) : undefined,
+  saveEvery: settings.saveEvery,
+  accumulate: settings.accumulate,
+  onNonFinite: settings.onNonFinite,
+});
+
+/** Says how many steps were left out. */
+export function warnOfSkipped(skipped: number, totalSteps: number, warn: Tools['warn']): void {
+  if (skipped)
+    warn('train.skipped', `${skipped} of ${totalSteps} steps are left out: their loss or gradient was not finite`);
+}

@@ -22,11 +22,13 @@ import { devSample, devScore } from './dev-score.ts';
 import {
   type Fit,
   frozenOf,
+  loopOptions,
   type Renewal,
   type Trained,
   type TrainingInputs,
   trainingOptions,
   unrecordedTrainingOptions,
+  warnOfSkipped,
 } from './fit.ts';
 import { openLearner } from './open-learner.ts';
 import { pairVectors } from './pair-embeddings.ts';
@@ -225,16 +227,7 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
         },
         {
           terms: [...options.losses.map((l) => l.kind), ...(keep ? ['student.keep'] : [])],
-          schedule: {
-            learningRate: settings.learningRate,
-            warmupSteps: settings.warmupSteps,
-            totalSteps,
-            finalShare: settings.finalLearningRate,
-          },
-          evaluateEvery: evaluates ? (settings.evaluateEvery ?? undefined) : undefined,
-          saveEvery: settings.saveEvery,
-          accumulate: settings.accumulate,
-          onNonFinite: settings.onNonFinite,
+          ...loopOptions(settings, totalSteps, evaluates),
         },
         {
           ...watch,
@@ -258,11 +251,7 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
           evaluate: evaluates ? onDev : undefined,
         },
       ));
-    if (result.skipped)
-      fit.warn(
-        'train.skipped',
-        `${result.skipped} of ${totalSteps} steps are left out: their loss or gradient was not finite`,
-      );
+    warnOfSkipped(result.skipped, totalSteps, fit.warn);
     const trained = { ...result, weights: served(result.weights), initial, steps: totalSteps };
     const { average } = settings;
     if (typeof average === 'number') return await averagedAt(trained, average, evaluates ? onDev : undefined, fit);

@@ -1,11 +1,6 @@
 /** @file The trained re-ranker as a folder: the frozen encoder as it was, and the re-ranker's files next to it. */
-import { createHash } from 'node:crypto';
-import { readdir, readFile } from 'node:fs/promises';
-import { join, relative } from 'node:path';
-import { canonicalJson, hashParts, writeWhole } from '../../common/files.ts';
 import { VERSION } from '../../common/version.ts';
 import type { Config } from '../../config/config.ts';
-import { withAbsolutePaths } from '../../config/paths.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { encodeGraph } from '../../engine/io/onnx-file.ts';
 import { encodeSafetensors } from '../../engine/io/safetensors.ts';
@@ -21,12 +16,11 @@ import type { LateWeights } from '../../students/late/scorer.ts';
 import { parameterCount, type Student } from '../../students/student.ts';
 import type { OpenedTeacher } from '../../teachers/open-model.ts';
 import type { Trained } from '../fit/fit.ts';
+import { FOLDER, keepFolder, madeBy } from '../publish/saved-folder.ts';
 import { defineStage } from '../run/stage.ts';
 import { sidesOf } from './states.ts';
 import { settingsOf } from './train.ts';
 
-const FOLDER = 'checkpoint';
-const SIZE = join('stages', 'checkpoint.json');
 const WEIGHTS = 'model.safetensors';
 
 interface Saving {
@@ -92,15 +86,7 @@ export const lateCheckpoint = defineStage({
       provenance: {
         version: VERSION,
         runtime: { node: process.version, onnxruntime: '1.30.0' },
-        pipeline: config.pipeline,
-        seed: config.seed,
-        config: withAbsolutePaths(config),
-        options: hashParts(canonicalJson({ ...config, output: '' })),
-        data: { documents: data.documents.hash, queries: data.queries.hash },
-        teacher: teacher?.key,
-        embedder: embedder.key,
-        model: createHash('sha256').update(model).digest('hex'),
-        training: { steps: trained.steps, bestStep: trained.bestStep, bestScore: trained.bestScore },
+        ...madeBy(config, data, trained, model, { teacher, embedder }),
       },
       card: card(config, data, { head, prompts: student.prompts, safetensors: files.has(WEIGHTS) }),
     };
@@ -108,16 +94,5 @@ export const lateCheckpoint = defineStage({
     const own = [...weights.values()].reduce((n, t) => n + t.data.length, 0);
     return { folder, bytes: model.length + 4 * own, parameters: parameterCount(graph) + own };
   },
-  keep: {
-    alone: true,
-    async save({ bytes, parameters }, _, { path }) {
-      await writeWhole(path(SIZE), canonicalJson({ bytes, parameters }));
-      const folder = path(FOLDER);
-      const files = (await readdir(folder, { recursive: true, withFileTypes: true }))
-        .filter((e) => e.isFile() && e.name !== 'README.md' && e.name !== 'distill.json')
-        .map((e) => join(FOLDER, relative(folder, e.parentPath), e.name));
-      return [SIZE, ...files];
-    },
-    load: async (_, { path }) => ({ folder: path(FOLDER), ...JSON.parse(await readFile(path(SIZE), 'utf8')) }),
-  },
+  keep: keepFolder(['README.md', 'distill.json']),
 });

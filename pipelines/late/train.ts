@@ -17,7 +17,7 @@ import type { WeightedLoss } from '../../training/step/dual-encoder-step.ts';
 import { singleRun } from '../../training/step/single-run.ts';
 import { train } from '../../training/trainer.ts';
 import type { StateKey } from '../../training/training-state.ts';
-import type { Trained } from '../fit/fit.ts';
+import { loopOptions, type Trained, warnOfSkipped } from '../fit/fit.ts';
 import { contentOfTraining, keepTraining } from '../fit/training-artifacts.ts';
 import { defineStage } from '../run/stage.ts';
 import { sidesOf } from './states.ts';
@@ -112,16 +112,7 @@ export const lateTraining = defineStage({
           },
           {
             terms: options.losses.map((l) => l.kind),
-            schedule: {
-              learningRate: settings.learningRate,
-              warmupSteps: settings.warmupSteps,
-              totalSteps,
-              finalShare: settings.finalLearningRate,
-            },
-            evaluateEvery: evaluates ? (settings.evaluateEvery ?? undefined) : undefined,
-            saveEvery: settings.saveEvery,
-            accumulate: settings.accumulate,
-            onNonFinite: settings.onNonFinite,
+            ...loopOptions(settings, totalSteps, evaluates),
           },
           {
             ...tools.watch,
@@ -136,11 +127,7 @@ export const lateTraining = defineStage({
           },
         ),
       );
-      if (result.skipped)
-        tools.warn(
-          'train.skipped',
-          `${result.skipped} of ${totalSteps} steps are left out: their loss or gradient was not finite`,
-        );
+      warnOfSkipped(result.skipped, totalSteps, tools.warn);
       return { ...result, weights: whole(result.weights), initial: start, steps: totalSteps };
     } finally {
       await learner.release();

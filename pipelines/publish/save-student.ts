@@ -1,13 +1,10 @@
 /** @file The trained student as a folder that other tools load, with what made it. */
-import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { cp, readdir, readFile, writeFile } from 'node:fs/promises';
-import { join, relative } from 'node:path';
-import { canonicalJson, hashParts, writeWhole } from '../../common/files.ts';
+import { cp, readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { replaceFolder } from '../../common/replace.ts';
 import { VERSION } from '../../common/version.ts';
 import type { Config } from '../../config/config.ts';
-import { withAbsolutePaths } from '../../config/paths.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { encodeGraph } from '../../engine/io/onnx-file.ts';
 import { encodeSafetensors } from '../../engine/io/safetensors.ts';
@@ -27,9 +24,8 @@ import { encoderOf, encodingOf } from '../../students/student-scores.ts';
 import type { OpenedTeacher } from '../../teachers/open-model.ts';
 import type { Trained } from '../fit/fit.ts';
 import { defineStage, type Tools } from '../run/stage.ts';
+import { FOLDER, keepFolder, madeBy } from './saved-folder.ts';
 
-const FOLDER = 'checkpoint';
-const SIZE = join('stages', 'checkpoint.json');
 /** Files of a checkpoint that say what is known of it, and not what it is. */
 const CARD = 'README.md';
 const PROVENANCE = 'distill.json';
@@ -89,33 +85,14 @@ export const checkpoint = defineStage({
         provenance: {
           version: VERSION,
           runtime: { node: process.version, onnxruntime: '1.30.0' },
-          pipeline: config.pipeline,
-          seed: config.seed,
-          config: withAbsolutePaths(config),
-          options: hashParts(canonicalJson({ ...config, output: '' })),
-          data: { documents: data.documents.hash, queries: data.queries.hash },
-          teacher: teacher?.key,
-          embedder: embedder?.key,
-          model: createHash('sha256').update(model).digest('hex'),
-          training: { steps: trained.steps, bestStep: trained.bestStep, bestScore: trained.bestScore },
+          ...madeBy(config, data, trained, model, { teacher, embedder }),
         },
         card: card(config, data, { head, prompts: student.prompts, safetensors: files.has(WEIGHTS) }),
       }),
     );
     return { folder, bytes: model.length, parameters: parameterCount(graph) };
   },
-  keep: {
-    alone: true,
-    async save({ bytes, parameters }, _, { path }) {
-      await writeWhole(path(SIZE), canonicalJson({ bytes, parameters }));
-      const folder = path(FOLDER);
-      const files = (await readdir(folder, { recursive: true, withFileTypes: true }))
-        .filter((e) => e.isFile() && e.name !== CARD && e.name !== PROVENANCE)
-        .map((e) => join(FOLDER, relative(folder, e.parentPath), e.name));
-      return [SIZE, ...files];
-    },
-    load: async (_, { path }) => ({ folder: path(FOLDER), ...JSON.parse(await readFile(path(SIZE), 'utf8')) }),
-  },
+  keep: keepFolder([CARD, PROVENANCE]),
 });
 
 /** Puts the figures into the checkpoint's card and provenance, once the folder has been measured; where they are there, it stays. */

@@ -1,11 +1,6 @@
 /** @file The trained sparse student as a folder that sentence-transformers' SparseEncoder loads. */
-import { createHash } from 'node:crypto';
-import { readdir, readFile } from 'node:fs/promises';
-import { join, relative } from 'node:path';
-import { canonicalJson, hashParts, writeWhole } from '../../../common/files.ts';
 import { VERSION } from '../../../common/version.ts';
 import type { Config } from '../../../config/config.ts';
-import { withAbsolutePaths } from '../../../config/paths.ts';
 import { kindOf } from '../../../config/student.ts';
 import type { Dataset } from '../../../data/dataset.ts';
 import { encodeGraph } from '../../../engine/io/onnx-file.ts';
@@ -18,9 +13,7 @@ import { parameterCount, type Student } from '../../../students/student.ts';
 import type { OpenedTeacher } from '../../../teachers/open-model.ts';
 import type { Trained } from '../../fit/fit.ts';
 import { defineStage } from '../../run/stage.ts';
-
-const FOLDER = 'checkpoint';
-const SIZE = join('stages', 'checkpoint.json');
+import { FOLDER, keepFolder, madeBy } from '../saved-folder.ts';
 
 interface Saving {
   student: Student;
@@ -63,32 +56,14 @@ export const sparseCheckpoint = defineStage({
         config: student.config,
         provenance: {
           version: VERSION,
-          pipeline: config.pipeline,
-          seed: config.seed,
-          config: withAbsolutePaths(config),
-          options: hashParts(canonicalJson({ ...config, output: '' })),
-          data: { documents: data.documents.hash, queries: data.queries.hash },
-          teacher: teacher?.key,
-          model: createHash('sha256').update(model).digest('hex'),
-          training: { steps: trained.steps, bestStep: trained.bestStep, bestScore: trained.bestScore },
+          ...madeBy(config, data, trained, model, { teacher }),
         },
         card: cardOf(config, data),
       }),
     );
     return { folder, bytes: model.length, parameters: parameterCount(graph) };
   },
-  keep: {
-    alone: true,
-    async save({ bytes, parameters }, _, { path }) {
-      await writeWhole(path(SIZE), canonicalJson({ bytes, parameters }));
-      const folder = path(FOLDER);
-      const files = (await readdir(folder, { recursive: true, withFileTypes: true }))
-        .filter((e) => e.isFile())
-        .map((e) => join(FOLDER, relative(folder, e.parentPath), e.name));
-      return [SIZE, ...files];
-    },
-    load: async (_, { path }) => ({ folder: path(FOLDER), ...JSON.parse(await readFile(path(SIZE), 'utf8')) }),
-  },
+  keep: keepFolder(),
 });
 
 const cardOf = (config: Config, { name }: Dataset): string =>
