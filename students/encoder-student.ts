@@ -7,7 +7,7 @@ import { Expr } from '../engine/expressions/expr.ts';
 import type { Graph, Value } from '../engine/graph/ir.ts';
 import { castFloat } from '../engine/graph/tensor.ts';
 import { loadGraph } from '../engine/io/onnx-file.ts';
-import { keepLayers } from '../engine/passes/layers.ts';
+import { chosenLayers, findLayers, keepLayers } from '../engine/passes/layers.ts';
 import { halfToFloat32 } from '../engine/passes/normalize.ts';
 import { configWithLayers } from '../models/checkpoint.ts';
 import { appendHead, checkVocabulary, encoderOutput, isPooled } from '../models/encoder-graph.ts';
@@ -57,7 +57,8 @@ export async function loadStudent(folder: string, options: StudentOptions = {}):
   checkTrainable(graph, files.model);
   // The map of a query tower that was trained before is a weight like others; a new one gets the name.
   for (const v of graph.constants) if (v.name === PROJECTION) v.name = graph.freshName(`earlier_${PROJECTION}`);
-  if (options.layers) keepLayers(graph, options.layers);
+  const kept = options.layers && chosenLayers(options.layers, findLayers(graph).length);
+  if (kept) keepLayers(graph, kept);
   const rewritten = options.architecture ? await applyArchitecture(graph, options.architecture) : undefined;
   const observed = rewritten && withStatistics(graph, rewritten);
   const normalize = similarity === 'cosine' || endsInUnit(head);
@@ -78,7 +79,7 @@ export async function loadStudent(folder: string, options: StudentOptions = {}):
     normalize,
     positions: positionsIn(graph, files.config),
     maxLength: Math.min(files.maxLength ?? UNLIMITED, tokenizer.modelMaxLength ?? UNLIMITED),
-    config: { ...configWithLayers(files.config, options.layers?.length), ...rewritten?.config },
+    config: { ...configWithLayers(files.config, kept?.length), ...rewritten?.config },
     queryTokens: tokens('query'),
     documentTokens: tokens('document'),
     inferenceGraph(weights) {

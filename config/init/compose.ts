@@ -1,6 +1,6 @@
 import { basename, relative, resolve } from 'node:path';
 import { stringify } from 'yaml';
-import type { Dataset } from '../../data/dataset.ts';
+import { type Dataset, judgedQueries } from '../../data/dataset.ts';
 import { listsNegatives } from '../../data/relevant.ts';
 
 import type { Findings, FoundModel } from './find-inputs.ts';
@@ -33,8 +33,11 @@ export function compose({ data, dataset, models, scores, notes }: Findings, from
   const files = Object.entries(scores).filter(([s]) => ['train', 'dev', 'test'].includes(s));
   const given = files.some(([s]) => s === 'train') || rowScores;
   const listed = given || listsNegatives(dataset, train);
-  // From a cross-encoder and an encoder a family of students is made; a file of scores has those of its own candidates alone.
-  const family = Boolean(cross && start && !given);
+  const labelled = judgedQueries(dataset, train).length > 0;
+  // A lone dual-encoder with nothing to teach it: towers over its documents are made, which it teaches itself.
+  const own = start && !embedder && !given && !cross && (!labelled || dataset.made);
+  // Of two dual-encoders without anything else the larger teaches the smaller; in every other case a family of students is made.
+  const family = Boolean(start && (given || cross || !embedder));
   const layers = !family && start && halfOf(start.layers);
   const lines = [
     '# Options of `distill run`. All keys: `distill schema`. Paths are relative to this file, the output to where the command runs.',
@@ -61,20 +64,26 @@ export function compose({ data, dataset, models, scores, notes }: Findings, from
     else lines.push('  # The scores are in the rows.');
     if (cross) lines.push(`  # Or let the model score: kind: cross-encoder, model: ${path(cross.folder)}`);
   } else if (cross) lines.push('teacher:', '  kind: cross-encoder', `  model: ${path(cross.folder)}`);
-  else if (start && !embedder) {
-    lines.push('# No cross-encoder and no scores were found: the dual-encoder is the teacher of a smaller one.');
-    lines.push('teacher:', '  kind: dual-encoder', `  model: ${path(start.folder)}`);
-  } else if (embedder) lines.push('teacher:', '  kind: dual-encoder', `  model: ${path(embedder.folder)}`);
+  else if (own)
+    lines.push(
+      '# None was found, and no judgements by people: the dual-encoder teaches query towers over its documents.',
+    );
+  else if (start && !embedder)
+    lines.push(
+      '# None was found: labels alone teach. `distill train-teacher` makes a cross-encoder of them and says whether it is better.',
+      '# teacher: { kind: cross-encoder, model: FOLDER }',
+    );
+  else if (embedder) lines.push('teacher:', '  kind: dual-encoder', `  model: ${path(embedder.folder)}`);
   else lines.push('# None was found: training on labels alone.', '# teacher: { kind: cross-encoder, model: FOLDER }');
-  const dualTeacher = !given && !cross && (embedder ?? start);
-  if (embedder && !dualTeacher)
+  const dualTeacher = !family && embedder;
+  if ((embedder && !dualTeacher) || own)
     lines.push(
       '',
       family
         ? '# A dual-encoder of your own: its documents are searched, and no assistant is trained. Remove it to train one.'
         : "# Its embeddings are matched in addition to the teacher's scores.",
       'embedder:',
-      `  model: ${path(embedder.folder)}`,
+      `  model: ${path((embedder ?? start)?.folder as string)}`,
     );
   if (dualTeacher) lines.splice(2, 0, 'pipeline: dual-to-dual');
   lines.push('', '# What is trained.', 'student:');
@@ -104,13 +113,13 @@ const familyOptions = (dataset: Dataset, listed: boolean): string[] => [
     : []),
   '# Which documents the teacher scores for a query.',
   listed
-    ? 'candidates: { source: given }    # the negatives that the rows list; hybrid searches for others'
+    ? 'candidates: { source: given }    # those that are listed; hybrid searches for others'
     : '# candidates: { source: hybrid, count: 16 }    # by the encoder and BM25 together; more are slower',
   '',
   '# Each part is a run with options of its own (all of them: `distill schema`), in a folder of its own; false leaves it out.',
   '# chain:',
   '#   assistant: { train: { steps: 800, batchSize: 32, learningRate: 5e-5 } }',
-  '#   query: { student: { layers: [0, 5] }, export: { dtype: [q4] } }',
+  '#   query: { student: { layers: [0, -1] }, export: { dtype: [q4] } }',
   '#   static: false',
   '# train: { provider: auto, threads: 2 }    # where it computes; auto takes what is fastest here',
 ];

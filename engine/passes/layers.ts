@@ -53,19 +53,29 @@ export function findLayers(graph: Graph): Layer[] {
 }
 
 /**
- * Keeps the given layers, in that order, and joins them.
+ * Numbers from 0 of chosen layers: -1 is the last of `count`, and is left out where it is named by its number too.
  * @throws InputError where there is no such layer
  */
-export function keepLayers(graph: Graph, keep: readonly number[]): Graph {
-  const layers = findLayers(graph);
-  for (const k of keep)
-    if (!Number.isInteger(k) || k < 0 || k >= layers.length)
+export function chosenLayers(chosen: readonly number[], count: number): number[] {
+  for (const k of chosen)
+    if (!Number.isInteger(k) || k < -count || k >= count)
       throw new InputError({
         code: 'layers.out-of-range',
         subject: `the encoder has no layer ${k}`,
-        expected: `layers from 0 to ${layers.length - 1}`,
+        expected: `layers from 0 to ${count - 1}, or from -${count} to -1 counted from the last`,
         remedy: 'choose student.layers among them',
       });
+  return chosen.map((k) => (k < 0 ? count + k : k)).filter((k, i) => chosen[i] >= 0 || !chosen.includes(k));
+}
+
+/**
+ * Keeps the given layers, in that order, and joins them.
+ * @param chosen numbers from 0, lowest first; negative ones count from the last layer, -1
+ * @throws InputError where there is no such layer
+ */
+export function keepLayers(graph: Graph, chosen: readonly number[]): Graph {
+  const layers = findLayers(graph);
+  const keep = chosenLayers(chosen, layers.length);
   if (keep.some((k, i) => i > 0 && k <= keep[i - 1]))
     throw new InputError({
       code: 'layers.order',

@@ -7,6 +7,7 @@ import { kindOf, layersOf, startFolder } from '../../config/student.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { type Head, isPlain } from '../../models/modules/head.ts';
 import { isEmpty, type Prompts } from '../../models/modules/prompts.ts';
+import { namedLayers } from '../../students/kinds/model.ts';
 import type { Figures } from '../report/figures.ts';
 import { renderMarkdown } from '../report/markdown.ts';
 
@@ -25,7 +26,7 @@ export function card(config: Config, dataset: Dataset, saved: Saved): string {
   const { student, teacher, embedder, losses } = config;
   const start = startFolder(student);
   const kept = layersOf(student);
-  const layers = kept ? `, layers ${kept.join(', ')}` : '';
+  const layers = kept ? `, layers ${namedLayers(kept)}` : '';
   const from = start ? ` from \`${basename(start)}\`${layers}` : '';
   const by = [
     teacher && `the teacher \`${basename(calledModel(teacher))}\``,

@@ -6,17 +6,23 @@ import { defineStudent } from './kind.ts';
 
 /** Which layers of an encoder are kept. */
 export const layers = z
-  .array(z.int().nonnegative())
+  .array(z.int())
   .min(1)
   .optional()
-  .describe('layers kept, by their numbers from 0, lowest first; all by default');
+  .describe(
+    'layers kept, by their numbers from 0, lowest first (-1 is the last, -2 the one before it); all by default',
+  );
+
+/** Layers as texts name them. */
+export const namedLayers = (layers: readonly number[]): string =>
+  layers.map((k) => (k === -1 ? 'the last' : k < 0 ? `${-k} from the end` : k)).join(', ');
 
 /** A folder with the layers that are kept, as reports name it. */
 export const describeLayers = (o: {
   model: string;
   layers?: readonly number[] | undefined;
   architecture?: readonly ArchitectureOptions[] | undefined;
-}): string => `${o.model}${o.layers ? `, layers ${o.layers.join(', ')}` : ''}${describeArchitecture(o.architecture)}`;
+}): string => `${o.model}${o.layers ? `, layers ${namedLayers(o.layers)}` : ''}${describeArchitecture(o.architecture)}`;
 
 /** An encoder in a model folder or on the hub. */
 export const model = defineStudent({

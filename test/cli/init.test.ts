@@ -34,12 +34,13 @@ test.each([
   ],
   [
     ['data', 'cross', 'dual', 'teacher-scores-train.tsv'],
-    { teacher: { kind: 'scores', files: { train: 'teacher-scores-train.tsv' } }, candidates: { source: 'given' } },
+    {
+      pipeline: 'chain',
+      teacher: { kind: 'scores', files: { train: 'teacher-scores-train.tsv' } },
+      candidates: { source: 'given' },
+    },
   ],
-  [
-    ['data', 'dual'],
-    { pipeline: 'dual-to-dual', teacher: { kind: 'dual-encoder', model: 'dual' }, student: { model: 'dual' } },
-  ],
+  [['data', 'dual'], { pipeline: 'chain', student: { model: 'dual' } }],
   [
     ['data', 'cross'],
     {
@@ -66,6 +67,25 @@ test('a dual-encoder by that name next to another one is the embedder', async ()
   cpSync(join(world, 'dual'), join(folder, 'small'), { recursive: true });
   await distill('init', folder);
   expect(written(folder)).toMatchObject({ embedder: { model: 'dual' }, student: { model: 'small' } });
+});
+
+test('labels and a dual-encoder: labels teach a family; without labels the dual-encoder teaches towers over its documents', async () => {
+  const folder = folderOf('data', 'dual');
+  await distill('init', folder);
+  expect(written(folder)).not.toHaveProperty('teacher');
+  expect(written(folder)).not.toHaveProperty('embedder');
+  expect(await distill('run', join(folder, 'distill.yaml'), '--dry-run')).toMatchObject({
+    code: 0,
+    out: expect.stringContaining('assistant'),
+  });
+  rmSync(join(folder, 'distill.yaml'));
+  rmSync(join(folder, 'data', 'qrels'), { recursive: true });
+  await distill('init', folder);
+  expect(written(folder)).toMatchObject({ pipeline: 'chain', embedder: { model: 'dual' }, student: { model: 'dual' } });
+  const { code, out, err } = await distill('run', join(folder, 'distill.yaml'), '--dry-run');
+  expect(code, err).toBe(0);
+  expect(out).not.toContain('assistant');
+  expect(out).toContain('static');
 });
 
 test('rows with scores teach by themselves', async () => {
@@ -127,7 +147,7 @@ test('what it writes runs as it is', async () => {
     `cache=${join(folder, 'cache')}`,
     ...['query', 'static'].flatMap((part) => [
       '--set',
-      `chain.${part}={ generate: { count: 40 }, train: { steps: 8, batchSize: 4, spans: 4 }, ${part === 'query' ? 'student: { layers: [0] }' : ''} }`,
+      `chain.${part}={ generate: { count: 40 }, train: { steps: 8, batchSize: 4, spans: 4 } }`,
     ]),
   );
   expect(err).not.toMatch(/error/);

@@ -62,4 +62,26 @@ describe.each([
       expect([...kept.data], `layers ${keep}`).toEqual([...made.data]);
     }
   });
+  test('layers counted from the last', async () => {
+    for (const [given, same] of [
+      [
+        [0, -1],
+        [0, 2],
+      ],
+      [
+        [-2, -1],
+        [1, 2],
+      ],
+      [
+        [0, 2, -1],
+        [0, 2],
+      ],
+    ])
+      expect(await outputOf(keepLayers(encoder([1, 2, 3], mix, false), given))).toEqual(
+        await outputOf(keepLayers(encoder([1, 2, 3], mix, false), same)),
+      );
+    const one = await outputOf(keepLayers(encoder([1], mix, false), [0, -1]));
+    expect(one).toEqual(await outputOf(encoder([1], mix, false)));
+    expect(() => keepLayers(encoder([1, 2, 3], mix, false), [-4])).toThrow('no layer -4');
+  });
 });
