@@ -32,12 +32,33 @@ const pipelines: Record<Config['pipeline'], (run: RunContext) => Promise<Publish
  * Distils a teacher into a student: reads data, scores, selects, weighs, trains, saves, evaluates, reports.
  *
  * @param options the same object as the YAML file's
+ * @param onPlan is told, before anything is made, what the run will do and about how long each stage takes; over fewer than 1,000
+ *   documents it is not called
  * @throws InputError for a mistake in what was given, FaultError for a fault while running
  */
-export async function distill(options: ConfigInput, watch: RunControl = {}): Promise<RunReport> {
+export async function distill(
+  options: ConfigInput,
+  watch: RunControl = {},
+  { onPlan }: { onPlan?: (plan: readonly StagePlan[]) => void } = {},
+): Promise<RunReport> {
   const config = parseConfig(options);
   allowTf32(config.train.tf32);
-  return openRun(config, watch, async (run) => (await pipelines[config.pipeline](run)).report.value());
+  const pipeline = pipelines[config.pipeline];
+  return openRun(config, watch, async (run) => {
+    if (onPlan && (await run.data.all.value()).documents.length >= ESTIMATED)
+      onPlan(await run.foreseen((walk) => estimated(walk, pipeline)));
+    return (await pipeline(run)).report.value();
+  });
+}
+
+/** Documents from which on a run says beforehand what it will take: with fewer it takes little. */
+const ESTIMATED = 1000;
+
+/** The stages of a pipeline with what each would take. */
+async function estimated(run: RunContext, pipeline: (run: RunContext) => Promise<unknown>): Promise<StagePlan[]> {
+  await pipeline(run);
+  run.watch.signal?.throwIfAborted();
+  return withEstimates(run.config, await run.data.all.value(), run.log, await run.also.value());
 }
 
 /**
@@ -51,11 +72,11 @@ export async function planRun(
   { estimate = false }: { estimate?: boolean } = {},
 ): Promise<StagePlan[]> {
   const config = parseConfig(options);
+  const pipeline = pipelines[config.pipeline];
   const walk = async (run: RunContext): Promise<StagePlan[]> => {
-    await pipelines[config.pipeline](run);
-    if (!estimate) return run.log.stages;
-    run.watch.signal?.throwIfAborted();
-    return withEstimates(config, await run.data.all.value(), run.log.stages, await run.also.value());
+    if (estimate) return estimated(run, pipeline);
+    await pipeline(run);
+    return run.log.stages;
   };
   return openRun(config, watch, walk, true);
 }

@@ -1,4 +1,5 @@
 /** @file The progress line: redrawn on a terminal, written periodically elsewhere. */
+import { duration } from '../../common/duration.ts';
 import { shown } from '../../common/errors.ts';
 import type { OnProgress, Progress } from '../../common/progress.ts';
 
@@ -66,11 +67,4 @@ export function progressLine(p: Progress, elapsed: number, doneHere: number): st
   if (p.loss !== undefined) parts.push(`loss ${p.loss.toPrecision(4)}`);
   if (p.workers !== undefined) parts.push(`${p.workers} ${p.workers === 1 ? 'worker' : 'workers'}`);
   return parts.join('  ');
-}
-
-export function duration(seconds: number): string {
-  const s = Math.round(seconds);
-  if (s < 60) return `${s} s`;
-  if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`;
-  return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
 }

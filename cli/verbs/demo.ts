@@ -1,8 +1,9 @@
 /** @file `distill demo`: the main pipeline on a small generated data set. */
 import { dirname, join } from 'node:path';
 import { Command } from 'commander';
+import { duration } from '../../common/duration.ts';
 import type { DemoReport } from '../../demo-world/demo.ts';
-import { duration, progressReporter } from '../terminal/progress.ts';
+import { progressReporter } from '../terminal/progress.ts';
 import type { Verb } from '../terminal/verb.ts';
 
 export const demo: Verb = ({ out, err, signal }) =>

@@ -1,8 +1,9 @@
 /** @file `distill rotate`: makes a dual-encoder's vectors truncatable by a rotation. */
 import { Command } from 'commander';
+import { duration } from '../../common/duration.ts';
 import { checkOutputs } from '../../common/outputs.ts';
 import type { Selection } from '../../pipelines/rotate.ts';
-import { duration, progressReporter } from '../terminal/progress.ts';
+import { progressReporter } from '../terminal/progress.ts';
 import type { Verb } from '../terminal/verb.ts';
 
 interface Options {

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { InputError } from '../../common/errors.ts';
+import type { StagePlan } from '../../pipelines/run/run-log.ts';
 import { progressReporter } from '../terminal/progress.ts';
 import { collect, type Verb } from '../terminal/verb.ts';
 
@@ -19,7 +20,7 @@ export const run: Verb = ({ out, err, signal }) =>
     .option('--data <path>', 'with --continue: the new data; data.path of the file names the old')
     .option('--memory <size>', 'limit that batches are chosen by, e.g. 4GB')
     .option('--dry-run', 'print which stages would run or be reused and why, without running any')
-    .option('--no-estimate', 'of a dry run: leave out time and memory, for which models are timed on a few texts')
+    .option('--no-estimate', 'leave out time and memory, for which models are timed on a few texts')
     .option('--json', 'print the report or the plan as JSON')
     .addHelpText(
       'after',
@@ -55,7 +56,11 @@ export const run: Verb = ({ out, err, signal }) =>
           out.write(options.json ? `${JSON.stringify(plan)}\n` : renderPlan(plan));
           return;
         }
-        const report = await distill(config, { onProgress, signal });
+        const onPlan = (plan: readonly StagePlan[]): void => {
+          onProgress.end();
+          err.write(`${renderPlan(plan)}\n`);
+        };
+        const report = await distill(config, { onProgress, signal }, options.estimate ? { onPlan } : {});
         onProgress.end();
         out.write(options.json ? `${JSON.stringify(report)}\n` : renderReport(report));
       },

@@ -1,6 +1,7 @@
 /** @file `distill train-teacher`: trains a cross-encoder on labels. */
 import { Command } from 'commander';
-import { duration, progressReporter } from '../terminal/progress.ts';
+import { duration } from '../../common/duration.ts';
+import { progressReporter } from '../terminal/progress.ts';
 import { collect, type Verb } from '../terminal/verb.ts';
 
 interface Options {

@@ -2,13 +2,22 @@
 import { setTimeout } from 'node:timers/promises';
 import type { Config } from '../../config/config.ts';
 import { localModel } from '../../config/models.ts';
-import { startFolder } from '../../config/student.ts';
+import { layersOf, startFolder } from '../../config/student.ts';
 import { type Dataset, textsAt } from '../../data/dataset.ts';
+import { TextTokenizer } from '../../data/tokenizer.ts';
+import { Expr } from '../../engine/expressions/expr.ts';
+import { Graph } from '../../engine/graph/ir.ts';
+import { tensor } from '../../engine/graph/tensor.ts';
+import { loadGraph } from '../../engine/io/onnx-file.ts';
+import { chosenLayers, findLayers } from '../../engine/passes/layers.ts';
 import { computeOn } from '../../engine/runtime/provider.ts';
+import { Session } from '../../engine/runtime/session.ts';
 import { Random } from '../../math/random.ts';
 import { Encoder } from '../../models/encoder.ts';
+import { hiddenSize, readModelFolder } from '../../models/model-folder.ts';
 import { openModel } from '../../teachers/open-model.ts';
 import type { Pair, Teacher } from '../../teachers/teacher.ts';
+import { AdamWHost } from '../../training/optimizers/adamw-host.ts';
 
 /** Seconds of timing a model, at most but for its first items, and items that say enough. */
 const SECONDS = 2;
@@ -41,7 +50,7 @@ const drawn = (n: number, name: string, table: { length: number }): number[] => 
   return Array.from({ length: Math.min(n, table.length) }, () => random.integer(table.length));
 };
 
-/** Seconds of a pair of the teacher. */
+/** Seconds of a pair of the teacher; of a document where it is a dual-encoder. */
 export async function teacherRate(config: Config, dataset: Dataset): Promise<Rate> {
   const { teacher: spec } = config;
   if (!spec || spec.kind === 'scores') return { why: 'its scores are given' };
@@ -58,10 +67,18 @@ export async function teacherRate(config: Config, dataset: Dataset): Promise<Rat
     };
   });
   const model = await openModel(spec, await computeOn(config.train));
+  const { embed } = model;
   try {
-    return await timed(queries.length ? pairs.length : 0, (from, count) =>
-      model.score(pairs.slice(from, from + count)),
-    );
+    return await timed(queries.length ? pairs.length : 0, (from, count) => {
+      const some = pairs.slice(from, from + count);
+      // A dual-encoder embeds each text once: the rate is that of a document.
+      if (spec.kind === 'dual-encoder' && embed)
+        return embed(
+          some.map((p) => p.document),
+          'document',
+        );
+      return model.score(some);
+    });
   } finally {
     await model.dispose();
   }
@@ -99,19 +116,84 @@ export async function studentRates(config: Config, dataset: Dataset): Promise<{ 
   const encoder = await Encoder.load(folder, { pooling, normalize, prompts, session, comparable: true });
   const queries = textsAt(dataset, drawn(ITEMS, 'timed queries', dataset.queries));
   const documents = drawn(ITEMS, 'timed documents', dataset.documents);
+  // Fewer layers take their share of the time.
+  const share = await depthShare(folder, layersOf(config.student));
+  const cut = (rate: Rate): Rate => (rate.seconds === undefined ? rate : { seconds: share * rate.seconds });
   try {
     return {
-      query: await timed(queries.length, (from, length) =>
-        encoder.encode({ length, text: (i) => queries.text(from + i) }, { maxLength: queryTokens, role: 'query' }),
+      query: cut(
+        await timed(queries.length, (from, length) =>
+          encoder.encode({ length, text: (i) => queries.text(from + i) }, { maxLength: queryTokens, role: 'query' }),
+        ),
       ),
-      document: await timed(documents.length, (from, length) =>
-        encoder.encode(
-          { length, text: (i) => dataset.documents.text(documents[from + i]) },
-          { maxLength: documentTokens, role: 'document' },
+      document: cut(
+        await timed(documents.length, (from, length) =>
+          encoder.encode(
+            { length, text: (i) => dataset.documents.text(documents[from + i]) },
+            { maxLength: documentTokens, role: 'document' },
+          ),
         ),
       ),
     };
   } finally {
     await encoder.dispose();
   }
+}
+
+/** Which part of an encoder's layers is kept. */
+async function depthShare(folder: string, layers: readonly number[] | undefined): Promise<number> {
+  if (!layers) return 1;
+  const found = findLayers(await loadGraph((await readModelFolder(folder)).model));
+  return chosenLayers(layers, found.length).length / found.length;
+}
+
+/** Width of the embedder's vectors, where its config says it. */
+async function embedderWidth({ embedder }: Config): Promise<number | undefined> {
+  const folder = localModel(embedder);
+  return folder === undefined ? undefined : hiddenSize((await readModelFolder(folder)).config);
+}
+
+/** Seconds of comparing so many vectors of the embedder's width with so many documents, forward. */
+export async function productRate(config: Config, texts: number, documents: number): Promise<Rate> {
+  const width = await embedderWidth(config);
+  if (!width) return { why: 'the width of its vectors is not known' };
+  const graph = new Graph(14);
+  const inputs = [
+    graph.input('texts', 'float32', [texts, width]),
+    graph.input('documents', 'float32', [width, documents]),
+  ];
+  const [a, b] = inputs.map((v) => new Expr(graph, v));
+  graph.setOutputs(a.matmul(b).softmax().value);
+  const session = await Session.load(graph, await computeOn(config.train));
+  const feeds = {
+    texts: tensor('float32', [texts, width], new Float32Array(texts * width)),
+    documents: tensor('float32', [width, documents], new Float32Array(width * documents)),
+  };
+  try {
+    return await timed(ITEMS, async (_, count) => {
+      for (let i = 0; i < count; i++) await session.run(feeds);
+    });
+  } finally {
+    await session.release();
+  }
+}
+
+/** Seconds of an update of a table with a row a token of the embedder. */
+export async function tableRate(config: Config): Promise<Rate> {
+  const folder = localModel(config.embedder);
+  const width = await embedderWidth(config);
+  if (!folder || !width) return { why: 'the width of its vectors is not known' };
+  const rows = (await TextTokenizer.load(folder)).vocabularySize;
+  const size = rows * width;
+  const table = {
+    name: 'table',
+    dims: [rows, width],
+    table: true,
+    data: new Float32Array(size),
+    gradient: new Float32Array(size),
+  };
+  const optimizer = new AdamWHost([table]);
+  return timed(ITEMS, async (_, count) => {
+    for (let i = 0; i < count; i++) optimizer.step(1e-6);
+  });
 }

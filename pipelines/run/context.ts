@@ -22,14 +22,14 @@ import { checkContinued, openData } from './open-data.ts';
 import { knownTeachers, openTeacher, openTeachers, type TeacherSpec, teacherKey } from './open-teachers.ts';
 import { claimOutput, refuseOther } from './output-folder.ts';
 import { RunLog } from './run-log.ts';
-import { StageRunner } from './runner.ts';
+import { type Dry, StageRunner } from './runner.ts';
 import { defineStage, given, lazily, type Result, type Tools } from './stage.ts';
 
 /** What a pipeline is a function of. */
 export interface RunContext extends Omit<Tools, 'fingerprint'>, Pick<StageRunner, 'stage' | 'amend'> {
   readonly config: Config;
   /** Whether stages are walked without being made. */
-  readonly dry: boolean;
+  readonly dry: Dry;
   readonly data: DataResults;
   /** Further data sets that the systems are measured on. */
   readonly also: Result<readonly AlsoSet[]>;
@@ -48,6 +48,8 @@ export interface RunContext extends Omit<Tools, 'fingerprint'>, Pick<StageRunner
   option<P extends OptionPath>(path: P): Result<Options<P>>;
   /** Work with another teacher behind the cache, which is closed afterwards. */
   withTeacher<T>(spec: TeacherSpec, work: (teacher: Result<OpenedTeacher>) => Promise<T>): Promise<T>;
+  /** The walk of a pipeline in which nothing is made and nothing is looked for, over the data and models that are open. */
+  foreseen<T>(pipeline: (run: RunContext) => Promise<T>): Promise<T>;
   /** A part of this run with a folder, artefacts, a log and progress of its own; it shares options, data and models. */
   inside<T>(name: string, pipeline: (run: RunContext) => Promise<T>): Promise<T>;
   /**
@@ -74,13 +76,13 @@ const data = defineStage({
 
 /**
  * Opens data and teachers, does the work and closes them again.
- * @param dry walks the stages without making them and writes nothing
+ * @param dry walks the stages without making them and writes nothing; 'brief' leaves out candidates too, which take no model
  */
 export async function openRun<T>(
   config: Config,
   watch: RunControl,
   work: (run: RunContext) => Promise<T>,
-  dry = false,
+  dry: Dry = false,
 ): Promise<T> {
   const log = new RunLog(dry ? { signal: watch.signal } : watch);
   const frozenDocuments = config.student.towers === 'query';
@@ -165,6 +167,13 @@ function contextOf(shared: Shared, own: Own): RunContext {
         await opened.close();
       }
     },
+    foreseen(pipeline) {
+      const watch = { signal: own.watch.signal };
+      const unseen = new RunLog(watch);
+      return pipeline(
+        contextOf({ ...shared, dry: 'brief' }, { ...own, watch, log: unseen, runner: runner.brief(unseen, watch) }),
+      );
+    },
     async inside<T>(name: string, pipeline: (run: RunContext) => Promise<T>): Promise<T> {
       const watch = named(own.watch, name);
       const inner = new RunLog(dry ? { signal: watch.signal } : watch);
@@ -183,11 +192,12 @@ function contextOf(shared: Shared, own: Own): RunContext {
       pipeline: (run: RunContext) => Promise<Result<T>>,
       after: readonly Result<unknown>[] = [],
     ): Promise<Result<T>> {
+      const inner: Config = { ...options, output: run.path(name) };
+      log.runs.push({ name, config: inner });
       if (!after.every((r) => r.known)) {
         log.record({ stage: name, status: 'depends', why: 'on models that an earlier run in this one makes' });
         return lazily({}, false, async () => Promise.reject(new Error()));
       }
-      const inner: Config = { ...options, output: run.path(name) };
       return openRun(
         inner,
         named(own.watch, name),

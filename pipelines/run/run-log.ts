@@ -1,5 +1,6 @@
 /** @file The log of a run: the status of each stage with its reason, seconds, warnings. */
 import type { RunControl } from '../../common/progress.ts';
+import type { Config } from '../../config/config.ts';
 import type { Missing } from './stage.ts';
 
 /** The status of a stage, and why. */
@@ -24,7 +25,16 @@ export interface Estimate {
   how: string;
 }
 
+/** A run inside another one. */
+export interface InnerRun {
+  /** As the names of its stages begin. */
+  name: string;
+  config: Config;
+}
+
 export class RunLog {
+  /** Runs inside this one. */
+  readonly runs: InnerRun[] = [];
   /** Seconds by name of the work. */
   readonly seconds: Record<string, number> = {};
   readonly warnings = new Map<string, string>();
@@ -76,6 +86,7 @@ export class RunLog {
   include(name: string, inner: RunLog): void {
     for (const [part, seconds] of Object.entries(inner.seconds)) this.add(part, seconds);
     for (const [code, text] of inner.warnings) this.warnings.set(code, text);
+    for (const run of inner.runs) this.runs.push({ ...run, name: `${name}/${run.name}` });
     for (const plan of inner.stages) this.record({ ...plan, stage: `${name}/${plan.stage}` });
   }
 

@@ -9,6 +9,9 @@ import { type Fingerprint, merged } from './fingerprint.ts';
 import { type RunLog, whyMissing } from './run-log.ts';
 import { given, type Inputs, type Keep, lazily, type Result, type Stage, type Tools, valuesOf } from './stage.ts';
 
+/** Whether nothing is made and nothing is written, but for what stages foresee (`foreseen`), unless it is 'brief'. */
+export type Dry = boolean | 'brief';
+
 /** What stages are walked with. */
 export interface Surroundings {
   config: Config;
@@ -17,8 +20,7 @@ export interface Surroundings {
   store: ArtifactStore;
   watch: RunControl;
   log: RunLog;
-  /** Nothing is made and nothing is written. */
-  dry: boolean;
+  dry: Dry;
   /** Scores and embeddings of earlier runs; in a dry run absent where there are none. */
   cache: ScoreCache | undefined;
 }
@@ -47,7 +49,7 @@ export class StageRunner {
     const options = pickOptions(config, [...stage.options, ...(stage.unrecorded ?? [])]) as Options<P | U>;
     const tools = this.tools(fingerprint);
     const make = async (): Promise<T> => stage.make(options, await values(), tools);
-    const foreseen = known && (!dry || stage.foreseen?.(options) === true);
+    const foreseen = known && (!dry || (dry !== 'brief' && stage.foreseen?.(options) === true));
 
     if (stage.keep) return this.kept(stage, stage.keep, { fingerprint, known, foreseen, values, make, tools });
     if (!stage.cached) return lazily(fingerprint, foreseen, make);
@@ -101,6 +103,11 @@ export class StageRunner {
   /** The same walk in a folder of its own, with artefacts and a log of its own. */
   inside(name: string, store: ArtifactStore, log: RunLog, watch: RunControl): StageRunner {
     return new StageRunner({ ...this.around, folder: join(this.around.folder, name), store, log, watch });
+  }
+
+  /** The same walk, in which nothing is made. */
+  brief(log: RunLog, watch: RunControl): StageRunner {
+    return new StageRunner({ ...this.around, log, watch, dry: 'brief' });
   }
 
   tools(fingerprint: Fingerprint = {}): Tools {

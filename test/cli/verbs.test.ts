@@ -1,8 +1,9 @@
 /** @file Every verb: help with an example that names it, options described; what wrong calls say. */
 import { describe, expect, test } from 'vitest';
 import { program } from '../../cli/program.ts';
-import { duration, progressLine, progressReporter } from '../../cli/terminal/progress.ts';
+import { progressLine, progressReporter } from '../../cli/terminal/progress.ts';
 import { renderSystems } from '../../cli/terminal/report.ts';
+import { duration } from '../../common/duration.ts';
 import { distill } from './world.ts';
 
 const silent = { out: { write: () => {} }, err: { write: () => {} } };

@@ -1,11 +1,12 @@
 /** @file What a dry run says that a run would take: a figure for what can be timed, a reason for what cannot, nothing written. */
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
+import { stringify } from 'yaml';
 import { renderPlan } from '../../cli/terminal/report.ts';
 import { hashParts } from '../../common/files.ts';
 import { readConfig } from '../../config/yaml/read-yaml.ts';
-import { planRun } from '../../pipelines/distill.ts';
-import { makeWorld, snapshot } from '../cli/world.ts';
+import { distill, planRun, type StagePlan } from '../../pipelines/distill.ts';
+import { jsonl, makeWorld, snapshot, write } from '../cli/world.ts';
 
 let world: string;
 beforeAll(async () => {
@@ -52,4 +53,56 @@ test('where nothing can be timed, the reason stands in place of a figure', async
   const fresh = await plan('student={fresh: {hidden: 16, layers: 1, heads: 2, vocabulary: 100}}');
   expect(fresh.of('training')).toEqual({ how: 'no estimate: the student is yet to be made' });
   expect(renderPlan(fresh.stages)).toMatch(/^together .* without what has no estimate$/m);
+});
+
+test('runs inside a run are estimated, those that wait for models of earlier ones as a whole', async () => {
+  write(world, {
+    'chain.yaml': stringify({
+      pipeline: 'chain',
+      data: { path: 'data' },
+      teacher: { kind: 'cross-encoder', model: 'cross' },
+      student: { model: 'dual' },
+      train: { provider: 'cpu', threads: 1 },
+    }),
+  });
+  const sets = [`output=${world}/family`, `cache=${world}/cache`];
+  const stages = await planRun(readConfig(join(world, 'chain.yaml'), sets), {}, { estimate: true });
+  const of = (name: string) => stages.find((s) => s.stage === name)?.estimate;
+  for (const name of ['assistant/training', 'assistant/evaluation', 'query', 'static'])
+    expect(of(name)?.seconds, `${name}: ${of(name)?.how}`).toBeGreaterThan(0);
+  expect(of('query')?.how).toMatch(/^embeddings .*, training .*, evaluation /);
+  expect(stages.filter((s) => /no estimate/.test(s.estimate?.how ?? ''))).toEqual([]);
+});
+
+test('a run over a thousand documents says first what it will take; one over fewer begins at once', async () => {
+  const started = async (count: number): Promise<readonly StagePlan[] | undefined> => {
+    const folder = join(world, `data-${count}`);
+    write(folder, {
+      'corpus.jsonl': jsonl(Array.from({ length: count }, (_, i) => ({ _id: `d${i}`, text: `open file ${i}` }))),
+      'queries.jsonl': jsonl([{ _id: 'q', text: 'open' }]),
+      'qrels/train.tsv': 'query-id\tcorpus-id\tscore\nq\td1\t1\n',
+      'qrels/test.tsv': 'query-id\tcorpus-id\tscore\nq\td1\t1\n',
+    });
+    const sets = [
+      `data.path=${folder}`,
+      'data.splits.dev=null',
+      `output=${world}/o-${count}`,
+      `cache=${world}/c-${count}`,
+    ];
+    const stop = new AbortController();
+    let found: readonly StagePlan[] | undefined;
+    const onPlan = (stages: readonly StagePlan[]) => {
+      found = stages;
+      stop.abort();
+    };
+    const onProgress = (): void => {
+      if (count < 1000) stop.abort();
+    };
+    await expect(
+      distill(readConfig(join(world, 'distill.yaml'), sets), { signal: stop.signal, onProgress }, { onPlan }),
+    ).rejects.toThrow();
+    return found;
+  };
+  expect((await started(1000))?.find((s) => s.stage === 'training')?.estimate?.seconds).toBeGreaterThan(0);
+  expect(await started(999)).toBeUndefined();
 });
