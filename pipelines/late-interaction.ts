@@ -2,6 +2,9 @@
  * @file Trains a re-ranker over cached token vectors of documents (late interaction, decoupled context processing): the encoders are
  * frozen, so that their states are computed once, and projections and a small scorer learn the teacher's scores.
  */
+
+import type { RunContext } from '../run/context.ts';
+import { derive, given, type Result } from '../run/stages/stage.ts';
 import { lateEvaluation } from './late/measure.ts';
 import { lateCheckpoint } from './late/save.ts';
 import { frozenStates } from './late/states.ts';
@@ -9,8 +12,6 @@ import { lateTraining } from './late/train.ts';
 import { openStudent } from './prepare/open-student.ts';
 import { annotate, gather, trainingSet } from './prepare/training-set.ts';
 import type { Published } from './publish/run-report.ts';
-import type { RunContext } from './run/context.ts';
-import { derive, given, type Result } from './run/stage.ts';
 
 export async function lateInteraction(run: RunContext): Promise<Published> {
   const { teacher, losses } = run;

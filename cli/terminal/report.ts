@@ -2,7 +2,7 @@
 
 import { sized } from '../../common/byte-size.ts';
 import type { RunReport, StagePlan } from '../../pipelines/distill.ts';
-import { NEVER_MADE } from '../../pipelines/run/artifact-store.ts';
+import { NEVER_MADE } from '../../run/stages/artifact-store.ts';
 import type { TeacherFacts } from '../../teachers/teacher.ts';
 import type { StudentCheck } from '../../training/check-student.ts';
 import { duration } from './progress.ts';

@@ -7,20 +7,20 @@ import { bm25Run } from '../../evaluation/bm25-run.ts';
 import { cutRun, type Run } from '../../evaluation/metrics/evaluate.ts';
 import type { Figures, SystemFigures } from '../../evaluation/report/figures.ts';
 import { renderHtml } from '../../evaluation/report/html.ts';
+import { runFigures, type System } from '../../evaluation/runs/run-figures.ts';
+import type { Saved } from '../../evaluation/runs/saved.ts';
+import { type BeforeFigures, verdict } from '../../evaluation/runs/verdict.ts';
 import { nearest, type RunStates, rerankLate } from '../../evaluation/systems/late/rank.ts';
 import { medianMilliseconds, TIMED_QUERIES } from '../../evaluation/systems/model-cost.ts';
 import { scoresAsRun } from '../../evaluation/systems/reference-systems.ts';
 import { choiceScore, means, rerank } from '../../evaluation/systems/retrieve.ts';
-import { runFigures, type System } from '../../evaluation/systems/run-figures.ts';
-import type { Saved } from '../../evaluation/systems/saved.ts';
-import { type BeforeFigures, verdict } from '../../evaluation/systems/verdict.ts';
 import { openTokenEncoder } from '../../models/multi-vector/token-encoder.ts';
+import type { RunLog } from '../../run/stages/run-log.ts';
+import { defineStage } from '../../run/stages/stage.ts';
 import { readLateFolder } from '../../students/late/late-folder.ts';
 import type { OpenedTeacher } from '../../teachers/open-model.ts';
 import type { Trained } from '../fit/fit.ts';
 import type { RunReport } from '../publish/run-report.ts';
-import type { RunLog } from '../run/run-log.ts';
-import { defineStage } from '../run/stage.ts';
 
 /** What report.json holds. */
 export type LateReport = Omit<RunReport, 'systems'> &

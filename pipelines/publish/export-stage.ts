@@ -1,18 +1,19 @@
 /** @file The compact files that a config asks for, exported from the saved checkpoint as `distill export` does. */
 import { readdir, readFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
+import { type ExportReport, exportCheckpoint } from '../../checkpoints/export-checkpoint.ts';
 import { writeWhole } from '../../common/files.ts';
 import type { Options } from '../../config/options.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { evaluateRun } from '../../evaluation/metrics/evaluate.ts';
+import { rounded } from '../../evaluation/report/facts.ts';
+import type { System } from '../../evaluation/runs/run-figures.ts';
+import type { Saved } from '../../evaluation/runs/saved.ts';
 import { medianMilliseconds, TIMED_QUERIES } from '../../evaluation/systems/model-cost.ts';
 import { encoderSearcher, retrieve } from '../../evaluation/systems/retrieve.ts';
-import { rounded, type System } from '../../evaluation/systems/run-figures.ts';
-import type { Saved } from '../../evaluation/systems/saved.ts';
+import { defineStage, type Tools } from '../../run/stages/stage.ts';
 import { openFileEncoder } from '../../serving/encoder/file-encoder.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
-import { defineStage, type Tools } from '../run/stage.ts';
-import { type ExportReport, exportCheckpoint } from './export-checkpoint.ts';
 
 /** The compact files and what was measured of them; OUTPUT/export.json holds it. */
 export interface Exported {

@@ -1,11 +1,11 @@
 /** @file One report of several students of a chain: their rows in one table, the first sentence of what is worse. */
 import { writeWhole } from '../../common/files.ts';
+import { madeFact } from '../../evaluation/report/facts.ts';
 import type { Figures, SystemFigures } from '../../evaluation/report/figures.ts';
 import { renderHtml } from '../../evaluation/report/html.ts';
-import { madeFact } from '../../evaluation/systems/run-figures.ts';
-import type { RunContext } from '../run/context.ts';
-import { derive, type Result } from '../run/stage.ts';
-import { describeAlso } from './measure-also.ts';
+import { describeAlso } from '../../evaluation/runs/measure-also.ts';
+import type { RunContext } from '../../run/context.ts';
+import { derive, type Result } from '../../run/stages/stage.ts';
 import type { Published, RunReport } from './run-report.ts';
 
 /** A student of a chain, as the family's table has it. */

@@ -1,27 +1,13 @@
 /** @file The end of a run: the student is saved, measured from its folder, reported and exported. */
 import { readFile } from 'node:fs/promises';
+import type { ExportReport } from '../../checkpoints/export-checkpoint.ts';
 import { writeWhole } from '../../common/files.ts';
 import type { Config } from '../../config/config.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import type { HybridFit } from '../../evaluation/fit-hybrid.ts';
+import { roleOf } from '../../evaluation/report/facts.ts';
 import type { Figures, SystemFigures } from '../../evaluation/report/figures.ts';
 import { renderHtml } from '../../evaluation/report/html.ts';
-import { measureRun, type PartFigures } from '../../evaluation/systems/measure-run.ts';
-import { roleOf, runFigures, type System } from '../../evaluation/systems/run-figures.ts';
-import type { Saved } from '../../evaluation/systems/saved.ts';
-import { type BeforeFigures, verdict, WHOLE_ENCODER } from '../../evaluation/systems/verdict.ts';
-import type { Student } from '../../students/student.ts';
-import type { OpenedTeacher } from '../../teachers/open-model.ts';
-import type { Embeddings } from '../../teachers/teacher.ts';
-import type { Trained } from '../fit/fit.ts';
-import type { TrainingSet } from '../prepare/training-set.ts';
-import type { AlsoSet } from '../run/also.ts';
-import type { RunContext } from '../run/context.ts';
-import type { RunLog } from '../run/run-log.ts';
-import { defineStage, derive, given, type Result } from '../run/stage.ts';
-import type { ExportReport } from './export-checkpoint.ts';
-import { type Exported, exportStage } from './export-stage.ts';
-import { lexicalStage } from './lexical-stage.ts';
 import {
   type AlsoFigures,
   alsoColumn,
@@ -30,10 +16,25 @@ import {
   describeAlso,
   describeLoss,
   measureAlso,
-} from './measure-also.ts';
+} from '../../evaluation/runs/measure-also.ts';
+import { measureRun, type PartFigures } from '../../evaluation/runs/measure-run.ts';
+import { runFigures, type System } from '../../evaluation/runs/run-figures.ts';
+import type { Saved } from '../../evaluation/runs/saved.ts';
+import { type BeforeFigures, verdict, WHOLE_ENCODER } from '../../evaluation/runs/verdict.ts';
+import type { AlsoSet } from '../../run/also.ts';
+import type { RunContext } from '../../run/context.ts';
+import type { RunLog } from '../../run/stages/run-log.ts';
+import { defineStage, derive, given, type Result } from '../../run/stages/stage.ts';
+import type { Student } from '../../students/student.ts';
+import type { OpenedTeacher } from '../../teachers/open-model.ts';
+import type { Embeddings } from '../../teachers/teacher.ts';
+import type { Trained } from '../fit/fit.ts';
+import type { TrainingSet } from '../prepare/training-set.ts';
+import { type Exported, exportStage } from './export-stage.ts';
+import { lexicalStage } from './lexical-stage.ts';
 import { checkpoint, describeCheckpoint } from './save-student.ts';
 
-export type { System } from '../../evaluation/systems/run-figures.ts';
+export type { System } from '../../evaluation/runs/run-figures.ts';
 
 /** What a run ends with. */
 export interface RunReport {

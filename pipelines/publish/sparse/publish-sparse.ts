@@ -7,10 +7,10 @@ import { computeOn } from '../../../engine/runtime/provider.ts';
 import { bm25Run, bm25Search } from '../../../evaluation/bm25-run.ts';
 import { cutRun, type Run } from '../../../evaluation/metrics/evaluate.ts';
 import { renderHtml } from '../../../evaluation/report/html.ts';
+import { runFigures, type System } from '../../../evaluation/runs/run-figures.ts';
+import type { Saved } from '../../../evaluation/runs/saved.ts';
 import { scoresAsRun } from '../../../evaluation/systems/reference-systems.ts';
 import { choiceScore, means, rerank } from '../../../evaluation/systems/retrieve.ts';
-import { runFigures, type System } from '../../../evaluation/systems/run-figures.ts';
-import type { Saved } from '../../../evaluation/systems/saved.ts';
 import {
   describeCosts,
   indexSparse,
@@ -18,12 +18,12 @@ import {
   searchSparse,
 } from '../../../evaluation/systems/sparse/sparse-run.ts';
 import { openSparseFolder } from '../../../models/sparse/sparse-folder.ts';
+import type { RunContext } from '../../../run/context.ts';
+import type { RunLog } from '../../../run/stages/run-log.ts';
+import { defineStage, derive, given, type Result } from '../../../run/stages/stage.ts';
 import type { OpenedTeacher } from '../../../teachers/open-model.ts';
 import type { Trained } from '../../fit/fit.ts';
 import type { TrainingSet } from '../../prepare/training-set.ts';
-import type { RunContext } from '../../run/context.ts';
-import type { RunLog } from '../../run/run-log.ts';
-import { defineStage, derive, given, type Result } from '../../run/stage.ts';
 import type { Published, RunReport } from '../run-report.ts';
 import { sparseCheckpoint } from './save-sparse.ts';
 
