@@ -1,6 +1,7 @@
 /** @file The main entry point: `import { distill } from 'onnx-distill'`. Importing it has no side effects. */
 
-export { type EvaluateOptions, type EvaluateReport, evaluate } from './checkpoints/evaluate.ts';
+export { evaluate } from './checkpoints/evaluate.ts';
+export type { EvaluateOptions, EvaluateReport } from './checkpoints/evaluation-report.ts';
 export { type ExportOptions, type ExportReport, exportCheckpoint } from './checkpoints/export-checkpoint.ts';
 export { type RotateOptions, type RotateReport, rotate } from './checkpoints/rotate.ts';
 export { type ErrorDetails, FaultError, InputError } from './common/errors.ts';

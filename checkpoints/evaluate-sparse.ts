@@ -1,60 +1,31 @@
 /** @file Evaluates a saved sparse student: what it finds by an inverted index, compared with BM25 and a dense student, and its costs. */
 import { InputError } from '../common/errors.ts';
-import { writeWhole } from '../common/files.ts';
 import type { RunControl } from '../common/progress.ts';
-import type { ColumnOptions } from '../data/files/columns.ts';
 import { openDataset } from '../data/open.ts';
 import { bm25Run } from '../evaluation/bm25-run.ts';
-import { dropIdenticalIds, isQueryItself } from '../evaluation/metrics/evaluate.ts';
-import { defaultMetrics, parseMetric } from '../evaluation/metrics/metrics.ts';
-import { formatRun } from '../evaluation/metrics/run-file.ts';
-import { madeFact, rounded } from '../evaluation/report/facts.ts';
-import type { Figures } from '../evaluation/report/figures.ts';
+import { defaultMetrics } from '../evaluation/metrics/metrics.ts';
 import { EvaluationTable } from '../evaluation/systems/evaluation-table.ts';
 import { encoderSearcher } from '../evaluation/systems/retrieve.ts';
 import { sparseHybrid } from '../evaluation/systems/sparse/sparse-hybrid.ts';
 import { describeCosts, searchSparse } from '../evaluation/systems/sparse/sparse-run.ts';
 import { Encoder } from '../models/encoder.ts';
-import type { PromptOptions } from '../models/modules/prompts.ts';
 import { openSparseFolder, SPARSE_FILES } from '../models/sparse/sparse-folder.ts';
 import { ImpactIndex } from '../retrieval/sparse/impact-index.ts';
 import { inheritedDocuments, readProvenance } from '../serving/encoder/checkpoint.ts';
 import { defaultCache, ScoreCache } from '../teachers/cache/score-cache.ts';
+import {
+  type EvaluateOptions,
+  type EvaluateReport,
+  reachOf,
+  reportOf,
+  withoutQueries,
+  writeEvaluation,
+} from './evaluation-report.ts';
 
 const DEV = 'dev';
 
-/** What `evaluate` was asked; its own interface says what each is. */
-interface Asked {
-  student: string;
-  data: string;
-  columns?: ColumnOptions;
-  prompts?: PromptOptions;
-  split?: string;
-  metrics?: readonly string[];
-  depth?: number;
-  seed?: number;
-  samples?: number;
-  queryTokens?: number;
-  documentTokens?: number;
-  cache?: string;
-  with?: string;
-  run?: string;
-  json?: string;
-  html?: string;
-  /** Of dense students alone. */
-  teacher?: string;
-  documents?: string;
-  dtype?: string;
-  index?: string;
-  baseline?: string;
-  memory?: string;
-}
-
-/** The figures, as of a dense student. */
-type Report = Figures & { split: string; queries: number; sentences: string[] };
-
 /** @throws InputError where an option is of dense students alone, or the folder, the data or another file cannot be read */
-export async function evaluateSparse(options: Asked, watch: RunControl = {}): Promise<Report> {
+export async function evaluateSparse(options: EvaluateOptions, watch: RunControl = {}): Promise<EvaluateReport> {
   for (const name of ['teacher', 'documents', 'index', 'baseline', 'memory'] as const)
     if (options[name] !== undefined)
       throw new InputError({
@@ -68,8 +39,8 @@ export async function evaluateSparse(options: Asked, watch: RunControl = {}): Pr
       subject: `prompts are those of the sparse student ${options.student}`,
       remedy: 'leave out --query-prompt and --document-prompt',
     });
-  const { split = 'test', metrics = defaultMetrics, depth = 100, seed = 0 } = options;
-  const reach = Math.max(100, depth, ...metrics.map((m) => parseMetric(m).k).filter(Number.isFinite));
+  const { split = 'test', metrics = defaultMetrics, seed = 0 } = options;
+  const reach = reachOf(options);
   const dataset = await openDataset(options.data, { columns: options.columns }, watch);
   const table = new EvaluationTable({ dataset, split, metrics, seed, samples: options.samples, watch });
   const { dtype = 'fp32' } = options;
@@ -96,8 +67,8 @@ export async function evaluateSparse(options: Asked, watch: RunControl = {}): Pr
     const small = table.add('student', 'student, impacts of one byte', coded.run);
     table.note(`with impacts of one byte: ${describeCosts(coded.costs)}`);
     table.compare(small, student, 'full retrieval');
-    const drop = (found: typeof run) => dropIdenticalIds(found, isQueryItself(dataset));
-    const bm25 = table.add('baseline', 'BM25', drop(await bm25Run(dataset, split, reach, watch)));
+    const words = withoutQueries(await bm25Run(dataset, split, reach, watch), dataset);
+    const bm25 = table.add('baseline', 'BM25', words);
     table.compare(student, bm25, 'full retrieval');
     if (options.with !== undefined) {
       if (split === DEV || !dataset.splits.includes(DEV))
@@ -123,33 +94,10 @@ export async function evaluateSparse(options: Asked, watch: RunControl = {}): Pr
         await own.dispose();
       }
     }
-    const report: Report = {
-      title: `Evaluation on ${dataset.name}`,
-      facts: [
-        ['data', `${dataset.name}, split ${split}`],
-        ['queries', `${student.evaluation.queryIds.length} judged`],
-        ['documents', dataset.documents.length.toLocaleString('en')],
-        ...madeFact(dataset),
-        ['student', `sparse, ${dtype}, ${encoder.vocabulary} tokens, inverted index`],
-      ],
-      notes: table.notes,
-      split,
-      queries: student.evaluation.queryIds.length,
-      systems: table.systems,
-      comparisons: table.comparisons,
-      sentences: [],
-      perQuery: {
-        queryIds: student.evaluation.queryIds,
-        systems: Object.fromEntries(table.measured.map((m) => [m.name, rounded(m.evaluation.perQuery)])),
-      },
-    };
-    if (options.run) await writeWhole(options.run, formatRun(run));
-    if (options.json)
-      await writeWhole(options.json, `${JSON.stringify({ ...report.systems[0].metrics, ...report, sparse: costs })}\n`);
-    if (options.html) {
-      const { renderHtml } = await import('../evaluation/report/html.ts');
-      await writeWhole(options.html, renderHtml(report));
-    }
+    const report = reportOf(table, student, [
+      ['student', `sparse, ${dtype}, ${encoder.vocabulary} tokens, inverted index`],
+    ]);
+    await writeEvaluation(options, report, student, { sparse: costs });
     return report;
   } finally {
     await encoder.dispose();

@@ -1,16 +1,13 @@
 /** @file Evaluates a saved student: what it finds compared with its teacher and other systems, and what it costs. */
 import { InputError } from '../common/errors.ts';
-import { writeWhole } from '../common/files.ts';
 import type { RunControl } from '../common/progress.ts';
-import type { ColumnOptions } from '../data/files/columns.ts';
 import { openDataset } from '../data/open.ts';
 import { collapse } from '../evaluation/diagnostics/warnings.ts';
 import { retentionSentence } from '../evaluation/metrics/compare.ts';
-import { cutRun, dropIdenticalIds, isQueryItself, type Run } from '../evaluation/metrics/evaluate.ts';
+import { cutRun } from '../evaluation/metrics/evaluate.ts';
 import { fidelity } from '../evaluation/metrics/fidelity.ts';
-import { defaultMetrics, parseMetric } from '../evaluation/metrics/metrics.ts';
-import { formatRun, readRun } from '../evaluation/metrics/run-file.ts';
-import { madeFact, rounded } from '../evaluation/report/facts.ts';
+import { defaultMetrics } from '../evaluation/metrics/metrics.ts';
+import { readRun } from '../evaluation/metrics/run-file.ts';
 import type { Figures } from '../evaluation/report/figures.ts';
 import { differences } from '../evaluation/systems/compare-systems.ts';
 import { measureCosts, speedFactor } from '../evaluation/systems/cost-figures.ts';
@@ -22,67 +19,18 @@ import { byPrefix, encoderSearcher, retrieve } from '../evaluation/systems/retri
 import { measureTeacher } from '../evaluation/systems/teacher-evaluation.ts';
 import { Encoder } from '../models/encoder.ts';
 import { readModelFolder } from '../models/model-folder.ts';
-import type { PromptOptions } from '../models/modules/prompts.ts';
 import { type DTypeFile, dtypeFiles, inheritedDocuments, readProvenance } from '../serving/encoder/checkpoint.ts';
 import { isLateFolder } from '../students/late/late-folder.ts';
 import { defaultCache, ScoreCache } from '../teachers/cache/score-cache.ts';
 import { memorySentence, servingMemory } from '../training/memory-budget.ts';
-
-/** What is evaluated on which data, and how. */
-export interface EvaluateOptions {
-  student: string;
-  /** Folder of a cross-encoder that re-ranks candidates, or of a dual-encoder; or a file of scores. */
-  teacher?: string;
-  /** A dual-encoder whose document embeddings the student searches; the student encodes them itself by default. */
-  documents?: string;
-  data: string;
-  /** What columns of rows hold, where their names do not say it. */
-  columns?: ColumnOptions;
-  /** Prompts of the student in place of its folder's; `{text}` marks the text's place, an empty string means none. */
-  prompts?: PromptOptions;
-  /** Prompts of a teacher that is a dual-encoder. */
-  teacherPrompts?: PromptOptions;
-  split?: string;
-  metrics?: readonly string[];
-  /** Documents a query that the teacher re-ranks. */
-  depth?: number;
-  /** What the teacher re-ranks: `student` (what it found), `bm25`, or a run file. */
-  candidates?: string;
-  /** Files of the checkpoint that are evaluated, the first as the student: names such as fp32, fp16, int8, or all. */
-  dtype?: string;
-  /** A run file of another system. */
-  baseline?: string;
-  /** `usearch`: an approximate index is compared with exact search. */
-  index?: string;
-  /** Whether models are timed; true by default. */
-  cost?: boolean;
-  /** Queries that the teacher re-ranks while it is timed. */
-  costQueries?: number;
-  seed?: number;
-  /** Resamples of a bootstrap and flips of a test. */
-  samples?: number;
-  queryTokens?: number;
-  documentTokens?: number;
-  /** A dense student whose scores are added to those of a sparse one, its weight chosen on dev. */
-  with?: string;
-  cache?: string;
-  /** Limit that batches are chosen by, e.g. `4GB`. */
-  memory?: string;
-  /** Files written: the student's TREC run, the figures, the report. */
-  run?: string;
-  json?: string;
-  html?: string;
-}
-
-/** The figures of an evaluation, as `evaluate --json` writes them. */
-export interface EvaluateReport extends Figures {
-  split: string;
-  queries: number;
-  /** Student over teacher, a metric: on the same candidates. */
-  retention?: Record<string, number>;
-  /** Sentences for a person, e.g. `keeps 97.4 % [96.1, 98.6] of the teacher's ndcg@10`. */
-  sentences: string[];
-}
+import {
+  type EvaluateOptions,
+  type EvaluateReport,
+  reachOf,
+  reportOf,
+  withoutQueries,
+  writeEvaluation,
+} from './evaluation-report.ts';
 
 /** Texts timed one at a time. */
 const TIMED = 200;
@@ -106,8 +54,7 @@ export async function evaluate(options: EvaluateOptions, given: RunControl = {})
       remedy: 'give the sparse student with --student',
     });
   const { split = 'test', metrics = defaultMetrics, depth = 100, candidates = 'student', seed = 0 } = options;
-  const cuts = metrics.map((m) => parseMetric(m).k).filter(Number.isFinite);
-  const reach = Math.max(100, depth, ...cuts);
+  const reach = reachOf(options);
   const made = await readProvenance(options.student, options);
   const dataset = await openDataset(
     options.data,
@@ -121,8 +68,7 @@ export async function evaluate(options: EvaluateOptions, given: RunControl = {})
   if (servedTeacher) await readModelFolder(servedTeacher);
   if (options.index !== undefined && options.index !== 'usearch')
     throw new InputError({ code: 'evaluate.index', subject: `the index '${options.index}'`, expected: "'usearch'" });
-  const own = (run: Run): Run => dropIdenticalIds(run, isQueryItself(dataset));
-  const other = options.baseline === undefined ? undefined : own(await readRun(options.baseline));
+  const other = options.baseline === undefined ? undefined : withoutQueries(await readRun(options.baseline), dataset);
   const source = candidates === 'student' ? undefined : await candidateRun(candidates, dataset, split, depth, given);
   const watch: RunControl = {
     ...given,
@@ -216,28 +162,16 @@ export async function evaluate(options: EvaluateOptions, given: RunControl = {})
     const collapsed = collapse({ dimensions, data: encoded.subarray(0, COLLAPSE_SAMPLE * dimensions) });
     if (collapsed) table.note(`warning: the student has collapsed: ${collapsed}`);
 
+    const reranked = listed
+      ? candidates === 'student'
+        ? "the teacher's lists"
+        : candidates
+      : `the student's ${depth}`;
     const report: EvaluateReport = {
-      title: `Evaluation on ${dataset.name}`,
-      facts: [
-        ['data', `${dataset.name}, split ${split}`],
-        ['queries', `${student.evaluation.queryIds.length} judged`],
-        ['documents', dataset.documents.length.toLocaleString('en')],
-        ...madeFact(dataset),
+      ...reportOf(table, student, [
         ['student', `${vectors.dimensions} dimensions, ${first.dtype}, exact search`],
-        ...(same
-          ? ([
-              [
-                're-ranked',
-                listed ? (candidates === 'student' ? "the teacher's lists" : candidates) : `the student's ${depth}`,
-              ],
-            ] as [string, string][])
-          : []),
-      ],
-      notes: table.notes,
-      split,
-      queries: student.evaluation.queryIds.length,
-      systems: table.systems,
-      comparisons: table.comparisons,
+        ...(same ? ([['re-ranked', reranked]] as [string, string][]) : []),
+      ]),
       retention: same && Object.fromEntries(table.comparisons[0].rows.map((r) => [r.metric, r.retention.value])),
       sentences: table.comparisons
         .filter((c) => c.b.startsWith('teacher'))
@@ -249,18 +183,8 @@ export async function evaluate(options: EvaluateOptions, given: RunControl = {})
       speedFactor: speedFactor(cost, first.dtype),
       index,
       matryoshka,
-      perQuery: {
-        queryIds: student.evaluation.queryIds,
-        systems: Object.fromEntries(table.measured.map((m) => [m.name, rounded(m.evaluation.perQuery)])),
-      },
     };
-    if (options.run) await writeWhole(options.run, formatRun(student.run));
-    if (options.json)
-      await writeWhole(options.json, `${JSON.stringify({ ...report.systems[0].metrics, ...report })}\n`);
-    if (options.html) {
-      const { renderHtml } = await import('../evaluation/report/html.ts');
-      await writeWhole(options.html, renderHtml(report));
-    }
+    await writeEvaluation(options, report, student);
     return report;
   } finally {
     await cache.close();

@@ -7,7 +7,8 @@ import { trainStudent } from './fit/train-student.ts';
 import { embedDocuments, embedQueries } from './prepare/embeddings.ts';
 import { openStudent } from './prepare/open-student.ts';
 import { type Asked, annotate, type Gathered, gather, type TrainingSet, trainingSet } from './prepare/training-set.ts';
-import { type Published, publish } from './publish/run-report.ts';
+import { publish } from './publish/publish.ts';
+import type { Published } from './publish/report-stage.ts';
 
 interface Round {
   asked: Asked;

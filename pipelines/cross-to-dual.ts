@@ -20,7 +20,8 @@ import { adversarial } from './prepare/adversarial-scores.ts';
 import { linearHead } from './prepare/linear-head.ts';
 import { openStudent } from './prepare/open-student.ts';
 import { annotate, gather, trainingSet } from './prepare/training-set.ts';
-import { type Published, publish } from './publish/run-report.ts';
+import { publish } from './publish/publish.ts';
+import type { Published } from './publish/report-stage.ts';
 import { publishSparse } from './publish/sparse/publish-sparse.ts';
 
 /** @param more.serves whether later runs search the student's documents, so that what it makes of other sets is kept for them */

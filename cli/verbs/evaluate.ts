@@ -1,6 +1,6 @@
 /** @file `distill evaluate`: a saved student compared with its teacher and other systems, and its cost. */
 import { Command } from 'commander';
-import type { EvaluateOptions } from '../../checkpoints/evaluate.ts';
+import type { EvaluateOptions } from '../../checkpoints/evaluation-report.ts';
 import { InputError } from '../../common/errors.ts';
 import { checkOutputs } from '../../common/outputs.ts';
 import { progressReporter, type Screen } from '../terminal/progress.ts';

@@ -1,7 +1,7 @@
 /** @file What reports of a student say alike: the facts at their head, roles of systems, values as they are kept. */
 import type { Dataset } from '../../data/dataset.ts';
 import type { RunEvaluation } from '../metrics/evaluate.ts';
-import type { SystemFigures } from './figures.ts';
+import type { Figures, SystemFigures } from './figures.ts';
 
 /** The role that a system of a run has by its name. */
 export const roleOf = (name: string): SystemFigures['role'] =>
@@ -16,3 +16,19 @@ export const rounded = (perQuery: RunEvaluation['perQuery']): Record<string, num
   Object.fromEntries(
     Object.entries(perQuery).map(([metric, values]) => [metric, Array.from(values, (v) => Number(v.toFixed(6)))]),
   );
+
+/** The values of each query, by system and metric. */
+export const perQueryFigures = (
+  queryIds: string[],
+  measured: readonly { name: string; evaluation: RunEvaluation }[],
+): NonNullable<Figures['perQuery']> => ({
+  queryIds,
+  systems: Object.fromEntries(measured.map((m) => [m.name, rounded(m.evaluation.perQuery)])),
+});
+
+/** The data that figures are of. */
+export const dataFacts = (dataset: Dataset, split: string): [string, string][] => [
+  ['data', `${dataset.name}, split ${split}`],
+  ['documents', dataset.documents.length.toLocaleString('en')],
+  ...madeFact(dataset),
+];

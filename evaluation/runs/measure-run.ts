@@ -16,24 +16,22 @@ import { encoderOf, encodingOf } from '../../students/student-scores.ts';
 import type { OpenedTeacher } from '../../teachers/open-model.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
 import { embed } from '../../teachers/teacher.ts';
-import { bm25Run, bm25Search } from '../bm25-run.ts';
 import { warnOfCollapse } from '../diagnostics/warnings.ts';
 import { cutRun, type Run } from '../metrics/evaluate.ts';
 import type { Figures } from '../report/figures.ts';
 import { describeFit, type Hybrid, measureHybrid } from '../systems/hybrid.ts';
 import { medianMilliseconds, TIMED_QUERIES } from '../systems/model-cost.ts';
-import { scoresAsRun } from '../systems/reference-systems.ts';
 import {
   byPrefix,
   choiceScore,
   encoderSearcher,
-  means,
   rerank,
   retrieve,
   type Searcher,
   teacherSearcher,
 } from '../systems/retrieve.ts';
 import type { System } from './run-figures.ts';
+import { CHOICE_DEPTH, RunTable } from './run-table.ts';
 import type { Saved } from './saved.ts';
 import { type BeforeFigures, WHOLE_ENCODER } from './verdict.ts';
 
@@ -82,32 +80,19 @@ export async function measureRun(
 ): Promise<MeasuredRun> {
   const { config, dataset, watch, documents } = job;
   const { metrics, depth } = config.evaluate;
-  const { test } = config.data.splits;
-  const judged = judgedQueries(dataset, test);
-  const searched = { dataset, split: test, depth: Math.max(100, depth) };
+  const table = new RunTable(job);
+  const { searched, runs, systems, before } = table;
+  const judged = judgedQueries(dataset, searched.split);
   const frozen = config.student.towers === 'query' ? documents : undefined;
   const searcherOf = (encoder: Encoder, table?: Embeddings) => encoderSearcher(encoder, config.student, table);
-  const runs = new Map<string, Run>();
-  const systems: System[] = [];
-  const add = (name: string, run: Run, more: Partial<System> = {}): void => {
-    runs.set(name, run);
-    systems.push({ name, metrics: means(run, dataset, test, metrics), ...more });
-  };
   /** Median time of one query. */
   const timeQueries = (encode: (text: string) => Promise<unknown>): Promise<number> =>
     medianMilliseconds(judged.slice(0, TIMED_QUERIES), (q) => encode(dataset.queries.text(q)));
 
-  // What the user had before is compared on dev, which chooses; on test where there is no dev.
-  const { dev } = config.data.splits;
-  const chooses = dev !== null && dataset.splits.includes(dev) ? dev : test;
-  const before: BeforeFigures = { split: chooses, queries: judgedQueries(dataset, chooses).length, values: {} };
-  const decide = (name: string, run: Run): void => {
-    before.values[name] = choiceScore(run, dataset, chooses);
-  };
   const parts: PartFigures = {};
-  const inParts = async (name: string, table: Searcher): Promise<void> => {
+  const inParts = async (name: string, embedded: Searcher): Promise<void> => {
     for (const split of partSplits.filter((s) => dataset.splits.includes(s))) {
-      const { run } = await retrieve(table, { dataset, split, depth: CHOICE_DEPTH }, watch);
+      const { run } = await retrieve(embedded, { dataset, split, depth: CHOICE_DEPTH }, watch);
       parts[split] ??= { queries: judgedQueries(dataset, split).length, values: {} };
       parts[split].values[name] = choiceScore(run, dataset, split);
     }
@@ -115,14 +100,14 @@ export async function measureRun(
   const find = async (name: string, searcher: Searcher) => {
     const found = await retrieve(searcher, searched, watch);
     const { dimensions, documents: data } = found.vectors;
-    const table = { queries: searcher.queries, documents: { dimensions, data } };
-    decide(
+    const embedded = { queries: searcher.queries, documents: { dimensions, data } };
+    const { chooses: split } = table;
+    // What the user had before is compared on dev, which chooses; on test where there is no dev.
+    table.decide(
       name,
-      chooses === test
-        ? found.run
-        : (await retrieve(table, { dataset, split: chooses, depth: CHOICE_DEPTH }, watch)).run,
+      split ? (await retrieve(embedded, { dataset, split, depth: CHOICE_DEPTH }, watch)).run : found.run,
     );
-    await inParts(name, table);
+    await inParts(name, embedded);
     return found;
   };
 
@@ -138,17 +123,10 @@ export async function measureRun(
             prompts: config.student.prompts,
           })
         : await encoderOf(student, initial, await encodingOf(config));
-      add(name, (await find(name, searcherOf(first, frozen))).run);
+      table.add(name, (await find(name, searcherOf(first, frozen))).run);
       await first.dispose();
     });
-  if (config.evaluate.bm25)
-    await job.time('evaluate bm25', async () => {
-      await bm25Search(dataset, judged.slice(0, 1), 1, watch); // builds the index
-      const started = performance.now();
-      const run = await bm25Run(dataset, test, searched.depth, watch);
-      add('BM25', run, { queryMilliseconds: (performance.now() - started) / run.size });
-      decide('BM25', chooses === test ? run : await bm25Run(dataset, chooses, CHOICE_DEPTH, watch));
-    });
+  await table.addBm25({ timed: true });
   const searcher = await Encoder.load(saved.folder, { session: await computeOn(config.train), comparable: true });
   const { run, matryoshka, hybrid } = await job.time('evaluate', async () => {
     const own = searcherOf(searcher, frozen);
@@ -158,10 +136,10 @@ export async function measureRun(
     const widths = [...new Set([dimensions, ...(config.matryoshka?.dimensions ?? [])])].filter((n) => n <= dimensions);
     widths.sort((a, b) => b - a);
     const matryoshka = config.matryoshka && (await byPrefix(found, widths, searched, metrics[0], watch));
-    const splits = { dev: chooses, test };
+    const { chooses } = table;
     const options =
-      config.hybrid && chooses !== test
-        ? { ...config.hybrid, dataset, splits, vectors, depth: searched.depth }
+      config.hybrid && chooses !== undefined
+        ? { ...config.hybrid, ...searched, splits: { dev: chooses, test: searched.split }, vectors }
         : undefined;
     if (config.hybrid && !options)
       job.note('the weight of BM25 is not fitted: there is no dev split, and test must not choose it');
@@ -175,7 +153,7 @@ export async function measureRun(
   const queryMilliseconds = await timeQueries((text) => encoder.encode([text], { maxLength, role: 'query' }));
   await warnOfCollapse(encoder, { limits: config.student, dataset, frozen: frozen !== undefined }, job.warn);
   await encoder.dispose();
-  add('student', run, { bytes: saved.bytes, queryMilliseconds });
+  table.add('student', run, { bytes: saved.bytes, queryMilliseconds });
   // Each depth of a query tower searches the same documents.
   for (const n of frozen ? (config.train.exits ?? []) : [])
     await job.time('evaluate exits', async () => {
@@ -184,9 +162,9 @@ export async function measureRun(
       const { run } = await retrieve(searcherOf(early, frozen), searched, watch);
       const queryMilliseconds = await timeQueries((text) => early.encode([text], { maxLength, role: 'query' }));
       await early.dispose();
-      add(`student, exit ${n}`, run, { bytes: (await stat(file)).size, queryMilliseconds });
+      table.add(`student, exit ${n}`, run, { bytes: (await stat(file)).size, queryMilliseconds });
     });
-  if (hybrid?.run) add(HYBRID, hybrid.run, { bytes: saved.bytes });
+  if (hybrid?.run) table.add(HYBRID, hybrid.run, { bytes: saved.bytes });
   if (hybrid) job.note(describeFit(hybrid.fit));
   if (!config.evaluate.teacher) return { systems, runs, matryoshka, hybrid, before, parts };
 
@@ -200,32 +178,23 @@ export async function measureRun(
       // The time of a service is the network's, and costs requests; a file takes none.
       const own = localModel(config.embedder);
       const queryMilliseconds = own ? await timeQueries((text) => alone([text], 'query')) : undefined;
-      add('embedder', run, { bytes: await modelBytes(own), queryMilliseconds });
+      table.add('embedder', run, { bytes: await modelBytes(own), queryMilliseconds });
     });
-  await job.time('evaluate teacher', async () => {
-    if (config.teacher?.kind === 'scores') {
-      const given = config.teacher.files.test;
-      if (given) add('teacher', await scoresAsRun(given, dataset));
-    } else if (teacher && !(teacher === embedder && documents)) {
-      const top = cutRun(run, depth);
-      const reranked = await rerank(dataset, top, teacher, watch);
-      const model = job.teacher?.uncached;
-      const timed = [...top].slice(0, TIMED_RERANKINGS);
-      const queryMilliseconds =
-        model && localModel(config.teacher)
-          ? await medianMilliseconds(timed, (one) => rerank(dataset, new Map([one]), model, {}))
-          : undefined;
-      add('teacher', reranked, { bytes: await modelBytes(localModel(config.teacher)), queryMilliseconds });
-    }
+  const top = cutRun(run, depth);
+  const both = teacher === embedder && documents !== undefined;
+  await table.addTeacher(both ? undefined : teacher, top, async () => {
+    const own = localModel(config.teacher);
+    const model = job.teacher?.uncached;
+    const timed = [...top].slice(0, TIMED_RERANKINGS);
+    const queryMilliseconds =
+      model && own ? await medianMilliseconds(timed, (one) => rerank(dataset, new Map([one]), model, {})) : undefined;
+    return { bytes: await modelBytes(own), queryMilliseconds };
   });
   return { systems, runs, matryoshka, hybrid, before, parts };
 }
 
 /** The student with BM25, as reports call it. */
 export const HYBRID = 'student + BM25';
-
-/** Documents a query that the deciding metric looks at. */
-const CHOICE_DEPTH = 100;
 
 /** Queries whose candidates a cross-encoder scores to be timed: seconds each. */
 const TIMED_RERANKINGS = 3;

@@ -5,7 +5,7 @@ import { describeStudent } from '../../config/student.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { evaluateRun, type Run } from '../metrics/evaluate.ts';
 import { fidelity } from '../metrics/fidelity.ts';
-import { madeFact, roleOf, rounded } from '../report/facts.ts';
+import { dataFacts, perQueryFigures, roleOf } from '../report/facts.ts';
 import type { Figures, SystemFigures } from '../report/figures.ts';
 import { compare, differences, type Measured } from '../systems/compare-systems.ts';
 
@@ -20,6 +20,9 @@ export interface System {
   queryMilliseconds?: number;
 }
 
+/** Options that the figures of a run depend on. */
+export type RunOptions = Options<'data.splits' | 'evaluate' | 'losses' | 'pipeline' | 'seed' | 'student' | 'teacher'>;
+
 /**
  * @param systems rows of the table, with what each found under its name in `runs`
  * @param training the log of the run
@@ -30,7 +33,7 @@ export function runFigures(
     dataset,
     warnings,
   }: {
-    config: Options<'data.splits' | 'evaluate' | 'losses' | 'pipeline' | 'seed' | 'student' | 'teacher'>;
+    config: RunOptions;
     dataset: Dataset;
     warnings: ReadonlyMap<string, string>;
   },
@@ -55,9 +58,7 @@ export function runFigures(
       ['pipeline', config.pipeline],
       ['student', describeStudent(config.student)],
       ['losses', config.losses.map((l) => `${l.weight} x ${l.kind}`).join(' + ')],
-      ['data', `${dataset.name}, split ${config.data.splits.test}`],
-      ['documents', dataset.documents.length.toLocaleString('en')],
-      ...madeFact(dataset),
+      ...dataFacts(dataset, config.data.splits.test),
     ],
     notes: [...warnings.values()].map((w) => `Warning: ${w}`),
     systems: systems.map((s) => ({ ...s, role: roleOf(s.name) })),
@@ -68,9 +69,6 @@ export function runFigures(
     fidelity: student && teacher && fidelity(student.run, teacher.run),
     differences: student && teacher && differences(student, teacher, dataset, qrels, metrics[0]),
     training,
-    perQuery: {
-      queryIds: student?.evaluation.queryIds ?? [],
-      systems: Object.fromEntries([...measured.values()].map((m) => [m.name, rounded(m.evaluation.perQuery)])),
-    },
+    perQuery: perQueryFigures(student?.evaluation.queryIds ?? [], [...measured.values()]),
   };
 }

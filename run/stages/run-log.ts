@@ -24,6 +24,10 @@ export interface Estimate {
   how: string;
 }
 
+/** Whether the work of each stage was done, or an earlier result used. */
+export const stagesMade = ({ stages }: Pick<RunLog, 'stages'>): Record<string, 'made' | 'reused'> =>
+  Object.fromEntries(stages.map(({ stage, status }) => [stage, status === 'made' ? 'made' : 'reused']));
+
 export class RunLog {
   /** Seconds by name of the work. */
   readonly seconds: Record<string, number> = {};
