@@ -1,5 +1,9 @@
 /** @file The main entry point: `import { distill } from 'onnx-distill'`. Importing it has no side effects. */
 
+export { evaluate } from './checkpoints/evaluate.ts';
+export type { EvaluateOptions, EvaluateReport } from './checkpoints/evaluation-report.ts';
+export { type ExportOptions, type ExportReport, exportCheckpoint } from './checkpoints/export-checkpoint.ts';
+export { type RotateOptions, type RotateReport, rotate } from './checkpoints/rotate.ts';
 export { type ErrorDetails, FaultError, InputError } from './common/errors.ts';
 export type { OnProgress, Progress, RunControl } from './common/progress.ts';
 export { type Config, type ConfigInput, configSchema } from './config/config.ts';
@@ -20,12 +24,6 @@ export { type EncodeOptions, Encoder, type EncoderOptions } from './models/encod
 export { type FreshOptions, freshModel } from './models/new-model.ts';
 export { checkModel, type ModelCheck } from './models/trainability.ts';
 export { distill, type RunReport, type System } from './pipelines/distill.ts';
-export { type EmbedOptions, type EmbedReport, embedTexts } from './pipelines/embed.ts';
-export { type EvaluateOptions, type EvaluateReport, evaluate } from './pipelines/evaluate.ts';
-export { type ExportOptions, type ExportReport, exportCheckpoint } from './pipelines/publish/export-checkpoint.ts';
-export { type RotateOptions, type RotateReport, rotate } from './pipelines/rotate.ts';
-export { type ScoreOptions, type ScoreReport, score } from './pipelines/score.ts';
-export { type TeacherReport, trainTeacher } from './pipelines/train-teacher.ts';
 export { bm25 } from './retrieval/bm25.ts';
 export {
   type CascadeEvaluation,
@@ -42,6 +40,9 @@ export { ScoreCache } from './teachers/cache/score-cache.ts';
 export { type CrossEncoderOptions, crossEncoder } from './teachers/cross-encoder.ts';
 export { type DualEncoderOptions, dualEncoder } from './teachers/dual-encoder.ts';
 export { type GenerativeOptions, generative } from './teachers/generative.ts';
+export { type EmbedOptions, type EmbedReport, embedTexts } from './teachers/jobs/embed.ts';
+export { type ScoreOptions, type ScoreReport, score } from './teachers/jobs/score.ts';
+export { type TeacherReport, trainTeacher } from './teachers/jobs/train-teacher.ts';
 export { runWorker, type WorkerOptions, type WorkerReport } from './teachers/queue/worker.ts';
 export { scoreFile } from './teachers/score-file.ts';
 export type { Embeddings, Pair, Teacher, TeacherFacts } from './teachers/teacher.ts';

@@ -6,7 +6,7 @@ import { writeWhole } from '../common/files.ts';
 import type { RunControl } from '../common/progress.ts';
 import type { ConfigInput } from '../config/config.ts';
 import { distill, type RunReport } from '../pipelines/distill.ts';
-import { type TeacherReport, trainTeacher } from '../pipelines/train-teacher.ts';
+import { type TeacherReport, trainTeacher } from '../teachers/jobs/train-teacher.ts';
 import { makeWorld, type World } from './world.ts';
 
 /** Where the demo runs and how much of it. */

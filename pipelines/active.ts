@@ -1,13 +1,14 @@
 /** @file Rounds under a budget: choose queries with the current student, ask the teacher, train on all that is annotated. */
 import type { Config } from '../config/config.ts';
+import type { RunContext } from '../run/context.ts';
+import { derive, type Result } from '../run/stages/stage.ts';
 import type { Trained } from './fit/fit.ts';
 import { trainStudent } from './fit/train-student.ts';
 import { embedDocuments, embedQueries } from './prepare/embeddings.ts';
 import { openStudent } from './prepare/open-student.ts';
 import { type Asked, annotate, type Gathered, gather, type TrainingSet, trainingSet } from './prepare/training-set.ts';
-import { type Published, publish } from './publish/run-report.ts';
-import type { RunContext } from './run/context.ts';
-import { derive, type Result } from './run/stage.ts';
+import { publish } from './publish/publish.ts';
+import type { Published } from './publish/report-stage.ts';
 
 interface Round {
   asked: Asked;

@@ -19,13 +19,14 @@ import { judgedQueries, type Texts } from '../data/dataset.ts';
 import { listsNegatives } from '../data/relevant.ts';
 import { TextTokenizer } from '../data/tokenizer.ts';
 import { computeOn } from '../engine/runtime/provider.ts';
+import type { RunReport } from '../evaluation/runs/run-report.ts';
 import { mean } from '../math/numbers.ts';
+import type { RunContext } from '../run/context.ts';
+import { trainingQueries } from '../run/data.ts';
+import { lazily, type Result } from '../run/stages/stage.ts';
 import { crossToDual } from './cross-to-dual.ts';
 import { publishFamily } from './publish/family.ts';
-import type { Published, RunReport } from './publish/run-report.ts';
-import type { RunContext } from './run/context.ts';
-import { trainingQueries } from './run/data.ts';
-import { lazily, type Result } from './run/stage.ts';
+import type { Published } from './publish/report-stage.ts';
 
 export async function chain(run: RunContext): Promise<Published> {
   const { config } = run;

@@ -11,16 +11,18 @@
  * - `static-queries`: the same query tower without a transformer, a table trained on the embedder's vectors of queries and of
  *   spans of documents. Labels and a cross-encoder's scores are optional.
  */
+
+import type { RunContext } from '../run/context.ts';
+import { derive } from '../run/stages/stage.ts';
 import { measureTeacherOnDev } from './fit/teacher-on-dev.ts';
 import { trainStudent } from './fit/train-student.ts';
 import { adversarial } from './prepare/adversarial-scores.ts';
 import { linearHead } from './prepare/linear-head.ts';
 import { openStudent } from './prepare/open-student.ts';
 import { annotate, gather, trainingSet } from './prepare/training-set.ts';
-import { type Published, publish } from './publish/run-report.ts';
+import { publish } from './publish/publish.ts';
+import type { Published } from './publish/report-stage.ts';
 import { publishSparse } from './publish/sparse/publish-sparse.ts';
-import type { RunContext } from './run/context.ts';
-import { derive } from './run/stage.ts';
 
 /** @param more.serves whether later runs search the student's documents, so that what it makes of other sets is kept for them */
 export async function crossToDual(run: RunContext, more: { serves?: boolean } = {}): Promise<Published> {

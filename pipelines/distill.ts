@@ -3,18 +3,20 @@ import type { RunControl } from '../common/progress.ts';
 import type { Config, ConfigInput } from '../config/config.ts';
 import { parseConfig } from '../config/parse.ts';
 import { allowTf32 } from '../engine/runtime/cuda.ts';
+import type { RunReport } from '../evaluation/runs/run-report.ts';
+import { openRun, type RunContext } from '../run/context.ts';
+import { withEstimates } from '../run/estimate/estimate.ts';
+import type { StagePlan } from '../run/stages/run-log.ts';
 import { active } from './active.ts';
 import { chain } from './chain.ts';
 import { crossToDual } from './cross-to-dual.ts';
-import { withEstimates } from './estimate/estimate.ts';
 import { lateInteraction } from './late-interaction.ts';
 import { online } from './online.ts';
-import type { Published, RunReport } from './publish/run-report.ts';
-import { openRun, type RunContext } from './run/context.ts';
-import type { StagePlan } from './run/run-log.ts';
+import type { Published } from './publish/report-stage.ts';
 
-export type { RunReport, System } from './publish/run-report.ts';
-export type { StagePlan } from './run/run-log.ts';
+export type { System } from '../evaluation/runs/run-figures.ts';
+export type { RunReport } from '../evaluation/runs/run-report.ts';
+export type { StagePlan } from '../run/stages/run-log.ts';
 
 /** Every pipeline, by the name that configs use. */
 const pipelines: Record<Config['pipeline'], (run: RunContext) => Promise<Published>> = {

@@ -2,15 +2,17 @@
  * @file Trains a re-ranker over cached token vectors of documents (late interaction, decoupled context processing): the encoders are
  * frozen, so that their states are computed once, and projections and a small scorer learn the teacher's scores.
  */
-import { lateEvaluation } from './late/measure.ts';
+
+import type { RunContext } from '../run/context.ts';
+import { stagesMade } from '../run/stages/run-log.ts';
+import { derive, given, type Result } from '../run/stages/stage.ts';
+import { lateEvaluation } from './late/evaluation.ts';
 import { lateCheckpoint } from './late/save.ts';
 import { frozenStates } from './late/states.ts';
 import { lateTraining } from './late/train.ts';
 import { openStudent } from './prepare/open-student.ts';
 import { annotate, gather, trainingSet } from './prepare/training-set.ts';
-import type { Published } from './publish/run-report.ts';
-import type { RunContext } from './run/context.ts';
-import { derive, given, type Result } from './run/stage.ts';
+import type { Published } from './publish/report-stage.ts';
 
 export async function lateInteraction(run: RunContext): Promise<Published> {
   const { teacher, losses } = run;
@@ -35,9 +37,7 @@ export async function lateInteraction(run: RunContext): Promise<Published> {
   const whole = derive({ report }, ({ report: { systems, ...rest } }) => ({
     ...rest,
     systems: systems.map(({ role: _, ...system }) => system),
-    stages: Object.fromEntries(
-      run.log.stages.map(({ stage, status }) => [stage, status === 'made' ? ('made' as const) : ('reused' as const)]),
-    ),
+    stages: stagesMade(run.log),
   }));
   if (!run.dry) await whole.value();
   return { checkpoint: saved, report: whole as Result<Awaited<ReturnType<Published['report']['value']>>> };

@@ -6,13 +6,14 @@
 
 import type { Config } from '../config/config.ts';
 import type { CandidateLists } from '../data/lists.ts';
+import type { RunContext } from '../run/context.ts';
+import { derive, type Result } from '../run/stages/stage.ts';
 import { trainStudent } from './fit/train-student.ts';
 import { teacherScores } from './prepare/candidates.ts';
 import { openStudent } from './prepare/open-student.ts';
 import { annotate, gather, trainingSet } from './prepare/training-set.ts';
-import { type Published, publish } from './publish/run-report.ts';
-import type { RunContext } from './run/context.ts';
-import { derive, type Result } from './run/stage.ts';
+import { publish } from './publish/publish.ts';
+import type { Published } from './publish/report-stage.ts';
 
 export async function online(run: RunContext): Promise<Published> {
   const { teachers, share } = run.config.online as NonNullable<Config['online']>;

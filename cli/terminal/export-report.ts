@@ -1,5 +1,5 @@
 /** @file The final output of an export: a line per file, and the reductions applied. */
-import type { ExportReport } from '../../pipelines/publish/export-checkpoint.ts';
+import type { ExportReport } from '../../checkpoints/export-checkpoint.ts';
 
 export function renderExport(report: ExportReport): string {
   const fixed = (x: number | undefined, digits: number): string => x?.toFixed(digits) ?? '-';

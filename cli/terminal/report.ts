@@ -3,7 +3,7 @@
 import { sized } from '../../common/byte-size.ts';
 import { duration } from '../../common/duration.ts';
 import type { RunReport, StagePlan } from '../../pipelines/distill.ts';
-import { NEVER_MADE } from '../../pipelines/run/artifact-store.ts';
+import { NEVER_MADE } from '../../run/stages/artifact-store.ts';
 import type { TeacherFacts } from '../../teachers/teacher.ts';
 import type { StudentCheck } from '../../training/check-student.ts';
 

@@ -22,7 +22,7 @@ export const embedVerb: Verb = ({ out, err, signal }) =>
         options: { queries?: string; set: string[]; memory?: string; queue?: string; json?: boolean },
       ) => {
         const { readConfig } = await import('../../config/yaml/read-yaml.ts');
-        const { embedTexts } = await import('../../pipelines/embed.ts');
+        const { embedTexts } = await import('../../teachers/jobs/embed.ts');
         const sets = options.memory ? [...options.set, `memory=${JSON.stringify(options.memory)}`] : options.set;
         const onProgress = progressReporter(err);
         const { queries, queue } = options;

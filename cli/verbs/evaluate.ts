@@ -1,8 +1,8 @@
 /** @file `distill evaluate`: a saved student compared with its teacher and other systems, and its cost. */
 import { Command } from 'commander';
+import type { EvaluateOptions } from '../../checkpoints/evaluation-report.ts';
 import { InputError } from '../../common/errors.ts';
 import { checkOutputs } from '../../common/outputs.ts';
-import type { EvaluateOptions } from '../../pipelines/evaluate.ts';
 import { progressReporter, type Screen } from '../terminal/progress.ts';
 import type { Verb } from '../terminal/verb.ts';
 
@@ -73,7 +73,7 @@ export const evaluate: Verb = ({ out, err, signal }) =>
           prompts: { query: queryPrompt, document: documentPrompt },
           teacherPrompts: { query: teacherQueryPrompt, document: teacherDocumentPrompt },
         };
-        const { evaluate } = await import('../../pipelines/evaluate.ts');
+        const { evaluate } = await import('../../checkpoints/evaluate.ts');
         const { renderEvaluation } = await import('../terminal/figures.ts');
         const onProgress = progressReporter(err);
         const report = await evaluate(options, { onProgress, signal });

@@ -42,7 +42,7 @@ export const exportVerb: Verb = ({ out, err, signal }) =>
       '\nExample:\n  distill export runs/student/checkpoint --dtype int8 --dimensions 128 --vocabulary corpus --output runs/student/int8',
     )
     .action(async (checkpoint: string, { json, ...options }) => {
-      const { exportCheckpoint } = await import('../../pipelines/publish/export-checkpoint.ts');
+      const { exportCheckpoint } = await import('../../checkpoints/export-checkpoint.ts');
       const onProgress = progressReporter(err);
       const report = await exportCheckpoint({ checkpoint, ...options }, { onProgress, signal });
       onProgress.end();

@@ -1,8 +1,8 @@
 /** @file `distill rotate`: makes a dual-encoder's vectors truncatable by a rotation. */
 import { Command } from 'commander';
+import type { Selection } from '../../checkpoints/rotate.ts';
 import { duration } from '../../common/duration.ts';
 import { checkOutputs } from '../../common/outputs.ts';
-import type { Selection } from '../../pipelines/rotate.ts';
 import { progressReporter } from '../terminal/progress.ts';
 import type { Verb } from '../terminal/verb.ts';
 
@@ -49,7 +49,7 @@ export const rotateVerb: Verb = ({ out, err, signal }) =>
     )
     .action(async (model: string, { json, ...options }: Options) => {
       await checkOutputs(options.output);
-      const { rotate } = await import('../../pipelines/rotate.ts');
+      const { rotate } = await import('../../checkpoints/rotate.ts');
       const onProgress = progressReporter(err);
       const report = await rotate({ model, ...options }, { onProgress, signal });
       onProgress.end();

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { InputError } from '../../common/errors.ts';
-import type { StagePlan } from '../../pipelines/run/run-log.ts';
+import type { StagePlan } from '../../run/stages/run-log.ts';
 import { progressReporter } from '../terminal/progress.ts';
 import { collect, type Verb } from '../terminal/verb.ts';
 

@@ -25,7 +25,7 @@ export const score: Verb = ({ out, err, signal }) =>
       ) => {
         await checkOutputs(options.scores);
         const { readConfig } = await import('../../config/yaml/read-yaml.ts');
-        const { score } = await import('../../pipelines/score.ts');
+        const { score } = await import('../../teachers/jobs/score.ts');
         const sets = options.memory ? [...options.set, `memory=${JSON.stringify(options.memory)}`] : options.set;
         const onProgress = progressReporter(err);
         const { split, scores, queue } = options;

@@ -42,7 +42,7 @@ export const trainTeacher: Verb = ({ out, err, signal }) =>
     )
     .action(async ({ set, json, fresh, candidates, ...given }: Options) => {
       const { applySet } = await import('../../config/yaml/read-yaml.ts');
-      const { trainTeacher } = await import('../../pipelines/train-teacher.ts');
+      const { trainTeacher } = await import('../../teachers/jobs/train-teacher.ts');
       const onProgress = progressReporter(err);
       const options: unknown = set.reduce(applySet, {
         ...given,

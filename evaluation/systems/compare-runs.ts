@@ -7,8 +7,8 @@ import { writeWhole } from '../../common/files.ts';
 import { readJsonValue } from '../../models/model-folder.ts';
 import { compareEvaluations } from '../metrics/compare.ts';
 import type { RunEvaluation } from '../metrics/evaluate.ts';
+import { roleOf } from '../report/facts.ts';
 import type { Comparison, Figures, SystemFigures } from '../report/figures.ts';
-import { roleOf } from './run-figures.ts';
 
 export interface CompareOptions {
   /** Folders with a report.json, or files that `distill evaluate --json` wrote; the first is what others are compared with. */

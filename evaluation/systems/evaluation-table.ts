@@ -23,7 +23,7 @@ export class EvaluationTable {
   /** Notes for the reader. */
   readonly notes: string[] = [];
   readonly qrels: Qrels;
-  private readonly options: EvaluationTableOptions;
+  readonly options: EvaluationTableOptions;
 
   constructor(options: EvaluationTableOptions) {
     this.options = options;

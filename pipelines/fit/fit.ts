@@ -3,6 +3,7 @@
 import type { Options } from '../../config/options.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
+import type { Tools } from '../../run/stages/stage.ts';
 import type { Student, Weights } from '../../students/student.ts';
 import type { OpenedTeacher } from '../../teachers/open-model.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
@@ -10,7 +11,6 @@ import type { BatchSource, EmbeddedTexts, Examples } from '../../training/batche
 import type { WeightedLoss } from '../../training/step/dual-encoder-step.ts';
 import type { TrainOptions, TrainResult } from '../../training/trainer.ts';
 import type { RobustScores } from '../prepare/adversarial-scores.ts';
-import type { Tools } from '../run/stage.ts';
 
 /** Options that a training depends on. */
 export const trainingOptions = [

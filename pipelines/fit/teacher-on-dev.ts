@@ -5,14 +5,14 @@ import { startFolder, trainedEncoder } from '../../config/student.ts';
 import { type Dataset, judgedQueries } from '../../data/dataset.ts';
 import { computeOn } from '../../engine/runtime/provider.ts';
 import type { Run } from '../../evaluation/metrics/evaluate.ts';
+import { type OrdersOnDev, ordersBefore, teacherVerdict } from '../../evaluation/runs/verdict.ts';
 import { choiceScore, rerank } from '../../evaluation/systems/retrieve.ts';
-import { type OrdersOnDev, ordersBefore, teacherVerdict } from '../../evaluation/systems/verdict.ts';
 import { Random } from '../../math/random.ts';
+import type { RunContext } from '../../run/context.ts';
+import { keepArrays } from '../../run/stages/keep-arrays.ts';
+import { defineStage, derive, type Result } from '../../run/stages/stage.ts';
 import type { Student } from '../../students/student.ts';
 import type { OpenedTeacher } from '../../teachers/open-model.ts';
-import type { RunContext } from '../run/context.ts';
-import { keepArrays } from '../run/keep-arrays.ts';
-import { defineStage, derive, type Result } from '../run/stage.ts';
 
 /** Dev queries and candidates of each: 4,000 pairs say enough and are scored in a minute or two. */
 const QUERIES = 200;

@@ -4,10 +4,10 @@ import { join } from 'node:path';
 import { canonicalJson, hashParts, writeWhole } from '../../common/files.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
 import { encodeSafetensors, parseSafetensors } from '../../engine/io/safetensors.ts';
+import { differing } from '../../run/stages/fingerprint.ts';
+import type { Keep } from '../../run/stages/stage.ts';
 import type { Student } from '../../students/student.ts';
 import { peekState, STATE_FILES } from '../../training/training-state.ts';
-import { differing } from '../run/fingerprint.ts';
-import type { Keep } from '../run/stage.ts';
 import type { Trained, TrainingInputs } from './fit.ts';
 
 /** Inputs that count by what was made of them: scores of another machine are others. */

@@ -6,11 +6,11 @@ import { computeOn } from '../../engine/runtime/provider.ts';
 import type { RunStates } from '../../evaluation/systems/late/rank.ts';
 import { openTokenEncoder, type TokenEncoder } from '../../models/multi-vector/token-encoder.ts';
 import type { SentenceOptions } from '../../models/sentence-folder.ts';
+import { defineStage } from '../../run/stages/stage.ts';
 import { type StatesOf, type TokenStates, tokenStates } from '../../students/late/token-states.ts';
 import type { Student } from '../../students/student.ts';
 import { defaultCache } from '../../teachers/cache/score-cache.ts';
 import type { OpenedTeacher } from '../../teachers/open-model.ts';
-import { defineStage } from '../run/stage.ts';
 
 /** The encoders of both sides, and where they cut texts. */
 interface Side {

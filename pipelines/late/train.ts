@@ -4,6 +4,7 @@ import type { Dataset } from '../../data/dataset.ts';
 import { nearest, type RunStates, rerankLate } from '../../evaluation/systems/late/rank.ts';
 import { choiceScore } from '../../evaluation/systems/retrieve.ts';
 import type { Rows } from '../../math/numbers.ts';
+import { defineStage } from '../../run/stages/stage.ts';
 import { type LateSettings, lateModel, lateStart } from '../../students/late/late-model.ts';
 import { lateScorers } from '../../students/late/members.ts';
 import type { LateScorer, LateWeights } from '../../students/late/scorer.ts';
@@ -19,7 +20,6 @@ import { train } from '../../training/trainer.ts';
 import type { StateKey } from '../../training/training-state.ts';
 import { loopOptions, type Trained, warnOfSkipped } from '../fit/fit.ts';
 import { contentOfTraining, keepTraining } from '../fit/training-artifacts.ts';
-import { defineStage } from '../run/stage.ts';
 import { sidesOf } from './states.ts';
 
 /** Texts of each side that the start of a projection is computed from. */

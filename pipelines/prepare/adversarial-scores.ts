@@ -2,6 +2,10 @@
 import type { Config } from '../../config/config.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { computeOn } from '../../engine/runtime/provider.ts';
+import type { RunContext } from '../../run/context.ts';
+import { namedModels } from '../../run/data.ts';
+import { keepArrays } from '../../run/stages/keep-arrays.ts';
+import { defineStage, type Result } from '../../run/stages/stage.ts';
 import { crossEncoderLimits } from '../../teachers/open-model.ts';
 import { scoreFeatures } from '../../teachers/score-features.ts';
 import {
@@ -12,10 +16,6 @@ import {
   lengthOf,
 } from '../../training/adversarial-head.ts';
 import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
-import type { RunContext } from '../run/context.ts';
-import { namedModels } from '../run/data.ts';
-import { keepArrays } from '../run/keep-arrays.ts';
-import { defineStage, type Result } from '../run/stage.ts';
 import type { TrainingSet } from './training-set.ts';
 
 /** Scores by position as those of the examples: steps of even number learn the first, the others the second. */

@@ -4,11 +4,11 @@ import { candidateSource, findCandidates } from '../../candidates/find-candidate
 import type { Dataset } from '../../data/dataset.ts';
 import { type CandidateLists, joined, withoutUnscored } from '../../data/lists.ts';
 import { withQueries } from '../../generation/spans.ts';
+import { trainingQueries } from '../../run/data.ts';
+import { keepArrays } from '../../run/stages/keep-arrays.ts';
+import { defineStage } from '../../run/stages/stage.ts';
 import type { OpenedTeacher } from '../../teachers/open-model.ts';
 import { pairsOf, scoreCandidates } from '../../teachers/score-pairs.ts';
-import { trainingQueries } from '../run/data.ts';
-import { keepArrays } from '../run/keep-arrays.ts';
-import { defineStage } from '../run/stage.ts';
 
 /** The candidates of the training queries and of generated ones; scores are NaN but for given lists. */
 export const candidates = defineStage({

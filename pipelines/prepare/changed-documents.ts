@@ -3,7 +3,7 @@ import type { Dataset } from '../../data/dataset.ts';
 import type { CandidateLists } from '../../data/lists.ts';
 import { relevantDocuments } from '../../data/relevant.ts';
 import { type ChangedCandidates, changedCandidates } from '../../generation/perturbed/changed-candidates.ts';
-import { defineStage } from '../run/stage.ts';
+import { defineStage } from '../../run/stages/stage.ts';
 
 /** Lists with changed documents; their scores are the teacher's to give. */
 export const changedDocuments = defineStage({

@@ -7,9 +7,9 @@ import { type CandidateLists, listsAt } from '../../data/lists.ts';
 import { chatQueries } from '../../generation/chat.ts';
 import { withQueries } from '../../generation/spans.ts';
 import { Random } from '../../math/random.ts';
+import { trainingQueries } from '../../run/data.ts';
+import { defineStage } from '../../run/stages/stage.ts';
 import { defaultCache } from '../../teachers/cache/score-cache.ts';
-import { trainingQueries } from '../run/data.ts';
-import { defineStage } from '../run/stage.ts';
 
 export interface WrittenQueries {
   texts: string[];

@@ -6,12 +6,12 @@ import { TextTokenizer } from '../../data/tokenizer.ts';
 import { computeOn } from '../../engine/runtime/provider.ts';
 import { allFinite } from '../../math/finite.ts';
 import { Encoder } from '../../models/encoder.ts';
+import type { RunContext } from '../../run/context.ts';
+import { encoderFolder } from '../../run/data.ts';
+import { defineStage, type Result, type Tools } from '../../run/stages/stage.ts';
 import { specialTokens } from '../../students/static-encoder.ts';
 import type { OpenedTeacher } from '../../teachers/open-model.ts';
 import { type Embeddings, embed, type Teacher } from '../../teachers/teacher.ts';
-import type { RunContext } from '../run/context.ts';
-import { encoderFolder } from '../run/data.ts';
-import { defineStage, type Result, type Tools } from '../run/stage.ts';
 
 /** Vectors of all documents, where losses match them or they are what is searched. */
 const documentEmbeddings = defineStage({

@@ -7,9 +7,9 @@ import type { Relevant } from '../../data/judged/positions.ts';
 import type { CandidateLists } from '../../data/lists.ts';
 import { neverNegative, relevantDocuments } from '../../data/relevant.ts';
 import { warnOfScores } from '../../evaluation/diagnostics/warnings.ts';
+import { defineStage } from '../../run/stages/stage.ts';
 import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
 import { selectExamples } from '../../training/batches/examples.ts';
-import { defineStage } from '../run/stage.ts';
 
 /** Relevant documents with grades by query, as positions; of the first so many queries where the config keeps no more labels. */
 export const labelsOf = ({ data }: Options<'data.labelled' | 'data.splits'>, dataset: Dataset): Relevant => {

@@ -9,13 +9,13 @@ import { generateTexts } from '../../generation/spans.ts';
 import { allFinite } from '../../math/finite.ts';
 import { Random } from '../../math/random.ts';
 import { readModelFolder } from '../../models/model-folder.ts';
+import type { RunContext } from '../../run/context.ts';
+import { defineStage, derive, given, type Result } from '../../run/stages/stage.ts';
 import { specialTokens } from '../../students/static-encoder.ts';
 import type { Student } from '../../students/student.ts';
 import type { OpenedTeacher } from '../../teachers/open-model.ts';
 import { type Embeddings, embed, type Teacher } from '../../teachers/teacher.ts';
 import type { EmbeddedTexts } from '../../training/batches/dual-encoder-batch.ts';
-import type { RunContext } from '../run/context.ts';
-import { defineStage, derive, given, type Result } from '../run/stage.ts';
 import { tokenizerOf } from './open-student.ts';
 
 /** Spans in all: a step draws from them, and an epoch of them is a few hundred steps. */

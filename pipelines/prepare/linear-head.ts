@@ -2,15 +2,15 @@
 import { startFolder } from '../../config/student.ts';
 import { type Dataset, textsAt } from '../../data/dataset.ts';
 import { type Tensor, tensor } from '../../engine/graph/tensor.ts';
+import type { RunContext } from '../../run/context.ts';
+import { keepArrays } from '../../run/stages/keep-arrays.ts';
+import { defineStage, given, type Result } from '../../run/stages/stage.ts';
 import { PROJECTION, type Student } from '../../students/student.ts';
 import type { OpenedTeacher } from '../../teachers/open-model.ts';
 import { type Embeddings, embed } from '../../teachers/teacher.ts';
 import type { EmbeddingTable, Examples } from '../../training/batches/dual-encoder-batch.ts';
 import { linearHeadOf } from '../../training/linear-head.ts';
 import type { WeightedLoss } from '../../training/step/dual-encoder-step.ts';
-import type { RunContext } from '../run/context.ts';
-import { keepArrays } from '../run/keep-arrays.ts';
-import { defineStage, given, type Result } from '../run/stage.ts';
 import type { RobustScores } from './adversarial-scores.ts';
 import type { TrainingSet } from './training-set.ts';
 

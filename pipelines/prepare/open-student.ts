@@ -6,12 +6,12 @@ import type { TextTokenizer } from '../../data/tokenizer.ts';
 import { checkExits } from '../../engine/passes/exits.ts';
 import { constantsOf } from '../../engine/passes/frozen-parameters.ts';
 import { layerCount } from '../../engine/passes/segments.ts';
+import type { RunContext } from '../../run/context.ts';
+import { encoderFolder, trainingQueries } from '../../run/data.ts';
+import { defineStage, lazily, type Result } from '../../run/stages/stage.ts';
 import type { Sources } from '../../students/kinds/index.ts';
 import type { Student } from '../../students/student.ts';
 import type { OpenedTeacher } from '../../teachers/open-model.ts';
-import type { RunContext } from '../run/context.ts';
-import { encoderFolder, trainingQueries } from '../run/data.ts';
-import { defineStage, lazily, type Result } from '../run/stage.ts';
 import { tokenVectors } from './embeddings.ts';
 
 interface Made {

@@ -6,12 +6,12 @@ import type { Dataset } from '../../data/dataset.ts';
 import type { CandidateLists } from '../../data/lists.ts';
 import { type Rows, softmax, topTwo } from '../../math/numbers.ts';
 import { rowOf } from '../../math/ragged.ts';
+import { keepArrays } from '../../run/stages/keep-arrays.ts';
+import { defineStage } from '../../run/stages/stage.ts';
 import type { QueryInputs } from '../../selection/index.ts';
 import type { Student, Weights } from '../../students/student.ts';
 import { encodingOf, type StudentScores, studentScores } from '../../students/student-scores.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
-import { keepArrays } from '../run/keep-arrays.ts';
-import { defineStage } from '../run/stage.ts';
 import { labelsOf } from './examples.ts';
 
 /** Queries that the teacher scores, in the order of scoring. */

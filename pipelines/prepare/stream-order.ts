@@ -1,13 +1,13 @@
 /** @file The order of arrival of a stream: examples sorted by their place in the file, by a field of the queries, or by topic. */
 import { InputError } from '../../common/errors.ts';
 import { type Dataset, textsAt } from '../../data/dataset.ts';
+import type { RunContext } from '../../run/context.ts';
+import { defineStage, type Result } from '../../run/stages/stage.ts';
 import { kMeans } from '../../selection/index.ts';
 import type { OpenedTeacher } from '../../teachers/open-model.ts';
 import { embed } from '../../teachers/teacher.ts';
 import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
 import { examplesAt } from '../../training/batches/examples.ts';
-import type { RunContext } from '../run/context.ts';
-import { defineStage, type Result } from '../run/stage.ts';
 
 /** The examples in the order of arrival, where training takes them as a stream. */
 export async function inOrderOfArrival(

@@ -3,9 +3,9 @@ import { join } from 'node:path';
 import type { Dataset } from '../../data/dataset.ts';
 import { bm25Index } from '../../evaluation/bm25-run.ts';
 import type { HybridFit } from '../../evaluation/fit-hybrid.ts';
-import type { Saved } from '../../evaluation/systems/saved.ts';
+import type { Saved } from '../../evaluation/runs/saved.ts';
 import { lexicalChannel, writeLexicalChannel } from '../../retrieval/lexical-channel.ts';
-import { defineStage } from '../run/stage.ts';
+import { defineStage } from '../../run/stages/stage.ts';
 
 /** CHECKPOINT/lexical.json with the weight that the evaluation fitted; written again where the checkpoint is made again. */
 export const lexicalStage = defineStage({

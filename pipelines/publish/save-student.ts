@@ -10,12 +10,13 @@ import { encodeGraph } from '../../engine/io/onnx-file.ts';
 import { encodeSafetensors } from '../../engine/io/safetensors.ts';
 import { exitGraph } from '../../engine/passes/exits.ts';
 import type { Figures } from '../../evaluation/report/figures.ts';
-import { card } from '../../evaluation/systems/model-card.ts';
-import type { Saved } from '../../evaluation/systems/saved.ts';
+import { card } from '../../evaluation/runs/model-card.ts';
+import type { Saved } from '../../evaluation/runs/saved.ts';
 import { opsetWarning, writeCheckpoint } from '../../models/checkpoint.ts';
 import { readModelFolder } from '../../models/model-folder.ts';
 import { tokenWidth } from '../../models/modules/head.ts';
 import { readSentenceFolder } from '../../models/sentence-folder.ts';
+import { defineStage, type Tools } from '../../run/stages/stage.ts';
 import { torchFamily } from '../../students/architectures/index.ts';
 import { exitFile } from '../../students/export/dtypes.ts';
 import { huggingFaceWeights } from '../../students/export/torch-names.ts';
@@ -23,7 +24,6 @@ import { parameterCount, type Student } from '../../students/student.ts';
 import { encoderOf, encodingOf } from '../../students/student-scores.ts';
 import type { OpenedTeacher } from '../../teachers/open-model.ts';
 import type { Trained } from '../fit/fit.ts';
-import { defineStage, type Tools } from '../run/stage.ts';
 import { FOLDER, keepFolder, madeBy } from './saved-folder.ts';
 
 /** Files of a checkpoint that say what is known of it, and not what it is. */

@@ -6,10 +6,10 @@ import { canonicalJson, hashParts, writeWhole } from '../../common/files.ts';
 import type { Config } from '../../config/config.ts';
 import { withAbsolutePaths } from '../../config/paths.ts';
 import type { Dataset } from '../../data/dataset.ts';
-import type { Saved } from '../../evaluation/systems/saved.ts';
+import type { Saved } from '../../evaluation/runs/saved.ts';
+import type { Tools } from '../../run/stages/stage.ts';
 import type { OpenedTeacher } from '../../teachers/open-model.ts';
 import type { Trained } from '../fit/fit.ts';
-import type { Tools } from '../run/stage.ts';
 
 /** In the run's folder. */
 export const FOLDER = 'checkpoint';

@@ -2,13 +2,13 @@
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { candidateSource, findCandidates } from '../../candidates/find-candidates.ts';
+import { evaluate } from '../../checkpoints/evaluate.ts';
 import { look } from '../../config/init/find-inputs.ts';
 import { parseConfig } from '../../config/parse.ts';
 import { judgedQueries } from '../../data/dataset.ts';
 import { openDataset } from '../../data/open.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
 import { Encoder } from '../../models/encoder.ts';
-import { evaluate } from '../../pipelines/evaluate.ts';
 import { shared } from '../shared.ts';
 
 const at = (...names: string[]): string => join(shared as string, 'cases', ...names);

@@ -3,12 +3,12 @@ import { execFileSync } from 'node:child_process';
 import { copyFileSync, cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { evaluate } from '../../checkpoints/evaluate.ts';
 import { main } from '../../cli/program.ts';
 import { openBeir } from '../../data/beir.ts';
 import { evaluateRun } from '../../evaluation/metrics/evaluate.ts';
 import { readRun } from '../../evaluation/metrics/run-file.ts';
 import { compareRuns } from '../../evaluation/systems/compare-runs.ts';
-import { evaluate } from '../../pipelines/evaluate.ts';
 import { makeWorld, type World } from '../pipelines/world.ts';
 import { pythonWith } from '../python.ts';
 

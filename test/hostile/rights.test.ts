@@ -3,13 +3,13 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
+import { evaluate } from '../../checkpoints/evaluate.ts';
 import { readConfig } from '../../config/yaml/read-yaml.ts';
 import { openBeir } from '../../data/beir.ts';
 import { readRows } from '../../data/files/rows.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
 import { parseSafetensors } from '../../engine/io/safetensors.ts';
 import { readModelFolder } from '../../models/model-folder.ts';
-import { evaluate } from '../../pipelines/evaluate.ts';
 import { distill, jsonl, makeWorld, write } from '../cli/world.ts';
 import { refused } from './refused.ts';
 

@@ -14,6 +14,7 @@ import {
   ValueInfoProtoSchema,
 } from 'onnx-buf';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { evaluate } from '../../checkpoints/evaluate.ts';
 import { padBatch } from '../../data/batches.ts';
 import { constant, Expr } from '../../engine/expressions/expr.ts';
 import type { Graph } from '../../engine/graph/ir.ts';
@@ -23,7 +24,6 @@ import { Session } from '../../engine/runtime/session.ts';
 import { Encoder, type EncoderOptions } from '../../models/encoder.ts';
 import { tokenInputs } from '../../models/encoder-graph.ts';
 import { freshModel } from '../../models/new-model.ts';
-import { evaluate } from '../../pipelines/evaluate.ts';
 import { dualEncoder, dualEncoderKey } from '../../teachers/dual-encoder.ts';
 import { changeFile, copyWithGraph, enlargeTable, sampleTexts, smallShape } from '../model-variants.ts';
 

@@ -2,10 +2,10 @@
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { exportCheckpoint } from '../../checkpoints/export-checkpoint.ts';
 import type { ConfigInput } from '../../config/config.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { distill } from '../../pipelines/distill.ts';
-import { exportCheckpoint } from '../../pipelines/publish/export-checkpoint.ts';
 import { makeWorld, type World } from './world.ts';
 
 let world: World;

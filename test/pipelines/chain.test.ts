@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { ConfigInput } from '../../config/config.ts';
 import { openDataset } from '../../data/open.ts';
-import { verdict } from '../../evaluation/systems/verdict.ts';
+import { verdict } from '../../evaluation/runs/verdict.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { distill, planRun } from '../../pipelines/distill.ts';
 import { bm25 } from '../../retrieval/bm25.ts';

@@ -8,7 +8,7 @@ import { candidateLists } from '../../data/lists.ts';
 import { openDataset } from '../../data/open.ts';
 import { distill, planRun } from '../../pipelines/distill.ts';
 import { keptLists, withWritten } from '../../pipelines/prepare/chat-queries.ts';
-import { trainingQueries } from '../../pipelines/run/data.ts';
+import { trainingQueries } from '../../run/data.ts';
 import { closeAll, say, server } from '../generation/server.ts';
 import { makeWorld, type World } from './world.ts';
 

@@ -2,13 +2,13 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { evaluate } from '../../checkpoints/evaluate.ts';
 import type { ConfigInput } from '../../config/config.ts';
 import { parseConfig } from '../../config/parse.ts';
 import { loadGraph } from '../../engine/io/onnx-file.ts';
 import { layerCount } from '../../engine/passes/segments.ts';
 import { freshModel } from '../../models/new-model.ts';
 import { distill, type RunReport } from '../../pipelines/distill.ts';
-import { evaluate } from '../../pipelines/evaluate.ts';
 import { openEncoder } from '../../serving/index.ts';
 import { makeWorld, type World } from './world.ts';
 
@@ -139,7 +139,7 @@ test('an export has a file a depth and dtype, measured and not refused for what 
   const stated = join(folder, 'distill.json');
   expect(existsSync(stated)).toBe(true);
   writeFileSync(stated, JSON.stringify({ config: { train: { exits: 'all' } } }));
-  const { exportCheckpoint } = await import('../../pipelines/publish/export-checkpoint.ts');
+  const { exportCheckpoint } = await import('../../checkpoints/export-checkpoint.ts');
   await expect(
     exportCheckpoint({ checkpoint: folder, output: join(world.folder, 'again'), dtype: ['fp32'] }),
   ).rejects.toThrow(/'config.train.exits' of distill.json: expected numbers of layers/);

@@ -2,12 +2,11 @@
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, test, vi } from 'vitest';
+import { exportCheckpoint } from '../../checkpoints/export-checkpoint.ts';
 import { renderReport } from '../../cli/terminal/report.ts';
 import type { ConfigInput } from '../../config/config.ts';
 import { parseConfig } from '../../config/parse.ts';
 import { distill, planRun, type RunReport } from '../../pipelines/distill.ts';
-
-import { exportCheckpoint } from '../../pipelines/publish/export-checkpoint.ts';
 import { makeWorld, type World } from './world.ts';
 
 // Runs of several models each, on machines that may be busy.

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
+import { evaluate } from '../../checkpoints/evaluate.ts';
 import { memorySize } from '../../common/byte-size.ts';
 import type { ConfigInput } from '../../config/config.ts';
 import { openDataset } from '../../data/open.ts';
@@ -10,7 +11,6 @@ import { forwardBytes, tokensWithin } from '../../engine/runtime/forward-memory.
 import { Random } from '../../math/random.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { distill } from '../../pipelines/distill.ts';
-import { evaluate } from '../../pipelines/evaluate.ts';
 import { search, searchBlock } from '../../retrieval/exact-search.ts';
 import { crossEncoder } from '../../teachers/cross-encoder.ts';
 import { batchMemory } from '../../training/memory-budget.ts';

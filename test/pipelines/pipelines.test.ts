@@ -8,7 +8,7 @@ import { readConfig } from '../../config/yaml/read-yaml.ts';
 import { losses } from '../../losses/index.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { distill, type RunReport } from '../../pipelines/distill.ts';
-import { score } from '../../pipelines/score.ts';
+import { score } from '../../teachers/jobs/score.ts';
 import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
 import { relabeled } from '../../training/batches/examples.ts';
 import type { weightings } from '../../weighting/index.ts';

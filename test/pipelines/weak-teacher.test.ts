@@ -4,8 +4,8 @@ import { parseConfig } from '../../config/parse.ts';
 import { infoNCE } from '../../losses/info-nce.ts';
 import { kl } from '../../losses/kl.ts';
 import { measureTeacherOnDev } from '../../pipelines/fit/teacher-on-dev.ts';
-import type { RunContext } from '../../pipelines/run/context.ts';
-import { given } from '../../pipelines/run/stage.ts';
+import type { RunContext } from '../../run/context.ts';
+import { given } from '../../run/stages/stage.ts';
 import type { Student } from '../../students/student.ts';
 
 const both = [

@@ -2,10 +2,10 @@
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { evaluate } from '../../checkpoints/evaluate.ts';
 import type { ConfigInput } from '../../config/config.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { distill } from '../../pipelines/distill.ts';
-import { evaluate } from '../../pipelines/evaluate.ts';
 import { crossEncoder } from '../../teachers/cross-encoder.ts';
 import { jsonl, write } from '../cli/world.ts';
 import { makeWorld, type World } from '../pipelines/world.ts';

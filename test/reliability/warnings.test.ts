@@ -2,12 +2,12 @@
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { evaluate } from '../../checkpoints/evaluate.ts';
 import { renderReport } from '../../cli/terminal/report.ts';
 import type { ConfigInput } from '../../config/config.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
 import { encodeGraph, loadGraph } from '../../engine/io/onnx-file.ts';
 import { distill } from '../../pipelines/distill.ts';
-import { evaluate } from '../../pipelines/evaluate.ts';
 import { makeWorld, type World } from '../pipelines/world.ts';
 
 let world: World;

@@ -2,6 +2,8 @@
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { evaluate } from '../../checkpoints/evaluate.ts';
+import { writeImpacts } from '../../checkpoints/write-impacts.ts';
 import type { ConfigInput } from '../../config/config.ts';
 import { parseConfig } from '../../config/parse.ts';
 import { openDataset } from '../../data/open.ts';
@@ -9,8 +11,6 @@ import { readSafetensors } from '../../engine/io/safetensors.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { openSparseFolder } from '../../models/sparse/sparse-folder.ts';
 import { distill, planRun } from '../../pipelines/distill.ts';
-import { evaluate } from '../../pipelines/evaluate.ts';
-import { writeImpacts } from '../../pipelines/write-impacts.ts';
 import { makeWorld, type World } from '../pipelines/world.ts';
 
 let world: World;

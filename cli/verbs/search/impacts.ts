@@ -28,7 +28,7 @@ export const impactsVerb: Verb = ({ out, err, signal }) =>
       '\nExample:\n  distill impacts --student runs/sparse/checkpoint --data data/debian --output impacts',
     )
     .action(async ({ json, ...options }: Options) => {
-      const { writeImpacts } = await import('../../../pipelines/write-impacts.ts');
+      const { writeImpacts } = await import('../../../checkpoints/write-impacts.ts');
       const onProgress = progressReporter(err);
       const report = await writeImpacts(options, { onProgress, signal });
       onProgress.end();

@@ -4,15 +4,15 @@ import type { Config } from '../../../config/config.ts';
 import { kindOf } from '../../../config/student.ts';
 import type { Dataset } from '../../../data/dataset.ts';
 import { encodeGraph } from '../../../engine/io/onnx-file.ts';
-import type { Saved } from '../../../evaluation/systems/saved.ts';
+import type { Saved } from '../../../evaluation/runs/saved.ts';
 import { writeSparseFolder } from '../../../models/sparse/sparse-folder.ts';
+import { defineStage } from '../../../run/stages/stage.ts';
 import { sparseInt8 } from '../../../students/sparse/int8.ts';
 import { queryWeights } from '../../../students/sparse/sparse-student.ts';
 import { maskedModel } from '../../../students/sparse/torch-weights.ts';
 import { parameterCount, type Student } from '../../../students/student.ts';
 import type { OpenedTeacher } from '../../../teachers/open-model.ts';
 import type { Trained } from '../../fit/fit.ts';
-import { defineStage } from '../../run/stage.ts';
 import { FOLDER, keepFolder, madeBy } from '../saved-folder.ts';
 
 interface Saving {

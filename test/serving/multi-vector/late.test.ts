@@ -2,9 +2,9 @@
 import { appendFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { evaluate } from '../../../checkpoints/evaluate.ts';
+import { exportCheckpoint } from '../../../checkpoints/export-checkpoint.ts';
 import { distill, type RunReport } from '../../../pipelines/distill.ts';
-import { evaluate } from '../../../pipelines/evaluate.ts';
-import { exportCheckpoint } from '../../../pipelines/publish/export-checkpoint.ts';
 import { cascade } from '../../../search/fit-cascade.ts';
 import { indexDocuments } from '../../../search/index-documents.ts';
 import { openCascade } from '../../../serving/cascade.ts';

@@ -1,0 +1,93 @@
+/** @file Reports in one sentence if a student or a teacher is no better than what its user already had. */
+import type { RunControl } from '../../common/progress.ts';
+import type { Dataset } from '../../data/dataset.ts';
+import type { Teacher } from '../../teachers/teacher.ts';
+import { bm25Index } from '../bm25-run.ts';
+import type { Run } from '../metrics/evaluate.ts';
+import { choiceScore, rerank } from '../systems/retrieve.ts';
+
+/** Values of the deciding metric, by system. */
+export interface BeforeFigures {
+  /** Split that the values are of: dev, or test where there is no dev. */
+  split: string;
+  /** Judged queries of that split. */
+  queries: number;
+  values: Record<string, number>;
+}
+
+/** Name of the report row for the full encoder that a student with fewer layers was made from. */
+export const WHOLE_ENCODER = 'encoder as it was';
+
+/** Systems that the user had before the run. */
+const had: Readonly<Record<string, string>> = {
+  BM25: 'BM25, which needs no model,',
+  embedder: 'the embedder itself',
+  [WHOLE_ENCODER]: 'the encoder as it was, whole,',
+  'student before training': 'the encoder as it was',
+};
+
+/**
+ * The first sentence of a result if something that the user already had ranks better than the student.
+ * @param compact whether the student is a smaller query tower over the embedder's documents, whose purpose is lower cost
+ */
+export function verdict({ split, queries, values }: BeforeFigures, compact: boolean): string | undefined {
+  const own = values.student;
+  const better = Object.keys(had)
+    .filter((name) => values[name] > own)
+    .sort((a, b) => values[b] - values[a]);
+  if (own === undefined || !better.length) return undefined;
+  const [best] = better;
+  const figures = `nDCG@10 ${values[best].toFixed(4)} compared with ${own.toFixed(4)} on the ${queries} queries of ${split}`;
+  const remedy =
+    best === 'embedder' && compact
+      ? 'the student is the cheaper one; a tower of more layers, or BM25 combined with it (hybrid: {}), comes nearer'
+      : best === 'BM25'
+        ? 'use BM25, or both together (hybrid: {})'
+        : 'use the encoder as it was; or try a lower learning rate, weights chosen on dev (train.evaluateEvery), more labelled queries, a better teacher';
+  return `${had[best][0].toUpperCase()}${had[best].slice(1)} ranks better than the student: ${figures}; ${remedy}`;
+}
+
+/** nDCG@10 of one set of candidates as each system orders them. */
+export interface OrdersOnDev {
+  teacher: number;
+  encoder?: number;
+  bm25?: number;
+  /** Number of dev queries. */
+  queries: number;
+}
+
+/** The same candidates in BM25's order, and in the encoder's where there is one. */
+export async function ordersBefore(
+  run: Run,
+  dataset: Dataset,
+  split: string,
+  encoder: Pick<Teacher, 'score'> | undefined,
+  watch: RunControl,
+): Promise<{ encoder?: number; bm25: number }> {
+  const index = await bm25Index(dataset.documents, watch);
+  const words: Pick<Teacher, 'score'> = {
+    async score(pairs) {
+      const scores = new Float32Array(pairs.length);
+      for (const [i, { query, documentId }] of pairs.entries())
+        scores[i] = index.scores(query, Int32Array.of(dataset.documents.indexOf(documentId) as number))[0];
+      return scores;
+    },
+  };
+  const order = async (by: Pick<Teacher, 'score'>): Promise<number> =>
+    choiceScore(await rerank(dataset, run, by, watch), dataset, split);
+  return { bm25: await order(words), ...(encoder && { encoder: await order(encoder) }) };
+}
+
+/** The warning about a teacher if something that the user already had ranks the same candidates as well. */
+export function teacherVerdict({ teacher, encoder, bm25, queries }: OrdersOnDev, split: string): string | undefined {
+  const had: [string, number | undefined][] = [
+    ['the encoder as it was', encoder],
+    ['BM25', bm25],
+  ];
+  const [best] = had
+    .filter((h): h is [string, number] => h[1] !== undefined && h[1] >= teacher)
+    .sort((a, b) => b[1] - a[1]);
+  if (!best) return undefined;
+  const figures = `nDCG@10 ${teacher.toFixed(4)} compared with ${best[1].toFixed(4)} over the same candidates of ${queries} queries of ${split}`;
+  return `The teacher ranks no better than ${best[0]}: ${figures}; judge more queries, or use a cross-encoder that was trained elsewhere; a student of labels and its scores may still be better than both`;
+}
