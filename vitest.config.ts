@@ -14,6 +14,8 @@ export default defineConfig({
     // Native sessions and LMDB environments are per process: forks keep one test file's handles out of another's.
     pool: 'forks',
     globalSetup: 'test/temporary-folder.ts',
+    // Many tests wait for processes or compute on one thread: as many files at a time as there are cores.
+    maxWorkers: '100%',
     testTimeout: 60_000,
     hookTimeout: 120_000,
     projects: [

@@ -96,7 +96,7 @@ async function runEstimate(
   const known = parts.filter(([, e]) => e.seconds !== undefined);
   return {
     ...(known.length && { seconds: known.reduce((sum, [, e]) => sum + (e.seconds as number), 0) }),
-    ...(known.length && { bytes: Math.max(...known.map(([, e]) => e.bytes ?? 0)) }),
+    ...(known.length && { bytes: known.reduce((most, [, e]) => Math.max(most, e.bytes ?? 0), 0) }),
     how: parts
       .map(([stage, { seconds, how }]) => `${stage} ${seconds === undefined ? how : duration(Math.max(1, seconds))}`)
       .join(', '),
