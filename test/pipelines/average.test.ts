@@ -1,8 +1,8 @@
 /** @file Means of weights: what lies between, which share is kept, and what is left as it is. */
 import { expect, test } from 'vitest';
 import type { Tensor } from '../../engine/graph/tensor.ts';
-import { averaged, averagedAt, meanOf } from '../../pipelines/fit/average.ts';
-import type { Trained } from '../../pipelines/fit/fit.ts';
+import { averaged, averagedAt, meanOf } from '../../pipelines/fit/parts/average.ts';
+import type { Trained } from '../../pipelines/fit/parts/fit.ts';
 
 const float = (...data: number[]): Tensor => ({ dtype: 'float32', dims: [data.length], data: Float32Array.from(data) });
 const before = new Map([['w', float(0, 4)]]);

@@ -1,8 +1,8 @@
 /** @file Means of the weights before training and after it; the dev split chooses how much the trained ones count. */
 
-import type { Reporting } from '../../common/progress.ts';
-import type { Tensor } from '../../engine/graph/tensor.ts';
-import type { Weights } from '../../students/student.ts';
+import type { Reporting } from '../../../common/progress.ts';
+import type { Tensor } from '../../../engine/graph/tensor.ts';
+import type { Weights } from '../../../students/student.ts';
 import type { Trained } from './fit.ts';
 
 /**
