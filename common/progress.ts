@@ -31,7 +31,7 @@ export interface RunControl {
   signal?: AbortSignal;
 }
 
-/** What a part of a run may do besides computing: report, and time its parts. */
+/** What a part of a run may do in addition to computing: report, and time its parts. */
 export interface Reporting {
   readonly watch: RunControl;
   /** Reports something worth keeping. */

@@ -371,7 +371,7 @@ function defaultLosses({ pipeline, teacher, student }: ParsedConfig, embedder: C
 }
 
 /**
- * Cosines lie within [-1, 1]: without the temperature a dual-encoder's distribution over candidates is flat, and without the
+ * Cosines are within [-1, 1]: without the temperature a dual-encoder's distribution over candidates is flat, and without the
  * weight, 1 / T^2, the loss's own factor T^2 makes it negligible compared with the others. Assumption, as in the reference runs.
  */
 const COSINES = { temperature: 0.05, weight: 400 };

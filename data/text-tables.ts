@@ -13,7 +13,7 @@ export const textNames = ['text', 'contents', 'body', 'passage', 'document', 'qu
 /** File names of a table in order of priority. */
 const endings = ['jsonl', ...rowEndings.filter((e) => e !== 'jsonl')].flatMap((e) => [e, `${e}.gz`]);
 
-/** Other forms of a table that lie beside the one that is read, but for a packed copy. */
+/** Other forms of a table next to the one that is read, but for a packed copy. */
 function passedOver(folder: string, name: string, read: readonly string[]): string[] {
   const plain = (file: string): string => basename(file).replace(/\.gz$/i, '');
   const own = new Set(read.map(plain));
@@ -70,8 +70,8 @@ export async function readTable(
   const notes = bare
     ? [`${bare} of ${built.length} ${what} have no text (${files.map((f) => basename(f)).join(', ')})`]
     : [];
-  const beside = passedOver(folder, name, files);
-  if (beside.length) notes.push(`not read: ${beside.join(', ')} (${basename(files[0])} holds the ${what})`);
+  const others = passedOver(folder, name, files);
+  if (others.length) notes.push(`not read: ${others.join(', ')} (${basename(files[0])} holds the ${what})`);
   return { table: built, files, notes };
 }
 

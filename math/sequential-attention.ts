@@ -1,4 +1,4 @@
-/** @file Sequential Attention: chooses features one after another by a softmax mask that is trained beside the model. */
+/** @file Sequential Attention: chooses features one after another by a softmax mask that is trained together with the model. */
 import { InputError } from '../common/errors.ts';
 import type { Random } from './random.ts';
 

@@ -58,17 +58,17 @@ export async function writeCheckpoint(folder: string, checkpoint: Checkpoint): P
   await refuseOccupied(folder);
   const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
   try {
-    await replaceFolder(folder, async (beside) => {
-      await mkdir(join(beside, 'onnx'));
-      if (checkpoint.model) await writeFile(join(beside, 'onnx', 'model.onnx'), checkpoint.model);
-      await copyTokenizer(checkpoint.tokenizerFrom, beside, checkpoint.withoutTokenizerFiles);
-      await writeFile(join(beside, 'config.json'), json(checkpoint.config));
-      await writeFiles(beside, sentenceFiles(checkpoint));
-      await writeFile(join(beside, 'README.md'), checkpoint.card);
-      await writeFiles(beside, checkpoint.files ?? new Map());
-      await checkTokenizer(beside, checkpoint);
-      await completeTokenizer(beside, checkpoint.lowerCase);
-      await writeFile(join(beside, 'distill.json'), json(checkpoint.provenance));
+    await replaceFolder(folder, async (temporary) => {
+      await mkdir(join(temporary, 'onnx'));
+      if (checkpoint.model) await writeFile(join(temporary, 'onnx', 'model.onnx'), checkpoint.model);
+      await copyTokenizer(checkpoint.tokenizerFrom, temporary, checkpoint.withoutTokenizerFiles);
+      await writeFile(join(temporary, 'config.json'), json(checkpoint.config));
+      await writeFiles(temporary, sentenceFiles(checkpoint));
+      await writeFile(join(temporary, 'README.md'), checkpoint.card);
+      await writeFiles(temporary, checkpoint.files ?? new Map());
+      await checkTokenizer(temporary, checkpoint);
+      await completeTokenizer(temporary, checkpoint.lowerCase);
+      await writeFile(join(temporary, 'distill.json'), json(checkpoint.provenance));
     });
   } catch (cause) {
     if (cause instanceof InputError) throw cause;

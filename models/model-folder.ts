@@ -94,7 +94,7 @@ export const hiddenSize = (config: Config): number | undefined =>
     (n): n is number => typeof n === 'number' && n > 0,
   );
 
-/** sha256 of what a model's weights are read from: its file, and the files beside it that it names; hex. */
+/** sha256 of what a model's weights are read from: its file, and the files next to it that it names; hex. */
 export const modelHash = (model: string): Promise<string> => modelFileHash(model);
 
 export { readJson, readJsonValue };

@@ -2,7 +2,7 @@
 import type { Config } from '../config/config.ts';
 import type { RunContext } from '../run/context.ts';
 import { derive, type Result } from '../run/stages/stage.ts';
-import type { Trained } from './fit/fit.ts';
+import type { Trained } from './fit/parts/fit.ts';
 import { trainStudent } from './fit/train-student.ts';
 import { embedDocuments, embedQueries } from './prepare/embeddings.ts';
 import { openStudent } from './prepare/open-student.ts';

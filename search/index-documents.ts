@@ -128,7 +128,7 @@ export async function indexDocuments(options: IndexOptions, watch: RunControl = 
   }
 }
 
-/** @throws InputError where both a recall and a time are asked for, or settings beside them */
+/** @throws InputError where both a recall and a time are asked for, or settings together with them */
 function goalOf({ recall, ms, codec, rescore, dimensions }: IndexOptions): TuningGoal | undefined {
   if (recall === undefined && ms === undefined) return undefined;
   const other =

@@ -116,7 +116,7 @@ function limitOf(filter: PositiveAwareOptions['filter'], threshold: number, posi
   if (filter === 'absolute') return threshold;
   if (positive === undefined) return Number.POSITIVE_INFINITY;
   if (filter === 'margin') return positive - threshold;
-  // A fraction of a negative score lies above the score.
+  // A fraction of a negative score is above the score.
   return positive > 0 ? (1 - threshold) * positive : undefined;
 }
 

@@ -20,7 +20,7 @@ const schema = z.strictObject({
     collection: z.string(),
   }),
   encoder: keptEncoder,
-  /** Hash of lexical.json beside it, whose statistics the term weights were made with; null for search by vectors alone. */
+  /** Hash of lexical.json next to it, whose statistics the term weights were made with; null for search by vectors alone. */
   lexical: z.string().nullable(),
 });
 

@@ -134,7 +134,7 @@ export async function openExits(folder: string, options: ExitsOptions = {}): Pro
 export interface OpenSegment {
   file: string;
   session: Session;
-  /** Names of its inputs besides the token vectors. */
+  /** Names of its inputs other than the token vectors. */
   inputs: readonly string[];
   /** Output of the token vectors; absent in the last one. */
   hidden?: string;

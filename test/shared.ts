@@ -1,4 +1,4 @@
-/** @file Where models and data beside the repository are, for the tests that need them. */
+/** @file Where models and data next to the repository are, for the tests that need them. */
 import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 

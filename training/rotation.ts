@@ -148,7 +148,7 @@ async function rotationGraph(
   return { graph, gradient: gradients[ROTATION] };
 }
 
-/** The orthogonal matrix nearest to X, in double precision, for an X whose singular values lie in (0, sqrt 3). */
+/** The orthogonal matrix nearest to X, in double precision, for an X whose singular values are in (0, sqrt 3). */
 function nearestOrthogonal(from: Float32Array, D: number): Float32Array {
   let X = Float64Array.from(from);
   for (let i = 0; i < 20; i++) {

@@ -60,7 +60,7 @@ export function readConfig(file: string, sets: readonly string[] = []): Config {
     );
     if (!isPath(key) || service) return expanded;
     const home = expanded.startsWith('~/') ? homedir() + expanded.slice(1) : expanded;
-    // What is written goes where the command runs; what is read lies where the file says.
+    // What is written goes where the command runs; what is read is where the file says.
     if (isAbsolute(home) || key === 'output') return home;
     const path = resolve(dirname(file), home);
     // A folder that exists is meant before a name on the hub; a new student is made in its folder.

@@ -32,7 +32,7 @@ export interface OpenedTokenizer {
   readonly paddingSide: 'left' | 'right';
   /** Whether a normalizer was put in front that lower case needs. */
   readonly lowered: boolean;
-  /** tokenizer.json; where the folder has none, what stands for it, with the tokens that the files beside it add. */
+  /** tokenizer.json; where the folder has none, what stands for it, with the tokens that the files next to it add. */
   readonly json: Fields;
 }
 

@@ -20,7 +20,7 @@ const shapeOnly = new Set(['Shape', 'Size', 'ConstantOfShape']);
  * The layers of an encoder, first to last.
  *
  * All paths from the token embeddings to the output go through a chain of values: the residual stream. Each attention
- * lies between two of them; a layer begins at the last one before its attention and ends where the next layer begins.
+ * is between two of them; a layer begins at the last one before its attention and ends where the next layer begins.
  *
  * @throws InputError where no token embedding or no attention is found
  */

@@ -14,7 +14,7 @@ export interface SupervisionComplexity {
 }
 
 /**
- * High where targets lie along directions that the kernel hardly spans, low where a function of small norm fits them.
+ * High where targets are along directions that the kernel hardly spans, low where a function of small norm fits them.
  * Comparable only at the same samples, ridge and scale of targets. The normalisation of the adjusted value makes it independent
  * of the kernel's scale; it is not taken from the paper.
  *

@@ -124,7 +124,7 @@ export function warnOfScores({ offsets, scores }: CandidateLists, warn: Warn): v
   if (lists && 2 * flat > lists)
     warn(
       'teacher.constant',
-      `the teacher gives all candidates the same score for ${flat} of ${lists} queries (${percent(flat, lists)}); its scores lie between ${least.toPrecision(4)} and ${most.toPrecision(4)}`,
+      `the teacher gives all candidates the same score for ${flat} of ${lists} queries (${percent(flat, lists)}); its scores are between ${least.toPrecision(4)} and ${most.toPrecision(4)}`,
     );
 }
 

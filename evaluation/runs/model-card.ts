@@ -59,7 +59,7 @@ export function card(config: Config, dataset: Dataset, saved: Saved): string {
   ].join('\n');
 }
 
-/** How the folder is loaded in Python, in Node and in the browser; `FOLDER` stands for where it lies. */
+/** How the folder is loaded in Python, in Node and in the browser; `FOLDER` stands for where it is. */
 function usage({ head, prompts, safetensors }: Saved): string[] {
   const quoted = (text: string): string => JSON.stringify(text);
   const argument = safetensors ? '' : ", backend='onnx'";

@@ -75,7 +75,7 @@ export interface Training extends Omit<TrainResult, 'weights'> {
   average?: number;
 }
 
-/** What a report tells besides figures. */
+/** What a report tells in addition to figures. */
 export interface Reported {
   /** Options that the figures depend on, and all of them, which are written down. */
   options: RunOptions;

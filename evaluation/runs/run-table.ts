@@ -77,7 +77,7 @@ export class RunTable {
   /**
    * The teacher's row, where it is asked for: scores that were given for the test split, or its order of what the student found.
    * @param model undefined where it does not score
-   * @param more what is measured of a model besides
+   * @param more what else is measured of a model
    */
   async addTeacher(
     model: Pick<Teacher, 'score'> | undefined,

@@ -40,7 +40,7 @@ export async function readHead(folder: string): Promise<Head | undefined> {
   const after: HeadModule[] = [];
   for (const [i, { path, type }] of modules.entries()) {
     if (relative(folder, resolve(folder, path)).startsWith('..') || isAbsolute(path))
-      throw bad(`the module '${path}' lies outside the folder`);
+      throw bad(`the module '${path}' is outside the folder`);
     const name = type.split('.').at(-1) as (typeof known)[number];
     if (!type.startsWith('sentence_transformers.') || !known.includes(name))
       throw bad(`the module '${type}' is not known here`);
@@ -48,7 +48,7 @@ export async function readHead(folder: string): Promise<Head | undefined> {
     if (name === 'Transformer') {
       // Its configuration and tokenizer would be read there, not in the folder itself.
       if (resolve(folder, path) !== resolve(folder))
-        throw bad(`its Transformer lies in '${path}', not in the folder itself`);
+        throw bad(`its Transformer is in '${path}', not in the folder itself`);
       continue;
     }
     if (name === 'Pooling') {

@@ -26,7 +26,7 @@ export interface TransformerConfig {
   chat: ChatOptions;
 }
 
-/** What a chat template is given besides messages: `add_generation_prompt` and variables of its own. */
+/** What a chat template is given in addition to messages: `add_generation_prompt` and variables of its own. */
 export interface ChatOptions extends Readonly<Record<string, unknown>> {
   /** Whether the content of a message is a text or a list of parts. */
   format: 'flat' | 'structured';

@@ -111,14 +111,14 @@ export async function writeSparseFolder(folder: string, own: SparseCheckpoint): 
       json({ pooling_strategy: 'max', activation_function: 'relu', word_embedding_dimension: own.queries.length }),
     );
   }
-  await replaceFolder(folder, async (beside) => {
+  await replaceFolder(folder, async (temporary) => {
     for (const [name, content] of files) {
-      await mkdir(dirname(join(beside, name)), { recursive: true });
-      await writeFile(join(beside, name), content);
+      await mkdir(dirname(join(temporary, name)), { recursive: true });
+      await writeFile(join(temporary, name), content);
     }
     for (const part of ['.', PARTS.query, ...(own.torch ? [PARTS.document] : [])]) {
-      await copyTokenizer(own.tokenizerFrom, join(beside, part));
-      await completeTokenizer(join(beside, part), own.lowerCase);
+      await copyTokenizer(own.tokenizerFrom, join(temporary, part));
+      await completeTokenizer(join(temporary, part), own.lowerCase);
     }
   });
 }

@@ -14,11 +14,11 @@ import { keptExamples } from '../../training/batches/examples.ts';
 import { tokenTable } from '../../training/batches/token-table.ts';
 import { train } from '../../training/trainer.ts';
 import { keptWith, type StateKey } from '../../training/training-state.ts';
-import { checkExport } from '../prepare/check-export.ts';
 import type { TrainingSet } from '../prepare/training-set.ts';
-import { averaged, averagedAt } from './average.ts';
-import { type Peer, trainTogether } from './co-teaching.ts';
-import { devSample, devScore } from './dev-score.ts';
+import { checkExport } from './check-export.ts';
+import { averaged, averagedAt } from './parts/average.ts';
+import { type Peer, trainTogether } from './parts/co-teaching.ts';
+import { devSample, devScore } from './parts/dev-score.ts';
 import {
   type Fit,
   frozenOf,
@@ -29,16 +29,16 @@ import {
   trainingOptions,
   unrecordedTrainingOptions,
   warnOfSkipped,
-} from './fit.ts';
-import { openLearner } from './open-learner.ts';
-import { pairVectors } from './pair-embeddings.ts';
-import { refresher } from './refresh-negatives.ts';
-import { weigh, weigher } from './reweight.ts';
+} from './parts/fit.ts';
+import { openLearner } from './parts/open-learner.ts';
+import { pairVectors } from './parts/pair-embeddings.ts';
+import { refresher } from './parts/refresh-negatives.ts';
+import { weigh, weigher } from './parts/reweight.ts';
+import { stepChunk } from './parts/step-memory.ts';
+import { streamOf, surpriseOf } from './parts/stream-batches.ts';
+import { topicOrder } from './parts/topic-batches.ts';
 import { openSparseLearner } from './sparse/open-sparse-learner.ts';
 import { sparseDevScore } from './sparse/sparse-dev-score.ts';
-import { stepChunk } from './step-memory.ts';
-import { streamOf, surpriseOf } from './stream-batches.ts';
-import { topicOrder } from './topic-batches.ts';
 import { contentOfTraining, keepTraining } from './training-artifacts.ts';
 
 /** Trained weights, from the beginning or from the state that a stopped run left. */

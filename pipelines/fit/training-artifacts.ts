@@ -8,7 +8,7 @@ import { differing } from '../../run/stages/fingerprint.ts';
 import type { Keep } from '../../run/stages/stage.ts';
 import type { Student } from '../../students/student.ts';
 import { peekState, STATE_FILES } from '../../training/training-state.ts';
-import type { Trained, TrainingInputs } from './fit.ts';
+import type { Trained, TrainingInputs } from './parts/fit.ts';
 
 /** Inputs that count by what was made of them: scores of another machine are others. */
 export const contentOfTraining = {

@@ -16,7 +16,7 @@ import { lateFiles, pylateFiles } from '../../students/late/late-folder.ts';
 import type { LateWeights } from '../../students/late/scorer.ts';
 import { parameterCount, type Student } from '../../students/student.ts';
 import type { OpenedTeacher } from '../../teachers/open-model.ts';
-import type { Trained } from '../fit/fit.ts';
+import type { Trained } from '../fit/parts/fit.ts';
 import { FOLDER, keepFolder, madeBy } from '../publish/saved-folder.ts';
 import { sidesOf } from './states.ts';
 import { settingsOf } from './train.ts';

@@ -18,7 +18,7 @@ import type { WeightedLoss } from '../../training/step/dual-encoder-step.ts';
 import { singleRun } from '../../training/step/single-run.ts';
 import { train } from '../../training/trainer.ts';
 import type { StateKey } from '../../training/training-state.ts';
-import { loopOptions, type Trained, warnOfSkipped } from '../fit/fit.ts';
+import { loopOptions, type Trained, warnOfSkipped } from '../fit/parts/fit.ts';
 import { contentOfTraining, keepTraining } from '../fit/training-artifacts.ts';
 import { sidesOf } from './states.ts';
 

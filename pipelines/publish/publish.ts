@@ -24,7 +24,7 @@ import { defineStage, derive, given, type Result } from '../../run/stages/stage.
 import type { Student } from '../../students/student.ts';
 import type { OpenedTeacher } from '../../teachers/open-model.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
-import type { Trained } from '../fit/fit.ts';
+import type { Trained } from '../fit/parts/fit.ts';
 import type { TrainingSet } from '../prepare/training-set.ts';
 import { exportStage } from './export-stage.ts';
 import { lexicalStage } from './lexical-stage.ts';

@@ -23,7 +23,7 @@ import { huggingFaceWeights } from '../../students/export/torch-names.ts';
 import { parameterCount, type Student } from '../../students/student.ts';
 import { encoderOf, encodingOf } from '../../students/student-scores.ts';
 import type { OpenedTeacher } from '../../teachers/open-model.ts';
-import type { Trained } from '../fit/fit.ts';
+import type { Trained } from '../fit/parts/fit.ts';
 import { FOLDER, keepFolder, madeBy } from './saved-folder.ts';
 
 /** Files of a checkpoint that say what is known of it, and not what it is. */

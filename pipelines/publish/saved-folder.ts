@@ -9,7 +9,7 @@ import type { Dataset } from '../../data/dataset.ts';
 import type { Saved } from '../../evaluation/runs/saved.ts';
 import type { Tools } from '../../run/stages/stage.ts';
 import type { OpenedTeacher } from '../../teachers/open-model.ts';
-import type { Trained } from '../fit/fit.ts';
+import type { Trained } from '../fit/parts/fit.ts';
 
 /** In the run's folder. */
 export const FOLDER = 'checkpoint';

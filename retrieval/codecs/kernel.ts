@@ -218,7 +218,7 @@ export function roomFor(bytes: number): Uint8Array {
 
 const KERNELS: readonly (keyof Exports)[] = ['float32', 'float16', 'int8', 'lookUp'];
 let pool: ScanPool | undefined;
-/** Where the threads besides the calling one leave scores. */
+/** Where the threads other than the calling one leave scores. */
 const others = (threads: number): number[] => Array.from({ length: threads - 1 }, (_, t) => regionOf(t + 1));
 
 type Scan = (codes: Uint8Array, from: number, to: number, out: Float32Array) => void;

@@ -1,4 +1,4 @@
-/** @file Every engine by the scheme of its address. Another one is a file beside these and a line here. */
+/** @file Every engine by the scheme of its address. Another one is a file next to these and a line here. */
 import { resolve } from 'node:path';
 import { InputError } from '../../common/errors.ts';
 import type { EngineAddress, VectorEngine } from './engine.ts';

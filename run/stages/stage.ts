@@ -16,7 +16,7 @@ export interface Result<T> {
 /** Results by the names that a stage reads them under; an optional input may be left out. */
 export type Inputs<I> = { readonly [K in keyof I]: Result<NonNullable<I[K]>> | Extract<I[K], undefined> };
 
-/** What `make` may do besides computing: report, time its parts, and use the run's folder. */
+/** What `make` may do in addition to computing: report, time its parts, and use the run's folder. */
 export interface Tools extends Reporting {
   /** A path under the folder of the run. */
   path(...names: string[]): string;

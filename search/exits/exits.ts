@@ -202,17 +202,17 @@ async function write(
   config: Record<string, unknown>,
 ): Promise<void> {
   const segments = cutSegments(model, facts.layers.slice(0, -1));
-  await replaceFolder(options.output, async (beside) => {
+  await replaceFolder(options.output, async (temporary) => {
     for (const [i, segment] of segments.entries()) {
       const { graph } = i < heads.length ? withHead(segment, heads[i]) : segment;
-      await writeWhole(segmentFile(beside, i), encodeGraph(graph));
+      await writeWhole(segmentFile(temporary, i), encodeGraph(graph));
     }
-    await copyTokenizer(tokenizerFrom, beside);
-    await writeWhole(join(beside, 'config.json'), `${JSON.stringify(config, null, 1)}\n`);
-    await writeWhole(join(beside, 'exits.json'), exitsJson(facts));
+    await copyTokenizer(tokenizerFrom, temporary);
+    await writeWhole(join(temporary, 'config.json'), `${JSON.stringify(config, null, 1)}\n`);
+    await writeWhole(join(temporary, 'exits.json'), exitsJson(facts));
     const made = { ...options, output: undefined, teacher: absolute(options.teacher), data: absolute(options.data) };
     await writeWhole(
-      join(beside, 'distill.json'),
+      join(temporary, 'distill.json'),
       `${JSON.stringify({ version: VERSION, made: 'distill exits', options: made }, null, 1)}\n`,
     );
   });

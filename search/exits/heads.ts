@@ -110,7 +110,7 @@ async function opened({ graph, hidden }: Segment): Promise<OpenSegment> {
   };
 }
 
-/** The first token's vectors as an output besides the token vectors. */
+/** The first token's vectors as an output in addition to the token vectors. */
 function withStates({ graph, hidden }: Segment): Segment {
   if (!hidden) return { graph };
   const first = new Expr(graph, hidden).gather(constant(graph, 'int64', [], [0]), 1);

@@ -22,7 +22,7 @@ export interface TrunkOptions {
   seed: number;
   /** Where the state of a stopped training is kept. */
   stateFolder: string;
-  /** What the state belongs to besides these options. */
+  /** What the state belongs to in addition to these options. */
   key: string;
 }
 

@@ -13,7 +13,7 @@ import { StaticEncoder } from '../../static/index.ts';
 export interface FileEncoder extends Pick<Encoder, 'dimensions' | 'encode' | 'dispose' | 'key' | 'prompts'> {
   /** Notes on assumptions made and parts ignored when the folder was read. */
   readonly notes?: readonly string[];
-  /** What vectors depend on besides `key` and prompts: the folder's limit, the first position, how padding is handled. */
+  /** What vectors depend on in addition to `key` and prompts: the folder's limit, the first position, how padding is handled. */
   readonly settings: string;
 }
 

@@ -1,4 +1,4 @@
-/** @file The second stage of an index: what its vectors find is re-ranked by token vectors of the documents, stored beside them. */
+/** @file The second stage of an index: what its vectors find is re-ranked by token vectors of the documents, stored next to them. */
 import { existsSync } from 'node:fs';
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';

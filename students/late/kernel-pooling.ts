@@ -1,4 +1,4 @@
-/** @file Kernel pooling: how many document tokens lie at each level of similarity to a query token. */
+/** @file Kernel pooling: how many document tokens there are at each level of similarity to a query token. */
 import { defineScorer, meanOverQuery, products } from './scorer.ts';
 
 const CENTRES = [1, 0.9, 0.7, 0.5, 0.3, 0.1, -0.1, -0.3, -0.5];

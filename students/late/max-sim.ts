@@ -5,7 +5,7 @@ import { defineScorer, meanOverQuery } from './scorer.ts';
 /**
  * score = mean over query tokens i of max over document tokens j of q_i . d_j
  *
- * The mean over the query's tokens ranks a query's documents as the sum does, and lies within [-1, 1] as a cosine does.
+ * The mean over the query's tokens ranks a query's documents as the sum does, and is within [-1, 1] as a cosine is.
  * @source Khattab and Zaharia 2020 (arXiv 2004.12832)
  */
 export const maxSim = defineScorer({

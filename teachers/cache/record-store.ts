@@ -31,7 +31,7 @@ export interface Source {
   used: number;
 }
 
-/** A record as it lies in the file. */
+/** A record as it is stored in the file. */
 export interface StoredRecord {
   key: Buffer;
   value: Buffer;
@@ -49,7 +49,7 @@ const BINARY = { keyEncoding: 'binary', encoding: 'binary' } as const;
 export const sourceId = (teacher: string): Buffer =>
   createHash('sha256').update(teacher).digest().subarray(0, SOURCE_BYTES);
 
-/** 8 bytes of the teacher, 1 of the kind, 23 of the texts: records of a teacher lie together. */
+/** 8 bytes of the teacher, 1 of the kind, 23 of the texts: records of a teacher are stored together. */
 export function recordKey(teacher: string, id: Buffer, kind: RecordKind, ...texts: string[]): Buffer {
   const hash = createHash('sha256').update(teacher);
   for (const part of [kind, ...texts]) hash.update(`\0${Buffer.byteLength(part)}:`).update(part);

@@ -48,7 +48,7 @@ test('a rotated model has its dot products, other vectors, and figures of its pr
   expect(Math.max(...after.map((x, i) => Math.abs(x - before[i])))).toBeGreaterThan(0.05);
 });
 
-test('the rotation is a module beside safetensors where the family is known, else in the graph; the card says how to load each', async () => {
+test('the rotation is a module next to safetensors where the family is known, else in the graph; the card says how to load each', async () => {
   const card = (folder: string) => readFileSync(join(folder, 'README.md'), 'utf8');
   expect(existsSync(join(rotated, 'model.safetensors'))).toBe(true);
   expect(card(rotated)).toContain("SentenceTransformer('FOLDER')");

@@ -1,4 +1,4 @@
-/** @file Locks: a living holder is respected; whatever else lies in a lock file is taken over or named, never waited for. */
+/** @file Locks: a living holder is respected; whatever else is in a lock file is taken over or named, never waited for. */
 import { mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -12,7 +12,7 @@ const put = (folder: string, content: string): void => {
   writeFileSync(join(folder, 'file'), content);
 };
 
-/** What lies there when a process is killed after each step of a swap, and what has to be there in the end. */
+/** What is there when a process is killed after each step of a swap, and what has to be there in the end. */
 const killed: [string, Record<string, string>, string | undefined][] = [
   ['while the first one is written', { '.part': 'half' }, undefined],
   ['while another is written', { '': 'before', '.part': 'half' }, 'before'],

@@ -25,7 +25,7 @@ const SHORT = [
   'models/model-folder.ts',
   'models/modules/transformer-config.ts',
   'checkpoints/evaluation-report.ts',
-  'pipelines/fit/refresh-negatives.ts',
+  'pipelines/fit/parts/refresh-negatives.ts',
   'pipelines/fit/train-student.ts',
   'pipelines/fit/training-artifacts.ts',
   'config/init/init.ts',

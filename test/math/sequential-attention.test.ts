@@ -5,7 +5,7 @@ import { FEATURES } from '../../adaptive/rules/states.ts';
 import { Random } from '../../math/random.ts';
 import { SequentialAttention } from '../../math/sequential-attention.ts';
 
-/** y = X b of an orthogonal design with columns of squared length n: the loss needs b alone. Weights are trained beside the mask. */
+/** y = X b of an orthogonal design with columns of squared length n: the loss needs b alone. Weights are trained together with the mask. */
 function regression(b: readonly number[], keep: number, step: number): number[] {
   const choice = new SequentialAttention({ features: b.length, keep, step, random: Random.of(1, 'test') });
   const weights = b.map(() => 0);

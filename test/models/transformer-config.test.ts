@@ -151,7 +151,7 @@ describe('the configuration of the module Transformer', () => {
     const own = modules(true);
     own['modules.json'][0].path = '0_Transformer';
     await expect(Encoder.load(variant(encoder, 'own-folder', own))).rejects.toThrow(
-      "its Transformer lies in '0_Transformer', not in the folder itself",
+      "its Transformer is in '0_Transformer', not in the folder itself",
     );
   });
 

@@ -1,8 +1,8 @@
-/** @file Means of weights: what lies between, which share is kept, and what is left as it is. */
+/** @file Means of weights: what is between, which share is kept, and what is left as it is. */
 import { expect, test } from 'vitest';
 import type { Tensor } from '../../engine/graph/tensor.ts';
-import { averaged, averagedAt, meanOf } from '../../pipelines/fit/average.ts';
-import type { Trained } from '../../pipelines/fit/fit.ts';
+import { averaged, averagedAt, meanOf } from '../../pipelines/fit/parts/average.ts';
+import type { Trained } from '../../pipelines/fit/parts/fit.ts';
 
 const float = (...data: number[]): Tensor => ({ dtype: 'float32', dims: [data.length], data: Float32Array.from(data) });
 const before = new Map([['w', float(0, 4)]]);
@@ -59,7 +59,7 @@ test('a single share is taken, whatever dev says of it, and measured where there
   expect([unmeasured.average, unmeasured.bestScore, first(unmeasured.weights)]).toEqual([0.25, undefined, 2]);
 });
 
-test('nothing lies between the start and itself', async () => {
+test('there is nothing between the start and itself', async () => {
   const own = trained({ bestStep: 0 });
   const never = () => Promise.reject(new Error('not asked'));
   expect(await averaged(own, [0.5], never, { note: () => {} })).toBe(own);

@@ -2,7 +2,7 @@ import { existsSync, mkdtempSync, readdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { type Peer, trainTogether } from '../../pipelines/fit/co-teaching.ts';
+import { type Peer, trainTogether } from '../../pipelines/fit/parts/co-teaching.ts';
 
 const outputs = mkdtempSync(join(tmpdir(), 'co-teach-'));
 const losses = (who: number, step: number): Float64Array => Float64Array.of(who, step);

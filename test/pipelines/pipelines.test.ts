@@ -37,7 +37,7 @@ const figures = (report: RunReport, name: string): Record<string, number> | unde
 
 describe('cross-to-dual', () => {
   test('every loss of the registry can be named, alone and nested', async () => {
-    // A user's own loss stands in a file beside the config.
+    // A user's own loss is in a file next to the config.
     // Others read what only a sparse student or another architecture gives.
     const elsewhere = ['flops', 'load-balance', 'activation-l1'];
     const kinds = (Object.keys(losses) as (keyof typeof losses)[]).filter((kind) => !elsewhere.includes(kind));
@@ -238,10 +238,10 @@ describe('static-queries', () => {
           evaluate: quick,
         }),
       );
-    const [alone, beside] = [await run('static-alone', false), await run('static-beside', true)];
+    const [alone, scored] = [await run('static-alone', false), await run('static-scored', true)];
     // Sixty spans are two more steps of thirty in each epoch.
-    expect(beside.training.steps - alone.training.steps).toBe(3 * 2);
-    const { log } = JSON.parse(readFileSync(beside.report, 'utf8'));
+    expect(scored.training.steps - alone.training.steps).toBe(3 * 2);
+    const { log } = JSON.parse(readFileSync(scored.report, 'utf8'));
     for (const term of [0, 1]) expect(log.at(-1).terms[term]).toBeLessThan(log[0].terms[term]);
   });
 });

@@ -107,9 +107,9 @@ describe('a tokenizer without special tokens: rows that are padding alone', () =
   test('an empty text alone, and in a batch with a long one', async () => {
     const encoder = await Encoder.load(bare(world.dualEncoder));
     const alone = await encoder.encode(['']);
-    const beside = await encoder.encode(['', 'red lamp in the kitchen']);
+    const together = await encoder.encode(['', 'red lamp in the kitchen']);
     expect(Array.from(alone).every(Number.isFinite)).toBe(true);
-    for (let i = 0; i < alone.length; i++) expect(beside[i]).toBeCloseTo(alone[i], 5);
+    for (let i = 0; i < alone.length; i++) expect(together[i]).toBeCloseTo(alone[i], 5);
     await encoder.dispose();
   });
 });

@@ -46,6 +46,6 @@ test('killed, stopped and started twice, it ends with the same bytes', { timeout
   expect(await last.ended, last.said()).toBe(0);
   expect(last.said()).toContain('resuming from step');
   expect(modelHash(join(world, 'teacher'))).toBe(modelHash(join(world, 'whole')));
-  const beside = (name: string) => readdirSync(world).filter((n) => n.startsWith(name));
-  expect(beside('teacher').filter((n) => !n.endsWith('.tsv'))).toEqual(['teacher']);
+  const named = (name: string) => readdirSync(world).filter((n) => n.startsWith(name));
+  expect(named('teacher').filter((n) => !n.endsWith('.tsv'))).toEqual(['teacher']);
 });

@@ -125,7 +125,7 @@ test('a teacher that gives every pair the same score', async () => {
   );
   expect(await warnings(options('constant', { teacher: { kind: 'cross-encoder', model } }))).toEqual([
     expect.stringMatching(
-      /^the teacher gives all candidates the same score for (\d+) of \1 queries \(100 %\); its scores lie between 0\.?0* and 0\.?0*$/,
+      /^the teacher gives all candidates the same score for (\d+) of \1 queries \(100 %\); its scores are between 0\.?0* and 0\.?0*$/,
     ),
   ]);
 });

@@ -265,7 +265,7 @@ describe('opening a folder with exits', () => {
     rmSync(copy, { recursive: true });
   });
 
-  test('documents whose place is settled leave: the mean of layers lies between the first exit and all', async () => {
+  test('documents whose place is settled leave: the mean of layers is between the first exit and all', async () => {
     const reranker = await openReranker(at('exits'), { exits: 0.2 });
     const found = await reranker.exits?.score(
       'open file',

@@ -46,7 +46,7 @@ describe('files', () => {
     ['>f4', Uint8Array.from(f32, (_, i) => f32[i - (i % 4) + 3 - (i % 4)])],
     ['<f8', bytesOf(Float64Array.from(three))],
     ['<f2', bytesOf(Uint16Array.from(three, half))],
-  ])('.npy of %s with ids beside it', async (descr, bytes) => {
+  ])('.npy of %s with ids next to it', async (descr, bytes) => {
     const name = `k${descr.replace(/\W/g, descr[0] === '>' ? 'big' : '')}`;
     file(`${name}.ids.txt`, `${ids.join('\n')}\n`);
     expect(await read({ files: file(`${name}.npy`, npy(descr, [3, 2], bytes)) })).toEqual(wanted);

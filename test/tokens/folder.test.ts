@@ -1,4 +1,4 @@
-/** @file What the files beside tokenizer.json change, what is refused, and hostile files and texts. */
+/** @file What the files next to tokenizer.json change, what is refused, and hostile files and texts. */
 import { expect, test } from 'vitest';
 import { TextTokenizer } from '../../data/tokenizer.ts';
 import { refused } from '../hostile/refused.ts';

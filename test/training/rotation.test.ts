@@ -8,7 +8,7 @@ import { learnRotation, rotated } from '../../training/rotation.ts';
 
 const [D, WIDTH] = [16, 4];
 
-/** Vectors of few directions, mixed so that each component holds a little of all; queries lie near documents. */
+/** Vectors of few directions, mixed so that each component holds a little of all; queries are near documents. */
 function space(): { queries: Embeddings; documents: Embeddings } {
   const random = Random.of(3, 'space');
   const directions = Array.from({ length: WIDTH }, () => Array.from({ length: D }, () => random.normal()));

@@ -12,7 +12,7 @@ export interface Columns {
   asked: number;
 }
 
-/** Share of the sample that is drawn from the documents' own tokens: most of a document's weight lies there. */
+/** Share of the sample that is drawn from the documents' own tokens: most of a document's weight is there. */
 const OWN = 0.75;
 
 /**

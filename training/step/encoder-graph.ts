@@ -65,7 +65,7 @@ export interface EncoderGraph {
   gradients: ReadonlyMap<string, Gradient>;
 }
 
-/** The outputs that losses read besides vectors. @throws InputError where the student does not have them, or has exits too */
+/** The outputs that losses read in addition to vectors. @throws InputError where the student does not have them, or has exits too */
 function observedOutputs(source: Graph, { observed = [], exits }: EncoderGraphOptions): Value[] {
   if (observed.length && exits?.length)
     throw new InputError({
@@ -88,7 +88,19 @@ function observedOutputs(source: Graph, { observed = [], exits }: EncoderGraphOp
   });
 }
 
-export const TOKEN_INPUTS = ['input_ids', 'attention_mask', 'token_type_ids'];
+const TOKEN_INPUTS = ['input_ids', 'attention_mask', 'token_type_ids'];
+
+/** @throws InputError where the graph of a student needs an input that is not of tokens */
+export function refuseOtherInputs({ inputs }: Pick<Graph, 'inputs'>): void {
+  const other = inputs.find((v) => !TOKEN_INPUTS.includes(v.name));
+  if (other)
+    throw new InputError({
+      code: 'student.input',
+      subject: `the student needs an input '${other.name}'`,
+      expected: 'input_ids, attention_mask and perhaps token_type_ids',
+      remedy: 'export the encoder without it',
+    });
+}
 
 /** Tables with fewer rows than this get a dense gradient: row gradients would save nothing. */
 const ROW_TABLE_MINIMUM = 256;
@@ -120,15 +132,9 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
     all.push({ name: v.name, tensor: weights, value });
     bound.set(v, value);
   }
+  refuseOtherInputs(source);
   const tokens = new Map<string, Value>();
   for (const v of source.inputs) {
-    if (!TOKEN_INPUTS.includes(v.name))
-      throw new InputError({
-        code: 'student.input',
-        subject: `the student needs an input '${v.name}'`,
-        expected: 'input_ids, attention_mask and perhaps token_type_ids',
-        remedy: 'export the encoder without it',
-      });
     if (!v.readers.size) continue;
     const value = graph.input(v.name, 'int64', ['rows', 'length']);
     tokens.set(v.name, value);

@@ -5,7 +5,7 @@ import { describeCosts, type SparseCosts } from '../../../evaluation/systems/spa
 import type { RunContext } from '../../../run/context.ts';
 import { stagesMade } from '../../../run/stages/run-log.ts';
 import { defineStage, derive, given, type Result } from '../../../run/stages/stage.ts';
-import type { Trained } from '../../fit/fit.ts';
+import type { Trained } from '../../fit/parts/fit.ts';
 import type { TrainingSet } from '../../prepare/training-set.ts';
 import { type Evaluating, type Published, REPORT, reportStage } from '../report-stage.ts';
 import { sparseCheckpoint } from './save-sparse.ts';

@@ -12,7 +12,7 @@ import { queryWeights } from '../../../students/sparse/sparse-student.ts';
 import { maskedModel } from '../../../students/sparse/torch-weights.ts';
 import { parameterCount, type Student } from '../../../students/student.ts';
 import type { OpenedTeacher } from '../../../teachers/open-model.ts';
-import type { Trained } from '../../fit/fit.ts';
+import type { Trained } from '../../fit/parts/fit.ts';
 import { FOLDER, keepFolder, madeBy } from '../saved-folder.ts';
 
 interface Saving {

@@ -145,7 +145,7 @@ test('calibration error of the worked example; the edges of bins', () => {
   expect(calibrationError(p, y).error).toBeCloseTo(0.35, 12);
   expect(calibrationError(p, y, { bins: 1 }).error).toBeCloseTo(0, 12);
   expect(calibrationError([0, 1, 1, 0], [0, 1, 1, 0]).error).toBe(0);
-  // (lo, hi]: 0.1 and 0 share the first bin, 0.2 lies in the second.
+  // (lo, hi]: 0.1 and 0 share the first bin, 0.2 is in the second.
   expect(calibrationError([0, 0.1, 0.2], [0, 0, 0]).bins.map((b) => b.count)).toEqual([2, 1]);
   expect(calibrationError(p, y, { bins: 2, kind: 'mass' }).bins.map((b) => b.count)).toEqual([2, 2]);
   expect(brier(p, y)).toBeCloseTo((0.01 + 0.04 + 0.49 + 0.16) / 4, 12);
@@ -162,7 +162,7 @@ test('Platt scaling and temperature find the scale that scores were made with, a
   const p = scores.map(probability);
   expect(calibrationError(p, y).error).toBeLessThan(0.015);
   const order = (x: number[]) => x.map((_, i) => i).sort((i, j) => x[j] - x[i] || i - j);
-  // Beyond about 36 either way a probability is 0 or 1 exactly; the order of what lies within does not change.
+  // Beyond about 36 either way a probability is 0 or 1 exactly; the order of what is within does not change.
   const within = scores.slice(0, 300);
   expect(order(within.map(probability))).toEqual(order(within));
   const sharp = scores.map((s) => Number(random.uniform() < sigmoid(s / 3)));

@@ -16,7 +16,7 @@ test("two steps are torch.optim.AdamW's", () => {
   const p = parameter('w', [1, 2], [1, -2], [0.5, -1]);
   const optimizer = new AdamWHost([p], { weightDecay: 0.1 });
   expect(optimizer.step(0.1)).toBeCloseTo(Math.sqrt(1.25), 6);
-  // First step: every number moves by lr against its gradient's sign, besides the decay: 0.99 p -+ 0.1.
+  // First step: every number moves by lr against its gradient's sign, after the decay: 0.99 p -+ 0.1.
   expect(p.data[0]).toBeCloseTo(0.89, 6);
   expect(p.data[1]).toBeCloseTo(-1.88, 6);
   p.gradient?.set([-0.25, 3]);

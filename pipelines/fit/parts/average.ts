@@ -1,12 +1,12 @@
 /** @file Means of the weights before training and after it; the dev split chooses how much the trained ones count. */
 
-import type { Reporting } from '../../common/progress.ts';
-import type { Tensor } from '../../engine/graph/tensor.ts';
-import type { Weights } from '../../students/student.ts';
+import type { Reporting } from '../../../common/progress.ts';
+import type { Tensor } from '../../../engine/graph/tensor.ts';
+import type { Weights } from '../../../students/student.ts';
 import type { Trained } from './fit.ts';
 
 /**
- * The trained weights, or their mean with the initial ones in the share that scores best. A fine-tuned encoder and its start lie in
+ * The trained weights, or their mean with the initial ones in the share that scores best. A fine-tuned encoder and its start are in
  * one basin, and points between them often rank better than both, in the domain and out of it.
  * @param shares of the trained weights, each between 0 and 1
  * @param score of weights on dev; higher is better
@@ -18,7 +18,7 @@ export async function averaged(
   score: (weights: Weights) => Promise<number>,
   { note }: Pick<Reporting, 'note'>,
 ): Promise<Trained> {
-  // Nothing lies between the start and itself.
+  // There is nothing between the start and itself.
   if (trained.bestStep === 0) return trained;
   let best = trained;
   const told: string[] = [];

@@ -1,14 +1,14 @@
 /** @file Negatives found again with the current student, while it trains. */
 
-import { needsOf } from '../../config/losses.ts';
-import { textsAt } from '../../data/dataset.ts';
-import { search } from '../../retrieval/exact-search.ts';
-import { refreshesAt, refreshNegatives } from '../../selection/index.ts';
-import type { Weights } from '../../students/student.ts';
-import { encoderOf, encodingOf } from '../../students/student-scores.ts';
-import { scoreCandidates } from '../../teachers/score-pairs.ts';
-import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
-import { negativesOf, positivesOf, withNegatives } from '../../training/batches/examples.ts';
+import { needsOf } from '../../../config/losses.ts';
+import { textsAt } from '../../../data/dataset.ts';
+import { search } from '../../../retrieval/exact-search.ts';
+import { refreshesAt, refreshNegatives } from '../../../selection/index.ts';
+import type { Weights } from '../../../students/student.ts';
+import { encoderOf, encodingOf } from '../../../students/student-scores.ts';
+import { scoreCandidates } from '../../../teachers/score-pairs.ts';
+import type { Examples } from '../../../training/batches/dual-encoder-batch.ts';
+import { negativesOf, positivesOf, withNegatives } from '../../../training/batches/examples.ts';
 import { type Fit, frozenOf, type Renewal } from './fit.ts';
 
 /** Hits in addition to those that negatives are drawn from, so that known positives can be left out. */

@@ -2,9 +2,9 @@
 import { existsSync } from 'node:fs';
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { canonicalJson, hashParts, writeWhole } from '../../common/files.ts';
-import { Turns } from '../../common/turns.ts';
-import type { StateKey } from '../../training/training-state.ts';
+import { canonicalJson, hashParts, writeWhole } from '../../../common/files.ts';
+import { Turns } from '../../../common/turns.ts';
+import type { StateKey } from '../../../training/training-state.ts';
 
 /** The exchange with the other student. */
 export interface Peer {

@@ -1,21 +1,21 @@
 /** @file Each query's factor in the loss: made before training, or renewed with the current student while it trains. */
 
-import { toWeighting } from '../../config/methods.ts';
-import type { Options } from '../../config/options.ts';
-import type { Dataset } from '../../data/dataset.ts';
-import { bm25 } from '../../retrieval/bm25.ts';
-import type { RunContext } from '../../run/context.ts';
-import { namedModels } from '../../run/data.ts';
-import { keepArrays } from '../../run/stages/keep-arrays.ts';
-import { defineStage, derive, lazily, type Result, type Tools } from '../../run/stages/stage.ts';
-import { encodingOf, studentScores } from '../../students/student-scores.ts';
-import { isScoreFile } from '../../teachers/score-file.ts';
-import { scoreCandidates } from '../../teachers/score-pairs.ts';
-import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
-import { labelledAmong, studentLosses, weighed } from '../../training/batches/examples.ts';
-import type { Weighted, WeightingInputs } from '../../weighting/index.ts';
-import { labelsOf } from '../prepare/examples.ts';
-import type { TrainingSet } from '../prepare/training-set.ts';
+import { toWeighting } from '../../../config/methods.ts';
+import type { Options } from '../../../config/options.ts';
+import type { Dataset } from '../../../data/dataset.ts';
+import { bm25 } from '../../../retrieval/bm25.ts';
+import type { RunContext } from '../../../run/context.ts';
+import { namedModels } from '../../../run/data.ts';
+import { keepArrays } from '../../../run/stages/keep-arrays.ts';
+import { defineStage, derive, lazily, type Result, type Tools } from '../../../run/stages/stage.ts';
+import { encodingOf, studentScores } from '../../../students/student-scores.ts';
+import { isScoreFile } from '../../../teachers/score-file.ts';
+import { scoreCandidates } from '../../../teachers/score-pairs.ts';
+import type { Examples } from '../../../training/batches/dual-encoder-batch.ts';
+import { labelledAmong, studentLosses, weighed } from '../../../training/batches/examples.ts';
+import type { Weighted, WeightingInputs } from '../../../weighting/index.ts';
+import { labelsOf } from '../../prepare/examples.ts';
+import type { TrainingSet } from '../../prepare/training-set.ts';
 import type { Peer } from './co-teaching.ts';
 import { type Fit, frozenOf, type Renewal } from './fit.ts';
 

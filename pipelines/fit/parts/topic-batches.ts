@@ -1,9 +1,9 @@
 /** @file Batches of like queries: the order in which examples are taken. */
 
-import { textsAt } from '../../data/dataset.ts';
-import { kMeans, topicBatches } from '../../selection/index.ts';
-import { embed } from '../../teachers/teacher.ts';
-import { stepExamples } from '../../training/batches/dual-encoder-batch.ts';
+import { textsAt } from '../../../data/dataset.ts';
+import { kMeans, topicBatches } from '../../../selection/index.ts';
+import { embed } from '../../../teachers/teacher.ts';
+import { stepExamples } from '../../../training/batches/dual-encoder-batch.ts';
 import type { Fit } from './fit.ts';
 
 /**

@@ -1,15 +1,15 @@
 /** @file Where training computes: on the host, or on a device that is there and faster. */
 
-import type { Options } from '../../config/options.ts';
-import { computeOn } from '../../engine/runtime/provider.ts';
-import { DeviceLearner } from '../../training/device-learner.ts';
-import { HostLearner, type Learner } from '../../training/host-learner.ts';
-import type { OptimizerOptions } from '../../training/optimizers/index.ts';
+import type { Options } from '../../../config/options.ts';
+import { computeOn } from '../../../engine/runtime/provider.ts';
+import { DeviceLearner } from '../../../training/device-learner.ts';
+import { HostLearner, type Learner } from '../../../training/host-learner.ts';
+import type { OptimizerOptions } from '../../../training/optimizers/index.ts';
 import {
   type DualEncoderStepOptions,
   dualEncoderOnHost,
   dualEncoderStep,
-} from '../../training/step/dual-encoder-step.ts';
+} from '../../../training/step/dual-encoder-step.ts';
 import type { Fit } from './fit.ts';
 
 /**

@@ -1,9 +1,9 @@
 /** @file The batches of a training that takes its examples as a stream. */
-import { offsetsOf, positionsOf } from '../../math/ragged.ts';
-import { encodingOf, type Lists, studentScores } from '../../students/student-scores.ts';
-import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
-import { studentLosses } from '../../training/batches/examples.ts';
-import { Stream, streamMethods } from '../../training/streams/index.ts';
+import { offsetsOf, positionsOf } from '../../../math/ragged.ts';
+import { encodingOf, type Lists, studentScores } from '../../../students/student-scores.ts';
+import type { Examples } from '../../../training/batches/dual-encoder-batch.ts';
+import { studentLosses } from '../../../training/batches/examples.ts';
+import { Stream, streamMethods } from '../../../training/streams/index.ts';
 import { type Fit, frozenOf, type Renewal } from './fit.ts';
 
 /** The stream of a training whose options ask for one; its examples are in the order of arrival. */

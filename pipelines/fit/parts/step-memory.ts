@@ -1,6 +1,6 @@
 /** @file How many texts of a step are computed at once under a memory limit. */
 
-import { trainedAtATime } from '../../training/memory-budget.ts';
+import { trainedAtATime } from '../../../training/memory-budget.ts';
 import type { Fit } from './fit.ts';
 
 /**

@@ -1,16 +1,16 @@
 /** @file What a training reads and gives, for the stage and the parts of it. */
 
-import type { Options } from '../../config/options.ts';
-import type { Dataset } from '../../data/dataset.ts';
-import type { Tensor } from '../../engine/graph/tensor.ts';
-import type { Tools } from '../../run/stages/stage.ts';
-import type { Student, Weights } from '../../students/student.ts';
-import type { OpenedTeacher } from '../../teachers/open-model.ts';
-import type { Embeddings } from '../../teachers/teacher.ts';
-import type { BatchSource, EmbeddedTexts, Examples } from '../../training/batches/dual-encoder-batch.ts';
-import type { WeightedLoss } from '../../training/step/dual-encoder-step.ts';
-import type { TrainOptions, TrainResult } from '../../training/trainer.ts';
-import type { RobustScores } from '../prepare/adversarial-scores.ts';
+import type { Options } from '../../../config/options.ts';
+import type { Dataset } from '../../../data/dataset.ts';
+import type { Tensor } from '../../../engine/graph/tensor.ts';
+import type { Tools } from '../../../run/stages/stage.ts';
+import type { Student, Weights } from '../../../students/student.ts';
+import type { OpenedTeacher } from '../../../teachers/open-model.ts';
+import type { Embeddings } from '../../../teachers/teacher.ts';
+import type { BatchSource, EmbeddedTexts, Examples } from '../../../training/batches/dual-encoder-batch.ts';
+import type { WeightedLoss } from '../../../training/step/dual-encoder-step.ts';
+import type { TrainOptions, TrainResult } from '../../../training/trainer.ts';
+import type { RobustScores } from '../../prepare/adversarial-scores.ts';
 
 /** Options that a training depends on. */
 export const trainingOptions = [

@@ -1,13 +1,13 @@
 /** @file What the cross-encoder makes of query and document while it reads the two together, for the pairs of a step. */
-import { InputError } from '../../common/errors.ts';
-import { needsOf } from '../../config/losses.ts';
-import type { Tensor } from '../../engine/graph/tensor.ts';
-import { computeOn } from '../../engine/runtime/provider.ts';
-import { crossEncoderLimits } from '../../teachers/open-model.ts';
-import { type DualPooling, dualPooling } from '../../teachers/pair-embeddings.ts';
-import type { Pair } from '../../teachers/teacher.ts';
-import type { StepBatch } from '../../training/batches/batches.ts';
-import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
+import { InputError } from '../../../common/errors.ts';
+import { needsOf } from '../../../config/losses.ts';
+import type { Tensor } from '../../../engine/graph/tensor.ts';
+import { computeOn } from '../../../engine/runtime/provider.ts';
+import { crossEncoderLimits } from '../../../teachers/open-model.ts';
+import { type DualPooling, dualPooling } from '../../../teachers/pair-embeddings.ts';
+import type { Pair } from '../../../teachers/teacher.ts';
+import type { StepBatch } from '../../../training/batches/batches.ts';
+import type { Examples } from '../../../training/batches/dual-encoder-batch.ts';
 import type { Fit } from './fit.ts';
 
 export interface PairVectors {

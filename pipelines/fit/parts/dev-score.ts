@@ -1,6 +1,6 @@
 /** @file The figure that chooses weights while a student trains: nDCG@10 of the dev split. */
-import { judgedQueries } from '../../data/dataset.ts';
-import { bm25Search } from '../../evaluation/bm25-run.ts';
+import { judgedQueries } from '../../../data/dataset.ts';
+import { bm25Search } from '../../../evaluation/bm25-run.ts';
 import {
   CHOICE_METRIC,
   drawSample,
@@ -8,9 +8,9 @@ import {
   means,
   retrieve,
   type Sample,
-} from '../../evaluation/systems/retrieve.ts';
-import { Random } from '../../math/random.ts';
-import type { Encoder } from '../../models/encoder.ts';
+} from '../../../evaluation/systems/retrieve.ts';
+import { Random } from '../../../math/random.ts';
+import type { Encoder } from '../../../models/encoder.ts';
 import { type Fit, frozenOf } from './fit.ts';
 
 /** Hits of BM25 for a dev query that are searched in addition to the relevant documents. */
