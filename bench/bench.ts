@@ -18,6 +18,7 @@ const benchmarks: Readonly<Record<string, string>> = {
   rates: 'peers/rates',
   real: 'peers/real',
   robustness: 'late/robustness',
+  rows: 'limits/rows-bench',
   score: 'peers/score',
   soak: 'limits/soak',
   split: 'late/split',

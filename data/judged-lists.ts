@@ -6,29 +6,7 @@ import { positionsOf, rowOf } from '../math/ragged.ts';
 import type { Qrels, TextTable } from './dataset.ts';
 import { mapOnDemand, rememberPositions } from './judged/positions.ts';
 import type { CandidateLists } from './lists.ts';
-
-/** A column of numbers that grows. */
-export class Column<T extends Int32Array | Float32Array> {
-  private values: T;
-  length = 0;
-
-  constructor(type: { new (length: number): T }) {
-    this.values = new type(1024);
-  }
-
-  push(value: number): void {
-    if (this.length === this.values.length) {
-      const larger = new (this.values.constructor as { new (length: number): T })(this.length * 2);
-      larger.set(this.values);
-      this.values = larger;
-    }
-    this.values[this.length++] = value;
-  }
-
-  get all(): T {
-    return this.values.subarray(0, this.length) as T;
-  }
-}
+import { Column } from './table/columns.ts';
 
 /** Values that rows give for query-document pairs, one entry a pair. */
 export class Pairs {
