@@ -2,14 +2,18 @@
 
 type Numbers = Int32Array | Uint32Array | Float32Array | Float64Array;
 
-/** Numbers of a block. */
-const BLOCK = 1 << 15;
+/** Numbers of the first block; each further one is as long as all before it, so that a long column has few. */
+const FIRST_NUMBERS = 1 << 12;
 
 /** Numbers that are added one by one and read at the end. */
 export class Column<T extends Numbers> {
   length = 0;
   private readonly type: { new (length: number): T };
   private readonly blocks: T[] = [];
+  /** Numbers that the blocks hold. */
+  private room = 0;
+  /** Numbers before the last block. */
+  private before = 0;
   private whole: T | undefined;
 
   constructor(type: { new (length: number): T }) {
@@ -17,24 +21,30 @@ export class Column<T extends Numbers> {
   }
 
   push(value: number): void {
-    const at = this.length++ % BLOCK;
-    if (!at) this.blocks.push(new this.type(BLOCK));
-    this.blocks[this.blocks.length - 1][at] = value;
+    if (this.length === this.room) {
+      this.before = this.room;
+      this.room = this.room ? 2 * this.room : FIRST_NUMBERS;
+      this.blocks.push(new this.type(this.room - this.before));
+    }
+    this.blocks[this.blocks.length - 1][this.length++ - this.before] = value;
   }
 
   at(i: number): number {
-    return this.whole ? this.whole[i] : this.blocks[Math.floor(i / BLOCK)][i % BLOCK];
+    if (this.whole) return this.whole[i];
+    if (i < FIRST_NUMBERS) return this.blocks[0][i];
+    const high = 31 - Math.clz32(i / FIRST_NUMBERS);
+    return this.blocks[high + 1][i - FIRST_NUMBERS * 2 ** high];
   }
 
   /** All as one array, which changes are made in; nothing is added after this. Each block is given up as it is copied. */
   get all(): T {
     if (this.whole) return this.whole;
     const whole = new this.type(this.length);
-    for (let from = 0; from < this.length; from += BLOCK)
-      whole.set(
-        (this.blocks.shift() as T).subarray(0, Math.min(BLOCK, this.length - from)) as T & ArrayLike<number>,
-        from,
-      );
+    for (let from = 0; this.blocks.length; ) {
+      const block = this.blocks.shift() as T;
+      whole.set(block.subarray(0, this.length - from) as T & ArrayLike<number>, from);
+      from += block.length;
+    }
     this.whole = whole;
     return whole;
   }

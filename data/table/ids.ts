@@ -109,8 +109,8 @@ function hashAt(at: (i: number) => number, i: number): string {
 
 /** Hashes of 24 hexadecimal digits as ids, in the order of adding. */
 export class HashIds implements Ids {
-  private readonly words = new Column(Uint32Array);
-  private readonly places = new Places();
+  private words = new Column(Uint32Array);
+  private places = new Places();
 
   get length(): number {
     return this.words.length / WORDS;
@@ -144,9 +144,11 @@ export class HashIds implements Ids {
     );
   }
 
-  /** The ids in their own order, and the position that each had. */
+  /** The ids in their own order, and the position that each had. They are no longer held here. */
   sorted(): { ids: Ids; order: Int32Array } {
+    this.places = new Places();
     const words = this.words.all;
+    this.words = new Column(Uint32Array);
     const order = orderOfHashes(words);
     const n = order.length;
     const sorted = new Uint32Array(words.length);
