@@ -15,6 +15,7 @@ const benchmarks: Readonly<Record<string, string>> = {
   loss: 'peers/loss',
   million: 'limits/million',
   open: 'limits/open-index',
+  queries: 'limits/queries-bench',
   rates: 'peers/rates',
   real: 'peers/real',
   robustness: 'late/robustness',

@@ -9,9 +9,10 @@ import { dropIdenticalIds, isQueryItself } from '../evaluation/metrics/evaluate.
 import { defaultMetrics, parseMetric } from '../evaluation/metrics/metrics.ts';
 import { formatRun } from '../evaluation/metrics/run-file.ts';
 import type { Figures } from '../evaluation/report/figures.ts';
+import { perQueryFigures, reportedValues, sampleNotes } from '../evaluation/report/per-query.ts';
 import { EvaluationTable } from '../evaluation/systems/evaluation-table.ts';
 import { encoderSearcher } from '../evaluation/systems/retrieve.ts';
-import { madeFact, rounded } from '../evaluation/systems/run-figures.ts';
+import { madeFact } from '../evaluation/systems/run-figures.ts';
 import { sparseHybrid } from '../evaluation/systems/sparse/sparse-hybrid.ts';
 import { describeCosts, searchSparse } from '../evaluation/systems/sparse/sparse-run.ts';
 import { Encoder } from '../models/encoder.ts';
@@ -92,6 +93,7 @@ export async function evaluateSparse(options: Asked, watch: RunControl = {}): Pr
     const { run, costs } = searchSparse(encoder, index, searched, { queryTokens });
     const student = table.add('student', 'student', run);
     table.note(describeCosts(costs));
+    for (const note of sampleNotes(student.evaluation.queryIds.length)) table.note(note);
     const coded = searchSparse(encoder, bytes, searched, { queryTokens });
     const small = table.add('student', 'student, impacts of one byte', coded.run);
     table.note(`with impacts of one byte: ${describeCosts(coded.costs)}`);
@@ -138,10 +140,10 @@ export async function evaluateSparse(options: Asked, watch: RunControl = {}): Pr
       systems: table.systems,
       comparisons: table.comparisons,
       sentences: [],
-      perQuery: {
-        queryIds: student.evaluation.queryIds,
-        systems: Object.fromEntries(table.measured.map((m) => [m.name, rounded(m.evaluation.perQuery)])),
-      },
+      perQuery: perQueryFigures(
+        student.evaluation.queryIds,
+        Object.fromEntries(table.measured.map((m) => [m.name, reportedValues(m.evaluation.perQuery)])),
+      ),
     };
     if (options.run) await writeWhole(options.run, formatRun(run));
     if (options.json)

@@ -62,16 +62,12 @@ export async function bm25(
   const { k1 = 0.9, b = 0.4 } = options;
   const { analyzer, reason } = openAnalyzer(options.analyzer === undefined ? 'auto' : options.analyzer, documents);
   const ids = new Map<string, number>();
-  const analyze = (text: string, grow: boolean): number[] => {
+  const analyze = (text: string): number[] => {
     const found: number[] = [];
-    for (const term of analyzer.terms(text)) {
-      let id = ids.get(term);
-      if (id === undefined && grow) {
-        id = ids.size;
-        ids.set(term, id);
-      }
+    analyzer.each(text, (term) => {
+      const id = ids.get(term);
       if (id !== undefined) found.push(id);
-    }
+    });
     return found;
   };
   const N = documents.length;
@@ -89,10 +85,15 @@ export async function bm25(
       options.onProgress?.({ stage: 'index', done: d, total: N, unit: 'documents' });
     }
     const own = new Map<number, number>();
-    for (const t of analyze(documents.text(d), true)) {
+    analyzer.each(documents.text(d), (term) => {
+      let t = ids.get(term);
+      if (t === undefined) {
+        t = ids.size;
+        ids.set(term, t);
+      }
       own.set(t, (own.get(t) ?? 0) + 1);
       lengths[d]++;
-    }
+    });
     for (const [t, tf] of own) {
       terms.push(t);
       counts.push(tf);
@@ -129,11 +130,11 @@ export async function bm25(
   const ones = (terms: readonly number[]): number[] => new Array<number>(terms.length).fill(1);
   return {
     search(query, k) {
-      const terms = analyze(query, false);
+      const terms = analyze(query);
       return lists.search(terms, ones(terms), k);
     },
     scores(query, wanted) {
-      const terms = analyze(query, false);
+      const terms = analyze(query);
       return lists.scoresOf(terms, ones(terms), wanted);
     },
     analyzer,

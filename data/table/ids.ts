@@ -55,6 +55,20 @@ function hashOf(bytes: Uint8Array): number {
   return (h ^ (h >>> 15)) >>> 0;
 }
 
+/** Ids one after the other, without an index. */
+export class IdColumn {
+  private readonly texts = new TextColumn();
+
+  push(id: string): void {
+    this.texts.pushBytes(bytesOf(id));
+  }
+
+  /** All as a list that holds no string. */
+  get all(): readonly string[] {
+    return listOnDemand(this.texts.length, (i) => idOf(this.texts.slice(i)));
+  }
+}
+
 /** Any texts as ids, in the order of adding. */
 export class TextIds implements Ids {
   private readonly texts = new TextColumn();
@@ -66,6 +80,13 @@ export class TextIds implements Ids {
 
   id(i: number): string {
     return idOf(this.texts.slice(i));
+  }
+
+  /** The position of an id, added where it is new. */
+  put(id: string): number {
+    const known = this.indexOf(id);
+    if (known === undefined) this.add(id);
+    return known ?? this.texts.length - 1;
   }
 
   indexOf(id: string): number | undefined {

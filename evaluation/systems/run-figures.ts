@@ -3,9 +3,10 @@
 import type { Options } from '../../config/options.ts';
 import { describeStudent } from '../../config/student.ts';
 import type { Dataset } from '../../data/dataset.ts';
-import { evaluateRun, type Run, type RunEvaluation } from '../metrics/evaluate.ts';
+import { evaluateRun, type Run } from '../metrics/evaluate.ts';
 import { fidelity } from '../metrics/fidelity.ts';
 import type { Figures, SystemFigures } from '../report/figures.ts';
+import { perQueryFigures, reportedValues, sampleNotes } from '../report/per-query.ts';
 import { compare, differences, type Measured } from './compare-systems.ts';
 
 /** One row of the table that a run ends with. */
@@ -27,12 +28,6 @@ export const roleOf = (name: string): SystemFigures['role'] =>
 export const madeFact = ({ made }: Dataset): [string, string][] =>
   made ? [['queries', `${made.toLocaleString('en')} made of the documents, not asked by people`]] : [];
 
-/** Values by metric as a report keeps them. */
-export const rounded = (perQuery: RunEvaluation['perQuery']): Record<string, number[]> =>
-  Object.fromEntries(
-    Object.entries(perQuery).map(([metric, values]) => [metric, Array.from(values, (v) => Number(v.toFixed(6)))]),
-  );
-
 /**
  * @param systems rows of the table, with what each found under its name in `runs`
  * @param training the log of the run
@@ -53,11 +48,18 @@ export function runFigures(
 ): Figures {
   const { metrics, depth } = config.evaluate;
   const qrels = dataset.qrels(config.data.splits.test);
-  const measured = new Map<string, Measured>(
-    [...runs].map(([name, run]) => [name, { name, run, evaluation: evaluateRun(run, qrels, metrics) }]),
-  );
+  // All values of all queries are held of the two that are compared; of the others what a report keeps.
+  const compared = ['student', runs.has('teacher') ? 'teacher' : 'embedder'];
+  const measured = new Map<string, Measured>();
+  const values: Record<string, Record<string, number[]>> = {};
+  for (const [name, run] of runs) {
+    const evaluation = evaluateRun(run, qrels, metrics);
+    values[name] = reportedValues(evaluation.perQuery);
+    if (compared.includes(name)) measured.set(name, { name, run, evaluation });
+  }
   const student = measured.get('student');
-  const teacher = measured.get('teacher') ?? measured.get('embedder');
+  const teacher = measured.get(compared[1]);
+  const queryIds = student?.evaluation.queryIds ?? [];
   const on =
     config.teacher?.kind === 'scores'
       ? "the teacher's lists and full retrieval"
@@ -72,7 +74,7 @@ export function runFigures(
       ['documents', dataset.documents.length.toLocaleString('en')],
       ...madeFact(dataset),
     ],
-    notes: [...warnings.values()].map((w) => `Warning: ${w}`),
+    notes: [...[...warnings.values()].map((w) => `Warning: ${w}`), ...sampleNotes(queryIds.length)],
     systems: systems.map((s) => ({ ...s, role: roleOf(s.name) })),
     comparisons:
       student && teacher
@@ -81,9 +83,6 @@ export function runFigures(
     fidelity: student && teacher && fidelity(student.run, teacher.run),
     differences: student && teacher && differences(student, teacher, dataset, qrels, metrics[0]),
     training,
-    perQuery: {
-      queryIds: student?.evaluation.queryIds ?? [],
-      systems: Object.fromEntries([...measured.values()].map((m) => [m.name, rounded(m.evaluation.perQuery)])),
-    },
+    perQuery: perQueryFigures(queryIds, values),
   };
 }

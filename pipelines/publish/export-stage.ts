@@ -5,9 +5,10 @@ import { writeWhole } from '../../common/files.ts';
 import type { Options } from '../../config/options.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { evaluateRun } from '../../evaluation/metrics/evaluate.ts';
+import { reportedValues } from '../../evaluation/report/per-query.ts';
 import { medianMilliseconds, TIMED_QUERIES } from '../../evaluation/systems/model-cost.ts';
 import { encoderSearcher, retrieve } from '../../evaluation/systems/retrieve.ts';
-import { rounded, type System } from '../../evaluation/systems/run-figures.ts';
+import type { System } from '../../evaluation/systems/run-figures.ts';
 import type { Saved } from '../../evaluation/systems/saved.ts';
 import { openFileEncoder } from '../../serving/encoder/file-encoder.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
@@ -106,7 +107,7 @@ async function measured(
       const { means, perQuery } = evaluateRun(run, dataset.qrels(test), config.evaluate.metrics);
       const name = [`student ${dtype}`, exit && `exit ${exit}`, ...like].filter(Boolean).join(', ');
       found.systems.push({ name, metrics: means, bytes, queryMilliseconds });
-      found.perQuery[name] = rounded(perQuery);
+      found.perQuery[name] = reportedValues(perQuery);
     } finally {
       await encoder.dispose();
     }

@@ -346,7 +346,7 @@ function withExport(written: Written, exported: Exported | undefined): Written {
   const warning = (text: string): string => `Warning: ${text}`;
   const without = new Set(old?.rows);
   const unsaid = new Set(old?.warnings.map(warning));
-  const { queryIds = [], systems = {} } = rest.perQuery ?? {};
+  const { queryIds = [], systems = {}, ...more } = rest.perQuery ?? {};
   return {
     ...rest,
     systems: [
@@ -356,6 +356,7 @@ function withExport(written: Written, exported: Exported | undefined): Written {
     notes: [...rest.notes.filter((n) => !unsaid.has(n)), ...(exported?.report.warnings ?? []).map(warning)],
     perQuery: {
       queryIds,
+      ...more,
       systems: {
         ...Object.fromEntries(Object.entries(systems).filter(([name]) => !without.has(name))),
         ...exported?.perQuery,
