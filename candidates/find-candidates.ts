@@ -55,13 +55,17 @@ export async function findCandidates(
   let most = 1;
   for (const q of queries) most = Math.max(most, Math.min(never(q).size, MOST_PASSED_OVER));
   const found = await nearest(config, source, dataset, queries, count + most - 1, embedder, watch);
-  return candidateLists(
-    queries.map((query, i) => {
-      const positives = [...(relevant.get(query)?.keys() ?? [])];
-      const others = found[i].filter((d) => !never(query).has(d));
-      return { query, documents: [...positives, ...others.slice(0, count - Math.min(1, positives.length))] };
-    }),
-  );
+  const list = (query: number, i: number): { query: number; documents: number[] } => {
+    const positives = [...(relevant.get(query)?.keys() ?? [])];
+    const others = found(i).filter((d) => !never(query).has(d));
+    return { query, documents: [...positives, ...others.slice(0, count - Math.min(1, positives.length))] };
+  };
+  return candidateLists(oneByOne(queries, list));
+}
+
+/** What is made of each item, when it is asked for. */
+function* oneByOne<T, R>(items: readonly T[], make: (item: T, i: number) => R): Generator<R> {
+  for (const [i, item] of items.entries()) yield make(item, i);
 }
 
 /** Hits looked at in addition to those that are kept, where a query has many relevant documents. */
@@ -100,7 +104,7 @@ async function given(
   );
 }
 
-/** Documents near each query, best first, more than enough to replace relevant ones. */
+/** Documents near the query at a place, best first, more than enough to replace relevant ones; asked for in order. */
 async function nearest(
   config: Finding,
   source: Finding['candidates']['source'],
@@ -109,15 +113,17 @@ async function nearest(
   count: number,
   embedder: Teacher | undefined,
   watch: RunControl,
-): Promise<number[][]> {
+): Promise<(place: number) => number[]> {
   const { documents } = dataset;
   const texts = textsAt(dataset, queries);
   if (source === 'random') {
     const random = Random.of(config.seed, 'candidates');
-    return queries.map(() => Array.from({ length: count * 2 }, () => random.integer(documents.length)));
+    return () => Array.from({ length: count * 2 }, () => random.integer(documents.length));
   }
-  if (source === 'bm25')
-    return (await bm25Search(dataset, queries, count + 8, watch)).map((found) => Array.from(found.indices));
+  if (source === 'bm25') {
+    const found = await bm25Search(dataset, queries, count + 8, watch);
+    return (place) => Array.from(found(place).indices);
+  }
   const encoder = await openSide(config, source, embedder);
   try {
     const from = await encoder.encode(texts, 'query', watch);
@@ -127,7 +133,7 @@ async function nearest(
       source === 'hybrid'
         ? await hybridHits(config.data.splits.dev, dataset, { texts, vectors: from.data }, data, encoder, wanted, watch)
         : await search(from.data, data, dimensions, wanted, watch);
-    return queries.map((_, i) => Array.from(hits.indices.subarray(i * hits.k, (i + 1) * hits.k)));
+    return (place) => Array.from(hits.indices.subarray(place * hits.k, (place + 1) * hits.k));
   } finally {
     await encoder.close();
   }

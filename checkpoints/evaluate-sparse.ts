@@ -4,6 +4,7 @@ import type { RunControl } from '../common/progress.ts';
 import { openDataset } from '../data/open.ts';
 import { bm25Run } from '../evaluation/bm25-run.ts';
 import { defaultMetrics } from '../evaluation/metrics/metrics.ts';
+import { sampleNotes } from '../evaluation/report/per-query.ts';
 import { EvaluationTable } from '../evaluation/systems/evaluation-table.ts';
 import { encoderSearcher } from '../evaluation/systems/retrieve.ts';
 import { sparseHybrid } from '../evaluation/systems/sparse/sparse-hybrid.ts';
@@ -63,6 +64,7 @@ export async function evaluateSparse(options: EvaluateOptions, watch: RunControl
     const { run, costs } = searchSparse(encoder, index, searched, { queryTokens });
     const student = table.add('student', 'student', run);
     table.note(describeCosts(costs));
+    for (const note of sampleNotes(student.evaluation.queryIds.length)) table.note(note);
     const coded = searchSparse(encoder, bytes, searched, { queryTokens });
     const small = table.add('student', 'student, impacts of one byte', coded.run);
     table.note(`with impacts of one byte: ${describeCosts(coded.costs)}`);

@@ -9,9 +9,10 @@ import { fidelity } from '../evaluation/metrics/fidelity.ts';
 import { defaultMetrics } from '../evaluation/metrics/metrics.ts';
 import { readRun } from '../evaluation/metrics/run-file.ts';
 import type { Figures } from '../evaluation/report/figures.ts';
+import { sampleNotes } from '../evaluation/report/per-query.ts';
 import { differences } from '../evaluation/systems/compare-systems.ts';
 import { measureCosts, speedFactor } from '../evaluation/systems/cost-figures.ts';
-import { diagnose } from '../evaluation/systems/diagnostics.ts';
+import { calibrationNotes, diagnose } from '../evaluation/systems/diagnostics.ts';
 import { EvaluationTable } from '../evaluation/systems/evaluation-table.ts';
 import { evaluateLate } from '../evaluation/systems/late/evaluate-late.ts';
 import { candidateRun, isScoreFile } from '../evaluation/systems/reference-systems.ts';
@@ -108,7 +109,9 @@ export async function evaluate(options: EvaluateOptions, given: RunControl = {})
         'full retrieval',
       );
     }
-    const hopeless = [...qrels.values()].filter((grades) => ![...grades.values()].some((g) => g > 0)).length;
+    let hopeless = 0;
+    for (const grades of qrels.values()) hopeless += Number(![...grades.values()].some((g) => g > 0));
+    for (const note of sampleNotes(student.evaluation.queryIds.length)) table.note(note);
     if (hopeless)
       table.note(`${hopeless} judged queries have no relevant document and count 0, as trec_eval counts them`);
 
@@ -157,6 +160,7 @@ export async function evaluate(options: EvaluateOptions, given: RunControl = {})
       teacher: same?.teacher.run,
       seed,
     });
+    if (diagnosed.calibration) for (const note of calibrationNotes(student.run.size)) table.note(note);
     const { dimensions } = vectors;
     const encoded = made.inherits ? vectors.queries : vectors.documents;
     const collapsed = collapse({ dimensions, data: encoded.subarray(0, COLLAPSE_SAMPLE * dimensions) });

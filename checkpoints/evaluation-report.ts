@@ -5,8 +5,9 @@ import type { ColumnOptions } from '../data/files/columns.ts';
 import { dropIdenticalIds, isQueryItself, type Run } from '../evaluation/metrics/evaluate.ts';
 import { defaultMetrics, parseMetric } from '../evaluation/metrics/metrics.ts';
 import { formatRun } from '../evaluation/metrics/run-file.ts';
-import { dataFacts, perQueryFigures } from '../evaluation/report/facts.ts';
+import { dataFacts } from '../evaluation/report/facts.ts';
 import type { Figures } from '../evaluation/report/figures.ts';
+import { perQueryFigures, reportedValues } from '../evaluation/report/per-query.ts';
 import type { Measured } from '../evaluation/systems/compare-systems.ts';
 import type { EvaluationTable } from '../evaluation/systems/evaluation-table.ts';
 import type { PromptOptions } from '../models/modules/prompts.ts';
@@ -90,7 +91,10 @@ export function reportOf(table: EvaluationTable, student: Measured, facts: Figur
     systems: table.systems,
     comparisons: table.comparisons,
     sentences: [],
-    perQuery: perQueryFigures(student.evaluation.queryIds, table.measured),
+    perQuery: perQueryFigures(
+      student.evaluation.queryIds,
+      Object.fromEntries(table.measured.map((m) => [m.name, reportedValues(m.evaluation.perQuery)])),
+    ),
   };
 }
 

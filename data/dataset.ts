@@ -1,11 +1,11 @@
 /** @file The data set: two tables of texts and the judgements of each split. */
 
-import { constants } from 'node:buffer';
 import { createHash, type Hash } from 'node:crypto';
 import { InputError } from '../common/errors.ts';
-import { rowOf } from '../math/ragged.ts';
 import { positionsIn } from './judged/positions.ts';
 import type { CandidateLists } from './lists.ts';
+import { Column, TextColumn } from './table/columns.ts';
+import { HashIds, listOnDemand, TextIds } from './table/ids.ts';
 
 /** Texts with ids, in file order. */
 export interface TextTable {
@@ -79,42 +79,28 @@ export const learnedTexts = (
   text: (i) => (i < documents.length ? documents.text(i) : queries.text(asked[i - documents.length])),
 });
 
-/** The largest buffer of this Node, and entries that a map holds. */
-const MOST_BYTES = constants.MAX_LENGTH;
-const MOST_IDS = 2 ** 24 - 1;
+/** Positions are 32 bits, and an index of ids has up to two places for each. */
+const MOST_IDS = 2 ** 30;
 
-const tooLarge = (most: string): InputError =>
-  new InputError({
-    code: 'data.too-large',
-    subject: `the texts of one table are more than ${most}`,
-    expected: 'as much as this version of Node holds in one buffer and one map',
-    remedy: 'split the data into several folders, see docs/scale.md',
-  });
-
-/** Stores texts as one array of UTF-8 bytes with offsets, without overhead per document. */
+/** Stores texts as UTF-8 in blocks and ids as bytes with an index, without an object for each. */
 export class TextTableBuilder {
-  private readonly ids: string[] = [];
-  private readonly positions = new Map<string, number>();
-  /** In place of the map where ids are hashes: places by the beginning of an id, those that are taken left out. */
-  private slots = new Int32Array(0);
-  private bytes = Buffer.alloc(1 << 16);
-  private used = 0;
-  private readonly ends: number[] = [];
-  private readonly titleBytes: number[] = [];
-  /** JSON of what else is known, by position. */
-  private readonly metadata = new Map<number, Buffer>();
+  private readonly ids: TextIds | HashIds;
+  private readonly texts = new TextColumn();
+  /** Bytes of the title that a text begins with; none as long as no text has one. */
+  private titles: Column<Uint32Array> | undefined;
+  /** JSON of what else is known; none as long as nothing is. */
+  private metadata: TextColumn | undefined;
   private readonly hash: Hash | undefined;
-
-  private readonly most: { bytes: number; ids: number };
+  private readonly most: number;
 
   /**
-   * @param byContent whether ids are hashes of the texts in hexadecimal: for buildSorted, which needs no other hash
-   * @param most what a table may hold; what Node can hold by default
+   * @param byContent whether ids are hashes of the texts, 24 digits in hexadecimal: for buildSorted, which needs no other hash
+   * @param most ids that a table may hold
    */
-  constructor({ byContent = false, most = { bytes: MOST_BYTES, ids: MOST_IDS } } = {}) {
+  constructor({ byContent = false, most = MOST_IDS } = {}) {
     this.most = most;
+    this.ids = byContent ? new HashIds() : new TextIds();
     this.hash = byContent ? undefined : createHash('sha256');
-    if (byContent) this.slots = new Int32Array(1 << 12).fill(-1);
   }
 
   get length(): number {
@@ -122,39 +108,12 @@ export class TextTableBuilder {
   }
 
   has(id: string): boolean {
-    return this.find(id) !== undefined;
-  }
-
-  private find(id: string): number | undefined {
-    if (!this.slots.length) return this.positions.get(id);
-    const position = this.slots[this.slot(id)];
-    return position < 0 ? undefined : position;
-  }
-
-  /** Where an id stands in the table of slots, or would. */
-  private slot(id: string): number {
-    const mask = this.slots.length - 1;
-    let slot = Number.parseInt(id.slice(0, 8), 16) & mask;
-    while (this.slots[slot] >= 0 && this.ids[this.slots[slot]] !== id) slot = (slot + 1) & mask;
-    return slot;
-  }
-
-  private enter(id: string): void {
-    if (!this.slots.length) {
-      if (this.ids.length >= this.most.ids) throw tooLarge(`${this.most.ids} ids`);
-      this.positions.set(id, this.ids.length);
-      return;
-    }
-    if (2 * (this.ids.length + 1) > this.slots.length) {
-      this.slots = new Int32Array(this.slots.length * 4).fill(-1);
-      for (const [i, known] of this.ids.entries()) this.slots[this.slot(known)] = i;
-    }
-    this.slots[this.slot(id)] = this.ids.length;
+    return this.ids.indexOf(id) !== undefined;
   }
 
   /** The position of an id, added where it is new. */
   put(id: string, text: string): number {
-    const known = this.find(id);
+    const known = this.ids.indexOf(id);
     if (known !== undefined) return known;
     this.add(id, text);
     return this.ids.length - 1;
@@ -166,40 +125,40 @@ export class TextTableBuilder {
    * @param metadata what else is known, as JSON has it
    */
   add(id: string, text: string, title = '', metadata?: unknown): void {
-    if (metadata !== undefined) this.metadata.set(this.ids.length, Buffer.from(JSON.stringify(metadata)));
+    const position = this.ids.length;
+    if (position >= this.most)
+      throw new InputError({
+        code: 'data.too-large',
+        subject: `one table has more than ${this.most} ids`,
+        expected: 'as many as one index of ids holds',
+        remedy: 'split the data into several folders, see docs/scale.md',
+      });
     const size = Buffer.byteLength(text);
-    if (this.used + size > this.bytes.length) {
-      if (this.used + size > this.most.bytes) throw tooLarge(`${this.most.bytes / 2 ** 30} GiB of text`);
-      const larger = Buffer.alloc(Math.min(this.most.bytes, Math.max(this.bytes.length * 2, this.used + size)));
-      this.bytes.copy(larger, 0, 0, this.used);
-      this.bytes = larger;
-    }
-    this.bytes.write(text, this.used);
-    this.used += size;
-    this.enter(id);
-    this.ids.push(id);
-    this.ends.push(this.used);
-    this.titleBytes.push(Buffer.byteLength(title));
+    this.ids.add(id);
+    this.texts.push(text, size);
+    if (title && !this.titles) this.titles = zeros(position);
+    this.titles?.push(Buffer.byteLength(title));
+    if (metadata !== undefined && !this.metadata) this.metadata = empty(position);
+    this.metadata?.push(metadata === undefined ? '' : JSON.stringify(metadata));
     this.hash?.update(`${Buffer.byteLength(id)}:${id}${size}:${text}`);
   }
 
   build(): TextTable {
-    const { ids, positions, ends, titleBytes, metadata } = this;
-    const bytes = this.bytes.subarray(0, this.used);
+    const { ids, texts, titles, metadata } = this;
     return {
-      ids,
+      ids: listOnDemand(ids.length, (i) => ids.id(i)),
       length: ids.length,
-      text: (i) => bytes.toString('utf8', i ? ends[i - 1] : 0, ends[i]),
-      title: (i) => bytes.toString('utf8', i ? ends[i - 1] : 0, (i ? ends[i - 1] : 0) + titleBytes[i]),
-      ...(metadata.size && {
+      text: (i) => texts.text(i),
+      title: (i) => (titles ? texts.text(i, titles.at(i)) : ''),
+      ...(metadata && {
         metadata: (i: number): unknown => {
-          const json = metadata.get(i);
-          return json && JSON.parse(json.toString('utf8'));
+          const json = metadata.text(i);
+          return json ? JSON.parse(json) : undefined;
         },
       }),
-      indexOf: (id) => positions.get(id),
+      indexOf: (id) => ids.indexOf(id),
       hash: this.hash?.digest('hex') ?? '',
-      bytes: this.bytes.length,
+      bytes: texts.bytes,
     };
   }
 
@@ -208,55 +167,38 @@ export class TextTableBuilder {
    * @returns the table, and the new position of each text by its old one
    */
   buildSorted(): { table: TextTable; moved: Int32Array } {
-    const { ids, ends } = this;
-    this.slots = new Int32Array(1).fill(-1);
-    const order = orderOfHashes(ids);
-    const moved = new Int32Array(ids.length);
-    const sorted: string[] = new Array(ids.length);
+    if (!(this.ids instanceof HashIds)) throw new Error('only ids that are hashes of the texts are sorted');
+    const { texts } = this;
+    const { ids, order } = this.ids.sorted();
+    const moved = new Int32Array(order.length);
     const hash = createHash('sha256');
-    const bytes = this.bytes.subarray(0, this.used);
     for (let i = 0; i < order.length; i++) {
       moved[order[i]] = i;
-      sorted[i] = ids[order[i]];
+      hash.update(`${ids.id(i)}\n`);
     }
-    for (let i = 0; i < sorted.length; i += 1024) hash.update(`${sorted.slice(i, i + 1024).join('\n')}\n`);
     const table: TextTable = {
-      ids: sorted,
+      ids: listOnDemand(ids.length, ids.id),
       length: ids.length,
-      text: (i) => bytes.toString('utf8', order[i] ? ends[order[i] - 1] : 0, ends[order[i]]),
-      indexOf: (id) => placeOfHash(sorted, id),
+      text: (i) => texts.text(order[i]),
+      indexOf: ids.indexOf,
       hash: hash.digest('hex'),
       unordered: true,
-      bytes: this.bytes.length,
+      bytes: texts.bytes,
     };
     return { table, moved };
   }
 }
 
-/** Where a hash stands among sorted ones. */
-function placeOfHash(sorted: readonly string[], id: string): number | undefined {
-  let [low, high] = [0, sorted.length];
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (sorted[middle] < id) low = middle + 1;
-    else high = middle;
-  }
-  return sorted[low] === id ? low : undefined;
+function zeros(length: number): Column<Uint32Array> {
+  const column = new Column(Uint32Array);
+  for (let i = 0; i < length; i++) column.push(0);
+  return column;
 }
 
-/** The order of hexadecimal hashes: they are spread evenly, so that as many buckets as hashes hold few each. */
-function orderOfHashes(ids: readonly string[]): Int32Array {
-  const n = ids.length;
-  const buckets = Int32Array.from(ids, (id) => Math.floor((Number.parseInt(id.slice(0, 12), 16) / 2 ** 48) * n));
-  const ends = new Int32Array(n + 1);
-  for (const b of buckets) ends[b + 1]++;
-  for (let b = 0; b < n; b++) ends[b + 1] += ends[b];
-  const next = ends.slice();
-  const order = new Int32Array(n);
-  for (let i = 0; i < n; i++) order[next[buckets[i]]++] = i;
-  for (let b = 0; b < n; b++)
-    if (ends[b + 1] - ends[b] > 1) rowOf(order, ends, b).sort((x, y) => (ids[x] < ids[y] ? -1 : 1));
-  return order;
+function empty(length: number): TextColumn {
+  const column = new TextColumn();
+  for (let i = 0; i < length; i++) column.push('');
+  return column;
 }
 
 export function unknownSplit(split: string, known: readonly string[], where: string): InputError {
@@ -269,7 +211,7 @@ export function unknownSplit(split: string, known: readonly string[], where: str
 }
 export const textsAt = (dataset: Dataset, queries: readonly number[]): Texts => ({
   length: queries.length,
-  ids: queries.map((q) => dataset.queries.ids[q]),
+  ids: listOnDemand(queries.length, (i) => dataset.queries.ids[queries[i]]),
   text: (i) => dataset.queries.text(queries[i]),
 });
 /** Texts by position, so that a table need not hold them all at once. */

@@ -6,29 +6,7 @@ import { positionsOf, rowOf } from '../math/ragged.ts';
 import type { Qrels, TextTable } from './dataset.ts';
 import { mapOnDemand, rememberPositions } from './judged/positions.ts';
 import type { CandidateLists } from './lists.ts';
-
-/** A column of numbers that grows. */
-export class Column<T extends Int32Array | Float32Array> {
-  private values: T;
-  length = 0;
-
-  constructor(type: { new (length: number): T }) {
-    this.values = new type(1024);
-  }
-
-  push(value: number): void {
-    if (this.length === this.values.length) {
-      const larger = new (this.values.constructor as { new (length: number): T })(this.length * 2);
-      larger.set(this.values);
-      this.values = larger;
-    }
-    this.values[this.length++] = value;
-  }
-
-  get all(): T {
-    return this.values.subarray(0, this.length) as T;
-  }
-}
+import { Column } from './table/columns.ts';
 
 /** Values that rows give for query-document pairs, one entry a pair. */
 export class Pairs {
@@ -63,8 +41,14 @@ export interface JudgedLists extends CandidateLists {
 /**
  * Sorts pairs and merges duplicates: the highest grade and the highest score count.
  * @param movedQueries new positions by old ones
+ * @param contradicts is told the new positions of a pair that has a further grade
  */
-export function sortPairs(pairs: Pairs, movedQueries: Int32Array, movedDocuments: Int32Array): JudgedLists {
+export function sortPairs(
+  pairs: Pairs,
+  movedQueries: Int32Array,
+  movedDocuments: Int32Array,
+  contradicts?: (query: number, document: number) => void,
+): JudgedLists {
   const n = pairs.length;
   const [q, d, g, s] = [pairs.queries.all, pairs.documents.all, pairs.grades.all, pairs.scores.all];
   // By query in one pass of counting, then each short list by document.
@@ -89,10 +73,13 @@ export function sortPairs(pairs: Pairs, movedQueries: Int32Array, movedDocuments
       const last = merged.at(-1);
       if (last?.document !== movedDocuments[d[i]])
         merged.push({ document: movedDocuments[d[i]], grade: g[i], score: s[i] });
-      else [last.grade, last.score] = [highest(last.grade, g[i]), highest(last.score, s[i])];
+      else {
+        if (last.grade !== g[i]) contradicts?.(query, last.document);
+        [last.grade, last.score] = [highest(last.grade, g[i]), highest(last.score, s[i])];
+      }
     }
     const judged = (grade: number): number => (Number.isNaN(grade) ? -1 : grade);
-    merged.sort((a, b) => judged(b.grade) - judged(a.grade) || a.document - b.document);
+    if (merged.length > 1) merged.sort((a, b) => judged(b.grade) - judged(a.grade) || a.document - b.document);
     for (const { document, grade, score } of merged) {
       documents.push(document);
       grades.push(grade);
@@ -137,8 +124,15 @@ export function listsWhere(lists: JudgedLists, keep: (query: number) => boolean)
 /**
  * Lists as judgements, the highest grade first; a query's Map is made when it is asked for.
  * @param best whether the document with the highest score counts as relevant where a query has no judgements
+ * @param idOf ids of documents by position, where lists name some that the table lacks: at positions beyond it
  */
-export function qrelsOf(lists: JudgedLists, queries: TextTable, documents: TextTable, best: boolean): Qrels {
+export function qrelsOf(
+  lists: JudgedLists,
+  queries: TextTable,
+  documents: TextTable,
+  best: boolean,
+  idOf = (document: number): string => documents.ids[document],
+): Qrels {
   const listOf = new Int32Array(queries.length).fill(-1);
   let size = 0;
   for (let i = 0; i < lists.queries.length; i++) {
@@ -155,7 +149,7 @@ export function qrelsOf(lists: JudgedLists, queries: TextTable, documents: TextT
     return at.map((k) => [lists.documents[k], lists.grades[k]]);
   };
   const grades = (i: number): ReadonlyMap<string, number> =>
-    new Map(judged(i).map(([document, grade]) => [documents.ids[document], grade]));
+    new Map(judged(i).map(([document, grade]) => [idOf(document), grade]));
   const list = (id: string): number => {
     const position = queries.indexOf(id);
     return position === undefined ? -1 : listOf[position];
@@ -191,7 +185,8 @@ export function qrelsOf(lists: JudgedLists, queries: TextTable, documents: TextT
   const positions = lists.queries.filter((q) => listOf[q] >= 0);
   const relevant = mapOnDemand(
     positions,
-    (place) => new Map(judged(listOf[positions[place]]).filter(([, grade]) => grade > 0)),
+    (place) =>
+      new Map(judged(listOf[positions[place]]).filter(([document, grade]) => grade > 0 && document < documents.length)),
   );
   rememberPositions(view, { queries, documents, positions, relevant });
   return view;

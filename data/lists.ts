@@ -1,5 +1,6 @@
 /** @file Ragged lists of candidates: flat arrays with offsets. */
-import { joinedOffsets, offsetsOf, rowOf } from '../math/ragged.ts';
+import { joinedOffsets, rowOf } from '../math/ragged.ts';
+import { Column } from './table/columns.ts';
 
 /** Candidates of some queries: those of query `queries[i]` are documents[offsets[i] .. offsets[i + 1]]. */
 export interface CandidateLists {
@@ -11,17 +12,22 @@ export interface CandidateLists {
   /** The teacher's raw scores; NaN where not scored. */
   readonly scores: Float32Array;
 }
+/** Lists that come one by one: millions of them need not be held. */
 export function candidateLists(
-  lists: readonly { query: number; documents: readonly number[]; scores?: readonly number[] }[],
+  lists: Iterable<{ query: number; documents: readonly number[]; scores?: readonly number[] }>,
 ): CandidateLists {
-  const offsets = offsetsOf(lists.map((l) => l.documents.length));
-  const documents = new Int32Array(offsets[lists.length]);
-  const scores = new Float32Array(offsets[lists.length]).fill(Number.NaN);
-  for (const [i, l] of lists.entries()) {
-    documents.set(l.documents, offsets[i]);
-    if (l.scores) scores.set(l.scores, offsets[i]);
+  const [queries, offsets, documents] = [new Column(Int32Array), new Column(Int32Array), new Column(Int32Array)];
+  const scores = new Column(Float32Array);
+  offsets.push(0);
+  for (const list of lists) {
+    queries.push(list.query);
+    for (const [k, d] of list.documents.entries()) {
+      documents.push(d);
+      scores.push(list.scores?.[k] ?? Number.NaN);
+    }
+    offsets.push(documents.length);
   }
-  return { queries: Int32Array.from(lists, (l) => l.query), offsets, documents, scores };
+  return { queries: queries.all, offsets: offsets.all, documents: documents.all, scores: scores.all };
 }
 /** Some lists of many. */
 export function listsAt(lists: CandidateLists, indices: ArrayLike<number>): CandidateLists {

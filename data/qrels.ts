@@ -4,6 +4,8 @@ import { InputError } from '../common/errors.ts';
 import type { Qrels, TextTable } from './dataset.ts';
 import { readLines } from './files/lines.ts';
 import { type Row, readRows, rowFormat } from './files/rows.ts';
+import { Pairs, qrelsOf, sortPairs } from './judged-lists.ts';
+import { TextIds } from './table/ids.ts';
 import { idText } from './text-tables.ts';
 
 /** Known names of the columns of judgements, ignoring case and separators. */
@@ -47,62 +49,81 @@ export async function readQrels(
   queries: TextTable,
   documents: TextTable,
 ): Promise<ReadQrels> {
-  const found = new Map<string, Map<string, number>>();
-  const gone = { queries: [] as string[], documents: [] as string[], contradictions: [] as string[] };
+  const pairs = new Pairs();
+  /** Documents that the corpus lacks. */
+  const others = new TextIds();
+  const gone = { queries: new Left(), documents: new Left() };
   let [lines, said] = [0, ''];
   for (const file of files)
     for await (const judgement of judgementsOf(file)) {
       const { query, document, grade } = checked(judgement);
       lines++;
       said ||= judgement.said;
-      if (queries.indexOf(query) === undefined) {
-        gone.queries.push(query);
+      const q = queries.indexOf(query);
+      if (q === undefined) {
+        gone.queries.add(() => query);
         continue;
       }
-      if (documents.indexOf(document) === undefined) gone.documents.push(document);
-      const own = found.get(query) ?? new Map<string, number>();
-      const before = own.get(document);
-      if (before !== undefined && before !== grade) gone.contradictions.push(`'${query}' and '${document}'`);
-      own.set(document, Math.max(grade, before ?? grade));
-      found.set(query, own);
+      const d = documents.indexOf(document);
+      if (d === undefined) gone.documents.add(() => document);
+      pairs.add(q, d ?? documents.length + others.put(document), grade, Number.NaN, Number.NaN);
     }
   const names = files.map((f) => basename(f)).join(', ');
-  if (!found.size)
+  if (!pairs.length)
     throw new InputError({
       code: 'data.no-judgements',
       subject: lines
-        ? `${files.join(', ')}: none of its ${lines} judgements is of a query that the data holds (e.g. '${gone.queries[0]}')`
+        ? `${files.join(', ')}: none of its ${lines} judgements is of a query that the data holds (e.g. '${gone.queries.first}')`
         : `${files.join(', ')} holds no judgement`,
       remedy: lines ? "use the ids of the queries' table" : 'add lines query-id, corpus-id, score, or remove the file',
     });
+  const { qrels, contradictions } = judgementsAsQrels(pairs, queries, documents, others);
   const warnings = [
-    gone.queries.length && {
+    gone.queries.count && {
       code: 'data.unknown-queries',
-      text: `${gone.queries.length} of ${lines} judgements in ${names} are left out: the data has no such query, e.g. '${gone.queries[0]}'`,
+      text: `${gone.queries.count} of ${lines} judgements in ${names} are left out: the data has no such query, e.g. '${gone.queries.first}'`,
     },
-    gone.documents.length && {
+    gone.documents.count && {
       code: 'data.unknown-documents',
-      text: `${gone.documents.length} of ${lines} judgements in ${names} are of documents that the corpus lacks, e.g. '${gone.documents[0]}': they count as never found, as trec_eval counts them`,
+      text: `${gone.documents.count} of ${lines} judgements in ${names} are of documents that the corpus lacks, e.g. '${gone.documents.first}': they count as never found, as trec_eval counts them`,
     },
-    gone.contradictions.length && {
+    contradictions.count && {
       code: 'data.contradictions',
-      text: `${gone.contradictions.length} pairs in ${names} are judged more than once with different grades, e.g. ${gone.contradictions[0]}: the highest counts`,
+      text: `${contradictions.count} pairs in ${names} are judged more than once with different grades, e.g. ${contradictions.first}: the highest counts`,
     },
   ].filter((w) => w !== 0);
-  return { qrels: ordered(found, queries, documents), judgements: lines, said, warnings };
+  return { qrels, judgements: lines, said, warnings };
 }
 
-function ordered(found: Map<string, Map<string, number>>, queries: TextTable, documents: TextTable): Qrels {
-  const place = (id: string): number => documents.indexOf(id) ?? documents.length;
-  const at = (table: TextTable, id: string): number => table.indexOf(id) as number;
-  return new Map(
-    [...found]
-      .sort(([a], [b]) => at(queries, a) - at(queries, b))
-      .map(([query, own]) => [
-        query,
-        new Map([...own].sort(([a, g], [b, h]) => h - g || place(a) - place(b) || (a < b ? -1 : 1))),
-      ]),
+/** How many there are, and the first. */
+class Left {
+  count = 0;
+  first = '';
+
+  add(item: () => string): void {
+    if (!this.count++) this.first = item();
+  }
+}
+
+/** Pairs as judgements; documents that the corpus lacks stand behind those that it has, in the order of their ids. */
+function judgementsAsQrels(
+  pairs: Pairs,
+  queries: TextTable,
+  documents: TextTable,
+  others: TextIds,
+): { qrels: Qrels; contradictions: Left } {
+  const ids = Array.from({ length: others.length }, (_, i) => others.id(i)).sort();
+  const moved = new Int32Array(documents.length + ids.length);
+  for (let d = 0; d < documents.length; d++) moved[d] = d;
+  for (const [i, id] of ids.entries()) moved[documents.length + (others.indexOf(id) as number)] = documents.length + i;
+  const same = new Int32Array(queries.length);
+  for (let q = 0; q < queries.length; q++) same[q] = q;
+  const idOf = (d: number): string => (d < documents.length ? documents.ids[d] : ids[d - documents.length]);
+  const contradictions = new Left();
+  const lists = sortPairs(pairs, same, moved, (q, d) =>
+    contradictions.add(() => `'${queries.ids[q]}' and '${idOf(d)}'`),
   );
+  return { qrels: qrelsOf(lists, queries, documents, false, idOf), contradictions };
 }
 
 /** Grades are whole numbers; 32 bits hold every scale. */

@@ -10,6 +10,7 @@ import { type Row, readRows } from './files/rows.ts';
 import type { SplitName } from './files/splits.ts';
 import { type JudgedLists, listsWhere, Pairs, qrelsOf, sortPairs } from './judged-lists.ts';
 import { Numbers, settle } from './labels.ts';
+import { HASH_DIGITS } from './table/ids.ts';
 
 export interface RowOptions {
   /** The queries of dev and test. */
@@ -132,8 +133,7 @@ const sha256: (text: string) => string =
   typeof crypto.hash === 'function'
     ? (text) => crypto.hash('sha256', text, 'hex')
     : (text) => crypto.createHash('sha256').update(text).digest('hex');
-/** A copy of the digits: a slice would keep all 64 of them. */
-const idOf = (text: string): string => Buffer.from(sha256(text), 'latin1').toString('latin1', 0, 24);
+const idOf = (text: string): string => sha256(text).slice(0, HASH_DIGITS);
 
 function addReading(all: Gathered, pairs: Pairs, row: Reading): void {
   const query = all.queries.put(idOf(row.query), row.query);

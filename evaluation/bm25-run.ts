@@ -1,6 +1,7 @@
 /** @file BM25 over a data set: candidates, and the baseline row of every report. */
 import type { RunControl } from '../common/progress.ts';
-import type { Dataset, TextTable } from '../data/dataset.ts';
+import { type Dataset, judgedQueries, type TextTable } from '../data/dataset.ts';
+import { Column } from '../data/table/columns.ts';
 import { type Bm25, type Bm25Options, bm25 } from '../retrieval/bm25.ts';
 import type { Run } from './metrics/evaluate.ts';
 import { lazyRun } from './metrics/run-on-demand.ts';
@@ -24,33 +25,43 @@ export async function bm25Index(
   return index;
 }
 
-/** The best documents for each query, as positions; the index is built once per table. */
+/** What was found for queries, by the place of a query: best first. */
+export type Bm25Hits = (place: number) => { indices: Int32Array; scores: Float32Array };
+
+/** The best documents for each query, as positions, 8 bytes a hit; the index is built once per table. */
 export async function bm25Search(
   dataset: Dataset,
   queries: readonly number[],
   depth: number,
   watch: RunControl = {},
-): Promise<{ indices: Int32Array; scores: Float32Array }[]> {
+): Promise<Bm25Hits> {
   const index = await bm25Index(dataset.documents, watch);
-  const found: { indices: Int32Array; scores: Float32Array }[] = [];
+  const [indices, scores] = [new Column(Int32Array), new Column(Float32Array)];
+  const ends = new Column(Float64Array);
   for (const [i, q] of queries.entries()) {
     if (i % REPORT_EVERY === 0) {
       watch.signal?.throwIfAborted();
       watch.onProgress?.({ stage: 'bm25', done: i, total: queries.length, unit: 'queries' });
     }
-    found.push(index.search(dataset.queries.text(q), depth));
+    const found = index.search(dataset.queries.text(q), depth);
+    for (const d of found.indices) indices.push(d);
+    for (const s of found.scores) scores.push(s);
+    ends.push(indices.length);
   }
   watch.onProgress?.({ stage: 'bm25', done: queries.length, total: queries.length, unit: 'queries' });
-  return found;
+  const [allIndices, allScores, allEnds] = [indices.all, scores.all, ends.all];
+  return (place) => {
+    const [from, to] = [place ? allEnds[place - 1] : 0, allEnds[place]];
+    return { indices: allIndices.subarray(from, to), scores: allScores.subarray(from, to) };
+  };
 }
 
 /** BM25's run over the judged queries of a split. */
 export async function bm25Run(dataset: Dataset, split: string, depth: number, watch: RunControl = {}): Promise<Run> {
-  const ids = [...dataset.qrels(split).keys()];
-  const queries = ids.map((id) => dataset.queries.indexOf(id) as number);
+  const queries = judgedQueries(dataset, split);
   const found = await bm25Search(dataset, queries, depth, watch);
   return lazyRun(dataset.queries, queries, (i) => ({
-    ids: Array.from(found[i].indices, (d) => dataset.documents.ids[d]),
-    scores: found[i].scores,
+    ids: Array.from(found(i).indices, (d) => dataset.documents.ids[d]),
+    scores: found(i).scores,
   }));
 }

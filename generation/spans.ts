@@ -1,6 +1,7 @@
 /** @file Pseudo-queries cut from documents: spans, sentences, titles. */
 
 import type { Dataset, TextTable } from '../data/dataset.ts';
+import { listOnDemand } from '../data/table/ids.ts';
 import type { TextTokenizer } from '../data/tokenizer.ts';
 import { Random } from '../math/random.ts';
 
@@ -74,12 +75,13 @@ function anySentence(text: string, random: Random): string {
 export function withQueries(dataset: Dataset, texts: readonly string[]): Dataset {
   if (!texts.length) return dataset;
   const { queries } = dataset;
-  const ids = [...queries.ids, ...texts.map((_, i) => `generated-${i}`)];
+  const length = queries.length + texts.length;
+  const ids = listOnDemand(length, (i) => (i < queries.length ? queries.ids[i] : `generated-${i - queries.length}`));
   return {
     ...dataset,
     queries: {
       ids,
-      length: ids.length,
+      length,
       text: (i) => (i < queries.length ? queries.text(i) : texts[i - queries.length]),
       indexOf: (id) => queries.indexOf(id),
       hash: queries.hash,

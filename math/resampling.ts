@@ -37,21 +37,31 @@ export function quantile(values: ArrayLike<number>, q: number): number {
  * Percentile bootstrap of a statistic over queries drawn with replacement (Efron 1979).
  * @param statistic of drawn positions, each in [0, n)
  */
-export function bootstrap(
+export const bootstrap = (
   n: number,
   statistic: (positions: Int32Array) => number,
-  { samples = 10_000, seed = 0, confidence = 0.95 }: Resampling = {},
-): Interval {
-  const positions = Int32Array.from({ length: n }, (_, i) => i);
-  const value = statistic(positions);
+  options: Resampling = {},
+): Interval => bootstraps(n, [statistic], options)[0];
+
+/** Several statistics of the same draws: each interval is the one that `bootstrap` gives. */
+function bootstraps(
+  n: number,
+  statistics: readonly ((positions: Int32Array) => number)[],
+  { samples = 10_000, seed = 0, confidence = 0.95 }: Resampling,
+): Interval[] {
+  const positions = new Int32Array(n);
+  for (let i = 0; i < n; i++) positions[i] = i;
+  const values = statistics.map((statistic) => statistic(positions));
   const random = Random.of(seed, 'bootstrap');
-  const drawn = new Float64Array(samples);
+  const drawn = statistics.map(() => new Float64Array(samples));
   for (let s = 0; s < samples; s++) {
     for (let i = 0; i < n; i++) positions[i] = random.integer(n);
-    drawn[s] = statistic(positions);
+    for (const [k, statistic] of statistics.entries()) drawn[k][s] = statistic(positions);
   }
-  const finite = drawn.filter(Number.isFinite);
-  return { value, low: quantile(finite, (1 - confidence) / 2), high: quantile(finite, (1 + confidence) / 2) };
+  return values.map((value, k) => {
+    const finite = drawn[k].filter(Number.isFinite);
+    return { value, low: quantile(finite, (1 - confidence) / 2), high: quantile(finite, (1 + confidence) / 2) };
+  });
 }
 
 /** Bootstrap interval of the mean of one value a query. */
@@ -70,17 +80,24 @@ export const bootstrapMean = (values: ArrayLike<number>, options?: Resampling): 
  * The quality of one system relative to another: mean(a) / mean(b) over the same queries, with a bootstrap interval of the ratio.
  * 'Keeps at least 95 %' is shown by a lower end of at least 0.95, never by a difference that is not significant.
  */
-export const retention = (a: ArrayLike<number>, b: ArrayLike<number>, options?: Resampling): Interval =>
-  bootstrap(
-    a.length,
-    (at) => {
+export const retention = (a: ArrayLike<number>, b: ArrayLike<number>, options: Resampling = {}): Interval =>
+  retentions([[a, b]], options)[0];
+
+/** `retention` of several metrics of the same queries. @param pairs values of both systems, a metric each */
+export const retentions = (
+  pairs: readonly (readonly [ArrayLike<number>, ArrayLike<number>])[],
+  options: Resampling = {},
+): Interval[] =>
+  bootstraps(
+    pairs[0]?.[0].length ?? 0,
+    pairs.map(([a, b]) => (at: Int32Array) => {
       let [x, y] = [0, 0];
       for (let i = 0; i < at.length; i++) {
         x += a[at[i]];
         y += b[at[i]];
       }
       return x / y;
-    },
+    }),
     options,
   );
 

@@ -22,6 +22,8 @@ export interface Analyzer {
   readonly spec: AnalyzerSpec;
   /** The terms of a text in order, stopwords left out. */
   terms(text: string): string[];
+  /** The same, one by one: the terms of a long text need not be held. */
+  each(text: string, found: (term: string) => void): void;
 }
 
 /** The stopwords of Lucene's EnglishAnalyzer, which bm25s uses too. They go with the English stemmer. */
@@ -68,14 +70,36 @@ export function analyzer(spec: AnalyzerSpec): Analyzer {
     },
   };
   let segmenter: Intl.Segmenter | undefined;
+  const each = (text: string, found: (term: string) => void): void => {
+    for (const part of partsOf(text)) cut[spec.kind](prepared(part), found);
+  };
   return {
     spec,
+    each,
     terms: (text) => {
       const terms: string[] = [];
-      cut[spec.kind](prepared(text), (term) => terms.push(term));
+      each(text, (term) => terms.push(term));
       return terms;
     },
   };
+}
+
+/** Characters of a part of a long text. */
+const PART = 1 << 16;
+/** What stands in no term, and joins with nothing before it: a text is cut before it. */
+const CUT = /[ \n。]/g;
+
+/** A text in parts that have its terms: its lower case and its words are held for one part at a time. */
+function* partsOf(text: string): Generator<string> {
+  let from = 0;
+  while (text.length - from > PART) {
+    CUT.lastIndex = from + PART;
+    const end = CUT.exec(text)?.index;
+    if (end === undefined) break;
+    yield text.slice(from, end);
+    from = end;
+  }
+  yield from ? text.slice(from) : text;
 }
 
 /** Lower case; beyond ASCII also one form of each character (full-width letters, decomposed accents). */

@@ -1,9 +1,10 @@
-/** @file BM25 as Lucene computes it, exact: every posting of every query term is added up. */
+/** @file BM25 as Lucene computes it, exact: the order and the scores of adding up every posting of every query term. */
 import { setImmediate } from 'node:timers/promises';
+import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import { offsetsOf } from '../math/ragged.ts';
 import { type Analyzer, type AnalyzerChoice, type AnalyzerSpec, openAnalyzer } from './analyzer.ts';
-import { topKAmong } from './top-k.ts';
+import { PrunedSearch } from './pruned-search.ts';
 
 /** Parameters and language of a BM25 index, and the control of the work. */
 export interface Bm25Options extends RunControl {
@@ -41,6 +42,8 @@ export interface Bm25 {
   statistics(): Bm25Statistics;
 }
 
+/** Places of postings are 32 bits. */
+const MOST_POSTINGS = 2 ** 31 - 1;
 /** Documents between checks of the abort signal. */
 const YIELD_EVERY = 2048;
 
@@ -49,7 +52,7 @@ const YIELD_EVERY = 2048;
  *
  *     score(q, d) = sum over t in q of ln(1 + (N - df + 0.5) / (df + 0.5)) tf / (tf + k1 (1 - b + b |d| / avg|d|))
  *
- * @throws InputError where there is no stemmer of that name
+ * @throws InputError where there is no stemmer of that name, and for more postings than an index holds
  * @source Kamphuis et al., "Which BM25 do you mean?", ECIR 2020 (variant "Lucene (accurate)")
  */
 export async function bm25(
@@ -59,16 +62,12 @@ export async function bm25(
   const { k1 = 0.9, b = 0.4 } = options;
   const { analyzer, reason } = openAnalyzer(options.analyzer === undefined ? 'auto' : options.analyzer, documents);
   const ids = new Map<string, number>();
-  const analyze = (text: string, grow: boolean): number[] => {
+  const analyze = (text: string): number[] => {
     const found: number[] = [];
-    for (const term of analyzer.terms(text)) {
-      let id = ids.get(term);
-      if (id === undefined && grow) {
-        id = ids.size;
-        ids.set(term, id);
-      }
+    analyzer.each(text, (term) => {
+      const id = ids.get(term);
       if (id !== undefined) found.push(id);
-    }
+    });
     return found;
   };
   const N = documents.length;
@@ -86,16 +85,28 @@ export async function bm25(
       options.onProgress?.({ stage: 'index', done: d, total: N, unit: 'documents' });
     }
     const own = new Map<number, number>();
-    for (const t of analyze(documents.text(d), true)) {
+    analyzer.each(documents.text(d), (term) => {
+      let t = ids.get(term);
+      if (t === undefined) {
+        t = ids.size;
+        ids.set(term, t);
+      }
       own.set(t, (own.get(t) ?? 0) + 1);
       lengths[d]++;
-    }
+    });
     for (const [t, tf] of own) {
       terms.push(t);
       counts.push(tf);
       frequencies.add(t, 1);
     }
     ends[d] = terms.length;
+    if (terms.length > MOST_POSTINGS)
+      throw new InputError({
+        code: 'bm25.too-large',
+        subject: `${N} documents have more than ${MOST_POSTINGS} different terms, each counted once a document`,
+        expected: 'as many as one BM25 index holds',
+        remedy: 'split the data into several folders, see docs/scale.md',
+      });
   }
   options.onProgress?.({ stage: 'index', done: N, total: N, unit: 'documents' });
 
@@ -115,23 +126,17 @@ export async function bm25(
     }
   }
 
-  const scores = new Float64Array(N);
-  /** Runs with the scores of the documents that share a word with the query, and clears them. */
-  const scored = <R>(query: string, read: (touched: readonly number[]) => R): R => {
-    const touched: number[] = [];
-    for (const t of analyze(query, false))
-      for (let at = offsets[t]; at < offsets[t + 1]; at++) {
-        const d = postings[at];
-        if (scores[d] === 0) touched.push(d);
-        scores[d] += impacts[at];
-      }
-    const result = read(touched);
-    for (const d of touched) scores[d] = 0;
-    return result;
-  };
+  const lists = new PrunedSearch({ documents: N, offsets, places: postings, impacts });
+  const ones = (terms: readonly number[]): number[] => new Array<number>(terms.length).fill(1);
   return {
-    search: (query, k) => scored(query, (touched) => topKAmong(touched, scores, k)),
-    scores: (query, wanted) => scored(query, () => Float32Array.from(wanted, (d) => scores[d])),
+    search(query, k) {
+      const terms = analyze(query);
+      return lists.search(terms, ones(terms), k);
+    },
+    scores(query, wanted) {
+      const terms = analyze(query);
+      return lists.scoresOf(terms, ones(terms), wanted);
+    },
     analyzer,
     reason,
     statistics: () => ({

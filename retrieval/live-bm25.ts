@@ -131,9 +131,12 @@ export class LiveBm25<Id extends string = string> {
 
   private termsOf(text: string): { counts: Map<string, number>; length: number } {
     const counts = new Map<string, number>();
-    const terms = this.analyzer.terms(text);
-    for (const term of terms) counts.set(term, (counts.get(term) ?? 0) + 1);
-    return { counts, length: terms.length };
+    let length = 0;
+    this.analyzer.each(text, (term) => {
+      counts.set(term, (counts.get(term) ?? 0) + 1);
+      length++;
+    });
+    return { counts, length };
   }
 
   /** Places without gaps; their order stays. */

@@ -76,6 +76,50 @@ export function topKAmong(positions: readonly number[], values: Float64Array, k:
   return { indices: heap, scores: Float32Array.from(heap, (i) => values[i]) };
 }
 
+/** The best k of positions that come one by one, each once. */
+export class Best {
+  private readonly k: number;
+  private readonly positions: Int32Array;
+  private readonly values: Float64Array;
+  private readonly heap: Int32Array;
+  private readonly worse: Worse;
+  private count = 0;
+  /** The worst value that is kept; minus infinity as long as there are fewer than k. A lower one has no place. */
+  least = Number.NEGATIVE_INFINITY;
+
+  constructor(k: number) {
+    this.k = k;
+    this.positions = new Int32Array(k);
+    this.values = new Float64Array(k);
+    this.heap = new Int32Array(k);
+    const { positions, values } = this;
+    this.worse = (a, b) => values[a] < values[b] || (values[a] === values[b] && positions[a] > positions[b]);
+  }
+
+  offer(position: number, value: number): void {
+    const { k, heap, positions, values, worse } = this;
+    if (this.count === k) {
+      if (!k || value < this.least || (value === this.least && position > positions[heap[0]])) return;
+      [positions[heap[0]], values[heap[0]]] = [position, value];
+      sink(heap, 0, k, worse);
+    } else {
+      [heap[this.count], positions[this.count], values[this.count]] = [this.count, position, value];
+      if (++this.count === k) heapify(heap, worse);
+    }
+    if (this.count === k) this.least = values[heap[0]];
+  }
+
+  sorted(): Top {
+    const heap = this.heap.slice(0, this.count);
+    heapify(heap, this.worse);
+    sortHeap(heap, this.worse);
+    return {
+      indices: heap.map((slot) => this.positions[slot]),
+      scores: Float32Array.from(heap, (slot) => this.values[slot]),
+    };
+  }
+}
+
 /**
  * The largest of each of L bins, then the exact k largest of these. Rows i, i + L, i + 2L, ... share a bin, so neighbours, which
  * are alike in many corpora, do not.

@@ -1,6 +1,7 @@
 /** @file Compares two systems over the same queries: retention, significance, and the queries where they differ. */
 
-import { holm, type Interval, mean, type Resampling, retention, signFlip } from '../../math/resampling.ts';
+import { holm, type Interval, mean, type Resampling, retentions, signFlip } from '../../math/resampling.ts';
+import { Best } from '../../retrieval/top-k.ts';
 import type { RunEvaluation } from './evaluate.ts';
 
 /** One metric of two systems. */
@@ -33,7 +34,11 @@ export function compareEvaluations(
 ): MetricComparison[] {
   if (a.queryIds.length !== b.queryIds.length || a.queryIds.some((q, i) => q !== b.queryIds[i]))
     throw new RangeError('two evaluations are compared over the same queries in the same order');
-  const rows = metrics.map((metric) => {
+  const kept = retentions(
+    metrics.map((m) => [a.perQuery[m], b.perQuery[m]]),
+    options,
+  );
+  const rows = metrics.map((metric, m) => {
     const [x, y] = [a.perQuery[metric], b.perQuery[metric]];
     const d = Float64Array.from(x, (v, i) => v - y[i]);
     const wins = d.filter((v) => v > 0).length;
@@ -42,7 +47,7 @@ export function compareEvaluations(
       metric,
       a: mean(x),
       b: mean(y),
-      retention: retention(x, y, options),
+      retention: kept[m],
       difference: mean(d),
       p: signFlip(d, options).p,
       wins,
@@ -74,15 +79,16 @@ export function largestDifferences(
   metric: string,
   count: number,
 ): { best: QueryDifference[]; worst: QueryDifference[] } {
-  const all = a.queryIds
-    .map((queryId, i) => ({ queryId, a: a.perQuery[metric][i], b: b.perQuery[metric][i] }))
-    .filter((q) => q.a !== q.b)
-    .sort((x, y) => y.a - y.b - (x.a - x.b));
+  const [x, y] = [a.perQuery[metric], b.perQuery[metric]];
+  const [best, worst] = [new Best(count), new Best(count)];
+  for (let i = 0; i < x.length; i++) {
+    if (x[i] > y[i]) best.offer(i, x[i] - y[i]);
+    // Of equal losses the last query first: both lists are the ends of one sorted list.
+    else if (x[i] < y[i]) worst.offer(x.length - 1 - i, y[i] - x[i]);
+  }
+  const difference = (i: number): QueryDifference => ({ queryId: a.queryIds[i], a: x[i], b: y[i] });
   return {
-    best: all.filter((q) => q.a > q.b).slice(0, count),
-    worst: all
-      .filter((q) => q.a < q.b)
-      .reverse()
-      .slice(0, count),
+    best: Array.from(best.sorted().indices, difference),
+    worst: Array.from(worst.sorted().indices, (i) => difference(x.length - 1 - i)),
   };
 }

@@ -1,6 +1,8 @@
 /** @file Metrics of a run as trec_eval computes them: scores as float32, ties by document id descending, missing queries as 0. */
 import { InputError } from '../../common/errors.ts';
 import type { Dataset, Qrels } from '../../data/dataset.ts';
+import { Column } from '../../data/table/columns.ts';
+import { IdColumn } from '../../data/table/ids.ts';
 import { defaultMetrics, parseMetric, type Ranked } from './metrics.ts';
 
 /** A system's results for one query, in any order. */
@@ -15,7 +17,7 @@ export type Run = ReadonlyMap<string, Found>;
 /** Metrics of one run: values per query and their means. */
 export interface RunEvaluation {
   /** Judged queries in the order of the judgements, including those that the run lacks. */
-  queryIds: string[];
+  queryIds: readonly string[];
   /** One value per query, by metric. */
   perQuery: Record<string, Float64Array>;
   /** Mean over these queries. */
@@ -29,6 +31,8 @@ export interface EvaluateRunOptions {
    * only those with a relevant document.
    */
   queries?: 'judged' | 'relevant';
+  /** Queries that are left out; none by default. */
+  without?: (query: string) => boolean;
 }
 
 /**
@@ -45,21 +49,23 @@ export function evaluateRun(
   options: EvaluateRunOptions = {},
 ): RunEvaluation {
   const parsed = metrics.map(parseMetric);
-  const relevant = (grades: ReadonlyMap<string, number>): number[] => [...grades.values()].filter((g) => g > 0);
-  const judged = [...qrels].filter(([, grades]) => options.queries !== 'relevant' || relevant(grades).length > 0);
-  const perQuery = Object.fromEntries(metrics.map((m) => [m, new Float64Array(judged.length)]));
-  for (const [i, [query, grades]] of judged.entries()) {
+  const queryIds = new IdColumn();
+  const columns = metrics.map(() => new Column(Float64Array));
+  for (const [query, grades] of qrels) {
+    const ideal = [...grades.values()].filter((g) => g > 0);
+    if ((options.queries === 'relevant' && !ideal.length) || options.without?.(query)) continue;
+    queryIds.push(query);
     const found = run.get(query);
-    if (!found) continue;
-    const ranked: Ranked = {
+    const ranked: Ranked | undefined = found && {
       grades: rank(found, query).ids.map((id) => Math.max(0, grades.get(id) ?? 0)),
-      ideal: relevant(grades).sort((a, b) => b - a),
+      ideal: ideal.sort((a, b) => b - a),
     };
-    for (const m of parsed) perQuery[m.name][i] = m.value(ranked);
+    for (const [m, { value }] of parsed.entries()) columns[m].push(ranked ? value(ranked) : 0);
   }
+  const perQuery = Object.fromEntries(metrics.map((m, i) => [m, columns[i].all]));
   const mean = (v: Float64Array): number => v.reduce((a, b) => a + b, 0) / Math.max(1, v.length);
   return {
-    queryIds: judged.map(([q]) => q),
+    queryIds: queryIds.all,
     perQuery,
     means: Object.fromEntries(metrics.map((m) => [m, mean(perQuery[m])])),
   };
@@ -97,26 +103,48 @@ function compareBytes(a: string, b: string): number {
  * use the same numbers (Cranfield), comparing texts keeps the real answers.
  */
 export function dropIdenticalIds(run: Run, same: (query: string) => boolean = () => true): Run {
-  const kept = new Map<string, Found>();
-  for (const [query, found] of run) {
+  return changedRun(run, (found, query) => {
     const at = found.ids.indexOf(query);
-    if (at < 0 || !same(query)) kept.set(query, found);
-    else {
-      const keep = found.ids.flatMap((id, i) => (id === query ? [] : [i]));
-      kept.set(query, { ids: keep.map((i) => found.ids[i]), scores: Float64Array.from(keep, (i) => found.scores[i]) });
-    }
+    if (at < 0 || !same(query)) return found;
+    const keep = found.ids.flatMap((id, i) => (id === query ? [] : [i]));
+    return { ids: keep.map((i) => found.ids[i]), scores: Float64Array.from(keep, (i) => found.scores[i]) };
+  });
+}
+
+/** A run whose results are made of another's when they are asked for, so that millions of queries are not held twice. */
+export function changedRun(run: Run, change: (found: Found, query: string) => Found): Run {
+  function* values(): MapIterator<Found> {
+    for (const [query, found] of run) yield change(found, query);
+    return undefined;
   }
-  return kept;
+  function* entries(): MapIterator<[string, Found]> {
+    for (const [query, found] of run) yield [query, change(found, query)];
+    return undefined;
+  }
+  const changed: Run = {
+    size: run.size,
+    has: (query) => run.has(query),
+    get(query) {
+      const found = run.get(query);
+      return found && change(found, query);
+    },
+    forEach(each) {
+      for (const [query, found] of entries()) each(found, query, changed);
+    },
+    keys: () => run.keys(),
+    values,
+    entries,
+    [Symbol.iterator]: entries,
+  };
+  return changed;
 }
 
 /** The best `depth` documents of each query, in trec_eval's order. */
 export const cutRun = (run: Run, depth: number): Run =>
-  new Map(
-    [...run].map(([query, found]) => {
-      const { ids, scores } = rank(found, query);
-      return [query, { ids: ids.slice(0, depth), scores: scores.subarray(0, depth) }];
-    }),
-  );
+  changedRun(run, (found, query) => {
+    const { ids, scores } = rank(found, query);
+    return { ids: ids.slice(0, depth), scores: scores.subarray(0, depth) };
+  });
 
 /**
  * Whether the document with a query's id is that query: its text equals the query's, possibly after a title. For

@@ -1,7 +1,6 @@
 /** @file Fidelity of a student to its teacher on the same candidates, independent of labels. */
 
 import { kendallTauB, moments, spearman } from '../../math/rank-correlation.ts';
-import { mean } from '../../math/resampling.ts';
 import { type Run, rank } from './evaluate.ts';
 
 /** Documents in the top k of both lists, divided by k (or the length of the shorter list). */
@@ -77,8 +76,14 @@ export interface Fidelity {
 
 /** Means over queries of the agreement of two runs on the documents in both. */
 export function fidelity(student: Run, teacher: Run): Fidelity {
-  const rows: Omit<Fidelity, 'queries' | 'skipped'>[] = [];
-  let skipped = 0;
+  const sums = { kendallTau: 0, spearman: 0, overlap10: 0, rbo: 0, kl: 0, confidentPairs: 0 };
+  const counts = { ...sums };
+  const add = (key: keyof typeof sums, value: number): void => {
+    if (Number.isNaN(value)) return;
+    sums[key] += value;
+    counts[key]++;
+  };
+  let [queries, skipped] = [0, 0];
   for (const [query, t] of teacher) {
     const own = student.get(query);
     const scores = new Map(own?.ids.map((id, i) => [id, Math.fround(own.scores[i])]));
@@ -92,19 +97,17 @@ export function fidelity(student: Run, teacher: Run): Fidelity {
       continue;
     }
     const [rankedT, rankedS] = [rank({ ids, scores: x }).ids, rank({ ids, scores: y }).ids];
-    rows.push({
-      kendallTau: kendallTauB(x, y),
-      spearman: spearman(x, y),
-      overlap10: overlapAt(rankedT, rankedS, 10),
-      rbo: rbo(rankedT, rankedS),
-      kl: affineKl(x, y),
-      confidentPairs: pairAgreement(x, y, Math.sqrt(varianceX / ids.length)),
-    });
+    queries++;
+    add('kendallTau', kendallTauB(x, y));
+    add('spearman', spearman(x, y));
+    add('overlap10', overlapAt(rankedT, rankedS, 10));
+    add('rbo', rbo(rankedT, rankedS));
+    add('kl', affineKl(x, y));
+    add('confidentPairs', pairAgreement(x, y, Math.sqrt(varianceX / ids.length)));
   }
-  const column = (key: keyof (typeof rows)[number]): number =>
-    mean(rows.map((r) => r[key]).filter((v) => !Number.isNaN(v)));
+  const column = (key: keyof typeof sums): number => sums[key] / Math.max(1, counts[key]);
   return {
-    queries: rows.length,
+    queries,
     skipped,
     kendallTau: column('kendallTau'),
     spearman: column('spearman'),

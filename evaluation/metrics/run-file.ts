@@ -4,7 +4,10 @@
  */
 import { InputError } from '../../common/errors.ts';
 import { findFile, readLines } from '../../data/files/lines.ts';
+import { Column } from '../../data/table/columns.ts';
+import { listOnDemand, TextIds } from '../../data/table/ids.ts';
 import { type Run, rank } from './evaluate.ts';
+import { lazyRun } from './run-on-demand.ts';
 
 /**
  * A run as text. Scores are printed in full, so that reading them as float32 or float64 gives the same order; ranks follow
@@ -42,7 +45,9 @@ export async function readRun(path: string): Promise<Run> {
       subject: `there is no run file ${path}`,
       remedy: 'give a file of lines query, Q0, document, rank, score, tag',
     });
-  const run = new Map<string, { ids: string[]; scores: number[] }>();
+  const [queries, documents] = [new TextIds(), new TextIds()];
+  // 16 bytes a hit, and an id once, however many lines have it.
+  const [asked, found, given] = [new Column(Int32Array), new Column(Int32Array), new Column(Float64Array)];
   for await (const { text, number } of readLines(file)) {
     if (!text.trim()) continue;
     const fields = text.trim().split(/\s+/);
@@ -55,13 +60,25 @@ export async function readRun(path: string): Promise<Run> {
         received: JSON.stringify(text.slice(0, 80)),
         remedy: 'fix or remove the line',
       });
-    let found = run.get(fields[0]);
-    if (!found) {
-      found = { ids: [], scores: [] };
-      run.set(fields[0], found);
-    }
-    found.ids.push(fields[2]);
-    found.scores.push(score);
+    asked.push(queries.put(fields[0]));
+    found.push(documents.put(fields[2]));
+    given.push(score);
   }
-  return run;
+  // By query, in the order of lines.
+  const [rows, hits, scores] = [asked.all, found.all, given.all];
+  const ends = new Int32Array(queries.length + 1);
+  for (const q of rows) ends[q + 1]++;
+  for (let q = 0; q < queries.length; q++) ends[q + 1] += ends[q];
+  const next = ends.slice(0, -1);
+  const order = new Int32Array(rows.length);
+  for (let i = 0; i < rows.length; i++) order[next[rows[i]]++] = i;
+  const positions = new Int32Array(queries.length).map((_, q) => q);
+  const table = {
+    ids: listOnDemand(queries.length, (q) => queries.id(q)),
+    indexOf: (id: string) => queries.indexOf(id),
+  };
+  return lazyRun(table, positions, (q) => {
+    const own = order.subarray(ends[q], ends[q + 1]);
+    return { ids: Array.from(own, (i) => documents.id(hits[i])), scores: Float64Array.from(own, (i) => scores[i]) };
+  });
 }

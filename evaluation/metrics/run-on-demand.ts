@@ -33,7 +33,7 @@ export function runOnDemand(
  */
 export function lazyRun(
   { ids, indexOf }: Pick<Dataset['queries'], 'ids' | 'indexOf'>,
-  positions: readonly number[],
+  positions: readonly number[] | Int32Array,
   found: (place: number) => Found,
 ): Run {
   const places = new Int32Array(ids.length).fill(-1);

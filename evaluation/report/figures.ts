@@ -134,6 +134,11 @@ export interface Figures {
   deferral?: DeferralFigures;
   /** Quality of the first n dimensions, truncated and re-normalised. */
   matryoshka?: { dimensions: number; value: number }[];
-  /** One value per query, in the order of `queryIds`, by system and metric. */
-  perQuery?: { queryIds: string[]; systems: Record<string, Record<string, number[]>> };
+  /** One value per query, in the order of `queryIds`, by system and metric; of a sample where there are many queries. */
+  perQuery?: {
+    queryIds: string[];
+    /** Queries that the sample is of; absent where all are there. */
+    of?: number;
+    systems: Record<string, Record<string, number[]>>;
+  };
 }

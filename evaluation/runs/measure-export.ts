@@ -7,7 +7,7 @@ import type { Dataset } from '../../data/dataset.ts';
 import { openFileEncoder } from '../../serving/encoder/file-encoder.ts';
 import type { Embeddings } from '../../teachers/teacher.ts';
 import { evaluateRun } from '../metrics/evaluate.ts';
-import { rounded } from '../report/facts.ts';
+import { reportedValues } from '../report/per-query.ts';
 import { medianMilliseconds, TIMED_QUERIES } from '../systems/model-cost.ts';
 import { encoderSearcher, retrieve } from '../systems/retrieve.ts';
 import type { System } from './run-figures.ts';
@@ -48,7 +48,7 @@ export async function measureExport(
       const { means, perQuery } = evaluateRun(run, dataset.qrels(test), config.evaluate.metrics);
       const name = [`student ${dtype}`, exit && `exit ${exit}`, ...like].filter(Boolean).join(', ');
       found.systems.push({ name, metrics: means, bytes, queryMilliseconds });
-      found.perQuery[name] = rounded(perQuery);
+      found.perQuery[name] = reportedValues(perQuery);
     } finally {
       await encoder.dispose();
     }

@@ -5,8 +5,9 @@ import { describeStudent } from '../../config/student.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { evaluateRun, type Run } from '../metrics/evaluate.ts';
 import { fidelity } from '../metrics/fidelity.ts';
-import { dataFacts, perQueryFigures, roleOf } from '../report/facts.ts';
+import { dataFacts, roleOf } from '../report/facts.ts';
 import type { Figures, SystemFigures } from '../report/figures.ts';
+import { perQueryFigures, reportedValues, sampleNotes } from '../report/per-query.ts';
 import { compare, differences, type Measured } from '../systems/compare-systems.ts';
 
 /** One row of the table that a run ends with. */
@@ -43,11 +44,18 @@ export function runFigures(
 ): Figures {
   const { metrics, depth } = config.evaluate;
   const qrels = dataset.qrels(config.data.splits.test);
-  const measured = new Map<string, Measured>(
-    [...runs].map(([name, run]) => [name, { name, run, evaluation: evaluateRun(run, qrels, metrics) }]),
-  );
+  // All values of all queries are held of the two that are compared; of the others what a report keeps.
+  const compared = ['student', runs.has('teacher') ? 'teacher' : 'embedder'];
+  const measured = new Map<string, Measured>();
+  const values: Record<string, Record<string, number[]>> = {};
+  for (const [name, run] of runs) {
+    const evaluation = evaluateRun(run, qrels, metrics);
+    values[name] = reportedValues(evaluation.perQuery);
+    if (compared.includes(name)) measured.set(name, { name, run, evaluation });
+  }
   const student = measured.get('student');
-  const teacher = measured.get('teacher') ?? measured.get('embedder');
+  const teacher = measured.get(compared[1]);
+  const queryIds = student?.evaluation.queryIds ?? [];
   const on =
     config.teacher?.kind === 'scores'
       ? "the teacher's lists and full retrieval"
@@ -60,7 +68,7 @@ export function runFigures(
       ['losses', config.losses.map((l) => `${l.weight} x ${l.kind}`).join(' + ')],
       ...dataFacts(dataset, config.data.splits.test),
     ],
-    notes: [...warnings.values()].map((w) => `Warning: ${w}`),
+    notes: [...[...warnings.values()].map((w) => `Warning: ${w}`), ...sampleNotes(queryIds.length)],
     systems: systems.map((s) => ({ ...s, role: roleOf(s.name) })),
     comparisons:
       student && teacher
@@ -69,6 +77,6 @@ export function runFigures(
     fidelity: student && teacher && fidelity(student.run, teacher.run),
     differences: student && teacher && differences(student, teacher, dataset, qrels, metrics[0]),
     training,
-    perQuery: perQueryFigures(student?.evaluation.queryIds ?? [], [...measured.values()]),
+    perQuery: perQueryFigures(queryIds, values),
   };
 }

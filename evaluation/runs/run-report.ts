@@ -208,7 +208,7 @@ export function withExport(written: WrittenReport, exported: Exported | undefine
   const warning = (text: string): string => `Warning: ${text}`;
   const without = new Set(old?.rows);
   const unsaid = new Set(old?.warnings.map(warning));
-  const { queryIds = [], systems = {} } = rest.perQuery ?? {};
+  const { queryIds = [], systems = {}, ...more } = rest.perQuery ?? {};
   return {
     ...rest,
     systems: [
@@ -218,6 +218,7 @@ export function withExport(written: WrittenReport, exported: Exported | undefine
     notes: [...rest.notes.filter((n) => !unsaid.has(n)), ...(exported?.report.warnings ?? []).map(warning)],
     perQuery: {
       queryIds,
+      ...more,
       systems: {
         ...Object.fromEntries(Object.entries(systems).filter(([name]) => !without.has(name))),
         ...exported?.perQuery,

@@ -54,7 +54,11 @@ export async function compareRuns(options: CompareOptions): Promise<Figures> {
     }
   const first = loaded[0];
   const comparisons: Comparison[] = [];
-  const perQuery: NonNullable<Figures['perQuery']> = { queryIds: evaluationOf(first)?.queryIds ?? [], systems: {} };
+  const perQuery: NonNullable<Figures['perQuery']> = {
+    ...(first.figures.perQuery?.of !== undefined && { of: first.figures.perQuery.of }),
+    queryIds: first.figures.perQuery?.queryIds ?? [],
+    systems: {},
+  };
   for (const other of loaded) {
     const [a, b] = [evaluationOf(other), evaluationOf(first)];
     if (a && sameQueries(a.queryIds, perQuery.queryIds))
@@ -68,6 +72,11 @@ export async function compareRuns(options: CompareOptions): Promise<Figures> {
       );
       continue;
     }
+    const sampled = first.figures.perQuery?.of;
+    if (sampled !== undefined)
+      notes.push(
+        `${other.name} and ${first.name} are compared on ${b.queryIds.length} of ${sampled} queries, those whose values the reports hold`,
+      );
     const shared = Object.keys(a.perQuery).filter((m) => m in b.perQuery);
     comparisons.push({
       a: `${other.name}: student`,
@@ -109,7 +118,11 @@ const reportSchema = z.looseObject({
     }),
   ),
   perQuery: z
-    .object({ queryIds: z.array(z.string()), systems: z.record(z.string(), z.record(z.string(), z.array(number))) })
+    .object({
+      queryIds: z.array(z.string()),
+      of: z.number().optional(),
+      systems: z.record(z.string(), z.record(z.string(), z.array(number))),
+    })
     .refine(
       ({ queryIds: { length }, systems }) =>
         Object.values(systems).every((s) => Object.values(s).every((v) => v.length === length)),

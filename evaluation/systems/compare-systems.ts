@@ -1,8 +1,10 @@
 /** @file Compares a student with other systems: on the same candidates, in full retrieval, and by query. */
 import type { Dataset, Qrels } from '../../data/dataset.ts';
+import { Column } from '../../data/table/columns.ts';
 import type { Resampling } from '../../math/resampling.ts';
 import { compareEvaluations, largestDifferences } from '../metrics/compare.ts';
 import { type Run, type RunEvaluation, rank } from '../metrics/evaluate.ts';
+import { lazyRun } from '../metrics/run-on-demand.ts';
 import type { Comparison, Differences, Example, ExampleDocument } from '../report/figures.ts';
 import type { Vectors } from './retrieve.ts';
 
@@ -50,18 +52,26 @@ export function differences(
 /** Scores given candidates by the dot products of given vectors. */
 export function rerankByVectors(candidates: Run, dataset: Dataset, vectors: Vectors): Run {
   const { positions, queries, documents, dimensions } = vectors;
-  const row = new Map(positions.map((q, i) => [dataset.queries.ids[q], i]));
-  const out = new Map<string, { ids: readonly string[]; scores: Float32Array }>();
+  const row = new Int32Array(dataset.queries.length).fill(-1);
+  for (const [i, q] of positions.entries()) row[q] = i;
+  const [asked, ends] = [new Column(Int32Array), new Column(Float64Array)];
+  const scores = new Column(Float32Array);
   for (const [query, { ids }] of candidates) {
-    const i = row.get(query);
-    if (i === undefined) continue;
-    const scores = Float32Array.from(ids, (id) => {
+    const q = dataset.queries.indexOf(query);
+    const i = q === undefined ? -1 : row[q];
+    if (q === undefined || i < 0) continue;
+    for (const id of ids) {
       const d = dataset.documents.indexOf(id) as number;
       let s = 0;
       for (let k = 0; k < dimensions; k++) s += queries[i * dimensions + k] * documents[d * dimensions + k];
-      return s;
-    });
-    out.set(query, { ids, scores });
+      scores.push(s);
+    }
+    asked.push(q);
+    ends.push(scores.length);
   }
-  return out;
+  const [known, all] = [asked.all, scores.all];
+  return lazyRun(dataset.queries, known, (place) => ({
+    ids: candidates.get(dataset.queries.ids[known[place]])?.ids ?? [],
+    scores: all.subarray(place ? ends.at(place - 1) : 0, ends.at(place)),
+  }));
 }

@@ -20,19 +20,29 @@ export interface DiagnoseInput {
 
 /** Number of rows used for pairwise distances and singular values. */
 const SAMPLE = 512;
+/** Queries whose pairs calibration looks at, drawn at random. */
+const CALIBRATED = 20_000;
 /** Bins of equal width. */
 const BINS = 10;
+
+/** Says that calibration is of a sample of the queries, where it is. */
+export const calibrationNotes = (queries: number): string[] =>
+  queries > CALIBRATED
+    ? [`calibration is of ${CALIBRATED.toLocaleString('en')} queries drawn of ${queries.toLocaleString('en')}`]
+    : [];
 
 export function diagnose(input: DiagnoseInput): Pick<Figures, 'calibration' | 'geometry'> {
   return { calibration: calibration(input), geometry: geometry(input) };
 }
 
 /**
- * Calibrates scores of pairs by Platt scaling on half of the queries and measures it on the other half. Absent if a half lacks
+ * Calibrates scores of pairs by Platt scaling on half of the queries (of a sample where there are many) and measures it on the other half. Absent if a half lacks
  * pairs of one label.
  */
 function calibration({ qrels, student, teacher, seed }: DiagnoseInput): CalibrationFigures | undefined {
-  const queries = Random.of(seed, 'calibration').shuffle([...student.keys()]);
+  const queries = Random.of(seed, 'calibration')
+    .shuffle([...student.keys()])
+    .slice(0, CALIBRATED);
   const half = queries.length >> 1;
   const pairs = (chosen: readonly string[]) => {
     const [s, t, y]: [number[], number[], number[]] = [[], [], []];

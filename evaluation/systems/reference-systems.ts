@@ -7,6 +7,7 @@ import type { Dataset } from '../../data/dataset.ts';
 import { findFile } from '../../data/files/lines.ts';
 import type { CandidateLists } from '../../data/lists.ts';
 import { readScores } from '../../data/scores.ts';
+import { Column } from '../../data/table/columns.ts';
 import { rowOf } from '../../math/ragged.ts';
 import type { PromptOptions } from '../../models/modules/prompts.ts';
 import { crossEncoder } from '../../teachers/cross-encoder.ts';
@@ -15,6 +16,7 @@ import type { Teacher } from '../../teachers/teacher.ts';
 import { bm25Run } from '../bm25-run.ts';
 import { cutRun, type Run } from '../metrics/evaluate.ts';
 import { readRun } from '../metrics/run-file.ts';
+import { lazyRun } from '../metrics/run-on-demand.ts';
 
 /** Whether a teacher is given as a file of scores. */
 export const isScoreFile = (path: string): boolean => {
@@ -50,14 +52,11 @@ export const scoresAsRun = async (path: string, dataset: Dataset): Promise<Run> 
   listsAsRun(await readScores(path, dataset.queries, dataset.documents), dataset);
 
 /** Candidates with their scores as a run. */
-export function listsAsRun(lists: CandidateLists, dataset: Dataset): Run {
-  return new Map(
-    Array.from(lists.queries, (q, i) => {
-      const ids = Array.from(rowOf(lists.documents, lists.offsets, i), (d) => dataset.documents.ids[d]);
-      return [dataset.queries.ids[q], { ids, scores: rowOf(lists.scores, lists.offsets, i) }];
-    }),
-  );
-}
+export const listsAsRun = (lists: CandidateLists, dataset: Dataset): Run =>
+  lazyRun(dataset.queries, lists.queries, (i) => ({
+    ids: Array.from(rowOf(lists.documents, lists.offsets, i), (d) => dataset.documents.ids[d]),
+    scores: rowOf(lists.scores, lists.offsets, i),
+  }));
 
 /**
  * Candidates by the name of their source: `bm25`, or a run file.
@@ -83,11 +82,15 @@ export async function candidateRun(
 
 /** Removes documents and queries that are not in the data, since their texts are unknown. */
 function known(run: Run, dataset: Dataset): Run {
-  return new Map(
-    [...run].flatMap(([query, { ids, scores }]) => {
-      if (dataset.queries.indexOf(query) === undefined) return [];
-      const at = ids.flatMap((id, i) => (dataset.documents.indexOf(id) === undefined ? [] : [i]));
-      return [[query, { ids: at.map((i) => ids[i]), scores: Float32Array.from(at, (i) => scores[i]) }] as const];
-    }),
-  );
+  const asked = new Column(Int32Array);
+  for (const query of run.keys()) {
+    const position = dataset.queries.indexOf(query);
+    if (position !== undefined) asked.push(position);
+  }
+  const positions = asked.all;
+  return lazyRun(dataset.queries, positions, (place) => {
+    const { ids = [], scores = [] } = run.get(dataset.queries.ids[positions[place]]) ?? {};
+    const at = ids.flatMap((id, i) => (dataset.documents.indexOf(id) === undefined ? [] : [i]));
+    return { ids: at.map((i) => ids[i]), scores: Float32Array.from(at, (i) => scores[i]) };
+  });
 }

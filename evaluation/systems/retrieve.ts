@@ -2,12 +2,14 @@
 import { InputError } from '../../common/errors.ts';
 import type { RunControl } from '../../common/progress.ts';
 import { type Dataset, judgedQueries, type Texts, textsAt } from '../../data/dataset.ts';
+import { Column } from '../../data/table/columns.ts';
+import { listOnDemand } from '../../data/table/ids.ts';
 import type { Random } from '../../math/random.ts';
 import type { Encoder } from '../../models/encoder.ts';
 import { cutTo, search } from '../../retrieval/exact-search.ts';
-import type { Embeddings, Teacher } from '../../teachers/teacher.ts';
+import type { Embeddings, Pair, Teacher } from '../../teachers/teacher.ts';
 import { evaluateRun, type Run } from '../metrics/evaluate.ts';
-import { runOnDemand } from '../metrics/run-on-demand.ts';
+import { lazyRun, runOnDemand } from '../metrics/run-on-demand.ts';
 
 export type Embed = (texts: Texts, watch: RunControl) => Promise<Embeddings>;
 
@@ -169,23 +171,40 @@ export async function rerank(
   watch: RunControl,
 ): Promise<Run> {
   const { queries, documents } = dataset;
-  const pairs = [...run].flatMap(([queryId, { ids }]) => {
-    const query = queries.text(queries.indexOf(queryId) as number);
-    return ids.map((documentId) => {
-      const document = documents.text(documents.indexOf(documentId) as number);
-      return { queryId, documentId, query, document };
-    });
+  const positionIn = (table: Dataset['queries'], id: string): number => {
+    const position = table.indexOf(id);
+    if (position === undefined) throw new Error(`the data has no text '${id}'`);
+    return position;
+  };
+  // 8 bytes a pair; the texts of a pair are read when the teacher asks for it.
+  const [asked, found, places, ends] = Array.from({ length: 4 }, () => new Column(Int32Array));
+  for (const [queryId, { ids }] of run) {
+    for (const id of ids) {
+      found.push(positionIn(documents, id));
+      places.push(asked.length);
+    }
+    asked.push(positionIn(queries, queryId));
+    ends.push(found.length);
+  }
+  const pairs = listOnDemand(found.length, (at): Pair => {
+    const [q, d] = [asked.at(places.at(at)), found.at(at)];
+    return {
+      queryId: queries.ids[q],
+      documentId: documents.ids[d],
+      query: queries.text(q),
+      document: documents.text(d),
+    };
   });
   const scores = await teacher.score(pairs, watch);
-  let at = 0;
-  return new Map(
-    [...run].map(([query, { ids }]) => {
-      const own = scores.subarray(at, at + ids.length);
-      at += ids.length;
-      const known = Array.from(own.keys()).filter((i) => Number.isFinite(own[i]));
-      return [query, { ids: known.map((i) => ids[i]), scores: Float32Array.from(known, (i) => own[i]) }];
-    }),
-  );
+  return lazyRun(queries, asked.all, (place) => {
+    const known: number[] = [];
+    for (let at = place ? ends.at(place - 1) : 0; at < ends.at(place); at++)
+      if (Number.isFinite(scores[at])) known.push(at);
+    return {
+      ids: known.map((at) => documents.ids[found.at(at)]),
+      scores: Float32Array.from(known, (at) => scores[at]),
+    };
+  });
 }
 
 /** Means of the metrics over the judged queries of a split. */
@@ -197,8 +216,8 @@ export const CHOICE_METRIC = 'ndcg@10';
 
 /** Its mean over the queries of the run. */
 export function choiceScore(run: Run, dataset: Dataset, split: string): number {
-  const qrels = new Map([...dataset.qrels(split)].filter(([q]) => run.has(q)));
-  return evaluateRun(run, qrels, [CHOICE_METRIC]).means[CHOICE_METRIC];
+  const without = (query: string): boolean => !run.has(query);
+  return evaluateRun(run, dataset.qrels(split), [CHOICE_METRIC], { without }).means[CHOICE_METRIC];
 }
 
 /**

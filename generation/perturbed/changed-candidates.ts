@@ -2,6 +2,7 @@
 import { hashAll } from '../../common/files.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { type CandidateLists, candidateLists } from '../../data/lists.ts';
+import { listOnDemand } from '../../data/table/ids.ts';
 import { rowOf } from '../../math/ragged.ts';
 import { Random } from '../../math/random.ts';
 import { documentFrequencies, negated, swapped } from './perturb.ts';
@@ -63,12 +64,15 @@ export function changedCandidates(
 export function withDocuments(dataset: Dataset, texts: readonly string[]): Dataset {
   if (!texts.length) return dataset;
   const { documents } = dataset;
-  const ids = [...documents.ids, ...texts.map((_, i) => `changed-${i}`)];
+  const length = documents.length + texts.length;
+  const ids = listOnDemand(length, (i) =>
+    i < documents.length ? documents.ids[i] : `changed-${i - documents.length}`,
+  );
   return {
     ...dataset,
     documents: {
       ids,
-      length: ids.length,
+      length,
       text: (i) => (i < documents.length ? documents.text(i) : texts[i - documents.length]),
       title: documents.title && ((i) => (i < documents.length ? (documents.title?.(i) ?? '') : '')),
       indexOf: (id) => documents.indexOf(id),

@@ -31,7 +31,7 @@ export async function listsOf(
   });
   if (file === undefined) {
     const found = await bm25Search(dataset, queries, count + 1, watch);
-    return queries.map((q, i) => list(q, [...found[i].indices])).filter((l) => l.documents.length);
+    return queries.map((q, i) => list(q, [...found(i).indices])).filter((l) => l.documents.length);
   }
   const given = await readScores(file, dataset.queries, dataset.documents);
   const wanted = new Set(queries);

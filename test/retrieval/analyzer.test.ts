@@ -80,3 +80,21 @@ test('statistics weigh a query as the index does', async () => {
   const saturation = s.k1 * (1 - s.b + (s.b * 2) / s.averageLength);
   expect(index.search('cat', 1).scores[0]).toBeCloseTo(idf / (1 + saturation), 6);
 });
+
+test.each([
+  ['words', 'english', 'Running ΟΔΟΣ e\u0301te\u0301 ﬁnal_words'],
+  ['bigrams', null, '東京の天気予報です。大阪ＡＢＣの料理。'],
+  ['segments', null, 'ภาษาไทยง่ายนิดเดียว and words'],
+] as const)('a long text of %s is read in parts that have the terms of the whole', (kind, stemmer, sentence) => {
+  const { terms, each } = analyzer({ kind, stemmer });
+  const separator = kind === 'bigrams' ? '' : ' ';
+  const sentences = Array.from({ length: 6000 }, (_, i) => `${sentence}${separator}${i}x${i % 7 ? '' : '\n'}`);
+  const text = sentences.join(separator);
+  expect(text.length).toBeGreaterThan(2 * (1 << 16));
+  const found: string[] = [];
+  each(text, (term) => found.push(term));
+  expect(found).toEqual(terms(text));
+  // The end of a sentence and the start of the next are one run of Japanese text: these are cut at their full stops.
+  const pieces = kind === 'bigrams' ? text.split(/(?<=[。\n])/) : sentences;
+  expect(found).toEqual(pieces.flatMap((s) => terms(s)));
+});

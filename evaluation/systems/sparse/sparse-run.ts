@@ -1,10 +1,12 @@
 /** @file Measures a sparse student: encodes documents, indexes them, searches a split by an inverted index. */
 import type { RunControl } from '../../../common/progress.ts';
 import { type Dataset, judgedQueries } from '../../../data/dataset.ts';
+import { Column } from '../../../data/table/columns.ts';
 import { quantile } from '../../../math/resampling.ts';
 import type { SparseEncoder } from '../../../models/sparse/sparse-encoder.ts';
 import { ImpactIndex, type Impacts } from '../../../retrieval/sparse/impact-index.ts';
 import { isQueryItself, type Run } from '../../metrics/evaluate.ts';
+import { lazyRun } from '../../metrics/run-on-demand.ts';
 import type { Split } from '../retrieve.ts';
 
 /** What an index costs. */
@@ -47,28 +49,36 @@ export function searchSparse(
   const itself = isQueryItself(dataset);
   const times: number[] = [];
   let read = 0;
-  const run = new Map<string, { ids: string[]; scores: Float32Array }>();
-  for (const q of sample?.queries ?? judgedQueries(dataset, split)) {
+  const [places, scores] = [new Column(Int32Array), new Column(Float32Array)];
+  const ends = new Column(Float64Array);
+  const id = (d: number): string => dataset.documents.ids[sample ? sample.documents[d] : d];
+  const asked = sample?.queries ?? judgedQueries(dataset, split);
+  for (const q of asked) {
     const query = dataset.queries.ids[q];
     const started = performance.now();
     const vector = encoder.query(dataset.queries.text(q), queryTokens);
     const found = index.search(vector, depth + 1);
     times.push(performance.now() - started);
     read += index.work(vector);
-    const id = (d: number): string => dataset.documents.ids[sample ? sample.documents[d] : d];
     const kept = Array.from(found.indices.keys())
       .filter((i) => id(found.indices[i]) !== query || !itself(query))
       .slice(0, depth);
-    run.set(query, {
-      ids: kept.map((i) => id(found.indices[i])),
-      scores: Float32Array.from(kept, (i) => found.scores[i]),
-    });
+    for (const i of kept) {
+      places.push(found.indices[i]);
+      scores.push(found.scores[i]);
+    }
+    ends.push(places.length);
   }
-  const { documents, places } = index.postings;
+  const [allPlaces, allScores] = [places.all, scores.all];
+  const run = lazyRun(dataset.queries, asked, (place) => {
+    const [from, to] = [place ? ends.at(place - 1) : 0, ends.at(place)];
+    return { ids: Array.from(allPlaces.subarray(from, to), id), scores: allScores.subarray(from, to) };
+  });
+  const { documents, places: postings } = index.postings;
   return {
     run,
     costs: {
-      postingsADocument: places.length / Math.max(1, documents),
+      postingsADocument: postings.length / Math.max(1, documents),
       postingsAQuery: read / Math.max(1, times.length),
       bytes: index.bytes,
       milliseconds: { p50: quantile(times, 0.5), p95: quantile(times, 0.95) },

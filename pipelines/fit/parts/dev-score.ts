@@ -27,9 +27,10 @@ export async function devSample(fit: Fit, split: string): Promise<Sample | undef
   if (among === undefined) return undefined;
   const { dev: dataset } = inputs;
   const quiet = { ...watch, onProgress: undefined };
-  const hits = await bm25Search(dataset, judgedQueries(dataset, split), DEPTH, quiet);
+  const judged = judgedQueries(dataset, split);
+  const hits = await bm25Search(dataset, judged, DEPTH, quiet);
   const byRank = Array.from({ length: DEPTH }, (_, rank) =>
-    hits.flatMap(({ indices }) => [...indices.subarray(rank, rank + 1)]),
+    judged.flatMap((_, place) => [...hits(place).indices.subarray(rank, rank + 1)]),
   );
   const random = Random.of(0, 'dev documents');
   const sample = drawSample(dataset, split, random, (relevant) => relevant + among, undefined, byRank.flat());
