@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { join, relative, resolve } from 'node:path';
 import { z } from 'zod';
 import { InputError } from '../common/errors.ts';
-import { writeWhole } from '../common/files.ts';
+import { canonicalJson, writeWhole } from '../common/files.ts';
 import { sealed, type Unsealed, unsealed, unsealedReason } from '../common/sealed.ts';
 import { type CodecName, codecs } from '../retrieval/codecs/index.ts';
 
@@ -68,6 +68,10 @@ const schema = z.strictObject({
 
 export type SearchFile = z.infer<typeof schema>;
 export type Lexical = NonNullable<SearchFile['lexical']>;
+
+/** What postings of an index are of: those of an earlier version, or of texts split otherwise, are made again. */
+export const termsOf = (lexical: Lexical | null): string | undefined =>
+  lexical ? `words 1 ${canonicalJson(lexical.analyzer)}` : undefined;
 
 export const hasSearchFile = (folder: string): boolean => existsSync(join(folder, FILE));
 

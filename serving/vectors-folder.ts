@@ -3,7 +3,7 @@ import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError } from '../common/errors.ts';
 import { IndexStore } from '../retrieval/store/store.ts';
-import type { SearchFile } from './index-file.ts';
+import { type SearchFile, termsOf } from './index-file.ts';
 
 export const VECTORS = 'vectors';
 const RETRIES = 3;
@@ -11,12 +11,12 @@ const RETRIES = 3;
 /** Lays the vectors out, before the description makes the folder an index. */
 export async function createStore(
   folder: string,
-  { id, encoder, settings }: Omit<SearchFile, 'format'>,
+  { id, encoder, settings, lexical }: Omit<SearchFile, 'format'>,
 ): Promise<void> {
   const vectors = join(folder, VECTORS);
   for (const name of (await unused(folder)) ?? []) await rm(join(vectors, name), { force: true });
   const { dimensions, documentsKey } = encoder;
-  await IndexStore.create(vectors, { dimensions, settings, encoder: documentsKey, id });
+  await IndexStore.create(vectors, { dimensions, settings, encoder: documentsKey, id, terms: termsOf(lexical) });
 }
 
 /**
@@ -54,13 +54,13 @@ const damaged = (subject: string, cause?: unknown): InputError =>
 /** Another process may write meanwhile and remove what its new manifest does not name: then this one is read again. */
 export async function openStore(
   folder: string,
-  { id, encoder }: SearchFile,
+  { id, encoder, lexical }: SearchFile,
 ): Promise<{ store: IndexStore; seen: string }> {
   const vectors = join(folder, VECTORS);
   for (let tries = 1; ; tries++) {
     const seen = await manifestOf(folder);
     try {
-      const store = await IndexStore.open(vectors);
+      const store = await IndexStore.open(vectors, { terms: termsOf(lexical) });
       if (tries < RETRIES && (await manifestOf(folder)) !== seen) continue;
       if (store.encoder !== encoder.documentsKey || store.dimensions !== encoder.dimensions)
         throw damaged(`${vectors} holds vectors of another encoder than ${folder} was made with`);

@@ -89,6 +89,8 @@ async function everyFile(folder: string, others: readonly string[], search: () =
   const files = filesOf(folder);
   expect(files.length).toBeGreaterThan(1);
   const before = JSON.stringify(await search());
+  const kept = `${folder}-before`;
+  cpSync(folder, kept, { recursive: true });
   for (const name of files) {
     const path = join(folder, name);
     const content = readFileSync(path);
@@ -98,16 +100,26 @@ async function everyFile(folder: string, others: readonly string[], search: () =
     });
     expect(same.length, name).toBe(others.length);
     for (const [what, changed] of damages(content, same)) {
+      // The same documents have the same postings, whatever embeds them.
+      if (changed?.equals(content)) continue;
       if (changed) writeFileSync(path, changed);
       else rmSync(path);
       const result = await outcome(search);
-      // A line end that is missing changes nothing: then the answer is the same.
+      // Postings whose file is missing are made again, into another one.
+      if (name.includes('terms-') && what === 'deleted') {
+        expect(result).toEqual({ found: before });
+        rmSync(folder, { recursive: true });
+        cpSync(kept, folder, { recursive: true });
+        continue;
+      }
+      // A line end that is missing, or postings that no query reads, change nothing: then the answer is the same.
       if ('found' in result && result.found === before && /^cut|^byte/.test(what)) continue;
       expect('refused' in result, `${name}, ${what}: ${JSON.stringify(result).slice(0, 200)}`).toBe(true);
       if ('refused' in result) expect(result.refused, what).toMatch(/; (restore|make|name|index|calibrate)/);
     }
     writeFileSync(path, content);
   }
+  rmSync(kept, { recursive: true });
   expect(JSON.stringify(await search())).toBe(before);
 }
 
