@@ -7,20 +7,19 @@ import { canonicalJson, hashParts } from '../common/files.ts';
 import type { RunControl } from '../common/progress.ts';
 import type { Texts } from '../data/dataset.ts';
 import { firstNotFinite } from '../math/finite.ts';
-import { facetsOf, wantedFacets } from '../retrieval/engines/facets.ts';
+import { wantedFacets } from '../retrieval/engines/facets.ts';
 import { hitsAmong, hybridHits } from '../retrieval/store/hybrid-hits.ts';
-import type { IndexStore } from '../retrieval/store/store.ts';
 import { countTerms, StoredBm25 } from '../retrieval/store/term-search.ts';
 import type { Tuned, TuningGoal } from '../retrieval/tuned.ts';
 import { checkGoal, checkQueries, type TuneOptions, tuneIndex } from '../retrieval/tuning/tune.ts';
 import type { IndexSettings } from '../retrieval/vector-index.ts';
-import { addInBatches, checkDocumentsKey, queryVectors } from './add-documents.ts';
-import type { DocumentIndex, SearchDocument, SearchHit, SearchOptions } from './document-index.ts';
+import { addInBatches, checkDocumentsKey, queryVectors } from './documents/add-documents.ts';
+import type { DocumentIndex, SearchDocument, SearchHit, SearchOptions } from './documents/document-index.ts';
+import { FolderIndex, type OpenedStore } from './documents/folder-index.ts';
+import { type Lexical, readSearchFile, type SearchFile, storedAs, termsOf } from './documents/index-file.ts';
+import { openStore } from './documents/vectors-folder.ts';
 import type { OpenEncoder } from './encoder/encoder.ts';
-import { FolderIndex, type OpenedStore } from './folder-index.ts';
-import { type Lexical, readSearchFile, type SearchFile, termsOf } from './index-file.ts';
 import type { SecondStage } from './multi-vector/second-stage.ts';
-import { openStore } from './vectors-folder.ts';
 
 /** An open index: made by `createIndex`, opened by `openIndex`. Searches and changes may run at the same time. */
 export class SearchIndex extends FolderIndex implements DocumentIndex {
@@ -35,13 +34,7 @@ export class SearchIndex extends FolderIndex implements DocumentIndex {
     readonly second?: SecondStage,
   ) {
     super(folder, opened);
-    const store = (): IndexStore => this.store;
-    const now = {
-      get terms() {
-        return store().terms;
-      },
-    };
-    this.lexical = file.lexical ? new StoredBm25(now, file.lexical) : undefined;
+    this.lexical = file.lexical ? new StoredBm25(this.termsNow(), file.lexical) : undefined;
   }
 
   /** @internal */
@@ -52,7 +45,7 @@ export class SearchIndex extends FolderIndex implements DocumentIndex {
     second?: SecondStage,
   ): Promise<SearchIndex> {
     const file = await readSearchFile(folder);
-    const index = new SearchIndex(folder, encoder, file, await openStore(folder, file), second);
+    const index = new SearchIndex(folder, encoder, file, await openStore(folder, storedAs(file)), second);
     await index.complete(watch);
     return index;
   }
@@ -116,16 +109,6 @@ export class SearchIndex extends FolderIndex implements DocumentIndex {
     return found;
   }
 
-  /** Ids of the documents whose metadata has all facets. */
-  private having(facets: readonly string[]): string[] {
-    const ids: string[] = [];
-    for (const { id, metadata } of this.store.documents()) {
-      const own = facetsOf(metadata);
-      if (facets.every((f) => own.includes(f))) ids.push(id);
-    }
-    return ids;
-  }
-
   /**
    * As `search`, of a text whose vector is known. @param vector as `encoder.embedQueries` gives it
    * @param text whose terms the lexical channel looks for, where there is one
@@ -168,7 +151,7 @@ export class SearchIndex extends FolderIndex implements DocumentIndex {
         await this.store.add(batch, vectors, lexical && batch.map(({ text }) => countTerms(lexical.analyzer, text)));
         this.changed();
       });
-    await addInBatches(documents, this.encoder, put, watch);
+    await addInBatches(documents, (texts, own) => this.encoder.embedDocuments(texts, own), put, watch);
   }
 
   /**
@@ -202,7 +185,7 @@ export class SearchIndex extends FolderIndex implements DocumentIndex {
   }
 
   protected reopened(): Promise<OpenedStore> {
-    return openStore(this.folder, this.file);
+    return openStore(this.folder, storedAs(this.file));
   }
 
   protected get incomplete(): boolean {

@@ -1,5 +1,6 @@
 /** @file Search of a store by the postings of its parts: exact, every posting of every term of a query is added up. */
 import { type Analyzer, type AnalyzerSpec, analyzer } from '../analyzer.ts';
+import type { SparseVector } from '../sparse/impact-index.ts';
 import { type Top, topKAmong } from '../top-k.ts';
 import type { PostingList, Postings, TermCounts } from './postings.ts';
 
@@ -162,5 +163,40 @@ export class StoredBm25 implements TermChannel {
       return (tf, length) => Math.fround((idf * tf) / (tf + k1 * (1 - b + (b * length) / average)));
     };
     return this.analyzer.terms(query).map((term) => [term, weigh]);
+  }
+}
+
+/** Impacts of token ids in a store, each a weight times `factor`: score(q, d) = sum over t in q of weight(q, t) x impact(d, t) / factor. */
+export class StoredImpacts {
+  private readonly factor: number;
+  private readonly own: TermScores;
+
+  constructor(store: { readonly terms: TermView }, factor: number) {
+    this.factor = factor;
+    this.own = new TermScores(store);
+  }
+
+  /** The best documents that share a token with the query, as positions, best first; of equal scores the lower one. */
+  search(query: SparseVector, k: number): Top {
+    return this.own.scored(this.weighed(query), (scores, touched) => topKAmong(touched, scores, k));
+  }
+
+  /** As `search`, of some positions alone. */
+  searchAmong(query: SparseVector, positions: Int32Array, k: number): Top {
+    const wanted = new Set(positions);
+    return this.own.scored(this.weighed(query), (scores, touched) =>
+      topKAmong(
+        touched.filter((at) => wanted.has(at)),
+        scores,
+        k,
+      ),
+    );
+  }
+
+  private weighed({ ids, weights }: SparseVector): (readonly [string, Weigh])[] {
+    return Array.from(ids, (id, i) => {
+      const weight = weights[i] / this.factor;
+      return [String(id), () => (impact) => weight * impact];
+    });
   }
 }

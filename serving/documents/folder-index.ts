@@ -1,9 +1,11 @@
 /** @file Documents in a folder, whatever finds them: read whole, changed by one process at a time, kept through kills. */
 import { join } from 'node:path';
-import { canonicalJson } from '../common/files.ts';
-import { takeLock } from '../common/lock.ts';
-import type { RunControl } from '../common/progress.ts';
-import type { IndexStore } from '../retrieval/store/store.ts';
+import { canonicalJson } from '../../common/files.ts';
+import { takeLock } from '../../common/lock.ts';
+import type { RunControl } from '../../common/progress.ts';
+import { facetsOf } from '../../retrieval/engines/facets.ts';
+import type { IndexStore } from '../../retrieval/store/store.ts';
+import type { TermView } from '../../retrieval/store/term-search.ts';
 import { unknownDocument } from './add-documents.ts';
 import type { SearchDocument } from './document-index.ts';
 import { manifestOf } from './vectors-folder.ts';
@@ -73,6 +75,26 @@ export abstract class FolderIndex {
   protected holds({ id, text, metadata }: SearchDocument): boolean {
     const own = this.get(id);
     return own !== undefined && own.text === text && canonicalJson(own.metadata) === canonicalJson(metadata);
+  }
+
+  /** Ids of the documents whose metadata has all facets. */
+  protected having(facets: readonly string[]): string[] {
+    const ids: string[] = [];
+    for (const { id, metadata } of this.store.documents()) {
+      const own = facetsOf(metadata);
+      if (facets.every((f) => own.includes(f))) ids.push(id);
+    }
+    return ids;
+  }
+
+  /** The store's postings, also after it was opened again. */
+  protected termsNow(): { readonly terms: TermView } {
+    const store = (): IndexStore => this.store;
+    return {
+      get terms() {
+        return store().terms;
+      },
+    };
   }
 
   /**
