@@ -198,11 +198,15 @@ test('a server: searches, weights as text-embeddings-inference gives them, docum
       status: 424,
       json: { error: expect.stringContaining('ask /embed_sparse'), error_type: 'Backend' },
     });
-    await Promise.all(own.slice(40).map((d) => ask('/documents', [d]).then((r) => expect(r.status).toBe(200))));
+    const more = Array.from({ length: 8 }, (_, i) => own.slice(40 + 10 * i, 50 + 10 * i));
+    for (const found of await Promise.all([
+      ...more.map((some) => ask('/documents', some)),
+      ...asked.map((query) => ask('/search', { query })),
+    ]))
+      expect(found.status).toBe(200);
     const searched = await ask('/search', { query: asked[1], k: 4 });
-    expect(searched.json.documents.map((d: { score: number }) => d.score)).toEqual(
-      (await expected(own, 4))[1].map((d) => d.score),
-    );
+    const scores = (await expected(own, 4))[1].map((d) => d.score);
+    expect(searched.json.documents.map((d: { score: number }) => d.score)).toEqual(scores);
     const gone = await fetch(`${server.url}/documents/${own[0].id}`, { method: 'DELETE' });
     expect(await gone.json()).toEqual({ removed: 1, documents: own.length - 1 });
     const none = await ask('/search', { query: asked[1], filter: { section: 'nowhere' } });
