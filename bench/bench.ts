@@ -25,6 +25,7 @@ const benchmarks: Readonly<Record<string, string>> = {
   split: 'late/split',
   step: 'peers/step',
   'to-quality': 'quality/to-quality',
+  threads: 'limits/scan-threads',
   vectors: 'limits/vectors',
 };
 const [name = '', ...rest] = process.argv.slice(2);

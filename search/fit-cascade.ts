@@ -80,6 +80,13 @@ export async function cascade(options: CascadeOptions, watch: RunControl = {}): 
   try {
     const { index, close } = await openStudentIndex(options, dataset, watch);
     try {
+      const { settings } = index;
+      if (!settings)
+        throw new InputError({
+          code: 'cascade.sparse',
+          subject: `${index.folder} is an index of a sparse student, for which no cascade is certified`,
+          remedy: 'leave --index out, or name an index of a dense student',
+        });
       const asked = { index, scores: scoresThrough(cache, teacher), dataset, candidates };
       const lists = await scoredLists(asked, positions, labels ? calibrate : undefined, watch);
       const fitted = fitCascade(lists.queries, {
@@ -92,7 +99,7 @@ export async function cascade(options: CascadeOptions, watch: RunControl = {}): 
         exits: isExits(teacher) ? teacher.exits : undefined,
       });
       const content: CascadeFile = {
-        student: { path: options.student, key: index.key, dtype: options.dtype, settings: { ...index.settings } },
+        student: { path: options.student, key: index.key, dtype: options.dtype, settings: { ...settings } },
         teacher: { path: options.teacher, key: teacher.key, ...limits },
         data: { ...dataHashes(dataset, calibrate, positions), seed },
         candidates,

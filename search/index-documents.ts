@@ -4,20 +4,23 @@ import type { RunControl } from '../common/progress.ts';
 import type { Dataset, Texts } from '../data/dataset.ts';
 import { openDataset } from '../data/open.ts';
 import { Random } from '../math/random.ts';
+import { isSparseFolder } from '../models/sparse/sparse-folder.ts';
 import { type CodecName, codecs } from '../retrieval/codecs/index.ts';
 import { addressText, readAddress } from '../retrieval/engines/index.ts';
 import { loadUsearch } from '../retrieval/graph/usearch.ts';
 import type { Tuned, TuningGoal } from '../retrieval/tuned.ts';
 import { checkGoal, checkQueries } from '../retrieval/tuning/tune.ts';
 import { defaultSettings, type IndexSettings } from '../retrieval/vector-index.ts';
-import { BATCH } from '../serving/add-documents.ts';
-import type { DocumentIndex, SearchDocument } from '../serving/document-index.ts';
+import { BATCH } from '../serving/documents/add-documents.ts';
+import type { DocumentIndex, SearchDocument } from '../serving/documents/document-index.ts';
 import { readProvenance } from '../serving/encoder/checkpoint.ts';
 import { type OpenEncoderOptions, openEncoder } from '../serving/encoder/encoder.ts';
+import { openSparseEncoder } from '../serving/encoder/sparse-encoder.ts';
 import { EngineIndex } from '../serving/engine-index.ts';
 import type { SecondStageSettings } from '../serving/multi-vector/second-stage.ts';
-import { createEngineIndex, createIndex, isIndex, openIndex } from '../serving/open-index.ts';
+import { createEngineIndex, createIndex, createSparseIndex, isIndex, openIndex } from '../serving/open-index.ts';
 import { SearchIndex } from '../serving/search-index.ts';
+import { SparseIndex } from '../serving/sparse/sparse-index.ts';
 import { isLateFolder } from '../students/late/late-folder.ts';
 
 /** What is indexed, and how. */
@@ -69,7 +72,10 @@ export interface IndexReport {
   hybrid: boolean;
   /** Of the second stage: bytes of the token vectors, and of those of a document. */
   tokens?: { bytes: number; bytesADocument: number; depth: number; codec: string };
-  settings: IndexSettings;
+  /** Of the vectors; undefined in an index of a sparse student. */
+  settings: IndexSettings | undefined;
+  /** Of an index of a sparse student: its postings, and their bytes in the folder. */
+  postings?: { count: number; bytes: number };
   /** How the settings were found, where they were. */
   tuned?: Tuned;
 }
@@ -80,6 +86,7 @@ export interface IndexReport {
  */
 export async function indexDocuments(options: IndexOptions, watch: RunControl = {}): Promise<IndexReport> {
   const { checkpoint, data, output } = options;
+  if (isSparseFolder(checkpoint)) checkSparseOptions(options);
   const goal = goalOf(options);
   if (options.index !== undefined) {
     indexSettings(options);
@@ -111,6 +118,7 @@ export async function indexDocuments(options: IndexOptions, watch: RunControl = 
       added,
       kept,
       ...(index instanceof EngineIndex && { engine: index.name }),
+      ...(index instanceof SparseIndex && { postings: index.postings }),
       ...(index instanceof SearchIndex && { bytes: index.bytes, tuned: index.tuned }),
       hybrid: index.hybrid,
       ...(second && {
@@ -295,8 +303,44 @@ function rescoreOf(text: string, codecOf: (name: string) => CodecName): NonNulla
   return { codec: codecOf(name), count: Number(count) };
 }
 
+/** @throws InputError where an option is of vectors, and the checkpoint is a sparse student, which has none */
+function checkSparseOptions(options: IndexOptions): void {
+  const { to, collection, codec, rescore, dimensions, recall, ms, index, documents } = options;
+  const { tokens, tokenCodec, pool, rerank, exit, lexical, punctuation } = options;
+  const dense = {
+    to,
+    collection,
+    codec,
+    rescore,
+    dimensions,
+    recall,
+    ms,
+    index,
+    documents,
+    tokens,
+    pool,
+    rerank,
+    exit,
+  };
+  const given = [
+    ...Object.entries({ ...dense, 'token-codec': tokenCodec }).flatMap(([name, v]) =>
+      v === undefined ? [] : v === false ? [`no-${name}`] : [name],
+    ),
+    ...(lexical === false ? ['no-lexical'] : []),
+    ...(punctuation === false ? ['no-punctuation'] : []),
+  ];
+  if (given.length)
+    throw new InputError({
+      code: 'index.sparse',
+      subject: `--${given[0]} with the sparse student ${options.checkpoint}, whose documents have no vectors`,
+      remedy: 'leave it out',
+    });
+}
+
 function create(options: IndexOptions, dataset: Dataset, watch: RunControl): Promise<DocumentIndex> {
   const { checkpoint, output, to, collection, lexical, dtype, queryTokens, documentTokens, documents } = options;
+  if (isSparseFolder(checkpoint))
+    return createSparseIndex(output, { encoder: checkpoint, dtype, queryTokens, documentTokens });
   const made = { encoder: checkpoint, lexical, dtype, queryTokens, documentTokens, documents };
   const tokens = tokenSettings(options);
   if (to !== undefined && isLateFolder(checkpoint))
@@ -358,7 +402,10 @@ async function goOn(options: IndexOptions, watch: RunControl): Promise<DocumentI
     if (lexical === false && index.hybrid) throw other('BM25');
     const { dtype, queryTokens, documentTokens, documents } = options;
     if (dtype !== undefined || queryTokens !== undefined || documentTokens !== undefined) {
-      const wanted = await openEncoder(checkpoint, { dtype, queryTokens, documentTokens, documents });
+      const limits = { dtype, queryTokens, documentTokens };
+      const wanted = isSparseFolder(checkpoint)
+        ? await openSparseEncoder(checkpoint, limits)
+        : await openEncoder(checkpoint, { ...limits, documents });
       const same =
         wanted.key === index.encoder.key && (await wanted.documentsKey()) === (await index.encoder.documentsKey());
       await wanted.dispose();

@@ -7,7 +7,7 @@ import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import { type Dataset, judgedQueries, unjudgedQueries } from '../data/dataset.ts';
 import { isQueryItself } from '../evaluation/metrics/evaluate.ts';
-import type { DocumentIndex, SearchHit } from '../serving/document-index.ts';
+import type { DocumentIndex, SearchHit } from '../serving/documents/document-index.ts';
 import { createIndex, openIndex } from '../serving/open-index.ts';
 import { cachedExits } from '../teachers/cache/exits-cache.ts';
 import type { ScoreCache } from '../teachers/cache/score-cache.ts';

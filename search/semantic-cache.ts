@@ -10,7 +10,7 @@ import { LSH_BITS, LSH_TABLES } from '../retrieval/lsh.ts';
 import { inFolder } from '../serving/cached-search.ts';
 import { openCascade } from '../serving/cascade.ts';
 import { readCascade } from '../serving/cascade-file.ts';
-import type { DocumentIndex } from '../serving/document-index.ts';
+import type { DocumentIndex } from '../serving/documents/document-index.ts';
 import { openIndex } from '../serving/open-index.ts';
 import { rerankerOf } from '../serving/reranker.ts';
 import {
@@ -94,7 +94,7 @@ export async function semanticCache(
   const labels = options.labels !== false && calibrate !== UNJUDGED;
   const index = await openIndex(options.index, { ...watch, encoder: options.encoder });
   try {
-    inFolder(index);
+    const { encoder } = inFolder(index);
     await checkHolds(index, dataset, options.index);
     const search = await searchOf(index, options, watch);
     try {
@@ -105,8 +105,8 @@ export async function semanticCache(
       const before = stream.flatMap(({ earlier }) => (earlier === undefined ? [] : [earlier]));
       const answers = await search.answers([...stream.map((s) => s.text), ...before], watch);
       const [fresh, kept] = [answers.slice(0, stream.length), answers.slice(stream.length)];
-      const vectors = await index.encoder.embedQueries([...stream.map((s) => s.text), ...before], watch);
-      const { dimensions: D } = index.encoder;
+      const vectors = await encoder.embedQueries([...stream.map((s) => s.text), ...before], watch);
+      const { dimensions: D } = encoder;
       const vector = (i: number): Float32Array => vectors.subarray(i * D, (i + 1) * D);
       const lsh = { bits: LSH_BITS, tables: LSH_TABLES, seed };
       const cache = new SemanticCache<number>({ dimensions: D, threshold: -1, capacity: before.length + 1, ...lsh });

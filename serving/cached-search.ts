@@ -1,8 +1,9 @@
 /** @file A search in front of which earlier answers stand. */
 import { InputError } from '../common/errors.ts';
-import type { DocumentIndex } from './document-index.ts';
+import type { DocumentIndex } from './documents/document-index.ts';
 import { SearchIndex } from './search-index.ts';
 import { readSemanticCache, SemanticCache, semanticCacheSentence } from './semantic-cache.ts';
+import { SparseIndex } from './sparse/sparse-index.ts';
 
 /** An answer with the number of documents that was asked for. */
 interface Kept<A> {
@@ -47,7 +48,8 @@ export async function openCachedSearch<A>(file: string, index: DocumentIndex, ke
       remedy: 'calibrate again with distill semantic-cache, over the same index and cascade',
     });
   const { threshold, bits, tables, seed } = content;
-  const { dimensions } = index.encoder;
+  const { encoder } = folder;
+  const { dimensions } = encoder;
   const cache = new SemanticCache<Kept<A>>({ dimensions, threshold, bits, tables, seed });
   let revision = folder.revision;
   return {
@@ -61,7 +63,7 @@ export async function openCachedSearch<A>(file: string, index: DocumentIndex, ke
       const enough = (kept: Kept<A>): boolean => kept.k >= k;
       const same = cache.same(text, enough);
       if (same) return { answer: same.answer.answer, from: { query: text, similarity: 1 } };
-      const vector = await index.encoder.embedQueries([text]);
+      const vector = await encoder.embedQueries([text]);
       const near = cache.find(vector, enough);
       if (near) return { answer: near.answer.answer, from: { query: near.text, similarity: near.similarity } };
       const at = folder.revision;
@@ -83,6 +85,12 @@ export function inFolder(index: DocumentIndex): SearchIndex {
       remedy: 'search without a semantic cache, or make the index without a second stage (distill index --no-tokens)',
     });
   }
+  if (index instanceof SparseIndex)
+    throw new InputError({
+      code: 'semantic-cache.sparse',
+      subject: `${index.folder} is an index of a sparse student, whose queries have no vectors to be compared`,
+      remedy: 'search without a semantic cache',
+    });
   throw new InputError({
     code: 'semantic-cache.engine',
     subject: `${index.folder} names an engine, whose documents other processes change unseen`,

@@ -8,7 +8,7 @@ import { FEATURES } from '../adaptive/rules/states.ts';
 import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
 import { sealed, type Unsealed, unsealed, unsealedReason } from '../common/sealed.ts';
-import { findPlace, placeOf } from './index-file.ts';
+import { findPlace, placeOf } from './documents/index-file.ts';
 
 const FORMAT = 'onnx-distill-cascade-2';
 

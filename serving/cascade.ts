@@ -4,7 +4,7 @@ import { InputError } from '../common/errors.ts';
 import { canonicalJson, hashParts } from '../common/files.ts';
 import { type FromCache, inFolder, openCachedSearch } from './cached-search.ts';
 import { type CascadeFile, guaranteeSentence, readCascade } from './cascade-file.ts';
-import type { DocumentIndex, SearchDocument } from './document-index.ts';
+import type { DocumentIndex, SearchDocument } from './documents/document-index.ts';
 import { type DriftReport, DriftWatch } from './drift-watch.ts';
 import { openIndex } from './open-index.ts';
 import { openReranker, type Reranker } from './reranker.ts';

@@ -7,7 +7,7 @@ import { InputError } from '../common/errors.ts';
 import { canonicalJson, hashParts, writeWhole } from '../common/files.ts';
 import { sealed } from '../common/sealed.ts';
 import { type LexicalChannel, readLexicalChannel } from '../retrieval/lexical-channel.ts';
-import { keptEncoder, readDescription } from './index-file.ts';
+import { keptEncoder, readDescription } from './documents/index-file.ts';
 
 const FILE = 'engine.json';
 export const ENGINE_FORMAT = 'onnx-distill-engine-2';

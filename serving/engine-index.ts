@@ -7,8 +7,8 @@ import { facetsOf, wantedFacets } from '../retrieval/engines/facets.ts';
 import { type TermWeighing, termWeighing } from '../retrieval/engines/term-weights.ts';
 import type { LexicalChannel } from '../retrieval/lexical-channel.ts';
 import type { IndexSettings } from '../retrieval/vector-index.ts';
-import { addInBatches, checkDocumentsKey, queryVectors, unknownDocument } from './add-documents.ts';
-import type { DocumentIndex, SearchDocument, SearchHit, SearchOptions } from './document-index.ts';
+import { addInBatches, checkDocumentsKey, queryVectors, unknownDocument } from './documents/add-documents.ts';
+import type { DocumentIndex, SearchDocument, SearchHit, SearchOptions } from './documents/document-index.ts';
 import type { OpenEncoder } from './encoder/encoder.ts';
 import { aboutOf, type EngineFile } from './engine-file.ts';
 import { searchKey } from './search-index.ts';
@@ -173,7 +173,7 @@ export class EngineIndex implements DocumentIndex {
           ),
         ),
       );
-    await addInBatches(documents, this.encoder, put, watch);
+    await addInBatches(documents, (texts, own) => this.encoder.embedDocuments(texts, own), put, watch);
   }
 
   /** After many documents: what the engine does to search them well. */

@@ -14,17 +14,21 @@ export {
   type OpenCascadeOptions,
   openCascade,
 } from './cascade.ts';
-export type { DocumentIndex, SearchDocument, SearchHit, SearchOptions } from './document-index.ts';
+export type { DocumentIndex, SearchDocument, SearchHit, SearchOptions } from './documents/document-index.ts';
 export type { DriftReport } from './drift-watch.ts';
 export { type OpenEncoder, type OpenEncoderOptions, openEncoder } from './encoder/encoder.ts';
+export { type OpenSparseEncoder, type OpenSparseEncoderOptions, openSparseEncoder } from './encoder/sparse-encoder.ts';
 export { EngineIndex } from './engine-index.ts';
 export {
   type CreateEngineIndexOptions,
   type CreateIndexOptions,
+  type CreateSparseIndexOptions,
   createEngineIndex,
   createIndex,
+  createSparseIndex,
   type OpenIndexOptions,
   openIndex,
 } from './open-index.ts';
 export { type OpenRerankerOptions, openReranker, type Reranker } from './reranker.ts';
 export { SearchIndex } from './search-index.ts';
+export { SparseIndex } from './sparse/sparse-index.ts';

@@ -5,17 +5,16 @@ import { readdir } from 'node:fs/promises';
 import { InputError } from '../common/errors.ts';
 import { makeFolder } from '../common/outputs.ts';
 import type { RunControl } from '../common/progress.ts';
+import { isSparseFolder } from '../models/sparse/sparse-folder.ts';
 import { bm25 } from '../retrieval/bm25.ts';
 import type { VectorEngine } from '../retrieval/engines/engine.ts';
 import { addressText, openEngine, readAddress } from '../retrieval/engines/index.ts';
 import { LEXICAL_FILE, lexicalChannel, readLexicalChannel, writeLexicalChannel } from '../retrieval/lexical-channel.ts';
+import { DOCUMENT_FACTOR } from '../retrieval/sparse/impact-files.ts';
 import { checkSettings, defaultSettings, type IndexSettings } from '../retrieval/vector-index.ts';
 import { isLateFolder } from '../students/late/late-folder.ts';
-import { checkDocumentsKey } from './add-documents.ts';
-import type { DocumentIndex } from './document-index.ts';
-import { type OpenEncoder, type OpenEncoderOptions, openEncoder } from './encoder/encoder.ts';
-import { aboutOf, channelHash, ENGINE_FORMAT, hasEngineFile, readEngineFile, writeEngineFile } from './engine-file.ts';
-import { EngineIndex } from './engine-index.ts';
+import { checkDocumentsKey } from './documents/add-documents.ts';
+import type { DocumentIndex } from './documents/document-index.ts';
 import {
   findPlace,
   hasSearchFile,
@@ -23,8 +22,14 @@ import {
   placeOf,
   readSearchFile,
   type SearchFile,
+  storedAs,
   writeSearchFile,
-} from './index-file.ts';
+} from './documents/index-file.ts';
+import { createStore, unused, VECTORS } from './documents/vectors-folder.ts';
+import { type OpenEncoder, type OpenEncoderOptions, openEncoder } from './encoder/encoder.ts';
+import { type OpenSparseEncoderOptions, openSparseEncoder } from './encoder/sparse-encoder.ts';
+import { aboutOf, channelHash, ENGINE_FORMAT, hasEngineFile, readEngineFile, writeEngineFile } from './engine-file.ts';
+import { EngineIndex } from './engine-index.ts';
 import {
   createSecondStage,
   hasSecondStage,
@@ -33,7 +38,8 @@ import {
   type SecondStageSettings,
 } from './multi-vector/second-stage.ts';
 import { SearchIndex } from './search-index.ts';
-import { createStore, unused, VECTORS } from './vectors-folder.ts';
+import { impactsOf, isSparseIndex, readSparseFile, writeSparseFile } from './sparse/sparse-file.ts';
+import { SparseIndex } from './sparse/sparse-index.ts';
 
 /** Settings of a new index. */
 export interface CreateIndexOptions extends OpenEncoderOptions {
@@ -63,6 +69,12 @@ export interface OpenIndexOptions extends RunControl {
  */
 export async function createIndex(folder: string, options: CreateIndexOptions): Promise<SearchIndex> {
   const { encoder: path, settings = defaultSettings, lexical = true, tokens, ...opening } = options;
+  if (isSparseFolder(path))
+    throw new InputError({
+      code: 'index.sparse',
+      subject: `${path} is a sparse student, whose documents have no vectors`,
+      remedy: 'make its index with createSparseIndex, or with distill index',
+    });
   checkTokens(path, tokens);
   await checkEmpty(folder);
   const encoder = await openEncoder(path, opening);
@@ -83,7 +95,7 @@ export async function createIndex(folder: string, options: CreateIndexOptions): 
       lexical: channel,
       ...(second && { second: true as const }),
     };
-    await createStore(folder, file);
+    await createStore(folder, { ...storedAs(file), settings });
     // Written last: with the description the folder is an index.
     await writeSearchFile(folder, file);
     const stage = second ? await openSecondStage(folder, path, { documents }) : undefined;
@@ -93,6 +105,69 @@ export async function createIndex(folder: string, options: CreateIndexOptions): 
     throw error;
   }
 }
+
+/** Settings of a new index of a sparse student. */
+export interface CreateSparseIndexOptions extends OpenSparseEncoderOptions {
+  /** The checkpoint of the sparse student that encodes documents and queries. */
+  encoder: string;
+}
+
+/**
+ * Makes an empty index of a sparse student in a new or empty folder: impacts of documents x 100 as whole numbers in postings.
+ * @throws InputError where the folder holds something else, or the checkpoint is no sparse student
+ */
+export async function createSparseIndex(
+  folder: string,
+  { encoder: path, ...opening }: CreateSparseIndexOptions,
+): Promise<SparseIndex> {
+  await checkEmpty(folder);
+  const encoder = await openSparseEncoder(path, opening);
+  try {
+    const { key, vocabulary } = encoder;
+    const kept = {
+      ...{ ...placeOf(folder, path), ...opening, key, documentsKey: await encoder.documentsKey() },
+      dimensions: vocabulary,
+    };
+    await makeFolder(folder);
+    const file = { id: randomUUID(), encoder: kept, factor: DOCUMENT_FACTOR };
+    await createStore(folder, { id: file.id, key: kept.documentsKey, dimensions: 0, terms: impactsOf(file) });
+    // Written last: with the description the folder is an index.
+    await writeSparseFile(folder, file);
+    return await SparseIndex.load(folder, encoder);
+  } catch (error) {
+    await encoder.dispose();
+    throw error;
+  }
+}
+
+/** An index of a sparse student: `openIndex` by its own type. */
+async function openSparseIndex(folder: string, { encoder: other, documents }: OpenIndexOptions): Promise<SparseIndex> {
+  if (documents !== undefined)
+    throw new InputError({
+      code: 'index.sparse',
+      subject: `${folder} is an index of a sparse student, which encodes its documents itself, and 'documents' is given`,
+      remedy: 'leave it out',
+    });
+  const { encoder: kept } = await readSparseFile(folder);
+  const { dtype, queryTokens, documentTokens } = kept;
+  const path = other ?? findPlace(folder, kept);
+  const encoder = await openSparseEncoder(path, { dtype, queryTokens, documentTokens });
+  try {
+    if (encoder.key !== kept.key) throw otherEncoder(folder, path);
+    await checkDocumentsKey(encoder, kept.documentsKey, folder);
+    return await SparseIndex.load(folder, encoder);
+  } catch (error) {
+    await encoder.dispose();
+    throw error;
+  }
+}
+
+const otherEncoder = (folder: string, path: string): InputError =>
+  new InputError({
+    code: 'index.encoder',
+    subject: `${path} is not the encoder that ${folder} was made with (its weights, tokenizer, prompts, pooling or limits differ)`,
+    remedy: 'name the right checkpoint, or make the index again with distill index',
+  });
 
 /** @throws InputError where token vectors are asked for and the checkpoint makes none */
 function checkTokens(checkpoint: string, tokens: SecondStageSettings | false | undefined): void {
@@ -110,6 +185,7 @@ function checkTokens(checkpoint: string, tokens: SecondStageSettings | false | u
  */
 export async function openIndex(folder: string, options: OpenIndexOptions = {}): Promise<DocumentIndex> {
   if (hasEngineFile(folder)) return openEngineIndex(folder, options);
+  if (await isSparseIndex(folder)) return openSparseIndex(folder, options);
   const file = await readSearchFile(folder);
   const encoder = await openKept(folder, file.encoder, options);
   let second: SecondStage | undefined;
@@ -173,6 +249,13 @@ export async function createEngineIndex(
   { encoder: path, to, collection, lexical = true, texts, ...opening }: CreateEngineIndexOptions,
   watch: RunControl = {},
 ): Promise<EngineIndex> {
+  if (isSparseFolder(path))
+    throw new InputError({
+      code: 'index.sparse',
+      subject: `${path} is a sparse student, whose documents have no vectors for an engine`,
+      remedy:
+        'index it into a folder (without --to), or write its impacts for Lucene and OpenSearch with distill impacts',
+    });
   await checkEmpty(folder);
   const address = readAddress(to, collection);
   const encoder = await openEncoder(path, opening);
@@ -221,12 +304,7 @@ async function openKept(
     documents: documents ?? kept.documents,
   });
   try {
-    if (encoder.key !== kept.key)
-      throw new InputError({
-        code: 'index.encoder',
-        subject: `${path} is not the encoder that ${folder} was made with (its weights, tokenizer, prompts, pooling or limits differ)`,
-        remedy: 'name the right checkpoint, or make the index again with distill index',
-      });
+    if (encoder.key !== kept.key) throw otherEncoder(folder, path);
     // Another encoder's documents are searched without it, so that it need not be there; where it is, it must be the one.
     if (encoder.documentsFrom === undefined || existsSync(encoder.documentsFrom))
       await checkDocumentsKey(encoder, kept.documentsKey, folder);

@@ -2,43 +2,40 @@
  * @file An index of documents in a folder, searched by text: vectors, combined with BM25 where the checkpoint has a weight for
  * it.
  */
-import { join } from 'node:path';
 import { FaultError, InputError, shown } from '../common/errors.ts';
 import { canonicalJson, hashParts } from '../common/files.ts';
-import { takeLock } from '../common/lock.ts';
 import type { RunControl } from '../common/progress.ts';
 import type { Texts } from '../data/dataset.ts';
 import { firstNotFinite } from '../math/finite.ts';
-import { facetsOf, wantedFacets } from '../retrieval/engines/facets.ts';
-import { LiveBm25 } from '../retrieval/live-bm25.ts';
+import { wantedFacets } from '../retrieval/engines/facets.ts';
 import { hitsAmong, hybridHits } from '../retrieval/store/hybrid-hits.ts';
-import type { IndexStore } from '../retrieval/store/store.ts';
+import { countTerms, StoredBm25 } from '../retrieval/store/term-search.ts';
 import type { Tuned, TuningGoal } from '../retrieval/tuned.ts';
 import { checkGoal, checkQueries, type TuneOptions, tuneIndex } from '../retrieval/tuning/tune.ts';
 import type { IndexSettings } from '../retrieval/vector-index.ts';
-import { addInBatches, checkDocumentsKey, queryVectors, unknownDocument } from './add-documents.ts';
-import type { DocumentIndex, SearchDocument, SearchHit, SearchOptions } from './document-index.ts';
+import { addInBatches, checkDocumentsKey, queryVectors } from './documents/add-documents.ts';
+import type { DocumentIndex, SearchDocument, SearchHit, SearchOptions } from './documents/document-index.ts';
+import { FolderIndex, type OpenedStore } from './documents/folder-index.ts';
+import { type Lexical, readSearchFile, type SearchFile, storedAs, termsOf } from './documents/index-file.ts';
+import { openStore } from './documents/vectors-folder.ts';
 import type { OpenEncoder } from './encoder/encoder.ts';
-import { type Lexical, readSearchFile, type SearchFile } from './index-file.ts';
 import type { SecondStage } from './multi-vector/second-stage.ts';
-import { manifestOf, openStore } from './vectors-folder.ts';
 
 /** An open index: made by `createIndex`, opened by `openIndex`. Searches and changes may run at the same time. */
-export class SearchIndex implements DocumentIndex {
-  private lexical: LiveBm25 | undefined;
-  private busy: Promise<unknown> = Promise.resolve();
-  private unlock: (() => Promise<void>) | undefined;
-  private changes = 0;
+export class SearchIndex extends FolderIndex implements DocumentIndex {
+  private readonly lexical: StoredBm25 | undefined;
 
   private constructor(
-    readonly folder: string,
+    folder: string,
     readonly encoder: OpenEncoder,
     private readonly file: SearchFile,
-    private store: IndexStore,
-    private seen: string,
+    opened: OpenedStore,
     /** Re-ranks what the vectors find; absent where the checkpoint has no re-ranker. */
     readonly second?: SecondStage,
-  ) {}
+  ) {
+    super(folder, opened);
+    this.lexical = file.lexical ? new StoredBm25(this.termsNow(), file.lexical) : undefined;
+  }
 
   /** @internal */
   static async load(
@@ -48,16 +45,11 @@ export class SearchIndex implements DocumentIndex {
     second?: SecondStage,
   ): Promise<SearchIndex> {
     const file = await readSearchFile(folder);
-    const { store, seen } = await openStore(folder, file);
-    const index = new SearchIndex(folder, encoder, file, store, seen, second);
-    await index.readTexts(watch);
+    const index = new SearchIndex(folder, encoder, file, await openStore(folder, storedAs(file)), second);
+    await index.complete(watch);
     return index;
   }
 
-  /** Documents that a search can find. */
-  get size(): number {
-    return this.store.size;
-  }
   get settings(): IndexSettings {
     return this.store.settings;
   }
@@ -78,34 +70,8 @@ export class SearchIndex implements DocumentIndex {
     const first = searchKey(this.file.encoder, this.file.lexical);
     return this.second ? hashParts(first, this.second.key) : first;
   }
-  /** Another number after every change of the documents: answers of before may be out of date. */
-  get revision(): number {
-    return this.changes;
-  }
-  /** Whether a document with this id can be found. */
-  has(id: string): boolean {
-    return this.store.has(id);
-  }
-  /** The document of an id; undefined where there is none. */
-  get(id: string): SearchDocument | undefined {
-    return this.store.get(id) as SearchDocument | undefined;
-  }
-  /** Every document in the order in which they were added. */
-  documents(): Generator<SearchDocument> {
-    return this.store.documents() as Generator<SearchDocument>;
-  }
-
-  /** Documents by id, in any order; those that are not there are left out. */
-  getMany(ids: readonly string[]): SearchDocument[] {
-    return ids.flatMap((id) => this.get(id) ?? []);
-  }
-  /** Those of some documents that are not there with the same text and metadata. */
-  async missing(documents: readonly SearchDocument[]): Promise<SearchDocument[]> {
-    return documents.filter((d) => {
-      const own = this.get(d.id);
-      if (this.second && !this.second.has(d)) return true;
-      return !own || own.text !== d.text || canonicalJson(own.metadata) !== canonicalJson(d.metadata);
-    });
+  protected override holds(document: SearchDocument): boolean {
+    return super.holds(document) && (!this.second || this.second.has(document));
   }
 
   /**
@@ -141,16 +107,6 @@ export class SearchIndex implements DocumentIndex {
       if (this.second && among) among = this.having(facets);
     }
     return found;
-  }
-
-  /** Ids of the documents whose metadata has all facets. */
-  private having(facets: readonly string[]): string[] {
-    const ids: string[] = [];
-    for (const { id, metadata } of this.store.documents()) {
-      const own = facetsOf(metadata);
-      if (facets.every((f) => own.includes(f))) ids.push(id);
-    }
-    return ids;
   }
 
   /**
@@ -191,36 +147,11 @@ export class SearchIndex implements DocumentIndex {
     const put = (batch: readonly SearchDocument[], vectors: Float32Array): Promise<void> =>
       this.change(async () => {
         await this.second?.add(batch, { signal: watch.signal });
-        const before = batch.map((d) => this.get(d.id));
-        await this.store.add(batch, vectors);
-        for (const [i, document] of batch.entries()) {
-          const old = before[i];
-          if (old) this.lexical?.remove(old.id, old.text);
-          this.lexical?.add(document.id, document.text);
-        }
-        this.changes++;
+        const { lexical } = this;
+        await this.store.add(batch, vectors, lexical && batch.map(({ text }) => countTerms(lexical.analyzer, text)));
+        this.changed();
       });
-    await addInBatches(documents, this.encoder, put, watch);
-  }
-
-  /**
-   * Replaces one document.
-   * @throws InputError where there is none of its id
-   */
-  async replace(document: SearchDocument): Promise<void> {
-    if (!this.has(document.id)) throw unknownDocument(document.id);
-    await this.add([document]);
-  }
-
-  /** Removes documents by id. @returns how many were there */
-  remove(ids: readonly string[]): Promise<number> {
-    return this.change(async () => {
-      const known = [...new Set(ids)].flatMap((id) => this.get(id) ?? []);
-      const removed = await this.store.remove(ids);
-      for (const { id, text } of known) this.lexical?.remove(id, text);
-      this.changes++;
-      return removed;
-    });
+    await addInBatches(documents, (texts, own) => this.encoder.embedDocuments(texts, own), put, watch);
   }
 
   /**
@@ -246,70 +177,36 @@ export class SearchIndex implements DocumentIndex {
     return tuned;
   }
 
-  /** Joins the parts of the index into one, for the fastest search. */
-  compact(): Promise<void> {
-    return this.change(() => this.store.compact());
-  }
-
-  /**
-   * Takes the folder for this process until the index is closed, as the first change does.
-   * @throws InputError where another process has it
-   */
-  claim(): Promise<void> {
-    return this.change(async () => {});
-  }
-
   /** Waits for changes under way, gives the folder back to other writers and releases the encoder. */
-  async close(): Promise<void> {
-    await this.busy;
-    await this.unlock?.();
-    this.unlock = undefined;
-    this.store.close();
+  override async close(): Promise<void> {
+    await super.close();
     await this.second?.close();
     await this.encoder.dispose();
   }
 
-  /** One change after the other, also after one that failed; the first takes the folder for this process. */
-  private change<T>(work: () => Promise<T>): Promise<T> {
-    const next = this.busy.then(async () => {
-      await this.own();
-      return work();
+  protected reopened(): Promise<OpenedStore> {
+    return openStore(this.folder, storedAs(this.file));
+  }
+
+  protected get incomplete(): boolean {
+    return this.lexical !== undefined && this.store.lacksTerms > 0;
+  }
+
+  /** The postings of BM25 are made from the texts. */
+  protected async completed(save: boolean, { onProgress, signal }: RunControl, why?: string): Promise<void> {
+    const { lexical } = this;
+    const terms = termsOf(this.file.lexical);
+    if (!lexical || terms === undefined) return;
+    const total = this.store.lacksTerms;
+    const where = save ? 'once: the folder keeps them' : `for this process alone, since ${why}`;
+    const told = { stage: 'read texts', total, unit: 'documents' };
+    const note = `${this.folder} has no postings of ${total} documents for BM25 (an earlier version made it, or their file is missing): they are made from the texts, ${where}`;
+    onProgress?.({ ...told, done: 0, note });
+    await this.store.restoreTerms(terms, ({ text }) => countTerms(lexical.analyzer, text as string), {
+      save,
+      signal,
+      onDone: (done) => onProgress?.({ ...told, done }),
     });
-    this.busy = next.catch(() => undefined);
-    return next;
-  }
-
-  /** The folder is this process's alone from now on; what another one wrote since it was opened is read. */
-  private async own(): Promise<void> {
-    if (this.unlock) return;
-    const unlock = await takeLock(join(this.folder, 'index.lock'), `the index ${this.folder}`);
-    try {
-      if ((await manifestOf(this.folder)) !== this.seen) {
-        const { store, seen } = await openStore(this.folder, this.file);
-        [this.store, this.seen] = [store, seen];
-        this.changes++;
-        await this.readTexts({});
-      }
-      this.unlock = unlock;
-    } catch (error) {
-      await unlock();
-      throw error;
-    }
-  }
-
-  private async readTexts({ onProgress, signal }: RunControl): Promise<void> {
-    if (!this.file.lexical) return;
-    const lexical = new LiveBm25(this.file.lexical);
-    const total = this.store.size;
-    let done = 0;
-    for (const { id, text } of this.store.documents()) {
-      lexical.add(id, text as string);
-      if (++done % 2048) continue;
-      await new Promise((go) => setImmediate(go));
-      signal?.throwIfAborted();
-      onProgress?.({ stage: 'read texts', done, total, unit: 'documents' });
-    }
-    this.lexical = lexical;
   }
 }
 

@@ -1,9 +1,11 @@
 /**
- * @file An index of a million documents with 384 dimensions: time and memory to open it, and a search, in a process of its own.
+ * @file An index of a million documents with 384 dimensions and the postings of BM25: time and memory to open it, and a search, in
+ * a process of its own; with the postings, without them, and with postings that are made from the texts.
  *
  *     npm run bench -- open [documents] [--codec int8] [--vectors FILE.f32] [--folder DIR]
  *
- * Vectors are those of `npm run bench -- vectors` where a file of them is given, else random; a document is 200 characters.
+ * Vectors are those of `npm run bench -- vectors` where a file of them is given, else random. A document is 30 words of a vocabulary
+ * of 100,000 by Zipf's law, some 200 characters.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
@@ -12,20 +14,28 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Random } from '../../math/random.ts';
+import { analyzer } from '../../retrieval/analyzer.ts';
 import type { CodecName } from '../../retrieval/codecs/index.ts';
 import { scanThreads } from '../../retrieval/codecs/scan-threads.ts';
+import { hybridHits } from '../../retrieval/store/hybrid-hits.ts';
+import type { Postings } from '../../retrieval/store/postings.ts';
 import { IndexStore } from '../../retrieval/store/store.ts';
+import { countTerms, StoredBm25 } from '../../retrieval/store/term-search.ts';
 
+const ways = ['vectors', 'postings', 'rebuilt'] as const;
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     codec: { type: 'string', default: 'int8' },
     vectors: { type: 'string' },
     folder: { type: 'string' },
-    measure: { type: 'boolean', default: false },
+    measure: { type: 'string' },
   },
 });
-const [D, BATCH] = [384, 8192];
+const [D, BATCH, WORDS, VOCABULARY] = [384, 8192, 30, 100_000];
+const BM25 = { k1: 0.9, b: 0.4, analyzer: { kind: 'words', stemmer: 'english' } } as const;
+const TERMS = 'words';
+const own = analyzer(BM25.analyzer);
 const count = Number(positionals[0] ?? 1_000_000);
 const folder = values.folder ?? join(tmpdir(), `onnx-distill-open-${values.codec}-${count}`);
 const megabytes = (bytes: number): number => Math.round(bytes / 1e6);
@@ -34,36 +44,39 @@ const memory = () => ({
   rss_mb: megabytes(process.memoryUsage().rss),
   peak_mb: Math.round(Number(/VmHWM:\s+(\d+)/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? 0) / 1000),
 });
+const bytesOf = ({ tables: { counts, widths } }: Postings): number =>
+  counts.reduce((n, c, i) => n + c * (4 + widths[i]), 0);
+const random = Random.of(0, 'open');
+/** A word by Zipf's law: the rank is exponential in a uniform number. */
+const word = (): string => `w${Math.floor(VOCABULARY ** random.uniform()).toString(26)}x`;
+const text = (words: number): string => Array.from({ length: words }, word).join(' ');
 
-if (values.measure) await measure();
+if (values.measure !== undefined) await measure(values.measure);
 else {
   if (!existsSync(join(folder, 'index.json'))) await make();
-  // In a process of its own: the memory is that of opening alone.
-  spawnSync(
-    process.execPath,
-    [process.argv[1], String(count), '--codec', values.codec, '--folder', folder, '--measure'],
-    {
-      stdio: 'inherit',
-    },
-  );
+  // Each in a process of its own: the memory is that of opening alone.
+  for (const way of ways) {
+    const argv = [process.argv[1], String(count), '--codec', values.codec, '--folder', folder, '--measure', way];
+    spawnSync(process.execPath, argv, { stdio: 'inherit' });
+  }
 }
 
 async function make(): Promise<void> {
-  const store = await IndexStore.create(folder, { dimensions: D, settings: { codec: values.codec as CodecName } });
-  const random = Random.of(0, 'open');
+  const settings = { codec: values.codec as CodecName };
+  const store = await IndexStore.create(folder, { dimensions: D, settings, terms: TERMS });
   const file = values.vectors === undefined ? undefined : await open(values.vectors);
-  const words = 'a document has words of several lengths and says what a package is good for '.repeat(4);
   const started = performance.now();
   for (let at = 0; at < count; at += BATCH) {
     const n = Math.min(BATCH, count - at);
     const vectors = new Float32Array(n * D);
     if (file) await file.read(new Uint8Array(vectors.buffer), 0, vectors.byteLength, at * D * 4);
-    else for (let i = 0; i < vectors.length; i++) vectors[i] = random.normal() / Math.sqrt(D);
-    const documents = Array.from({ length: n }, (_, i) => {
-      const from = random.integer(80);
-      return { id: `document-${at + i}`, text: `${at + i} ${words.slice(from, from + 190)}` };
-    });
-    await store.add(documents, vectors);
+    else for (let i = 0; i < vectors.length; i++) vectors[i] = random.uniform() - 0.5;
+    const documents = Array.from({ length: n }, (_, i) => ({ id: `document-${at + i}`, text: text(WORDS) }));
+    await store.add(
+      documents,
+      vectors,
+      documents.map((d) => countTerms(own, d.text)),
+    );
   }
   await store.compact();
   store.close();
@@ -71,33 +84,47 @@ async function make(): Promise<void> {
   console.log(JSON.stringify({ made: count, seconds: Math.round((performance.now() - started) / 1000) }));
 }
 
-async function measure(): Promise<void> {
+async function measure(way: string): Promise<void> {
   const before = memory();
   const cpu = process.cpuUsage();
   const started = performance.now();
-  const store = await IndexStore.open(folder);
+  const terms = { vectors: undefined, postings: TERMS, rebuilt: 'others' }[way];
+  const store = await IndexStore.open(folder, { terms });
+  if (way === 'rebuilt') await store.restoreTerms('others', (d) => countTerms(own, d.text as string), { save: false });
   const seconds = Number(((performance.now() - started) / 1000).toFixed(2));
   const { user, system } = process.cpuUsage(cpu);
   const opened = { cpu_seconds: Number(((user + system) / 1e6).toFixed(2)), ...memory() };
-  const query = Float32Array.from({ length: D }, (_, k) => Math.sin(k));
-  const times = Array.from({ length: 20 }, () => {
-    const from = performance.now();
-    store.search(query, 10);
-    return performance.now() - from;
-  }).sort((a, b) => a - b);
-  const search = {
-    ms: Number(times[10].toFixed(1)),
-    first_ms: Number(times[19].toFixed(1)),
-    threads: scanThreads.most,
+  const vector = Float32Array.from({ length: D }, (_, k) => Math.sin(k));
+  const lexical = terms === undefined ? undefined : new StoredBm25(store, BM25);
+  const queries = Array.from({ length: 40 }, () => text(4));
+  const times = (search: (query: string) => unknown) => {
+    const ms = queries.map((query) => {
+      const from = performance.now();
+      search(query);
+      return performance.now() - from;
+    });
+    const sorted = ms.toSorted((a, b) => a - b);
+    return {
+      first_ms: Number(ms[0].toFixed(1)),
+      ms: Number(sorted[20].toFixed(1)),
+      p95_ms: Number(sorted[38].toFixed(1)),
+    };
   };
+  const weight = { lambda: 0.3, scale: 8 };
   console.log(
     JSON.stringify({
+      way,
       documents: store.size,
       codes_mb: megabytes(store.bytes),
+      ...(lexical && { postings_mb: megabytes(store.terms.parts.reduce((n, p) => n + bytesOf(p), 0)) }),
       seconds,
       before,
       opened,
-      search,
+      search: { threads: scanThreads.most, vectors: times(() => store.search(vector, 10)) },
+      ...(lexical && {
+        bm25: times((query) => lexical.search(query, 10)),
+        both: times((query) => hybridHits(store, lexical, weight, { vector, text: query, k: 10 })),
+      }),
       after: memory(),
     }),
   );

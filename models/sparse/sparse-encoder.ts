@@ -44,7 +44,7 @@ export class SparseEncoder {
   readonly vocabulary: number;
   /** [V] what a token of a query weighs. */
   readonly queryTable: Float32Array;
-  private readonly prompts: Prompts;
+  readonly prompts: Prompts;
   private readonly encoder: Encoder;
 
   private constructor(encoder: Encoder, parts: Parts) {

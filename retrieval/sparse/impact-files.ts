@@ -5,18 +5,25 @@ import type { SparseVector } from './impact-index.ts';
 export const DOCUMENT_FACTOR = 100;
 export const QUERY_FACTOR = 10;
 
-/** Tokens with their whole numbers, those that are rounded to 0 left out. */
+/** Token ids with their whole numbers, those that are rounded to 0 left out. */
+export function wholeWeights({ ids, weights }: SparseVector, factor: number): [id: number, impact: number][] {
+  const found: [number, number][] = [];
+  for (let i = 0; i < ids.length; i++) {
+    const impact = Math.round(weights[i] * factor);
+    if (impact > 0) found.push([ids[i], impact]);
+  }
+  return found;
+}
+
+/** As `wholeWeights`, by token. */
 export function wholeImpacts(
-  { ids, weights }: SparseVector,
+  own: SparseVector,
   tokenOf: (id: number) => string,
   factor: number,
 ): Record<string, number> {
   // A null prototype: a token may be called constructor.
   const vector: Record<string, number> = Object.create(null);
-  for (let i = 0; i < ids.length; i++) {
-    const impact = Math.round(weights[i] * factor);
-    if (impact > 0) vector[tokenOf(ids[i])] = impact;
-  }
+  for (const [id, impact] of wholeWeights(own, factor)) vector[tokenOf(id)] = impact;
   return vector;
 }
 

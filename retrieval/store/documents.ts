@@ -2,14 +2,13 @@
  * @file The documents of a part: ids in memory as bytes, texts and metadata in the part's file, read when they are asked for and
  * checked one by one.
  */
-import { closeSync, readSync } from 'node:fs';
 import { crc32 } from '../../common/crc32.ts';
 import { damaged } from './checked-files.ts';
+import type { OpenFile } from './open-file.ts';
 
 /** Where the records of a part are. */
 export interface RecordsFile {
-  readonly fd: number;
-  readonly path: string;
+  readonly file: OpenFile;
   /** Where the first record begins. */
   readonly start: number;
 }
@@ -25,31 +24,26 @@ export interface Row {
 /** Bytes that are read ahead where all documents are read. */
 const BLOCK = 1 << 20;
 
-/** Open files end with the last table that reads them. */
-const open = new FinalizationRegistry<number>((fd) => closeSync(fd));
-
 export class Documents {
   readonly count: number;
-  private closed = false;
   private readonly ids: Uint8Array;
   /** [count + 1] where ids begin. */
   private readonly idStarts: Uint32Array;
   /** [count + 1] where records begin, from the first one on. */
   private readonly starts: Float64Array;
   private readonly sums: Uint32Array;
-  private readonly file: RecordsFile;
+  private readonly records: RecordsFile;
 
   constructor(
     tables: { ids: Uint8Array; idStarts: Uint32Array; starts: Float64Array; sums: Uint32Array },
-    file: RecordsFile,
+    records: RecordsFile,
   ) {
     this.count = tables.sums.length;
     this.ids = tables.ids;
     this.idStarts = tables.idStarts;
     this.starts = tables.starts;
     this.sums = tables.sums;
-    this.file = file;
-    open.register(this, file.fd, this);
+    this.records = records;
   }
 
   /** UTF-8 of an id. */
@@ -94,10 +88,7 @@ export class Documents {
   }
 
   close(): void {
-    if (this.closed) return;
-    this.closed = true;
-    open.unregister(this);
-    closeSync(this.file.fd);
+    this.records.file.close();
   }
 
   private record(i: number): Uint8Array {
@@ -106,18 +97,13 @@ export class Documents {
 
   private checked(i: number, record: Buffer): Buffer {
     if (crc32(record) !== this.sums[i])
-      throw damaged(`${this.file.path} is damaged (the checksum of document '${this.id(i)}' differs)`);
+      throw damaged(`${this.records.file.path} is damaged (the checksum of document '${this.id(i)}' differs)`);
     return record;
   }
 
   private read(from: number, to: number): Buffer {
-    const bytes = Buffer.allocUnsafe(to - from);
-    for (let done = 0; done < bytes.length; ) {
-      const n = readSync(this.file.fd, bytes, done, bytes.length - done, this.file.start + from + done);
-      if (!n) throw damaged(`${this.file.path} is damaged (it ends early)`);
-      done += n;
-    }
-    return bytes;
+    const { file, start } = this.records;
+    return file.read(start + from, start + to);
   }
 }
 

@@ -1,8 +1,8 @@
 /** @file Search of an index by vectors and BM25 together: exact with regard to the scores that the index gives. */
 import { CHANNEL_DEPTH, type HybridWeight } from '../hybrid.ts';
-import type { LiveBm25 } from '../live-bm25.ts';
 import { topK } from '../top-k.ts';
-import type { Found, IndexedDocument, IndexStore } from './store.ts';
+import type { Found, IndexStore } from './store.ts';
+import type { TermChannel } from './term-search.ts';
 
 /**
  * The k best by score = vectors' product + lambda x BM25 / scale. Each channel finds its best; where a document that neither found
@@ -11,30 +11,33 @@ import type { Found, IndexedDocument, IndexStore } from './store.ts';
  */
 export function hybridHits(
   store: IndexStore,
-  lexical: LiveBm25,
+  lexical: TermChannel,
   { lambda, scale }: HybridWeight,
   { vector, text, k }: { vector: Float32Array; text: string; k: number },
 ): Found[] {
   const n = store.size;
   for (let depth = Math.max(CHANNEL_DEPTH, k); ; depth *= 4) {
-    const near = store.searchIds(vector, depth);
-    const dense = new Map(near.map((d) => [d.id, d.score]));
+    const near = store.searchPositions(vector, depth);
     const words = lexical.search(text, depth);
-    // The two channels are changed one after the other: a document that only one of them has is left for the next search.
-    const others = words.ids.filter((id) => !dense.has(id) && store.has(id));
-    const scores = store.scores(vector, others);
-    for (const [i, id] of others.entries()) dense.set(id, scores[i]);
-    const ids = [...dense.keys()];
-    const bm25 = lexical.scores(text, ids);
-    const place = (id: string): number => lexical.placeOf(id) ?? Number.POSITIVE_INFINITY;
-    const top = ids
-      .map((id, i) => ({ id, score: Math.fround((dense.get(id) as number) + (lambda * bm25[i]) / scale) }))
-      .sort((a, b) => b.score - a.score || place(a.id) - place(b.id))
+    const seen = new Set(near.indices);
+    const others = words.indices.filter((at) => !seen.has(at));
+    const found = near.indices.length;
+    const positions = new Int32Array(found + others.length);
+    positions.set(near.indices);
+    positions.set(others, found);
+    const dense = new Float32Array(positions.length);
+    dense.set(near.scores);
+    dense.set(store.scoresAt(vector, others), found);
+    const bm25 = lexical.scores(text, positions);
+    const scores = dense.map((s, i) => Math.fround(s + (lambda * bm25[i]) / scale));
+    const top = Array.from(positions.keys())
+      .sort((a, b) => scores[b] - scores[a] || positions[a] - positions[b])
       .slice(0, k);
     const last = (list: ArrayLike<number>): number => list[list.length - 1];
-    const unseen = (near.at(-1)?.score ?? 0) + (words.ids.length < depth ? 0 : (lambda * last(words.scores)) / scale);
-    if (near.length >= depth && near.length < n && top[top.length - 1].score < unseen) continue;
-    return top.map(({ id, score }) => ({ ...(store.get(id) as IndexedDocument), score }));
+    const unseen =
+      (last(near.scores) ?? 0) + (words.indices.length < depth ? 0 : (lambda * last(words.scores)) / scale);
+    if (found >= depth && found < n && scores[last(top)] < unseen) continue;
+    return store.found({ indices: top.map((i) => positions[i]), scores: top.map((i) => scores[i]) });
   }
 }
 
@@ -44,15 +47,16 @@ export function hybridHits(
  */
 export function hitsAmong(
   store: IndexStore,
-  lexical: LiveBm25 | undefined,
+  lexical: TermChannel | undefined,
   weight: HybridWeight | null,
   { vector, text, k }: { vector: Float32Array; text: string; k: number },
   ids: readonly string[],
 ): Found[] {
-  const dense = store.scores(vector, ids);
-  const words = lexical && weight ? lexical.scores(text, ids) : undefined;
+  const positions = store.positionsOf(ids);
+  const dense = store.scoresAt(vector, positions);
+  const words = lexical && weight ? lexical.scores(text, positions) : undefined;
   const scores =
     words && weight ? dense.map((s, i) => Math.fround(s + (weight.lambda * words[i]) / weight.scale)) : dense;
   const { indices, scores: best } = topK(scores, k);
-  return Array.from(indices, (at, i) => ({ ...(store.get(ids[at]) as IndexedDocument), score: best[i] }));
+  return store.found({ indices: indices.map((i) => positions[i]), scores: best });
 }

@@ -2,20 +2,19 @@
  * @file A part of an index as one file: codes, ids and tables, read into place when it is opened, and behind them the documents,
  * which stay in the file.
  *
- * Each table is its length as 8 bytes, its bytes, and zeros up to a multiple of 8. The checksum in the manifest is of all that is
- * before the documents; each document has one of its own among the tables.
+ * The checksum in the manifest is of the tables, which are before the documents; each document has one of its own among them.
  */
-import { createHash, type Hash } from 'node:crypto';
-import { closeSync, openSync } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
-import { InputError } from '../../common/errors.ts';
 import { writeFrom } from '../../common/files.ts';
 import { type Cells, readCells } from '../cells.ts';
 import { roomFor } from '../codecs/kernel.ts';
 import type { EncodedPart } from '../vector-index.ts';
 import { damaged } from './checked-files.ts';
 import { Documents, type Row } from './documents.ts';
+import { OpenFile } from './open-file.ts';
+import { openChecked, readRuns, sizeOfRuns, writeAll, writeRuns } from './runs.ts';
 
 /** What the manifest says of the file. */
 export interface PartSizes {
@@ -31,10 +30,8 @@ export interface StoredPart extends EncodedPart {
   readonly documents: Documents;
 }
 
+/** Bytes of documents that are written at a time. */
 const BLOCK = 1 << 24;
-const padded = (n: number): number => Math.ceil(n / 8) * 8;
-const bytesOf = ({ buffer, byteOffset, byteLength }: ArrayBufferView): Uint8Array =>
-  new Uint8Array(buffer, byteOffset, byteLength);
 
 /** Writes a part. @returns what the manifest says of it, and the documents as they are read from it */
 export async function writePartFile(
@@ -45,14 +42,15 @@ export async function writePartFile(
 ): Promise<{ sizes: PartSizes; documents: Documents }> {
   const path = join(folder, name);
   const tables = tablesOf(rows);
-  const runs = [codes, exact, tables.ids, tables.idStarts, tables.starts, tables.sums, cells?.starts, cells?.order];
-  const head = runs.reduce((n, run) => n + (run ? 8 + padded(run.byteLength) : 0), 0);
+  const { ids, idStarts, starts, sums } = tables;
+  const runs = [codes, exact, ids, idStarts, starts, sums, ...(cells ? [cells.starts, cells.order] : [])];
+  const head = sizeOfRuns(runs);
   const bytes = head + tables.starts[rows.length];
   const sum = createHash('sha256');
   await writeFrom(path, async (temporary) => {
     const file = await open(temporary, 'w');
     try {
-      for (const run of runs) if (run) await writeRun(file, bytesOf(run), sum);
+      await writeRuns(file, runs, sum);
       let waiting: Uint8Array[] = [];
       let size = 0;
       for (const [i, row] of rows.entries()) {
@@ -66,7 +64,7 @@ export async function writePartFile(
       await file.close();
     }
   });
-  const documents = new Documents(tables, { fd: openSync(path, 'r'), path, start: head });
+  const documents = new Documents(tables, { file: new OpenFile(path), start: head });
   return { sizes: { name, hash: sum.digest('hex'), head, bytes }, documents };
 }
 
@@ -83,74 +81,18 @@ function tablesOf(rows: readonly Row[]) {
   return { ids, idStarts, starts, sums };
 }
 
-async function writeRun(file: FileHandle, run: Uint8Array, sum: Hash): Promise<void> {
-  const length = Buffer.alloc(8);
-  length.writeBigUInt64LE(BigInt(run.byteLength));
-  for (const piece of [length, run, Buffer.alloc(padded(run.byteLength) - run.byteLength)]) {
-    sum.update(piece);
-    await writeAll(file, piece);
-  }
-}
-
-async function writeAll(file: FileHandle, bytes: Uint8Array): Promise<void> {
-  for (let at = 0; at < bytes.length; )
-    at += (await file.write(bytes, at, Math.min(BLOCK, bytes.length - at))).bytesWritten;
-}
-
 /** Opens a part. @throws InputError where the file cannot be read, is of another length, or its checksum differs */
 export async function readPartFile(folder: string, file: PartSizes & { count: number }): Promise<StoredPart> {
   const path = join(folder, file.name);
-  let fd: number | undefined;
-  let handle: FileHandle | undefined;
-  try {
-    fd = openSync(path, 'r');
-    handle = await open(path, 'r');
-    const { size } = await handle.stat();
-    if (size !== file.bytes) throw damaged(`${path} is damaged (it has ${size} bytes, expected ${file.bytes})`);
-    const runs = await readRuns(handle, path, file);
-    const part = partOf(runs, file, { fd, path, start: file.head });
-    fd = undefined;
-    return part;
-  } catch (cause) {
-    if (fd !== undefined) closeSync(fd);
-    if (cause instanceof InputError) throw cause;
-    throw damaged(
-      `${path} cannot be read (${(cause as NodeJS.ErrnoException).code ?? (cause as Error).message})`,
-      cause,
-    );
-  } finally {
-    await handle?.close();
-  }
+  return openChecked(path, file.bytes, async (handle, open) => {
+    const at = { from: 0, to: file.head, hash: file.hash };
+    const runs = await readRuns(handle, path, at, (n, bytes) => (n < SCANNED ? roomFor(bytes) : new Uint8Array(bytes)));
+    return partOf(runs, file, { file: open, start: file.head });
+  });
 }
 
 /** Tables that the kernels scan are read to where they are scanned. */
 const SCANNED = 2;
-
-async function readRuns(handle: FileHandle, path: string, { head, hash }: PartSizes): Promise<Uint8Array[]> {
-  const sum = createHash('sha256');
-  const runs: Uint8Array[] = [];
-  const into = async (target: Uint8Array, from: number): Promise<void> => {
-    for (let at = 0; at < target.length; ) {
-      const { bytesRead } = await handle.read(target, at, Math.min(BLOCK, target.length - at), from + at);
-      if (!bytesRead) throw damaged(`${path} is damaged (it ends early)`);
-      sum.update(target.subarray(at, at + bytesRead));
-      at += bytesRead;
-    }
-  };
-  for (let at = 0; at < head; ) {
-    const length = Buffer.alloc(8);
-    await into(length, at);
-    const size = Number(length.readBigUInt64LE());
-    if (at + 8 + padded(size) > head) throw damaged(`${path} is damaged (a table is longer than the file)`);
-    const run = runs.length < SCANNED ? roomFor(size) : new Uint8Array(size);
-    await into(run, at + 8);
-    await into(new Uint8Array(padded(size) - size), at + 8 + size);
-    runs.push(run);
-    at += 8 + padded(size);
-  }
-  if (sum.digest('hex') !== hash) throw damaged(`${path} is damaged (its checksum differs)`);
-  return runs;
-}
 
 function partOf(
   [codes, exact, ids, idStarts, starts, sums, cellStarts, order]: Uint8Array[],

@@ -29,6 +29,9 @@ import { checkFile, damaged, readChecked } from './checked-files.ts';
 import { type Row, rowOf } from './documents.ts';
 import { IdTable } from './ids.ts';
 import { type PartSizes, readPartFile, type StoredPart, writePartFile } from './part-file.ts';
+import { type Moved, type Postings, postingsOf, type TermCounts } from './postings.ts';
+import { joinedInMemory, type PostingsAt, postingChunks, readPostings, writePostings } from './postings-file.ts';
+import type { TermView } from './term-search.ts';
 
 const FORMAT = 'onnx-distill-index-2';
 /** Parts are joined when there are more. */
@@ -46,9 +49,11 @@ export interface Found extends IndexedDocument {
 }
 
 export interface CreateOptions {
-  /** Width of the vectors. */
+  /** Width of the vectors; 0 for an index of postings alone. */
   dimensions: number;
   settings?: IndexSettings;
+  /** What the terms of documents are, so that those of others are not taken: postings are kept of them. */
+  terms?: string;
   /** Key of the encoder that made the vectors; other vectors are refused. */
   encoder?: string;
   /** Name of the index, so that the files of two are not mixed. */
@@ -67,6 +72,8 @@ interface PartFile extends NamedFile, PartSizes {
   hash: string;
   /** File of its graph, where it has one. */
   graph?: NamedFile;
+  /** File of its postings, where the index keeps some. */
+  terms?: PostingsAt;
 }
 
 interface Manifest {
@@ -82,9 +89,13 @@ interface Manifest {
   removed: number[];
   /** How the settings were found, where they were. */
   tuned?: Tuned;
+  /** What the terms of postings are; absent in an index that keeps none. */
+  terms?: string;
 }
 
-type Part = StoredPart;
+interface Part extends StoredPart {
+  readonly terms?: Postings;
+}
 
 /**
  * An open index. Vectors are held in memory in their encoded form; changes are on disk when the promise of a change is fulfilled.
@@ -92,6 +103,7 @@ type Part = StoredPart;
  */
 export class IndexStore {
   private ids = new IdTable(() => new Uint8Array(0));
+  private view: TermView | undefined;
   private busy: Promise<unknown> = Promise.resolve();
 
   private constructor(
@@ -110,9 +122,9 @@ export class IndexStore {
    */
   static async create(
     folder: string,
-    { dimensions, settings = defaultSettings, encoder, id }: CreateOptions,
+    { dimensions, settings = defaultSettings, encoder, id, terms }: CreateOptions,
   ): Promise<IndexStore> {
-    checkSettings(settings, dimensions);
+    if (dimensions || terms === undefined) checkSettings(settings, dimensions);
     if (existsSync(folder) && (await readdir(folder)).length)
       throw new InputError({
         code: 'index.exists',
@@ -120,7 +132,11 @@ export class IndexStore {
         remedy: 'open it as an index, or name a new folder',
       });
     await mkdir(folder, { recursive: true });
-    const manifest: Manifest = { format: FORMAT, dimensions, settings, encoder, id, parts: [], removed: [] };
+    const manifest: Manifest = {
+      ...{ format: FORMAT, dimensions, settings, encoder, id, terms },
+      parts: [],
+      removed: [],
+    };
     const store = new IndexStore(folder, manifest, nothingLearned, [], new Set());
     await store.save(manifest);
     return store;
@@ -128,9 +144,10 @@ export class IndexStore {
 
   /**
    * Opens an index.
+   * @param terms what its postings must be of; those of others, and those whose file is missing, count as absent (`lacksTerms`)
    * @throws InputError where the folder holds none, or a file of it is damaged
    */
-  static async open(folder: string): Promise<IndexStore> {
+  static async open(folder: string, { terms }: { terms?: string } = {}): Promise<IndexStore> {
     const file = join(folder, 'index.json');
     if (!existsSync(file))
       throw new InputError({
@@ -138,12 +155,20 @@ export class IndexStore {
         subject: `${folder} holds no index (there is no index.json)`,
         remedy: 'make one with distill index',
       });
-    const manifest = readManifest(await readFile(file, 'utf8'), file);
+    const read = readManifest(await readFile(file, 'utf8'), file);
+    // An index without documents takes whatever terms it is asked for.
+    const manifest = terms !== undefined && read.parts.length ? read : { ...read, terms };
     const learned = manifest.learned ? decodeLearned(await readChecked(folder, manifest.learned)) : nothingLearned;
     const parts: Part[] = [];
     for (const file of manifest.parts) {
       const part = placePart(await readPartFile(folder, file));
-      parts.push({ ...part, ...(file.graph && { graph: await openGraph(folder, file.graph, manifest) }) });
+      const own = terms !== undefined && manifest.terms === terms ? file.terms : undefined;
+      const there = own && existsSync(join(folder, own.name));
+      parts.push({
+        ...part,
+        ...(file.graph && { graph: await openGraph(folder, file.graph, manifest) }),
+        ...(there && { terms: await readPostings(folder, own, file.count) }),
+      });
     }
     return new IndexStore(folder, manifest, learned, parts, new Set(manifest.removed));
   }
@@ -178,6 +203,57 @@ export class IndexStore {
   has(id: string): boolean {
     return this.positionOf(id) !== undefined;
   }
+
+  /** The postings of all parts, the same value until the next change. */
+  get terms(): TermView {
+    const { parts, removed } = this;
+    if (
+      this.view?.parts.length !== parts.length ||
+      this.view.removed !== removed ||
+      parts.some((p, i) => p.terms !== this.view?.parts[i])
+    )
+      this.view = { parts: parts.map((p) => p.terms as Postings), removed, size: this.size };
+    return this.view;
+  }
+
+  /** Documents of parts without postings. */
+  get lacksTerms(): number {
+    return this.parts.reduce((n, p) => n + (p.terms ? 0 : p.count), 0);
+  }
+
+  /**
+   * Makes postings of the parts that lack them, from their documents.
+   * @param terms what they are of @param save whether they are written; else they are in memory alone
+   */
+  restoreTerms(
+    terms: string,
+    termsOf: (document: IndexedDocument) => TermCounts,
+    { save, signal, onDone }: { save: boolean; signal?: AbortSignal; onDone?: (documents: number) => void },
+  ): Promise<void> {
+    return this.inTurn(async () => {
+      const parts: Part[] = [];
+      const files: PartFile[] = [];
+      let done = 0;
+      for (const [p, part] of this.parts.entries()) {
+        const file = this.manifest.parts[p];
+        if (part.terms) {
+          parts.push(part);
+          files.push(file);
+          continue;
+        }
+        const before = done;
+        const told = { signal, onDone: (n: number) => onDone?.(before + n) };
+        const chunks = await postingChunks(part.documents.all<IndexedDocument>(), part.count, termsOf, told);
+        const written = save ? await writePostings(this.folder, part.count, chunks) : undefined;
+        parts.push({ ...part, terms: written?.postings ?? joinedInMemory(part.count, chunks) });
+        files.push({ ...file, terms: written?.at });
+        done += part.count;
+      }
+      const manifest = { ...this.manifest, terms, parts: files };
+      if (save) await this.save(manifest);
+      [this.manifest, this.parts] = [manifest, parts];
+    });
+  }
   get(id: string): IndexedDocument | undefined {
     const at = this.positionOf(id);
     return at === undefined ? undefined : this.documentAt(at);
@@ -186,12 +262,15 @@ export class IndexStore {
   /**
    * Adds documents; one whose id is there is replaced.
    * @param vectors [documents.length, dimensions], in the same order
+   * @param terms of each document, where the index keeps postings
    * @throws InputError for another number of vectors, a non-finite one, or a duplicate id
    */
-  add(documents: readonly IndexedDocument[], vectors: Float32Array): Promise<void> {
+  add(documents: readonly IndexedDocument[], vectors: Float32Array, terms?: readonly TermCounts[]): Promise<void> {
     return this.inTurn(async () => {
       const D = this.dimensions;
       this.check(documents, vectors);
+      if ((this.manifest.terms === undefined) !== (terms === undefined) || (terms && terms.length !== documents.length))
+        throw new RangeError(`${terms?.length ?? 'no'} lists of terms for ${documents.length} documents`);
       if (!documents.length) return;
       const table = { data: vectors, dimensions: D };
       let manifest = this.manifest;
@@ -200,10 +279,16 @@ export class IndexStore {
         learned = await learnSettings(table, manifest.settings);
         manifest = { ...manifest, learned: await this.write('learned', encodeLearned(learned), 0) };
       }
-      const encoded = await encodePart(table, manifest.settings, learned);
+      const encoded = D ? await encodePart(table, manifest.settings, learned) : noVectors(documents.length);
       const replaced = documents.flatMap((d) => this.positionOf(d.id) ?? []);
       const removed = new Set([...this.removed, ...replaced]);
-      const { part, file } = await this.writePart(encoded, documents.map(rowOf), manifest.settings);
+      const own = terms && postingsOf(terms);
+      const { part, file } = await this.writePart(
+        encoded,
+        documents.map(rowOf),
+        manifest.settings,
+        own && [whole(own)],
+      );
       manifest = { ...manifest, parts: [...manifest.parts, file], removed: [...removed] };
       await this.save(manifest);
       [this.manifest, this.learned, this.removed] = [manifest, learned, removed];
@@ -234,27 +319,31 @@ export class IndexStore {
    * @param query [dimensions]
    */
   search(query: Float32Array, k: number): Found[] {
-    const { indices, scores } = this.searchPositions(query, k);
+    return this.found(this.searchPositions(query, k));
+  }
+
+  /** Documents at positions, with their scores. */
+  found({ indices, scores }: { indices: ArrayLike<number> & Iterable<number>; scores: ArrayLike<number> }): Found[] {
     return Array.from(indices, (at, i) => ({ ...this.documentAt(at), score: scores[i] }));
   }
 
   /** Scores of documents by id, as a search gives them. @throws RangeError where one is not there */
   scores(query: Float32Array, ids: readonly string[]): Float32Array {
-    const positions = Int32Array.from(ids, (id) => {
-      const at = this.positionOf(id);
-      if (at === undefined) throw new RangeError(`there is no document ${id}`);
-      return at;
-    });
+    return this.scoresAt(query, this.positionsOf(ids));
+  }
+
+  /** As `scores`, of positions. */
+  scoresAt(query: Float32Array, positions: ArrayLike<number>): Float32Array {
     this.checkQuery(query);
     return scoresAt(query, this.parts, this.settings, this.learned, positions);
   }
 
-  /** As `search`, as ids alone. */
-  searchIds(query: Float32Array, k: number): { id: string; score: number }[] {
-    const { indices, scores } = this.searchPositions(query, k);
-    return Array.from(indices, (at, i) => {
-      const [part, row] = this.placeOf(at);
-      return { id: part.documents.id(row), score: scores[i] };
+  /** Positions of documents, which hold until the next change. @throws RangeError where one is not there */
+  positionsOf(ids: readonly string[]): Int32Array {
+    return Int32Array.from(ids, (id) => {
+      const at = this.positionOf(id);
+      if (at === undefined) throw new RangeError(`there is no document ${id}`);
+      return at;
     });
   }
 
@@ -317,8 +406,9 @@ export class IndexStore {
       const vectors = { data: this.vectors(), dimensions: this.dimensions };
       const learned = await learnSettings(vectors, settings);
       const encoded = await encodePart(vectors, settings, learned);
-      const rows = this.kept(0).map(([p, i]) => p.documents.row(i));
-      const { part, file } = await this.writePart(encoded, rows, settings);
+      const kept = this.kept(0);
+      const rows = kept.map(([p, i]) => p.documents.row(i));
+      const { part, file } = await this.writePart(encoded, rows, settings, this.movedTerms(kept));
       const manifest: Manifest = {
         ...this.manifest,
         settings,
@@ -354,9 +444,11 @@ export class IndexStore {
     const before = this.parts.slice(0, from);
     const start = before.reduce((n, p) => n + p.count, 0);
     const kept = this.kept(from);
-    const encoded = await withGraph(joinParts(kept, this.settings), this.settings, this.dimensions);
+    const encoded = this.dimensions
+      ? await withGraph(joinParts(kept, this.settings), this.settings, this.dimensions)
+      : noVectors(kept.length);
     const rows = kept.map(([p, i]) => p.documents.row(i));
-    const { part, file } = await this.writePart(encoded, rows, this.settings);
+    const { part, file } = await this.writePart(encoded, rows, this.settings, this.movedTerms(kept));
     const removed = new Set([...this.removed].filter((position) => position < start));
     const manifest = { ...this.manifest, parts: [...this.manifest.parts.slice(0, from), file], removed: [...removed] };
     await this.save(manifest);
@@ -373,15 +465,32 @@ export class IndexStore {
     return kept;
   }
 
-  /** Writes a part with its graph, which is mapped from its file from then on. */
+  /** Where the documents of the old parts stand in a new one, with their postings; nothing in an index that keeps none. */
+  private movedTerms(kept: readonly (readonly [Part, number])[]): Moved[] | undefined {
+    if (this.manifest.terms === undefined) return undefined;
+    const moved = new Map<Part, Int32Array>();
+    for (const [row, [part, i]] of kept.entries()) {
+      let rows = moved.get(part);
+      if (!rows) {
+        rows = new Int32Array(part.count).fill(-1);
+        moved.set(part, rows);
+      }
+      rows[i] = row;
+    }
+    return Array.from(moved, ([part, rows]) => ({ postings: part.terms as Postings, rows }));
+  }
+
+  /** Writes a part with its postings, and its graph, which is mapped from its file from then on. */
   private async writePart(
     encoded: EncodedPart,
     rows: readonly Row[],
     { graph }: IndexSettings,
+    moved: readonly Moved[] | undefined,
   ): Promise<{ part: Part; file: PartFile }> {
     const { sizes, documents } = await writePartFile(this.folder, `part-${randomUUID()}.bin`, encoded, rows);
-    const file: PartFile = { ...sizes, count: encoded.count };
-    const part: Part = { ...encoded, documents };
+    const terms = moved && (await writePostings(this.folder, encoded.count, moved));
+    const file: PartFile = { ...sizes, count: encoded.count, ...(terms && { terms: terms.at }) };
+    const part: Part = { ...encoded, documents, ...(terms && { terms: terms.postings }) };
     if (!part.graph || !graph) return { part, file };
     const name = `graph-${randomUUID()}.bin`;
     const path = join(this.folder, name);
@@ -434,7 +543,10 @@ export class IndexStore {
 
   /** Gives the files of the parts back. */
   close(): void {
-    for (const part of this.parts) part.documents.close();
+    for (const part of this.parts) {
+      part.documents.close();
+      part.terms?.close();
+    }
   }
 
   private index(): void {
@@ -467,7 +579,7 @@ export class IndexStore {
     // The rename is on disk with the folder; then files that nothing points to can go.
     const folder = await open(this.folder, 'r');
     await folder.sync().finally(() => folder.close());
-    const names = manifest.parts.flatMap((p) => [p.name, p.graph?.name]);
+    const names = manifest.parts.flatMap((p) => [p.name, p.graph?.name, p.terms?.name]);
     const used = new Set([...names, manifest.learned?.name, 'index.json']);
     for (const name of await readdir(this.folder))
       if (OWN_FILE.test(name) && !used.has(name)) await rm(join(this.folder, name), { force: true });
@@ -475,7 +587,16 @@ export class IndexStore {
 }
 
 /** Names of the files that a manifest names. */
-const OWN_FILE = /^(part|learned|graph)-[0-9a-f-]{36}\.bin$/;
+const OWN_FILE = /^(part|learned|graph|terms)-[0-9a-f-]{36}\.bin$/;
+
+/** A part of postings alone. */
+const noVectors = (count: number): EncodedPart => ({ count, codes: new Uint8Array(0), exact: new Uint8Array(0) });
+
+/** Postings whose documents stay where they are. */
+const whole = (postings: Postings): Moved => ({
+  postings,
+  rows: Int32Array.from({ length: postings.documents }, (_, i) => i),
+});
 
 function readManifest(text: string, file: string): Manifest {
   const damaged = (why: string): never => {
@@ -499,15 +620,22 @@ function readManifest(text: string, file: string): Manifest {
       typeof hash === 'string'
     );
   };
-  const { dimensions, settings, parts, removed, learned, tuned } = value as Partial<Manifest>;
-  if (!Number.isInteger(dimensions) || (dimensions as number) < 1) damaged('dimensions');
-  const isPart = (p: PartFile): boolean => isFile(p) && Number.isInteger(p.head) && Number.isInteger(p.bytes);
+  const { dimensions, settings, parts, removed, learned, tuned, terms } = value as Partial<Manifest>;
+  if (terms !== undefined && typeof terms !== 'string') damaged('terms');
+  if (!Number.isInteger(dimensions) || (dimensions as number) < (terms === undefined ? 1 : 0)) damaged('dimensions');
+  const isPostings = (t: PostingsAt): boolean =>
+    isFile({ ...t, count: 0 }) && Number.isInteger(t.lists) && Number.isInteger(t.bytes);
+  const isPart = (p: PartFile): boolean =>
+    isFile(p) &&
+    Number.isInteger(p.head) &&
+    Number.isInteger(p.bytes) &&
+    (p.terms === undefined || isPostings(p.terms));
   if (!Array.isArray(parts) || !parts.every(isPart)) damaged('parts');
   if (!Array.isArray(removed) || !removed.every(Number.isInteger)) damaged('removed');
   if (learned !== undefined && !isFile(learned)) damaged('learned');
   if (typeof settings !== 'object' || settings === null) damaged('settings');
   if (tuned !== undefined && (typeof tuned?.goal !== 'object' || typeof tuned.heldOut !== 'object')) damaged('tuned');
-  checkSettings(settings as IndexSettings, dimensions as number);
+  if (dimensions) checkSettings(settings as IndexSettings, dimensions);
   return value as Manifest;
 }
 

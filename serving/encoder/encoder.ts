@@ -5,6 +5,7 @@ import { InputError } from '../../common/errors.ts';
 import { hashParts } from '../../common/files.ts';
 import type { RunControl } from '../../common/progress.ts';
 import type { Texts } from '../../data/dataset.ts';
+import { isSparseFolder } from '../../models/sparse/sparse-folder.ts';
 import { cutTo } from '../../retrieval/exact-search.ts';
 import { dualEncoder, dualEncoderKey } from '../../teachers/dual-encoder.ts';
 import { isVectorFile } from '../../teachers/vectors/read-vectors.ts';
@@ -65,6 +66,12 @@ const STATIC_FILE = 'static.safetensors';
  * @throws InputError where the folder or the file is missing, or is not an encoder
  */
 export async function openEncoder(path: string, options: OpenEncoderOptions = {}): Promise<OpenEncoder> {
+  if (isSparseFolder(path))
+    throw new InputError({
+      code: 'encoder.sparse',
+      subject: `${path} is a sparse student, which gives weights over its vocabulary and no vectors`,
+      remedy: 'open it with openSparseEncoder, or name the checkpoint of a dense student',
+    });
   const { folder, file } = await fileOf(
     path,
     options.exit === undefined ? options.dtype : await exitOf(path, options.exit, options.dtype),

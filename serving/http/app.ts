@@ -1,13 +1,18 @@
-/** @file The routes of a server over an index: search, embed, rerank, documents, health, metrics. */
+/**
+ * @file The routes of a server over an index: search, embed, rerank, documents, health, metrics.
+ *
+ * /embed, /embed_sparse, /rerank and /health are those of text-embeddings-inference.
+ * @source github.com/huggingface/text-embeddings-inference, docs/openapi.json and router/src/http/server.rs of version 1.9.3
+ */
 import { Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { FaultError, InputError } from '../../common/errors.ts';
-import { cutTo } from '../../retrieval/exact-search.ts';
+import type { QueryWeights } from '../../models/sparse/sparse-encoder.ts';
 import { type CachedSearch, inFolder } from '../cached-search.ts';
 import type { Cascade } from '../cascade.ts';
-import type { DocumentIndex, SearchHit } from '../document-index.ts';
+import type { DocumentIndex, SearchHit } from '../documents/document-index.ts';
 import type { Reranker } from '../reranker.ts';
-import { bodyOf, checkCount, documentsBody, embedBody, rerankBody, searchBody } from './bodies.ts';
+import { bodyOf, checkCount, documentsBody, embedBody, embedSparseBody, rerankBody, searchBody } from './bodies.ts';
 import { type Limits, Refusal, WorkQueue } from './limits.ts';
 import { serverMetrics } from './metrics.ts';
 
@@ -28,7 +33,9 @@ export interface AppParts {
   onFault?: (error: unknown) => void;
 }
 
-const routes = ['/search', '/embed', '/rerank', '/documents', '/healthz', '/metrics'];
+const routes = ['/search', '/embed_sparse', '/embed', '/rerank', '/documents', '/healthz', '/health', '/metrics'];
+/** Where work of a model that failed is the status 424, as in text-embeddings-inference. */
+const inference = new Set(['/embed', '/embed_sparse', '/rerank']);
 /** Mistakes of a caller, whose messages reveal nothing about the server. */
 const callers = new Set(['index.add', 'search.k', 'index.unknown']);
 
@@ -68,6 +75,10 @@ export function serverApp({ index, reranker, cascade, answers, limits, writable,
     if (state.ending) throw new Refusal(503, 'the server is shutting down', 'Unhealthy');
     return c.json({ status: 'ok', documents: index.size });
   });
+  app.get('/health', (c) => {
+    if (state.ending) throw new Refusal(503, 'unhealthy', 'Unhealthy');
+    return c.body(null, 200);
+  });
   app.get('/metrics', async (c) => c.body(await metrics.text(), 200, { 'content-type': metrics.type }));
 
   app.post('/search', async (c) => {
@@ -90,19 +101,44 @@ export function serverApp({ index, reranker, cascade, answers, limits, writable,
     return c.json(answer);
   });
   app.post('/embed', async (c) => {
-    const { inputs, prompt_name, dimensions } = await bodyOf(c, embedBody);
-    const side = prompt_name ?? 'query';
-    const texts = typeof inputs === 'string' ? [inputs] : inputs;
-    checkCount(texts.length, limits, 'inputs');
+    const { inputs, prompt_name, dimensions, normalize } = await bodyOf(c, embedBody);
+    const texts = textsOf(inputs, limits);
     const { encoder } = index;
-    const D = dimensions ?? encoder.dimensions;
-    if (D > encoder.dimensions)
-      throw new Refusal(422, `dimensions: the vectors have ${encoder.dimensions}, and ${D} are asked for`);
-    const whole = await queue.run((signal) =>
-      side === 'query' ? encoder.embedQueries(texts, { signal }) : encoder.embedDocuments(texts, { signal }),
+    if (!('embedQueries' in encoder))
+      throw new Refusal(424, 'a sparse student is served, which has no vectors: ask /embed_sparse', 'Backend');
+    const width = encoder.dimensions;
+    const D = dimensions ?? width;
+    if (D > width) throw new Refusal(422, `dimensions: the vectors have ${width}, and ${D} are asked for`);
+    const data = await queue.run((signal) =>
+      (prompt_name ?? 'query') === 'query'
+        ? encoder.embedQueries(texts, { signal })
+        : encoder.embedDocuments(texts, { signal }),
     );
-    const data = cutTo(D, { data: whole, dimensions: encoder.dimensions });
-    return c.json(texts.map((_, i) => Array.from(data.subarray(i * D, (i + 1) * D))));
+    const rows = texts.map((_, i) => data.subarray(i * width, (i + 1) * width));
+    if (normalize ?? true) return c.json(rows.map((row) => unit(row.subarray(0, D))));
+    if (rows.every((row) => Math.abs(Math.hypot(...row) - 1) < UNIT))
+      throw new Refusal(422, "normalize: the model's folder scales vectors to unit length: leave it out, or true");
+    return c.json(rows.map((row) => Array.from(row.subarray(0, D))));
+  });
+  app.post('/embed_sparse', async (c) => {
+    const { inputs, prompt_name } = await bodyOf(c, embedSparseBody);
+    const texts = textsOf(inputs, limits);
+    const { encoder } = index;
+    if (!('queryWeights' in encoder))
+      throw new Refusal(424, 'the model that is served is no sparse student: ask /embed', 'Backend');
+    const rows = await queue.run(async (signal): Promise<QueryWeights[]> => {
+      if ((prompt_name ?? 'query') === 'query') return encoder.queryWeights(texts);
+      const { offsets, ids, weights } = await encoder.documentWeights(texts, { signal });
+      return texts.map((_, d) => ({
+        ids: ids.subarray(offsets[d], offsets[d + 1]),
+        weights: weights.subarray(offsets[d], offsets[d + 1]),
+      }));
+    });
+    return c.json(
+      rows.map(({ ids, weights }) =>
+        Array.from(ids, (token, i) => ({ index: token, value: weights[i] })).sort((x, y) => x.index - y.index),
+      ),
+    );
   });
   app.post('/rerank', async (c) => {
     const body = await bodyOf(c, rerankBody);
@@ -142,21 +178,38 @@ export function serverApp({ index, reranker, cascade, answers, limits, writable,
     return c.json(errorBody(refusal), refusal.status);
   });
   app.onError((error, c) => {
-    const refusal = refusalOf(error);
-    if (refusal.status === 500) onFault?.(error);
+    const refusal = refusalOf(error, inference.has(c.req.path));
+    if (!(error instanceof Refusal) && refusal.kind === 'Backend') onFault?.(error);
     if (refusal.status === 429) c.header('retry-after', '1');
     return c.json(errorBody(refusal), refusal.status);
   });
   return { app, queue, state };
 }
 
+/** Distance from 1 of the length of a vector that is at unit length. */
+const UNIT = 1e-4;
+
+/** A vector at unit length. */
+function unit(vector: Float32Array): number[] {
+  const scale = 1 / Math.max(Math.hypot(...vector), 1e-12);
+  return Array.from(vector, (v) => v * scale);
+}
+
+/** @throws Refusal where there are none, or too many */
+function textsOf(inputs: string | string[], limits: Limits): string[] {
+  const texts = typeof inputs === 'string' ? [inputs] : inputs;
+  checkCount(texts.length, limits, 'inputs');
+  return texts;
+}
+
 const errorBody = ({ message, kind }: Refusal) => ({ error: message, error_type: kind });
 
 /** The response to an error: faults of the server reveal no details. */
-function refusalOf(error: unknown): Refusal {
+function refusalOf(error: unknown, ofModel: boolean): Refusal {
   if (error instanceof Refusal) return error;
   if (error instanceof InputError && !(error instanceof FaultError) && callers.has(error.code))
     return new Refusal(422, error.message);
+  if (ofModel) return new Refusal(424, 'inference failed; the log of the server says why', 'Backend');
   return new Refusal(500, 'the server failed; its log says why', 'Backend');
 }
 

@@ -8,15 +8,19 @@ const texts = z.array(z.string());
 const truncate = z.literal(true, "texts are always cut at the model's limit: leave it out, or true").nullish();
 const direction = z.enum(['Right', 'right'], 'texts are cut at the end: leave it out, or Right').nullish();
 
-export const embedBody = z.strictObject({
+export const embedSparseBody = z.strictObject({
   inputs: z.union([z.string(), texts], 'expected a text or a list of texts; lists of token ids are not read'),
   /** Which side's prompt and limit: `query` by default. */
   prompt_name: z.enum(['query', 'document', 'passage']).nullish(),
-  normalize: z.literal(true, "vectors are scaled as the model's folder says: leave it out, or true").nullish(),
-  /** The first numbers of each vector, at unit length again. */
-  dimensions: z.number().int().min(1).nullish(),
   truncate,
   truncation_direction: direction,
+});
+
+export const embedBody = embedSparseBody.extend({
+  /** Whether vectors are brought to unit length: true by default; false for those that are compared by their product. */
+  normalize: z.boolean().nullish(),
+  /** The first numbers of each vector. */
+  dimensions: z.number().int().min(1).nullish(),
 });
 
 export const rerankBody = z.strictObject({

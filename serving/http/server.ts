@@ -6,7 +6,7 @@ import { createAdaptorServer } from '@hono/node-server';
 import { InputError } from '../../common/errors.ts';
 import { openCachedSearch } from '../cached-search.ts';
 import { type Cascade, openCascade } from '../cascade.ts';
-import type { SearchHit } from '../document-index.ts';
+import type { SearchHit } from '../documents/document-index.ts';
 import { openIndex } from '../open-index.ts';
 import { openReranker, type Reranker } from '../reranker.ts';
 import { serverApp } from './app.ts';
@@ -67,7 +67,10 @@ export async function startServer(options: ServeOptions): Promise<RunningServer>
     for (const close of closing.reverse()) await close();
   };
   try {
-    const index = await openIndex(options.index, { encoder: options.encoder });
+    const index = await openIndex(options.index, {
+      encoder: options.encoder,
+      onProgress: ({ note }) => void (note && onLog?.(note)),
+    });
     closing.push(() => index.close());
     if (writable)
       await index.claim().catch((cause) => {

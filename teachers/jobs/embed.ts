@@ -52,7 +52,7 @@ export async function embedTexts(
     const texts = queries === undefined ? dataset.documents : textsAt(dataset, judgedQueries(dataset, queries));
     const came =
       queue !== undefined && spec
-        ? await throughQueue(queue, spec, { model: embedder?.uncached as Teacher, cache }, (asked) =>
+        ? await throughQueue(queue, spec, { model: embedder?.uncached as Teacher, cache, onNote: note }, (asked) =>
             distributeTexts(texts, kind, { ...asked, onNonFinite: config.train.onNonFinite, range }, limited),
           )
         : undefined;

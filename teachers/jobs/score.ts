@@ -63,8 +63,11 @@ export async function score(
     const { onNonFinite } = config.train;
     const came =
       queue !== undefined && spec
-        ? await throughQueue(queue, spec, { model: teacher?.uncached as Teacher, cache: opened.cache }, (asked) =>
-            distribute(pairsOf(found, dataset), { ...asked, onNonFinite, range }, limited),
+        ? await throughQueue(
+            queue,
+            spec,
+            { model: teacher?.uncached as Teacher, cache: opened.cache, onNote: note },
+            (asked) => distribute(pairsOf(found, dataset), { ...asked, onNonFinite, range }, limited),
           )
         : undefined;
     const fromQueue = came?.pairs;

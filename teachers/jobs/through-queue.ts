@@ -33,10 +33,10 @@ export function queuedModel(spec: Config['teacher'] | Config['embedder'], name: 
 export async function throughQueue<T>(
   address: string,
   spec: QueuedModel,
-  { model, cache }: { model: Teacher; cache: ScoreCache },
+  { model, cache, onNote }: { model: Teacher; cache: ScoreCache; onNote(note: string): void },
   ask: (options: DistributeOptions) => Promise<T>,
 ): Promise<T> {
-  const queue = await openQueue(address);
+  const queue = await openQueue(address, { onNote });
   const done = new AbortController();
   const own = isInProcess(address)
     ? queue.work(model.key, (job) => answerWith(model, job), done.signal)

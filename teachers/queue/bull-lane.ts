@@ -4,7 +4,17 @@ import type { Job as Carried, Queue, QueueEvents } from 'bullmq';
 import type { Redis } from 'ioredis';
 import { type Deferred, deferred, until } from '../../common/promises.ts';
 import { jobFailed, Unfit } from './errors.ts';
-import { type Answer, ATTEMPTS, checkedAnswer, DEATHS, isEmbedding, type Job } from './queue.ts';
+import {
+  type Answer,
+  ATTEMPTS,
+  answerOf,
+  answerText,
+  checkedAnswer,
+  checkedJob,
+  DEATHS,
+  isEmbedding,
+  type Job,
+} from './queue.ts';
 
 /** Seconds that answers stay which nobody forgot: whoever asked was killed and may come back. */
 export const KEEP = 7 * 24 * 3600;
@@ -30,6 +40,8 @@ export interface LaneOptions {
   lease: number;
   /** Tells workers that the teacher has jobs; before each job that is put. */
   announce(job: Job): Promise<void>;
+  /** Is told of entries that could not be read. */
+  onNote(note: string): void;
 }
 
 interface Outstanding {
@@ -56,7 +68,7 @@ export class BullLane {
       if (!known) {
         this.outstanding.set(job.id, entry);
         await this.listen();
-        const earlier = await this.opened.getJob(job.id);
+        const earlier = await this.read(job.id);
         if (earlier && (await earlier.isFailed())) await earlier.remove();
         await this.settle(entry);
       }
@@ -89,8 +101,8 @@ export class BullLane {
       this.options.name,
       async (job: Carried, token?: string) => {
         try {
-          const { buffer, byteOffset, byteLength } = checkedAnswer(job.data as Job, await answer(job.data as Job));
-          return Buffer.from(buffer, byteOffset, byteLength).toString('base64');
+          const asked = checkedJob(job.data);
+          return answerText(asked, checkedAnswer(asked, await answer(asked)));
         } catch (error) {
           if (!(error instanceof Unfit)) throw new Error(`${hostname()}: ${(error as Error).message}`);
           await job.moveToWait(token);
@@ -125,6 +137,18 @@ export class BullLane {
     await this.queue?.close();
   }
 
+  /** A job's entry; one that is no JSON is removed, so that it can be put again by whoever asks. */
+  private async read(id: string): Promise<Carried | undefined> {
+    try {
+      return (await this.opened.getJob(id)) ?? undefined;
+    } catch (error) {
+      if (!(error instanceof SyntaxError)) throw error;
+      await this.opened.remove(id);
+      this.options.onNote(`the entry of a job in ${this.options.name} was damaged (${error.message}): it is put again`);
+      return undefined;
+    }
+  }
+
   private get opened(): Queue {
     this.queue ??= new this.options.modules.Queue(this.options.name, { connection: this.options.client });
     return this.queue;
@@ -153,7 +177,7 @@ export class BullLane {
   private async settle({ job, answer }: Outstanding): Promise<void> {
     // The state first: a job that was read before it ended has no answer, even if one follows a moment later.
     const state = await this.opened.getJobState(job.id);
-    const found = await this.opened.getJob(job.id);
+    const found = await this.read(job.id);
     if (!found) {
       // Forgotten meanwhile by whoever asked.
       if (!this.outstanding.has(job.id)) return;
@@ -168,10 +192,8 @@ export class BullLane {
       return;
     }
     if (state === 'completed') {
-      const bytes = Buffer.from(String(found.returnvalue), 'base64');
       try {
-        if (bytes.length % 4) throw new Error(`a worker answered with ${bytes.length} bytes`);
-        answer.resolve(checkedAnswer(job, new Float32Array(Uint8Array.from(bytes).buffer)));
+        answer.resolve(answerOf(job, found.returnvalue));
       } catch (error) {
         // An answer of an earlier version, or another program's: not kept, so that it is made anew when asked for again.
         await found.remove().catch(() => {});

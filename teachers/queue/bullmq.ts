@@ -16,6 +16,8 @@ const CONNECT_WITHIN = 5000;
 export interface BullQueueOptions {
   /** Milliseconds after which the job of a silent worker goes to another. */
   lease?: number;
+  /** Is told of entries on the server that are damaged or of another version. */
+  onNote?: (note: string) => void;
 }
 
 export class BullQueue implements JobQueue {
@@ -27,16 +29,25 @@ export class BullQueue implements JobQueue {
   private readonly lanes = new Map<string, BullLane>();
   /** When each teacher was announced. */
   private readonly announced = new Map<string, number>();
+  /** Announcements that a note was given of. */
+  private readonly noted = new Set<string>();
+  private readonly onNote: (note: string) => void;
 
-  private constructor(name: string, modules: Modules, client: Redis, lease: number) {
+  private constructor(
+    name: string,
+    modules: Modules,
+    client: Redis,
+    { lease, onNote = () => {} }: BullQueueOptions & { lease: number },
+  ) {
     this.name = name;
     this.modules = modules;
     this.client = client;
     this.lease = lease;
+    this.onNote = onNote;
   }
 
   /** @throws InputError where the optional packages are not installed or no server answers */
-  static async open(url: URL, { lease = 30_000 }: BullQueueOptions = {}): Promise<BullQueue> {
+  static async open(url: URL, { lease = 30_000, onNote }: BullQueueOptions = {}): Promise<BullQueue> {
     const modules = await load();
     const name = `${url.protocol}//${url.host}${url.pathname === '/' ? '' : url.pathname}`;
     let connected = false;
@@ -63,7 +74,7 @@ export class BullQueue implements JobQueue {
         cause,
       });
     }
-    return new BullQueue(name, modules, client, lease);
+    return new BullQueue(name, modules, client, { lease, onNote });
   }
 
   ask(job: Job, signal?: AbortSignal): Promise<Float32Array> {
@@ -85,9 +96,11 @@ export class BullQueue implements JobQueue {
   async teachers(): Promise<TeacherName[]> {
     const found: TeacherName[] = [];
     for (const [key, text] of Object.entries(await this.client.hgetall(TEACHERS))) {
-      const { at, teacher } = announcement(text);
-      if (teacher?.key !== key || Date.now() - at > 1000 * KEEP) await this.client.hdel(TEACHERS, key);
-      else if (await this.lane(key).busy()) found.push(teacher);
+      const announced = announcement(text);
+      // Left there: those of another version are for workers of that version.
+      if (announced?.teacher.key !== key) this.tellOnce(key, text);
+      else if (Date.now() - announced.at > 1000 * KEEP) await this.client.hdel(TEACHERS, key);
+      else if (await this.lane(key).busy()) found.push(announced.teacher);
     }
     return found;
   }
@@ -97,35 +110,41 @@ export class BullQueue implements JobQueue {
     this.client.disconnect();
   }
 
+  private tellOnce(key: string, text: string): void {
+    const entry = hashAll([key, text]);
+    if (this.noted.has(entry)) return;
+    this.noted.add(entry);
+    this.onNote(
+      `a teacher that was announced at ${this.name} is not understood (key ${JSON.stringify(key.slice(0, 12))}): the entry is damaged or of another version of onnx-distill, and its jobs are left to other workers`,
+    );
+  }
+
   private lane(key: string): BullLane {
     const known = this.lanes.get(key);
     if (known) return known;
-    const { modules, client, lease } = this;
+    const { modules, client, lease, onNote } = this;
     const name = `${QUEUE}-${hashAll([key]).slice(0, 32)}`;
-    const lane = new BullLane({ name, modules, client, lease, announce: (job) => this.announce(job.teacher) });
+    const lane = new BullLane({ name, modules, client, lease, onNote, announce: (job) => this.announce(job.teacher) });
     this.lanes.set(key, lane);
     return lane;
   }
 
   private async announce(teacher: TeacherName): Promise<void> {
     const now = Date.now();
-    if (
-      now - (this.announced.get(teacher.key) ?? 0) < ANNOUNCE_EVERY &&
-      (await this.client.hexists(TEACHERS, teacher.key))
-    )
-      return;
+    const known = now - (this.announced.get(teacher.key) ?? 0) < ANNOUNCE_EVERY;
+    if (known && announcement((await this.client.hget(TEACHERS, teacher.key)) ?? '')) return;
     await this.client.hset(TEACHERS, teacher.key, JSON.stringify({ at: now, teacher }));
     this.announced.set(teacher.key, now);
   }
 }
 
 /** What stands at a teacher's key; nothing where another version or program wrote it. */
-function announcement(text: string): { at: number; teacher?: TeacherName } {
+function announcement(text: string): { at: number; teacher: TeacherName } | undefined {
   try {
     const { at, teacher } = JSON.parse(text) as { at: unknown; teacher: unknown };
-    return { at: Number(at), teacher: teacherNameSchema.parse(teacher) };
+    return Number.isFinite(at) ? { at: at as number, teacher: teacherNameSchema.parse(teacher) } : undefined;
   } catch {
-    return { at: 0 };
+    return undefined;
   }
 }
 

@@ -6,6 +6,8 @@ import type { JobQueue } from './queue.ts';
 export interface QueueOptions {
   /** Milliseconds after which the job of a silent worker goes to another. */
   lease?: number;
+  /** Is told of entries on the server that are damaged or of another version. */
+  onNote?: (note: string) => void;
 }
 
 type Open = (url: URL, options: QueueOptions) => Promise<JobQueue>;

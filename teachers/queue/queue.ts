@@ -54,7 +54,7 @@ const embedJobSchema = z.strictObject({
  * A range of pairs to score, or of texts to embed. Texts travel with it: a worker needs the model and nothing else, and cannot
  * read other data by mistake.
  */
-export const jobSchema = z.union([scoreJobSchema, embedJobSchema]);
+const jobSchema = z.union([scoreJobSchema, embedJobSchema]);
 export type ScoreJob = z.output<typeof scoreJobSchema>;
 export type EmbedJob = z.output<typeof embedJobSchema>;
 export type Job = z.output<typeof jobSchema>;
@@ -113,8 +113,7 @@ export function jobOf(
   };
   const positions = pairs.flatMap((p) => [position(p.query), position(p.document)]);
   const texts = [...at.keys()];
-  const id = `r${hashAll([teacher.key, skip ? 'skip' : '', positions.join(), ...texts])}`;
-  return { id, teacher, texts, pairs: positions, ...(skip && { skip }) };
+  return withId({ teacher, texts, pairs: positions, ...(skip && { skip }) });
 }
 
 /** @param texts each once @param skip whether vectors that are not finite may come back */
@@ -124,9 +123,54 @@ export function embedJobOf(
   embed: EmbedJob['embed'],
   skip = false,
 ): EmbedJob {
-  const id = `e${hashAll([teacher.key, skip ? 'skip' : '', embed, ...texts])}`;
-  return { id, teacher, texts: [...texts], embed, ...(skip && { skip }) };
+  return withId({ teacher, texts: [...texts], embed, ...(skip && { skip }) });
 }
+
+type Asked = Omit<ScoreJob, 'id'> | Omit<EmbedJob, 'id'>;
+
+/** The hash of what a job asks. */
+function idOf(job: Asked): string {
+  const { teacher, texts, skip } = job;
+  const [kind, of] = 'embed' in job ? ['e', job.embed] : ['r', job.pairs.join()];
+  return `${kind}${hashAll([teacher.key, skip ? 'skip' : '', of, ...texts])}`;
+}
+const withId = <J extends Asked>(job: J): J & { id: string } => ({ id: idOf(job), ...job });
+
+/**
+ * A job as a worker takes it from a server.
+ * @throws Error in one sentence where it is damaged, or of another version of this program
+ */
+export function checkedJob(data: unknown): Job {
+  const refuse = (why: string): never => {
+    throw new Error(`the job is damaged, or of another version of onnx-distill than this worker (${why})`);
+  };
+  const parsed = jobSchema.safeParse(data);
+  if (!parsed.success) {
+    const [{ path, message }] = parsed.error.issues;
+    return refuse([...path, message].join(': '));
+  }
+  const job = parsed.data;
+  if (job.id !== idOf(job)) refuse('its id is not the hash of what it asks');
+  if (!isEmbedding(job) && job.pairs.some((at) => at >= job.texts.length))
+    refuse('a pair names a text that is not there');
+  return job;
+}
+
+/** An answer as text, with a checksum that says which job it is of. */
+export function answerText({ id }: Pick<Job, 'id'>, { buffer, byteOffset, byteLength }: Float32Array): string {
+  const text = Buffer.from(buffer, byteOffset, byteLength).toString('base64');
+  return `${text} ${sumOf(id, text)}`;
+}
+
+/** @throws Error where it is not one that `answerText` made for the job */
+export function answerOf(job: Job, text: unknown): Float32Array {
+  const [numbers, sum] = typeof text === 'string' ? text.split(' ') : [];
+  if (numbers === undefined || sum !== sumOf(job.id, numbers))
+    throw new Error('the answer is damaged, or of a worker with another version of onnx-distill');
+  return checkedAnswer(job, new Float32Array(Uint8Array.from(Buffer.from(numbers, 'base64')).buffer));
+}
+
+const sumOf = (id: string, text: string): string => hashAll([id, text]).slice(0, 16);
 
 const cut = (text = ''): string => JSON.stringify(text.length > 60 ? `${text.slice(0, 60)}…` : text);
 

@@ -7,7 +7,7 @@ import { modelKey, openModel } from '../open-model.ts';
 import type { Teacher } from '../teacher.ts';
 import { Unfit } from './errors.ts';
 import { openQueue, type QueueOptions } from './index.ts';
-import { answerWith, type JobQueue, jobSchema, type TeacherName } from './queue.ts';
+import { answerWith, type Job, type JobQueue, type TeacherName } from './queue.ts';
 
 /** Milliseconds between two looks at which teachers have jobs. */
 const LOOK_EVERY = 1000;
@@ -41,7 +41,8 @@ export async function runWorker(
   options: WorkerOptions = {},
   watch: RunControl = {},
 ): Promise<WorkerReport> {
-  const opened = await openQueue(queue, options);
+  const onNote = (note: string): void => watch.onProgress?.({ stage: 'work', done: 0, unit: 'pairs', note });
+  const opened = await openQueue(queue, { onNote, ...options });
   try {
     return await workOn(opened, options, watch);
   } finally {
@@ -64,8 +65,7 @@ async function workOn(queue: JobQueue, options: WorkerOptions, watch: RunControl
   const seen = new Set<string>();
   const serving: Promise<void>[] = [];
   let failure: unknown;
-  const answer = async (asked: TeacherName, given: unknown): Promise<Float32Array> => {
-    const job = jobSchema.parse(given);
+  const answer = async (asked: TeacherName, job: Job): Promise<Float32Array> => {
     if (job.teacher.key !== asked.key) throw new Error('the job is of another teacher than its queue');
     let teacher = opened.get(asked.key);
     if (!teacher) {
@@ -82,7 +82,7 @@ async function workOn(queue: JobQueue, options: WorkerOptions, watch: RunControl
     return numbers;
   };
   const serve = async (asked: TeacherName): Promise<void> => {
-    const inTurn = (job: unknown): Promise<Float32Array> => {
+    const inTurn = (job: Job): Promise<Float32Array> => {
       const mine = turn.then(() => answer(asked, job));
       turn = mine.catch(() => {});
       return mine;

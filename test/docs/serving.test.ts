@@ -29,6 +29,16 @@ beforeAll(async () => {
     train: { steps: 2, batchSize: 4, evaluateEvery: null },
     evaluate: { bm25: false },
   };
+  const sparse = {
+    data: { path: at('data') },
+    teacher: { kind: 'cross-encoder', model: at('cross') },
+    student: { sparse: { columns: 64 }, model: at('dual') },
+    candidates: { count: 4 },
+    train: { steps: 1, batchSize: 4, candidates: 2, evaluateEvery: null, threads: 1, provider: 'cpu' },
+    evaluate: { teacher: false, bm25: false },
+  };
+  writeFileSync(at('sparse.json'), JSON.stringify(sparse));
+  expect((await distill('run', at('sparse.json'), '--output', at('sparse'))).code).toBe(0);
   writeFileSync(at('rerank.json'), JSON.stringify(late));
   expect((await distill('run', at('rerank.json'), '--output', at('rerank'))).code).toBe(0);
 });
@@ -47,6 +57,8 @@ test('its programs print what their comments say', async () => {
     'cascade.json': join(world, 'cascade.json'),
     'runs/rerank/checkpoint': join(world, 'rerank', 'checkpoint'),
     'indexes/late': join(world, 'late'),
+    'runs/sparse/checkpoint': join(world, 'sparse', 'checkpoint'),
+    'indexes/sparse': join(world, 'sparse-index'),
   };
   const said: unknown[][] = [];
   const log = vi.spyOn(console, 'log').mockImplementation((...values) => void said.push(values));
@@ -69,6 +81,8 @@ test('its programs print what their comments say', async () => {
     [2],
     ['apt', 'apt installs, updates and removes packages'],
     ['gimp', 'int4'],
+    [2, 'gimp', undefined],
+    [true, true],
     [10, true],
     [undefined],
   ]);

@@ -222,18 +222,19 @@ describe('refusals', () => {
 test('killed while it writes: what was confirmed is there, and it opens', async () => {
   build();
   const dir = folder();
-  await IndexStore.create(dir, { dimensions: 8, settings: { codec: 'int8' } });
+  await IndexStore.create(dir, { dimensions: 8, settings: { codec: 'int8' }, terms: 'words' });
   const script = `
     import { IndexStore } from ${JSON.stringify(pathToFileURL(join(builtFolder(), 'retrieval/store/store.js')).href)};
-    const store = await IndexStore.open(${JSON.stringify(dir)});
+    const store = await IndexStore.open(${JSON.stringify(dir)}, { terms: 'words' });
     for (let i = 0; ; i++) {
-      await store.add([{ id: 'd' + i }], Float32Array.from({ length: 8 }, (_, k) => Math.sin(i * 8 + k)));
+      const terms = new Map([['all', 1], ['own' + i, 2]]);
+      await store.add([{ id: 'd' + i }], Float32Array.from({ length: 8 }, (_, k) => Math.sin(i * 8 + k)), [terms]);
       console.log(i);
     }`;
   const options = ['--input-type=module', '-e', script];
   for (let round = 0; round < 3; round++) {
     rmSync(dir, { recursive: true });
-    await IndexStore.create(dir, { dimensions: 8, settings: { codec: 'int8' } });
+    await IndexStore.create(dir, { dimensions: 8, settings: { codec: 'int8' }, terms: 'words' });
     const child = spawn(process.execPath, options, { stdio: ['ignore', 'pipe', 'pipe'] });
     let confirmed = -1;
     let errors = '';
@@ -248,10 +249,14 @@ test('killed while it writes: what was confirmed is there, and it opens', async 
     child.kill('SIGKILL');
     await ended;
     expect(errors).toBe('');
-    const store = await IndexStore.open(dir);
+    const store = await IndexStore.open(dir, { terms: 'words' });
     expect(confirmed).toBeGreaterThanOrEqual(3);
-    for (let i = 0; i <= confirmed; i++) expect(store.has(`d${i}`)).toBe(true);
-    await store.add([{ id: 'after' }], new Float32Array(8).fill(0.1));
+    expect(store.lacksTerms).toBe(0);
+    const parts = store.terms.parts;
+    expect(parts.reduce((n, p) => n + (p.find('all')?.places.length ?? 0), 0)).toBe(store.size);
+    for (let i = 0; i <= confirmed; i++)
+      expect([store.has(`d${i}`), parts.filter((p) => p.find(`own${i}`)).length]).toEqual([true, 1]);
+    await store.add([{ id: 'after' }], new Float32Array(8).fill(0.1), [new Map([['all', 1]])]);
     expect((await IndexStore.open(dir)).has('after')).toBe(true);
   }
 }, 180_000);

@@ -143,6 +143,53 @@ describe.each([['vectors'], ['hybrid']])('documents that come and go, %s', (kind
   });
 });
 
+describe('postings of BM25', () => {
+  const asked = queries.map((q) => q.text);
+  const terms = (folder: string): string[] =>
+    readdirSync(join(folder, 'vectors')).filter((name) => name.startsWith('terms-'));
+
+  test('whose file is missing are made again once, with a line that says so', async () => {
+    const index = await made({ encoder: hybrid });
+    await index.add([{ id: 'more', text: 'zebra' }]);
+    const { folder } = index;
+    const before = await index.searchMany(asked, 7);
+    await index.close();
+    expect(terms(folder)).toHaveLength(2);
+    rmSync(join(folder, 'vectors', terms(folder)[0]));
+    const notes: string[] = [];
+    const onProgress = ({ note }: { note?: string }): void => void (note && notes.push(note));
+    for (let round = 0; round < 2; round++) {
+      const again = await openIndex(folder, { onProgress });
+      expect(await again.searchMany(asked, 7)).toEqual(before);
+      await again.close();
+    }
+    expect(notes).toEqual([
+      expect.stringMatching(/has no postings of \d+ documents for BM25 \(.*\): they are made from the texts, once/),
+    ]);
+    expect(terms(folder)).toHaveLength(2);
+  });
+
+  test('are made in memory where another process has the folder, and written by the first change', async () => {
+    const index = await made({ encoder: hybrid });
+    const { folder } = index;
+    const before = await index.searchMany(asked, 7);
+    for (const name of terms(folder)) rmSync(join(folder, 'vectors', name));
+    const notes: string[] = [];
+    const other = await openIndex(folder, { onProgress: ({ note }) => void (note && notes.push(note)) });
+    expect(notes).toEqual([expect.stringContaining('for this process alone, since the index')]);
+    expect(await other.searchMany(asked, 7)).toEqual(before);
+    expect(terms(folder)).toEqual([]);
+    await index.close();
+    await other.add([{ id: 'more', text: 'zebra' }]);
+    expect((await other.search('zebra', 1))[0].id).toBe('more');
+    await other.close();
+    expect(terms(folder)).toHaveLength(2);
+    const again = await openIndex(folder, { onProgress: () => expect.fail() });
+    expect((await again.search('zebra', 1))[0].id).toBe('more');
+    await again.close();
+  });
+});
+
 describe('refused', () => {
   test('documents without an id or a text, and a duplicate id: nothing is added', async () => {
     const index = await made();

@@ -1,10 +1,11 @@
 /** @file A server on a free port: shapes of answers, limits, mistakes of callers, documents added while it searches. */
 
-import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { Encoder } from '../../models/encoder.ts';
 import { cascade } from '../../search/fit-cascade.ts';
 import { type RunningServer, startServer } from '../../search/serve.ts';
 import { embedBody } from '../../serving/http/bodies.ts';
@@ -102,6 +103,37 @@ describe('answers', () => {
     expect(json.deferred).toBe(true);
   });
 
+  test('/health is empty, as in text-embeddings-inference', async () => {
+    const { status, text } = await ask('/health');
+    expect([status, text]).toEqual([200, '']);
+  });
+
+  test('/embed of a model that compares products: unit length by default, as they are where that is asked for', async () => {
+    cpSync(at('dual'), at('products'), { recursive: true });
+    const config = at('products/config_sentence_transformers.json');
+    const before = existsSync(config) ? JSON.parse(readFileSync(config, 'utf8')) : {};
+    writeFileSync(config, JSON.stringify({ ...before, similarity_fn_name: 'dot' }));
+    const argv = ['index', at('products'), '--data', at('data'), '--output', at('products-index')];
+    expect((await distill(...argv)).code).toBe(0);
+    const one = await startServer({ index: at('products-index'), writable: false });
+    const encoder = await openEncoder(at('products'));
+    try {
+      const own = [...(await encoder.embedQueries(['open file']))];
+      const norm = Math.hypot(...own);
+      expect(Math.abs(norm - 1)).toBeGreaterThan(0.01);
+      const near = (values: number[]) => [values.map((v) => expect.closeTo(v, 5))];
+      for (const normalize of [undefined, true]) {
+        const { json } = await ask('/embed', { inputs: 'open file', normalize }, {}, one);
+        expect(json).toEqual(near(own.map((v) => v / norm)));
+      }
+      const raw = await ask('/embed', { inputs: 'open file', normalize: false, dimensions: 5 }, {}, one);
+      expect(raw.json).toEqual(near(own.slice(0, 5)));
+    } finally {
+      await encoder.dispose();
+      await one.close();
+    }
+  });
+
   test('/healthz and /metrics', async () => {
     expect((await ask('/healthz')).json).toEqual({ status: 'ok', documents: server.documents });
     const { headers, text } = await ask('/metrics');
@@ -136,7 +168,12 @@ describe('mistakes of callers are one sentence, with a status and a kind', () =>
     ['/embed', { inputs: 'a', dimensions: 17 }, 422, 'dimensions: the vectors have 16, and 17 are asked for'],
     ['/embed', { inputs: [] }, 400, 'there are no inputs'],
     ['/embed', { inputs: Array(9).fill('a') }, 413, '9 inputs in one request: at most 8'],
-    ['/embed', { inputs: 'a', normalize: false }, 422, "vectors are scaled as the model's folder says"],
+    ['/embed', { inputs: 'a', normalize: false }, 422, "normalize: the model's folder scales vectors to unit length"],
+    ['/embed', { inputs: 'a', truncation_direction: 'Left' }, 422, 'truncation_direction: texts are cut at the end'],
+    ['/embed', { inputs: 'a', prompt_name: 'web' }, 422, 'prompt_name: '],
+    ['/embed', { inputs: 'a', model: 'other' }, 422, 'model'],
+    ['/embed_sparse', { inputs: [] }, 400, 'there are no inputs'],
+    ['/embed_sparse', { inputs: 'a', normalize: true }, 422, 'normalize'],
     ['/embed', { inputs: 'a', truncate: false }, 422, "always cut at the model's limit"],
     ['/rerank', { query: 'a' }, 422, 'texts: '],
     ['/rerank', { query: 'a', texts: [] }, 400, 'there are no texts'],
@@ -195,6 +232,11 @@ describe('mistakes of callers are one sentence, with a status and a kind', () =>
     try {
       const rerank = await ask('/rerank', { query: 'a', texts: ['b'] }, {}, plain);
       expect([rerank.status, rerank.json.error_type]).toEqual([424, 'Backend']);
+      const sparse = await ask('/embed_sparse', { inputs: 'a' }, {}, plain);
+      expect([sparse.status, sparse.json]).toEqual([
+        424,
+        { error: 'the model that is served is no sparse student: ask /embed', error_type: 'Backend' },
+      ]);
       const added = await ask('/documents', [{ id: 'a', text: 'b' }], {}, plain);
       expect([added.status, added.json.error]).toEqual([403, 'this server is read-only']);
       const removed = await ask('/documents/d1', undefined, { method: 'DELETE' }, plain);
@@ -248,6 +290,21 @@ test('a fault says nothing to a stranger, and all to the log', async () => {
   expect(log.join()).toContain('store.ts');
   // What is in memory is still searched.
   expect((await ask('/search', { query: 'open' })).status).toBe(200);
+});
+
+test("a model's work that fails is a 424 of the type Backend, and told to the log", async () => {
+  log.length = 0;
+  const failing = vi.spyOn(Encoder.prototype, 'encode').mockRejectedValue(new Error('out of memory'));
+  try {
+    const found = await ask('/embed', { inputs: 'a' });
+    expect([found.status, found.json]).toEqual([
+      424,
+      { error: 'inference failed; the log of the server says why', error_type: 'Backend' },
+    ]);
+    expect(log.join()).toContain('out of memory');
+  } finally {
+    failing.mockRestore();
+  }
 });
 
 test('ends in order: a request under way is answered, later ones are not taken', async () => {

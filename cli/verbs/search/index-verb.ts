@@ -10,7 +10,7 @@ export const indexVerb: Verb = ({ out, err, signal }) =>
     .description(
       "embed a data set's documents into an index folder; documents that the folder already has are not embedded again",
     )
-    .argument('<checkpoint>', 'folder of the checkpoint')
+    .argument('<checkpoint>', 'folder of the checkpoint, of a dense or a sparse student')
     .requiredOption('--data <path>', 'BEIR folder or file of rows')
     .requiredOption('--output <dir>', 'folder of the index, created or extended')
     .option(
@@ -35,7 +35,10 @@ export const indexVerb: Verb = ({ out, err, signal }) =>
       'search for the settings of the best recall that answer a query within so many milliseconds',
       Number,
     )
-    .option('--dtype <name>', 'model file that embeds: fp32, fp16, int8, q4, static-int8')
+    .option(
+      '--dtype <name>',
+      'model file that embeds: fp32, fp16, int8, q4, static-int8; of a sparse student fp32 or int8',
+    )
     .option(
       '--documents <dir>',
       "dual-encoder that embeds the documents, where the checkpoint's own record is out of date",
@@ -61,15 +64,16 @@ export const indexVerb: Verb = ({ out, err, signal }) =>
       const onProgress = progressReporter(err);
       const report = await indexDocuments({ checkpoint, ...options }, { onProgress, signal });
       onProgress.end();
-      const { documents, added, kept, bytes, hybrid, output, engine, tuned, tokens } = report;
+      const { documents, added, kept, bytes, hybrid, output, engine, tuned, tokens, postings } = report;
       const second = tokens
         ? `; token vectors ${(tokens.bytes / 1e6).toFixed(1)} MB (${tokens.codec}, ${Math.round(tokens.bytesADocument)} bytes a document), which re-rank ${tokens.depth}`
         : '';
+      const impacts = postings ? `; ${postings.count} postings, ${(postings.bytes / 1e6).toFixed(1)} MB` : '';
       const where = engine ? `${engine}, named by ${output}` : output;
       out.write(
         json
           ? `${JSON.stringify(report)}\n`
-          : `${documents} documents in ${where}: ${added} embedded, ${kept} already in the index${bytes === undefined ? '' : `; vectors ${(bytes / 1e6).toFixed(1)} MB`}${second}${hybrid ? ', with BM25' : ''}\n${tuned ? renderTuned(tuned) : ''}`,
+          : `${documents} documents in ${where}: ${added} embedded, ${kept} already in the index${bytes === undefined ? '' : `; vectors ${(bytes / 1e6).toFixed(1)} MB`}${impacts}${second}${hybrid ? ', with BM25' : ''}\n${tuned ? renderTuned(tuned) : ''}`,
       );
     });
 

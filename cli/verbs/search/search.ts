@@ -3,7 +3,7 @@ import { createInterface } from 'node:readline';
 import { Command } from 'commander';
 import { InputError, shown } from '../../../common/errors.ts';
 import type { MetadataFilter } from '../../../retrieval/engines/facets.ts';
-import type { SearchHit } from '../../../serving/document-index.ts';
+import type { SearchHit } from '../../../serving/documents/document-index.ts';
 import { progressReporter } from '../../terminal/progress.ts';
 import type { Verb } from '../../terminal/verb.ts';
 

@@ -25,7 +25,9 @@ const given = <T extends object>(values: T): Partial<T> =>
 
 export const serve: Verb = ({ out, err, signal }) =>
   new Command('serve')
-    .description('serve an index over HTTP: /search, /embed, /rerank, /documents, /healthz, /metrics')
+    .description(
+      'serve an index over HTTP: /search, /embed, /embed_sparse, /rerank, /documents, /health, /healthz, /metrics',
+    )
     .argument('<index>', 'folder of the index')
     .option(
       '--host <address>',

@@ -1,9 +1,20 @@
 /** @file The vectors of an index folder: laid out with the index, and read whole while another process writes. */
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { InputError } from '../common/errors.ts';
-import { IndexStore } from '../retrieval/store/store.ts';
-import type { SearchFile } from './index-file.ts';
+import { InputError } from '../../common/errors.ts';
+import { IndexStore } from '../../retrieval/store/store.ts';
+import type { IndexSettings } from '../../retrieval/vector-index.ts';
+
+/** What a description says of the store next to it. */
+export interface StoredAs {
+  readonly id: string;
+  /** Of the encoder of documents. */
+  readonly key: string;
+  /** Width of the vectors; 0 where there are postings alone. */
+  readonly dimensions: number;
+  /** What its postings are of, where it has some. */
+  readonly terms?: string;
+}
 
 export const VECTORS = 'vectors';
 const RETRIES = 3;
@@ -11,12 +22,11 @@ const RETRIES = 3;
 /** Lays the vectors out, before the description makes the folder an index. */
 export async function createStore(
   folder: string,
-  { id, encoder, settings }: Omit<SearchFile, 'format'>,
+  { id, key, dimensions, settings, terms }: StoredAs & { settings?: IndexSettings },
 ): Promise<void> {
   const vectors = join(folder, VECTORS);
   for (const name of (await unused(folder)) ?? []) await rm(join(vectors, name), { force: true });
-  const { dimensions, documentsKey } = encoder;
-  await IndexStore.create(vectors, { dimensions, settings, encoder: documentsKey, id });
+  await IndexStore.create(vectors, { dimensions, settings, encoder: key, id, terms });
 }
 
 /**
@@ -54,15 +64,15 @@ const damaged = (subject: string, cause?: unknown): InputError =>
 /** Another process may write meanwhile and remove what its new manifest does not name: then this one is read again. */
 export async function openStore(
   folder: string,
-  { id, encoder }: SearchFile,
+  { id, key, dimensions, terms }: StoredAs,
 ): Promise<{ store: IndexStore; seen: string }> {
   const vectors = join(folder, VECTORS);
   for (let tries = 1; ; tries++) {
     const seen = await manifestOf(folder);
     try {
-      const store = await IndexStore.open(vectors);
+      const store = await IndexStore.open(vectors, { terms });
       if (tries < RETRIES && (await manifestOf(folder)) !== seen) continue;
-      if (store.encoder !== encoder.documentsKey || store.dimensions !== encoder.dimensions)
+      if (store.encoder !== key || store.dimensions !== dimensions)
         throw damaged(`${vectors} holds vectors of another encoder than ${folder} was made with`);
       if (store.id !== id) throw damaged(`${vectors} belongs to another index than the rest of ${folder}`);
       return { store, seen };

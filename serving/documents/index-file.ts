@@ -3,13 +3,13 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join, relative, resolve } from 'node:path';
 import { z } from 'zod';
-import { InputError } from '../common/errors.ts';
-import { writeWhole } from '../common/files.ts';
-import { sealed, type Unsealed, unsealed, unsealedReason } from '../common/sealed.ts';
-import { type CodecName, codecs } from '../retrieval/codecs/index.ts';
+import { InputError } from '../../common/errors.ts';
+import { canonicalJson, writeWhole } from '../../common/files.ts';
+import { sealed, type Unsealed, unsealed, unsealedReason } from '../../common/sealed.ts';
+import { type CodecName, codecs } from '../../retrieval/codecs/index.ts';
 
-const FILE = 'search.json';
-const FORMAT = 'onnx-distill-search-2';
+export const DESCRIPTION = 'search.json';
+export const FORMAT = 'onnx-distill-search-2';
 
 const optionalTokens = z.number().int().positive().optional();
 const codec = z.enum(Object.keys(codecs) as [CodecName, ...CodecName[]]);
@@ -69,19 +69,31 @@ const schema = z.strictObject({
 export type SearchFile = z.infer<typeof schema>;
 export type Lexical = NonNullable<SearchFile['lexical']>;
 
-export const hasSearchFile = (folder: string): boolean => existsSync(join(folder, FILE));
+/** What postings of an index are of: those of an earlier version, or of texts split otherwise, are made again. */
+export const termsOf = (lexical: Lexical | null): string | undefined =>
+  lexical ? `words 1 ${canonicalJson(lexical.analyzer)}` : undefined;
+
+/** The store that a description goes with. */
+export const storedAs = ({ id, encoder, lexical }: Omit<SearchFile, 'format'>) => ({
+  id,
+  key: encoder.documentsKey,
+  dimensions: encoder.dimensions,
+  terms: termsOf(lexical),
+});
+
+export const hasSearchFile = (folder: string): boolean => existsSync(join(folder, DESCRIPTION));
 
 export async function writeSearchFile(folder: string, content: Omit<SearchFile, 'format'>): Promise<void> {
-  await writeWhole(join(folder, FILE), sealed({ format: FORMAT, ...content }, 1));
+  await writeWhole(join(folder, DESCRIPTION), sealed({ format: FORMAT, ...content }, 1));
 }
 
 /** @throws InputError where there is none, or one that is not understood */
 export async function readSearchFile(folder: string): Promise<SearchFile> {
-  const file = join(folder, FILE);
+  const file = join(folder, DESCRIPTION);
   if (!existsSync(file))
     throw new InputError({
       code: 'index.none',
-      subject: `${folder} holds no index (there is no ${FILE})`,
+      subject: `${folder} holds no index (there is no ${DESCRIPTION})`,
       remedy: 'make one with distill index',
     });
   return readDescription(schema, FORMAT, file, await readFile(file, 'utf8'));

@@ -1,8 +1,9 @@
 /** @file What every open index does, in a folder or in an engine of the user's own. */
-import type { RunControl } from '../common/progress.ts';
-import type { MetadataFilter } from '../retrieval/engines/facets.ts';
-import type { IndexSettings } from '../retrieval/vector-index.ts';
-import type { OpenEncoder } from './encoder/encoder.ts';
+import type { RunControl } from '../../common/progress.ts';
+import type { MetadataFilter } from '../../retrieval/engines/facets.ts';
+import type { IndexSettings } from '../../retrieval/vector-index.ts';
+import type { OpenEncoder } from '../encoder/encoder.ts';
+import type { OpenSparseEncoder } from '../encoder/sparse-encoder.ts';
 
 /** A document as it is added. `text` is what is embedded and searched; `metadata` is any JSON and comes back with it. */
 export interface SearchDocument {
@@ -25,11 +26,12 @@ export interface SearchOptions extends RunControl {
 /** Documents that are searched, added, replaced and removed. Searches and changes may run at the same time. */
 export interface DocumentIndex {
   readonly folder: string;
-  readonly encoder: OpenEncoder;
+  /** That of a sparse student where the index is of one: it has `queryWeights` in place of `embedQueries`. */
+  readonly encoder: OpenEncoder | OpenSparseEncoder;
   /** Documents that a search can find, as far as this process knows. */
   readonly size: number;
-  /** How vectors are stored and searched. */
-  readonly settings: IndexSettings;
+  /** How vectors are stored and searched; undefined where there are none, in an index of a sparse student. */
+  readonly settings: IndexSettings | undefined;
   /** Whether BM25 takes part in scores. */
   readonly hybrid: boolean;
   /** Of what scores depend on: the encoders of queries and documents, and the weight of the lexical channel. */

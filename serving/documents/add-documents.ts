@@ -1,21 +1,23 @@
 /** @file Documents to an index in batches: checked, embedded, written; and queries to vectors that can be searched by. */
-import { FaultError, InputError, shown } from '../common/errors.ts';
-import type { RunControl } from '../common/progress.ts';
-import { firstNotFinite } from '../math/finite.ts';
+import { FaultError, InputError, shown } from '../../common/errors.ts';
+import type { RunControl } from '../../common/progress.ts';
+import type { Texts } from '../../data/dataset.ts';
+import { firstNotFinite } from '../../math/finite.ts';
+import type { OpenEncoder } from '../encoder/encoder.ts';
 import type { SearchDocument } from './document-index.ts';
-import type { OpenEncoder } from './encoder/encoder.ts';
 
 /** Documents embedded at a time, and written together: what a kill costs. */
 export const BATCH = 1024;
 
 /**
- * @param put writes a batch with its vectors [n, dimensions]
+ * @param encode what is written of some texts: vectors [n, dimensions], or lists of token weights
+ * @param put writes a batch with what was encoded
  * @throws InputError for a document without an id or a text, or an id that stands twice
  */
-export async function addInBatches(
+export async function addInBatches<T>(
   documents: Iterable<SearchDocument>,
-  encoder: OpenEncoder,
-  put: (batch: readonly SearchDocument[], vectors: Float32Array) => Promise<void>,
+  encode: (texts: Texts, watch: RunControl) => Promise<T>,
+  put: (batch: readonly SearchDocument[], encoded: T) => Promise<void>,
   watch: RunControl & { total?: number },
 ): Promise<void> {
   const work = { stage: 'index', unit: 'documents' };
@@ -24,11 +26,11 @@ export async function addInBatches(
   const write = async (batch: readonly SearchDocument[]): Promise<void> => {
     checkDocuments(batch);
     const texts = { length: batch.length, ids: batch.map((d) => d.id), text: (i: number) => batch[i].text };
-    const vectors = await encoder.embedDocuments(texts, {
+    const encoded = await encode(texts, {
       ...rest,
       onProgress: onProgress && ((p) => onProgress({ ...p, ...work, done: done + p.done, total })),
     });
-    await put(batch, vectors);
+    await put(batch, encoded);
     done += batch.length;
     // Equal texts are embedded once and counted once until here.
     onProgress?.({ ...work, done, total });
@@ -68,6 +70,16 @@ function checkDocuments(documents: readonly SearchDocument[]): void {
   }
 }
 
+/** @throws InputError where k is not a whole number above 0 */
+export function checkCountOf(k: number): void {
+  if (!Number.isInteger(k) || k < 1)
+    throw new InputError({
+      code: 'search.k',
+      subject: `a search for ${k} documents`,
+      expected: 'a whole number above 0',
+    });
+}
+
 /**
  * @returns [n, dimensions]
  * @throws InputError where k is not a whole number above 0
@@ -79,12 +91,7 @@ export async function queryVectors(
   k: number,
   watch: RunControl,
 ): Promise<Float32Array> {
-  if (!Number.isInteger(k) || k < 1)
-    throw new InputError({
-      code: 'search.k',
-      subject: `a search for ${k} documents`,
-      expected: 'a whole number above 0',
-    });
+  checkCountOf(k);
   const vectors = await encoder.embedQueries(texts, watch);
   const bad = firstNotFinite(vectors);
   if (bad >= 0)
@@ -97,7 +104,11 @@ export async function queryVectors(
 }
 
 /** @throws InputError where documents would be embedded by another encoder than those that are there */
-export async function checkDocumentsKey(encoder: OpenEncoder, expected: string, folder: string): Promise<void> {
+export async function checkDocumentsKey(
+  encoder: Pick<OpenEncoder, 'documentsKey'>,
+  expected: string,
+  folder: string,
+): Promise<void> {
   if ((await encoder.documentsKey()) === expected) return;
   throw new InputError({
     code: 'index.encoder',
