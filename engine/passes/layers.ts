@@ -169,13 +169,22 @@ function linearAttention(node: Node): boolean {
   return multiplies(node.outputs[0], 2);
 }
 
+/** Whether a node makes weights of attention of the products of two values of the text: ReLU in place of Softmax. */
+function reluAttention(node: Node): boolean {
+  const product = node.op === 'Relu' ? node.inputs[0]?.producer : undefined;
+  const computed = (v: Value | null): boolean =>
+    !!v?.producer &&
+    (!['Transpose', 'Cast', 'Identity', 'DequantizeLinear'].includes(v.producer.op) || computed(v.producer.inputs[0]));
+  return product?.op === 'MatMul' && product.inputs.every(computed);
+}
+
 /** Positions in the chain of cut points after which an attention comes before the next cut point. */
 function attentionSegments(graph: Graph, cuts: readonly Value[]): number[] {
   const position = new Map(cuts.map((v, i) => [v, i]));
   const place = new Map(graph.nodes.map((n, i) => [n, i]));
   const starts: number[] = [];
   for (const node of graph.nodes) {
-    if (!attention.has(node.op) && !linearAttention(node)) continue;
+    if (!attention.has(node.op) && !linearAttention(node) && !reluAttention(node)) continue;
     // A segment begins at the nearest cut point upstream of its attention.
     let best = -1;
     const stack = [...node.inputs];

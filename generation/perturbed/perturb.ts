@@ -2,6 +2,7 @@
  * @file Documents changed so that they no longer answer a query: negated, an attribute or the name of another document put in place of
  * their own, emptied. Each change is one that a reader would notice and that bags of words or near vectors may not.
  */
+import { literalPattern } from '../../common/literal-pattern.ts';
 import { Random } from '../../math/random.ts';
 
 /** Verbs of descriptions, and what negates them. */
@@ -74,7 +75,7 @@ export function swapped(
 
 /** Every occurrence of a word as a whole, its first letter large where it was. */
 export function replaced(text: string, from: string, to: string): string {
-  const pattern = new RegExp(`(?<![\\p{L}\\d])${from.replace(/[.*+?^${}()|[\]\\#-]/g, '\\$&')}(?![\\p{L}\\d])`, 'giu');
+  const pattern = new RegExp(`(?<![\\p{L}\\d])${literalPattern(from)}(?![\\p{L}\\d])`, 'giu');
   return text.replace(pattern, (found) =>
     found[0] === found[0].toUpperCase() && /\p{L}/u.test(found[0]) ? to[0].toUpperCase() + to.slice(1) : to,
   );

@@ -121,9 +121,10 @@ export interface TermChannel {
 }
 
 /** Splits texts as an index keeps them: terms with their counts. */
-export const countTerms = ({ terms }: Analyzer, text: string): TermCounts => {
+export const countTerms = (analyzer: Analyzer, text: string): TermCounts => {
   const counts = new Map<string, number>();
-  for (const term of terms(text)) counts.set(term, (counts.get(term) ?? 0) + 1);
+  // One at a time: a long text has more terms than a list should hold.
+  analyzer.each(text, (term) => counts.set(term, (counts.get(term) ?? 0) + 1));
   return counts;
 };
 

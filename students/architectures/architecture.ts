@@ -25,8 +25,8 @@ export type Statistics = Partial<Record<'gates' | 'routed' | 'activations', Expr
 export interface Architecture<S extends z.ZodRawShape = z.ZodRawShape, O = z.output<z.ZodObject<S>>> {
   /** Its options, each with a description. */
   readonly options: S;
-  /** The part of a layer that it replaces; a layer takes one of each. */
-  readonly part: 'feed-forward' | 'attention';
+  /** The part of a layer that it replaces; a layer takes one of each. A `layer` is all of it, of every layer. */
+  readonly part: 'feed-forward' | 'attention' | 'layer';
   /** As reports name it. */
   describe(options: O): string;
   /**

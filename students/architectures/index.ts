@@ -48,7 +48,7 @@ const list = z.preprocess(
 export const architectureSchema = list
   .optional()
   .describe(
-    "other forms of the layers' parts: experts, relu, top-k in place of the feed-forward network; favor, tree in place of softmax attention; one, or a list of one of each",
+    "other forms of the layers' parts: experts, relu, top-k in place of the feed-forward network; favor, tree in place of softmax attention; one, or a list of one of each; scale-invariant for whole layers",
   );
 
 const registry = architectures as unknown as Readonly<Record<Kind, Architecture<z.ZodRawShape, ArchitectureOptions>>>;
@@ -93,6 +93,14 @@ export async function applyArchitecture(graph: Graph, all: readonly Architecture
       code: 'architecture.twice',
       subject: `student.architecture replaces the ${parts[0]} part twice: ${all.map((o) => o.kind).join(', ')}`,
       remedy: 'name one of them',
+    });
+  const whole = all.find((o) => memberOf(o).part === 'layer');
+  if (whole && (all.length > 1 || whole.layers))
+    throw new InputError({
+      code: 'architecture.whole',
+      subject: `student.architecture ${whole.kind} replaces every layer whole`,
+      received: all.length > 1 ? all.map((o) => o.kind).join(', ') : `layers: [${whole.layers}]`,
+      remedy: `name ${whole.kind} alone, without layers`,
     });
   normalize(graph, 'the student');
   fuse(graph);

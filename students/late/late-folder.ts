@@ -18,6 +18,8 @@ const FORMAT = 'onnx-distill-multi-vector-1';
 const [FILE, WEIGHTS] = ['multi-vector.json', 'multi-vector.safetensors'];
 /** The module of PyLate and sentence-transformers that maps token vectors. */
 const DENSE = '1_Dense';
+/** The sub-folder that PyLate loads. */
+const PYLATE = 'pylate';
 
 const count = z.number().int().positive();
 const schema = z.strictObject({
@@ -46,9 +48,13 @@ export function lateFiles(settings: LateSettings, reads: LateFile['reads'], weig
 }
 
 /**
- * What makes the folder one of PyLate and of sentence-transformers at once: a Dense over token vectors behind the modules of the
- * dual-encoder. sentence-transformers' encode gives the vector of the whole text as before, and with output_value='token_embeddings'
- * the mapped token vectors; PyLate keeps the Transformer and the Dense alone.
+ * What other tools read of a re-ranker.
+ *
+ * - The folder itself is one of sentence-transformers (5.7 and later): a Dense over token vectors stands behind the modules of the
+ *   dual-encoder. `SentenceTransformer` gives the vector of the whole text as before, and with output_value='token_embeddings' the mapped
+ *   token vectors; `MultiVectorEncoder` (6.2) leaves the pooling out.
+ * - `pylate/` is one of PyLate, whose Dense (1.6, over sentence-transformers 5.3) takes no names of inputs and refuses a configuration
+ *   that has them: the Transformer of the folder above it, and the Dense in PyLate's form.
  *
  * @param written modules.json and config_sentence_transformers.json as they are without it
  * @source lightonai/pylate, models/colbert.py and models/Dense.py
@@ -66,41 +72,43 @@ export function pylateFiles(
   const modules = JSON.parse(written.modules) as { idx: number; name: string; path: string; type: string }[];
   const idx = modules.length;
   const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`;
+  const type = 'sentence_transformers.models';
+  const dense = {
+    in_features: width,
+    out_features: D,
+    bias: false,
+    activation_function: 'torch.nn.modules.linear.Identity',
+  };
+  const linear = encodeSafetensors(new Map([['linear.weight', { dtype: 'float32', dims: [D, width], data: turned }]]), {
+    format: 'pt',
+  });
+  const lengths = {
+    query_prefix: '',
+    document_prefix: '',
+    query_length: reads.query,
+    document_length: reads.document,
+    attend_to_expansion_tokens: false,
+    do_query_expansion: false,
+    skiplist_words: [],
+  };
   return new Map<string, Uint8Array | string>([
-    [
-      'modules.json',
-      json([...modules, { idx, name: String(idx), path: DENSE, type: 'sentence_transformers.models.Dense' }]),
-    ],
+    ['modules.json', json([...modules, { idx, name: String(idx), path: DENSE, type: `${type}.Dense` }])],
     [
       `${DENSE}/config.json`,
-      json({
-        in_features: width,
-        out_features: D,
-        bias: false,
-        activation_function: 'torch.nn.modules.linear.Identity',
-        module_input_name: 'token_embeddings',
-        module_output_name: 'token_embeddings',
-      }),
+      json({ ...dense, module_input_name: 'token_embeddings', module_output_name: 'token_embeddings' }),
     ],
+    [`${DENSE}/model.safetensors`, linear],
+    ['config_sentence_transformers.json', json({ ...JSON.parse(written.config), ...lengths })],
     [
-      `${DENSE}/model.safetensors`,
-      encodeSafetensors(new Map([['linear.weight', { dtype: 'float32', dims: [D, width], data: turned }]]), {
-        format: 'pt',
-      }),
+      `${PYLATE}/modules.json`,
+      json([
+        { idx: 0, name: '0', path: '..', type: `${type}.Transformer` },
+        { idx: 1, name: '1', path: DENSE, type: 'pylate.models.Dense.Dense' },
+      ]),
     ],
-    [
-      'config_sentence_transformers.json',
-      json({
-        ...JSON.parse(written.config),
-        query_prefix: '',
-        document_prefix: '',
-        query_length: reads.query,
-        document_length: reads.document,
-        attend_to_expansion_tokens: false,
-        do_query_expansion: false,
-        skiplist_words: [],
-      }),
-    ],
+    [`${PYLATE}/${DENSE}/config.json`, json(dense)],
+    [`${PYLATE}/${DENSE}/model.safetensors`, linear],
+    [`${PYLATE}/config_sentence_transformers.json`, json({ model_type: 'ColBERT', ...lengths })],
   ]);
 }
 

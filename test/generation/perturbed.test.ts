@@ -35,6 +35,7 @@ test('rare words that query and document share become words of the other documen
 test('words are replaced as wholes, in their case', () => {
   expect(replaced('C++ and c, Csound', 'c', 'go')).toBe('Go++ and go, Csound');
   expect(replaced('libfoo1 (libfoo1-dev)', 'libfoo1', 'libbar2')).toBe('libbar2 (libbar2-dev)');
+  expect(replaced('lib-a-perl, C#', 'lib-a-perl', 'x')).toBe('x, C#');
 });
 
 test('edits between names', () => {

@@ -37,6 +37,7 @@ const SHORT = [
   'teachers/reading/',
   'teachers/score-file.ts',
   'teachers/vectors/',
+  'serving/encoder/sparse-encoder.ts',
   'training/optimizers/muon.ts',
   'training/trainer.ts',
 ];

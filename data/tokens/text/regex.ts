@@ -1,4 +1,5 @@
 /** @file Oniguruma's regular expressions, in which Split and Replace are written, as JavaScript's. */
+import { literalPattern } from '../../../common/literal-pattern.ts';
 import { fieldsOf, malformed, shown, unsupported } from '../base/fields.ts';
 import { characterKinds, UNASSIGNED, unitsOf } from '../base/unicode.ts';
 import { Translator } from './regex-translate.ts';
@@ -26,8 +27,7 @@ export function readRegex(source: string, what: string): RegExp {
 /** A pattern of tokenizer.json: { String } or { Regex }. */
 export function readPattern(value: unknown, what: string): RegExp {
   const fields = fieldsOf(value, `pattern of ${what}`);
-  if (typeof fields.String === 'string')
-    return new RegExp(fields.String.toWellFormed().replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&'), 'gv');
+  if (typeof fields.String === 'string') return new RegExp(literalPattern(fields.String.toWellFormed()), 'gv');
   if (typeof fields.Regex === 'string') return readRegex(fields.Regex.toWellFormed(), what);
   throw malformed(`pattern of ${what} is ${shown(value)}, neither String nor Regex`);
 }

@@ -6,13 +6,14 @@ import {
   gelu,
   linear,
   type Matrix,
+  norm,
   numbers,
   type PlainModel,
   softmax,
   type Weights,
 } from './plain.ts';
 
-type Parts = Pick<PlainModel, 'feedForward' | 'attend'>;
+type Parts = Pick<PlainModel, 'feedForward' | 'attend' | 'stack'>;
 
 export interface Case {
   options: Record<string, unknown>;
@@ -152,6 +153,64 @@ const tree = (depth: number) => (weights: Weights) => ({
   },
 });
 
+/** PreNorm layers, attention of normalized ReLU, no biases behind the blocks; two heads, two layers. */
+const scaleInvariant = (weights: Weights) => ({
+  stack(embeddings: Matrix): Matrix {
+    const times = (x: Matrix, name: string): Matrix => {
+      const { dims, data } = numbers(weights, name);
+      return x.map((row) =>
+        Array.from({ length: dims[1] }, (_, c) => row.reduce((s, v, i) => s + v * data[i * dims[1] + c], 0)),
+      );
+    };
+    const turned = (x: Matrix, name: string): Matrix => {
+      const { dims, data } = numbers(weights, `${name}.weight`);
+      return x.map((row) =>
+        Array.from({ length: dims[0] }, (_, o) => row.reduce((s, v, i) => s + v * data[o * dims[1] + i], 0)),
+      );
+    };
+    let x = times(embeddings, 'scale_invariant.input');
+    for (const layer of [0, 1]) {
+      const name = `encoder.layer.${layer}`;
+      const gain = Array.from(
+        numbers(weights, layer ? 'encoder.layer.0.output.LayerNorm.weight.fixed' : 'scale_invariant.gain').data,
+      );
+      const shift = Array.from(
+        numbers(weights, layer ? 'encoder.layer.0.output.LayerNorm.bias.fixed' : 'scale_invariant.shift').data,
+      );
+      const z = standard(x).map((row) => row.map((v, i) => v * gain[i] + shift[i]));
+      const [q, k, v] = ['query', 'key', 'value'].map((p) => linear(z, weights, `${name}.attention.self.${p}`));
+      const half = (m: Matrix, h: number): Matrix =>
+        m.map((row) => row.slice((h * row.length) / 2, ((h + 1) * row.length) / 2));
+      const mixed = [0, 1].map((h) => {
+        const [keys, values] = [half(k, h), half(v, h)];
+        return half(q, h).map((row) => {
+          const scores = keys.map((key) => Math.max(0, dot(row, key) / Math.sqrt(row.length)));
+          const sum = Math.max(
+            1e-6,
+            scores.reduce((a, b) => a + b, 0),
+          );
+          return values[0].map((_, c) => scores.reduce((s, share, j) => s + share * values[j][c], 0) / sum);
+        });
+      });
+      const context = x.map((_, t) => mixed.flatMap((m) => m[t]));
+      x = add(x, turned(context, `${name}.attention.output.dense`));
+      const inner = linear(
+        norm(x, weights, `${name}.attention.output.LayerNorm`, '.fixed'),
+        weights,
+        `${name}.intermediate.dense`,
+      );
+      x = add(x, turned(inner.map(positive), `${name}.output.dense`));
+    }
+    return norm(x, weights, 'encoder.layer.1.output.LayerNorm');
+  },
+});
+const standard = (x: Matrix): Matrix =>
+  x.map((row) => {
+    const mean = row.reduce((a, b) => a + b, 0) / row.length;
+    const deviation = Math.sqrt(row.reduce((a, b) => a + (b - mean) ** 2, 0) / row.length + 1e-12);
+    return row.map((v) => (v - mean) / deviation);
+  });
+
 /** At least one case a member of the registry. */
 export const cases: Readonly<Record<string, readonly Case[]>> = {
   experts: [
@@ -165,6 +224,7 @@ export const cases: Readonly<Record<string, readonly Case[]>> = {
     { options: { keep: 5 }, plain: (w) => ({ feedForward: dense(largest(5))(w) }) },
     { options: { keep: 32 }, plain: (w) => ({ feedForward: dense(positive)(w) }) },
   ],
+  'scale-invariant': [{ options: {}, plain: scaleInvariant }],
   favor: [{ options: { features: 6 }, plain: favor }],
   tree: [
     { options: { depth: 0 }, plain: () => ({}) },

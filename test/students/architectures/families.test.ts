@@ -39,6 +39,12 @@ describe.skipIf(!shared).each(['bert-dynamo', 'bert-script', 'distilbert-dynamo'
     expect(await difference({ kind: 'relu' })).toBeGreaterThan(1e-3);
   });
 
+  test('the scale-invariant form is made of PostNorm layers without positions in their scores', async () => {
+    if (name.startsWith('mpnet'))
+      await expect(difference({ kind: 'scale-invariant' })).rejects.toThrow(/bias by position/);
+    else expect(await difference({ kind: 'scale-invariant' })).toBeGreaterThan(1e-3);
+  });
+
   test('a tree of one leaf is full attention, many features are near it, and relative positions are refused', async () => {
     const [leaf, features] = [
       { kind: 'tree', depth: 0 },

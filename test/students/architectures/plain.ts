@@ -13,6 +13,8 @@ export interface PlainModel {
   feedForward(x: Matrix, layer: number): Matrix;
   /** [L, d] of one head each to [L, d]. */
   attend(q: Matrix, k: Matrix, v: Matrix, layer: number): Matrix;
+  /** Whole layers in another order; [L, D] to [L, D] of embeddings. */
+  stack?(embeddings: Matrix): Matrix;
 }
 
 export const numbers = (weights: Weights, name: string): { dims: readonly number[]; data: ArrayLike<number> } => {
@@ -44,8 +46,8 @@ export const softmax = (row: readonly number[]): number[] => {
   return e.map((v) => v / sum);
 };
 
-function norm(x: Matrix, weights: Weights, name: string): Matrix {
-  const [scale, shift] = ['weight', 'bias'].map((p) => numbers(weights, `${name}.${p}`).data);
+export function norm(x: Matrix, weights: Weights, name: string, suffix = ''): Matrix {
+  const [scale, shift] = ['weight', 'bias'].map((p) => numbers(weights, `${name}.${p}${suffix}`).data);
   return x.map((row) => {
     const mean = row.reduce((a, b) => a + b, 0) / row.length;
     const variance = row.reduce((a, b) => a + (b - mean) ** 2, 0) / row.length;
@@ -87,6 +89,7 @@ export function encode(ids: readonly number[], model: PlainModel): Matrix {
     weights,
     'embeddings.LayerNorm',
   );
+  if (model.stack) return model.stack(x);
   for (let i = 0; i < model.layers; i++) {
     const name = `encoder.layer.${i}`;
     const [q, k, v] = ['query', 'key', 'value'].map((part) => linear(x, weights, `${name}.attention.self.${part}`));

@@ -5,8 +5,10 @@ import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import { parseConfig } from '../../../config/parse.ts';
 import { Expr } from '../../../engine/expressions/expr.ts';
+import type { Pooling } from '../../../engine/expressions/pooling.ts';
 import { Graph } from '../../../engine/graph/ir.ts';
 import { type Tensor, tensor } from '../../../engine/graph/tensor.ts';
+import { toDouble } from '../../../engine/passes/to-float64.ts';
 import { Session } from '../../../engine/runtime/session.ts';
 import { losses } from '../../../losses/index.ts';
 import { Random } from '../../../math/random.ts';
@@ -17,6 +19,7 @@ import { architectureSchema, torchFamily } from '../../../students/architectures
 import { loadStudent } from '../../../students/encoder-student.ts';
 import { huggingFaceWeights } from '../../../students/export/torch-names.ts';
 import { dualEncoderOnHost } from '../../../training/step/dual-encoder-step.ts';
+import { encoderGraph } from '../../../training/step/encoder-graph.ts';
 import { batchOf } from '../../training/tiny.ts';
 import { expertChoice, bestA as plainA } from './cases.ts';
 
@@ -231,12 +234,61 @@ test('the balance of a step is that of all its texts, in one run and chunk by ch
   await chunks.release();
 });
 
+test('scale-invariant: all weights times a number give the same vectors, the gradient is orthogonal to them and inverse to it', async () => {
+  const { graph, pooling } = await opened({ kind: 'scale-invariant' });
+  const made = await encoderGraph({ encoder: graph, pooling: pooling as Pooling, normalize: true });
+  const session = await Session.load(toDouble(made.graph), { threads: 1 });
+  const random = Random.of(3, 'scale');
+  // Biases and gains that are not 0 and 1.
+  const weights = made.weights.map((w) => ({
+    name: w.name,
+    dims: w.tensor.dims,
+    data: Float64Array.from(w.tensor.data, (v) => v + 0.1 * random.normal()),
+  }));
+  const upstream = Float64Array.from({ length: made.width }, () => random.normal());
+  const at = async (by: number) => {
+    const own = weights.map(({ name, dims, data }) => [
+      name,
+      { dtype: 'float64' as const, dims, data: data.map((v) => by * v) },
+    ]);
+    const given: Record<string, Tensor> = {
+      ...feeds,
+      upstream: { dtype: 'float64', dims: [1, made.width], data: upstream },
+      ...Object.fromEntries(own),
+    };
+    const out = await session.run(Object.fromEntries(session.inputs.map((name) => [name, given[name]])));
+    const gradient = weights.map((w) => {
+      const g = made.gradients.get(w.name);
+      if (g && 'dense' in g) return Float64Array.from(out[g.dense.name].data as Float64Array);
+      throw new Error(`${w.name} has no dense gradient`);
+    });
+    return { vector: Array.from(out[made.embedding.name].data as Float64Array), gradient };
+  };
+  const [one, two] = [await at(1), await at(2)];
+  one.vector.forEach((v, i) => {
+    expect(two.vector[i]).toBeCloseTo(v, 9);
+  });
+  let [inner, theta, g] = [0, 0, 0];
+  one.gradient.forEach((own, k) => {
+    own.forEach((value, i) => {
+      expect(Math.abs(2 * two.gradient[k][i] - value)).toBeLessThan(1e-8);
+      inner += value * weights[k].data[i];
+      theta += weights[k].data[i] ** 2;
+      g += value ** 2;
+    });
+  });
+  expect(g).toBeGreaterThan(1e-6);
+  expect(Math.abs(inner)).toBeLessThan(1e-6 * Math.sqrt(theta * g));
+  await session.release();
+});
+
 test('PyTorch weights are written where a class computes the same, and nowhere else', async () => {
   for (const [kind, known] of [
     ['relu', true],
     ['top-k', false],
     ['favor', false],
     ['tree', false],
+    ['scale-invariant', false],
     ['experts', false],
   ] as const) {
     const { graph, config } = await opened({ kind, ...(kind === 'top-k' && { keep: 4 }) });
@@ -250,6 +302,10 @@ test('what does not fit is refused in a sentence', async () => {
   await expect(opened({ kind: 'relu' }, { kind: 'experts' })).rejects.toThrow(
     'student.architecture replaces the feed-forward part twice: relu, experts',
   );
+  await expect(opened({ kind: 'scale-invariant' }, { kind: 'relu' })).rejects.toThrow(
+    'scale-invariant replaces every layer whole',
+  );
+  await expect(opened({ kind: 'scale-invariant', layers: [0] })).rejects.toThrow('layers: [0]');
   await expect(opened({ kind: 'relu', layers: [2] })).rejects.toThrow('student.architecture names layer 2');
   await expect(opened({ kind: 'top-k', keep: 33 })).rejects.toThrow('layer 0 has 32 hidden units');
   const { graph } = await opened({ kind: 'relu' });

@@ -83,6 +83,12 @@ test('a Dense of token vectors behind the pooling changes no vector of a text; b
     query_prefix: '',
     do_query_expansion: false,
   });
+  // PyLate's own form of the Dense has no names of inputs.
+  expect(JSON.parse(files.get('pylate/1_Dense/config.json') as string)).not.toHaveProperty('module_input_name');
+  expect(JSON.parse(files.get('pylate/modules.json') as string).map((m: { path: string }) => m.path)).toEqual([
+    '..',
+    '1_Dense',
+  ]);
   const listed = JSON.parse(files.get('modules.json') as string);
   write(new Map([['modules.json', JSON.stringify([listed[0], listed[3], listed[1]])]]));
   await expect(readHead(folder)).rejects.toThrow(/before any Pooling/);
