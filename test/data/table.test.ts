@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { expect, test } from 'vitest';
 import { TextTableBuilder } from '../../data/dataset.ts';
+import { sameButForSpacing } from '../../data/relevant.ts';
 import { Column, TextColumn } from '../../data/table/columns.ts';
 import { HashIds, listOnDemand, TextIds } from '../../data/table/ids.ts';
 import { Random } from '../../math/random.ts';
@@ -133,4 +134,11 @@ test('a long text is kept as it is, its hash and its beginning those of its byte
   ])
     hash.update(`${id.length}:${id}${Buffer.byteLength(t)}:${t}`);
   expect(table.hash).toBe(hash.digest('hex'));
+});
+
+test('texts that differ in white space alone are the same, of any kind of space', () => {
+  const same = ['a b', ' a  b', 'a\n\tb ', '\u3000a\u00a0b\ufeff', 'a\u2003 \u2028b'];
+  for (const other of same) expect(sameButForSpacing(other, 'a b'), JSON.stringify(other)).toBe(true);
+  for (const other of ['ab', 'a b c', 'a', '', 'A b', 'a\u200bb']) expect(sameButForSpacing(other, 'a b')).toBe(false);
+  expect(sameButForSpacing(' \n', '')).toBe(true);
 });
