@@ -140,7 +140,8 @@ export class TextTableBuilder {
     this.titles?.push(Buffer.byteLength(title));
     if (metadata !== undefined && !this.metadata) this.metadata = empty(position);
     this.metadata?.push(metadata === undefined ? '' : JSON.stringify(metadata));
-    this.hash?.update(`${Buffer.byteLength(id)}:${id}${size}:${text}`);
+    this.hash?.update(`${Buffer.byteLength(id)}:${id}${size}:`);
+    if (this.hash) for (const part of this.texts.parts(position)) this.hash.update(part);
   }
 
   build(): TextTable {

@@ -36,8 +36,44 @@ export function listsNegatives(dataset: Dataset, split: string): boolean {
   return 2 * listed >= lists.queries.length;
 }
 
+/** What \s is beyond ASCII. */
+const WIDE_SPACE = /\s/;
+const isSpace = (unit: number): boolean =>
+  unit < 128 ? unit === 32 || (unit >= 9 && unit <= 13) : WIDE_SPACE.test(String.fromCharCode(unit));
+
+/** UTF-16 units of a text: one space for each run of white space, none at its ends. A text of many megabytes is not copied. */
+class Units {
+  private readonly text: string;
+  private at = 0;
+
+  constructor(text: string) {
+    this.text = text;
+    this.skip();
+  }
+
+  private skip(): void {
+    while (this.at < this.text.length && isSpace(this.text.charCodeAt(this.at))) this.at++;
+  }
+
+  /** The next unit; -1 at the end. */
+  next(): number {
+    if (this.at >= this.text.length) return -1;
+    const unit = this.text.charCodeAt(this.at++);
+    if (!isSpace(unit)) return unit;
+    this.skip();
+    return this.at < this.text.length ? 32 : -1;
+  }
+}
+
 /** Texts that differ only in spacing count as equal. */
-const plain = (text: string): string => text.replace(/\s+/g, ' ').trim();
+export function sameButForSpacing(a: string, b: string): boolean {
+  const [x, y] = [new Units(a), new Units(b)];
+  for (;;) {
+    const unit = x.next();
+    if (unit !== y.next()) return false;
+    if (unit < 0) return true;
+  }
+}
 
 /** Queries whose documents are held at a time. */
 const HELD = 4096;
@@ -73,10 +109,9 @@ export function neverNegative(
 
 /** Where a text stands in a table, whatever its spacing. */
 function* sameText(table: TextTable, text: string): Generator<number> {
-  const sought = plain(text);
   const { first, next } = textChains(table);
-  for (let i = first[hash(sought) & (first.length - 1)]; i >= 0; i = next[i])
-    if (plain(table.text(i)) === sought) yield i;
+  for (let i = first[hash(text) & (first.length - 1)]; i >= 0; i = next[i])
+    if (sameButForSpacing(table.text(i), text)) yield i;
 }
 
 interface Chains {
@@ -94,7 +129,7 @@ function textChains(table: TextTable): Chains {
   const first = new Int32Array(1 << Math.ceil(Math.log2(Math.max(2, 2 * table.length)))).fill(-1);
   const next = new Int32Array(table.length);
   for (let i = table.length - 1; i >= 0; i--) {
-    const at = hash(plain(table.text(i))) & (first.length - 1);
+    const at = hash(table.text(i)) & (first.length - 1);
     next[i] = first[at];
     first[at] = i;
   }
@@ -102,10 +137,11 @@ function textChains(table: TextTable): Chains {
   return { first, next };
 }
 
-/** FNV-1a over UTF-16 units, its bits mixed: equal texts have equal ones, and others seldom. */
+/** FNV-1a over UTF-16 units, its bits mixed: texts that are equal but for spacing have equal ones, and others seldom. */
 function hash(text: string): number {
+  const units = new Units(text);
   let h = 0x811c9dc5;
-  for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193);
+  for (let unit = units.next(); unit >= 0; unit = units.next()) h = Math.imul(h ^ unit, 0x01000193);
   h = Math.imul(h ^ (h >>> 16), 0x7feb352d);
   return h ^ (h >>> 15);
 }

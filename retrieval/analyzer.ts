@@ -89,8 +89,8 @@ const PART = 1 << 16;
 /** What stands in no term, and joins with nothing before it: a text is cut before it. */
 const CUT = /[ \n。]/g;
 
-/** A text in parts that have its terms: its lower case and its words are held for one part at a time. */
-function* partsOf(text: string): Generator<string> {
+/** A text in parts that have its terms and, one after the other, its normal form and lower case: these are held for one part at a time. */
+export function* partsOf(text: string): Generator<string> {
   let from = 0;
   while (text.length - from > PART) {
     CUT.lastIndex = from + PART;

@@ -43,8 +43,12 @@ const isObject = (value: unknown): value is Record<string, unknown> =>
 
 /** One object a line. */
 export async function* readJsonLines(file: string): AsyncGenerator<Row> {
-  for await (const line of readLines(file))
-    if (line.text.trim()) yield { values: parseObject(line, file), where: `${file} line ${line.number}` };
+  for await (const line of readLines(file)) {
+    if (!line.text.trim()) continue;
+    const values = parseObject(line, file);
+    line.text = '';
+    yield { values, where: `${file} line ${line.number}` };
+  }
 }
 
 /** A `.json` file: an array of objects, an object with one such array, or one object a line. */

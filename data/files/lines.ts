@@ -1,10 +1,14 @@
 /** @file Text files, plain or gzipped, as checked UTF-8: whole lines, one block or one line at a time, bounded. */
 import { isUtf8 } from 'node:buffer';
 import { createReadStream, existsSync } from 'node:fs';
-import type { Readable } from 'node:stream';
+import { open } from 'node:fs/promises';
 import { createGunzip } from 'node:zlib';
 import { InputError } from '../../common/errors.ts';
 
+/** Bytes read at a time. */
+const CHUNK = 1 << 20;
+/** Bytes up to which the parts of a line are joined when it has ended. */
+const SHORT_LINE = 1 << 22;
 /** Longest line that is read. */
 const LONGEST_LINE = 64 * 1024 * 1024;
 /** A file that unpacks to more than this is refused: it may have been made to fill the memory. */
@@ -26,30 +30,49 @@ export function findFile(path: string): string | undefined {
   return [path, `${path}.gz`].find((p) => existsSync(p));
 }
 
+/** What a reader of chunks says of the last one. */
+interface Chunks {
+  /** Whether it was copied, so that its memory can hold the next one: a long line would leave as much behind as it has. */
+  copied: boolean;
+}
+
 /** A file's bytes, unpacked where its name ends in .gz. Errors are plain: see `unreadable`. */
-async function* readBytes(file: string): AsyncGenerator<Buffer> {
-  const source = createReadStream(file, { highWaterMark: 1 << 20 });
-  let stream: Readable = source;
-  let read = (): number => source.bytesRead;
-  if (file.endsWith('.gz')) {
-    const unpacked = createGunzip({ chunkSize: 1 << 18 });
-    read = () => unpacked.bytesWritten;
-    source.on('error', (e) => unpacked.destroy(e));
-    stream = source.pipe(unpacked);
-  }
+async function* readBytes(file: string, last: Chunks): AsyncGenerator<Buffer> {
+  if (!file.endsWith('.gz')) return yield* readPlain(file, last);
+  const source = createReadStream(file, { highWaterMark: CHUNK });
+  const unpacked = createGunzip({ chunkSize: 1 << 18 });
+  source.on('error', (e) => unpacked.destroy(e));
   let size = 0;
-  for await (const chunk of stream) {
+  for await (const chunk of source.pipe(unpacked)) {
     size += (chunk as Buffer).length;
-    if (size > LARGEST_FILE || (size > RATIO_FROM && size > GREATEST_RATIO * read())) throw new Error(TOO_LARGE);
+    if (size > LARGEST_FILE || (size > RATIO_FROM && size > GREATEST_RATIO * unpacked.bytesWritten))
+      throw new Error(TOO_LARGE);
     yield chunk as Buffer;
   }
 }
 
+async function* readPlain(file: string, last: Chunks): AsyncGenerator<Buffer> {
+  const handle = await open(file);
+  try {
+    let own = Buffer.allocUnsafeSlow(CHUNK);
+    for (let size = 0; ; ) {
+      const { bytesRead } = await handle.read(own, 0, CHUNK, null);
+      size += bytesRead;
+      if (size > LARGEST_FILE) throw new Error(TOO_LARGE);
+      if (!bytesRead) return;
+      yield own.subarray(0, bytesRead);
+      if (!last.copied) own = Buffer.allocUnsafeSlow(CHUNK);
+    }
+  } finally {
+    await handle.close();
+  }
+}
+
 /** UTF-8 without its byte order mark; UTF-16 with a byte order mark becomes UTF-8. */
-async function* asUtf8(file: string): AsyncGenerator<Buffer> {
+async function* asUtf8(file: string, last: Chunks): AsyncGenerator<Buffer> {
   let decoder: { decode(chunk?: Buffer, options?: { stream: boolean }): string } | undefined;
   let first = true;
-  for await (let chunk of readBytes(file)) {
+  for await (let chunk of readBytes(file, last)) {
     if (first) {
       const mark = chunk.subarray(0, 3).toString('hex');
       if (mark === 'efbbbf') chunk = chunk.subarray(3);
@@ -67,33 +90,47 @@ async function* asUtf8(file: string): AsyncGenerator<Buffer> {
  * @throws InputError that names the line where bytes are not UTF-8
  */
 export async function* readText(file: string): AsyncGenerator<Buffer> {
-  // The parts of a line that has not ended: joined once, or a long line would be copied for each part.
-  let rest: Buffer[] = [];
+  // The parts of a line that has not ended: joined once, or a long line would be copied for each part. A very long one is joined as
+  // it is read, in one buffer of which only what is written takes memory.
+  const rest: Buffer[] = [];
+  let long: Buffer | undefined;
   let held = 0;
   let before = 0;
-  const checked = (parts: Buffer[]): Buffer => {
-    const block = parts.length === 1 ? parts[0] : Buffer.concat(parts);
+  const hold = (part: Buffer): void => {
+    if (held + part.length <= SHORT_LINE) rest.push(part);
+    else {
+      const own = long ?? Buffer.allocUnsafeSlow(LONGEST_LINE + 2 * CHUNK);
+      let at = 0;
+      for (const before of rest) at += before.copy(own, at);
+      part.copy(own, held);
+      rest.length = 0;
+      long = own;
+    }
+    held += part.length;
+  };
+  /** All that is held, which is held no longer: a long block is to be free as soon as the reader is done with it. */
+  const checked = (): Buffer => {
+    const block = long ? long.subarray(0, held) : rest.length === 1 ? rest[0] : Buffer.concat(rest);
+    rest.length = 0;
+    [long, held] = [undefined, 0];
     if (!isUtf8(block) || isWide(block)) throw badBytes(file, block, before);
     for (let at = block.indexOf(NEWLINE); at >= 0; at = block.indexOf(NEWLINE, at + 1)) before++;
     return block;
   };
-  for await (const chunk of asUtf8(file)) {
+  const last: Chunks = { copied: false };
+  for await (const chunk of asUtf8(file, last)) {
+    last.copied = false;
     const end = chunk.lastIndexOf(NEWLINE) + 1;
     if (end) {
-      const block = checked([...rest, chunk.subarray(0, end)]);
-      [rest, held] = [[], 0];
-      yield block;
+      hold(chunk.subarray(0, end));
+      yield checked();
     }
     if (end === chunk.length) continue;
-    rest.push(chunk.subarray(end));
-    held += chunk.length - end;
+    hold(chunk.subarray(end));
     if (held > LONGEST_LINE) throw new Error(TOO_LARGE);
+    last.copied = long !== undefined && !end;
   }
-  if (held) {
-    const block = checked(rest);
-    rest = [];
-    yield block;
-  }
+  if (held) yield checked();
 }
 
 /** A whole text file, with its line ends as newlines. @throws InputError as readLines */
@@ -144,15 +181,25 @@ function badBytes(file: string, block: Buffer, before: number): InputError {
 export async function* readLines(file: string): AsyncGenerator<Line> {
   let number = 0;
   try {
-    for await (const block of readText(file)) {
+    for await (let block of readText(file)) {
       const lines = block.toString('utf8').split('\n');
+      block = NOTHING;
       // A block ends with a newline, except perhaps the last one.
       if (lines.at(-1) === '') lines.pop();
-      for (const text of lines) yield { text: text.endsWith('\r') ? text.slice(0, -1) : text, number: ++number };
+      for (let i = 0; i < lines.length; i++) yield { text: taken(lines, i), number: ++number };
     }
   } catch (cause) {
     throw unreadable(file, cause);
   }
+}
+
+const NOTHING = Buffer.alloc(0);
+
+/** A line without its end, which is no longer held among the others: it may be long. */
+function taken(lines: string[], i: number): string {
+  const text = lines[i];
+  lines[i] = '';
+  return text.endsWith('\r') ? text.slice(0, -1) : text;
 }
 
 /** Turns a failure to read into an InputError; an InputError passes through. */

@@ -54,8 +54,17 @@ export class Column<T extends Numbers> {
 const BYTES = 1 << 24;
 const FIRST = 1 << 16;
 
+/** Bytes from which a text is kept as the string that it came as, since each copy of it counts; as many bytes in all. */
+const LONG = 1 << 22;
+const MOST_LONG = 1 << 28;
+/** Characters of a long text that are encoded at a time. */
+const PART = 1 << 20;
+
 /** Texts as UTF-8 in blocks, with the end of each. */
 export class TextColumn {
+  /** Long texts by position. */
+  private readonly long = new Map<number, string>();
+  private longBytes = 0;
   /** By block; the buffer of a text of several blocks stands at the first, its rest at the others. */
   private readonly blocks: Buffer[] = [];
   private readonly ends = new Column(Float64Array);
@@ -67,11 +76,17 @@ export class TextColumn {
 
   /** Bytes of the texts, and of the ends of blocks that no text fitted in. */
   get bytes(): number {
-    return this.end;
+    return this.end + this.longBytes;
   }
 
   /** @param size the text's bytes in UTF-8, where known */
   push(text: string, size = Buffer.byteLength(text)): void {
+    if (size >= LONG && this.longBytes + size <= MOST_LONG) {
+      this.long.set(this.length, text.toWellFormed());
+      this.longBytes += size;
+      this.close(0);
+      return;
+    }
     if (size) this.room(size).write(text);
     this.close(size);
   }
@@ -104,7 +119,21 @@ export class TextColumn {
     return this.blocks[block].subarray(from, from + size);
   }
 
-  /** The bytes of a text, or of its beginning. */
+  /** The bytes of a text, a long one in parts, which are good until the next is asked for. */
+  *parts(i: number): Generator<Buffer> {
+    const long = this.long.get(i);
+    if (long === undefined) return yield this.slice(i);
+    const part = Buffer.allocUnsafeSlow(3 * PART);
+    for (let from = 0; from < long.length; ) {
+      let end = Math.min(from + PART, long.length);
+      // Not between the halves of a pair.
+      if (end < long.length && (long.charCodeAt(end) & 0xfc00) === 0xdc00) end--;
+      yield part.subarray(0, part.write(long.slice(from, end)));
+      from = end;
+    }
+  }
+
+  /** The bytes of a text that is not long, or of its beginning. */
   slice(i: number, size?: number): Buffer {
     const before = i ? this.ends.at(i - 1) : 0;
     const end = this.ends.at(i);
@@ -115,7 +144,11 @@ export class TextColumn {
     return this.blocks[Math.floor(start / BYTES)].subarray(from, from + Math.min(size ?? end - start, end - start));
   }
 
+  /** @param size bytes of its beginning; all by default */
   text(i: number, size?: number): string {
+    const long = this.long.size ? this.long.get(i) : undefined;
+    if (long !== undefined)
+      return size === undefined ? long : Buffer.from(long.slice(0, size)).toString('utf8', 0, size);
     return this.slice(i, size).toString('utf8');
   }
 }

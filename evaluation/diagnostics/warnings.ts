@@ -1,9 +1,11 @@
 /** @file Warnings about probable problems that do not fail a run, each with its figures. */
 
+import { createHash } from 'node:crypto';
 import { type Dataset, judgedQueries } from '../../data/dataset.ts';
 import type { CandidateLists } from '../../data/lists.ts';
 import { rowOf } from '../../math/ragged.ts';
 import type { Encoder } from '../../models/encoder.ts';
+import { partsOf } from '../../retrieval/analyzer.ts';
 import { anisotropy, effectiveRank } from './geometry.ts';
 
 export type Warn = (code: string, text: string) => void;
@@ -23,8 +25,21 @@ const SAMPLE = 256;
 
 const percent = (part: number, whole: number): string => `${((100 * part) / whole).toFixed(part < whole ? 1 : 0)} %`;
 
-/** Texts that differ only in case or spacing count as equal. */
-const plain = (text: string): string => text.normalize('NFKC').toLowerCase().replace(/\s+/g, ' ').trim();
+/** The hash of a text, the same for texts that differ only in case or spacing. A long text is read in parts. */
+function plain(text: string): string {
+  const hash = createHash('sha256');
+  let begun = false;
+  // A space that may be the text's end.
+  let space = '';
+  for (const part of partsOf(text)) {
+    const own: string = `${space}${part.normalize('NFKC').toLowerCase()}`.replace(/\s+/g, ' ');
+    const kept: string = begun ? own : own.trimStart();
+    space = kept.endsWith(' ') ? ' ' : '';
+    begun ||= kept !== '';
+    hash.update(space ? kept.slice(0, -1) : kept);
+  }
+  return hash.digest('hex');
+}
 
 /**
  * Warns about uninformative labels, and about leaks from training into the test split.

@@ -1,6 +1,8 @@
 /** @file A table of texts gives back what it was given, whatever the sizes of texts and the characters of ids. */
+import { createHash } from 'node:crypto';
 import { expect, test } from 'vitest';
 import { TextTableBuilder } from '../../data/dataset.ts';
+import { sameButForSpacing } from '../../data/relevant.ts';
 import { Column, TextColumn } from '../../data/table/columns.ts';
 import { HashIds, listOnDemand, TextIds } from '../../data/table/ids.ts';
 import { Random } from '../../math/random.ts';
@@ -112,4 +114,31 @@ test('ids beyond what a table holds are refused with the remedy', () => {
   expect(String(refused)).toMatch(
     /one table has more than 10 ids: .*split the data into several folders, see docs\/scale.md/,
   );
+});
+
+test('a long text is kept as it is, its hash and its beginning those of its bytes', () => {
+  const builder = new TextTableBuilder();
+  // Pairs of surrogates and a half of one across the places where it is encoded in parts.
+  const text = `Ä title ${'x'.repeat((1 << 20) - 9)}${'\u{1f600}é'.repeat(900_000)}\ud800 end`;
+  builder.add('a', 'short');
+  builder.add('b', text, 'Ä title');
+  builder.add('c', 'short too');
+  const table = builder.build();
+  expect(table.text(1) === text.toWellFormed()).toBe(true);
+  expect([table.title?.(1), table.text(0), table.text(2)]).toEqual(['Ä title', 'short', 'short too']);
+  const hash = createHash('sha256');
+  for (const [id, t] of [
+    ['a', 'short'],
+    ['b', text],
+    ['c', 'short too'],
+  ])
+    hash.update(`${id.length}:${id}${Buffer.byteLength(t)}:${t}`);
+  expect(table.hash).toBe(hash.digest('hex'));
+});
+
+test('texts that differ in white space alone are the same, of any kind of space', () => {
+  const same = ['a b', ' a  b', 'a\n\tb ', '\u3000a\u00a0b\ufeff', 'a\u2003 \u2028b'];
+  for (const other of same) expect(sameButForSpacing(other, 'a b'), JSON.stringify(other)).toBe(true);
+  for (const other of ['ab', 'a b c', 'a', '', 'A b', 'a\u200bb']) expect(sameButForSpacing(other, 'a b')).toBe(false);
+  expect(sameButForSpacing(' \n', '')).toBe(true);
 });

@@ -24,6 +24,16 @@ test('a report that holds little is read; a value that was no number stays out o
   expect(found.notes[0]).toContain('no test of their difference');
 });
 
+test('reports that hold a sample of the queries are compared on it, and that is said', async () => {
+  const sample = { systems: [student], perQuery: { ...perQuery, of: 70_000 } };
+  const [a, b] = [file('a.json', sample), file('b.json', sample)];
+  const found = await compareRuns({ runs: [a, b], samples: 20 });
+  expect(found.notes).toEqual([
+    'b.json and a.json are compared on 2 of 70000 queries, those whose values the reports hold',
+  ]);
+  expect([found.perQuery?.of, found.comparisons?.length]).toEqual([70_000, 1]);
+});
+
 test.each<[string, unknown, RegExp]>([
   ['a list', [1], /holds no systems: expected a run's report.json/],
   ['a text', 'systems', /holds no systems/],
