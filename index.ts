@@ -3,7 +3,8 @@
 export { evaluate } from './checkpoints/evaluate.ts';
 export type { EvaluateOptions, EvaluateReport } from './checkpoints/evaluation-report.ts';
 export { type ExportOptions, type ExportReport, exportCheckpoint } from './checkpoints/export-checkpoint.ts';
-export { type RotateOptions, type RotateReport, rotate } from './checkpoints/rotate.ts';
+export { type RotateReport, rotate } from './checkpoints/rotate.ts';
+export type { RotateOptions } from './checkpoints/rotate-options.ts';
 export { type ErrorDetails, FaultError, InputError } from './common/errors.ts';
 export type { OnProgress, Progress, RunControl } from './common/progress.ts';
 export { type Config, type ConfigInput, configSchema } from './config/config.ts';

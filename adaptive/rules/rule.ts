@@ -1,4 +1,5 @@
 /** @file The interface of deferral rules: estimates a query's need for more teacher scores from its current state. */
+import { cholesky, solve } from '../../math/linear-algebra.ts';
 import type { FEATURES } from './states.ts';
 
 /** States of queries that a rule is fitted on. */
@@ -40,6 +41,33 @@ export function standardised({ features }: Examples, width: typeof FEATURES | nu
   for (let k = 0; k < width; k++) deviation[k] = Math.sqrt(deviation[k]) || 1;
   const data = features.map((v, i) => (v - mean[i % width]) / deviation[i % width]);
   return { mean, deviation, data };
+}
+
+/** Weight of the penalty on weights of standardised features. */
+export const RIDGE = 1;
+
+/**
+ * Ridge regression of the gain in quality on some of the standardised features.
+ * @param data [n, width] row-major @param columns those that are read
+ * @returns a weight a column, then the intercept
+ */
+export function ridge(
+  data: Float64Array,
+  width: number,
+  columns: readonly number[],
+  gains: Float64Array,
+): Float64Array {
+  const size = columns.length + 1;
+  const x = (i: number, k: number): number => (k < columns.length ? data[i * width + columns[k]] : 1);
+  const A = new Float64Array(size * size);
+  const b = new Float64Array(size);
+  for (let i = 0; i < gains.length; i++)
+    for (let k = 0; k < size; k++) {
+      b[k] += x(i, k) * gains[i];
+      for (let l = 0; l < size; l++) A[k * size + l] += x(i, k) * x(i, l);
+    }
+  for (let k = 0; k < size; k++) A[k * size + k] += k < columns.length ? RIDGE : 1e-9;
+  return solve(cholesky({ n: size, data: A }), b);
 }
 
 /** w x + b of the standardised features; parameters are means, deviations, weights, then the intercept. */

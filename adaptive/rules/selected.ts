@@ -2,10 +2,9 @@
 import { cholesky, solve } from '../../math/linear-algebra.ts';
 import { Random } from '../../math/random.ts';
 import { SequentialAttention } from '../../math/sequential-attention.ts';
-import { type Examples, linearNeed, type Rule, standardised } from './rule.ts';
+import { type Examples, linearNeed, RIDGE, type Rule, ridge, standardised } from './rule.ts';
 import { FEATURES } from './states.ts';
 
-const RIDGE = 1;
 const KEPT = 4;
 
 /**
@@ -52,18 +51,7 @@ export const diffSelected: Rule = {
   fit: (examples) => {
     const { mean, deviation, data } = standardised(examples, FEATURES);
     const kept = selectFeatures(examples, KEPT);
-    const n = examples.gains.length;
-    const size = kept.length + 1;
-    const x = (i: number, k: number): number => (k < kept.length ? data[i * FEATURES + kept[k]] : 1);
-    const A = new Float64Array(size * size);
-    const b = new Float64Array(size);
-    for (let i = 0; i < n; i++)
-      for (let k = 0; k < size; k++) {
-        b[k] += x(i, k) * examples.gains[i];
-        for (let l = 0; l < size; l++) A[k * size + l] += x(i, k) * x(i, l);
-      }
-    for (let k = 0; k < size; k++) A[k * size + k] += k < kept.length ? RIDGE : 1e-9;
-    const found = solve(cholesky({ n: size, data: A }), b);
+    const found = ridge(data, FEATURES, kept, examples.gains);
     const weights = new Float64Array(FEATURES + 1);
     kept.forEach((k, i) => {
       weights[k] = found[i];

@@ -3,10 +3,9 @@ import { dirname, join } from 'node:path';
 import { Command } from 'commander';
 import { duration } from '../../common/duration.ts';
 import type { DemoReport } from '../../demo-world/demo.ts';
-import { progressReporter } from '../terminal/progress.ts';
-import type { Verb } from '../terminal/verb.ts';
+import { reported, type Verb } from '../terminal/verb.ts';
 
-export const demo: Verb = ({ out, err, signal }) =>
+export const demo: Verb = (context) =>
   new Command('demo')
     .description(
       'run the main pipeline on a small generated data set: train a teacher, distil it, and report the quality of each',
@@ -20,10 +19,12 @@ export const demo: Verb = ({ out, err, signal }) =>
     .action(async (options: { quick?: boolean; folder: string; seed: number; memory?: string; json?: boolean }) => {
       const { demo } = await import('../../demo-world/demo.ts');
       const { renderSystems } = await import('../terminal/report.ts');
-      const onProgress = progressReporter(err);
-      const report = await demo(options, { onProgress, signal });
-      onProgress.end();
-      out.write(options.json ? `${JSON.stringify(report)}\n` : renderDemo(report, renderSystems(report.systems)));
+      await reported(
+        context,
+        options.json,
+        (watch) => demo(options, watch),
+        (report) => renderDemo(report, renderSystems(report.systems)),
+      );
     });
 
 function renderDemo(report: DemoReport, table: readonly string[]): string {

@@ -1,9 +1,8 @@
 /** @file `distill embed`: the embedder's vectors of documents or queries, into the cache. */
 import { Command } from 'commander';
-import { progressReporter } from '../terminal/progress.ts';
-import { collect, type Verb } from '../terminal/verb.ts';
+import { collect, reported, type Verb } from '../terminal/verb.ts';
 
-export const embedVerb: Verb = ({ out, err, signal }) =>
+export const embedVerb: Verb = (context) =>
   new Command('embed')
     .description("embed the documents with the config's embedder into the cache, where a run finds them")
     .argument('<file>', 'YAML file with the options')
@@ -24,12 +23,14 @@ export const embedVerb: Verb = ({ out, err, signal }) =>
         const { readConfig } = await import('../../config/yaml/read-yaml.ts');
         const { embedTexts } = await import('../../teachers/jobs/embed.ts');
         const sets = options.memory ? [...options.set, `memory=${JSON.stringify(options.memory)}`] : options.set;
-        const onProgress = progressReporter(err);
-        const { queries, queue } = options;
-        const report = await embedTexts(readConfig(file, sets), { queries, queue }, { onProgress, signal });
-        onProgress.end();
-        const by = queue ? `, ${report.fromQueue} of them embedded by workers` : '';
-        const said = `${report.texts} ${report.kind} in the cache, ${report.dimensions} dimensions${by}`;
-        out.write(`${options.json ? JSON.stringify(report) : said}\n`);
+        const { queries, queue, json } = options;
+        const config = readConfig(file, sets);
+        await reported(
+          context,
+          json,
+          (watch) => embedTexts(config, { queries, queue }, watch),
+          ({ texts, kind, dimensions, fromQueue }) =>
+            `${texts} ${kind} in the cache, ${dimensions} dimensions${queue ? `, ${fromQueue} of them embedded by workers` : ''}\n`,
+        );
       },
     );

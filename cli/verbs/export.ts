@@ -1,11 +1,10 @@
 /** @file `distill export`: a checkpoint's compact files, compared with it. */
 import { Command } from 'commander';
-import { progressReporter } from '../terminal/progress.ts';
-import type { Verb } from '../terminal/verb.ts';
+import { reported, type Verb } from '../terminal/verb.ts';
 
 const list = (value: string): string[] => value.split(',').map((v) => v.trim());
 
-export const exportVerb: Verb = ({ out, err, signal }) =>
+export const exportVerb: Verb = (context) =>
   new Command('export')
     .description('write compact files of a checkpoint: fewer bits, dimensions and tokens, each compared with it')
     .argument('<checkpoint>', 'folder of the checkpoint')
@@ -43,12 +42,6 @@ export const exportVerb: Verb = ({ out, err, signal }) =>
     )
     .action(async (checkpoint: string, { json, ...options }) => {
       const { exportCheckpoint } = await import('../../checkpoints/export-checkpoint.ts');
-      const onProgress = progressReporter(err);
-      const report = await exportCheckpoint({ checkpoint, ...options }, { onProgress, signal });
-      onProgress.end();
-      if (json) out.write(`${JSON.stringify(report)}\n`);
-      else {
-        const { renderExport } = await import('../terminal/export-report.ts');
-        out.write(renderExport(report));
-      }
+      const { renderExport } = await import('../terminal/export-report.ts');
+      await reported(context, json, (watch) => exportCheckpoint({ checkpoint, ...options }, watch), renderExport);
     });

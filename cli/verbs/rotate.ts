@@ -1,10 +1,10 @@
 /** @file `distill rotate`: makes a dual-encoder's vectors truncatable by a rotation. */
 import { Command } from 'commander';
-import type { Selection } from '../../checkpoints/rotate.ts';
+import type { RotateReport } from '../../checkpoints/rotate.ts';
+import type { Selection } from '../../checkpoints/rotate-options.ts';
 import { duration } from '../../common/duration.ts';
 import { checkOutputs } from '../../common/outputs.ts';
-import { progressReporter } from '../terminal/progress.ts';
-import type { Verb } from '../terminal/verb.ts';
+import { reported, type Verb } from '../terminal/verb.ts';
 
 interface Options {
   data: string;
@@ -22,7 +22,7 @@ interface Options {
 
 const widths = (value: string): number[] => value.split(',').map(Number);
 
-export const rotateVerb: Verb = ({ out, err, signal }) =>
+export const rotateVerb: Verb = (context) =>
   new Command('rotate')
     .description("rotate a dual-encoder's vectors so that they can be truncated; whole vectors keep their dot products")
     .argument('<model>', 'folder of a dual-encoder')
@@ -50,20 +50,17 @@ export const rotateVerb: Verb = ({ out, err, signal }) =>
     .action(async (model: string, { json, ...options }: Options) => {
       await checkOutputs(options.output);
       const { rotate } = await import('../../checkpoints/rotate.ts');
-      const onProgress = progressReporter(err);
-      const report = await rotate({ model, ...options }, { onProgress, signal });
-      onProgress.end();
-      const table = report.prefixes?.map(
-        (p) => `${String(p.dimensions).padStart(10)}  ${p.before.toFixed(4)}  ${p.after.toFixed(4)}`,
-      );
-      out.write(
-        json
-          ? `${JSON.stringify(report)}\n`
-          : [
-              '',
-              ...(table ? ['dimensions  cut     rotated   nDCG@10 on dev', ...table, ''] : []),
-              `model       ${report.output}, ${duration(report.seconds)}`,
-              '',
-            ].join('\n'),
-      );
+      await reported(context, json, (watch) => rotate({ model, ...options }, watch), renderRotation);
     });
+
+function renderRotation({ prefixes, output, seconds }: RotateReport): string {
+  const table = prefixes?.map(
+    (p) => `${String(p.dimensions).padStart(10)}  ${p.before.toFixed(4)}  ${p.after.toFixed(4)}`,
+  );
+  return [
+    '',
+    ...(table ? ['dimensions  cut     rotated   nDCG@10 on dev', ...table, ''] : []),
+    `model       ${output}, ${duration(seconds)}`,
+    '',
+  ].join('\n');
+}

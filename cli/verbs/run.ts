@@ -4,10 +4,9 @@ import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { InputError } from '../../common/errors.ts';
 import type { StagePlan } from '../../run/stages/run-log.ts';
-import { progressReporter } from '../terminal/progress.ts';
-import { collect, type Verb } from '../terminal/verb.ts';
+import { collect, reported, type Verb } from '../terminal/verb.ts';
 
-export const run: Verb = ({ out, err, signal }) =>
+export const run: Verb = (context) =>
   new Command('run')
     .description('run the pipeline of a config: read, score, select, weigh, train, save, evaluate, report')
     .argument('<file>', 'YAML file with the options')
@@ -41,28 +40,24 @@ export const run: Verb = ({ out, err, signal }) =>
         },
       ) => {
         const { readConfig } = await import('../../config/yaml/read-yaml.ts');
-        const { distill } = await import('../../pipelines/distill.ts');
+        const { distill, planRun } = await import('../../pipelines/distill.ts');
         const { renderPlan, renderReport } = await import('../terminal/report.ts');
         const own = (['output', 'memory'] as const).flatMap((key) =>
           options[key] === undefined ? [] : [`${key}=${JSON.stringify(options[key])}`],
         );
         const sets = [...options.set, ...own];
         const config = readConfig(file, [...sets, ...continuing(options)]);
-        const onProgress = progressReporter(err);
-        if (options.dryRun) {
-          const { planRun } = await import('../../pipelines/distill.ts');
-          const plan = await planRun(config, { onProgress, signal }, { estimate: options.estimate });
-          onProgress.end();
-          out.write(options.json ? `${JSON.stringify(plan)}\n` : renderPlan(plan));
-          return;
-        }
-        const onPlan = (plan: readonly StagePlan[]): void => {
-          onProgress.end();
-          err.write(`${renderPlan(plan)}\n`);
-        };
-        const report = await distill(config, { onProgress, signal }, options.estimate ? { onPlan } : {});
-        onProgress.end();
-        out.write(options.json ? `${JSON.stringify(report)}\n` : renderReport(report));
+        const { json, dryRun, estimate } = options;
+        if (dryRun) return reported(context, json, (watch) => planRun(config, watch, { estimate }), renderPlan);
+        await reported(
+          context,
+          json,
+          (watch, print) => {
+            const onPlan = (plan: readonly StagePlan[]): void => print(`${renderPlan(plan)}\n`);
+            return distill(config, watch, estimate ? { onPlan } : {});
+          },
+          renderReport,
+        );
       },
     );
 

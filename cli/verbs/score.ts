@@ -1,10 +1,9 @@
 /** @file `distill score`: the teacher's scores of a split's candidates, into a file. */
 import { Command } from 'commander';
 import { checkOutputs } from '../../common/outputs.ts';
-import { progressReporter } from '../terminal/progress.ts';
-import { collect, type Verb } from '../terminal/verb.ts';
+import { collect, reported, type Verb } from '../terminal/verb.ts';
 
-export const score: Verb = ({ out, err, signal }) =>
+export const score: Verb = (context) =>
   new Command('score')
     .description("score a split's candidates with the config's teacher and write them to a file")
     .argument('<file>', 'YAML file with the options')
@@ -27,11 +26,14 @@ export const score: Verb = ({ out, err, signal }) =>
         const { readConfig } = await import('../../config/yaml/read-yaml.ts');
         const { score } = await import('../../teachers/jobs/score.ts');
         const sets = options.memory ? [...options.set, `memory=${JSON.stringify(options.memory)}`] : options.set;
-        const onProgress = progressReporter(err);
-        const { split, scores, queue } = options;
-        const report = await score(readConfig(file, sets), split, scores, { onProgress, signal }, { queue });
-        onProgress.end();
-        const said = `${report.pairs} pairs of ${report.queries} queries scored into ${report.file}${queue ? `, ${report.fromQueue} of them by workers` : ''}`;
-        out.write(`${options.json ? JSON.stringify(report) : said}\n`);
+        const { split, scores, queue, json } = options;
+        const config = readConfig(file, sets);
+        await reported(
+          context,
+          json,
+          (watch) => score(config, split, scores, watch, { queue }),
+          (report) =>
+            `${report.pairs} pairs of ${report.queries} queries scored into ${report.file}${queue ? `, ${report.fromQueue} of them by workers` : ''}\n`,
+        );
       },
     );

@@ -82,6 +82,15 @@ export function chainOptions(
   const hasDev = data.splits.dev !== null;
   const every = (steps: number) =>
     hasDev ? { evaluateEvery: Math.max(1, Math.ceil(steps / effort.evaluations)) } : {};
+  // What a query tower over the documents of the embedder learns from, with a transformer or without one.
+  const overDocuments = {
+    ...common,
+    embedder: { model: embedder, ...limits },
+    candidates: { source: 'embedder', count: 16 },
+    losses: OVER_DOCUMENTS,
+    generate: { kind: 'spans', count: effort.spans },
+    train: { ...compute, batchSize: 64, spans: 256, sampledDocuments: SAMPLED, learningRate: 1e-3 },
+  };
   switch (name) {
     case 'assistant': {
       // A model scores some dozens of pairs a second on a CPU: no more queries are scored than training needs. Stored scores and
@@ -125,45 +134,19 @@ export function chainOptions(
     case 'query': {
       const steps = effort.querySteps;
       return options({
-        ...common,
+        ...overDocuments,
         pipeline: 'inherit-documents',
-        embedder: { model: embedder, ...limits },
         student: { model: embedder, layers: SMALL_TOWER, ...limits, ...general },
-        candidates: { source: 'embedder', count: 16 },
-        losses: OVER_DOCUMENTS,
-        generate: { kind: 'spans', count: effort.spans },
-        train: {
-          ...compute,
-          steps,
-          batchSize: 64,
-          spans: 256,
-          sampledDocuments: SAMPLED,
-          learningRate: 1e-3,
-          warmupSteps: Math.ceil(steps / 10),
-          ...every(steps),
-        },
+        train: { ...overDocuments.train, ...every(steps), steps, warmupSteps: Math.ceil(steps / 10) },
       });
     }
     case 'static': {
       const steps = effort.staticSteps;
       return options({
-        ...common,
+        ...overDocuments,
         pipeline: 'static-queries',
-        embedder: { model: embedder, ...limits },
         student: { static: {}, ...limits, ...general },
-        candidates: { source: 'embedder', count: 16 },
-        losses: OVER_DOCUMENTS,
-        generate: { kind: 'spans', count: effort.spans },
-        train: {
-          ...compute,
-          steps,
-          batchSize: 64,
-          spans: 256,
-          sampledDocuments: SAMPLED,
-          learningRate: 1e-3,
-          warmupSteps: Math.ceil(steps / 25),
-          ...every(steps),
-        },
+        train: { ...overDocuments.train, ...every(steps), steps, warmupSteps: Math.ceil(steps / 25) },
       });
     }
   }

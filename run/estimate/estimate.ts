@@ -15,7 +15,7 @@ import { embedderRate, productRate, type Rate, studentRates, tableRate, teacherR
 
 /** A backward pass computes two gradients for each product of the forward pass. */
 const FORWARD_AND_BACKWARD = 3;
-/** Of the check of a teacher on dev: see fit/teacher-on-dev.ts. */
+/** Of the check of a teacher on dev: see pipelines/fit/teacher-on-dev.ts. */
 const PAIRS_ON_DEV = { queries: 200, candidates: 20 };
 
 /** Stages that need no model and take seconds. */

@@ -17,6 +17,7 @@ import { type LossInputs, reduce } from '../../losses/loss.ts';
 import type { StepBatch } from '../batches/batches.ts';
 import { groupByLength, groupForDevice } from '../batches/length-groups.ts';
 import { tokenFeeds } from '../step/assemble.ts';
+import { refuseOtherInputs } from '../step/encoder-graph.ts';
 import type { WeightedLoss } from '../step/loss-graph.ts';
 import type { DifferentiatedStep } from '../step/training-step.ts';
 import { drawColumns } from './columns.ts';
@@ -56,7 +57,6 @@ export const QUERIES = 'query.weight';
 const GROUPS = { host: 4, device: 2 };
 /** Tables with fewer rows than this get a dense gradient: row gradients would save nothing. */
 const ROW_TABLE_MINIMUM = 256;
-const TOKEN_INPUTS = ['input_ids', 'attention_mask', 'token_type_ids'];
 /** Added to products at padding: below every bias. */
 const PADDING = -1e4;
 
@@ -107,18 +107,12 @@ export async function sparseStep(
   const ids = given('column_ids', 'int64', [C]);
   const words = new Expr(graph, table.value).gather(ids).transpose(1, 0); // [D, C]
   const bias = new Expr(graph, add(BIAS, model.bias)).gather(ids).transpose(1, 0); // [1, C]
+  refuseOtherInputs(source);
   const read = (prefix: string): Expr => {
     const dims = [`${prefix}_rows`, `${prefix}_length`];
     const inputs = new Map<string, Value>();
     const mask = graph.input(`${prefix}.attention_mask`, 'int64', dims);
     for (const v of source.inputs) {
-      if (!TOKEN_INPUTS.includes(v.name))
-        throw new InputError({
-          code: 'student.input',
-          subject: `the student needs an input '${v.name}'`,
-          expected: 'input_ids, attention_mask and perhaps token_type_ids',
-          remedy: 'export the encoder without it',
-        });
       inputs.set(v.name, v.name === 'attention_mask' ? mask : graph.input(`${prefix}.${v.name}`, 'int64', dims));
     }
     const map = graph.embed(source, (v) => weightOf.get(v) ?? inputs.get(v.name), `${prefix}/`);

@@ -1,10 +1,9 @@
 /** @file `distill cascade`: fits and certifies a rule for deferral to the teacher on the user's queries. */
 import { Command } from 'commander';
 import { checkOutputs } from '../../../common/outputs.ts';
-import { progressReporter } from '../../terminal/progress.ts';
-import type { Verb } from '../../terminal/verb.ts';
+import { reported, type Verb } from '../../terminal/verb.ts';
 
-export const cascadeVerb: Verb = ({ out, err, signal }) =>
+export const cascadeVerb: Verb = (context) =>
   new Command('cascade')
     .description('fit a rule for when and how deep the teacher re-ranks a query, with a certified bound on the loss')
     .requiredOption('--student <dir>', 'checkpoint of the student')
@@ -33,8 +32,5 @@ export const cascadeVerb: Verb = ({ out, err, signal }) =>
       await checkOutputs(options.output);
       const { cascade } = await import('../../../search/fit-cascade.ts');
       const { renderCascade } = await import('../../terminal/cascade-report.ts');
-      const onProgress = progressReporter(err);
-      const report = await cascade(options, { onProgress, signal });
-      onProgress.end();
-      out.write(json ? `${JSON.stringify(report)}\n` : renderCascade(report));
+      await reported(context, json, (watch) => cascade(options, watch), renderCascade);
     });

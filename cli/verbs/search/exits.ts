@@ -1,8 +1,7 @@
 /** @file `distill exits`: a cross-encoder that stops early for pairs whose place is settled. */
 import { Command, InvalidArgumentError } from 'commander';
 import { checkOutputs } from '../../../common/outputs.ts';
-import { progressReporter } from '../../terminal/progress.ts';
-import type { Verb } from '../../terminal/verb.ts';
+import { reported, type Verb } from '../../terminal/verb.ts';
 
 function layerList(value: string): number[] {
   const layers = value.split(',').map(Number);
@@ -10,7 +9,7 @@ function layerList(value: string): number[] {
   throw new InvalidArgumentError('numbers of layers, e.g. 3,4,5.');
 }
 
-export const exitsVerb: Verb = ({ out, err, signal }) =>
+export const exitsVerb: Verb = (context) =>
   new Command('exits')
     .description('give a cross-encoder exits after earlier layers, with a certified risk, as a folder of segments')
     .argument('<teacher>', 'folder of the cross-encoder')
@@ -40,8 +39,5 @@ export const exitsVerb: Verb = ({ out, err, signal }) =>
       await checkOutputs(options.output);
       const { makeExits } = await import('../../../search/exits/exits.ts');
       const { renderExits } = await import('../../terminal/exits-report.ts');
-      const onProgress = progressReporter(err);
-      const report = await makeExits({ teacher, ...options }, { onProgress, signal });
-      onProgress.end();
-      out.write(json ? `${JSON.stringify(report)}\n` : renderExits(report));
+      await reported(context, json, (watch) => makeExits({ teacher, ...options }, watch), renderExits);
     });

@@ -1,19 +1,13 @@
 /** @file `distill impacts`: a sparse student's documents and queries for Lucene and OpenSearch. */
 import { Command } from 'commander';
-import { progressReporter } from '../../terminal/progress.ts';
-import type { Verb } from '../../terminal/verb.ts';
+import type { ImpactOptions } from '../../../checkpoints/write-impacts.ts';
+import { reported, type Verb } from '../../terminal/verb.ts';
 
-interface Options {
-  student: string;
-  data: string;
-  output: string;
-  split?: string;
-  factor?: number;
-  contents?: boolean;
+interface Options extends ImpactOptions {
   json?: boolean;
 }
 
-export const impactsVerb: Verb = ({ out, err, signal }) =>
+export const impactsVerb: Verb = (context) =>
   new Command('impacts')
     .description("write a sparse student's documents and queries as impacts that Lucene and OpenSearch index")
     .requiredOption('--student <dir>', 'folder of a sparse student')
@@ -29,13 +23,11 @@ export const impactsVerb: Verb = ({ out, err, signal }) =>
     )
     .action(async ({ json, ...options }: Options) => {
       const { writeImpacts } = await import('../../../checkpoints/write-impacts.ts');
-      const onProgress = progressReporter(err);
-      const report = await writeImpacts(options, { onProgress, signal });
-      onProgress.end();
-      const { documents, queries, postings, files } = report;
-      out.write(
-        json
-          ? `${JSON.stringify(report)}\n`
-          : `\n${documents} documents with ${postings} impacts, ${queries} queries\n${files.join('\n')}\n`,
+      await reported(
+        context,
+        json,
+        (watch) => writeImpacts(options, watch),
+        ({ documents, queries, postings, files }) =>
+          `\n${documents} documents with ${postings} impacts, ${queries} queries\n${files.join('\n')}\n`,
       );
     });

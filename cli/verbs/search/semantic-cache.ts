@@ -1,10 +1,9 @@
 /** @file `distill semantic-cache`: from which similarity on a query may take the answer of an earlier one. */
 import { Command } from 'commander';
 import { checkOutputs } from '../../../common/outputs.ts';
-import { progressReporter } from '../../terminal/progress.ts';
-import type { Verb } from '../../terminal/verb.ts';
+import { reported, type Verb } from '../../terminal/verb.ts';
 
-export const semanticCacheVerb: Verb = ({ out, err, signal }) =>
+export const semanticCacheVerb: Verb = (context) =>
   new Command('semantic-cache')
     .description('certify from which similarity on a query may take the answer of an earlier one')
     .argument('<index>', 'folder of the index')
@@ -26,8 +25,5 @@ export const semanticCacheVerb: Verb = ({ out, err, signal }) =>
       await checkOutputs(options.output);
       const { semanticCache } = await import('../../../search/semantic-cache.ts');
       const { renderSemanticCache } = await import('../../terminal/semantic-cache-report.ts');
-      const onProgress = progressReporter(err);
-      const report = await semanticCache({ index, ...options }, { onProgress, signal });
-      onProgress.end();
-      out.write(json ? `${JSON.stringify(report)}\n` : renderSemanticCache(report));
+      await reported(context, json, (watch) => semanticCache({ index, ...options }, watch), renderSemanticCache);
     });

@@ -106,45 +106,45 @@ export function lowercase(text: string): string {
 }
 
 /** Normal forms with the library's Unicode version: characters that it does not know stay unchanged and separate the rest. */
-function normalForm(form: 'NFC' | 'NFD' | 'NFKC' | 'NFKD'): Normalizer {
-  const apply = (t: string): string => {
-    if (isAscii(t)) return t;
-    const kinds = characterKinds();
-    let out = '';
-    let from = 0;
-    for (let i = 0; i < t.length; ) {
-      const code = t.codePointAt(i) as number;
-      const next = i + unitsOf(code);
-      if (kinds[code] & INERT) {
-        out += t.slice(from, i).normalize(form) + t.slice(i, next);
-        from = next;
-      }
-      i = next;
+const normalForm = (form: 'NFC' | 'NFD' | 'NFKC' | 'NFKD'): Normalizer => ({
+  apply: (t) =>
+    around(
+      t,
+      INERT,
+      (rest) => rest.normalize(form),
+      (character) => character,
+    ),
+  keepsFirst: always,
+});
+
+/** Changes the characters of a kind, and what is between them. */
+function around(t: string, kind: number, between: (rest: string) => string, of: (character: string) => string): string {
+  if (isAscii(t)) return t;
+  const kinds = characterKinds();
+  let out = '';
+  let from = 0;
+  for (let i = 0; i < t.length; ) {
+    const code = t.codePointAt(i) as number;
+    const next = i + unitsOf(code);
+    if (kinds[code] & kind) {
+      out += between(t.slice(from, i)) + of(t.slice(i, next));
+      from = next;
     }
-    return from ? out + t.slice(from).normalize(form) : t.normalize(form);
-  };
-  return { apply, keepsFirst: always };
+    i = next;
+  }
+  return from ? out + between(t.slice(from)) : between(t);
 }
 
 /** Leaves out every character of a kind. */
 function without(kind: number): Normalizer {
   return {
-    apply(t) {
-      if (isAscii(t)) return t;
-      const kinds = characterKinds();
-      let out = '';
-      let from = 0;
-      for (let i = 0; i < t.length; ) {
-        const code = t.codePointAt(i) as number;
-        const next = i + unitsOf(code);
-        if (kinds[code] & kind) {
-          out += t.slice(from, i);
-          from = next;
-        }
-        i = next;
-      }
-      return from ? out + t.slice(from) : t;
-    },
+    apply: (t) =>
+      around(
+        t,
+        kind,
+        (rest) => rest,
+        () => '',
+      ),
     keepsFirst: (t) => (characterKinds()[t.codePointAt(0) as number] & kind) === 0,
   };
 }
