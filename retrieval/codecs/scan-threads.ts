@@ -21,8 +21,11 @@ export interface ScanJob {
   readonly extra: number;
 }
 
-/** Where threads pay: waking one takes as long as scanning some 100 KB. */
-export const scanThreads = { fromBytes: 4 << 20, most: Math.min(8, availableParallelism()) };
+/**
+ * Where threads pay: one core scans 8 MB in about half a millisecond, and below that what waking threads costs is not won back
+ * (`npm run bench -- threads`, figures in docs/performance.md).
+ */
+export const scanThreads = { fromBytes: 8 << 20, most: Math.min(8, availableParallelism()) };
 
 /** Milliseconds that the caller waits for a thread that took a block; then it does the work itself, and threads are no longer used. */
 const PATIENCE = 20_000;

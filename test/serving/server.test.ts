@@ -113,6 +113,11 @@ describe('answers', () => {
     const config = at('products/config_sentence_transformers.json');
     const before = existsSync(config) ? JSON.parse(readFileSync(config, 'utf8')) : {};
     writeFileSync(config, JSON.stringify({ ...before, similarity_fn_name: 'dot' }));
+    const modules = at('products/modules.json');
+    const kept = (JSON.parse(readFileSync(modules, 'utf8')) as { type: string }[]).filter(
+      (m) => !/Normalize/.test(m.type),
+    );
+    writeFileSync(modules, JSON.stringify(kept));
     const argv = ['index', at('products'), '--data', at('data'), '--output', at('products-index')];
     expect((await distill(...argv)).code).toBe(0);
     const one = await startServer({ index: at('products-index'), writable: false });
