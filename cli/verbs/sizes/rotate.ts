@@ -1,9 +1,9 @@
 /** @file `distill rotate`: makes a dual-encoder's vectors truncatable by a rotation. */
 import { Command } from 'commander';
-import { checkOutputs } from '../../common/outputs.ts';
-import type { Selection } from '../../pipelines/rotate.ts';
-import { duration, progressReporter } from '../terminal/progress.ts';
-import type { Verb } from '../terminal/verb.ts';
+import { checkOutputs } from '../../../common/outputs.ts';
+import type { Selection } from '../../../pipelines/rotate.ts';
+import { duration, progressReporter } from '../../terminal/progress.ts';
+import type { Verb } from '../../terminal/verb.ts';
 
 interface Options {
   data: string;
@@ -48,7 +48,7 @@ export const rotateVerb: Verb = ({ out, err, signal }) =>
     )
     .action(async (model: string, { json, ...options }: Options) => {
       await checkOutputs(options.output);
-      const { rotate } = await import('../../pipelines/rotate.ts');
+      const { rotate } = await import('../../../pipelines/rotate.ts');
       const onProgress = progressReporter(err);
       const report = await rotate({ model, ...options }, { onProgress, signal });
       onProgress.end();
