@@ -64,26 +64,36 @@ test('the narrower graph has smaller matrices and gives what the masked one give
   expect(dims('encoder.layer.1.output.dense.weight')).toEqual([16, 5]);
 });
 
-test('heads and units that do nothing are not chosen; more than there are is refused', async () => {
+const draw = (step: number) => batchOf(8, step % 4).documents[0];
+
+test.each(['heads', 'units'] as const)('%s that do nothing are not chosen', async (kind) => {
   const graph = encoder();
   for (const [layer, { heads, units }] of kept.entries()) {
     const weight = (name: string) =>
-      graph.constants.find((v) => v.name === `encoder.layer.${layer}.${name}.weight`)?.constant?.data as Float32Array;
-    const [o, two] = [weight('attention.output.dense'), weight('output.dense')];
-    const bias = graph.constants.find((v) => v.name === `encoder.layer.${layer}.intermediate.dense.bias`)?.constant
-      ?.data;
-    for (const u of units) (bias as Float32Array)[u] = 2;
-    for (let r = 0; r < 16; r++) {
-      for (let c = 0; c < 16; c++) if (!heads.includes(Math.floor(c / 4))) o[r * 16 + c] *= 0.01;
-      // Each of those that do something writes to a column of its own.
-      for (let c = 0; c < 24; c++)
-        two[r * 24 + c] = units.includes(c) ? 2 * Number(r === 3 * units.indexOf(c)) : two[r * 24 + c] / 100;
+      graph.constants.find((v) => v.name === `encoder.layer.${layer}.${name}`)?.constant?.data as Float32Array;
+    const [o, two, bias] = [
+      weight('attention.output.dense.weight'),
+      weight('output.dense.weight'),
+      weight('intermediate.dense.bias'),
+    ];
+    if (kind === 'heads') {
+      for (const i of o.keys()) if (!heads.includes(Math.floor((i % 16) / 4))) o[i] *= 0.01;
+      continue;
+    }
+    // Each of those that do something writes to a column of its own.
+    for (const u of units) bias[u] = 2;
+    for (const i of two.keys()) {
+      const [r, u] = [Math.floor(i / 24), i % 24];
+      two[i] = units.includes(u) ? 2 * Number(r === 3 * units.indexOf(u)) : two[i] / 100;
     }
   }
-  const draw = (step: number) => batchOf(8, step % 4).documents[0];
-  const found = await selectUnits(graph, draw, { heads: 2, units: 5, pooling: 'mean', rounds: 10 });
-  expect(found).toEqual(kept);
-  await expect(selectUnits(graph, draw, { heads: 5, units: 5, pooling: 'mean' })).rejects.toThrow(
+  const keep = kind === 'heads' ? { heads: 2, units: 24 } : { heads: 4, units: 5 };
+  const found = await selectUnits(graph, draw, { ...keep, pooling: 'mean', rounds: 10 });
+  expect(found.map((k) => k[kind])).toEqual(kept.map((k) => k[kind]));
+});
+
+test('more than there are is refused', async () => {
+  await expect(selectUnits(encoder(), draw, { heads: 5, units: 5, pooling: 'mean' })).rejects.toThrow(
     'layer 0 has 4 heads and 24 hidden units',
   );
 });
