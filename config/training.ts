@@ -211,7 +211,9 @@ export const train = z
       .number()
       .positive()
       .optional()
-      .describe('highest learning rate; 2e-4, or 3e-3 for a static tower; lion, sgd and clipped-sgd have no default'),
+      .describe(
+        'highest learning rate; 2e-4, or 3e-3 for a static tower; lion, sgd, clipped-sgd and locoprop have no default',
+      ),
     finalLearningRate: share
       .optional()
       .describe('learning rate of the last step, as a share of the highest: 0.02, or 1 for schedule-free'),

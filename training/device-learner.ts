@@ -9,9 +9,9 @@ import { CHUNK, rowChunks } from './batches/token-chunks.ts';
 import { type Learner, type LearnerState, type LearnerStep, numbersOfState, numbersToState } from './host-learner.ts';
 import { WEIGHT_DECAY } from './optimizers/adamw.ts';
 import { type OptimizerOptions, optimizers } from './optimizers/index.ts';
-import { type Numbers, type Optimizer, servedWeights } from './optimizers/optimizer.ts';
+import { checkProducts, type Numbers, type Optimizer, servedWeights } from './optimizers/optimizer.ts';
 import { appendOptimizer, FACTORS, type GraphOptimizer, SUM, WEIGHTS } from './optimizers/optimizer-graph.ts';
-import { type DifferentiatedStep, tableNames, wantedFeeds } from './step/training-step.ts';
+import { type DifferentiatedStep, formOf, tableNames, wantedFeeds } from './step/training-step.ts';
 
 export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements Learner<B> {
   readonly parameters: Learner<B>['parameters'];
@@ -61,9 +61,13 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
     const parameters = graph.inputs.flatMap((value) => {
       const { name } = value;
       const tensor = start.get(name);
-      return tensor && gradients.has(name) ? [{ name, dims: tensor.dims, table: tables.has(name), value }] : [];
+      if (!tensor || !gradients.has(name)) return [];
+      const own = made.products?.get(name);
+      const multiplied = own && { product: formOf(own), multiplied: own };
+      return [{ name, dims: tensor.dims, table: tables.has(name), value, ...multiplied }];
     });
     const rule = optimizers[options.optimizer ?? 'adamw'](options);
+    checkProducts(rule, parameters, accumulates);
     const update = appendOptimizer(graph, rule, parameters, gradients, options, accumulates);
     graph.dropUnused();
     graph.sort();

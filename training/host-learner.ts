@@ -6,10 +6,10 @@ import type { Tensor } from '../engine/graph/tensor.ts';
 import type { SessionOptions } from '../engine/runtime/session.ts';
 import { allFinite } from '../math/finite.ts';
 import type { StepBatch } from './batches/batches.ts';
-import { GradientSum } from './optimizers/gradient-accumulation.ts';
+import { GradientSum } from './gradient-accumulation.ts';
 import { type HostOptimizer, hostOptimizer } from './optimizers/host-optimizer.ts';
 import { type OptimizerOptions, optimizers } from './optimizers/index.ts';
-import { type Numbers, type Optimizer, servedWeights } from './optimizers/optimizer.ts';
+import { checkProducts, type Numbers, type Optimizer, servedWeights } from './optimizers/optimizer.ts';
 import type { HostStep, Parameter, StepResult } from './step/training-step.ts';
 
 export interface LearnerStep extends StepResult {
@@ -62,6 +62,7 @@ export class HostLearner<B = StepBatch> implements Learner<B> {
     this.host = host;
     this.parameters = host.parameters;
     this.rule = optimizers[options.optimizer ?? 'adamw'](options);
+    checkProducts(this.rule, host.parameters);
     this.optimizer = hostOptimizer(host.parameters, options, session);
   }
 
@@ -70,6 +71,7 @@ export class HostLearner<B = StepBatch> implements Learner<B> {
   }
 
   async step(batches: readonly B[], first: number, learningRate: number): Promise<LearnerStep> {
+    if (batches.length > 1) checkProducts(this.rule, this.parameters, true);
     if (batches.length > 1) this.sums ??= new GradientSum(this.parameters);
     const sums = batches.length > 1 ? this.sums : undefined;
     const share = 1 / batches.length;

@@ -9,7 +9,6 @@ import { evaluate } from './evaluate.ts';
 import { exportVerb } from './export.ts';
 import { init } from './init.ts';
 import { push } from './push.ts';
-import { rotateVerb } from './rotate.ts';
 import { run } from './run.ts';
 import { schema } from './schema.ts';
 import { score } from './score.ts';
@@ -20,6 +19,8 @@ import { indexVerb } from './search/index-verb.ts';
 import { search } from './search/search.ts';
 import { semanticCacheVerb } from './search/semantic-cache.ts';
 import { serve } from './search/serve.ts';
+import { narrowVerb } from './sizes/narrow.ts';
+import { rotateVerb } from './sizes/rotate.ts';
 import { trainTeacher } from './train-teacher.ts';
 import { worker } from './worker.ts';
 
@@ -33,6 +34,7 @@ export const verbs: readonly Verb[] = [
   exportVerb,
   impactsVerb,
   rotateVerb,
+  narrowVerb,
   indexVerb,
   search,
   cascadeVerb,

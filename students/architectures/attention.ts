@@ -11,6 +11,8 @@ export interface Attention {
   queries: Expr;
   keys: Expr;
   values: Expr;
+  /** What makes them: queries [B, H, L, d], keys with their last axes exchanged, values. */
+  sides: readonly [Value, Value, Value];
   /** [B, H, L, d] what it gives. */
   output: Value;
   heads: number;
@@ -53,7 +55,7 @@ export function findAttention({ graph, layer, number, dims }: Place): Attention 
     queries = queries.op(op, [root]);
     keys = keys.op(op, [root]);
   }
-  return { queries, keys, values: new Expr(graph, v), output: mix.outputs[0], heads, width };
+  return { queries, keys, values: new Expr(graph, v), sides: [q, k, v], output: mix.outputs[0], heads, width };
 }
 
 /** The Softmax between two values that is nearest to the first of them. */

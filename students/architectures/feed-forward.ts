@@ -91,7 +91,7 @@ function weightOf(node: Node): readonly number[] | undefined {
 }
 
 /** What a product gives, its bias added. */
-function withBias(product: Node): Value {
+export function withBias(product: Node): Value {
   const [out] = product.outputs;
   const [reader] = out.readers;
   const sum = out.readers.size === 1 && reader.op === 'Add' && reader.inputs.some((v) => v?.constant);

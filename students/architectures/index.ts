@@ -9,7 +9,7 @@ import { findLayers } from '../../engine/passes/layers.ts';
 import { normalize } from '../../engine/passes/normalize.ts';
 import { probe } from '../../engine/runtime/infer-shapes.ts';
 import { Random } from '../../math/random.ts';
-import type { Architecture, Statistics } from './architecture.ts';
+import type { Architecture, Place, Statistics } from './architecture.ts';
 import * as architectures from './members.ts';
 
 export type { Statistics } from './architecture.ts';
@@ -102,37 +102,20 @@ export async function applyArchitecture(graph: Graph, all: readonly Architecture
       received: all.length > 1 ? all.map((o) => o.kind).join(', ') : `layers: [${whole.layers}]`,
       remedy: `name ${whole.kind} alone, without layers`,
     });
-  normalize(graph, 'the student');
-  fuse(graph);
-  const layers = findLayers(graph);
-  const mask = graph.inputs.find((v) => v.name === 'attention_mask');
-  if (!mask)
-    throw new InputError({
-      code: 'architecture.mask',
-      subject: 'the student has no input attention_mask: its padding could not be left out',
-      remedy: 'export it with attention_mask',
-    });
-  const shapes = await probe(graph, [sample(graph, 5, 9), sample(graph, 7, 11)]);
+  const places = await placesOf(graph);
   const found: Partial<Record<StatisticName, Expr[]>> = {};
   for (const options of all) {
-    const chosen = options.layers ?? layers.map((_, i) => i);
+    const chosen = options.layers ?? places.map((_, i) => i);
     for (const number of chosen) {
-      if (number >= layers.length)
+      if (number >= places.length)
         throw new InputError({
           code: 'layers.out-of-range',
           subject: `student.architecture names layer ${number}`,
-          expected: `layers from 0 to ${layers.length - 1}, as they are counted after student.layers`,
+          expected: `layers from 0 to ${places.length - 1}, as they are counted after student.layers`,
           remedy: 'choose among them',
         });
-      const place = {
-        graph,
-        layer: layers[number],
-        number,
-        mask: new Expr(graph, mask),
-        dims: (v: Value) => shapes.get(v)?.dims ?? [],
-      };
       const random = Random.of(options.seed, `${options.kind} ${number}`);
-      for (const [name, value] of Object.entries(memberOf(options).rewrite(place, options, random)))
+      for (const [name, value] of Object.entries(memberOf(options).rewrite(places[number], options, random)))
         found[name as StatisticName] = [...(found[name as StatisticName] ?? []), value];
     }
   }
@@ -152,6 +135,30 @@ export async function applyArchitecture(graph: Graph, all: readonly Architecture
     statistics,
     config: { ...Object.assign({}, ...torch), [KEY]: all },
   };
+}
+
+/**
+ * The layers of an encoder as rewrites are given them; the graph is then of the canonical opset.
+ * @throws InputError where it has no mask
+ */
+export async function placesOf(graph: Graph): Promise<Place[]> {
+  normalize(graph, 'the student');
+  fuse(graph);
+  const mask = graph.inputs.find((v) => v.name === 'attention_mask');
+  if (!mask)
+    throw new InputError({
+      code: 'architecture.mask',
+      subject: 'the student has no input attention_mask: its padding could not be left out',
+      remedy: 'export it with attention_mask',
+    });
+  const shapes = await probe(graph, [sample(graph, 5, 9), sample(graph, 7, 11)]);
+  return findLayers(graph).map((layer, number) => ({
+    graph,
+    layer,
+    number,
+    mask: new Expr(graph, mask),
+    dims: (v) => shapes.get(v)?.dims ?? [],
+  }));
 }
 
 /** Tokens of one size, none of them padding. */

@@ -10,8 +10,7 @@ const ROOT_C = 2;
  *
  * |theta| and |g| are the norms of all parameters and of the whole gradient. Where the loss does not change when all weights
  * are multiplied by a number, |g| / |theta| comes to sqrt(2 decay / lr) by itself; a step with a larger ratio, by the factor
- * sqrt(C) = 2, is cut. Made for encoders of that property (PreNorm, ReLU, attention of normalized ReLU), which are not
- * available here; in others the weights of a layer in front of a normalization have it.
+ * sqrt(C) = 2, is cut. Made for encoders of that property (`student.architecture: { kind: scale-invariant }`); in others the weights of a layer in front of a normalization have it.
  *
  * Learning rates are hundreds of times AdamW's; no state is kept. `clipNorm` cuts before this does.
  *

@@ -7,7 +7,7 @@ import type { Graph, Value } from '../../engine/graph/ir.ts';
 import { sizeOf } from '../../engine/graph/tensor.ts';
 import { roundUp } from '../../math/numbers.ts';
 import { CHUNK } from '../batches/token-chunks.ts';
-import { decays, type Optimizer, type OptimizerSettings, type ParameterShape } from './optimizer.ts';
+import { decays, type Optimizer, type OptimizerSettings, type ParameterShape, type RuleInputs } from './optimizer.ts';
 
 /** A parameter's slice of the flat vectors. */
 export interface Slice {
@@ -52,6 +52,8 @@ export interface RowInputs {
 /** A parameter with its input in the graph. */
 export interface GraphParameter extends ParameterShape {
   value: Value;
+  /** Values of its products, where the step gives them. */
+  multiplied?: { x: Value; before?: Value };
 }
 
 export const WEIGHTS = 'optimizer.weights';
@@ -135,7 +137,7 @@ export function appendOptimizer(
 
   const moved: Expr[] = [];
   const stateOut = new Map<string, Expr[]>(state.map((v) => [v.name, []]));
-  for (const { shape, from, length: room, decayed } of blocks) {
+  for (const { members, shape, from, length: room, decayed } of blocks) {
     const whole = !rule.elementwise(shape);
     const size = whole ? sizeOf(shape.dims) : room;
     const of = (vector: Expr, offset: number, all: number): Expr => {
@@ -159,6 +161,7 @@ export function appendOptimizer(
       keep: mixed('keep', 1),
       decay: mixed('decay', 0),
       norms,
+      product: whole ? multipliedOf(graph, members[0]) : undefined,
     });
     const flat = (e: Expr): Expr => (whole ? filled(e.reshape(-1), size) : e);
     moved.push(flat(next.weights));
@@ -184,6 +187,12 @@ export function appendOptimizer(
   afterPass(graph);
   return result;
 }
+
+const multipliedOf = (graph: Graph, { multiplied }: GraphParameter): RuleInputs['product'] =>
+  multiplied && {
+    x: new Expr(graph, multiplied.x),
+    ...(multiplied.before && { before: new Expr(graph, multiplied.before) }),
+  };
 
 /** Order: matrices with a rule that is not elementwise; then parameters that decay, those that do not, and padding. */
 function layOut(

@@ -1,7 +1,9 @@
 /**
  * @file The interface of optimizers: the update rule of a parameter in the engine's expressions, for the host and for devices.
  */
+import { InputError } from '../../common/errors.ts';
 import type { Expr } from '../../engine/expressions/expr.ts';
+import type { ProductForm } from '../step/products.ts';
 
 /** Properties of a parameter that a rule can depend on. */
 export interface ParameterShape {
@@ -9,6 +11,8 @@ export interface ParameterShape {
   readonly dims: readonly number[];
   /** Whether it is a lookup table and not a matrix of a product. */
   readonly table: boolean;
+  /** Of a matrix that products with tokens read, where the step gives their inputs. */
+  readonly product?: ProductForm;
 }
 
 /** Settings of all optimizers; each ignores those that it does not use. */
@@ -45,6 +49,8 @@ export interface RuleInputs {
   decay: Expr;
   /** Where the rule reads them: norms of all parameters, and of the whole gradient after clipping. */
   norms?: { weights: Expr; gradient: Expr };
+  /** Where the rule reads them, of a parameter with `product`: its inputs [tokens, inputs], and the products with their biases. */
+  product?: { x: Expr; before?: Expr };
 }
 
 export interface Optimizer {
@@ -55,6 +61,8 @@ export interface Optimizer {
   readonly needsDecay?: boolean;
   /** Whether the rule reads global norms: see `RuleInputs.norms`. */
   readonly readsNorms?: boolean;
+  /** Whether the rule reads the inputs of products: see `RuleInputs.product`. A step then is one batch. */
+  readonly readsProducts?: boolean;
   /** Share of the learning rate that a schedule ends at where a config names none; 0.02 by default. */
   readonly finalShare?: number;
   /** State arrays of a parameter, of its size, with their initial values. */
@@ -86,4 +94,19 @@ export function servedWeights(
   state: Float32Array | undefined,
 ): Float32Array {
   return served && state ? weights.map((w, i) => w + served.by * (state[i] - w)) : weights.slice();
+}
+
+/** @throws InputError where a rule reads the inputs of products, and the step does not give them or is made of several batches */
+export function checkProducts(
+  { name, readsProducts }: Optimizer,
+  parameters: readonly Pick<ParameterShape, 'product'>[],
+  accumulates = false,
+): void {
+  if (!readsProducts || (parameters.some((p) => p.product) && !accumulates)) return;
+  throw new InputError({
+    code: 'train.products',
+    subject: `'train.optimizer: ${name}' reads the inputs of an encoder's products, which this training does not give`,
+    expected: 'a dual-encoder with a transformer, one batch a step (train.accumulate 1), without train.gradCacheChunk',
+    remedy: 'choose another optimizer, e.g. adamw or muon',
+  });
 }

@@ -31,6 +31,9 @@ const SLICE = 32_768;
 /** Scalars of a rule that reads norms. */
 const [WEIGHT_NORM, GRADIENT_NORM] = ['weight norm', 'gradient norm'];
 
+/** Inputs of a rule that reads products. */
+const [X, BEFORE] = ['multiplied', 'product'];
+
 /** The rule for one kind of parameter, loaded. */
 interface Loaded {
   session: Session;
@@ -104,10 +107,18 @@ export class RuleHost implements HostOptimizer {
     const arrays: Record<string, Float32Array> = { weights: p.data, ...state };
     const scalars = Object.fromEntries(names.map((name) => [name, float([], Float32Array.of(factors[name]))]));
     const size = whole ? p.data.length : SLICE;
+    const given =
+      whole && p.multiplied
+        ? { [X]: p.multiplied.x, ...(p.multiplied.before && { [BEFORE]: p.multiplied.before }) }
+        : {};
     for (let from = 0; from < p.data.length; from += size) {
       const to = Math.min(p.data.length, from + size);
       const dims = whole ? p.dims : [to - from];
-      const feeds: Record<string, Tensor> = { ...scalars, gradient: float(dims, gradient.subarray(from, to)) };
+      const feeds: Record<string, Tensor> = {
+        ...scalars,
+        ...given,
+        gradient: float(dims, gradient.subarray(from, to)),
+      };
       // A rule may read an array after writing it: results go to separate arrays first.
       const into: Record<string, Tensor> = {};
       for (const [name, data] of Object.entries(arrays)) {
@@ -137,7 +148,9 @@ export class RuleHost implements HostOptimizer {
   }
 
   private load(p: Parameter, whole: boolean): Promise<Loaded> {
-    const key = whole ? p.dims.join(' ') : `slices of ${Object.keys(this.rule.state(p)).join(' ')}`;
+    const key = whole
+      ? `${p.dims.join(' ')} ${JSON.stringify(p.product)}`
+      : `slices of ${Object.keys(this.rule.state(p)).join(' ')}`;
     let own = this.loaded.get(key);
     if (!own) {
       // Slices are small and many: several threads cost more than they save.
@@ -163,6 +176,11 @@ async function loadRule(rule: Optimizer, p: Parameter, whole: boolean, session?:
     decay: input('decay'),
     ...(rule.readsNorms && { norms: { weights: input(WEIGHT_NORM), gradient: input(GRADIENT_NORM) } }),
   };
+  if (rule.readsProducts && whole && p.product) {
+    const { turned, link } = p.product;
+    const [ins, outs] = turned ? [p.dims[1], p.dims[0]] : p.dims;
+    inputs.product = { x: input(X, ['tokens', ins]), ...(link && { before: input(BEFORE, ['tokens', outs]) }) };
+  }
   const { weights, state } = rule.update(p, inputs);
   for (const [name, e] of Object.entries({ weights, ...state })) graph.output(e.value, `${name}.next`);
   graph.dropUnused();

@@ -84,11 +84,28 @@ export function assemble(encoder: EncoderGraph, losses: LossGraph, groups: numbe
         ),
       });
   }
+  const overGroups = new Map<Value, Value>();
+  const over = (v: Value): Value => {
+    const known = overGroups.get(v);
+    if (known) return known;
+    const [first, ...others] = copies.map((own) => new Expr(graph, own.get(v) as Value));
+    const { value } = others.length ? first.concat(others, 0) : first;
+    overGroups.set(v, value);
+    return value;
+  };
+  const products =
+    encoder.products &&
+    new Map(
+      [...encoder.products].map(([name, { x, before, ...form }]) => [
+        name,
+        { ...form, x: over(x), ...(before && { before: over(before) }) },
+      ]),
+    );
   if (losses.projection) gradients.set('projection', { dense: loss.get(losses.projection.gradient) as Value });
   const total = loss.get(losses.total) as Value;
   const terms = losses.terms.map((t) => loss.get(t) as Value);
   graph.setOutputs(total, ...terms);
-  return { graph, gradients, total: total.name, terms: terms.map((t) => t.name) };
+  return { graph, gradients, products, total: total.name, terms: terms.map((t) => t.name) };
 }
 
 /** An encoder's nodes of one direction, to be copied into a graph. */

@@ -13,6 +13,7 @@ import { trainableConstants } from '../../engine/passes/trainable-parameters.ts'
 import { probe } from '../../engine/runtime/infer-shapes.ts';
 import type { LayerInput } from '../../losses/inputs.ts';
 import { insertDropout } from './dropout.ts';
+import { type Product, productsOf } from './products.ts';
 
 export interface EncoderGraphOptions {
   /** The student's encoder as loaded from its file. */
@@ -31,6 +32,8 @@ export interface EncoderGraphOptions {
   observed?: readonly LayerInput[];
   /** Numbers of layers, from 1, after which there is an embedding too, in addition to that of the last layer. */
   exits?: readonly number[];
+  /** Whether the optimizer reads the inputs of the products (`readsProducts`). */
+  products?: boolean;
 }
 
 /** A trained weight, an input of the graph. */
@@ -63,6 +66,7 @@ export interface EncoderGraph {
   forward: readonly Node[];
   backward: readonly Node[];
   gradients: ReadonlyMap<string, Gradient>;
+  products?: ReadonlyMap<string, Product>;
 }
 
 /** The outputs that losses read in addition to vectors. @throws InputError where the student does not have them, or has exits too */
@@ -184,6 +188,7 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
     name: (options.observed as readonly LayerInput[])[i],
     columns: Number(sizes.get(map.get(v) as Value)?.dims[1]),
   }));
+  const products = options.products ? productsOf(graph, weights, tokens.get('attention_mask'), sizes) : undefined;
   const forward = [...graph.nodes];
   const upstream = graph.input('upstream', 'float32', ['rows', width]);
   const product = out.mul(new Expr(graph, upstream));
@@ -217,6 +222,7 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
     forward: graph.nodes.filter((n) => kept.has(n)),
     backward: graph.nodes.filter((n) => !kept.has(n)),
     gradients: new Map([...gradients].map(([v, g]) => [v.name, g])),
+    products,
   };
 }
 

@@ -12,6 +12,7 @@ import { type DifferentiatedStep, type HostStep, parametersOf, tableNames, wante
 export async function singleRun<B>(step: DifferentiatedStep<B>, options?: SessionOptions): Promise<HostStep<B>> {
   const { graph, start, gradients } = step;
   const tables = tableNames(graph);
+  const multiplied = step.products && emitProducts(graph, step.products);
   const { dense, rows } = emitGradients(graph, gradients);
   const session = await Session.load(graph, options, 'the training graph');
   const trained = [...start].filter(([name]) => gradients.has(name));
@@ -19,6 +20,7 @@ export async function singleRun<B>(step: DifferentiatedStep<B>, options?: Sessio
     trained,
     (name) => dense.has(name),
     (name) => tables.has(name),
+    step.products,
   );
   // Weights that no loss depends on are fed with their initial values.
   const weights: Record<string, Tensor> = Object.fromEntries(start);
@@ -40,12 +42,25 @@ export async function singleRun<B>(step: DifferentiatedStep<B>, options?: Sessio
           indices: results[r.indices].data as BigInt64Array,
           rows: results[r.rows].data as Float32Array,
         }));
+      for (const p of parameters) {
+        const own = multiplied?.get(p.name);
+        if (own) p.multiplied = { x: results[own.x], ...(own.before && { before: results[own.before] }) };
+      }
       const scalar = (name: string): number => Number(results[name].data[0]);
       return { loss: scalar(step.total), terms: step.terms.map(scalar) };
     },
     inspect: (batch, number) => firstNotFiniteValue(graph, feedsOf(batch, number)),
     release: () => session.release(),
   };
+}
+
+/** Makes the inputs of products outputs. @returns their names by weight */
+function emitProducts(graph: Graph, products: NonNullable<DifferentiatedStep<unknown>['products']>) {
+  const emit = (v: Value): string => {
+    if (!graph.outputs.includes(v)) graph.output(v, graph.freshName('multiplied'));
+    return v.name;
+  };
+  return new Map([...products].map(([name, { x, before }]) => [name, { x: emit(x), before: before && emit(before) }]));
 }
 
 /** Names the gradients as outputs, and orders nodes so that each gradient is computed early. @returns output names by weight */

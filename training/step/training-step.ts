@@ -3,6 +3,7 @@ import { InputError } from '../../common/errors.ts';
 import type { Gradient } from '../../engine/autodiff/differentiate.ts';
 import type { Graph } from '../../engine/graph/ir.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
+import type { Product, ProductForm } from './products.ts';
 
 export interface StepResult {
   /** The weighted total. */
@@ -22,6 +23,10 @@ export interface Parameter {
   readonly gradient?: Float32Array;
   /** The gradient as rows: each pair adds rows[i] to table row indices[i]. */
   rows?: { indices: BigInt64Array; rows: Float32Array }[];
+  /** Where the step gives them: how the matrix stands in its products. */
+  readonly product?: ProductForm;
+  /** What was multiplied in the last step, [tokens, inputs], and the products, [tokens, outputs]. */
+  multiplied?: { x: Tensor; before?: Tensor };
 }
 
 /** A differentiated step, for the host or for a device: its graph, and a function that makes feeds from a batch. */
@@ -31,6 +36,8 @@ export interface DifferentiatedStep<B> {
   start: ReadonlyMap<string, Tensor>;
   /** The gradient of each trained weight, as values of the graph. */
   gradients: ReadonlyMap<string, Gradient>;
+  /** Of the matrices of products, where they were asked for. */
+  products?: ReadonlyMap<string, Product>;
   /** Outputs: the weighted total, and each loss's own mean. */
   total: string;
   terms: readonly string[];
@@ -58,6 +65,7 @@ export function parametersOf(
   weights: Iterable<readonly [name: string, start: Tensor]>,
   dense: (name: string) => boolean,
   table: (name: string) => boolean,
+  products?: ReadonlyMap<string, ProductForm>,
 ): Parameter[] {
   return Array.from(weights, ([name, { dims, data: start }]): Parameter => {
     const data = Float32Array.from(start as Float32Array);
@@ -67,9 +75,13 @@ export function parametersOf(
       table: table(name),
       data,
       gradient: dense(name) ? new Float32Array(data.length) : undefined,
+      ...(products?.has(name) && { product: formOf(products.get(name) as ProductForm) }),
     };
   });
 }
+
+/** The form alone, without the values of a graph. */
+export const formOf = ({ turned, link }: ProductForm): ProductForm => ({ turned, ...(link && { link }) });
 
 /** Names of the inputs that a node of the graph uses as lookup tables. */
 export const tableNames = (graph: Pick<Graph, 'inputs'>): Set<string> =>

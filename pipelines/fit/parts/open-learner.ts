@@ -1,10 +1,10 @@
 /** @file Where training computes: on the host, or on a device that is there and faster. */
-
 import type { Options } from '../../../config/options.ts';
 import { computeOn } from '../../../engine/runtime/provider.ts';
 import { DeviceLearner } from '../../../training/device-learner.ts';
 import { HostLearner, type Learner } from '../../../training/host-learner.ts';
-import type { OptimizerOptions } from '../../../training/optimizers/index.ts';
+import { type OptimizerOptions, optimizers } from '../../../training/optimizers/index.ts';
+
 import {
   type DualEncoderStepOptions,
   dualEncoderOnHost,
@@ -26,10 +26,11 @@ export async function openLearner(
   const session = options.gradCacheChunk ? { provider: 'cpu' as const, threads } : await computeOn(train);
   if (wanted === 'auto' && session.provider !== 'cpu')
     note(`training on ${session.provider}, which multiplies faster here than the processor`);
+  const step = { ...options, products: optimizers[optimizer.optimizer ?? 'adamw']().readsProducts };
   if (session.provider === 'cpu') {
     const gradCacheChunk = options.gradCacheChunk ?? chunk;
-    return new HostLearner(await dualEncoderOnHost({ ...options, gradCacheChunk, session }), optimizer, session);
+    return new HostLearner(await dualEncoderOnHost({ ...step, gradCacheChunk, session }), optimizer, session);
   }
   const accumulates = accumulate > 1;
-  return DeviceLearner.create(await dualEncoderStep({ ...options, session }), session, optimizer, { accumulates });
+  return DeviceLearner.create(await dualEncoderStep({ ...step, session }), session, optimizer, { accumulates });
 }

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
+import { GradientSum } from '../../../training/gradient-accumulation.ts';
 import { AdamWHost } from '../../../training/optimizers/adamw-host.ts';
-import { GradientSum } from '../../../training/optimizers/gradient-accumulation.ts';
 import type { Parameter } from '../../../training/step/training-step.ts';
 
 const parameter = (name: string, dims: number[], data: number[], gradient?: number[]): Parameter => ({

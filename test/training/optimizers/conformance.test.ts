@@ -51,21 +51,33 @@ describe.each(names)('%s', (optimizer) => {
   const make = (parameters: Parameter[], settings: OptimizerOptions = {}): HostOptimizer =>
     kept(hostOptimizer(parameters, { optimizer, ...settings }));
 
+  const { readsProducts: products } = optimizers[optimizer]();
+
   test("four steps are PyTorch's", async () => {
-    const [W, b] = [parameter('W', [3, 5], (i) => Math.sin(1 + i)), parameter('b', [5], (i) => Math.cos(i))];
+    const [plain, b] = [parameter('W', [3, 5], (i) => Math.sin(1 + i)), parameter('b', [5], (i) => Math.cos(i))];
+    const W: Parameter = products ? { ...plain, product: { turned: false, link: { op: 'Gelu' } } } : plain;
     const own = make([W, b], { weightDecay: 0.1 });
     for (let k = 0; k < 4; k++) {
       fill(W, (i) => Math.sin(0.7 * i + k));
       fill(b, (i) => Math.cos(1.3 * i + 2 * k));
+      const multiplied = (dims: number[], at: (i: number) => number) => ({
+        ...parameter('', dims, at),
+        dtype: 'float32' as const,
+      });
+      W.multiplied = {
+        x: multiplied([4, 3], (i) => Math.sin(0.3 * i + k)),
+        before: multiplied([4, 5], (i) => Math.cos(0.4 * i + k)),
+      };
       await own.step(optimizer === 'schedule-free' && k === 0 ? 0.025 : 0.05);
     }
     const expected = reference[optimizer];
     const far = (a: ArrayLike<number>, other: number[]) => Math.max(...other.map((v, i) => Math.abs(v - a[i])));
-    expect(far(W.data, expected.W)).toBeLessThan(2e-6);
+    // Forty local steps round more often than four.
+    expect(far(W.data, expected.W)).toBeLessThan(products ? 1e-5 : 2e-6);
     expect(far(b.data, expected.b)).toBeLessThan(2e-6);
     const rule = optimizers[optimizer]();
     const state = rule.served && own.state.get('W')?.[rule.served.state];
-    expect(far(servedWeights(rule, W.data, state), expected.served ?? expected.W)).toBeLessThan(2e-6);
+    expect(far(servedWeights(rule, W.data, state), expected.served ?? expected.W)).toBeLessThan(products ? 1e-5 : 2e-6);
   });
 
   test('a table whose gradient comes as rows moves as with a dense gradient, however large it is', async () => {
@@ -117,10 +129,11 @@ describe.each(names)('%s', (optimizer) => {
   });
 
   const options: OptimizerOptions = { optimizer, weightDecay: 0.1, clipNorm: 1 };
-  const rate = optimizer === 'sgd' ? 0.1 : optimizer === 'clipped-sgd' ? 0.5 : 3e-3;
-  const host = async (): Promise<Learner> => kept(new HostLearner(await dualEncoderOnHost(tinyStep()), options));
+  const rate = optimizer === 'sgd' ? 0.1 : optimizer === 'clipped-sgd' ? 0.5 : products ? 1e-3 : 3e-3;
+  const host = async (): Promise<Learner> =>
+    kept(new HostLearner(await dualEncoderOnHost({ ...tinyStep(), products }), options));
   const device = async (): Promise<Learner> =>
-    kept(await DeviceLearner.create(await dualEncoderStep(tinyStep(), false), {}, options));
+    kept(await DeviceLearner.create(await dualEncoderStep({ ...tinyStep(), products }, false), {}, options));
 
   test('the update inside the graph is the update outside', async () => {
     const [a, b] = [await host(), await device()];

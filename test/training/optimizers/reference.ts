@@ -7,6 +7,8 @@
  * adamw, sgd (momentum 0.9): torch.optim. muon: torch.optim.Muon(adjust_lr_fn='match_rms_adamw') with its Newton-Schulz
  * iteration in float32 in place of bfloat16, torch.optim.AdamW for b. lion: algorithm 2 of arXiv 2302.06675 written out.
  * clipped-sgd: the rule of arXiv 2202.00980 written out with C = 4; nothing is cut here, see clipped-sgd.test.ts.
+ * locoprop-s, -m: ten steps of torch.optim.RMSprop(alpha=0.9, eps=1e-5) by autograd of 1/2 |X (W - W0)|^2 + 10 <g, W>, and of the matching
+ *   loss of GELU in place of the square; X [4, 3] = sin(0.3 i + k), X W0 + b [4, 5] = cos(0.4 i + k); torch.optim.AdamW for b.
  * schedule-free: adamw_schedulefree.py of facebookresearch/schedule_free written out; `served` is its evaluation mode.
  */
 export const reference: Record<string, { W: number[]; b: number[]; served?: number[] }> = {
@@ -30,6 +32,20 @@ export const reference: Record<string, { W: number[]; b: number[]; served?: numb
       -1.0786449, -0.5249267, 0.4128215, 1.0709407, 0.7358843,
     ],
     b: [0.9999999, 0.4403023, -0.3161468, -0.8899925, -0.7536436],
+  },
+  'locoprop-m': {
+    W: [
+      -0.3770017, 0.0258198, -0.1324304, -0.5632569, -0.456849, 0.9206572, 1.1808696, 0.9965403, 0.0593344, -1.5782834,
+      -1.8154383, -0.7775631, 0.5955195, 1.4429524, 1.8128667,
+    ],
+    b: [0.9248996, 0.5111246, -0.321169, -0.940143, -0.7560307],
+  },
+  'locoprop-s': {
+    W: [
+      -0.2145281, 0.0260834, -0.1328422, -0.5660651, -0.4532014, 0.9239984, 1.1865795, 1.0069182, 0.0752297, -1.5912595,
+      -1.8092141, -0.7650081, 0.6161846, 1.4817789, 1.8017759,
+    ],
+    b: [0.9248996, 0.5111246, -0.321169, -0.940143, -0.7560307],
   },
   muon: {
     W: [

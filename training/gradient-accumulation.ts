@@ -1,5 +1,5 @@
 /** @file Gradient accumulation: combines the gradients of several batches into one update. */
-import type { Parameter } from '../step/training-step.ts';
+import type { Parameter } from './step/training-step.ts';
 
 /** Weighted sums of the batches' gradients; `finish` hands them to the optimizer. */
 export class GradientSum {

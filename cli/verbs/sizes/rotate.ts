@@ -1,10 +1,10 @@
 /** @file `distill rotate`: makes a dual-encoder's vectors truncatable by a rotation. */
 import { Command } from 'commander';
-import type { RotateReport } from '../../checkpoints/rotate.ts';
-import type { Selection } from '../../checkpoints/rotate-options.ts';
-import { duration } from '../../common/duration.ts';
-import { checkOutputs } from '../../common/outputs.ts';
-import { reported, type Verb } from '../terminal/verb.ts';
+import type { RotateReport } from '../../../checkpoints/rotate.ts';
+import type { Selection } from '../../../checkpoints/rotate-options.ts';
+import { duration } from '../../../common/duration.ts';
+import { checkOutputs } from '../../../common/outputs.ts';
+import { reported, type Verb } from '../../terminal/verb.ts';
 
 interface Options {
   data: string;
@@ -49,7 +49,7 @@ export const rotateVerb: Verb = (context) =>
     )
     .action(async (model: string, { json, ...options }: Options) => {
       await checkOutputs(options.output);
-      const { rotate } = await import('../../checkpoints/rotate.ts');
+      const { rotate } = await import('../../../checkpoints/rotate.ts');
       await reported(context, json, (watch) => rotate({ model, ...options }, watch), renderRotation);
     });
 
