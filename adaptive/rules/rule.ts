@@ -58,14 +58,16 @@ export function ridge(
   gains: Float64Array,
 ): Float64Array {
   const size = columns.length + 1;
-  const x = (i: number, k: number): number => (k < columns.length ? data[i * width + columns[k]] : 1);
+  const x = new Float64Array(size).fill(1);
   const A = new Float64Array(size * size);
   const b = new Float64Array(size);
-  for (let i = 0; i < gains.length; i++)
+  for (let i = 0; i < gains.length; i++) {
+    for (let k = 0; k < columns.length; k++) x[k] = data[i * width + columns[k]];
     for (let k = 0; k < size; k++) {
-      b[k] += x(i, k) * gains[i];
-      for (let l = 0; l < size; l++) A[k * size + l] += x(i, k) * x(i, l);
+      b[k] += x[k] * gains[i];
+      for (let l = 0; l < size; l++) A[k * size + l] += x[k] * x[l];
     }
+  }
   for (let k = 0; k < size; k++) A[k * size + k] += k < columns.length ? RIDGE : 1e-9;
   return solve(cholesky({ n: size, data: A }), b);
 }
