@@ -25,6 +25,7 @@ const SHORT = [
   'models/model-folder.ts',
   'models/modules/transformer-config.ts',
   'checkpoints/evaluation-report.ts',
+  'checkpoints/narrow.ts',
   'pipelines/fit/parts/refresh-negatives.ts',
   'pipelines/fit/train-student.ts',
   'pipelines/fit/training-artifacts.ts',
@@ -39,6 +40,7 @@ const SHORT = [
   'teachers/vectors/',
   'serving/encoder/sparse-encoder.ts',
   'training/optimizers/muon.ts',
+  'training/select-units.ts',
   'training/trainer.ts',
 ];
 

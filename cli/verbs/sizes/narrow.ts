@@ -38,7 +38,7 @@ export const narrowVerb: Verb = ({ out, err, signal }) =>
     )
     .action(async (model: string, { json, ...options }: Options) => {
       await checkOutputs(options.output);
-      const { narrow } = await import('../../../pipelines/narrow.ts');
+      const { narrow } = await import('../../../checkpoints/narrow.ts');
       const onProgress = progressReporter(err);
       const report = await narrow({ model, ...options }, { onProgress, signal });
       onProgress.end();

@@ -2,8 +2,8 @@
 import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { narrow } from '../../checkpoints/narrow.ts';
 import { Encoder } from '../../models/encoder.ts';
-import { narrow } from '../../pipelines/narrow.ts';
 import { loadStudent } from '../../students/encoder-student.ts';
 import { widthsOf } from '../../students/narrow/narrow.ts';
 import { makeWorld, type World } from './world.ts';
