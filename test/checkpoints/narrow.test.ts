@@ -6,7 +6,7 @@ import { narrow } from '../../checkpoints/narrow.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { loadStudent } from '../../students/encoder-student.ts';
 import { widthsOf } from '../../students/narrow/narrow.ts';
-import { makeWorld, type World } from './world.ts';
+import { makeWorld, type World } from '../pipelines/world.ts';
 
 let world: World;
 beforeAll(async () => {
