@@ -102,6 +102,23 @@ test('a corpus replaced many times over: small parts are joined with their posti
   expect(files().length).toBe(files('part').length);
 });
 
+test('vectors that are encoded again keep their postings', async () => {
+  const settings = { codec: 'float32' } as const;
+  const store = await IndexStore.create(folder, { dimensions: 2, settings, terms: TERMS });
+  const documents = Array.from({ length: 9 }, (_, i) => ({ id: `d${i}`, text: text() }));
+  await store.add(
+    documents,
+    Float32Array.from({ length: 18 }, (_, i) => Math.sin(i)),
+    documents.map(termsOf),
+  );
+  await store.remove(['d2', 'd7']);
+  await store.encodeAgain({ codec: 'int8' });
+  const there = documents.filter((_, i) => i !== 2 && i !== 7);
+  await same(store, there);
+  await same(await open(), there);
+  await expect(store.add(documents.slice(0, 1), Float32Array.of(1, 2))).rejects.toThrow('no lists of terms for 1');
+});
+
 test('numbers of every width come back, and a term that does not occur is not found', () => {
   const rows = [3, 255, 256, 65_535, 65_536, 4_000_000_000].map((n) => new Map([['a', n]]));
   for (let n = 1; n <= rows.length; n++) {

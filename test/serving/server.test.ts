@@ -1,6 +1,6 @@
 /** @file A server on a free port: shapes of answers, limits, mistakes of callers, documents added while it searches. */
 
-import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -11,7 +11,7 @@ import { type RunningServer, startServer } from '../../search/serve.ts';
 import { embedBody } from '../../serving/http/bodies.ts';
 import { WorkQueue } from '../../serving/http/limits.ts';
 import { openEncoder, openIndex, openReranker } from '../../serving/index.ts';
-import { distill, documents, makeWorld } from '../cli/world.ts';
+import { distill, documents, makeWorld, write } from '../cli/world.ts';
 
 let world: string;
 let server: RunningServer;
@@ -110,14 +110,16 @@ describe('answers', () => {
 
   test('/embed of a model that compares products: unit length by default, as they are where that is asked for', async () => {
     cpSync(at('dual'), at('products'), { recursive: true });
-    const config = at('products/config_sentence_transformers.json');
-    const before = existsSync(config) ? JSON.parse(readFileSync(config, 'utf8')) : {};
-    writeFileSync(config, JSON.stringify({ ...before, similarity_fn_name: 'dot' }));
-    const modules = at('products/modules.json');
-    const kept = (JSON.parse(readFileSync(modules, 'utf8')) as { type: string }[]).filter(
-      (m) => !/Normalize/.test(m.type),
-    );
-    writeFileSync(modules, JSON.stringify(kept));
+    const modules = ['Transformer', 'Pooling'].map((type, idx) => ({
+      ...{ idx, name: String(idx), path: idx ? '1_Pooling' : '' },
+      type: `sentence_transformers.models.${type}`,
+    }));
+    const pooling = { word_embedding_dimension: 16, pooling_mode_mean_tokens: true };
+    write(at('products'), {
+      'modules.json': JSON.stringify(modules),
+      '1_Pooling/config.json': JSON.stringify(pooling),
+      'config_sentence_transformers.json': JSON.stringify({ similarity_fn_name: 'dot' }),
+    });
     const argv = ['index', at('products'), '--data', at('data'), '--output', at('products-index')];
     expect((await distill(...argv)).code).toBe(0);
     const one = await startServer({ index: at('products-index'), writable: false });
