@@ -240,6 +240,13 @@ export const train = z
       .describe(
         'frozen documents drawn at random in each step in addition to the candidates, for losses over all documents of the step (in-batch-kl)',
       ),
+    lexical: z
+      .number()
+      .positive()
+      .optional()
+      .describe(
+        "weight with which BM25 / scale is added to the student's scores in the losses, as `hybrid` adds it in a search: the student learns what BM25 does not find; scale is the mean of the training queries' best BM25 score",
+      ),
     average: z
       .union([z.array(z.number().gt(0).lt(1)).min(1), z.number().gt(0).lt(1)])
       .optional()

@@ -153,6 +153,12 @@ export function completed(given: ParsedConfig, where: string): Config {
       "'train.sampledDocuments' draws from frozen documents and both towers are trained",
       "use 'pipeline: inherit-documents' or 'static-queries', or remove it",
     );
+  if (train.lexical !== undefined && parsed.matryoshka)
+    refuse("'train.lexical' adds to whole vectors' scores and 'matryoshka' cuts vectors", 'remove one of the two');
+  if (train.lexical !== undefined && ['sparse', 'multiVector'].includes(student.kind))
+    refuse(`'train.lexical' adds to cosines, which a student of kind ${student.kind} has not`, 'remove it');
+  if (train.lexical !== undefined && !needs.has('student') && !needs.has('documents'))
+    refuse("no loss reads the scores that 'train.lexical' adds to", 'add kl or info-nce, or remove it');
   if (train.sampledDocuments && !needs.has('documents'))
     refuse("no loss reads the documents of 'train.sampledDocuments'", 'add in-batch-kl, or remove it');
   if (Array.isArray(train.average) && (data.splits.dev === null || train.evaluateEvery === null))

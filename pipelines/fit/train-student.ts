@@ -30,6 +30,7 @@ import {
   unrecordedTrainingOptions,
   warnOfSkipped,
 } from './parts/fit.ts';
+import { lexicalScores } from './parts/lexical-scores.ts';
 import { openLearner } from './parts/open-learner.ts';
 import { pairVectors } from './parts/pair-embeddings.ts';
 import { refresher } from './parts/refresh-negatives.ts';
@@ -105,6 +106,7 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
   const chunk = await stepChunk(fit, perStep * perQuery + ((extra && settings.spans) || 0) + (keep?.count ?? 0));
   const embedded = documents?.dimensions ?? queries?.dimensions;
   const pairs = await pairVectors(fit, embedded);
+  const channel = await lexicalScores(fit);
   const stream = streamOf(fit);
   const perPass = stream?.batches ?? Math.floor(n / perStep);
   const totalSteps = stepsOf(options, perPass);
@@ -133,6 +135,7 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
         teacherWidth: embedded ?? pairs?.width,
         pairWidth: pairs?.width,
         extraTexts: Boolean(extra),
+        lexical: settings.lexical !== undefined,
         kept:
           keep && general ? { loss: keptLoss, weight: keep.weight, width: general.embeddings.dimensions } : undefined,
         groups: settings.groups,
@@ -211,7 +214,8 @@ async function trainAnew(fit: Fit, name: string, peer?: Peer): Promise<Trained> 
         learner,
         {
           draw(number) {
-            const batch = makeBatch({ ...source, examples: learned(number) }, number, batchOptions);
+            const drawn = makeBatch({ ...source, examples: learned(number) }, number, batchOptions);
+            const batch = channel ? channel.addTo(drawn, examples) : drawn;
             return pairs ? pairs.addTo(batch, examples) : batch;
           },
           ids: ({ exampleIds }) => exampleIds.map((e) => data.queries.ids[examples.queries[e]]),

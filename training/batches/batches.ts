@@ -20,6 +20,8 @@ export interface StepBatch {
   documentEmbeddings?: Tensor;
   /** [B, N] positions among the step's documents, in the order of the groups. */
   candidates: Tensor<'int64'>;
+  /** [B, M] what a lexical channel adds to the student's scores. */
+  lexical?: Tensor<'float32'>;
   /** Loss inputs by name, float32 [B, N] and so on. */
   arrays: Partial<Record<Exclude<keyof LossInputs, 'student' | 'queries' | 'documents' | 'projection'>, Tensor>>;
   /** [B] */

@@ -107,13 +107,13 @@ function epochOrder(n: number, epoch: number, seed: number, ordered?: (epoch: nu
 
 /**
  * The batch of a step; a seed and a step always give the same batch, independent of earlier calls. `drawn` are each query's
- * candidates as positions in `examples.documents`.
+ * candidates as positions in `examples.documents`, `documentIds` the M documents of the step.
  */
 export function makeBatch(
   source: BatchSource,
   step: number,
   options: BatchOptions,
-): StepBatch & { exampleIds: readonly number[]; drawn: number[][] } {
+): StepBatch & { exampleIds: readonly number[]; drawn: number[][]; documentIds: readonly number[] } {
   const { examples } = source;
   const chosen = source.order?.(step) ?? stepExamples(examples.queries.length, options.queries, step, options.seed);
   const random = Random.of(options.seed, `candidates ${step}`);
@@ -179,6 +179,7 @@ export function makeBatch(
   return {
     exampleIds: chosen,
     drawn,
+    documentIds: unique,
     padId: source.padId,
     queries: padBatch(
       queryRows.map((q) => source.queryTokens(q)),

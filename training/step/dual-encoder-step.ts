@@ -147,6 +147,7 @@ function lossFeeds(
     candidates: batch.candidates,
     weights: batch.weights,
   };
+  if (batch.lexical) feeds.lexical = batch.lexical;
   if (batch.documentEmbeddings) feeds.documents = batch.documentEmbeddings;
   for (const [name, array] of Object.entries(batch.arrays)) if (array) feeds[name] = array;
   if (batch.extra) {

@@ -39,6 +39,8 @@ export interface LossGraphOptions {
   pairWidth?: number;
   /** Further arrays in the batches; losses for which they are optional then use them. */
   given?: readonly RequestedInput[];
+  /** Whether batches have scores of a lexical channel, which are added to the student's in losses over scores. */
+  lexical?: boolean;
   /** Whether batches have a group of texts with only a teacher's embedding (unlabelled queries, spans of documents). */
   extraTexts?: boolean;
   /** Batches have a group of such texts; the mean of their loss is the last term. */
@@ -122,17 +124,22 @@ export async function lossGraph(
   // Frozen documents are the teacher's vectors: they are fed once.
   if (frozenDocuments && frozenDocuments === teacherWidth) arrays.teacherDocuments = documents;
   const asked = texts.gather(queriesAt);
-  const inputsOf = (part: number): LossInputs => {
+  const lexical = options.lexical ? given('lexical', 'float32', ['queries', 'documents']) : undefined;
+  /** Inputs with vectors as they are, and, for losses over scores, with those whose products have the lexical scores added. */
+  const inputsOf = (part: number): { plain: LossInputs; scored: LossInputs } => {
     const searching = withWidth(served(columns(asked, part)), servedWidth);
-    return {
-      ...arrays,
-      ...ofLayers,
-      candidates,
-      student: searching.matmul(documents.transpose(1, 0)).gatherElements(candidates, 1), // [B, N]
-      queries: searching,
-      documents,
-      ...(projection && !frozenDocuments ? { projection } : {}),
-    } as unknown as LossInputs;
+    const over = (queries: Expr, documents: Expr): LossInputs =>
+      ({
+        ...arrays,
+        ...ofLayers,
+        candidates,
+        student: queries.matmul(documents.transpose(1, 0)).gatherElements(candidates, 1), // [B, N]
+        queries,
+        documents,
+        ...(projection && !frozenDocuments ? { projection } : {}),
+      }) as unknown as LossInputs;
+    const plain = over(searching, documents);
+    return { plain, scored: lexical ? over(...withScores(searching, documents, lexical)) : plain };
   };
   const weights = given('weights', 'float32', ['queries']);
   const extra =
@@ -154,14 +161,14 @@ export async function lossGraph(
       remedy: "name an encoder of the same width under 'student.keep.model', or remove 'student.keep'",
     });
   const termsOf = (part: number): Expr[] => {
-    const inputs = inputsOf(part);
+    const { plain, scored } = inputsOf(part);
     const extraInputs = extra && {
-      ...inputs,
+      ...plain,
       queries: withWidth(served(columns(extra.texts, part)), servedWidth),
       teacherQueries: extra.teacherQueries,
     };
     const own = options.losses.map(({ loss, extra }) => {
-      const term = reduce(loss.perQuery(inputs), weights);
+      const term = reduce(loss.perQuery(matchesVectors(loss) ? plain : scored), weights);
       return extra && extraInputs ? term.add(extra.perQuery(extraInputs).mean([0])) : term;
     });
     if (!keeps) return own;
@@ -209,6 +216,22 @@ export async function lossGraph(
   }
   graph.prune();
   return { graph, texts: rows.value, upstream, total, terms: terms.map((t) => t.value), projection: learned };
+}
+
+/** Whether a loss compares vectors themselves, and not scores. */
+const matchesVectors = ({ needs }: Loss): boolean =>
+  needs.some((name) => name.startsWith('teacherQ') || name.startsWith('teacherD') || name.startsWith('pair'));
+
+/**
+ * Vectors of further components, so that the product of query b and document m is larger by scores[b, m]: a query has a 1 in a
+ * component of its own, a document its scores of all queries.
+ * @param scores [B, M]
+ */
+function withScores(queries: Expr, documents: Expr, scores: Expr): [Expr, Expr] {
+  const graph = queries.graph;
+  const byDocument = scores.transpose(1, 0);
+  const own = new Expr(graph, graph.add('EyeLike', [scores.matmul(byDocument).value]));
+  return [queries.concat([own], 1), documents.concat([byDocument], 1)];
 }
 
 /** What some losses read of the student's layers. */
