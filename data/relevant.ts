@@ -100,7 +100,8 @@ export function neverNegative(
       own.add(d);
       for (const twin of sameText(documents, documents.text(d))) own.add(twin);
     }
-    for (const twin of sameText(documents, queries.text(query))) own.add(twin);
+    // A query that was made of a document comes after those of the table, which does not have its text.
+    if (query < queries.length) for (const twin of sameText(documents, queries.text(query))) own.add(twin);
     if (held.size >= HELD) held.clear();
     held.set(query, own);
     return own;

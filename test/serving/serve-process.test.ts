@@ -3,7 +3,7 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { distill, makeWorld } from '../cli/world.ts';
-import { build, builtFolder, heard, type Running, start } from '../reliability/command.ts';
+import { build, heard, type Running, start } from '../reliability/command.ts';
 
 let world: string;
 const at = (name: string): string => join(world, name);
@@ -14,7 +14,7 @@ beforeAll(async () => {
   expect((await distill('index', at('dual'), '--data', at('data'), '--output', at('index'))).code).toBe(0);
 });
 afterAll(() => {
-  for (const dir of [world, builtFolder()]) rmSync(dir, { recursive: true, force: true });
+  rmSync(world, { recursive: true, force: true });
 });
 
 async function served(): Promise<{ run: Running; url: string }> {
