@@ -49,6 +49,10 @@ export async function chain(run: RunContext): Promise<Published> {
       subject: `the split '${train}' judges no query and there is no teacher`,
       remedy: "add judgements (qrels), a 'teacher' that scores, or an 'embedder' that takes the assistant's place",
     });
+  if (config.data.splits.dev === null)
+    run.note(
+      "There is no dev split ('data.splits.dev' is null): students are what the last step gives, the trained weights could not be compared with those before, and BM25 is not combined with them unless 'hybrid.weight' is a number",
+    );
   const members: Partial<Record<ChainPart, Published>> = {};
   /** One run of the chain under its name, after the runs whose folders it reads. */
   const part = async (name: ChainPart, embedder?: string, after?: Published): Promise<Published | undefined> => {

@@ -103,6 +103,10 @@ export function renderReport(report: RunReport): string {
   const { student, training, seconds, retention = {}, matryoshka = [], systems } = report;
   const [metric] = [...new Set(systems.flatMap((s) => Object.keys(s.metrics)))];
   const total = Object.values(seconds).reduce((a, b) => a + b, 0);
+  // The figures of a family are those of its first student, whose stages stand under its name.
+  const first = Object.keys(report.members ?? {})[0];
+  const trained = seconds[first === undefined ? 'train' : `${first}/train`] ?? 0;
+  const of = first === undefined ? '' : ` (${first})`;
   return [
     '',
     ...(report.verdict ? [`${report.verdict}.`, ''] : []),
@@ -115,11 +119,11 @@ export function renderReport(report: RunReport): string {
     ...Object.entries(retention)
       .slice(0, 1)
       .map(([metric, kept]) => `retention   ${(100 * kept).toFixed(1)} % of the teacher's ${metric}`),
-    `student     ${counted(student.parameters)} parameters, ${(student.bytes / 1e6).toFixed(1)} MB, ${student.queryMilliseconds.toFixed(1)} ms per query`,
+    `student     ${counted(student.parameters)} parameters, ${(student.bytes / 1e6).toFixed(1)} MB, ${student.queryMilliseconds.toFixed(1)} ms per query${of}`,
     ...(matryoshka.length > 1
       ? [`dimensions  ${metric} ${matryoshka.map((m) => `${m.value.toFixed(4)} of ${m.dimensions}`).join(', ')}`]
       : []),
-    `training    ${training.steps} steps, ${training.secondsAStep.toFixed(3)} s per step, ${duration(seconds.train ?? 0)}; the whole run ${duration(total)}`,
+    `training    ${training.steps} steps, ${training.secondsAStep.toFixed(3)} s per step, ${duration(trained)}${of}; the whole run ${duration(total)}`,
     ...[...report.warnings, ...(report.export?.warnings ?? [])].map((w) => `warning     ${w}`),
     `checkpoint  ${report.checkpoint}`,
     ...(report.export ? [`export      ${report.export.output}`] : []),

@@ -2,8 +2,7 @@ import { basename, relative, resolve } from 'node:path';
 import { stringify } from 'yaml';
 import { type Dataset, judgedQueries } from '../../data/dataset.ts';
 import { listsNegatives } from '../../data/relevant.ts';
-
-import type { Findings, FoundModel } from './find-inputs.ts';
+import { type Findings, type FoundModel, trainSplit } from './find-inputs.ts';
 
 /** Half of the layers, first and last among them. */
 function halfOf(layers: number): number[] | undefined {
@@ -21,12 +20,12 @@ function rolesOf(duals: readonly FoundModel[]): { embedder?: FoundModel; start?:
 }
 
 /** The text of a config. @param from folder that its paths are relative to */
-export function compose({ data, dataset, models, scores, notes }: Findings, from: string): string {
+export function compose({ data, dataset, models, scores, scored, notes }: Findings, from: string): string {
   const path = (p: string): string => stringify(relative(from, p).replaceAll('\\', '/') || '.').trim();
   const cross = models.find((m) => m.kind === 'cross-encoder');
   const { embedder, start } = rolesOf(models.filter((m) => m.kind === 'dual-encoder'));
   const split = (...names: string[]): string | undefined => names.find((n) => dataset.splits.includes(n));
-  const train = split('train') ?? dataset.splits[0];
+  const train = trainSplit(dataset);
   const dev = split('dev', 'validation', 'val');
   const test = split('test') ?? dev ?? train;
   const rowScores = scoresOfRows(dataset, train);
@@ -53,7 +52,7 @@ export function compose({ data, dataset, models, scores, notes }: Findings, from
     'data:',
     `  path: ${path(data)}`,
     `  splits: { train: ${train}, dev: ${dev ?? 'null'}, test: ${test} }`,
-    ...(test === 'test' ? [] : [`  # There is no split test: figures on ${test} are too good.`]),
+    ...splitNotes({ train, dev, test }, family),
     '  # maxQueries: 2000    # for a first try on a part of the training queries',
     '',
     '# The teacher scores how well a document matches a query.',
@@ -96,13 +95,39 @@ export function compose({ data, dataset, models, scores, notes }: Findings, from
       '  # No encoder was found to start from: a new one with random weights, which needs many queries.',
       '  fresh: { hidden: 128, layers: 2, heads: 4 }',
     );
-  lines.push(...(family ? familyOptions(dataset, listed) : trainingOptions(given, listed)));
+  const part = given && files.length > 0 && scored && scored.listed < scored.of ? scored : undefined;
+  lines.push(...(family ? familyOptions(dataset, listed, part) : trainingOptions(given, listed, part)));
   if (notes.length) lines.push('', ...notes.map((n) => `# ${n.replaceAll('\n', ' ')}`));
   return `${lines.join('\n')}\n`;
 }
 
+/** What the splits that are there leave open. */
+const splitNotes = (
+  { train, dev, test }: { train: string; dev: string | undefined; test: string },
+  family: boolean,
+): string[] => [
+  ...(test === train
+    ? [`  # ${test} is trained on and tested on: its figures are too good. Judge other queries (qrels/test.tsv).`]
+    : test === 'test'
+      ? []
+      : [`  # There is no split test: figures on ${test} are too good.`]),
+  ...(dev
+    ? []
+    : [
+        `  # There is no split dev: no weights are chosen on it${family ? ', and BM25 is not combined with the students' : ''}. Some queries of their own in qrels/dev.tsv are enough.`,
+      ]),
+];
+
+/** The candidates that are listed, with what is left out where only some training queries have scores. */
+const givenCandidates = (part: Findings['scored'], why: string): string[] =>
+  part
+    ? [
+        `candidates: { source: given, onEmpty: skip }    # ${part.listed} of ${part.of} training queries have scores; without the teacher the labels of all of them teach`,
+      ]
+    : [`candidates: { source: given }${why}`];
+
 /** Options of a family, as comments: the defaults follow the size of the data. */
-const familyOptions = (dataset: Dataset, listed: boolean): string[] => [
+const familyOptions = (dataset: Dataset, listed: boolean, part: Findings['scored']): string[] => [
   '',
   ...(dataset.made
     ? [
@@ -112,9 +137,9 @@ const familyOptions = (dataset: Dataset, listed: boolean): string[] => [
       ]
     : []),
   '# Which documents the teacher scores for a query.',
-  listed
-    ? 'candidates: { source: given }    # those that are listed; hybrid searches for others'
-    : '# candidates: { source: hybrid, count: 16 }    # by the encoder and BM25 together; more are slower',
+  ...(listed
+    ? givenCandidates(part, '    # those that are listed; hybrid searches for others')
+    : ['# candidates: { source: hybrid, count: 16 }    # by the encoder and BM25 together; more are slower']),
   '',
   '# Each part is a run with options of its own (all of them: `distill schema`), in a folder of its own; false leaves it out.',
   '# chain:',
@@ -124,11 +149,11 @@ const familyOptions = (dataset: Dataset, listed: boolean): string[] => [
   '# train: { provider: auto, threads: 2 }    # where it computes; auto takes what is fastest here',
 ];
 
-const trainingOptions = (given: boolean, listed: boolean): string[] => [
+const trainingOptions = (given: boolean, listed: boolean, part: Findings['scored']): string[] => [
   '',
   '# Which documents stand for a query in training.',
   ...(listed && !given ? ['# The negatives that the rows list; bm25 searches for others.'] : []),
-  `candidates: { source: ${listed ? 'given' : 'bm25, count: 16'} }`,
+  ...(listed ? givenCandidates(part, '') : ['candidates: { source: bm25, count: 16 }']),
   '',
   'train:',
   '  epochs: 1',

@@ -2,8 +2,9 @@
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { InputError } from '../../common/errors.ts';
-import type { Dataset } from '../../data/dataset.ts';
+import { type Dataset, judgedQueries } from '../../data/dataset.ts';
 import { dataKind, openDataset, splitOf } from '../../data/open.ts';
+import { readScores } from '../../data/scores.ts';
 import { holdsTexts, textFiles } from '../../data/text-folder.ts';
 import { readModelFile } from '../../engine/io/model-file.ts';
 import { loadGraph } from '../../engine/io/onnx-file.ts';
@@ -26,6 +27,8 @@ export interface Findings {
   models: FoundModel[];
   /** Files of scores by split. */
   scores: Record<string, string>;
+  /** Of the judged training queries those that the file of training scores lists, and all of them. */
+  scored?: { listed: number; of: number };
   /** Things that were there and are not used, with the reason. */
   notes: string[];
 }
@@ -91,7 +94,35 @@ export async function look(folder: string): Promise<Findings> {
         'qrels/train.tsv with lines query-id, corpus-id, score (also .txt, .jsonl, .csv, .parquet, or qrels.tsv)',
       remedy: 'add them: a run needs the split of the queries that it learns from',
     });
-  return { data: data[0], dataset, models, scores, notes };
+  const scored = await scoredQueries(dataset, scores, notes);
+  return { data: data[0], dataset, models, scores, ...(scored && { scored }), notes };
+}
+
+/** The split whose queries teach. */
+export const trainSplit = ({ splits }: Dataset): string => (splits.includes('train') ? 'train' : splits[0]);
+
+/** How many training queries the file of their scores lists; a file that lists none, or that cannot be read, is taken out with a note. */
+async function scoredQueries(
+  dataset: Dataset,
+  scores: Record<string, string>,
+  notes: string[],
+): Promise<Findings['scored']> {
+  const { train: file } = scores;
+  if (file === undefined) return undefined;
+  const judged = judgedQueries(dataset, trainSplit(dataset));
+  const refuse = (why: string): undefined => {
+    delete scores.train;
+    notes.push(`not used: ${file}, ${why}`);
+  };
+  try {
+    const lists = new Set((await readScores(file, dataset.queries, dataset.documents)).queries);
+    const listed = judged.filter((q) => lists.has(q)).length;
+    if (judged.length ? listed : lists.size) return { listed, of: judged.length };
+    return refuse(`it scores no judged query of the split '${trainSplit(dataset)}'`);
+  } catch (error) {
+    if (error instanceof InputError) return refuse(error.message);
+    throw error;
+  }
 }
 
 /** The deepest folder that holds all of some files. */

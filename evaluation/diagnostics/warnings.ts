@@ -42,11 +42,11 @@ function plain(text: string): string {
 }
 
 /**
- * Warns about uninformative labels, and about leaks from training into the test split.
+ * Warns about uninformative labels, about splits that are trained on and measured on, and about leaks from training into the test split.
  * @param learned positions of the queries that are trained on
  */
 export function warnOfData(
-  { train, test }: { train: string; test: string },
+  { train, dev = null, test }: { train: string; dev?: string | null; test: string },
   dataset: Dataset,
   learned: readonly number[],
   warn: Warn,
@@ -54,6 +54,16 @@ export function warnOfData(
   for (const { code, text } of dataset.warnings ?? []) warn(code, text);
   if (!dataset.splits.includes(train)) return;
   warnOfLabels(dataset, train, warn);
+  if (train === test)
+    warn(
+      'data.trained-test',
+      `the split '${test}' is both trained on and tested on: its figures are too good, and say nothing about other queries; judge others, and name their split in data.splits.test`,
+    );
+  if (train === dev)
+    warn(
+      'data.trained-dev',
+      `the split '${dev}' is both trained on and used as dev: what is chosen on it is chosen by how well it was learned; name another one in data.splits.dev, or null`,
+    );
   if (train === test || !dataset.splits.includes(test)) return;
   warnOfSharedQueries(test, dataset, learned, warn);
   warnOfTwins(dataset, train, test, warn);

@@ -3,6 +3,7 @@ import type { Config } from '../../config/config.ts';
 import type { Figures, SystemFigures } from '../report/figures.ts';
 import { describeAlso } from './measure-also.ts';
 import type { RunReport } from './run-report.ts';
+import { verdict } from './verdict.ts';
 
 /** A student of a chain, as the family's table has it. */
 const called: Readonly<Record<string, string>> = {
@@ -31,7 +32,10 @@ export function familyReport(
       if (row.name === 'student before training' && name !== 'assistant') continue;
       systems.push({ ...row, name: shared ? row.name : row.name.replace(/^student/, called[name] ?? name) });
     }
-  const sentences = all.flatMap(([name, r]) => (r.verdict ? [`${called[name] ?? name}: ${r.verdict}`] : []));
+  const sentences = all.flatMap(([name, r]) => {
+    const said = memberVerdict(r, name === 'assistant' ? undefined : reports.assistant);
+    return said ? [`${called[name] ?? name}: ${said}`] : [];
+  });
   const named = (name: string, system: string): string =>
     common.has(system) ? system : system.replace(/^student/, called[name] ?? name);
   // The sets are the same in all runs; of a row that every run has, the first counts, as in the table.
@@ -55,7 +59,7 @@ export function familyReport(
     systems,
     also,
     verdict: sentences.length ? sentences.join('. ') : undefined,
-    warnings: all.flatMap(([name, r]) => r.warnings.map((w) => `${name}: ${w}`)),
+    warnings: familyWarnings(all),
     members: Object.fromEntries(all.map(([name, r]) => [name, r.checkpoint])),
     seconds,
     stages: Object.assign(
@@ -64,6 +68,38 @@ export function familyReport(
     ),
     config,
   };
+}
+
+/** The name of what a tower of the assistant has as its embedder. */
+const ASSISTANT = { embedder: 'the assistant' };
+
+/**
+ * What a student's user had is named first. Of a tower over the assistant's documents that is the encoder that the assistant
+ * began as; the assistant itself is named where it alone is better.
+ */
+function memberVerdict(report: RunReport, assistant: RunReport | undefined): string | undefined {
+  if (!assistant) return report.verdict;
+  const { before, hybrid } = report;
+  const begun = assistant.before.values['student before training'];
+  const { embedder, ...others } = before.values;
+  const values = {
+    BM25: others.BM25,
+    student: others.student,
+    ...(before.split === assistant.before.split && begun !== undefined && { 'student before training': begun }),
+  };
+  return (
+    verdict({ ...before, values }, { compact: true, hybrid }) ??
+    verdict({ ...before, values: { student: others.student, embedder } }, { compact: true, hybrid, names: ASSISTANT })
+  );
+}
+
+/** Warnings under the names of their runs; one that every run gives is said once. */
+function familyWarnings(all: readonly [string, RunReport][]): string[] {
+  const runs = new Map<string, string[]>();
+  for (const [name, { warnings }] of all) for (const w of warnings) runs.set(w, [...(runs.get(w) ?? []), name]);
+  return [...runs].map(([w, names]) =>
+    all.length > 1 && names.length === all.length ? w : `${names.join(', ')}: ${w}`,
+  );
 }
 
 /** What the page is drawn from. */

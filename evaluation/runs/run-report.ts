@@ -151,7 +151,7 @@ export function addNoLead(report: WrittenReport, other: System, begun: System, m
 
 /** Puts what ranks better than the student before all other notes. */
 export function addVerdict(report: WrittenReport, compact: boolean): void {
-  report.verdict = verdict(report.before, compact);
+  report.verdict = verdict(report.before, { compact, hybrid: report.hybrid });
   if (report.verdict) report.notes.unshift(report.verdict);
 }
 

@@ -26,26 +26,46 @@ const had: Readonly<Record<string, string>> = {
   'student before training': 'the encoder as it was',
 };
 
-/**
- * The first sentence of a result if something that the user already had ranks better than the student.
- * @param compact whether the student is a smaller query tower over the embedder's documents, whose purpose is lower cost
- */
-export function verdict({ split, queries, values }: BeforeFigures, compact: boolean): string | undefined {
+/** What a verdict says in addition to the values. */
+export interface Judged {
+  /** Whether the student is a smaller query tower over the embedder's documents, whose purpose is lower cost. */
+  compact: boolean;
+  /** The student and BM25 together, where the run fitted them on the same split. */
+  hybrid?: { lambda: number; fused: number } | undefined;
+  /** Names of systems that this result has others for. */
+  names?: Readonly<Record<string, string>>;
+}
+
+/** The first sentence of a result if something that the user already had ranks better than the student. */
+export function verdict(
+  { split, queries, values }: BeforeFigures,
+  { compact, hybrid, names = {} }: Judged,
+): string | undefined {
   const own = values.student;
   const better = Object.keys(had)
     .filter((name) => values[name] > own)
     .sort((a, b) => values[b] - values[a]);
   if (own === undefined || !better.length) return undefined;
   const [best] = better;
-  const figures = `nDCG@10 ${values[best].toFixed(4)} compared with ${own.toFixed(4)} on the ${queries} queries of ${split}`;
+  const figures = `nDCG@10 ${values[best].toFixed(4)} compared with ${own.toFixed(4)} on the ${counted(queries)} of ${split}`;
   const remedy =
     best === 'embedder' && compact
-      ? 'the student is the cheaper one; a tower of more layers, or BM25 combined with it (hybrid: {}), comes nearer'
+      ? `the student is the cheaper one; a tower of more layers, or BM25 combined with it (${hybrid ? `${hybrid.fused.toFixed(4)} there` : 'hybrid: {}'}), comes nearer`
       : best === 'BM25'
-        ? 'use BM25, or both together (hybrid: {})'
+        ? bm25Remedy(values.BM25, hybrid)
         : 'use the encoder as it was; or try a lower learning rate, weights chosen on dev (train.evaluateEvery), more labelled queries, a better teacher';
-  return `${had[best][0].toUpperCase()}${had[best].slice(1)} ranks better than the student: ${figures}; ${remedy}`;
+  const name = names[best] ?? had[best];
+  return `${name[0].toUpperCase()}${name.slice(1)} ranks better than the student: ${figures}; ${remedy}`;
 }
+
+/** What to use where BM25 is better: both together, where they were measured and are. */
+function bm25Remedy(alone: number, hybrid: Judged['hybrid']): string {
+  if (!hybrid) return 'use BM25, or both together (hybrid: {}, fitted on dev)';
+  const both = `both together have ${hybrid.fused.toFixed(4)} there`;
+  return hybrid.fused >= alone ? `use BM25 and the student together: ${both}` : `use BM25: ${both}`;
+}
+
+const counted = (queries: number): string => (queries === 1 ? 'one query' : `${queries} queries`);
 
 /** nDCG@10 of one set of candidates as each system orders them. */
 export interface OrdersOnDev {

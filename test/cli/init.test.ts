@@ -74,7 +74,7 @@ test('labels and a dual-encoder: labels teach a family; without labels the dual-
   await distill('init', folder);
   expect(written(folder)).not.toHaveProperty('teacher');
   expect(written(folder)).not.toHaveProperty('embedder');
-  expect(await distill('run', join(folder, 'distill.yaml'), '--dry-run')).toMatchObject({
+  expect(await distill('run', join(folder, 'distill.yaml'), '--dry-run', '--no-estimate')).toMatchObject({
     code: 0,
     out: expect.stringContaining('assistant'),
   });
@@ -82,7 +82,7 @@ test('labels and a dual-encoder: labels teach a family; without labels the dual-
   rmSync(join(folder, 'data', 'qrels'), { recursive: true });
   await distill('init', folder);
   expect(written(folder)).toMatchObject({ pipeline: 'chain', embedder: { model: 'dual' }, student: { model: 'dual' } });
-  const { code, out, err } = await distill('run', join(folder, 'distill.yaml'), '--dry-run');
+  const { code, out, err } = await distill('run', join(folder, 'distill.yaml'), '--dry-run', '--no-estimate');
   expect(code, err).toBe(0);
   expect(out).not.toContain('assistant');
   expect(out).toContain('static');
@@ -133,6 +133,42 @@ test('a split that is not there is not written; judgements under a name that is 
     err: expect.stringMatching(/holds no judgements: expected qrels\/train\.tsv with lines query-id, corpus-id, score/),
   });
   expect(existsSync(join(folder, 'distill.yaml'))).toBe(false);
+});
+
+test('scores of a part of the training queries leave out the others; scores of other queries are not used', async () => {
+  const folder = folderOf('data', 'dual', 'teacher-scores-train.tsv');
+  const file = join(folder, 'teacher-scores-train.tsv');
+  const lines = readFileSync(file, 'utf8').split('\n');
+  write(folder, { 'teacher-scores-train.tsv': lines.filter((l) => /^q[0-4]\t/.test(l)).join('\n') });
+  await distill('init', folder);
+  expect(written(folder)).toMatchObject({
+    teacher: { kind: 'scores' },
+    candidates: { source: 'given', onEmpty: 'skip' },
+  });
+  expect(readFileSync(join(folder, 'distill.yaml'), 'utf8')).toContain('5 of 16 training queries have scores');
+  rmSync(join(folder, 'distill.yaml'));
+  write(folder, { 'teacher-scores-train.tsv': 'q22\td1\t3\n' });
+  const { out } = await distill('init', folder);
+  expect(out).toContain(`not used: ${file}, it scores no judged query of the split 'train'`);
+  expect(written(folder).teacher).toBeUndefined();
+});
+
+test('without a dev split, and tested on what was trained, it runs and says so', async () => {
+  const folder = folderOf('data', 'dual');
+  for (const split of ['train', 'dev']) rmSync(join(folder, 'data', 'qrels', `${split}.tsv`));
+  await distill('init', folder);
+  const text = readFileSync(join(folder, 'distill.yaml'), 'utf8');
+  expect(text).toContain('# test is trained on and tested on: its figures are too good.');
+  expect(text).toContain('# There is no split dev');
+  const sets = [
+    `cache=${join(folder, 'cache')}`,
+    'chain={ assistant: { train: { steps: 2 } }, query: false, static: false }',
+  ];
+  const config = join(folder, 'distill.yaml');
+  const run = await distill('run', config, '--output', join(folder, 'out'), ...sets.flatMap((s) => ['--set', s]));
+  expect(run).toMatchObject({ code: 0, err: expect.stringContaining('There is no dev split') });
+  expect(run.out).toContain("the split 'test' is both trained on and tested on");
+  expect(run.out).toMatch(/training {4}2 steps, .* \(assistant\); the whole run/);
 });
 
 test('what it writes runs as it is', async () => {

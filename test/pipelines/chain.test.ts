@@ -3,7 +3,11 @@ import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { ConfigInput } from '../../config/config.ts';
+import { parseConfig } from '../../config/parse.ts';
+import { chainOptions } from '../../config/recipes/chain-recipes.ts';
+import { effortOn } from '../../config/recipes/effort.ts';
 import { openDataset } from '../../data/open.ts';
+import { familyReport } from '../../evaluation/runs/family-report.ts';
 import { verdict } from '../../evaluation/runs/verdict.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { distill, planRun } from '../../pipelines/distill.ts';
@@ -137,12 +141,58 @@ test('a mistake in a part is refused by its place', async () => {
 test('what is better than the student is said, with figures and what to try', () => {
   const figures = { split: 'dev', queries: 90 };
   expect(
-    verdict({ ...figures, values: { student: 0.8, BM25: 0.7, 'student before training': 0.75 } }, false),
+    verdict({ ...figures, values: { student: 0.8, BM25: 0.7, 'student before training': 0.75 } }, { compact: false }),
   ).toBeUndefined();
-  expect(verdict({ ...figures, values: { student: 0.641, BM25: 0.7, 'encoder as it was': 0.7233 } }, false)).toMatch(
+  expect(
+    verdict({ ...figures, values: { student: 0.641, BM25: 0.7, 'encoder as it was': 0.7233 } }, { compact: false }),
+  ).toMatch(
     /^The encoder as it was, whole, ranks better than the student: nDCG@10 0\.7233 compared with 0\.6410 on the 90 queries of dev; use the encoder as it was; or try/,
   );
-  expect(verdict({ ...figures, values: { student: 0.8, embedder: 0.84 } }, true)).toContain(
+  expect(verdict({ ...figures, values: { student: 0.8, embedder: 0.84 } }, { compact: true })).toContain(
     'the student is the cheaper one',
   );
+  // Where both together were measured, the advice is what was measured.
+  const bm25 = (hybrid?: { lambda: number; fused: number }): string | undefined =>
+    verdict({ ...figures, values: { student: 0.6, BM25: 0.7 } }, { compact: false, hybrid });
+  expect(bm25()).toContain('use BM25, or both together (hybrid: {}, fitted on dev)');
+  expect(bm25({ lambda: 1, fused: 0.75 })).toMatch(
+    /; use BM25 and the student together: both together have 0\.7500 there$/,
+  );
+  expect(bm25({ lambda: 1, fused: 0.65 })).toMatch(/; use BM25: both together have 0\.6500 there$/);
+});
+
+test('a tower is compared with what its user had, and with the assistant only where that alone is better', () => {
+  const own = (values: Record<string, number>, warnings: string[] = []) =>
+    ({
+      systems: [],
+      warnings,
+      seconds: { train: 3 },
+      stages: {},
+      before: { split: 'dev', queries: 9, values },
+    }) as never;
+  const family = (tower: Record<string, number>) =>
+    familyReport(
+      {
+        assistant: own({ student: 0.8, 'student before training': 0.7 }, ['of all', 'of one']),
+        query: own(tower, ['of all']),
+      },
+      { config: { pipeline: 'chain' } as never, report: 'report.json' },
+    );
+  const said = family({ student: 0.65, embedder: 0.8, 'student before training': 0.9 });
+  expect(said.verdict).toMatch(/^query tower: The encoder as it was ranks better than the student: nDCG@10 0\.7000 /);
+  expect(said.warnings).toEqual(['of all', 'assistant: of one']);
+  expect(family({ student: 0.75, embedder: 0.8 }).verdict).toMatch(/^query tower: The assistant ranks better/);
+  expect(family({ student: 0.85, embedder: 0.8 }).verdict).toBeUndefined();
+});
+
+test('without a dev split a chain has no share of BM25 to fit; a share that is given stays', () => {
+  const data = { queries: 9, labelled: true, listed: false, effort: effortOn('cpu', 40) };
+  const hybrid = (more: object) =>
+    chainOptions(
+      parseConfig({ pipeline: 'chain', data: { path: 'd', splits: { dev: null } }, student: { model: 'm' }, ...more }),
+      'assistant',
+      data,
+    )?.hybrid;
+  expect(hybrid({})).toBeUndefined();
+  expect(hybrid({ hybrid: { weight: 0.2 } })).toMatchObject({ weight: 0.2 });
 });
