@@ -4,7 +4,7 @@ import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import { offsetsOf } from '../math/ragged.ts';
 import { type Analyzer, type AnalyzerChoice, type AnalyzerSpec, openAnalyzer } from './analyzer.ts';
-import { PrunedSearch } from './pruned-search.ts';
+import { listSums, PrunedSearch, type RankedList, rankedLists } from './pruned-search.ts';
 
 /** Parameters and language of a BM25 index, and the control of the work. */
 export interface Bm25Options extends RunControl {
@@ -126,17 +126,15 @@ export async function bm25(
     }
   }
 
-  const lists = new PrunedSearch({ documents: N, offsets, places: postings, impacts });
-  const ones = (terms: readonly number[]): number[] => new Array<number>(terms.length).fill(1);
+  const lists = rankedLists({ documents: N, offsets, places: postings, impacts });
+  const pruned = new PrunedSearch(N);
+  const asked = (query: string): [RankedList[], number[]] => {
+    const found = analyze(query);
+    return [found.map(lists), new Array<number>(found.length).fill(1)];
+  };
   return {
-    search(query, k) {
-      const terms = analyze(query);
-      return lists.search(terms, ones(terms), k);
-    },
-    scores(query, wanted) {
-      const terms = analyze(query);
-      return lists.scoresOf(terms, ones(terms), wanted);
-    },
+    search: (query, k) => pruned.search(...asked(query), k),
+    scores: (query, wanted) => new Float32Array(listSums(...asked(query), wanted).sums),
     analyzer,
     reason,
     statistics: () => ({

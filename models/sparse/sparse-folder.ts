@@ -12,6 +12,7 @@ import type { Tensor } from '../../engine/graph/tensor.ts';
 import { loadGraph } from '../../engine/io/onnx-file.ts';
 import { encodeSafetensors, parseSafetensors } from '../../engine/io/safetensors.ts';
 import type { SessionOptions } from '../../engine/runtime/session.ts';
+import { firstNotFinite } from '../../math/finite.ts';
 import { completeTokenizer, copyTokenizer, refuseOccupied } from '../checkpoint.ts';
 import { noPrompts, type Prompts } from '../modules/prompts.ts';
 import { SparseEncoder } from './sparse-encoder.ts';
@@ -175,6 +176,11 @@ export async function openSparseFolder(
   if (weight?.data.length !== encoder.vocabulary) {
     await encoder.dispose();
     throw refuse(`has ${weight?.data.length ?? 0} query weights and documents of ${encoder.vocabulary} weights`);
+  }
+  const bad = firstNotFinite(encoder.queryTable);
+  if (bad >= 0) {
+    await encoder.dispose();
+    throw refuse(`has a query weight that is not finite (of token ${bad})`);
   }
   return { encoder, queryTokens, documentTokens };
 }

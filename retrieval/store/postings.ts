@@ -37,41 +37,10 @@ export interface PostingTables {
   readonly sums: Uint32Array;
 }
 
-/** Bytes of lists that stay in memory, of all indexes of the process together. */
-const CACHED = 64 << 20;
-
-/** Lists that were read last. */
-class ListCache {
-  private readonly lists = new Map<string, { list: PostingList; bytes: number }>();
-  private bytes = 0;
-
-  get(key: string): PostingList | undefined {
-    const found = this.lists.get(key);
-    if (!found) return undefined;
-    this.lists.delete(key);
-    this.lists.set(key, found);
-    return found.list;
-  }
-
-  put(key: string, list: PostingList, bytes: number): void {
-    this.lists.set(key, { list, bytes });
-    this.bytes += bytes;
-    for (const [oldest, { bytes: own }] of this.lists) {
-      if (this.bytes <= CACHED) break;
-      this.lists.delete(oldest);
-      this.bytes -= own;
-    }
-  }
-}
-
-const cache = new ListCache();
-let made = 0;
-
 export class Postings {
   readonly tables: PostingTables;
   /** The sum of all numbers. */
   readonly total: number;
-  private readonly own = ++made;
   private readonly terms: Buffer;
   private readonly lists: ListBytes;
 
@@ -95,13 +64,7 @@ export class Postings {
   /** The list of a term. @throws InputError where its bytes are not those that were written */
   find(term: string): PostingList | undefined {
     const at = this.indexOf(Buffer.from(term));
-    if (at < 0) return undefined;
-    const key = `${this.own} ${at}`;
-    const known = cache.get(key);
-    if (known) return known;
-    const list = this.list(at);
-    cache.put(key, list, list.places.byteLength + list.values.byteLength);
-    return list;
+    return at < 0 ? undefined : this.list(at);
   }
 
   /** UTF-8 of a term. */

@@ -1,7 +1,9 @@
-/** @file Search of a store by the postings of its parts: exact, every posting of every term of a query is added up. */
+/** @file Search of a store by the postings of its parts: exact, with the documents, order and scores of adding up every posting. */
 import { type Analyzer, type AnalyzerSpec, analyzer } from '../analyzer.ts';
+import { listSums, PrunedSearch, RankedList } from '../pruned-search.ts';
 import type { SparseVector } from '../sparse/impact-index.ts';
-import { type Top, topKAmong } from '../top-k.ts';
+import { Best, type Top } from '../top-k.ts';
+import { ListCache } from './list-cache.ts';
 import type { PostingList, Postings, TermCounts } from './postings.ts';
 
 /** The postings of a store as they are now. */
@@ -14,8 +16,8 @@ export interface TermView {
   readonly size: number;
 }
 
-/** What a search adds to a document's score for a term. @param df documents that have it */
-type Weigh = (df: number) => (value: number, length: number) => number;
+/** What a document has for a term: a number of its postings, or one that is made of it. @param df documents that have the term */
+type Weigh = (df: number, of: { size: number; total: number }) => (value: number, length: number) => number;
 
 /** What is derived of a view, until the store changes. */
 interface Derived {
@@ -24,61 +26,82 @@ interface Derived {
   gone?: Uint8Array;
   /** Sum of the lengths of those that are there. */
   total: number;
-  scores: Float64Array;
-  marks: Uint8Array;
+  pruned: PrunedSearch;
 }
 
-class TermScores {
+/** Posting lists of a store through all of its parts, without documents that are gone. */
+class TermLists {
   private readonly store: { readonly terms: TermView };
+  private readonly weigh: Weigh | undefined;
+  private readonly cache = new ListCache();
   private derived: Derived | undefined;
 
-  constructor(store: { readonly terms: TermView }) {
+  /** @param weigh what impacts are made of values by, in single precision; values as they are by default */
+  constructor(store: { readonly terms: TermView }, weigh?: Weigh) {
     this.store = store;
+    this.weigh = weigh;
   }
 
-  /** Documents that are there, and the sum of their lengths. */
-  get statistics(): { size: number; total: number } {
-    const { view, total } = this.now();
-    return { size: view.size, total };
+  search(terms: Iterable<readonly [term: string, weight: number]>, k: number): Top {
+    return this.now().pruned.search(...this.asked(terms), k);
   }
 
-  /** Runs with the scores of the documents that have one of the terms, and clears them. */
-  scored<R>(
-    terms: Iterable<readonly [term: string, weigh: Weigh]>,
-    read: (scores: Float64Array, touched: readonly number[]) => R,
-  ): R {
-    const { view, gone, scores, marks } = this.now();
-    const touched: number[] = [];
-    for (const [term, weigh] of terms) {
-      const lists = view.parts.map((p) => p.find(term));
-      const df = gone ? thereIn(lists, view, gone) : lists.reduce((n, l) => n + (l?.places.length ?? 0), 0);
-      if (!df) continue;
-      const add = weigh(df);
-      let first = 0;
-      for (const [p, part] of view.parts.entries()) {
-        const list = lists[p];
-        const { lengths } = part.tables;
-        if (list)
-          for (let i = 0, { places, values } = list; i < places.length; i++) {
-            const place = first + places[i];
-            if (gone?.[place]) continue;
-            // Not by the score: where learned weights are negative, a sum can return to 0.
-            if (!marks[place]) touched.push(place);
-            marks[place] = 1;
-            scores[place] += add(values[i], lengths[places[i]]);
-          }
-        first += part.documents;
-      }
+  /** Sums of positions, and 1 for each that has one of the terms. */
+  sums(terms: Iterable<readonly [term: string, weight: number]>, positions: ArrayLike<number>) {
+    return listSums(...this.asked(terms), positions);
+  }
+
+  private asked(terms: Iterable<readonly [term: string, weight: number]>): [RankedList[], number[]] {
+    const own = this.now();
+    const [lists, weights]: [RankedList[], number[]] = [[], []];
+    for (const [term, weight] of terms) {
+      const list = this.list(term, own);
+      if (!list || weight === 0) continue;
+      lists.push(list);
+      weights.push(weight);
     }
-    const result = read(scores, touched);
-    for (const place of touched) scores[place] = marks[place] = 0;
-    return result;
+    return [lists, weights];
+  }
+
+  private list(term: string, own: Derived): RankedList | undefined {
+    const known = this.cache.get(term);
+    if (known) return known;
+    const { parts } = own.view;
+    const lists = parts.map((p) => p.find(term));
+    if (lists.every((l) => !l)) return undefined;
+    const list = this.joined(lists, own);
+    this.cache.put(term, list);
+    return list;
+  }
+
+  private joined(lists: readonly (PostingList | undefined)[], { view, gone, total }: Derived): RankedList {
+    const df = gone ? thereIn(lists, view, gone) : lists.reduce((n, l) => n + (l?.places.length ?? 0), 0);
+    const places = new Int32Array(df);
+    const width = Math.max(...lists.map((l) => l?.values.BYTES_PER_ELEMENT ?? 1));
+    const impacts = this.weigh
+      ? new Float32Array(df)
+      : new ({ 1: Uint8Array, 2: Uint16Array }[width] ?? Uint32Array)(df);
+    const add = this.weigh?.(df, { size: view.size, total });
+    let [first, n] = [0, 0];
+    for (const [p, part] of view.parts.entries()) {
+      const list = lists[p];
+      const { lengths } = part.tables;
+      if (list)
+        for (let i = 0, { places: own, values } = list; i < own.length; i++) {
+          const place = first + own[i];
+          if (gone?.[place]) continue;
+          places[n] = place;
+          impacts[n++] = add ? add(values[i], lengths[own[i]]) : values[i];
+        }
+      first += part.documents;
+    }
+    return new RankedList(places, impacts);
   }
 
   private now(): Derived {
     const view = this.store.terms;
-    const known = this.derived;
-    if (known?.view === view) return known;
+    if (this.derived?.view === view) return this.derived;
+    this.cache.clear();
     const count = view.parts.reduce((n, p) => n + p.documents, 0);
     const gone = view.removed.size ? new Uint8Array(count) : undefined;
     let total = view.parts.reduce((n, p) => n + p.total, 0);
@@ -90,14 +113,7 @@ class TermScores {
         first += documents;
       }
     }
-    const room = (known?.scores.length ?? 0) < count ? Math.ceil(count * 1.25) : 0;
-    this.derived = {
-      view,
-      gone,
-      total,
-      scores: room || !known ? new Float64Array(room) : known.scores,
-      marks: room || !known ? new Uint8Array(room) : known.marks,
-    };
+    this.derived = { view, gone, total, pruned: new PrunedSearch(count) };
     return this.derived;
   }
 }
@@ -135,69 +151,57 @@ export const countTerms = (analyzer: Analyzer, text: string): TermCounts => {
  */
 export class StoredBm25 implements TermChannel {
   readonly analyzer: Analyzer;
-  private readonly k1: number;
-  private readonly b: number;
-  private readonly own: TermScores;
+  private readonly own: TermLists;
 
-  constructor(store: { readonly terms: TermView }, options: { k1: number; b: number; analyzer: AnalyzerSpec }) {
-    this.analyzer = analyzer(options.analyzer);
-    this.k1 = options.k1;
-    this.b = options.b;
-    this.own = new TermScores(store);
+  constructor(
+    store: { readonly terms: TermView },
+    { k1, b, analyzer: spec }: { k1: number; b: number; analyzer: AnalyzerSpec },
+  ) {
+    this.analyzer = analyzer(spec);
+    this.own = new TermLists(store, (df, { size: N, total }) => {
+      const average = total / N || 1;
+      const idf = Math.log1p((N - df + 0.5) / (df + 0.5));
+      return (tf, length) => (idf * tf) / (tf + k1 * (1 - b + (b * length) / average));
+    });
   }
 
   search(query: string, k: number): Top {
-    return this.own.scored(this.weighed(query), (scores, touched) => topKAmong(touched, scores, k));
+    return this.own.search(this.asked(query), k);
   }
 
   scores(query: string, positions: ArrayLike<number> & Iterable<number>): Float32Array {
-    return this.own.scored(this.weighed(query), (scores) => Float32Array.from(positions, (at) => scores[at]));
+    return new Float32Array(this.own.sums(this.asked(query), positions).sums);
   }
 
-  private weighed(query: string): (readonly [string, Weigh])[] {
-    const { k1, b } = this;
-    const { size: N, total } = this.own.statistics;
-    const average = total / N || 1;
-    const weigh: Weigh = (df) => {
-      const idf = Math.log1p((N - df + 0.5) / (df + 0.5));
-      // In single precision, as an index of texts that stay keeps it.
-      return (tf, length) => Math.fround((idf * tf) / (tf + k1 * (1 - b + (b * length) / average)));
-    };
-    return this.analyzer.terms(query).map((term) => [term, weigh]);
+  private asked(query: string): (readonly [string, number])[] {
+    return this.analyzer.terms(query).map((term) => [term, 1]);
   }
 }
 
 /** Impacts of token ids in a store, each a weight times `factor`: score(q, d) = sum over t in q of weight(q, t) x impact(d, t) / factor. */
 export class StoredImpacts {
   private readonly factor: number;
-  private readonly own: TermScores;
+  private readonly own: TermLists;
 
   constructor(store: { readonly terms: TermView }, factor: number) {
     this.factor = factor;
-    this.own = new TermScores(store);
+    this.own = new TermLists(store);
   }
 
   /** The best documents that share a token with the query, as positions, best first; of equal scores the lower one. */
   search(query: SparseVector, k: number): Top {
-    return this.own.scored(this.weighed(query), (scores, touched) => topKAmong(touched, scores, k));
+    return this.own.search(this.asked(query), k);
   }
 
-  /** As `search`, of some positions alone. */
+  /** As `search`, of some positions alone, each once. */
   searchAmong(query: SparseVector, positions: Int32Array, k: number): Top {
-    const wanted = new Set(positions);
-    return this.own.scored(this.weighed(query), (scores, touched) =>
-      topKAmong(
-        touched.filter((at) => wanted.has(at)),
-        scores,
-        k,
-      ),
-    );
+    const { sums, found } = this.own.sums(this.asked(query), positions);
+    const best = new Best(Math.min(k, positions.length));
+    for (let i = 0; i < positions.length; i++) if (found[i]) best.offer(positions[i], sums[i]);
+    return best.sorted();
   }
 
-  private weighed({ ids, weights }: SparseVector): (readonly [string, Weigh])[] {
-    return Array.from(ids, (id, i) => {
-      const weight = weights[i] / this.factor;
-      return [String(id), () => (impact) => weight * impact];
-    });
+  private asked({ ids, weights }: SparseVector): (readonly [string, number])[] {
+    return Array.from(ids, (id, i) => [String(id), weights[i] / this.factor]);
   }
 }

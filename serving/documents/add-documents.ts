@@ -5,6 +5,7 @@ import type { Texts } from '../../data/dataset.ts';
 import { firstNotFinite } from '../../math/finite.ts';
 import type { OpenEncoder } from '../encoder/encoder.ts';
 import type { SearchDocument } from './document-index.ts';
+import { MOST_LEVELS, nestsTooDeep } from './nesting.ts';
 
 /** Documents embedded at a time, and written together: what a kill costs. */
 export const BATCH = 1024;
@@ -56,7 +57,7 @@ export async function addInBatches<T>(
 }
 
 function checkDocuments(documents: readonly SearchDocument[]): void {
-  for (const [i, { id, text }] of documents.entries()) {
+  for (const [i, { id, text, metadata }] of documents.entries()) {
     const fail = (subject: string, what: string): never => {
       throw new InputError({
         code: 'index.add',
@@ -67,6 +68,12 @@ function checkDocuments(documents: readonly SearchDocument[]): void {
     };
     if (typeof text !== 'string') fail(`document ${typeof id === 'string' ? `'${id}'` : i} has no text`, 'text');
     if (typeof id !== 'string' || !id) fail(`document ${i} has no id`, 'id');
+    if (nestsTooDeep(metadata))
+      throw new InputError({
+        code: 'index.add',
+        subject: `the metadata of document '${id}' is nested more than ${MOST_LEVELS} levels deep`,
+        remedy: 'keep it flatter, or leave it out',
+      });
   }
 }
 

@@ -8,6 +8,7 @@ import type { IndexStore } from '../../retrieval/store/store.ts';
 import type { TermView } from '../../retrieval/store/term-search.ts';
 import { unknownDocument } from './add-documents.ts';
 import type { SearchDocument } from './document-index.ts';
+import { nestsTooDeep } from './nesting.ts';
 import { manifestOf } from './vectors-folder.ts';
 
 /** A store with the text of the manifest that it was opened by. */
@@ -74,7 +75,9 @@ export abstract class FolderIndex {
   /** Whether a document is there with the same text and metadata. */
   protected holds({ id, text, metadata }: SearchDocument): boolean {
     const own = this.get(id);
-    return own !== undefined && own.text === text && canonicalJson(own.metadata) === canonicalJson(metadata);
+    // Metadata that is too deep is refused where it is added.
+    if (own === undefined || own.text !== text || nestsTooDeep(metadata)) return false;
+    return canonicalJson(own.metadata) === canonicalJson(metadata);
   }
 
   /** Ids of the documents whose metadata has all facets. */

@@ -107,6 +107,29 @@ test('added, replaced, removed, joined, and there when opened again', async () =
   await reader.close();
 });
 
+test('queries of no known token, one document, none at all, a k above all memory, and metadata that is too deep', async () => {
+  const index = await made([{ ...own[0], id: '\u{1F600} ü/\u0000"' }]);
+  for (const k of [1, 2, Number.MAX_SAFE_INTEGER])
+    expect((await index.search(own[0].text, k)).map((d) => d.id)).toEqual(['\u{1F600} ü/\u0000"']);
+  for (const text of ['', ' \n', '\u{1F600}', '\u0000']) expect((await index.search(text, 5)).length).toBeLessThan(2);
+  let deep: unknown = 1;
+  for (let i = 0; i < 20_000; i++) deep = { deep };
+  const document = { id: own[1].id, text: own[1].text, metadata: deep };
+  await expect(index.add([document])).rejects.toThrow('nested more than 200 levels deep; keep it flatter');
+  await index.add([own[1]]);
+  expect(await index.missing([own[1], document])).toEqual([document]);
+  expect(await index.remove([own[1].id, '\u{1F600} ü/\u0000"'])).toBe(2);
+  for (const options of [{}, { filter: { section: 'net' } }])
+    expect(await index.search(own[0].text, 1e9, options)).toEqual([]);
+  await index.compact();
+  expect(await index.search(own[0].text, 1e9)).toEqual([]);
+  await index.add([own[2]]);
+  await index.close();
+  const again = await openIndex(index.folder);
+  expect((await again.search(own[2].text, 1e9)).map((d) => d.id)).toEqual([own[2].id]);
+  await again.close();
+});
+
 test('every file: deleted, cut, changed, or of another index', async () => {
   const [index, other] = [await made(own.slice(0, 12)), await made(own.slice(4, 20))];
   await index.close();
@@ -204,6 +227,13 @@ test('a server: searches, weights as text-embeddings-inference gives them, docum
       ...asked.map((query) => ask('/search', { query })),
     ]))
       expect(found.status).toBe(200);
+    // Read as text: what reads a body by recursion would end with a stack overflow.
+    const deep = `[{"id":"deep","text":"a","metadata":${'['.repeat(20_000)}${']'.repeat(20_000)}}]`;
+    const headers = { 'content-type': 'application/json' };
+    for (const path of ['/documents', '/search', '/embed_sparse', '/rerank']) {
+      const refused = await fetch(server.url + path, { method: 'POST', headers, body: deep });
+      expect([path, refused.status, await refused.text()]).toEqual([path, 422, expect.stringContaining('200 levels')]);
+    }
     const searched = await ask('/search', { query: asked[1], k: 4 });
     const scores = (await expected(own, 4))[1].map((d) => d.score);
     expect(searched.json.documents.map((d: { score: number }) => d.score)).toEqual(scores);
