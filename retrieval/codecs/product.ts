@@ -7,7 +7,7 @@ import type { Codec, Vectors } from './codec.ts';
 import { lookedUp } from './look-up.ts';
 
 /** Vectors that centroids are learned from. */
-const SAMPLE = 16_384;
+const SAMPLE = 32_768;
 /** Rounds of k-means, which the rounds of the anisotropic loss start from. */
 const ROUNDS = 6;
 const ANISOTROPIC_ROUNDS = 8;
