@@ -77,7 +77,7 @@ class TermLists {
   private joined(lists: readonly (PostingList | undefined)[], { view, gone, total }: Derived): RankedList {
     const df = gone ? thereIn(lists, view, gone) : lists.reduce((n, l) => n + (l?.places.length ?? 0), 0);
     const places = new Int32Array(df);
-    const width = Math.max(...lists.map((l) => l?.values.BYTES_PER_ELEMENT ?? 1));
+    const width = lists.reduce((most, l) => Math.max(most, l?.values.BYTES_PER_ELEMENT ?? 1), 1);
     const impacts = this.weigh
       ? new Float32Array(df)
       : new ({ 1: Uint8Array, 2: Uint16Array }[width] ?? Uint32Array)(df);
