@@ -189,10 +189,10 @@ export const train = z
       .optional()
       .describe('texts encoded at a time, twice (GradCache), so that memory does not grow with the batch'),
     freeze: z
-      .array(z.union([z.literal('embeddings'), z.number().int().min(0)]))
+      .array(z.union([z.literal('embeddings'), z.number().int()]))
       .optional()
       .describe(
-        'parts of the encoder that are not trained: embeddings, and layers by their numbers from 0 after any cut',
+        'parts of the encoder that are not trained: embeddings, and layers by their numbers from 0 after any cut (-1 is the last)',
       ),
     exits: z
       .array(count)

@@ -60,7 +60,7 @@ const ESTIMATED = 1000;
 async function estimated(run: RunContext, pipeline: (run: RunContext) => Promise<unknown>): Promise<StagePlan[]> {
   await pipeline(run);
   run.watch.signal?.throwIfAborted();
-  return withEstimates(run.config, await run.data.all.value(), run.log, await run.also.value());
+  return withEstimates(run.config, await run.data.all.value(), run.log, await run.also.value(), run.watch.signal);
 }
 
 /**

@@ -118,7 +118,10 @@ export function renderReport(report: RunReport): string {
     ),
     ...Object.entries(retention)
       .slice(0, 1)
-      .map(([metric, kept]) => `retention   ${(100 * kept).toFixed(1)} % of the teacher's ${metric}`),
+      .map(
+        ([metric, kept]) =>
+          `retention   ${(100 * kept).toFixed(1)} % of the ${systems.some((s) => s.name === 'teacher') ? 'teacher' : 'embedder'}'s ${metric}`,
+      ),
     `student     ${counted(student.parameters)} parameters, ${(student.bytes / 1e6).toFixed(1)} MB, ${student.queryMilliseconds.toFixed(1)} ms per query${of}`,
     ...(matryoshka.length > 1
       ? [`dimensions  ${metric} ${matryoshka.map((m) => `${m.value.toFixed(4)} of ${m.dimensions}`).join(', ')}`]

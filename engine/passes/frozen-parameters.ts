@@ -11,16 +11,17 @@ export type EncoderPart = 'embeddings' | number;
  * (a bias of relative positions, say) is not among them.
  * @throws InputError where there is no such layer
  */
-export function constantsOf(graph: Graph, parts: readonly EncoderPart[]): Set<Value> {
+export function constantsOf(graph: Graph, chosen: readonly EncoderPart[]): Set<Value> {
   const layers = findLayers(graph);
-  for (const part of parts)
-    if (part !== 'embeddings' && !(Number.isInteger(part) && part >= 0 && part < layers.length))
+  for (const part of chosen)
+    if (part !== 'embeddings' && !(Number.isInteger(part) && part >= -layers.length && part < layers.length))
       throw new InputError({
         code: 'layers.out-of-range',
         subject: `the encoder has no layer ${part} to freeze`,
-        expected: `embeddings, and layers from 0 to ${layers.length - 1}`,
+        expected: `embeddings, and layers from 0 to ${layers.length - 1}, or from -${layers.length} to -1 counted from the last`,
         remedy: 'choose train.freeze among them',
       });
+  const parts = chosen.map((part) => (part !== 'embeddings' && part < 0 ? layers.length + part : part));
   const read = new Map<EncoderPart | 'rest', Set<Value>>([['embeddings', upstream([layers[0].input], [])]]);
   for (const [k, { input, output }] of layers.entries()) read.set(k, upstream([output], [input]));
   read.set(

@@ -27,6 +27,7 @@ export async function withEstimates(
   dataset: Dataset,
   log: RunLog,
   also: readonly AlsoSet[] = [],
+  signal?: AbortSignal,
 ): Promise<StagePlan[]> {
   const rates = new Map<string, Promise<unknown>>();
   const once = <T>(name: string, of: unknown, measure: () => Promise<T>): Promise<T> => {
@@ -42,11 +43,13 @@ export async function withEstimates(
   });
   const found: StagePlan[] = [];
   for (const stage of log.stages) {
+    signal?.throwIfAborted();
     const inner = log.runs
       .filter(({ name }) => stage.stage === name || stage.stage.startsWith(`${name}/`))
       .sort((a, b) => b.name.length - a.name.length)[0];
     const run = inner ? presentModels(inner.config, config) : config;
-    const name = inner ? stage.stage.slice(inner.name.length + 1) : stage.stage;
+    // A part of a run (a round) has the options of the whole.
+    const [name = ''] = (inner ? stage.stage.slice(inner.name.length + 1) : stage.stage).split('/').slice(-1);
     if (stage.status === 'reused' || (quick.has(name) && !(name === 'candidates' && embedsForCandidates(run)))) {
       found.push(stage);
       continue;
@@ -81,6 +84,10 @@ function presentModels(inner: Config, outer: Config): Config {
 /** Whether candidates are found by a model that embeds the documents. */
 const embedsForCandidates = ({ candidates: { source } }: Config): boolean =>
   source === 'hybrid' || source === 'student';
+
+/** Training queries, as many of them as the teacher may be asked about. */
+const taught = (config: Config, dataset: Dataset): number =>
+  Math.min(trainingQueries(config, dataset).length, config.querySelection?.budget ?? Number.POSITIVE_INFINITY);
 
 /** A run that a dry run cannot look into, as a whole. */
 async function runEstimate(
@@ -140,7 +147,7 @@ async function estimateOf(
         : { ...embedded, seconds: embedded.seconds + queries * query.seconds };
     }
     case 'teacher scores': {
-      const count = missing?.count ?? trainingQueries(config, dataset).length * config.candidates.count;
+      const count = missing?.count ?? taught(config, dataset) * config.candidates.count;
       const held = await heldBytes({ ...serving, tables: 0 });
       // A dual-encoder embeds each text once.
       if (config.teacher?.kind === 'dual-encoder')
@@ -196,7 +203,7 @@ async function trainingEstimate(config: Config, dataset: Dataset, timings: Timin
   const { query, document } = await timings.student();
   if (query.seconds === undefined) return none(query.why);
   if (document.seconds === undefined) return none(document.why);
-  const n = trainingQueries(config, dataset).length;
+  const n = taught(config, dataset);
   const perStep = Math.min(train.batchSize, n);
   const steps =
     train.steps ?? Math.max(1, Math.round(((train.epochs ?? 1) * Math.floor(n / perStep)) / train.accumulate));

@@ -2,7 +2,7 @@
 import { setTimeout } from 'node:timers/promises';
 import type { Config } from '../../config/config.ts';
 import { localModel } from '../../config/models.ts';
-import { layersOf, startFolder } from '../../config/student.ts';
+import { layersOf, startFolder, trainedEncoder } from '../../config/student.ts';
 import { type Dataset, textsAt } from '../../data/dataset.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
 import { Expr } from '../../engine/expressions/expr.ts';
@@ -108,7 +108,10 @@ export async function embedderRate(config: Config, dataset: Dataset): Promise<Ra
 export async function studentRates(config: Config, dataset: Dataset): Promise<{ query: Rate; document: Rate }> {
   const folder = startFolder(config.student);
   if (config.student.kind !== 'model' || !folder) {
-    const why = 'the student is yet to be made';
+    const why =
+      trainedEncoder(config.student) === undefined
+        ? 'the student is yet to be made'
+        : `a student of the kind '${config.student.kind}' is not timed`;
     return { query: { why }, document: { why } };
   }
   const { pooling, normalize, prompts, queryTokens, documentTokens } = config.student;

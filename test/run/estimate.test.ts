@@ -15,7 +15,7 @@ beforeAll(async () => {
 const plan = async (...sets: string[]) => {
   const config = readConfig(join(world, 'distill.yaml'), [`output=${world}/out`, `cache=${world}/cache`, ...sets]);
   const stages = await planRun(config, {}, { estimate: true });
-  return { stages, of: (name: string) => stages.find((s) => s.stage === name)?.estimate };
+  return { config, stages, of: (name: string) => stages.find((s) => s.stage === name)?.estimate };
 };
 const written = (): string =>
   hashParts(JSON.stringify(Object.entries(snapshot(world)).map(([n, c]) => [n, hashParts(c)])));
@@ -52,7 +52,21 @@ test('where nothing can be timed, the reason stands in place of a figure', async
   expect(service.of('evaluation')?.how).toMatch(/without the teacher: a service is not asked/);
   const fresh = await plan('student={fresh: {hidden: 16, layers: 1, heads: 2, vocabulary: 100}}');
   expect(fresh.of('training')).toEqual({ how: 'no estimate: the student is yet to be made' });
+  const sparse = await plan('student={model: dual, sparse: {}}');
+  expect(sparse.of('training')).toEqual({ how: "no estimate: a student of the kind 'sparse' is not timed" });
   expect(renderPlan(fresh.stages)).toMatch(/^together .* without what has no estimate$/m);
+});
+
+test('the rounds of an active run are estimated, with the queries that the teacher may be asked about', async () => {
+  const sets = (budget: number) => [
+    'pipeline=active',
+    `querySelection={ kind: margin, budget: ${budget} }`,
+    'train={ epochs: 100, batchSize: 2, candidates: 2, warmupSteps: 1 }',
+  ];
+  const few = await plan(...sets(4));
+  expect(few.of('round-2/teacher scores')?.how).toBe('at most; timed on a few pairs here');
+  expect(few.of('round-1/training')?.how).toMatch(/^200 steps as/);
+  await expect(planRun(few.config, { signal: AbortSignal.abort() }, { estimate: true })).rejects.toThrow();
 });
 
 test('runs inside a run are estimated, those that wait for models of earlier ones as a whole', async () => {
