@@ -516,6 +516,12 @@ export class IndexStore {
     for (const [i, { id }] of documents.entries()) {
       if (typeof id !== 'string' || !id)
         fail(`document ${i} has no id`, 'a text that is not empty', 'give every document an id');
+      if (!id.isWellFormed())
+        fail(
+          `the id ${JSON.stringify(id)} has half of a surrogate pair`,
+          'text that UTF-8 can hold',
+          'give it another id',
+        );
       if (ids.has(id)) fail(`the id '${id}' occurs twice`, 'every id once', 'leave one of them out');
       ids.add(id);
     }
@@ -537,7 +543,8 @@ export class IndexStore {
   }
 
   private positionOf(id: string): number | undefined {
-    const at = this.ids.get(id);
+    // UTF-8 would make another id of it.
+    const at = id.isWellFormed() ? this.ids.get(id) : undefined;
     return at === undefined || this.removed.has(at) ? undefined : at;
   }
 

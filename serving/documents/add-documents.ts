@@ -5,7 +5,7 @@ import type { Texts } from '../../data/dataset.ts';
 import { firstNotFinite } from '../../math/finite.ts';
 import type { OpenEncoder } from '../encoder/encoder.ts';
 import type { SearchDocument } from './document-index.ts';
-import { MOST_LEVELS, nestsTooDeep } from './nesting.ts';
+import { MOST_LEVELS, nestsTooDeep } from './json-values.ts';
 
 /** Documents embedded at a time, and written together: what a kill costs. */
 export const BATCH = 1024;

@@ -8,7 +8,7 @@ import type { IndexStore } from '../../retrieval/store/store.ts';
 import type { TermView } from '../../retrieval/store/term-search.ts';
 import { unknownDocument } from './add-documents.ts';
 import type { SearchDocument } from './document-index.ts';
-import { nestsTooDeep } from './nesting.ts';
+import { nestsTooDeep } from './json-values.ts';
 import { manifestOf } from './vectors-folder.ts';
 
 /** A store with the text of the manifest that it was opened by. */

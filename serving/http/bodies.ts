@@ -1,7 +1,7 @@
 /** @file Bodies of requests: the shapes that text-embeddings-inference has, and those of documents and searches. */
 import type { Context } from 'hono';
 import { z } from 'zod';
-import { MOST_LEVELS, nestsTooDeep } from '../documents/nesting.ts';
+import { hasPrototypeField, MOST_LEVELS, nestsTooDeep } from '../documents/json-values.ts';
 import { type Limits, Refusal } from './limits.ts';
 
 const texts = z.array(z.string());
@@ -72,6 +72,8 @@ export async function bodyOf<T extends z.ZodType>(c: Context, schema: T): Promis
     throw new Refusal(400, 'the body is not JSON');
   }
   if (nestsTooDeep(value)) throw new Refusal(422, `the body is nested more than ${MOST_LEVELS} levels deep`);
+  if (hasPrototypeField(value))
+    throw new Refusal(422, 'a field is named __proto__, which is not read: name it otherwise');
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
   const [issue] = parsed.error.issues;

@@ -116,7 +116,9 @@ test('queries of no known token, one document, none at all, a k above all memory
   for (let i = 0; i < 20_000; i++) deep = { deep };
   const document = { id: own[1].id, text: own[1].text, metadata: deep };
   await expect(index.add([document])).rejects.toThrow('nested more than 200 levels deep; keep it flatter');
-  await index.add([own[1]]);
+  await expect(index.add([{ id: '\ud800', text: 'a' }])).rejects.toThrow('half of a surrogate pair: expected');
+  await index.add([own[1], { id: '\ufffd', text: 'a' }]);
+  expect([index.has('\ud800'), await index.remove(['\ud801']), await index.remove(['\ufffd'])]).toEqual([false, 0, 1]);
   expect(await index.missing([own[1], document])).toEqual([document]);
   expect(await index.remove([own[1].id, '\u{1F600} ü/\u0000"'])).toBe(2);
   for (const options of [{}, { filter: { section: 'net' } }])
@@ -233,6 +235,11 @@ test('a server: searches, weights as text-embeddings-inference gives them, docum
     for (const path of ['/documents', '/search', '/embed_sparse', '/rerank']) {
       const refused = await fetch(server.url + path, { method: 'POST', headers, body: deep });
       expect([path, refused.status, await refused.text()]).toEqual([path, 422, expect.stringContaining('200 levels')]);
+    }
+    for (const filter of ['{"__proto__":"x"}', '{"\\u005f_proto__":"x"}']) {
+      const body = `{"query":"a","filter":${filter}}`;
+      const refused = await fetch(`${server.url}/search`, { method: 'POST', headers, body });
+      expect([refused.status, await refused.text()]).toEqual([422, expect.stringContaining('named __proto__')]);
     }
     const searched = await ask('/search', { query: asked[1], k: 4 });
     const scores = (await expected(own, 4))[1].map((d) => d.score);

@@ -1,4 +1,4 @@
-/** @file How deep a value of JSON is nested: what walks values by recursion ends with a stack overflow where one is too deep. */
+/** @file Values of JSON that what reads them cannot read: nested so deep that recursion ends with a stack overflow, or with a field `__proto__`. */
 
 /** Levels of lists and objects that a value may have. */
 export const MOST_LEVELS = 200;
@@ -13,4 +13,10 @@ export function nestsTooDeep(value: unknown): boolean {
     level = next;
   }
   return level.some((v) => v !== null && typeof v === 'object');
+}
+
+/** Whether an object of a value, which is not too deep, has a field `__proto__`: schemas leave it out, as if it were not there. */
+export function hasPrototypeField(value: unknown): boolean {
+  if (value === null || typeof value !== 'object') return false;
+  return Object.hasOwn(value, '__proto__') || Object.values(value).some(hasPrototypeField);
 }
