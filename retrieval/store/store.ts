@@ -5,7 +5,7 @@ import { mkdir, open, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError } from '../../common/errors.ts';
 import { hashFile, writeFrom, writeWhole } from '../../common/files.ts';
-import { sealed, unsealed, unsealedReason } from '../../common/sealed.ts';
+import { sealed } from '../../common/sealed.ts';
 import { VectorGraph } from '../graph/usearch.ts';
 import type { Top } from '../top-k.ts';
 import type { Tuned } from '../tuned.ts';
@@ -28,12 +28,13 @@ import {
 import { checkFile, damaged, readChecked } from './checked-files.ts';
 import { type Row, rowOf } from './documents.ts';
 import { IdTable } from './ids.ts';
-import { type PartSizes, readPartFile, type StoredPart, writePartFile } from './part-file.ts';
+import { decodeLearned, encodeLearned } from './learned-file.ts';
+import { FORMAT, type Manifest, type NamedFile, OWN_FILE, type PartFile, readManifest } from './manifest.ts';
+import { readPartFile, type StoredPart, writePartFile } from './part-file.ts';
 import { type Moved, type Postings, postingsOf, type TermCounts } from './postings.ts';
-import { joinedInMemory, type PostingsAt, postingChunks, readPostings, writePostings } from './postings-file.ts';
+import { joinedInMemory, postingChunks, readPostings, writePostings } from './postings-file.ts';
 import type { TermView } from './term-search.ts';
 
-const FORMAT = 'onnx-distill-index-2';
 /** Parts are joined when there are more. */
 const MOST_PARTS = 32;
 
@@ -58,39 +59,6 @@ export interface CreateOptions {
   encoder?: string;
   /** Name of the index, so that the files of two are not mixed. */
   id?: string;
-}
-
-interface NamedFile {
-  name: string;
-  count: number;
-  /** sha256 of the file; of a part's, without its documents. */
-  hash: string;
-}
-
-interface PartFile extends NamedFile, PartSizes {
-  name: string;
-  hash: string;
-  /** File of its graph, where it has one. */
-  graph?: NamedFile;
-  /** File of its postings, where the index keeps some. */
-  terms?: PostingsAt;
-}
-
-interface Manifest {
-  format: typeof FORMAT;
-  dimensions: number;
-  settings: IndexSettings;
-  encoder?: string;
-  id?: string;
-  /** File with what the encodings learned; absent before the first vectors. */
-  learned?: NamedFile;
-  parts: PartFile[];
-  /** Positions, counted through all parts, of documents that were replaced or removed. */
-  removed: number[];
-  /** How the settings were found, where they were. */
-  tuned?: Tuned;
-  /** What the terms of postings are; absent in an index that keeps none. */
-  terms?: string;
 }
 
 interface Part extends StoredPart {
@@ -593,9 +561,6 @@ export class IndexStore {
   }
 }
 
-/** Names of the files that a manifest names. */
-const OWN_FILE = /^(part|learned|graph|terms)-[0-9a-f-]{36}\.bin$/;
-
 /** A part of postings alone. */
 const noVectors = (count: number): EncodedPart => ({ count, codes: new Uint8Array(0), exact: new Uint8Array(0) });
 
@@ -604,47 +569,6 @@ const whole = (postings: Postings): Moved => ({
   postings,
   rows: Int32Array.from({ length: postings.documents }, (_, i) => i),
 });
-
-function readManifest(text: string, file: string): Manifest {
-  const damaged = (why: string): never => {
-    throw new InputError({
-      code: 'index.damaged',
-      subject: `${file} is not an index of this version (${why})`,
-      remedy: 'make the index again with distill index',
-    });
-  };
-  const read = unsealed(text);
-  if (!read.value) return damaged(unsealedReason(read, FORMAT));
-  const value = read.value as Partial<Manifest>;
-  if (value.format !== FORMAT) damaged(`format ${JSON.stringify(value.format)}, expected ${FORMAT}`);
-  const isFile = (f: unknown): boolean => {
-    const { name, count, hash, graph } = (f ?? {}) as Partial<PartFile>;
-    return (
-      typeof name === 'string' &&
-      OWN_FILE.test(name) &&
-      (graph === undefined || isFile(graph)) &&
-      Number.isInteger(count) &&
-      typeof hash === 'string'
-    );
-  };
-  const { dimensions, settings, parts, removed, learned, tuned, terms } = value as Partial<Manifest>;
-  if (terms !== undefined && typeof terms !== 'string') damaged('terms');
-  if (!Number.isInteger(dimensions) || (dimensions as number) < (terms === undefined ? 1 : 0)) damaged('dimensions');
-  const isPostings = (t: PostingsAt): boolean =>
-    isFile({ ...t, count: 0 }) && Number.isInteger(t.lists) && Number.isInteger(t.bytes);
-  const isPart = (p: PartFile): boolean =>
-    isFile(p) &&
-    Number.isInteger(p.head) &&
-    Number.isInteger(p.bytes) &&
-    (p.terms === undefined || isPostings(p.terms));
-  if (!Array.isArray(parts) || !parts.every(isPart)) damaged('parts');
-  if (!Array.isArray(removed) || !removed.every(Number.isInteger)) damaged('removed');
-  if (learned !== undefined && !isFile(learned)) damaged('learned');
-  if (typeof settings !== 'object' || settings === null) damaged('settings');
-  if (tuned !== undefined && (typeof tuned?.goal !== 'object' || typeof tuned.heldOut !== 'object')) damaged('tuned');
-  if (dimensions) checkSettings(settings as IndexSettings, dimensions);
-  return value as Manifest;
-}
 
 async function openGraph(folder: string, { name, hash, count }: NamedFile, { dimensions, settings }: Manifest) {
   await checkFile(folder, { name, hash });
@@ -655,46 +579,4 @@ async function openGraph(folder: string, { name, hash, count }: NamedFile, { dim
     if (cause instanceof InputError) throw cause;
     throw damaged(`${path} cannot be read (${(cause as Error).message})`, cause);
   }
-}
-
-/** Runs of bytes, each behind its length. */
-function encodeRuns(runs: readonly Uint8Array[]): Buffer {
-  return Buffer.concat(
-    runs.flatMap((run) => {
-      const size = Buffer.alloc(8);
-      size.writeBigUInt64LE(BigInt(run.byteLength));
-      // Runs begin at a multiple of 8 bytes, so that numbers can be read in place.
-      return [size, run, Buffer.alloc((8 - (run.byteLength % 8)) % 8)];
-    }),
-  );
-}
-
-function decodeRuns(bytes: Uint8Array): Uint8Array[] {
-  const view = new DataView(bytes.buffer);
-  const runs: Uint8Array[] = [];
-  for (let at = 0; at < bytes.length; ) {
-    const size = Number(view.getBigUint64(at, true));
-    runs.push(bytes.subarray(at + 8, at + 8 + size));
-    at += 8 + size + ((8 - (size % 8)) % 8);
-  }
-  return runs;
-}
-
-const bytesOf = ({ buffer, byteOffset, byteLength }: Int32Array | Float32Array): Uint8Array =>
-  new Uint8Array(buffer, byteOffset, byteLength);
-
-function encodeLearned(arrays: LearnedSettings): Buffer {
-  const names = Object.entries(arrays).flatMap(([of, learned]) =>
-    Object.keys(learned).map((name) => [of, name] as const),
-  );
-  const values = names.map(([of, name]) => bytesOf(arrays[of as keyof typeof arrays][name]));
-  return encodeRuns([Buffer.from(JSON.stringify(names)), ...values]);
-}
-
-function decodeLearned(content: Uint8Array): LearnedSettings {
-  const [names, ...values] = decodeRuns(content);
-  const out: Record<keyof LearnedSettings, Record<string, Float32Array>> = { codes: {}, exact: {}, cells: {} };
-  for (const [i, [of, name]] of (JSON.parse(Buffer.from(names).toString()) as [keyof typeof out, string][]).entries())
-    out[of][name] = new Float32Array(values[i].buffer, values[i].byteOffset, values[i].byteLength >> 2);
-  return out;
 }
