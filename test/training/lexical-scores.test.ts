@@ -86,6 +86,11 @@ test('InfoNCE and KL are those of cosine + lexical score; embedding matching is 
   expect(found[terms[2].name].data[0]).toBeCloseTo(Number(same[plain.terms[0].name].data[0]), 6);
 });
 
+test('losses that compare vectors alone are refused: nothing would be added', async () => {
+  const alone = { losses: [{ loss: losses['embedding-matching'](), weight: 1 }], normalize: false, teacherWidth: D };
+  await expect(lossGraph({ ...alone, lexical: true }, D, 20)).rejects.toThrow("that 'train.lexical' adds to");
+});
+
 test('the gradients by GradCache are those of one pass, and not those without the channel', async () => {
   const n = 6;
   const batch: StepBatch = {

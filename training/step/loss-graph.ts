@@ -124,6 +124,12 @@ export async function lossGraph(
   // Frozen documents are the teacher's vectors: they are fed once.
   if (frozenDocuments && frozenDocuments === teacherWidth) arrays.teacherDocuments = documents;
   const asked = texts.gather(queriesAt);
+  if (options.lexical && options.losses.every(({ loss }) => matchesVectors(loss)))
+    throw new InputError({
+      code: 'train.lexical',
+      subject: "no loss reads the scores that 'train.lexical' adds to: those that are given compare vectors",
+      remedy: 'add kl or info-nce, or remove it',
+    });
   const lexical = options.lexical ? given('lexical', 'float32', ['queries', 'documents']) : undefined;
   /** Inputs with vectors as they are, and, for losses over scores, with those whose products have the lexical scores added. */
   const inputsOf = (part: number): { plain: LossInputs; scored: LossInputs } => {
