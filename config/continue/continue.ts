@@ -1,6 +1,7 @@
 /** @file Options of a run that goes on from a checkpoint with new data, and what they change of the others. */
-import { relative, resolve } from 'node:path';
+import { resolve } from 'node:path';
 import { z } from 'zod';
+import { isWithin } from '../../common/files.ts';
 
 const path = z.string().min(1);
 
@@ -56,8 +57,7 @@ export function* wrongContinue({ continue: c, pipeline, student, output }: Parts
       `'pipeline: ${pipeline}' makes several students and 'continue' goes on with one`,
       `use one of ${CONTINUABLE.join(', ')} with the checkpoint of one of them`,
     ];
-  const within = relative(resolve(output), resolve(c.from));
-  if (!within.startsWith('..') && within !== resolve(c.from))
+  if (isWithin(resolve(output), resolve(c.from)))
     yield [
       `'output': ${output} holds the checkpoint to continue, ${c.from}, which the run would write over`,
       'name another folder under output (--output)',

@@ -152,7 +152,7 @@ export function chainOptions(
   }
 }
 
-/** BM25 stands beside each student. Its weight is fitted on dev: without dev it is left out, unless the config gives the weight. */
+/** Each student is measured with BM25 too. Its weight is fitted on dev: without dev it is left out, unless the config gives the weight. */
 const hybridOf = ({ hybrid, data }: Config): Plain =>
   hybrid ? { hybrid } : data.splits.dev === null ? {} : { hybrid: {} };
 

@@ -1,7 +1,8 @@
 /** @file modules.json of sentence-transformers, read module by module; what is not understood is refused by its name. */
 import { existsSync } from 'node:fs';
-import { isAbsolute, join, relative, resolve } from 'node:path';
+import { isAbsolute, join, resolve } from 'node:path';
 import { InputError } from '../../common/errors.ts';
+import { isWithin } from '../../common/files.ts';
 import { type Pooling, poolings } from '../../engine/expressions/pooling.ts';
 import { castFloat, identity, type Tensor } from '../../engine/graph/tensor.ts';
 import { readSafetensors } from '../../engine/io/safetensors.ts';
@@ -39,7 +40,7 @@ export async function readHead(folder: string): Promise<Head | undefined> {
   let pooling: Pick<Head, 'pooling' | 'includePrompt'> | undefined;
   const after: HeadModule[] = [];
   for (const [i, { path, type }] of modules.entries()) {
-    if (relative(folder, resolve(folder, path)).startsWith('..') || isAbsolute(path))
+    if (isAbsolute(path) || !isWithin(resolve(folder), resolve(folder, path)))
       throw bad(`the module '${path}' is outside the folder`);
     const name = type.split('.').at(-1) as (typeof known)[number];
     if (!type.startsWith('sentence_transformers.') || !known.includes(name))

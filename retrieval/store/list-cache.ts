@@ -3,7 +3,7 @@ import type { RankedList } from '../pruned-search.ts';
 
 /** Bytes of lists that stay in memory. */
 const CACHED = 64 << 20;
-/** Bytes of an entry beside its postings, and the tables of its windows as a share of them. */
+/** Bytes of an entry in addition to its postings, and the tables of its windows as a share of them. */
 const [ENTRY, WINDOWS] = [256, 1.2];
 
 interface Entry {

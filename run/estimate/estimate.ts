@@ -1,7 +1,7 @@
 /** @file What the parts of a run would take, for a dry run: from a few texts that the models are timed on. */
 import { existsSync } from 'node:fs';
-import { isAbsolute, relative } from 'node:path';
 import { duration } from '../../common/duration.ts';
+import { isWithin } from '../../common/files.ts';
 import type { Config } from '../../config/config.ts';
 import { loadOf } from '../../config/memory.ts';
 import { localModel } from '../../config/models.ts';
@@ -115,11 +115,6 @@ interface Timings {
   embedder(): Promise<Rate>;
   student(): Promise<{ query: Rate; document: Rate }>;
 }
-
-const isWithin = (folder: string, path: string): boolean => {
-  const way = relative(folder, path);
-  return !way.startsWith('..') && !isAbsolute(way);
-};
 
 const none = (why: string): Estimate => ({ how: `no estimate: ${why}` });
 

@@ -1,23 +1,13 @@
 /** @file `distill narrow`: keeps some attention heads and hidden units of each layer. */
 import { Command } from 'commander';
+import type { NarrowOptions, NarrowReport } from '../../../checkpoints/narrow.ts';
 import { duration } from '../../../common/duration.ts';
 import { checkOutputs } from '../../../common/outputs.ts';
-import { progressReporter } from '../../terminal/progress.ts';
-import type { Verb } from '../../terminal/verb.ts';
+import { reported, type Verb } from '../../terminal/verb.ts';
 
-interface Options {
-  data: string;
-  output: string;
-  heads?: number;
-  units?: number;
-  batchSize?: number;
-  rounds?: number;
-  tokens?: number;
-  seed?: number;
-  json?: boolean;
-}
+type Options = Omit<NarrowOptions, 'model'> & { json?: boolean };
 
-export const narrowVerb: Verb = ({ out, err, signal }) =>
+export const narrowVerb: Verb = (context) =>
   new Command('narrow')
     .description(
       'make the layers of a dual-encoder narrower: Sequential Attention chooses heads and hidden units by embedding matching',
@@ -39,13 +29,10 @@ export const narrowVerb: Verb = ({ out, err, signal }) =>
     .action(async (model: string, { json, ...options }: Options) => {
       await checkOutputs(options.output);
       const { narrow } = await import('../../../checkpoints/narrow.ts');
-      const onProgress = progressReporter(err);
-      const report = await narrow({ model, ...options }, { onProgress, signal });
-      onProgress.end();
-      const megabytes = (n: number): string => (n / 1e6).toFixed(1);
-      out.write(
-        json
-          ? `${JSON.stringify(report)}\n`
-          : `\nmodel       ${report.output}, ${megabytes(report.bytes.before)} to ${megabytes(report.bytes.after)} MB, ${duration(report.seconds)}\n`,
-      );
+      await reported(context, json, (watch) => narrow({ model, ...options }, watch), renderNarrowed);
     });
+
+const megabytes = (n: number): string => (n / 1e6).toFixed(1);
+
+const renderNarrowed = ({ output, bytes, seconds }: NarrowReport): string =>
+  `\nmodel       ${output}, ${megabytes(bytes.before)} to ${megabytes(bytes.after)} MB, ${duration(seconds)}\n`;

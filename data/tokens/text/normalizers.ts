@@ -169,21 +169,13 @@ function cleanText(t: string): string {
   return from ? out + t.slice(from) : t;
 }
 
-function spaceIdeographs(t: string): string {
-  const kinds = characterKinds();
-  let out = '';
-  let from = 0;
-  for (let i = 0; i < t.length; ) {
-    const code = t.codePointAt(i) as number;
-    const next = i + unitsOf(code);
-    if (kinds[code] & IDEOGRAPH) {
-      out += `${t.slice(from, i)} ${t.slice(i, next)} `;
-      from = next;
-    }
-    i = next;
-  }
-  return from ? out + t.slice(from) : t;
-}
+const spaceIdeographs = (t: string): string =>
+  around(
+    t,
+    IDEOGRAPH,
+    (rest) => rest,
+    (character) => ` ${character} `,
+  );
 
 function strip(t: string, left: boolean, right: boolean): string {
   const kinds = characterKinds();

@@ -25,9 +25,8 @@ export async function lexicalScores({ inputs, options, note, time, watch }: Fit)
   const { data, examples } = inputs;
   const index = await time('lexical scores', () => bm25Index(data.documents, watch));
   const asked = Random.of(0, 'lexical scale').shuffle(Int32Array.from(examples.queries)).subarray(0, SAMPLE);
-  const scale = mean(Array.from(asked, (q) => index.search(data.queries.text(q), 1).scores[0] ?? 0));
-  // No training query shares a term with a document: nothing is added.
-  const factor = scale > 0 ? weight / scale : 0;
+  const scale = mean(Array.from(asked, (q) => index.search(data.queries.text(q), 1).scores[0] ?? 0)) || 1;
+  const factor = weight / scale;
   note(`${weight} x BM25 / ${scale.toFixed(2)} is added to the student's scores while it trains`);
   return {
     addTo(batch, { queries }) {
