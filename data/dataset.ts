@@ -40,8 +40,10 @@ export interface Dataset {
   qrels(split: string): Qrels;
   /** The documents that the data itself lists for a split's queries, with a teacher's scores where it has them. */
   candidates?(split: string): CandidateLists;
-  /** Number of generated queries, where the data has no judged ones; results on dev and test refer to them. */
+  /** Number of generated queries, where the data has none to learn from; those of dev and, without judgements, of test are among them. */
   readonly made?: number;
+  /** Splits whose queries were generated from the documents: figures on them are not of real queries. */
+  readonly generated?: readonly string[];
   /** Notes on how it was read: the roles of columns and the counts. */
   readonly notes?: readonly string[];
   /** Warnings about probable problems. */

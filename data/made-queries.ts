@@ -1,8 +1,10 @@
 /** @file Generates queries from documents, each judged relevant to its document. */
 import { InputError } from '../common/errors.ts';
 import { Random } from '../math/random.ts';
-import type { Dataset, TextTable } from './dataset.ts';
-import { TextTableBuilder, unknownSplit } from './dataset.ts';
+import type { Dataset, Qrels, TextTable } from './dataset.ts';
+import { TextTableBuilder, unjudgedQueries, unknownSplit } from './dataset.ts';
+import { splitOf } from './files/splits.ts';
+import { candidateLists } from './lists.ts';
 
 export interface MadeOptions {
   seed?: number;
@@ -26,12 +28,18 @@ const SPAN = [3, 9] as const;
 /** The warning about data without judgements. */
 const WARNING = 'data.made-queries';
 
+/** Fewer queries that nothing judges do not stand for generated ones where others are judged. */
+const FEWEST_TEACHING = 100;
+
+/** The splits that a data set has when queries were made for it. */
+const SPLITS = ['dev', 'test', 'train'] as const;
+
 /**
- * A data set of documents alone gets queries: titles, sentences and spans of words, in turn. Those of some documents are held
- * out as dev and test, and training never sees them. They are generated: results on them show that something was learned, not the
- * quality on real queries.
+ * A data set gets queries for what it lacks of the splits train, dev and, where nothing is judged, test: titles, sentences and spans of words of its
+ * documents, in turn. Those of some documents are held out as dev and test, and training never sees them. They are generated: results
+ * on them show that something was learned, not the quality on real queries.
  *
- * Queries that are there and that nothing judges stay, unjudged, for training: only dev and test are made then.
+ * Queries that are there and that nothing judges stay, unjudged, for training: only what is missing of dev and test is made then.
  * @throws InputError where there is no query and there are fewer than ten documents
  */
 export function withMadeQueries(dataset: Dataset, options: MadeOptions = {}): Dataset {
@@ -44,24 +52,30 @@ export function withMadeQueries(dataset: Dataset, options: MadeOptions = {}): Da
       expected: `at least ${FEWEST_ALONE} documents, or queries and judgements (queries.jsonl, qrels/*.tsv)`,
       remedy: 'add documents or queries',
     });
+  const own = dataset.queries;
+  const open = own.length ? unjudgedQueries(dataset).length : 0;
+  const unjudged = dataset.splits.length && open < FEWEST_TEACHING ? 0 : open;
   const random = Random.of(seed, 'made queries');
   const order = random.shuffle(Int32Array.from({ length: documents.length }, (_, i) => i));
   const least = documents.length >= FEWEST_DOCUMENTS ? 1 : 0;
   const out = Math.min(MOST_HELD_OUT, Math.max(least, Math.floor(documents.length * heldOut)));
+  // Test queries are made where nothing is judged; a dev split can be measured on.
+  const { splits: there } = dataset;
+  const has = { dev: there.some((s) => splitOf(s) === 'dev'), test: there.length > 0, train: there.includes('train') };
+  const missing = SPLITS.filter((s) => !has[s]);
+  const held: readonly string[] = missing.filter((s) => s !== 'train');
   const queries = new TextTableBuilder();
-  const own = dataset.queries;
   const given = new Set<string>();
   for (let i = 0; i < own.length; i++) {
     queries.add(own.ids[i], own.text(i));
     given.add(own.text(i));
   }
-  const splits = { dev: new Map(), test: new Map(), train: new Map() } as Record<
-    string,
-    Map<string, Map<string, number>>
-  >;
+  const splits: Record<string, Map<string, Map<string, number>>> = {};
+  for (const split of missing) splits[split] = new Map();
   const asked = new Map<string, string>();
-  for (const [at, d] of (own.length ? order.subarray(0, 2 * out) : order).entries()) {
-    const split = at < out ? 'dev' : at < 2 * out ? 'test' : 'train';
+  for (const [at, d] of (unjudged ? order.subarray(0, held.length * out) : order).entries()) {
+    const split = held[Math.floor(at / out)] ?? 'train';
+    if (!splits[split]) continue;
     for (const text of madeOf(documents, d, split === 'train' ? each : 1, random)) {
       if (queries.length - own.length >= most) break;
       if (given.has(text)) continue;
@@ -80,26 +94,49 @@ export function withMadeQueries(dataset: Dataset, options: MadeOptions = {}): Da
   }
   const table = queries.build();
   const made = table.length - own.length;
-  const kept = Object.keys(splits).filter((s) => splits[s].size || (s === 'train' && own.length));
+  const filled = missing.filter((s) => splits[s].size || (s === 'train' && unjudged));
+  const kept = [...new Set([...dataset.splits, ...filled])].sort();
+  const { candidates } = dataset;
   return {
     ...dataset,
     queries: table,
     splits: kept,
-    qrels: (split) => {
+    qrels: (split): Qrels => {
       if (!kept.includes(split)) throw unknownSplit(split, kept, dataset.name);
-      return splits[split];
+      return splits[split] ?? dataset.qrels(split);
     },
-    made,
+    // Nothing lists candidates of a split that was made.
+    ...(candidates && { candidates: (split) => (splits[split] ? candidateLists([]) : candidates(split)) }),
+    ...(dataset.splits.length && unjudged ? {} : { made }),
+    generated: filled.filter((s) => splits[s].size),
     warnings: [
       ...(dataset.warnings ?? []),
-      {
-        code: WARNING,
-        text: own.length
-          ? `nothing judges the ${own.length} queries: the teacher's ranking is their only supervision. Dev and test are ${made} queries generated from the documents, and results on them say little about real queries: judge some queries (qrels/dev.tsv and qrels/test.tsv, lines query-id corpus-id score)`
-          : `there are no queries: ${made} were generated from the documents, and results refer to these, not to real queries; add queries of users (queries.jsonl, qrels/test.tsv)`,
-      },
+      { code: WARNING, text: said({ given: dataset.splits, missing: filled, unjudged, made }) },
     ],
   };
+}
+
+/** What was made, and what figures on it mean. */
+function said({
+  given,
+  missing,
+  unjudged,
+  made,
+}: {
+  given: readonly string[];
+  missing: readonly string[];
+  unjudged: number;
+  made: number;
+}): string {
+  if (!given.length)
+    return unjudged
+      ? `nothing judges the ${unjudged} queries: the teacher's ranking is their only supervision. Dev and test are ${made} queries generated from the documents, and results on them say little about real queries: judge some queries (qrels/dev.tsv and qrels/test.tsv, lines query-id corpus-id score)`
+      : `there are no queries: ${made} were generated from the documents, and results refer to these, not to real queries; add queries of users (queries.jsonl, qrels/test.tsv)`;
+  const taught = unjudged
+    ? `the ${unjudged} queries that nothing judges teach, by the teacher's ranking`
+    : 'queries generated from the documents teach';
+  const chosen = missing.includes('dev') ? '; weights are chosen on generated queries too' : '';
+  return `there is no split 'train': ${taught}${chosen} (${made} generated). Judged queries teach better: add qrels/train.tsv, or name the split that may be learned from under data.splits.train`;
 }
 
 function madeOf(documents: TextTable, d: number, each: number, random: Random): string[] {

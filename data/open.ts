@@ -21,6 +21,8 @@ export interface DataOptions extends RowOptions {
   queryMetadata?: boolean;
   /** The documents of a BEIR folder that has no file of its own for them. */
   corpus?: TextTable;
+  /** Whether a split 'train' is learned from: where it is missing, queries that nothing judges or generated ones take its place. */
+  learns?: boolean;
 }
 
 export type DataKind = 'beir' | 'rows' | 'text';
@@ -132,13 +134,17 @@ export function dataKind(path: string): DataKind | undefined {
 export async function openDataset(path: string, options: DataOptions = {}, watch: RunControl = {}): Promise<Dataset> {
   const found = await open(path, options);
   // A table of judgements under an unknown name must not be taken for none.
-  const bare = !found.queries.length || (!found.splits.length && !namesJudgements(path));
-  const dataset = bare ? withMadeQueries(found, { seed: options.splitSeed }) : found;
+  const unnamed = found.splits.length ? options.learns && lacksTrain(found.splits) : !namesJudgements(path);
+  const dataset = !found.queries.length || unnamed ? withMadeQueries(found, { seed: options.splitSeed }) : found;
   const say = (note: string): void => watch.onProgress?.({ stage: 'data', done: 0, unit: 'files', note });
   for (const note of dataset.notes ?? []) say(note);
   for (const { text } of dataset.warnings ?? []) say(`warning: ${text}`);
   return dataset;
 }
+
+/** Splits for choosing and measuring alone: nothing is judged to learn from. */
+const lacksTrain = (splits: readonly string[]): boolean =>
+  splits.every((s) => ['dev', 'test'].includes(splitOf(s) as string));
 
 /**
  * The documents alone of whatever `openDataset` reads: no queries are made where there are none.

@@ -13,7 +13,7 @@ import type { ChainPart } from '../config/chain.ts';
 import { localModel } from '../config/models.ts';
 import { parseConfig } from '../config/parse.ts';
 import { chainOptions } from '../config/recipes/chain-recipes.ts';
-import { type Effort, effortOn } from '../config/recipes/effort.ts';
+import { type Effort, effortOf } from '../config/recipes/effort.ts';
 import { startFolder } from '../config/student.ts';
 import { judgedQueries, type Texts } from '../data/dataset.ts';
 import { listsNegatives } from '../data/relevant.ts';
@@ -98,14 +98,15 @@ const SAMPLED = 500;
 /** How much work the runs take on this machine, by the length of the documents. */
 async function effortFor({ config }: RunContext, documents: Texts): Promise<Effort> {
   const { provider } = await computeOn(config.train);
+  const effort = config.chain?.effort ?? (provider === 'cpu' ? 'small' : 'large');
   const folder = startFolder(config.student) ?? localModel(config.embedder);
-  if (provider !== 'cpu' || !folder || !documents.length) return effortOn(provider ?? 'cpu', 0);
+  if (effort === 'large' || !folder || !documents.length) return effortOf(effort, 0);
   const tokenizer = await TextTokenizer.load(folder);
   const step = Math.max(1, Math.floor(documents.length / SAMPLED));
   const lengths: number[] = [];
   for (let d = 0; d < documents.length; d += step)
     lengths.push(tokenizer.encode(documents.text(d), config.student.documentTokens).ids.length);
-  return effortOn('cpu', mean(lengths));
+  return effortOf(effort, mean(lengths));
 }
 
 const unknown = (): Result<RunReport> =>

@@ -13,7 +13,8 @@ import { LEXICAL_FILE } from '../retrieval/lexical-channel.ts';
 
 /** @throws InputError where a data set cannot be read, and where there is nothing new to learn */
 export async function openData({ data, continue: c, seed, train }: Config): Promise<Dataset> {
-  const options = { ...data, queryMetadata: typeof train.stream?.by === 'string' };
+  const learns = data.splits.train === 'train';
+  const options = { ...data, learns: learns && !c, queryMetadata: typeof train.stream?.by === 'string' };
   const path = data.path as string;
   if (!c) return openDataset(path, options);
   if (!existsSync(path))

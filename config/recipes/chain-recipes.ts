@@ -4,13 +4,10 @@ import type { Config, ConfigInput } from '../config.ts';
 import { kindNamed, startFolder } from '../student.ts';
 import type { Effort } from './effort.ts';
 
-/**
- * Steps that an assistant takes, by how many queries teach it: no more than ten epochs, nor fewer than one unless that is three
- * times the usual number.
- */
-export function assistantSteps(queries: number, { batchSize, steps }: Effort['assistant']): number {
+/** Steps that an assistant takes, by how many queries teach it: no more than ten epochs, nor fewer than one unless that is too much. */
+export function assistantSteps(queries: number, { batchSize, steps, most }: Effort['assistant']): number {
   const epoch = Math.max(1, Math.ceil(queries / batchSize));
-  return Math.min(10 * epoch, Math.max(steps, Math.min(epoch, 3 * steps)));
+  return Math.min(10 * epoch, Math.max(steps, Math.min(epoch, most)));
 }
 
 /** What of the data decides a recipe. */

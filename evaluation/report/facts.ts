@@ -6,13 +6,15 @@ import type { SystemFigures } from './figures.ts';
 export const roleOf = (name: string): SystemFigures['role'] =>
   name.startsWith('student') ? 'student' : name === 'teacher' ? 'teacher' : name === 'embedder' ? 'baseline' : 'other';
 
-/** Says of figures that they are of made queries, where they are. */
-export const madeFact = ({ made }: Dataset): [string, string][] =>
-  made ? [['queries', `${made.toLocaleString('en')} made of the documents, not asked by people`]] : [];
+/** Says of figures of a split that they are of generated queries, where they are. */
+export const madeFact = ({ generated, qrels }: Dataset, split: string): [string, string][] =>
+  generated?.includes(split)
+    ? [['queries', `${qrels(split).size.toLocaleString('en')} made of the documents, not asked by people`]]
+    : [];
 
 /** The data that figures are of. */
 export const dataFacts = (dataset: Dataset, split: string): [string, string][] => [
   ['data', `${dataset.name}, split ${split}`],
   ['documents', dataset.documents.length.toLocaleString('en')],
-  ...madeFact(dataset),
+  ...madeFact(dataset, split),
 ];

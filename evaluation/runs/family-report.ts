@@ -2,7 +2,7 @@
 import type { Config } from '../../config/config.ts';
 import type { Figures, SystemFigures } from '../report/figures.ts';
 import { describeAlso } from './measure-also.ts';
-import type { RunReport } from './run-report.ts';
+import { type RunReport, together } from './run-report.ts';
 import { verdict } from './verdict.ts';
 
 /** A student of a chain, as the family's table has it. */
@@ -79,7 +79,8 @@ const ASSISTANT = { embedder: 'the assistant' };
  */
 function memberVerdict(report: RunReport, assistant: RunReport | undefined): string | undefined {
   if (!assistant) return report.verdict;
-  const { before, hybrid } = report;
+  const { before } = report;
+  const hybrid = together(report);
   const begun = assistant.before.values['student before training'];
   const { embedder, ...others } = before.values;
   const values = {

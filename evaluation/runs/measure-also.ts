@@ -12,7 +12,8 @@ import type { HybridFit } from '../fit-hybrid.ts';
 import { evaluateRun, type Run } from '../metrics/evaluate.ts';
 import { hybridRun } from '../systems/hybrid.ts';
 import { encoderSearcher, retrieve, type Searcher, teacherSearcher } from '../systems/retrieve.ts';
-import { HYBRID, type Measuring } from './measure-run.ts';
+import type { Measuring } from './measure-run.ts';
+import { HYBRID } from './run-figures.ts';
 import type { Saved } from './saved.ts';
 import { WHOLE_ENCODER } from './verdict.ts';
 

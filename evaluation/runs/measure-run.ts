@@ -30,7 +30,7 @@ import {
   type Searcher,
   teacherSearcher,
 } from '../systems/retrieve.ts';
-import type { System } from './run-figures.ts';
+import { HYBRID, type System } from './run-figures.ts';
 import { CHOICE_DEPTH, RunTable } from './run-table.ts';
 import type { Saved } from './saved.ts';
 import { type BeforeFigures, WHOLE_ENCODER } from './verdict.ts';
@@ -102,7 +102,7 @@ export async function measureRun(
     const { dimensions, documents: data } = found.vectors;
     const embedded = { queries: searcher.queries, documents: { dimensions, data } };
     const { chooses: split } = table;
-    // What the user had before is compared on dev, which chooses; on test where there is no dev.
+    // What the user had before is compared on dev, which chooses; on test where no real query is in dev.
     table.decide(
       name,
       split ? (await retrieve(embedded, { dataset, split, depth: CHOICE_DEPTH }, watch)).run : found.run,
@@ -136,10 +136,10 @@ export async function measureRun(
     const widths = [...new Set([dimensions, ...(config.matryoshka?.dimensions ?? [])])].filter((n) => n <= dimensions);
     widths.sort((a, b) => b - a);
     const matryoshka = config.matryoshka && (await byPrefix(found, widths, searched, metrics[0], watch));
-    const { chooses } = table;
+    const { dev } = table;
     const options =
-      config.hybrid && chooses !== undefined
-        ? { ...config.hybrid, ...searched, splits: { dev: chooses, test: searched.split }, vectors }
+      config.hybrid && dev !== undefined
+        ? { ...config.hybrid, ...searched, splits: { dev, test: searched.split }, vectors }
         : undefined;
     if (config.hybrid && !options)
       job.note('the weight of BM25 is not fitted: there is no dev split, and test must not choose it');
@@ -192,9 +192,6 @@ export async function measureRun(
   });
   return { systems, runs, matryoshka, hybrid, before, parts };
 }
-
-/** The student with BM25, as reports call it. */
-export const HYBRID = 'student + BM25';
 
 /** Queries whose candidates a cross-encoder scores to be timed: seconds each. */
 const TIMED_RERANKINGS = 3;

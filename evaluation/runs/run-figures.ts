@@ -21,6 +21,9 @@ export interface System {
   queryMilliseconds?: number;
 }
 
+/** The student with BM25, as reports call it. */
+export const HYBRID = 'student + BM25';
+
 /** Options that the figures of a run depend on. */
 export type RunOptions = Options<'data.splits' | 'evaluate' | 'losses' | 'pipeline' | 'seed' | 'student' | 'teacher'>;
 

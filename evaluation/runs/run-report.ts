@@ -7,13 +7,14 @@ import type { TrainResult } from '../../training/trainer.ts';
 import type { HybridFit } from '../fit-hybrid.ts';
 import { roleOf } from '../report/facts.ts';
 import type { Figures, SystemFigures } from '../report/figures.ts';
+import { CHOICE_METRIC } from '../systems/retrieve.ts';
 import { type AlsoFigures, alsoColumn, alsoMean, alsoMeanColumn, describeAlso, describeLoss } from './measure-also.ts';
 import type { Exported } from './measure-export.ts';
 import type { PartFigures } from './measure-run.ts';
-import { type RunOptions, runFigures, type System } from './run-figures.ts';
+import { HYBRID, type RunOptions, runFigures, type System } from './run-figures.ts';
 import type { RunTable } from './run-table.ts';
 import type { Saved } from './saved.ts';
-import { type BeforeFigures, verdict } from './verdict.ts';
+import { type BeforeFigures, type HybridFigures, verdict } from './verdict.ts';
 
 /** What a run ends with. */
 export interface RunReport {
@@ -149,9 +150,16 @@ export function addNoLead(report: WrittenReport, other: System, begun: System, m
   );
 }
 
+/** The student and BM25 together on the split whose figures decide. */
+export function together({ before, hybrid, systems, config }: RunReport): HybridFigures | undefined {
+  if (!hybrid || before.split === config.data.splits.dev) return hybrid;
+  const fused = systems.find((s) => s.name === HYBRID)?.metrics[CHOICE_METRIC];
+  return fused === undefined ? undefined : { lambda: hybrid.lambda, fused };
+}
+
 /** Puts what ranks better than the student before all other notes. */
 export function addVerdict(report: WrittenReport, compact: boolean): void {
-  report.verdict = verdict(report.before, { compact, hybrid: report.hybrid });
+  report.verdict = verdict(report.before, { compact, hybrid: together(report) });
   if (report.verdict) report.notes.unshift(report.verdict);
 }
 

@@ -24,22 +24,29 @@ export class RunTable {
   readonly systems: System[] = [];
   /** What each found on the test split. */
   readonly runs = new Map<string, Run>();
-  /** Systems by the metric that decides, and the split that it is of: dev, or test where there is no dev. */
+  /**
+   * Systems by the metric that decides, and the split that it is of: dev, or test where there is no dev, or where the queries of dev
+   * are generated and those of test are not.
+   */
   readonly before: BeforeFigures;
   /** The test split, as deep as it is searched. */
   readonly searched: Split;
+  /** The dev split, where there is one besides the test split. */
+  readonly dev: string | undefined;
   private readonly job: RunTableJob;
 
   constructor(job: RunTableJob) {
     const { dataset, config } = job;
     const { test, dev } = config.data.splits;
-    const split = dev !== null && dataset.splits.includes(dev) ? dev : test;
+    this.dev = dev !== null && dev !== test && dataset.splits.includes(dev) ? dev : undefined;
+    const generated = (s: string): boolean => dataset.generated?.includes(s) ?? false;
+    const split = this.dev !== undefined && (!generated(this.dev) || generated(test)) ? this.dev : test;
     this.job = job;
     this.searched = { dataset, split: test, depth: Math.max(100, config.evaluate.depth) };
     this.before = { split, queries: judgedQueries(dataset, split).length, values: {} };
   }
 
-  /** The split that chooses, or undefined where it is the test split itself. */
+  /** The split of the figures that decide, or undefined where it is the test split itself. */
   get chooses(): string | undefined {
     return this.before.split === this.searched.split ? undefined : this.before.split;
   }

@@ -3,6 +3,7 @@ import type { RunControl } from '../../common/progress.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import type { Teacher } from '../../teachers/teacher.ts';
 import { bm25Index } from '../bm25-run.ts';
+import type { HybridFit } from '../fit-hybrid.ts';
 import type { Run } from '../metrics/evaluate.ts';
 import { choiceScore, rerank } from '../systems/retrieve.ts';
 
@@ -26,12 +27,15 @@ const had: Readonly<Record<string, string>> = {
   'student before training': 'the encoder as it was',
 };
 
+/** The weight of BM25 beside a student, and the deciding metric of the two together. */
+export type HybridFigures = Pick<HybridFit, 'lambda' | 'fused'>;
+
 /** What a verdict says in addition to the values. */
 export interface Judged {
   /** Whether the student is a smaller query tower over the embedder's documents, whose purpose is lower cost. */
   compact: boolean;
   /** The student and BM25 together, where the run fitted them on the same split. */
-  hybrid?: { lambda: number; fused: number } | undefined;
+  hybrid?: HybridFigures | undefined;
   /** Names of systems that this result has others for. */
   names?: Readonly<Record<string, string>>;
 }

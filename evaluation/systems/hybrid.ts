@@ -4,7 +4,7 @@ import { type Dataset, judgedQueries, textsAt } from '../../data/dataset.ts';
 import type { Bm25 } from '../../retrieval/bm25.ts';
 import { bothChannels, type ChannelScores, hybridSearch } from '../../retrieval/hybrid.ts';
 import { bm25Index } from '../bm25-run.ts';
-import { fitHybrid, type HybridFit } from '../fit-hybrid.ts';
+import { fitHybrid, type HybridFit, USUAL_LAMBDA } from '../fit-hybrid.ts';
 import type { Run } from '../metrics/evaluate.ts';
 import { runOnDemand } from '../metrics/run-on-demand.ts';
 import { CHOICE_METRIC, type Searcher, type Vectors } from './retrieve.ts';
@@ -32,7 +32,7 @@ export interface HybridOptions {
 /** Documents per query of each channel while the weight is fitted: deeper ones do not affect nDCG@10. */
 const FIT_DEPTH = 200;
 
-/** Fits the weight on dev, never on test, and searches with it. */
+/** Fits the weight on dev, never on test, and searches with it; where the queries of dev are generated it is the usual one. */
 export async function measureHybrid(options: HybridOptions, watch: RunControl): Promise<Hybrid> {
   const { dataset, splits, vectors, weight, k1, b, depth } = options;
   const { dimensions, documents } = vectors;
@@ -51,9 +51,25 @@ export async function measureHybrid(options: HybridOptions, watch: RunControl): 
     { ...watch, depth: FIT_DEPTH },
   );
   const ids = dev.map((q) => dataset.queries.ids[q]);
-  const fitted = fitHybrid(lists, ids, id, dataset.qrels(splits.dev), CHOICE_METRIC);
-  const fit = weight === 'auto' ? fitted : { ...fitted, lambda: weight };
+  const fit = fitHybrid(
+    lists,
+    ids,
+    id,
+    dataset.qrels(splits.dev),
+    CHOICE_METRIC,
+    givenWeight(weight, dataset, splits.dev),
+  );
   return { fit, run: fit.lambda > 0 ? await hybridRun(options, index, fit, depth, watch) : undefined };
+}
+
+/** The weight that is not fitted: the config's, or the usual one where the queries of dev are generated. */
+export function givenWeight(
+  weight: HybridOptions['weight'],
+  { generated }: Pick<Dataset, 'generated'>,
+  dev: string,
+): number | undefined {
+  if (weight !== 'auto') return weight;
+  return generated?.includes(dev) ? USUAL_LAMBDA : undefined;
 }
 
 /** The run of the queries whose vectors are given, by cosine and BM25 together. */
@@ -72,7 +88,9 @@ export async function hybridRun(
 }
 
 /** The result of the fit, as a note of the run. */
-export function describeFit({ lambda, gain, dense, fused, rrf, queries }: HybridFit): string {
+export function describeFit({ lambda, gain, dense, fused, rrf, queries, fixed }: HybridFit): string {
+  if (fixed)
+    return `BM25 combined with the student has the weight ${lambda}, which is not fitted (nDCG@10 on ${queries} dev queries: ${dense.toFixed(4)} without, ${fused.toFixed(4)} with)`;
   const figures = `nDCG@10 on ${queries} dev queries: ${dense.toFixed(4)} without, ${fused.toFixed(4)} with, ${rrf.toFixed(4)} by reciprocal ranks`;
   return lambda > 0
     ? `BM25 combined with the student has the weight ${lambda} (gain ${gain.value.toFixed(4)}, 95 % interval ${gain.low.toFixed(4)} to ${gain.high.toFixed(4)}; ${figures})`

@@ -19,7 +19,10 @@ export async function publishFamily(
     const own = all as unknown as Record<string, RunReport>;
     const family = familyReport(own, { config: run.config, report: run.path(REPORT) });
     await writeWhole(run.path(REPORT), `${JSON.stringify(family, null, 1)}\n`);
-    await writeWhole(run.path(PAGE), renderHtml(familyFigures(family, madeFact(await run.data.test.value()))));
+    await writeWhole(
+      run.path(PAGE),
+      renderHtml(familyFigures(family, madeFact(await run.data.test.value(), run.config.data.splits.test))),
+    );
     return family;
   }) as Result<RunReport>;
   if (!run.dry) await report.value();

@@ -45,7 +45,8 @@ export async function score(
 ): Promise<ScoreReport> {
   const config: Config = parseConfig(options);
   const spec = queue === undefined ? undefined : queuedModel(config.teacher, 'teacher');
-  const dataset = await openDataset(config.data.path as string, config.data, watch);
+  const learns = split === 'train' && config.data.splits.train === split;
+  const dataset = await openDataset(config.data.path as string, { ...config.data, learns }, watch);
   const note = (text: string): void => watch.onProgress?.({ stage: 'score', done: 0, unit: 'pairs', note: text });
   const limited = await withMemory(config, dataset, watch, note);
   const opened = await openTeachers(config, dataset);

@@ -122,11 +122,11 @@ test("FlagEmbedding's scores teach", async () => {
 
 test('a split that is not there is not written; judgements under a name that is not read are refused', async () => {
   const folder = folderOf('data');
-  for (const split of ['train', 'dev']) rmSync(join(folder, 'data', 'qrels', `${split}.tsv`));
+  for (const split of ['test', 'dev']) rmSync(join(folder, 'data', 'qrels', `${split}.tsv`));
   await distill('init', folder);
-  expect(written(folder).data.splits).toEqual({ train: 'test', dev: null, test: 'test' });
+  expect(written(folder).data.splits).toEqual({ train: 'train', dev: null, test: 'train' });
   rmSync(join(folder, 'distill.yaml'));
-  rmSync(join(folder, 'data', 'qrels', 'test.tsv'));
+  rmSync(join(folder, 'data', 'qrels', 'train.tsv'));
   write(folder, { 'data/qrel/test.tsv': 'query-id\tcorpus-id\tscore\nq1\td1\t1\n' });
   expect(await distill('init', folder)).toMatchObject({
     code: 2,
@@ -155,10 +155,10 @@ test('scores of a part of the training queries leave out the others; scores of o
 
 test('without a dev split, and tested on what was trained, it runs and says so', async () => {
   const folder = folderOf('data', 'dual');
-  for (const split of ['train', 'dev']) rmSync(join(folder, 'data', 'qrels', `${split}.tsv`));
+  for (const split of ['test', 'dev']) rmSync(join(folder, 'data', 'qrels', `${split}.tsv`));
   await distill('init', folder);
   const text = readFileSync(join(folder, 'distill.yaml'), 'utf8');
-  expect(text).toContain('# test is trained on and tested on: its figures are too good.');
+  expect(text).toContain('# train is trained on and tested on: its figures are too good.');
   expect(text).toContain('# There is no split dev');
   const sets = [
     `cache=${join(folder, 'cache')}`,
@@ -167,7 +167,7 @@ test('without a dev split, and tested on what was trained, it runs and says so',
   const config = join(folder, 'distill.yaml');
   const run = await distill('run', config, '--output', join(folder, 'out'), ...sets.flatMap((s) => ['--set', s]));
   expect(run).toMatchObject({ code: 0, err: expect.stringContaining('There is no dev split') });
-  expect(run.out).toContain("the split 'test' is both trained on and tested on");
+  expect(run.out).toContain("the split 'train' is both trained on and tested on");
   expect(run.out).toMatch(/training {4}2 steps, .* \(assistant\); the whole run/);
 });
 
@@ -233,7 +233,9 @@ test('queries without judgements run on what the teacher says, and the report sa
   const report = JSON.parse(readFileSync(join(output, 'assistant/report.json'), 'utf8'));
   expect(report.config.losses.map((l: { kind: string }) => l.kind)).toEqual(['kl']);
   expect(report.config.train.pseudoLabels).toBe(true);
-  expect(report.facts).toContainEqual(['queries', '8 made of the documents, not asked by people']);
+  expect(report.facts).toContainEqual(['queries', '4 made of the documents, not asked by people']);
+  // Generated queries repeat the words of their documents: no weight of BM25 is fitted to them.
+  expect(report.hybrid).toMatchObject({ lambda: 0.2, fixed: true });
   expect(readFileSync(join(output, 'report.html'), 'utf8')).toContain('made of the documents, not asked by people');
   // Without a teacher nothing says what is relevant.
   const bare = await distill(...run.slice(0, 3), join(folder, 'bare'), '--set', 'teacher=null');

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { ConfigInput } from '../../config/config.ts';
 import { parseConfig } from '../../config/parse.ts';
 import { chainOptions } from '../../config/recipes/chain-recipes.ts';
-import { effortOn } from '../../config/recipes/effort.ts';
+import { effortOf } from '../../config/recipes/effort.ts';
 import { openDataset } from '../../data/open.ts';
 import { familyReport } from '../../evaluation/runs/family-report.ts';
 import { verdict } from '../../evaluation/runs/verdict.ts';
@@ -186,7 +186,7 @@ test('a tower is compared with what its user had, and with the assistant only wh
 });
 
 test('without a dev split a chain has no share of BM25 to fit; a share that is given stays', () => {
-  const data = { queries: 9, labelled: true, listed: false, effort: effortOn('cpu', 40) };
+  const data = { queries: 9, labelled: true, listed: false, effort: effortOf('small', 40) };
   const hybrid = (more: object) =>
     chainOptions(
       parseConfig({ pipeline: 'chain', data: { path: 'd', splits: { dev: null } }, student: { model: 'm' }, ...more }),

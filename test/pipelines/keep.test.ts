@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { ConfigInput } from '../../config/config.ts';
 import { parseConfig } from '../../config/parse.ts';
 import { chainOptions } from '../../config/recipes/chain-recipes.ts';
-import { effortOn } from '../../config/recipes/effort.ts';
+import { effortOf } from '../../config/recipes/effort.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { freshModel } from '../../models/new-model.ts';
 import { distill, planRun } from '../../pipelines/distill.ts';
@@ -165,7 +165,7 @@ test('a chain keeps its assistant, and its towers where general texts are named'
       student: { model: 'e', keep },
       teacher: { kind: 'cross-encoder', model: 'c' },
     });
-  const data = { queries: 100, labelled: true, listed: false, effort: effortOn('cuda', 100) };
+  const data = { queries: 100, labelled: true, listed: false, effort: effortOf('large', 100) };
   const of = (keep: Keep, part: 'assistant' | 'query' | 'static') =>
     parseConfig(chainOptions(chain(keep), part, data, 'a') as ConfigInput).student.keep;
   const filled = { kind: 'spans', count: 64, tokens: [5, 64], weight: 4 };

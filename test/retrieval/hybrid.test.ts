@@ -1,6 +1,7 @@
 /** @file Hybrid search: exact order against all documents, fusion by hand, a weight that is fitted. */
 import { describe, expect, test } from 'vitest';
 import { fitHybrid } from '../../evaluation/fit-hybrid.ts';
+import { givenWeight } from '../../evaluation/systems/hybrid.ts';
 import { Random } from '../../math/random.ts';
 import { bm25 } from '../../retrieval/bm25.ts';
 import { bothChannels, type ChannelScores, fuse, hybridSearch, reciprocalRankFusion } from '../../retrieval/hybrid.ts';
@@ -105,6 +106,26 @@ describe('fitting', () => {
     );
     expect(fit.lambda).toBe(0);
     expect(fit.gain).toMatchObject({ value: 0, low: 0, high: 0 });
+  });
+  test('a weight that is given is not fitted, and the figures are of it', () => {
+    const fitted = (given: number) =>
+      fitHybrid(
+        ids.map(() => list([0.5, 0.42, 0.1], [0, 3, 1])),
+        ids,
+        (p) => `d${p}`,
+        qrels,
+        'ndcg@10',
+        given,
+      );
+    expect(fitted(0.05)).toMatchObject({ lambda: 0.05, fixed: true, fused: expect.closeTo(1 / Math.log2(3), 6) });
+    // Not among the weights that are tried.
+    expect(fitted(0.07)).toMatchObject({ lambda: 0.07, fixed: true, fused: expect.closeTo(1 / Math.log2(3), 6) });
+    expect(fitted(0.2)).toMatchObject({ lambda: 0.2, fused: 1 });
+  });
+  test('queries of dev that are generated fit none: the usual one is taken', () => {
+    expect(givenWeight('auto', { generated: ['dev', 'train'] }, 'dev')).toBe(0.2);
+    expect(givenWeight('auto', { generated: ['train'] }, 'dev')).toBeUndefined();
+    expect(givenWeight(0.4, { generated: ['dev'] }, 'dev')).toBe(0.4);
   });
   test('no query shares a word with a document: no weight, no division by zero', () => {
     const fit = fitHybrid([list([0.5, 0.9], [0, 0])], ['q0'], (p) => `d${p}`, qrels);

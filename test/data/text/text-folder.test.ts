@@ -191,3 +191,57 @@ describe('rows of documents alone', () => {
     await expect(openDataset(folder({ 'README.md': '# A\n\nfew words' }))).rejects.toThrow('corpus.jsonl');
   });
 });
+
+describe('a data set that lacks a split to learn from', () => {
+  const documents = Array.from({ length: 40 }, (_, i) => ({
+    _id: `d${i}`,
+    title: `Name ${i}`,
+    text: `Number ${i} has ${words(6, `v${i}x`)}.`,
+  }));
+  const lines = (rows: readonly object[]) => rows.map((r) => `${JSON.stringify(r)}\n`).join('');
+  const judged = 'query-id\tcorpus-id\tscore\nq0\td0\t1\nq1\td1\t1\n';
+  const data = (queries: number, qrels: Record<string, string>) =>
+    folder({
+      'corpus.jsonl': lines(documents),
+      'queries.jsonl': lines(Array.from({ length: queries }, (_, i) => ({ _id: `q${i}`, text: `asked ${i}` }))),
+      ...Object.fromEntries(Object.entries(qrels).map(([split, text]) => [`qrels/${split}.tsv`, text])),
+    });
+  test('with test queries alone: dev and train are generated, test stays as it is', async () => {
+    const dir = data(2, { test: judged });
+    const made = await openDataset(dir, { learns: true });
+    expect(made.splits).toEqual(['dev', 'test', 'train']);
+    expect([...made.qrels('test').keys()]).toEqual(['q0', 'q1']);
+    const ids = ['dev', 'train'].flatMap((split) => [...made.qrels(split).keys()]);
+    expect(ids.every((id) => id.startsWith('made-'))).toBe(true);
+    expect(new Set(ids).size).toBe(made.made);
+    const relevant = (split: string) =>
+      new Set([...made.qrels(split).values()].flatMap((grades) => [...grades.keys()]));
+    const held = relevant('dev');
+    expect([...relevant('train')].filter((d) => held.has(d))).toEqual([]);
+    expect(made.warnings?.at(-1)?.text).toMatch(
+      /^there is no split 'train': queries generated from the documents teach/,
+    );
+    // What only measures makes nothing.
+    expect((await openDataset(dir)).splits).toEqual(['test']);
+  });
+  test('with queries that nothing judges: they teach, dev is generated', async () => {
+    const made = await openDataset(data(150, { test: judged }), { learns: true });
+    expect(made.splits).toEqual(['dev', 'test', 'train']);
+    expect(made.qrels('train').size).toBe(0);
+    expect(made.made).toBeUndefined();
+    expect(made.warnings?.at(-1)?.text).toMatch(/the 148 queries that nothing judges teach/);
+  });
+  test('a dev split of another name and a train split stay', async () => {
+    const own = await openDataset(data(2, { test: judged, validation: judged }), { learns: true });
+    expect(own.splits).toEqual(['test', 'train', 'validation']);
+    expect((await openDataset(data(2, { test: judged, train: judged }), { learns: true })).splits).toEqual([
+      'test',
+      'train',
+    ]);
+    // Another name may be a split to learn from, which the config must say.
+    expect((await openDataset(data(2, { test: judged, old: judged }), { learns: true })).splits).toEqual([
+      'old',
+      'test',
+    ]);
+  });
+});
