@@ -3,9 +3,11 @@ import { readFileSync } from 'node:fs';
 import { constants, copyFile, link, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { dirname, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { explainedSystem, FaultError, InputError } from './errors.ts';
 import { isRunning } from './files.ts';
 import { makeFolder } from './outputs.ts';
+import type { RunControl } from './progress.ts';
 
 interface Holder {
   pid: number;
@@ -51,6 +53,33 @@ export async function takeLock(file: string, what: string): Promise<() => Promis
     held.delete(path);
   };
 }
+
+/**
+ * As `takeLock`, and waits while a process of this machine holds the lock: for what several runs make once and all read.
+ * @param watch is told once that it waits
+ */
+export async function waitForLock(file: string, what: string, watch: RunControl = {}): Promise<() => Promise<void>> {
+  for (let told = false; ; ) {
+    try {
+      return await takeLock(file, what);
+    } catch (error) {
+      const locked = error instanceof InputError && error.code === 'run.locked';
+      if (!locked || (await isElsewhere(file))) throw error;
+      const note = `${what}: process ${(await livingHolder(file)) ?? '(ended)'} makes what is needed, and is waited for`;
+      if (!told) watch.onProgress?.({ stage: 'wait', done: 0, unit: 's', note });
+      told = true;
+      await sleep(WAIT, undefined, { signal: watch.signal }).catch((error) => {
+        throw watch.signal?.aborted ? watch.signal.reason : error;
+      });
+    }
+  }
+}
+/** Milliseconds between looks at a lock. */
+const WAIT = 500;
+
+/** Whether a process of another machine holds a lock: whether it runs is not known here. */
+const isElsewhere = async (file: string): Promise<boolean> =>
+  ((await holderOf(resolve(file)))?.host ?? hostname()) !== hostname();
 
 /** The process that holds a lock file, where it is alive. */
 export async function livingHolder(file: string): Promise<number | undefined> {

@@ -1,7 +1,7 @@
 /** @file Token states of a frozen encoder, computed once and kept in the cache folder: training and indexes read them by offset. */
 import { join } from 'node:path';
 import { hashParts } from '../../common/files.ts';
-import { takeLock } from '../../common/lock.ts';
+import { waitForLock } from '../../common/lock.ts';
 import type { RunControl } from '../../common/progress.ts';
 import type { TextTable } from '../../data/dataset.ts';
 import type { Role } from '../../models/modules/prompts.ts';
@@ -44,9 +44,9 @@ export const statesKey = (encoder: Pick<TokenEncoder, 'key'>, texts: Pick<TextTa
 export const statesFolder = (cache: string, key: string): string => join(cache, 'token-states', key.slice(0, 32));
 
 /**
- * The states of all texts of a table; those that the cache has are not computed again, and a stopped run goes on.
+ * The states of all texts of a table; those that the cache has are not computed again, and a stopped run goes on. Where another
+ * process of this machine computes the same states, it is waited for.
  * @param cache the cache folder
- * @throws InputError where another process writes the same states
  */
 export async function tokenStates(
   encoder: TokenEncoder,
@@ -58,7 +58,7 @@ export async function tokenStates(
   const key = statesKey(encoder, texts, of);
   const folder = statesFolder(cache, key);
   const { width, dimensions } = encoder;
-  const unlock = await takeLock(`${folder}.lock`, `the token states ${folder}`);
+  const unlock = await waitForLock(`${folder}.lock`, `the token states ${folder}`, watch);
   try {
     const tokens = await TokenFile.append(join(folder, 'tokens'), { codec: 'float16', width, key });
     const vectors = await TokenFile.append(join(folder, 'vectors'), { codec: 'float32', width: dimensions, key });

@@ -4,7 +4,7 @@ import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test, vi } from 'vitest';
 import { explainedSystem } from '../../common/errors.ts';
-import { takeLock } from '../../common/lock.ts';
+import { takeLock, waitForLock } from '../../common/lock.ts';
 
 const place = (): string => join(mkdtempSync(join(tmpdir(), 'lock-')), 'a.lock');
 
@@ -34,6 +34,22 @@ test('a process of another machine is respected', async () => {
   await expect(takeLock(file, 'the folder')).rejects.toThrow(
     'the folder is in use by process 1 of elsewhere; wait for it',
   );
+});
+
+test('what another run makes is waited for, which is said once; of another machine it is refused; an abort ends it', async () => {
+  const file = place();
+  const unlock = await takeLock(file, 'the states');
+  const notes: (string | undefined)[] = [];
+  const waited = waitForLock(file, 'the states', { onProgress: ({ note }) => notes.push(note) });
+  const stop = new AbortController();
+  const aborted = waitForLock(file, 'the states', { signal: stop.signal });
+  stop.abort(new Error('enough'));
+  await expect(aborted).rejects.toThrow('enough');
+  await unlock();
+  await (await waited)();
+  expect(notes).toEqual([`the states: process ${process.pid} makes what is needed, and is waited for`]);
+  writeFileSync(file, JSON.stringify({ pid: 1, host: 'elsewhere', began: '' }));
+  await expect(waitForLock(file, 'the states')).rejects.toMatchObject({ code: 'run.locked' });
 });
 
 test('a folder in the place of the lock file is one sentence', async () => {
