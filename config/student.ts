@@ -118,6 +118,14 @@ export const trainedEncoder = (student: StudentConfig): string | undefined =>
 export const layersOf = (student: StudentConfig): readonly number[] | undefined =>
   'layers' in student ? student.layers : undefined;
 
+/** The folder whose encoder a student is before it is trained; undefined where an option changes what it gives. */
+export function unchangedEncoder(student: StudentConfig): string | undefined {
+  const { pooling, normalize } = student;
+  const architecture = 'architecture' in student ? student.architecture : undefined;
+  const changed = pooling !== undefined || normalize !== undefined || layersOf(student) || architecture?.length;
+  return changed ? undefined : trainedEncoder(student);
+}
+
 /** What a report calls the student. */
 export const describeStudent = (student: StudentConfig): string => kindOf(student).describe(student);
 

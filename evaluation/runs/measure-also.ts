@@ -5,13 +5,13 @@ import { computeOn } from '../../engine/runtime/provider.ts';
 import { bootstrapMean, type Interval } from '../../math/resampling.ts';
 import { Encoder } from '../../models/encoder.ts';
 import type { AlsoSet } from '../../run/also.ts';
-import type { RunContext } from '../../run/context.ts';
 import { embed } from '../../teachers/teacher.ts';
 import { bm25Index, bm25Run } from '../bm25-run.ts';
 import type { HybridFit } from '../fit-hybrid.ts';
 import { evaluateRun, type Run } from '../metrics/evaluate.ts';
 import { hybridRun } from '../systems/hybrid.ts';
 import { encoderSearcher, retrieve, type Searcher, teacherSearcher } from '../systems/retrieve.ts';
+import { withKeptVectors } from './kept-vectors.ts';
 import type { Measuring } from './measure-run.ts';
 import { HYBRID } from './run-figures.ts';
 import type { Saved } from './saved.ts';
@@ -28,24 +28,16 @@ export interface AlsoFigures {
 
 const METRIC = 'ndcg@10';
 
-/** A run as it measures further sets. */
-export interface MeasuringAlso extends Measuring {
-  /** Opens an encoder behind the cache: what earlier runs encoded of a set is not encoded again. */
-  withTeacher: RunContext['withTeacher'];
-  /** Whether later runs search the student's documents, so that its vectors are kept too. */
-  serves?: boolean;
-}
-
 /** @param fit the weight of BM25 that the run's own dev split chose; it is not fitted again on another set */
 export async function measureAlso(
-  job: MeasuringAlso,
+  job: Measuring,
   sets: readonly AlsoSet[],
   saved: Saved,
   fit: HybridFit | undefined,
 ): Promise<AlsoFigures[]> {
   if (!sets.length) return [];
   const { config, watch } = job;
-  const { queryTokens, documentTokens, prompts } = config.student;
+  const { prompts } = config.student;
   const frozen = config.student.towers === 'query';
   const folder = frozen ? undefined : trainedEncoder(config.student);
   const depth = Math.max(100, config.evaluate.depth);
@@ -62,11 +54,6 @@ export async function measureAlso(
     add(i, system, found.run);
     return found.vectors;
   };
-  /** Work with an encoder whose vectors are kept by text. */
-  const kept = (model: string, given: typeof prompts, work: (searcher: Searcher) => Promise<void>): Promise<void> =>
-    job.withTeacher({ kind: 'dual-encoder', model, queryTokens, documentTokens, prompts: given }, async (opened) =>
-      work(teacherSearcher(embed((await opened.value()).teacher))),
-    );
   const student = async (own: Searcher, only: readonly number[] = [...sets.keys()]): Promise<void> => {
     for (const i of only) {
       const { dataset } = sets[i];
@@ -81,11 +68,11 @@ export async function measureAlso(
     if (config.evaluate.bm25)
       for (const [i, { dataset, split }] of sets.entries()) add(i, 'BM25', await bm25Run(dataset, split, depth, watch));
     if (folder && config.evaluate.before)
-      await kept(folder, prompts, async (searcher) => {
+      await withKeptVectors(job, folder, prompts, async (searcher) => {
         const name = layersOf(config.student) ? WHOLE_ENCODER : 'student before training';
         for (const i of sets.keys()) await find(i, name, searcher);
       });
-    if (job.serves && !frozen) return kept(saved.folder, undefined, student);
+    if (job.serves && !frozen) return withKeptVectors(job, saved.folder, undefined, student);
     const session = await computeOn(config.train);
     const encoder = await Encoder.load(saved.folder, { session, comparable: true });
     try {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import type { Reporting } from '../../common/progress.ts';
 import { localModel } from '../../config/models.ts';
 import type { Options } from '../../config/options.ts';
-import { layersOf, trainedEncoder } from '../../config/student.ts';
+import { layersOf, trainedEncoder, unchangedEncoder } from '../../config/student.ts';
 import { partSplits } from '../../data/continued/continued.ts';
 import { type Dataset, judgedQueries } from '../../data/dataset.ts';
 import { computeOn } from '../../engine/runtime/provider.ts';
@@ -30,13 +30,14 @@ import {
   type Searcher,
   teacherSearcher,
 } from '../systems/retrieve.ts';
+import { type KeepingVectors, withKeptVectors } from './kept-vectors.ts';
 import { HYBRID, type System } from './run-figures.ts';
 import { CHOICE_DEPTH, RunTable } from './run-table.ts';
 import type { Saved } from './saved.ts';
 import { type BeforeFigures, WHOLE_ENCODER } from './verdict.ts';
 
 /** What measuring reads of a run. */
-export interface Measuring extends Reporting {
+export interface Measuring extends Reporting, KeepingVectors {
   config: Options<
     | 'data.splits'
     | 'embedder'
@@ -54,6 +55,8 @@ export interface Measuring extends Reporting {
   embedder?: OpenedTeacher;
   /** The embedder's vectors of all documents, where something reads them. */
   documents?: Embeddings;
+  /** Whether later runs search the student's documents, so that its vectors are kept too. */
+  serves?: boolean;
 }
 
 /** nDCG@10 of a continued student on each part of the data. */
@@ -116,20 +119,15 @@ export async function measureRun(
   if (config.evaluate.before)
     await job.time('evaluate before', async () => {
       const name = whole ? WHOLE_ENCODER : 'student before training';
-      const first = whole
-        ? await Encoder.load(whole, {
-            session: await computeOn(config.train),
-            comparable: true,
-            prompts: config.student.prompts,
-          })
-        : await encoderOf(student, initial, await encodingOf(config));
-      table.add(name, (await find(name, searcherOf(first, frozen))).run);
+      const folder = whole ?? (frozen ? undefined : unchangedEncoder(config.student));
+      const add = async (searcher: Searcher) => table.add(name, (await find(name, searcher)).run);
+      if (folder) return withKeptVectors(job, folder, config.student.prompts, add);
+      const first = await encoderOf(student, initial, await encodingOf(config));
+      await add(searcherOf(first, frozen));
       await first.dispose();
     });
   await table.addBm25({ timed: true });
-  const searcher = await Encoder.load(saved.folder, { session: await computeOn(config.train), comparable: true });
-  const { run, matryoshka, hybrid } = await job.time('evaluate', async () => {
-    const own = searcherOf(searcher, frozen);
+  const { run, matryoshka, hybrid } = await withStudent(job, saved, frozen, async (own) => {
     const found = await find('student', own);
     const { vectors } = found;
     const { dimensions } = vectors;
@@ -146,7 +144,6 @@ export async function measureRun(
     const hybrid = options && (await measureHybrid({ ...options, queries: own.queries }, watch));
     return { run: found.run, matryoshka, hybrid };
   });
-  await searcher.dispose();
   // One query at a time is faster on the CPU, wherever the run computed.
   const encoder = await Encoder.load(saved.folder, { comparable: true });
   const maxLength = config.student.queryTokens;
@@ -192,6 +189,23 @@ export async function measureRun(
   });
   return { systems, runs, matryoshka, hybrid, before, parts };
 }
+
+/** Work with the saved student; the vectors of one whose documents later runs search are kept for them. */
+const withStudent = <T>(
+  job: Measuring,
+  saved: Saved,
+  frozen: Embeddings | undefined,
+  work: (searcher: Searcher) => Promise<T>,
+): Promise<T> =>
+  job.time('evaluate', async () => {
+    if (job.serves && !frozen) return withKeptVectors(job, saved.folder, undefined, work);
+    const encoder = await Encoder.load(saved.folder, { session: await computeOn(job.config.train), comparable: true });
+    try {
+      return await work(encoderSearcher(encoder, job.config.student, frozen));
+    } finally {
+      await encoder.dispose();
+    }
+  });
 
 /** Queries whose candidates a cross-encoder scores to be timed: seconds each. */
 const TIMED_RERANKINGS = 3;

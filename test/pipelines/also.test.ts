@@ -89,6 +89,9 @@ test('a chain encodes each further set once by the same weights, has all of the 
   const first = (file: string, n: number) =>
     writeFileSync(join(small, file), readFileSync(join(world.data, file), 'utf8').split('\n').slice(0, n).join('\n'));
   first('corpus.jsonl', 37);
+  // Texts of its own: those of the run's data are kept already.
+  const corpus = join(small, 'corpus.jsonl');
+  writeFileSync(corpus, readFileSync(corpus, 'utf8').replaceAll(/"text": ?"/g, '$&other '));
   first('queries.jsonl', 37);
   writeFileSync(join(small, 'qrels', 'test.tsv'), 'query-id\tcorpus-id\tscore\nq1\td1\t1\nq2\td2\t1\nq9\td9\t1\n');
   const train = { steps: 3, evaluateEvery: 3, batchSize: 4 };
@@ -109,19 +112,24 @@ test('a chain encodes each further set once by the same weights, has all of the 
       ...chain,
     },
   });
-  /** Runs that encoded documents of the small set, one entry a time. */
+  const documents = readFileSync(join(world.data, 'corpus.jsonl'), 'utf8').trim().split('\n').length;
+  /** Runs that encoded documents of the small set, and of the run's data, one entry a time. */
   const encodings = async (...of: Parameters<typeof config>) => {
     const runs: string[] = [];
+    const own: string[] = [];
     const report = await distill(config(...of), {
       onProgress: (p) => {
-        if (p.total === 37 && p.done === 37 && p.stage.endsWith('documents')) runs.push(p.run ?? '');
+        if (p.done !== p.total || !p.stage.endsWith('documents')) return;
+        if (p.total === 37) runs.push(p.run ?? '');
+        if (p.total === documents) own.push(p.run ?? '');
       },
     });
-    return { report, runs };
+    return { report, runs, own };
   };
-  const { report, runs } = await encodings('chain 1', 0);
+  const { report, runs, own } = await encodings('chain 1', 0);
   // The encoder as it was, and the assistant, whose vectors the towers search.
   expect(new Set(runs)).toEqual(new Set(['assistant']));
+  expect(new Set(own)).toEqual(new Set(['assistant']));
   const again = await encodings('chain 2', 1, { query: false, static: false });
   expect(again.runs.length).toBeLessThan(runs.length);
   expect(again.runs.length).toBeGreaterThan(0);
