@@ -9,6 +9,9 @@ export interface Reply {
   readonly tokens: number;
 }
 
+/** What JSON leaves as it is, and a reader of lines takes for the end of one. */
+const ENDS_LINES = /[\u2028\u2029]/g;
+
 export class ReplyCache {
   private constructor(
     private readonly file: string,
@@ -38,7 +41,11 @@ export class ReplyCache {
 
   async put(key: string, { text, tokens }: Reply): Promise<void> {
     this.known.set(key, { text, tokens });
-    await appendFile(this.file, `${JSON.stringify({ key, text, tokens })}\n`);
+    const line = JSON.stringify({ key, text, tokens }).replace(
+      ENDS_LINES,
+      (end) => `\\u${end.charCodeAt(0).toString(16)}`,
+    );
+    await appendFile(this.file, `${line}\n`);
   }
 }
 

@@ -25,6 +25,15 @@ export interface Line {
   number: number;
 }
 
+/** Text that is not in a file of the data: standard input. */
+export interface TextStream {
+  /** For messages. */
+  name: string;
+  bytes: AsyncIterable<Uint8Array | string>;
+}
+
+const nameOf = (source: string | TextStream): string => (typeof source === 'string' ? source : source.name);
+
 /** The file itself or its gzipped twin, whichever is there. */
 export function findFile(path: string): string | undefined {
   return [path, `${path}.gz`].find((p) => existsSync(p));
@@ -37,7 +46,11 @@ interface Chunks {
 }
 
 /** A file's bytes, unpacked where its name ends in .gz. Errors are plain: see `unreadable`. */
-async function* readBytes(file: string, last: Chunks): AsyncGenerator<Buffer> {
+async function* readBytes(file: string | TextStream, last: Chunks): AsyncGenerator<Buffer> {
+  if (typeof file !== 'string') {
+    for await (const chunk of file.bytes) yield Buffer.from(chunk as Uint8Array);
+    return;
+  }
   if (!file.endsWith('.gz')) return yield* readPlain(file, last);
   const source = createReadStream(file, { highWaterMark: CHUNK });
   const unpacked = createGunzip({ chunkSize: 1 << 18 });
@@ -69,7 +82,7 @@ async function* readPlain(file: string, last: Chunks): AsyncGenerator<Buffer> {
 }
 
 /** UTF-8 without its byte order mark; UTF-16 with a byte order mark becomes UTF-8. */
-async function* asUtf8(file: string, last: Chunks): AsyncGenerator<Buffer> {
+async function* asUtf8(file: string | TextStream, last: Chunks): AsyncGenerator<Buffer> {
   let decoder: { decode(chunk?: Buffer, options?: { stream: boolean }): string } | undefined;
   let first = true;
   for await (let chunk of readBytes(file, last)) {
@@ -86,10 +99,10 @@ async function* asUtf8(file: string, last: Chunks): AsyncGenerator<Buffer> {
 }
 
 /**
- * A text file as blocks of whole lines in UTF-8.
+ * A text file or a stream as blocks of whole lines in UTF-8.
  * @throws InputError that names the line where bytes are not UTF-8
  */
-export async function* readText(file: string): AsyncGenerator<Buffer> {
+export async function* readText(file: string | TextStream): AsyncGenerator<Buffer> {
   // The parts of a line that has not ended: joined once, or a long line would be copied for each part. A very long one is joined as
   // it is read, in one buffer of which only what is written takes memory.
   const rest: Buffer[] = [];
@@ -113,7 +126,7 @@ export async function* readText(file: string): AsyncGenerator<Buffer> {
     const block = long ? long.subarray(0, held) : rest.length === 1 ? rest[0] : Buffer.concat(rest);
     rest.length = 0;
     [long, held] = [undefined, 0];
-    if (!isUtf8(block) || isWide(block)) throw badBytes(file, block, before);
+    if (!isUtf8(block) || isWide(block)) throw badBytes(nameOf(file), block, before);
     for (let at = block.indexOf(NEWLINE); at >= 0; at = block.indexOf(NEWLINE, at + 1)) before++;
     return block;
   };
@@ -178,7 +191,7 @@ function badBytes(file: string, block: Buffer, before: number): InputError {
 }
 
 /** @throws InputError where the file cannot be read or unpacked, or is not UTF-8 */
-export async function* readLines(file: string): AsyncGenerator<Line> {
+export async function* readLines(file: string | TextStream): AsyncGenerator<Line> {
   let number = 0;
   try {
     for await (let block of readText(file)) {
@@ -189,7 +202,7 @@ export async function* readLines(file: string): AsyncGenerator<Line> {
       for (let i = 0; i < lines.length; i++) yield { text: taken(lines, i), number: ++number };
     }
   } catch (cause) {
-    throw unreadable(file, cause);
+    throw unreadable(nameOf(file), cause);
   }
 }
 

@@ -105,22 +105,42 @@ test('a text on the command line: documents as lines or as JSON', async () => {
   expect(Object.keys(found.documents[0]).sort()).toEqual(['id', 'score', 'text']);
 });
 
-test('lines of standard input: an answer a line, blank ones left out', async () => {
+test('lines of standard input: an answer for each, in order, also for blank ones', async () => {
   const input = vi.spyOn(process, 'stdin', 'get');
-  input.mockReturnValue(Readable.from(['open file\n\n', 'scan print\nlast']) as never);
+  const ask = (bytes: readonly (string | Uint8Array)[], ...more: string[]) => {
+    input.mockReturnValue(Readable.from(bytes) as never);
+    return distill('search', at('index'), '-k', '1', ...more);
+  };
   try {
-    const { out, code } = await distill('search', at('index'), '--json', '-k', '1');
+    // What ends a line elsewhere (U+2028, a lone return) is part of a query; a character may be in two chunks.
+    const word = Buffer.from('scän\u2028print\r\n\n');
+    const { out, err, code } = await ask(
+      ['\ufeffopen file\n  \n', word.subarray(0, 3), word.subarray(3), 'new\rline\n', 'last'],
+      '--json',
+    );
     expect(code).toBe(0);
     const answers = out
-      .trim()
       .split('\n')
+      .filter(Boolean)
       .map((line) => JSON.parse(line));
-    expect(answers.map((a) => a.query)).toEqual(['open file', 'scan print', 'last']);
-    input.mockReturnValue(Readable.from(['open file\n']) as never);
-    expect((await distill('search', at('index'), '-k', '1')).out).toMatch(/^open file\n {2}1 {2}/);
+    expect(answers.map((a) => [a.query, a.documents.length])).toEqual([
+      ['open file', 1],
+      ['', 0],
+      ['scän\u2028print', 1],
+      ['', 0],
+      ['new\rline', 1],
+      ['last', 1],
+    ]);
+    expect(err).toContain('line 2 of standard input is blank: its answer has no documents');
+    expect(err).toContain('line 4 of standard input is blank');
+    expect((await ask(['open file\n\n'])).out).toMatch(/^open file\n {2}1 {2}.*\n\(a blank line\)\n$/);
+    const latin = await ask(['open\n', Buffer.from('sc\xe4n\n', 'latin1')]);
+    expect([latin.code, latin.err]).toEqual([2, expect.stringContaining('standard input line 2 is not UTF-8')]);
   } finally {
     input.mockRestore();
   }
+  const blank = await distill('search', at('index'), ' ');
+  expect([blank.code, blank.err]).toEqual([2, expect.stringContaining('the text to search for is blank')]);
 });
 
 test('a folder that is none', async () => {

@@ -32,6 +32,14 @@ test('a reply is cut into queries', () => {
   ).toEqual(['one', 'two', 'three', 'four']);
 });
 
+test('a reply with a line separator of Unicode is found in the cache again', async () => {
+  const { url, calls } = await server((_, response) => say(response, 'one\u2028still one\ntwo'));
+  const cache = cacheFile();
+  const first = await chatQueries(documents(1), options(url, cache));
+  expect((await chatQueries(documents(1), options(url, cache))).queries).toEqual(first.queries);
+  expect(calls).toHaveLength(1);
+});
+
 test('each document gets its queries; the prompt holds the text, the count and the examples', async () => {
   const { url, calls } = await server(echo);
   const result = await chatQueries(documents(3), { ...options(url), examples: ['how to x'] });

@@ -1,7 +1,8 @@
 /** @file `distill search`: searches an index for a text, or for each line of standard input. */
-import { createInterface } from 'node:readline';
+import { addAbortSignal } from 'node:stream';
 import { Command } from 'commander';
 import { InputError, shown } from '../../../common/errors.ts';
+import { readLines } from '../../../data/files/lines.ts';
 import type { MetadataFilter } from '../../../retrieval/engines/facets.ts';
 import type { SearchHit } from '../../../serving/documents/document-index.ts';
 import { progressReporter } from '../../terminal/progress.ts';
@@ -82,6 +83,12 @@ export const search: Verb = ({ out, err, signal }) =>
           expected: 'searches without a filter, for which the cascade was certified',
           remedy: 'leave one of them out',
         });
+      if (text !== undefined && !text.trim())
+        throw new InputError({
+          code: 'search.blank',
+          subject: 'the text to search for is blank',
+          remedy: 'give one, or leave it out and give a text a line on standard input',
+        });
       const index = await openIndex(folder, { encoder: options.encoder, onProgress, signal });
       try {
         const ask = options.cascade ? await throughCascade(options.cascade, index, note) : undefined;
@@ -93,8 +100,12 @@ export const search: Verb = ({ out, err, signal }) =>
           out.write(options.json ? `${JSON.stringify(found)}\n` : rendered(found, text === undefined));
         if (text !== undefined) say(await answer(text));
         else
-          for await (const line of createInterface({ input: process.stdin, signal }))
-            if (line.trim()) say(await answer(line.trim()));
+          for await (const line of readLines(standardInput(signal))) {
+            const query = line.text.trim();
+            // A line that is left out would shift the answers of those after it.
+            if (!query) note(`line ${line.number} of standard input is blank: its answer has no documents`);
+            say(query ? await answer(query) : { query, documents: [] });
+          }
         signal.throwIfAborted();
         await ask?.close();
       } finally {
@@ -102,6 +113,12 @@ export const search: Verb = ({ out, err, signal }) =>
         onProgress.end();
       }
     });
+
+/** Ends when the signal is given. */
+const standardInput = (signal: AbortSignal) => ({
+  name: 'standard input',
+  bytes: addAbortSignal(signal, process.stdin),
+});
 
 async function throughCascade(
   file: string,
@@ -119,7 +136,7 @@ function rendered({ query, documents, pairs }: Answer, several: boolean): string
     const line = shown(text.replace(/\s+/g, ' '));
     return `${String(i + 1).padStart(3)}  ${value.toFixed(4)}${kind}  ${shown(id)}  ${line.length > SHOWN ? `${line.slice(0, SHOWN)}...` : line}`;
   });
-  const head = several ? [shown(query)] : [];
+  const head = several ? [query ? shown(query) : '(a blank line)'] : [];
   const asked = pairs === undefined ? [] : [`the teacher scored ${pairs} documents`];
   return `${[...head, ...lines, ...asked].join('\n')}\n`;
 }
