@@ -168,6 +168,7 @@ export async function addDataset(
   dataset: Pick<Dataset, 'documents'>,
   { onProgress, signal }: RunControl,
 ): Promise<{ added: number; kept: number }> {
+  index.checkIds(dataset.documents.ids);
   const total = dataset.documents.length;
   let [looked, added] = [0, 0];
   let waiting: SearchDocument[] = [];

@@ -1,14 +1,18 @@
 /** @file An index whose documents are in an engine of the user's own: the engine finds candidates, scores are added here. */
-import { InputError } from '../common/errors.ts';
+import { InputError, shown } from '../common/errors.ts';
 import { canonicalJson, hashParts } from '../common/files.ts';
 import type { RunControl } from '../common/progress.ts';
+import type { Texts } from '../data/dataset.ts';
+import { canHold, checkIds, checkVectors, type IdLimits } from '../retrieval/document-rows.ts';
 import type { EngineDocument, EngineRow, VectorEngine } from '../retrieval/engines/engine.ts';
 import { facetsOf, wantedFacets } from '../retrieval/engines/facets.ts';
+import { heldDocument, heldValue } from '../retrieval/engines/held.ts';
 import { type TermWeighing, termWeighing } from '../retrieval/engines/term-weights.ts';
 import type { LexicalChannel } from '../retrieval/lexical-channel.ts';
 import type { IndexSettings } from '../retrieval/vector-index.ts';
 import { addInBatches, checkDocumentsKey, queryVectors, unknownDocument } from './documents/add-documents.ts';
 import type { DocumentIndex, SearchDocument, SearchHit, SearchOptions } from './documents/document-index.ts';
+import { nestsTooDeep } from './documents/json-values.ts';
 import type { OpenEncoder } from './encoder/encoder.ts';
 import { aboutOf, type EngineFile } from './engine-file.ts';
 import { searchKey } from './search-index.ts';
@@ -22,6 +26,8 @@ export class EngineIndex implements DocumentIndex {
   readonly settings: IndexSettings = { codec: 'float32' };
   private readonly weighing: TermWeighing | undefined;
   private busy: Promise<unknown> = Promise.resolve();
+  /** Whether it was said that characters are replaced. */
+  private replaced = false;
 
   private constructor(
     readonly folder: string,
@@ -77,17 +83,18 @@ export class EngineIndex implements DocumentIndex {
     return searchKey(this.file.encoder, { lambda, scale, k1, b, analyzer });
   }
   async has(id: string): Promise<boolean> {
-    return (await this.engine.hashes([id])).size > 0;
+    return (await this.hashes([id])).size > 0;
   }
   async get(id: string): Promise<SearchDocument | undefined> {
-    return (await this.engine.get([id]))[0];
+    return (await this.getMany([id]))[0];
   }
   getMany(ids: readonly string[]): Promise<SearchDocument[]> {
-    return this.engine.get(ids);
+    return this.engine.get(this.holdable(ids));
   }
   async missing(documents: readonly SearchDocument[]): Promise<SearchDocument[]> {
-    const there = await this.engine.hashes(documents.map((d) => d.id));
-    return documents.filter((d) => there.get(d.id) !== this.hashOf(d));
+    const there = await this.hashes(documents.map((d) => d.id));
+    // Metadata that is too deep is refused where it is added.
+    return documents.filter((d) => nestsTooDeep(d.metadata) || there.get(d.id) !== this.hashOf(this.held(d)));
   }
 
   async search(text: string, k = 10, options: SearchOptions = {}): Promise<SearchHit[]> {
@@ -97,7 +104,7 @@ export class EngineIndex implements DocumentIndex {
 
   async searchMany(texts: readonly string[], k = 10, options: SearchOptions = {}): Promise<SearchHit[][]> {
     const { filter, ...watch } = options;
-    const facets = wantedFacets(filter);
+    const facets = wantedFacets(heldValue(filter));
     if (k > this.engine.longest)
       throw new InputError({
         code: 'search.k',
@@ -160,8 +167,9 @@ export class EngineIndex implements DocumentIndex {
     await checkDocumentsKey(this.encoder, this.file.encoder.documentsKey, this.folder);
     const { dimensions } = this.encoder;
     const put = (batch: readonly SearchDocument[], vectors: Float32Array): Promise<void> =>
-      this.change(() =>
-        this.engine.put(
+      this.change(() => {
+        checkVectors(batch, vectors, dimensions);
+        return this.engine.put(
           batch.map(
             (d, i): EngineRow => ({
               ...{ id: d.id, text: d.text, ...(d.metadata !== undefined && { metadata: d.metadata }) },
@@ -171,9 +179,15 @@ export class EngineIndex implements DocumentIndex {
               hash: this.hashOf(d),
             }),
           ),
-        ),
-      );
-    await addInBatches(documents, (texts, own) => this.encoder.embedDocuments(texts, own), put, watch);
+        );
+      });
+    const held = (document: SearchDocument): SearchDocument => {
+      const kept = this.held(document);
+      if (kept !== document) this.noteReplaced(document.id, watch);
+      return kept;
+    };
+    const encode = (texts: Texts, own: RunControl) => this.encoder.embedDocuments(texts, own);
+    await addInBatches(documents, encode, put, watch, { ids: this.limits, held });
   }
 
   /** After many documents: what the engine does to search them well. */
@@ -187,7 +201,7 @@ export class EngineIndex implements DocumentIndex {
   }
 
   remove(ids: readonly string[]): Promise<number> {
-    return this.change(() => this.engine.remove([...new Set(ids)]));
+    return this.change(() => this.engine.remove(this.holdable([...new Set(ids)])));
   }
 
   /** An engine has as many writers as come. */
@@ -208,6 +222,36 @@ export class EngineIndex implements DocumentIndex {
     });
     this.busy = next.catch(() => undefined);
     return next;
+  }
+
+  checkIds(ids: Iterable<string>): void {
+    checkIds(ids, this.limits);
+  }
+
+  private get limits(): IdLimits {
+    return { holder: this.engine.name, ...this.engine.holds };
+  }
+
+  /** Ids of documents that can be there: the engine would fail at others, or take them for another one. */
+  private holdable(ids: readonly string[]): string[] {
+    return ids.filter((id) => canHold(id, this.limits));
+  }
+
+  private async hashes(ids: readonly string[]): Promise<Map<string, string>> {
+    return this.engine.hashes(this.holdable(ids));
+  }
+
+  /** A document as the engine can hold it. */
+  private held(document: SearchDocument): SearchDocument {
+    return heldDocument(document, this.engine.holds.zero);
+  }
+
+  private noteReplaced(id: string, { onProgress }: RunControl): void {
+    if (this.replaced) return;
+    this.replaced = true;
+    const what = `half of a surrogate pair${this.engine.holds.zero ? '' : ' or the character 0'}`;
+    const note = `the document '${shown(id)}' holds ${what}, which ${this.name} does not keep: U+FFFD is written in its place, here and in other documents`;
+    onProgress?.({ stage: 'index', done: 0, unit: 'documents', note });
   }
 
   private hashOf({ id, text, metadata }: SearchDocument): string {

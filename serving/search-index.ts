@@ -7,6 +7,7 @@ import { canonicalJson, hashParts } from '../common/files.ts';
 import type { RunControl } from '../common/progress.ts';
 import type { Texts } from '../data/dataset.ts';
 import { firstNotFinite } from '../math/finite.ts';
+import { checkVectors } from '../retrieval/document-rows.ts';
 import { wantedFacets } from '../retrieval/engines/facets.ts';
 import { hitsAmong, hybridHits } from '../retrieval/store/hybrid-hits.ts';
 import { countTerms, StoredBm25 } from '../retrieval/store/term-search.ts';
@@ -146,6 +147,8 @@ export class SearchIndex extends FolderIndex implements DocumentIndex {
     await checkDocumentsKey(this.encoder, this.file.encoder.documentsKey, this.folder);
     const put = (batch: readonly SearchDocument[], vectors: Float32Array): Promise<void> =>
       this.change(async () => {
+        // Before token vectors are written.
+        checkVectors(batch, vectors, this.store.dimensions);
         await this.second?.add(batch, { signal: watch.signal });
         const { lexical } = this;
         await this.store.add(batch, vectors, lexical && batch.map(({ text }) => countTerms(lexical.analyzer, text)));

@@ -1,4 +1,5 @@
 /** @file What a search engine of the user's own must do: keep documents with vectors and term weights, and find candidates. */
+import type { IdLimits } from '../document-rows.ts';
 import type { DocumentTerms, TermWeights } from './term-weights.ts';
 
 /** A document as it comes back. */
@@ -40,6 +41,8 @@ export interface VectorEngine {
    * engine's own structure. `matching: 'exact'` ranks by the weights that were written, `'own'` by the engine's scoring of the terms.
    */
   readonly finds: { readonly nearest: 'exact' | 'approximate'; readonly matching: 'exact' | 'own' };
+  /** What ids it can hold; `zero` also says whether texts hold the character 0. Half surrogate pairs are held nowhere. */
+  readonly holds: Omit<IdLimits, 'holder'>;
   /** The longest list that the engine gives. */
   readonly longest: number;
   /** What the collection was made with, as `create` wrote it; undefined where there is no collection. */

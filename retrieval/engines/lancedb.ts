@@ -60,6 +60,7 @@ export async function openLancedb({ url, collection }: EngineAddress): Promise<V
   return {
     name,
     finds: { nearest: 'exact', matching: 'own' },
+    holds: { zero: true },
     longest: Number.POSITIVE_INFINITY,
     about: () =>
       run(async () => {

@@ -11,11 +11,14 @@ import {
   type VectorEngine,
 } from './engine.ts';
 import { type Attempts, attempt, httpFailure, needs, networkFailure, runsOf } from './failures.ts';
+import { heldKey } from './held.ts';
 
 /** What the k-NN plugin holds. */
 const MOST_DIMENSIONS = 16_000;
 /** The longest list of a search: index.max_result_window of a new index. */
 const LONGEST = 10_000;
+/** Bytes of a value of a keyword field. */
+const MOST_KEYWORD = 32_000;
 /** Bytes of an _id. */
 const MOST_ID = 512;
 const PORT = 9200;
@@ -78,7 +81,7 @@ export async function openOpensearch({ url, collection: index }: EngineAddress):
       ? []
       : (await call<SearchAnswer>('POST', `/${index}/_search`, { query, size: Math.min(size, LONGEST), _source })).hits
           .hits;
-  const having = (facets: readonly string[]) => facets.map((facet) => ({ term: { facets: facet } }));
+  const having = (facets: readonly string[]) => facets.map((facet) => ({ term: { facets: keptFacet(facet) } }));
   const byIds = (ids: readonly string[]) => ({ ids: { values: [...ids] } });
   /** Every vector that a filter lets through is compared. */
   const compared = (vector: Float32Array, filter: object[]) => ({
@@ -96,6 +99,7 @@ export async function openOpensearch({ url, collection: index }: EngineAddress):
   return {
     name,
     finds: { nearest: exact ? 'exact' : 'approximate', matching: 'own' },
+    holds: { idBytes: MOST_ID, zero: true },
     longest: LONGEST,
     async about() {
       const found = await attempt(attempts, async () => {
@@ -151,7 +155,6 @@ export async function openOpensearch({ url, collection: index }: EngineAddress):
       return new Map(found.map(({ _source }) => [_source.id, _source.hash]));
     },
     async put(rows) {
-      for (const row of rows) checkId(row);
       for (const run of runsOf(rows.map(recordOf), (r) => JSON.stringify(r).length)) {
         const lines = run.flatMap((row) => [JSON.stringify({ index: { _id: row.id } }), JSON.stringify(row)]);
         await bulk(lines);
@@ -216,17 +219,10 @@ export async function openOpensearch({ url, collection: index }: EngineAddress):
 /** OpenSearch's score of an inner product p is p + 1 from 0 on, and 1 / (1 - p) below. */
 const product = (score: number): number => (score >= 1 ? score - 1 : 1 - 1 / score);
 
-function checkId({ id }: EngineRow): void {
-  if (Buffer.byteLength(id) > MOST_ID)
-    throw new InputError({
-      code: 'index.add',
-      subject: `the id '${shown(id.slice(0, 60))}...' has more than ${MOST_ID} bytes, which OpenSearch does not keep`,
-      remedy: 'give the document another id',
-    });
-}
+const keptFacet = (facet: string): string => heldKey(facet, MOST_KEYWORD);
 
 const recordOf = ({ id, text, metadata, facets, hash, vector, terms }: EngineRow) => ({
-  ...{ id, text, facets, hash, terms: termsText(terms), vector: Array.from(vector) },
+  ...{ id, text, facets: facets.map(keptFacet), hash, terms: termsText(terms), vector: Array.from(vector) },
   ...(metadata !== undefined && { metadata: JSON.stringify(metadata) }),
 });
 

@@ -1,11 +1,14 @@
 /** @file Postgres with pgvector: one row a document. Vectors are compared exactly, terms are added up by their weights in SQL. */
 import type { Pool } from 'pg';
-import { InputError, shown } from '../../common/errors.ts';
+import { InputError } from '../../common/errors.ts';
 import type { EngineAddress, EngineDocument, EngineHit, EngineRow, VectorEngine } from './engine.ts';
 import { type Attempts, attempt, codesOf, type Failure, needs, networkFailure, runsOf } from './failures.ts';
+import { heldKey, heldText } from './held.ts';
 
 /** What pgvector holds. */
 const MOST_DIMENSIONS = 16_000;
+/** Bytes of an entry of an index: a B-tree holds 2704, a GIN index 2712, with their headers. */
+const MOST_KEY = 2600;
 const CONNECT_WITHIN = 10_000;
 const CONNECTIONS = 4;
 
@@ -58,6 +61,7 @@ export async function openPostgres({ url, collection }: EngineAddress): Promise<
   return {
     name,
     finds: { nearest: 'exact', matching: 'exact' },
+    holds: { idBytes: MOST_KEY, zero: false },
     longest: Number.POSITIVE_INFINITY,
     async about() {
       const [found] = await rows<{ about: string | null }>(
@@ -111,11 +115,10 @@ export async function openPostgres({ url, collection }: EngineAddress): Promise<
       return new Map(found.map(({ id, hash }) => [id, hash]));
     },
     async put(all) {
-      for (const row of all) checkId(row);
       for (const run of runsOf(all, (r) => r.vector.length * 14 + r.text.length + r.terms.terms.length * 30))
         await rows(
-          `insert into ${table} select r.id, r.text, r.metadata, r.facets, r.hash, r.terms, r.weights, r.vector::vector
-           from json_to_recordset($1::json) as r(id text, text text, metadata json, facets text[], hash text, terms text[], weights real[], vector text)
+          `insert into ${table} select r.id, r.text, r.metadata::json, r.facets, r.hash, r.terms, r.weights, r.vector::vector
+           from json_to_recordset($1::json) as r(id text, text text, metadata text, facets text[], hash text, terms text[], weights real[], vector text)
            on conflict (id) do update set text = excluded.text, metadata = excluded.metadata, facets = excluded.facets,
            hash = excluded.hash, terms = excluded.terms, weights = excluded.weights, vector = excluded.vector`,
           [JSON.stringify(run.map(recordOf))],
@@ -163,26 +166,17 @@ export async function openPostgres({ url, collection }: EngineAddress): Promise<
   };
 }
 
-/** Postgres keeps neither the character 0 nor half a surrogate pair. */
-const UNKEPT = /\0|\p{Surrogate}/gu;
-const kept = (text: string): string => text.replace(UNKEPT, '\ufffd');
+/** A term or a facet, of a query alike. */
+const kept = (text: string): string => heldKey(heldText(text, false), MOST_KEY);
 const literal = (text: string): string => `'${text.replaceAll("'", "''")}'`;
 const vectorText = (vector: Float32Array): string => `[${vector.join(',')}]`;
 
-function checkId({ id }: EngineRow): void {
-  if (kept(id) !== id)
-    throw new InputError({
-      code: 'index.add',
-      subject: `the id '${shown(kept(id))}' holds the character 0 or half a surrogate pair, which Postgres does not keep`,
-      remedy: 'give the document another id',
-    });
-}
-
 const recordOf = ({ vector, terms: { terms, weights }, metadata, ...row }: EngineRow): object => ({
   ...row,
-  text: kept(row.text),
+  text: heldText(row.text, false),
   facets: row.facets.map(kept),
-  metadata: metadata === undefined ? null : metadata,
+  // As a text within the text: the server does not read its escapes, and keeps all that JSON can hold.
+  metadata: metadata === undefined ? null : JSON.stringify(metadata),
   terms: terms.map(kept),
   weights,
   vector: vectorText(vector),

@@ -65,6 +65,7 @@ export async function openQdrant({ url, collection }: EngineAddress): Promise<Ve
   return {
     name,
     finds: { nearest: exact ? 'exact' : 'approximate', matching: 'own' },
+    holds: { zero: true },
     longest: Number.POSITIVE_INFINITY,
     about: () =>
       run(async () => {

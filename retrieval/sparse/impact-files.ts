@@ -1,12 +1,20 @@
 /** @file Impacts in the words of search engines: whole numbers a token, as lines of JSON and of tabs. */
+import { FaultError } from '../../common/errors.ts';
+import { allFinite } from '../../math/finite.ts';
 import type { SparseVector } from './impact-index.ts';
 
 /** A weight as a whole number. Weights of documents are below about 4: a factor of 100 keeps two digits, as SPLADE's files do. */
 export const DOCUMENT_FACTOR = 100;
 export const QUERY_FACTOR = 10;
 
-/** Token ids with their whole numbers, those that are rounded to 0 left out. */
+/** Token ids with their whole numbers, those that are rounded to 0 left out. @throws FaultError for a weight that is not finite */
 export function wholeWeights({ ids, weights }: SparseVector, factor: number): [id: number, impact: number][] {
+  if (!allFinite(weights))
+    throw new FaultError({
+      code: 'sparse.not-finite',
+      subject: 'the weight of a token is not finite',
+      remedy: 'use another file of the model, or leave the text out',
+    });
   const found: [number, number][] = [];
   for (let i = 0; i < ids.length; i++) {
     const impact = Math.round(weights[i] * factor);

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { InputError } from '../../common/errors.ts';
 import { hashFile, writeFrom, writeWhole } from '../../common/files.ts';
 import { sealed } from '../../common/sealed.ts';
+import { checkIds, checkVectors } from '../document-rows.ts';
 import { VectorGraph } from '../graph/usearch.ts';
 import type { Top } from '../top-k.ts';
 import type { Tuned } from '../tuned.ts';
@@ -470,32 +471,8 @@ export class IndexStore {
   }
 
   private check(documents: readonly IndexedDocument[], vectors: Float32Array): void {
-    const D = this.dimensions;
-    const fail = (subject: string, expected: string, remedy: string): never => {
-      throw new InputError({ code: 'index.add', subject, expected, remedy });
-    };
-    if (vectors.length !== documents.length * D)
-      fail(
-        `${documents.length} documents with ${vectors.length} numbers`,
-        `${D} numbers a document`,
-        'give one vector a document',
-      );
-    const ids = new Set<string>();
-    for (const [i, { id }] of documents.entries()) {
-      if (typeof id !== 'string' || !id)
-        fail(`document ${i} has no id`, 'a text that is not empty', 'give every document an id');
-      if (!id.isWellFormed())
-        fail(
-          `the id ${JSON.stringify(id)} has half of a surrogate pair`,
-          'text that UTF-8 can hold',
-          'give it another id',
-        );
-      if (ids.has(id)) fail(`the id '${id}' occurs twice`, 'every id once', 'leave one of them out');
-      ids.add(id);
-    }
-    const bad = vectors.findIndex((v) => !Number.isFinite(v));
-    if (bad >= 0)
-      fail(`the vector of '${documents[Math.floor(bad / D)].id}' is not finite`, 'finite numbers', 'embed it again');
+    checkIds(documents.map((d) => d.id));
+    checkVectors(documents, vectors, this.dimensions);
   }
 
   private documentAt(position: number): IndexedDocument {

@@ -3,6 +3,7 @@ import { FaultError, InputError, shown } from '../../common/errors.ts';
 import type { RunControl } from '../../common/progress.ts';
 import type { Texts } from '../../data/dataset.ts';
 import { firstNotFinite } from '../../math/finite.ts';
+import { type IdLimits, idCheck } from '../../retrieval/document-rows.ts';
 import type { OpenEncoder } from '../encoder/encoder.ts';
 import type { SearchDocument } from './document-index.ts';
 import { MOST_LEVELS, nestsTooDeep } from './json-values.ts';
@@ -10,22 +11,31 @@ import { MOST_LEVELS, nestsTooDeep } from './json-values.ts';
 /** Documents embedded at a time, and written together: what a kill costs. */
 export const BATCH = 1024;
 
+/** What the place of the documents asks of them. */
+export interface Place {
+  /** What ids it can hold. */
+  ids?: IdLimits;
+  /** A checked document as it is embedded and written. */
+  held?(document: SearchDocument): SearchDocument;
+}
+
 /**
+ * Each batch is checked before it is encoded; documents that are given as a list are checked before the first batch is.
  * @param encode what is written of some texts: vectors [n, dimensions], or lists of token weights
  * @param put writes a batch with what was encoded
- * @throws InputError for a document without an id or a text, or an id that stands twice
+ * @throws InputError for a document without an id or a text, or an id that stands twice or cannot be held
  */
 export async function addInBatches<T>(
   documents: Iterable<SearchDocument>,
   encode: (texts: Texts, watch: RunControl) => Promise<T>,
   put: (batch: readonly SearchDocument[], encoded: T) => Promise<void>,
   watch: RunControl & { total?: number },
+  { ids, held = (document) => document }: Place = {},
 ): Promise<void> {
   const work = { stage: 'index', unit: 'documents' };
   const { total, onProgress, ...rest } = watch;
   let done = 0;
   const write = async (batch: readonly SearchDocument[]): Promise<void> => {
-    checkDocuments(batch);
     const texts = { length: batch.length, ids: batch.map((d) => d.id), text: (i: number) => batch[i].text };
     const encoded = await encode(texts, {
       ...rest,
@@ -37,18 +47,13 @@ export async function addInBatches<T>(
     onProgress?.({ ...work, done, total });
   };
   let batch: SearchDocument[] = [];
-  const ids = new Set<string>();
+  const check = documentCheck(ids);
+  const listed = Array.isArray(documents);
+  if (listed) for (const document of documents as readonly SearchDocument[]) check(document);
   for (const document of documents) {
     watch.signal?.throwIfAborted();
-    if (ids.has(document.id))
-      throw new InputError({
-        code: 'index.add',
-        subject: `the id '${document.id}' occurs twice`,
-        expected: 'every id once',
-        remedy: 'leave one of them out',
-      });
-    ids.add(document.id);
-    batch.push(document);
+    if (!listed) check(document);
+    batch.push(held(document));
     if (batch.length < BATCH) continue;
     await write(batch);
     batch = [];
@@ -56,25 +61,27 @@ export async function addInBatches<T>(
   if (batch.length) await write(batch);
 }
 
-function checkDocuments(documents: readonly SearchDocument[]): void {
-  for (const [i, { id, text, metadata }] of documents.entries()) {
-    const fail = (subject: string, what: string): never => {
+/** Checks one document after the other. */
+function documentCheck(limits: IdLimits | undefined): (document: SearchDocument) => void {
+  const checkNext = idCheck(limits);
+  let at = 0;
+  return ({ id, text, metadata }) => {
+    const i = at++;
+    if (typeof text !== 'string')
       throw new InputError({
         code: 'index.add',
-        subject,
-        expected: what === 'id' ? 'a text that is not empty' : 'a text',
-        remedy: what === 'id' ? 'give every document an id' : "give every document a 'text'",
+        subject: `document ${typeof id === 'string' ? `'${shown(id)}'` : i} has no text`,
+        expected: 'a text',
+        remedy: "give every document a 'text'",
       });
-    };
-    if (typeof text !== 'string') fail(`document ${typeof id === 'string' ? `'${id}'` : i} has no text`, 'text');
-    if (typeof id !== 'string' || !id) fail(`document ${i} has no id`, 'id');
+    checkNext(id);
     if (nestsTooDeep(metadata))
       throw new InputError({
         code: 'index.add',
-        subject: `the metadata of document '${id}' is nested more than ${MOST_LEVELS} levels deep`,
+        subject: `the metadata of document '${shown(id)}' is nested more than ${MOST_LEVELS} levels deep`,
         remedy: 'keep it flatter, or leave it out',
       });
-  }
+  };
 }
 
 /** @throws InputError where k is not a whole number above 0 */

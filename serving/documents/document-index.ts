@@ -55,9 +55,12 @@ export interface DocumentIndex {
   /**
    * Adds documents; one whose id is there is replaced. They are embedded and written in batches: after a kill, the batches that
    * were written are there. Fulfilled when all are written.
-   * @throws InputError for a document without an id or a text, or an id that stands twice
+   * @throws InputError for a document without an id or a text, or an id that stands twice or cannot be held; documents that are
+   * given as a list are all checked before the first is written
    */
   add(documents: Iterable<SearchDocument>, watch?: RunControl & { total?: number }): Promise<void>;
+  /** @throws InputError for an id that is empty, stands twice, or cannot be held: `add` would refuse its document */
+  checkIds(ids: Iterable<string>): void;
   /** Replaces one document. @throws InputError where there is none of its id */
   replace(document: SearchDocument): Promise<void>;
   /** Removes documents by id. @returns how many were there */

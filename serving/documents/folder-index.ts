@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { canonicalJson } from '../../common/files.ts';
 import { takeLock } from '../../common/lock.ts';
 import type { RunControl } from '../../common/progress.ts';
+import { checkIds } from '../../retrieval/document-rows.ts';
 import { facetsOf } from '../../retrieval/engines/facets.ts';
 import type { IndexStore } from '../../retrieval/store/store.ts';
 import type { TermView } from '../../retrieval/store/term-search.ts';
@@ -51,6 +52,9 @@ export abstract class FolderIndex {
   /** Another number after every change of the documents: answers of before may be out of date. */
   get revision(): number {
     return this.changes;
+  }
+  checkIds(ids: Iterable<string>): void {
+    checkIds(ids);
   }
   /** Whether a document with this id can be found. */
   has(id: string): boolean {

@@ -3,9 +3,10 @@ import { existsSync } from 'node:fs';
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { InputError } from '../../common/errors.ts';
+import { FaultError, InputError, shown } from '../../common/errors.ts';
 import { canonicalJson, hashParts, writeWhole } from '../../common/files.ts';
 import type { RunControl } from '../../common/progress.ts';
+import { allFinite } from '../../math/finite.ts';
 import type { Rows } from '../../math/numbers.ts';
 import { poolTokens, withoutTokens } from '../../retrieval/multi-vector/compact.ts';
 import { type TokenCodecName, tokenCodecs } from '../../retrieval/multi-vector/token-codec.ts';
@@ -175,6 +176,12 @@ async function stageOf(index: string, encoder: LateEncoder, settings: Settings):
     await encoder.documents(
       table,
       (at, { tokens, ids }) => {
+        if (!allFinite(tokens.data))
+          throw new FaultError({
+            code: 'index.not-finite',
+            subject: `the token vectors of '${shown(texts[at].slice(0, 60))}' are not finite`,
+            remedy: 'use another file of the model, or leave the document out',
+          });
         out[at] = compact(tokens, ids);
       },
       watch,

@@ -102,6 +102,47 @@ describe.each(Object.entries({ ...testEngines, postgres }))('%s', (name, open) =
     await more.close();
   });
 
+  test('what it cannot hold is refused before anything is written, or replaced and said', async () => {
+    const made = { encoder: at('dual'), to: engine.address, collection: 'held', texts };
+    const index = await createEngineIndex(folder('held'), made);
+    const good = Array.from({ length: 1030 }, (_, i) => ({ id: `g${i}`, text: 'open' }));
+    const bad: [object, string][] = [
+      [{ id: '\ud800x', text: 'a' }, 'has half of a surrogate pair: expected text that UTF-8 can hold'],
+      [{ id: '', text: 'a' }, 'document 1030 has no id'],
+      [{ id: 'g3', text: 'a' }, "the id 'g3' occurs twice"],
+      [{ id: 'x' }, "document 'x' has no text"],
+    ];
+    if (name === 'postgres')
+      bad.push([{ id: 'a\0', text: 'a' }, 'has the character 0: expected text that postgres://']);
+    if (name === 'opensearch') bad.push([{ id: 'é'.repeat(257), text: 'a' }, 'has 514 bytes: expected at most 512']);
+    for (const [document, why] of bad) {
+      await expect(index.add([...good, document as { id: string; text: string }])).rejects.toThrow(why);
+      const { id } = document as { id: string };
+      if (id !== 'x') expect(() => index.checkIds([...good.map((d) => d.id), id])).toThrow(why);
+    }
+    expect(index.size).toBe(0);
+    // An id that cannot be there is not another one.
+    await index.add([{ id: '\ufffd', text: 'open' }]);
+    expect([await index.remove(['\ud800']), await index.has('\ud800'), await index.has('\ufffd')]).toEqual([
+      0,
+      false,
+      true,
+    ]);
+
+    const notes: (string | undefined)[] = [];
+    const strange = { id: 's', text: 'op\ud800en f\0ile', metadata: { 'a\udc00': 'b\ud83d', c: 'x\0' } };
+    await index.add([strange, { ...strange, id: 't' }], { onProgress: (p) => notes.push(p.note) });
+    expect(notes.filter(Boolean)).toEqual([expect.stringMatching(/^the document 's' holds half of a surrogate pair/)]);
+    expect(await index.missing([strange])).toEqual([]);
+    expect(await index.get('s')).toEqual({
+      id: 's',
+      text: name === 'postgres' ? 'op\ufffden f\ufffdile' : 'op\ufffden f\0ile',
+      metadata: { 'a\ufffd': 'b\ufffd', c: 'x\0' },
+    });
+    expect(await index.search('open', 3, { filter: { 'a\udc00': 'b\ud83d' } })).toHaveLength(2);
+    await index.close();
+  });
+
   test('a collection that was made with another encoder, and one that is gone', async () => {
     cpSync(at('dual'), at('changed'), { recursive: true });
     writeFileSync(join(at('changed'), 'distill.json'), JSON.stringify({ config: { student: { documentTokens: 9 } } }));

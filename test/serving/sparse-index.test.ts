@@ -1,7 +1,7 @@
 /** @file An index of a sparse student: search by impacts, documents that come and go, the verbs, the server, and what is refused. */
 import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { openDataset } from '../../data/open.ts';
 import { distill as run } from '../../pipelines/distill.ts';
 import { ImpactIndex } from '../../retrieval/sparse/impact-index.ts';
@@ -117,6 +117,11 @@ test('queries of no known token, one document, none at all, a k above all memory
   const document = { id: own[1].id, text: own[1].text, metadata: deep };
   await expect(index.add([document])).rejects.toThrow('nested more than 200 levels deep; keep it flatter');
   await expect(index.add([{ id: '\ud800', text: 'a' }])).rejects.toThrow('half of a surrogate pair: expected');
+  const encode = vi.spyOn(index.encoder, 'documentWeights');
+  const weights = { offsets: Int32Array.of(0, 2), ids: Int32Array.of(1, 2), weights: Float32Array.of(1, Number.NaN) };
+  encode.mockImplementation(async () => weights as never);
+  await expect(index.add([own[1]])).rejects.toThrow('the weight of a token is not finite');
+  encode.mockRestore();
   await index.add([own[1], { id: '\ufffd', text: 'a' }]);
   expect([index.has('\ud800'), await index.remove(['\ud801']), await index.remove(['\ufffd'])]).toEqual([false, 0, 1]);
   expect(await index.missing([own[1], document])).toEqual([document]);

@@ -164,6 +164,23 @@ describe.each(Object.entries(testEngines))('%s', (_, start) => {
     );
   });
 
+  test('what it says it holds: long ids, the character 0, long fields and terms; metadata as it was given', async () => {
+    const { idBytes = 20_000, zero } = engine.holds;
+    const long = Array.from({ length: 40_000 }, () => String.fromCharCode(97 + random.integer(26))).join('');
+    const id = (zero ? '\0' : '') + long.slice(0, idBytes - Number(zero));
+    const given = { story: long, 'a\0': ['b\0', null] };
+    const facets = [...facetsOf(given), ...facetsOf({ story: long.slice(0, 2700) })];
+    const terms = { terms: [long.slice(0, 5000)], weights: [1], counts: [1] };
+    const row = { ...rowOf(11), id, text: zero ? 'a\0b' : 'ab', metadata: given, facets, terms };
+    await engine.put([row, { ...rowOf(12), id: 'nothing', metadata: null }]);
+    expect(await engine.get([id])).toEqual([{ id, text: row.text, metadata: given }]);
+    expect(await engine.get(['nothing'])).toMatchObject([{ metadata: null }]);
+    const [hit, ...others] = await engine.nearest(query, { k: 5, facets: wantedFacets({ story: long }) });
+    expect([hit.document.id, others.length]).toEqual([id, 0]);
+    expect(await engine.nearest(query, { k: 5, facets: wantedFacets({ story: `${long}x` }) })).toEqual([]);
+    expect(await engine.remove([id, 'nothing'])).toBe(2);
+  });
+
   test('vectors of another width are refused, and nothing is written', async () => {
     const row = { ...rowOf(10), id: 'wide', vector: new Float32Array(D + 1) };
     await expect(engine.put([row])).rejects.toThrow(`${engine.name} failed`);

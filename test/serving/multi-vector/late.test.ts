@@ -1,7 +1,7 @@
 /** @file A trained re-ranker in use: evaluate, index, search and re-rank give the ranking that the run measured. */
 import { appendFileSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test, vi } from 'vitest';
 import { evaluate } from '../../../checkpoints/evaluate.ts';
 import { exportCheckpoint } from '../../../checkpoints/export-checkpoint.ts';
 import { distill, type RunReport } from '../../../pipelines/distill.ts';
@@ -10,6 +10,7 @@ import { indexDocuments } from '../../../search/index-documents.ts';
 import { openCascade } from '../../../serving/cascade.ts';
 import { openIndex } from '../../../serving/open-index.ts';
 import { openReranker } from '../../../serving/reranker.ts';
+import type { SearchIndex } from '../../../serving/search-index.ts';
 import { makeWorld, type World } from '../../pipelines/world.ts';
 
 let world: World;
@@ -142,6 +143,19 @@ describe('an index', () => {
     for (const [i, d] of hits.entries()) expect(d.score).toBeCloseTo(again[i].score, 4);
     await damaged.close();
     expect((await indexDocuments(same)).added).toBeGreaterThan(50);
+  });
+
+  test('nothing is written before ids and vectors are checked', async () => {
+    const index = (await openIndex(output())) as SearchIndex;
+    const bytes = index.second?.bytes;
+    const add = (...more: { id: string; text: string }[]) => index.add([{ id: 'new', text: 'a new text' }, ...more]);
+    await expect(add({ id: 'half \udc00', text: 'b' })).rejects.toThrow('has half of a surrogate pair');
+    await expect(add({ id: 'new', text: 'b' })).rejects.toThrow("the id 'new' occurs twice");
+    const embed = vi.spyOn(index.encoder, 'embedDocuments');
+    embed.mockImplementation(async () => new Float32Array(index.encoder.dimensions).fill(Number.NaN));
+    await expect(add()).rejects.toThrow("the vector of 'new' is not finite");
+    expect([index.has('new'), index.second?.bytes]).toEqual([false, bytes]);
+    await index.close();
   });
 
   test('int4 of pooled tokens takes a fraction of the bytes; its scores stay near', async () => {
