@@ -1,4 +1,4 @@
-/** @file Token vectors of an index's documents by id, in a folder, read by offset. A document that comes again counts as it came last. */
+/** @file Token vectors of an index's documents by id, in a folder, read by offset; of a document that is replaced, also those of its earlier texts. */
 import { appendFileSync, existsSync, readFileSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { hashParts } from '../../common/files.ts';
@@ -11,11 +11,20 @@ const IDS = 'tokens.ids';
 /** Short enough for a line a document, long enough that two texts of one id do not share it. */
 const hashOf = (text: string): string => hashParts(text).slice(0, 16);
 
+interface Place {
+  readonly at: number;
+  readonly hash: string;
+}
+
 export class TokenStore {
+  /** Where the last token vectors of each document are. */
+  private readonly places = new Map<string, Place>();
+  /** Those of its earlier texts: a document may be in the index with one of these, after a kill or while it is replaced. */
+  private readonly earlier = new Map<string, Place[]>();
+
   private constructor(
     private readonly file: TokenFile,
     private readonly ids: string,
-    private readonly places: Map<string, { at: number; hash: string }>,
   ) {}
 
   /** Opens or makes the folder. @param header absent: it is only read */
@@ -23,11 +32,11 @@ export class TokenStore {
     const file = header ? await TokenFile.append(folder, header) : await TokenFile.open(folder);
     const ids = join(folder, IDS);
     const text = existsSync(ids) ? readFileSync(ids, 'utf8') : '';
-    const places = new Map<string, { at: number; hash: string }>();
+    const store = new TokenStore(file, ids);
     let [at, read] = [0, 0];
     for (let end = text.indexOf('\n'); end >= 0 && at < file.length; end = text.indexOf('\n', read)) {
       const [id, hash] = JSON.parse(text.slice(read, end)) as [string, string];
-      places.set(id, { at: at++, hash });
+      store.place(id, { at: at++, hash });
       read = end + 1;
     }
     if (header) {
@@ -35,7 +44,7 @@ export class TokenStore {
       if (existsSync(ids)) truncateSync(ids, Buffer.byteLength(text.slice(0, read)));
       file.cut(at);
     }
-    return new TokenStore(file, ids, places);
+    return store;
   }
 
   get bytes(): number {
@@ -51,13 +60,13 @@ export class TokenStore {
 
   /** Whether the token vectors of this text of the document are there. */
   has(id: string, text: string): boolean {
-    return this.places.get(id)?.hash === hashOf(text);
+    return this.find(id, text) !== undefined;
   }
 
   /** Token vectors of a document; undefined where those of this text are not there. */
   get(id: string, text: string): Rows | undefined {
-    const place = this.places.get(id);
-    if (place?.hash !== hashOf(text)) return undefined;
+    const place = this.find(id, text);
+    if (!place) return undefined;
     return { dimensions: this.file.header.width, data: this.file.read(place.at) };
   }
 
@@ -65,7 +74,21 @@ export class TokenStore {
     const first = this.file.length;
     this.file.add(documents.map((d) => d.tokens.data as Float32Array));
     appendFileSync(this.ids, documents.map(({ id, text }) => `${JSON.stringify([id, hashOf(text)])}\n`).join(''));
-    for (const [i, { id, text }] of documents.entries()) this.places.set(id, { at: first + i, hash: hashOf(text) });
+    for (const [i, { id, text }] of documents.entries()) this.place(id, { at: first + i, hash: hashOf(text) });
+  }
+
+  private find(id: string, text: string): Place | undefined {
+    const hash = hashOf(text);
+    const last = this.places.get(id);
+    return last?.hash === hash ? last : this.earlier.get(id)?.findLast((p) => p.hash === hash);
+  }
+
+  private place(id: string, place: Place): void {
+    const before = this.places.get(id);
+    const earlier = this.earlier.get(id);
+    if (before && earlier) earlier.push(before);
+    else if (before) this.earlier.set(id, [before]);
+    this.places.set(id, place);
   }
 
   close(): void {

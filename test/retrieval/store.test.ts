@@ -1,16 +1,12 @@
-/** @file An index in a folder: add, replace, remove, open again; kills and damage. */
-import { spawn } from 'node:child_process';
+/** @file An index in a folder: add, replace, remove, open again; damage. */
 import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout } from 'node:timers/promises';
-import { pathToFileURL } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
 import { sealed, unsealed } from '../../common/sealed.ts';
 import { Random } from '../../math/random.ts';
 import { type CodecName, codecs } from '../../retrieval/codecs/index.ts';
 import { IndexStore } from '../../retrieval/store/store.ts';
-import { build, builtFolder } from '../reliability/command.ts';
 
 const folders: string[] = [];
 const folder = (): string => {
@@ -218,45 +214,3 @@ describe('refusals', () => {
     await expect(IndexStore.open(dir)).rejects.toThrow('not JSON');
   });
 });
-
-test('killed while it writes: what was confirmed is there, and it opens', async () => {
-  build();
-  const dir = folder();
-  await IndexStore.create(dir, { dimensions: 8, settings: { codec: 'int8' }, terms: 'words' });
-  const script = `
-    import { IndexStore } from ${JSON.stringify(pathToFileURL(join(builtFolder(), 'retrieval/store/store.js')).href)};
-    const store = await IndexStore.open(${JSON.stringify(dir)}, { terms: 'words' });
-    for (let i = 0; ; i++) {
-      const terms = new Map([['all', 1], ['own' + i, 2]]);
-      await store.add([{ id: 'd' + i }], Float32Array.from({ length: 8 }, (_, k) => Math.sin(i * 8 + k)), [terms]);
-      console.log(i);
-    }`;
-  const options = ['--input-type=module', '-e', script];
-  for (let round = 0; round < 3; round++) {
-    rmSync(dir, { recursive: true });
-    await IndexStore.create(dir, { dimensions: 8, settings: { codec: 'int8' }, terms: 'words' });
-    const child = spawn(process.execPath, options, { stdio: ['ignore', 'pipe', 'pipe'] });
-    let confirmed = -1;
-    let errors = '';
-    child.stdout.on('data', (text) => {
-      confirmed = Number(String(text).trim().split('\n').at(-1));
-    });
-    child.stderr.on('data', (text) => {
-      errors += text;
-    });
-    const ended = new Promise((resolve) => child.on('exit', resolve));
-    for (let waited = 0; confirmed < 3 && child.exitCode === null && waited < 400; waited++) await setTimeout(25);
-    child.kill('SIGKILL');
-    await ended;
-    expect(errors).toBe('');
-    const store = await IndexStore.open(dir, { terms: 'words' });
-    expect(confirmed).toBeGreaterThanOrEqual(3);
-    expect(store.lacksTerms).toBe(0);
-    const parts = store.terms.parts;
-    expect(parts.reduce((n, p) => n + (p.find('all')?.places.length ?? 0), 0)).toBe(store.size);
-    for (let i = 0; i <= confirmed; i++)
-      expect([store.has(`d${i}`), parts.filter((p) => p.find(`own${i}`)).length]).toEqual([true, 1]);
-    await store.add([{ id: 'after' }], new Float32Array(8).fill(0.1), [new Map([['all', 1]])]);
-    expect((await IndexStore.open(dir)).has('after')).toBe(true);
-  }
-}, 180_000);
