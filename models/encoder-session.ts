@@ -44,6 +44,8 @@ const HEAD_OPSET = 18;
 export interface Standing {
   session: EncoderSession;
   model: ModelFile;
+  /** Whether the file gives one vector a text. */
+  pools: boolean;
   bytesAToken(length: number): number;
 }
 
@@ -82,6 +84,7 @@ export async function openStanding(
   const width = model.table?.hidden ?? hiddenSize(config) ?? 768;
   return {
     model,
+    pools: isPooled(hidden),
     bytesAToken: bytesOfWidths({ hidden: width, widest: Math.max(model.table?.widest ?? 0, 4 * width) }),
     session: {
       inputs: head.includePrompt ? encoder.inputs : [...encoder.inputs, POOLED],

@@ -14,8 +14,10 @@ import { describeEncoder, type EncoderOptions, encoderKey } from './encoder-desc
 import {
   appendHead,
   checkVocabulary,
+  encoderOutput,
   hiddenStart,
   type InputShape,
+  isPooled,
   POOLED,
   shapeOf,
   tokenInputs,
@@ -71,17 +73,22 @@ export class Encoder {
   readonly similarity: Similarity;
   /** Notes on assumptions made and parts ignored when the folder was read. */
   readonly notes: readonly string[];
+  /** How token vectors become one, several joined by +; `graph` where the model's file gives the vector and its folder does not say how. */
+  readonly pooling: string;
   private readonly positions: number;
   private readonly bytesAToken: (length: number) => number;
   private readonly session: EncoderSession;
-  private readonly batchTokens: number;
+  /** Padded tokens of a batch. */
+  readonly batchTokens: number;
   private readonly shape: InputShape;
   private readonly includePrompt: boolean;
 
   private constructor(
-    parts: Pick<Encoder, 'dimensions' | 'key' | 'tokenizer' | 'maxLength' | 'prompts' | 'similarity' | 'notes'> & {
+    parts: Pick<
+      Encoder,
+      'dimensions' | 'key' | 'tokenizer' | 'maxLength' | 'prompts' | 'similarity' | 'notes' | 'pooling' | 'batchTokens'
+    > & {
       session: EncoderSession;
-      batchTokens: number;
       positions: number;
       bytesAToken: (n: number) => number;
       shape: InputShape;
@@ -95,6 +102,7 @@ export class Encoder {
     this.prompts = parts.prompts;
     this.similarity = parts.similarity;
     this.notes = parts.notes;
+    this.pooling = parts.pooling;
     this.bytesAToken = parts.bytesAToken;
     this.positions = parts.positions;
     this.session = parts.session;
@@ -126,7 +134,7 @@ export class Encoder {
       if (options.rewrite || !isUnread(error)) throw error;
     }
     const { tokenizer, head } = described;
-    const { session, model, bytesAToken } = await openStanding(files.model, {
+    const { session, model, bytesAToken, pools } = await openStanding(files.model, {
       head,
       preferTokens,
       session: options.session,
@@ -134,7 +142,7 @@ export class Encoder {
       rows: { ids: tokenizer.vocabularySize, folder },
     });
     const positions = positionsAmong(model.weights, files.config);
-    return Encoder.ready(session, shapeOf(model, first, hidesPad), bytesAToken, { ...own, positions });
+    return Encoder.ready(session, shapeOf(model, first, hidesPad), bytesAToken, { ...own, positions, pools });
   }
 
   /** An encoder of a graph in hand; the graph is changed: pooling is appended to it. */
@@ -150,9 +158,10 @@ export class Encoder {
     },
   ): Promise<Encoder> {
     const shape = shapeOf(graph, options.firstPosition ?? 0, options.hidesPad);
+    const pools = isPooled(encoderOutput(graph, options.name, options.preferTokens));
     appendHead(graph, options.head, options.name, options.preferTokens);
     const session = await Session.load(graph, options.session, options.name);
-    return Encoder.ready(ofGraph(session), shape, forwardBytes(graph), options);
+    return Encoder.ready(ofGraph(session), shape, forwardBytes(graph), { ...options, pools });
   }
 
   /** Runs one text to find the width of the vectors. */
@@ -160,9 +169,9 @@ export class Encoder {
     session: EncoderSession,
     shape: InputShape,
     bytesAToken: (length: number) => number,
-    options: GivenGraph,
+    options: GivenGraph & { pools: boolean; preferTokens?: boolean },
   ): Promise<Encoder> {
-    const { tokenizer, head, hash } = options;
+    const { tokenizer, head, hash, pools, preferTokens } = options;
     const { positions = Number.POSITIVE_INFINITY } = options;
     const encoder = new Encoder({
       dimensions: 0,
@@ -172,6 +181,7 @@ export class Encoder {
       prompts: options.prompts ?? noPrompts,
       similarity: options.similarity ?? 'dot',
       notes: options.notes ?? [],
+      pooling: pools && !preferTokens ? 'graph' : head.pooling.join('+'),
       batchTokens: options.batchTokens ?? batchTokens(options.session),
       session,
       positions: Math.min(positions, shape.length ?? positions),
@@ -181,6 +191,11 @@ export class Encoder {
     });
     const probe = await encoder.run([tokenizer.encode('a', 8)], undefined, 0);
     return Object.assign(encoder, { dimensions: probe.dims[1] });
+  }
+
+  /** Tokens that a text is cut at, special tokens and prompt included. @param maxLength as `encode` takes it */
+  limit(maxLength = this.maxLength): number {
+    return Math.min(maxLength, this.positions);
   }
 
   /** @returns [n, dimensions] row-major, in the order of the texts; equal texts near each other are encoded once */
@@ -201,7 +216,7 @@ export class Encoder {
   private async encodeChunk(texts: Texts, options: EncodeOptions): Promise<Float32Array> {
     const prompt = this.prompts[options.role ?? 'text'];
     const text = (i: number): string => withPrompt(prompt, texts.text(i));
-    const maxLength = Math.min(options.maxLength ?? this.maxLength, this.positions);
+    const maxLength = this.limit(options.maxLength);
     const first = new Map<string, number>();
     const sameAs = new Int32Array(texts.length);
     const unique: number[] = [];

@@ -2,7 +2,7 @@
 import type { RunningServer, ServeOptions } from '../serving/http/server.ts';
 
 /**
- * Serves an index over HTTP: /search, /embed, /embed_sparse, /rerank, /documents, /health, /healthz and /metrics (docs/serving.md).
+ * Serves an index over HTTP: /search, /embed, /embed_sparse, /similarity, /rerank, /documents, /info, /health, /healthz and /metrics (docs/serving.md).
  * @throws InputError where a folder or the cascade cannot be opened, or the address cannot be listened on
  */
 export async function startServer(options: ServeOptions): Promise<RunningServer> {

@@ -96,6 +96,29 @@ export async function modelFileHash(file: string): Promise<string> {
   return external.length ? hashParts(own, ...external) : own;
 }
 
+/** The element type that most of a model's weights are stored in: float32, float16, int8, ...; int4 for packed blocks of 4 bits. */
+export async function weightsType(file: string): Promise<string> {
+  const model = decode(await readModel(file), file);
+  const bytes = new Map<string, number>();
+  for (const { dims, dataType } of tensorsOf(model)) {
+    const type = dtypeOf.get(dataType) ?? (Onnx[dataType] ?? String(dataType)).toLowerCase();
+    bytes.set(type, (bytes.get(type) ?? 0) + sizeOf(dims.map(Number)) * (WIDTHS[type] ?? 1));
+  }
+  const [most = 'float32'] = [...bytes].sort((a, b) => b[1] - a[1])[0] ?? [];
+  const packed = most === 'uint8' && model.graph?.node.some((n) => n.opType === 'MatMulNBits');
+  return packed ? 'int4' : most;
+}
+
+/** Bytes of the types that weights of other sizes than one byte have. */
+const WIDTHS: Readonly<Record<string, number>> = {
+  float32: 4,
+  float16: 2,
+  bfloat16: 2,
+  float64: 8,
+  int64: 8,
+  int32: 4,
+};
+
 const locationsOf = (model: ModelProto): string[] => [
   ...new Set(Array.from(tensorsOf(model), externalLocation).filter((l) => l !== undefined)),
 ];

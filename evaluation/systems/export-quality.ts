@@ -36,7 +36,9 @@ export async function exportQuality(
   const sample = drawSample(dataset, split, random, () => sizes.guardDocuments, sizes.guardQueries);
   const searched = { dataset, split, depth: 10, sample };
   const documents = inheritedDocuments(made);
-  const find = async (encoder: Omit<FileEncoder, 'settings'>): Promise<{ vectors: Vectors; score: number }> => {
+  const find = async (
+    encoder: Omit<FileEncoder, 'settings' | 'dtype'>,
+  ): Promise<{ vectors: Vectors; score: number }> => {
     try {
       const { run, vectors } = await retrieve(encoderSearcher(encoder, made, documents), searched, watch);
       return { vectors, score: choiceScore(run, dataset, split) };

@@ -35,7 +35,7 @@ interface Parts {
 /** Documents whose weights are dense at a time: V numbers each. */
 const ROWS = 64;
 /** Padded tokens of a batch, each with a product for every token of the vocabulary. */
-const BATCH_TOKENS = 1024;
+export const SPARSE_BATCH_TOKENS = 1024;
 
 /** An open sparse student. */
 export class SparseEncoder {
@@ -64,7 +64,7 @@ export class SparseEncoder {
       maxLength: parts.maxLength,
       positions: parts.positions,
       session: parts.session,
-      batchTokens: BATCH_TOKENS,
+      batchTokens: SPARSE_BATCH_TOKENS,
       hash: '',
       name: parts.name,
     });

@@ -1,6 +1,6 @@
 /** @file An encoder for programs: texts as queries or documents to the vectors that training and evaluation use. */
 import { existsSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { InputError } from '../../common/errors.ts';
 import { hashParts } from '../../common/files.ts';
 import type { RunControl } from '../../common/progress.ts';
@@ -32,6 +32,21 @@ export interface OpenEncoderOptions {
   documents?: string;
 }
 
+/** What an open encoder is. */
+export interface EncoderDetails {
+  /** Of its folder. */
+  name: string;
+  /** The type that most of its weights are stored in: float32, float16, int8, ... */
+  dtype: string;
+  /** How token vectors become one; `graph` where the file does so and the folder does not say how, `splade` for a sparse student. */
+  pooling: string;
+  /** Tokens that a query and a document are cut at. */
+  queryTokens: number;
+  documentTokens: number;
+  /** Padded tokens that are encoded at once, unless one text has more. */
+  batchTokens: number;
+}
+
 /** An open encoder. Dispose of it when it is not needed any more. */
 export interface OpenEncoder {
   /** Width of the vectors. */
@@ -44,6 +59,8 @@ export interface OpenEncoder {
   readonly documentsFrom?: string;
   /** Notes on assumptions made and parts ignored when the folder was read. */
   readonly notes: readonly string[];
+  /** What it is, for those that ask a server. */
+  describe(): Promise<EncoderDetails>;
   /**
    * @param texts the texts alone: prompts that the model has are put around them
    * @returns [n, dimensions] row-major
@@ -95,6 +112,14 @@ export async function openEncoder(path: string, options: OpenEncoderOptions = {}
     documentsKey: other ? other.key : async () => documentsKey,
     documentsFrom: inherits?.model,
     notes: encoder.notes ?? [],
+    describe: async () => ({
+      name: basename(resolve(folder)),
+      dtype: await encoder.dtype(),
+      pooling: encoder.pooling,
+      queryTokens: encoder.limit(queryTokens),
+      documentTokens: encoder.limit(documentTokens),
+      batchTokens: encoder.batchTokens,
+    }),
     embedQueries: embed('query', queryTokens),
     embedDocuments: other ? other.embed : embed('document', documentTokens),
     async dispose() {

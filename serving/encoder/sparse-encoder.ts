@@ -1,12 +1,14 @@
 /** @file The encoder of a sparse student for programs: documents to weights over the vocabulary, queries to weights of their tokens. */
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { InputError } from '../../common/errors.ts';
 import { hashFile, hashParts } from '../../common/files.ts';
 import type { RunControl } from '../../common/progress.ts';
 import type { Texts } from '../../data/dataset.ts';
-import type { DocumentWeights, QueryWeights } from '../../models/sparse/sparse-encoder.ts';
+import { type DocumentWeights, type QueryWeights, SPARSE_BATCH_TOKENS } from '../../models/sparse/sparse-encoder.ts';
 import { openSparseFolder, SPARSE_FILES } from '../../models/sparse/sparse-folder.ts';
+import type { EncoderDetails } from './encoder.ts';
+import { storedType } from './file-encoder.ts';
 
 /** The file of a sparse student to open, and the truncation of texts. */
 export interface OpenSparseEncoderOptions {
@@ -25,6 +27,8 @@ export interface OpenSparseEncoder {
   readonly key: string;
   /** The same of documents, with the bytes of the model. */
   documentsKey(): Promise<string>;
+  /** What it is, for those that ask a server. */
+  describe(): Promise<EncoderDetails>;
   /** A query's distinct tokens with their weights, without inference; one is given to each text. */
   queryWeights(texts: readonly string[]): QueryWeights[];
   /** Documents' weights above 0, row d from `offsets[d]` to `offsets[d + 1]`. A title is put before the text with a space. */
@@ -66,6 +70,14 @@ export async function openSparseEncoder(
       );
       return documentsKey;
     },
+    describe: async () => ({
+      name: basename(resolve(folder)),
+      dtype: await storedType(join(folder, 'onnx', file)),
+      pooling: 'splade',
+      queryTokens,
+      documentTokens,
+      batchTokens: SPARSE_BATCH_TOKENS,
+    }),
     queryWeights: (texts) => texts.map((text) => encoder.query(text, queryTokens)),
     documentWeights: (texts, watch = {}) =>
       encoder.documents(Array.isArray(texts) ? { length: texts.length, text: (i) => texts[i] } : (texts as Texts), {

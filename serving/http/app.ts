@@ -1,18 +1,29 @@
 /**
  * @file The routes of a server over an index: search, embed, rerank, documents, health, metrics.
  *
- * /embed, /embed_sparse, /rerank and /health are those of text-embeddings-inference.
+ * /embed, /embed_sparse, /similarity, /rerank, /info and /health are those of text-embeddings-inference.
  * @source github.com/huggingface/text-embeddings-inference, docs/openapi.json and router/src/http/server.rs of version 1.9.3
  */
 import { Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { FaultError, InputError } from '../../common/errors.ts';
+import { VERSION } from '../../common/version.ts';
 import type { QueryWeights } from '../../models/sparse/sparse-encoder.ts';
 import { type CachedSearch, inFolder } from '../cached-search.ts';
 import type { Cascade } from '../cascade.ts';
 import type { DocumentIndex, SearchHit } from '../documents/document-index.ts';
+import type { OpenEncoder } from '../encoder/encoder.ts';
 import type { Reranker } from '../reranker.ts';
-import { bodyOf, checkCount, documentsBody, embedBody, embedSparseBody, rerankBody, searchBody } from './bodies.ts';
+import {
+  bodyOf,
+  checkCount,
+  documentsBody,
+  embedBody,
+  embedSparseBody,
+  rerankBody,
+  searchBody,
+  similarityBody,
+} from './bodies.ts';
 import { type Limits, Refusal, WorkQueue } from './limits.ts';
 import { serverMetrics } from './metrics.ts';
 
@@ -33,9 +44,12 @@ export interface AppParts {
   onFault?: (error: unknown) => void;
 }
 
-const routes = ['/search', '/embed_sparse', '/embed', '/rerank', '/documents', '/healthz', '/health', '/metrics'];
+const routes = [
+  ...['/search', '/embed_sparse', '/embed', '/similarity', '/rerank', '/documents'],
+  ...['/info', '/healthz', '/health', '/metrics'],
+];
 /** Where work of a model that failed is the status 424, as in text-embeddings-inference. */
-const inference = new Set(['/embed', '/embed_sparse', '/rerank']);
+const inference = new Set(['/embed', '/embed_sparse', '/similarity', '/rerank']);
 /** Mistakes of a caller, whose messages reveal nothing about the server. */
 const callers = new Set(['index.add', 'search.k', 'index.unknown']);
 
@@ -79,6 +93,11 @@ export function serverApp({ index, reranker, cascade, answers, limits, writable,
     if (state.ending) throw new Refusal(503, 'unhealthy', 'Unhealthy');
     return c.body(null, 200);
   });
+  let info: Promise<object> | undefined;
+  app.get('/info', async (c) => {
+    info ??= infoOf(index, limits);
+    return c.json(await info);
+  });
   app.get('/metrics', async (c) => c.body(await metrics.text(), 200, { 'content-type': metrics.type }));
 
   app.post('/search', async (c) => {
@@ -103,22 +122,28 @@ export function serverApp({ index, reranker, cascade, answers, limits, writable,
   app.post('/embed', async (c) => {
     const { inputs, prompt_name, dimensions, normalize } = await bodyOf(c, embedBody);
     const texts = textsOf(inputs, limits);
-    const { encoder } = index;
-    if (!('embedQueries' in encoder))
-      throw new Refusal(424, 'a sparse student is served, which has no vectors: ask /embed_sparse', 'Backend');
+    const encoder = denseOf(index);
     const width = encoder.dimensions;
     const D = dimensions ?? width;
     if (D > width) throw new Refusal(422, `dimensions: the vectors have ${width}, and ${D} are asked for`);
-    const data = await queue.run((signal) =>
-      (prompt_name ?? 'query') === 'query'
-        ? encoder.embedQueries(texts, { signal })
-        : encoder.embedDocuments(texts, { signal }),
-    );
+    const data = await queue.run((signal) => embedded(encoder, texts, prompt_name, signal));
     const rows = texts.map((_, i) => data.subarray(i * width, (i + 1) * width));
     if (normalize ?? true) return c.json(rows.map((row) => unit(row.subarray(0, D))));
     if (rows.every((row) => Math.abs(Math.hypot(...row) - 1) < UNIT))
       throw new Refusal(422, "normalize: the model's folder scales vectors to unit length: leave it out, or true");
     return c.json(rows.map((row) => Array.from(row.subarray(0, D))));
+  });
+  app.post('/similarity', async (c) => {
+    const { inputs, parameters } = await bodyOf(c, similarityBody);
+    const { source_sentence: source, sentences } = inputs;
+    if (!sentences.length) throw new Refusal(400, 'there are no inputs.sentences', 'Empty');
+    const texts = textsOf([source, ...sentences], limits);
+    const encoder = denseOf(index);
+    const data = await queue.run((signal) => embedded(encoder, texts, parameters?.prompt_name, signal));
+    const [first, ...others] = texts.map((_, i) =>
+      unit(data.subarray(i * encoder.dimensions, (i + 1) * encoder.dimensions)),
+    );
+    return c.json(others.map((row) => row.reduce((sum, v, i) => sum + v * first[i], 0)));
   });
   app.post('/embed_sparse', async (c) => {
     const { inputs, prompt_name } = await bodyOf(c, embedSparseBody);
@@ -184,6 +209,43 @@ export function serverApp({ index, reranker, cascade, answers, limits, writable,
     return c.json(errorBody(refusal), refusal.status);
   });
   return { app, queue, state };
+}
+
+/** @throws Refusal where a sparse student is served */
+function denseOf({ encoder }: DocumentIndex): OpenEncoder {
+  if ('embedQueries' in encoder) return encoder;
+  throw new Refusal(424, 'a sparse student is served, which has no vectors: ask /embed_sparse', 'Backend');
+}
+
+const embedded = (
+  encoder: OpenEncoder,
+  texts: string[],
+  prompt: string | null | undefined,
+  signal: AbortSignal,
+): Promise<Float32Array> =>
+  (prompt ?? 'query') === 'query' ? encoder.embedQueries(texts, { signal }) : encoder.embedDocuments(texts, { signal });
+
+/** The fields of text-embeddings-inference's /info, of the encoder of the index and the limits of this server. */
+async function infoOf({ encoder }: DocumentIndex, { concurrency, queue, texts }: Limits): Promise<object> {
+  const { name, dtype, pooling, queryTokens, batchTokens } = await encoder.describe();
+  return {
+    model_id: name,
+    // A folder does not say which commit of a hub it is.
+    model_sha: null,
+    model_dtype: dtype,
+    served_model_name: name,
+    model_type: { embedding: { pooling: pooling.replace('lasttoken', 'last_token') } },
+    max_concurrent_requests: concurrency + queue,
+    max_input_length: queryTokens,
+    max_batch_tokens: Math.max(batchTokens, queryTokens),
+    max_batch_requests: null,
+    max_client_batch_size: texts,
+    auto_truncate: true,
+    tokenization_workers: 1,
+    version: VERSION,
+    sha: null,
+    docker_label: null,
+  };
 }
 
 /** Distance from 1 of the length of a vector that is at unit length. */

@@ -24,6 +24,11 @@ export const embedBody = embedSparseBody.extend({
   dimensions: z.number().int().min(1).nullish(),
 });
 
+export const similarityBody = z.strictObject({
+  inputs: z.strictObject({ source_sentence: z.string(), sentences: texts }),
+  parameters: embedSparseBody.omit({ inputs: true }).nullish(),
+});
+
 export const rerankBody = z.strictObject({
   query: z.string(),
   texts,

@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
@@ -8,6 +8,8 @@ import { writeWhole } from '../../common/files.ts';
 import { encodeGraph, loadGraph } from '../../engine/io/onnx-file.ts';
 import { findLayers } from '../../engine/passes/layers.ts';
 import { freshModel } from '../../models/new-model.ts';
+import { openEncoder } from '../../serving/encoder/encoder.ts';
+import { storedType } from '../../serving/encoder/file-encoder.ts';
 import { exportFolder } from '../../students/export/export-folder.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'export-'));
@@ -74,6 +76,13 @@ test('from the command, with what is missing or wrong said in one sentence', asy
   const done = await run('export', checkpoint, '--dtype', 'fp16', '--output', output, '--data', data, '--json');
   expect(done.code).toBe(0);
   expect(JSON.parse(done.out).files[0]).toMatchObject({ dtype: 'fp16', file: 'onnx/model_fp16.onnx' });
+  // The type is said by the file's name, or found in its weights.
+  const half = join(output, 'onnx', 'model_fp16.onnx');
+  cpSync(half, join(output, 'onnx', 'model.onnx'));
+  for (const file of [half, join(output, 'onnx', 'model.onnx')]) expect(await storedType(file)).toBe('float16');
+  const encoder = await openEncoder(output);
+  expect(await encoder.describe()).toMatchObject({ name: 'cli', dtype: 'float16' });
+  await encoder.dispose();
   expect((await run('export', checkpoint, '--vocabulary', 'corpus', '--output', output)).err).toMatch(/--data/);
   expect((await run('export', checkpoint, '--dimensions', '999', '--output', output)).code).toBe(2);
   const wrong = await run('export', checkpoint, '--dtype', 'int7', '--output', output);

@@ -103,6 +103,52 @@ describe('answers', () => {
     expect(json.deferred).toBe(true);
   });
 
+  test('/info: the fields of text-embeddings-inference, with the values of this server', async () => {
+    const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
+    const encoder = await Encoder.load(at('dual'));
+    expect((await ask('/info')).json).toEqual({
+      model_id: 'dual',
+      model_sha: null,
+      model_dtype: 'float32',
+      served_model_name: 'dual',
+      model_type: { embedding: { pooling: 'mean' } },
+      max_concurrent_requests: 66,
+      max_input_length: encoder.maxLength,
+      max_batch_tokens: encoder.batchTokens,
+      max_batch_requests: null,
+      max_client_batch_size: 8,
+      auto_truncate: true,
+      tokenization_workers: 1,
+      version,
+      sha: null,
+      docker_label: null,
+    });
+    await encoder.dispose();
+    expect((await ask('/info', {})).status).toBe(405);
+  });
+
+  test('/similarity: cosines with the source, on the side that is asked for', async () => {
+    const sentences = ['open file', 'scan a page', ''];
+    const cosines = async (parameters?: object) => {
+      const inputs = { source_sentence: 'open file', sentences };
+      const { status, json } = await ask('/similarity', { inputs, ...(parameters && { parameters }) });
+      const { json: rows } = await ask('/embed', { inputs: ['open file', ...sentences], ...parameters });
+      const [first, ...others] = rows as number[][];
+      const product = (row: number[]) => row.reduce((sum, v, i) => sum + v * first[i], 0);
+      expect(status).toBe(200);
+      expect(json).toEqual(others.map((row) => expect.closeTo(product(row), 5)));
+      return json;
+    };
+    expect((await cosines())[0]).toBeCloseTo(1, 5);
+    await cosines({ prompt_name: 'document', truncate: true });
+    for (const [inputs, status] of [
+      [{ source_sentence: 'a', sentences: [] }, 400],
+      [{ source_sentence: 'a', sentences: Array(8).fill('b') }, 413],
+      [{ source_sentence: 'a' }, 422],
+    ] as const)
+      expect((await ask('/similarity', { inputs })).status).toBe(status);
+  });
+
   test('/health is empty, as in text-embeddings-inference', async () => {
     const { status, text } = await ask('/health');
     expect([status, text]).toEqual([200, '']);

@@ -228,6 +228,15 @@ test('a server: searches, weights as text-embeddings-inference gives them, docum
       status: 424,
       json: { error: expect.stringContaining('ask /embed_sparse'), error_type: 'Backend' },
     });
+    expect((await ask('/similarity', { inputs: { source_sentence: 'a', sentences: ['b'] } })).status).toBe(424);
+    expect(await (await fetch(`${server.url}/info`)).json()).toMatchObject({
+      model_dtype: 'float32',
+      model_type: { embedding: { pooling: 'splade' } },
+      max_input_length: 12,
+    });
+    const small = await openSparseEncoder(student, { dtype: 'int8' });
+    expect(await small.describe()).toMatchObject({ dtype: 'int8', documentTokens: 40 });
+    await small.dispose();
     const more = Array.from({ length: 8 }, (_, i) => own.slice(40 + 10 * i, 50 + 10 * i));
     for (const found of await Promise.all([
       ...more.map((some) => ask('/documents', some)),
