@@ -15,6 +15,7 @@ import type { ScoreCache } from '../teachers/cache/score-cache.ts';
 import type { OpenedTeacher } from '../teachers/open-model.ts';
 import type { WeightedLoss } from '../training/step/dual-encoder-step.ts';
 import { type AlsoSet, openAlso } from './also.ts';
+import { withCountedLayers } from './counted-layers.ts';
 import { type DataResults, dataResults, trainingQueries } from './data.ts';
 import { openGeneral } from './general-texts.ts';
 import { checkContinued, openData } from './open-data.ts';
@@ -79,11 +80,12 @@ const data = defineStage({
  * @param dry walks the stages without making them and writes nothing; 'brief' leaves out candidates too, which take no model
  */
 export async function openRun<T>(
-  config: Config,
+  options: Config,
   watch: RunControl,
   work: (run: RunContext) => Promise<T>,
   dry: Dry = false,
 ): Promise<T> {
+  const config = await withCountedLayers(options);
   const log = new RunLog(dry ? { signal: watch.signal } : watch);
   const frozenDocuments = config.student.towers === 'query';
   const losses = await loadLosses(config.losses, frozenDocuments, config.matryoshka, config.folder);

@@ -54,16 +54,17 @@ export function findLayers(graph: Graph): Layer[] {
 
 /**
  * Numbers from 0 of chosen layers: -1 is the last of `count`, and is left out where it is named by its number too.
+ * @param option that they come from, for messages
  * @throws InputError where there is no such layer
  */
-export function chosenLayers(chosen: readonly number[], count: number): number[] {
+export function chosenLayers(chosen: readonly number[], count: number, option = 'student.layers'): number[] {
   for (const k of chosen)
     if (!Number.isInteger(k) || k < -count || k >= count)
       throw new InputError({
         code: 'layers.out-of-range',
         subject: `the encoder has no layer ${k}`,
         expected: `layers from 0 to ${count - 1}, or from -${count} to -1 counted from the last`,
-        remedy: 'choose student.layers among them',
+        remedy: `choose ${option} among them`,
       });
   return chosen.map((k) => (k < 0 ? count + k : k)).filter((k, i) => chosen[i] >= 0 || !chosen.includes(k));
 }

@@ -5,7 +5,7 @@ import { Expr } from '../../engine/expressions/expr.ts';
 import type { Graph, Value } from '../../engine/graph/ir.ts';
 import { type Tensor, tensor } from '../../engine/graph/tensor.ts';
 import { fuse } from '../../engine/passes/fuse.ts';
-import { findLayers } from '../../engine/passes/layers.ts';
+import { chosenLayers, findLayers } from '../../engine/passes/layers.ts';
 import { normalize } from '../../engine/passes/normalize.ts';
 import { probe } from '../../engine/runtime/infer-shapes.ts';
 import { Random } from '../../math/random.ts';
@@ -18,10 +18,10 @@ export { architectures };
 /** Options of every architecture. */
 const common = {
   layers: z
-    .array(z.int().nonnegative())
+    .array(z.int())
     .min(1)
     .optional()
-    .describe('layers that are rewritten, by their numbers among those kept, from 0; all by default'),
+    .describe('layers that are rewritten, by their numbers among those kept, from 0 (-1 is the last); all by default'),
   seed: z.int().nonnegative().default(0).describe('seed of what is drawn: routers, random features, directions'),
 };
 
@@ -105,15 +105,10 @@ export async function applyArchitecture(graph: Graph, all: readonly Architecture
   const places = await placesOf(graph);
   const found: Partial<Record<StatisticName, Expr[]>> = {};
   for (const options of all) {
-    const chosen = options.layers ?? places.map((_, i) => i);
+    const chosen = options.layers
+      ? chosenLayers(options.layers, places.length, 'student.architecture, which counts them after student.layers,')
+      : places.map((_, i) => i);
     for (const number of chosen) {
-      if (number >= places.length)
-        throw new InputError({
-          code: 'layers.out-of-range',
-          subject: `student.architecture names layer ${number}`,
-          expected: `layers from 0 to ${places.length - 1}, as they are counted after student.layers`,
-          remedy: 'choose among them',
-        });
       const random = Random.of(options.seed, `${options.kind} ${number}`);
       for (const [name, value] of Object.entries(memberOf(options).rewrite(places[number], options, random)))
         found[name as StatisticName] = [...(found[name as StatisticName] ?? []), value];

@@ -10,6 +10,7 @@ import { renderPlan } from '../../cli/terminal/report.ts';
 import { hashParts } from '../../common/files.ts';
 import { readConfig } from '../../config/yaml/read-yaml.ts';
 import { loadGraph } from '../../engine/io/onnx-file.ts';
+import { freshModel } from '../../models/new-model.ts';
 import { distill, planRun, type StagePlan } from '../../pipelines/distill.ts';
 
 import { distill as command, makeWorld, snapshot } from '../cli/world.ts';
@@ -272,4 +273,34 @@ test('a dry run refuses layers that do not exist, and a model without a tokenize
   await expect(planRun({ ...config, output: join(world, 'other'), student: { model: bare } })).rejects.toThrow(
     /tokenizer/,
   );
+});
+
+test('layers counted from the last and the same ones counted from the first are one option', async () => {
+  const world = done();
+  const texts = ['open a file', 'scan a page'];
+  const start = join(world, 'deep');
+  const shape = { vocabulary: 100, hidden: 16, layers: 4, heads: 2, maxLength: 32 };
+  await freshModel(start, { length: 2, text: (i) => texts[i] }, shape);
+  const config = (last: readonly number[]) => ({
+    ...configOf(world),
+    output: join(world, 'cut'),
+    student: {
+      model: start,
+      layers: [0, 2, last[0]],
+      architecture: [{ kind: 'relu' as const, layers: [last[1]] }],
+    },
+    train: { ...configOf(world).train, freeze: ['embeddings' as const, last[2]] },
+  });
+  const [numbers, ends] = [
+    [3, 2, 1],
+    [-1, -1, -2],
+  ];
+  await distill(config(ends));
+  const plan = await planRun(config(numbers));
+  expect(made(plan)).toEqual([]);
+  expect(whyOf(await planRun(config([3, 1, 1])), 'training')).toMatch(/student.architecture changed/);
+  await expect(planRun(config([3, -4, 1]))).rejects.toThrow(
+    /no layer -4: expected layers from 0 to 2, or from -3 .*student\.architecture/,
+  );
+  await expect(planRun(config([3, 2, -4]))).rejects.toThrow(/no layer -4: .*train\.freeze/);
 });
