@@ -145,6 +145,19 @@ export async function chatQueries(
   return result;
 }
 
+/** Characters of a token and of a written query, about: for estimates. */
+const TOKEN = 4;
+const QUERY = 60;
+
+/** Tokens of a call, about: the prompt with a document of so many characters, and the queries of the reply. */
+export function tokensOfCall(
+  characters: number,
+  { each = 3, prompt = DEFAULT_PROMPT, examples = [] }: Pick<ChatOptions, 'each' | 'prompt' | 'examples'>,
+): number {
+  const shown = examples.reduce((n, text) => n + text.length + 1, 0);
+  return (prompt.length + shown + Math.min(characters, SHOWN) + each * QUERY) / TOKEN;
+}
+
 /** Queries of a reply: its lines without numbers, bullets and quotation marks; a preamble that ends in a colon is left out. */
 export function queriesOf(reply: string): string[] {
   return reply

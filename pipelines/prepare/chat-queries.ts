@@ -6,8 +6,7 @@ import type { Dataset } from '../../data/dataset.ts';
 import { type CandidateLists, listsAt } from '../../data/lists.ts';
 import { chatQueries } from '../../generation/chat.ts';
 import { withQueries } from '../../generation/spans.ts';
-import { Random } from '../../math/random.ts';
-import { trainingQueries } from '../../run/data.ts';
+import { askedDocuments } from '../../run/asked-documents.ts';
 import { defineStage } from '../../run/stages/stage.ts';
 import { defaultCache } from '../../teachers/cache/score-cache.ts';
 
@@ -20,7 +19,6 @@ export interface WrittenQueries {
 /** Kept with the run: a second one must not ask further documents under the same budget. */
 const FILE = join('stages', 'written-queries.json');
 
-/** Documents in random order, so that a budget that covers a part of them covers all of the corpus evenly. */
 export const writtenQueries = defineStage({
   name: 'written queries',
   options: ['generate', 'seed'],
@@ -29,12 +27,7 @@ export const writtenQueries = defineStage({
     const { url, model } = generate ?? {};
     if (!generate || !url || !model) return { texts: [], documents: [] };
     const { documents } = data;
-    const random = Random.of(seed, 'written queries');
-    const order = random.shuffle(Int32Array.from({ length: documents.length }, (_, i) => i));
-    const asked = order.subarray(0, Math.ceil(generate.count / generate.each));
-    // Made queries are no examples of what people ask.
-    const known = data.made ? [] : trainingQueries({ data: options }, data);
-    const examples = [...random.shuffle(Int32Array.from(known))].slice(0, generate.examples);
+    const { documents: asked, examples } = askedDocuments(generate, { seed, data: options }, data);
     const found = await time('generate', () =>
       chatQueries(
         { length: asked.length, text: (i) => documents.text(asked[i]) },

@@ -7,8 +7,10 @@ import { loadOf } from '../../config/memory.ts';
 import { localModel } from '../../config/models.ts';
 import { startFolder } from '../../config/student.ts';
 import { type Dataset, judgedQueries } from '../../data/dataset.ts';
+import { tokensOfCall } from '../../generation/chat.ts';
 import { heldBytes, stepBytes } from '../../training/memory-budget.ts';
 import type { AlsoSet } from '../also.ts';
+import { askedDocuments } from '../asked-documents.ts';
 import { trainingQueries } from '../data.ts';
 import type { Estimate, RunLog, StagePlan } from '../stages/run-log.ts';
 import { embedderRate, productRate, type Rate, studentRates, tableRate, teacherRate } from './rates.ts';
@@ -173,6 +175,8 @@ async function estimateOf(
           : { seconds: (query.seconds + document.seconds) / 2 };
       return times(rate, missing.count, 'a few texts', false, await heldBytes(serving));
     }
+    case 'written queries':
+      return writtenEstimate(config, dataset);
     case 'training':
       return trainingEstimate(config, dataset, timings);
     case 'evaluation':
@@ -180,6 +184,29 @@ async function estimateOf(
     default:
       return none('this stage is not timed');
   }
+}
+
+/** Documents whose length stands for that of all. */
+const LENGTHS = 200;
+
+/** What a language model would be asked for; how long it takes only the endpoint knows. */
+function writtenEstimate(config: Config, { documents, ...dataset }: Dataset): Estimate {
+  const { generate } = config;
+  if (!generate) return none('no language model is named');
+  const asked = askedDocuments(generate, config, { documents, ...dataset });
+  const all = asked.documents.length;
+  const examples = asked.examples.map((q) => dataset.queries.text(q));
+  const sample = asked.documents.subarray(0, LENGTHS);
+  const tokens = sample.reduce((n, d) => n + tokensOfCall(documents.text(d).length, { ...generate, examples }), 0);
+  const calls = Math.min(all, generate.budget?.calls ?? all);
+  const most = generate.budget?.tokens ?? Number.POSITIVE_INFINITY;
+  const needed = Math.round((calls * tokens) / Math.max(1, sample.length));
+  const short = Math.min(calls, Math.floor((most / Math.max(1, needed)) * calls));
+  const count = (n: number): string => n.toLocaleString('en');
+  const limit = short < all ? `, which the budget ends after about ${count(short)} of ${count(all)} documents` : '';
+  return {
+    how: `at most ${count(calls)} calls, about ${count(Math.min(needed, most))} tokens${limit}; replies known before are not asked for; time depends on the endpoint`,
+  };
 }
 
 /** Documents of the corpus that a text of another length takes as long as, about. */

@@ -6,7 +6,7 @@ import { renderPlan } from '../../cli/terminal/report.ts';
 import { hashParts } from '../../common/files.ts';
 import { readConfig } from '../../config/yaml/read-yaml.ts';
 import { distill, planRun, type StagePlan } from '../../pipelines/distill.ts';
-import { jsonl, makeWorld, snapshot, write } from '../cli/world.ts';
+import { documents, jsonl, makeWorld, snapshot, write } from '../cli/world.ts';
 
 let world: string;
 beforeAll(async () => {
@@ -56,6 +56,26 @@ test('where nothing can be timed, the reason stands in place of a figure', async
   const sparse = await plan('student={model: dual, sparse: {}}');
   expect(sparse.of('training')).toEqual({ how: "no estimate: a student of the kind 'sparse' is not timed" });
   expect(renderPlan(fresh.stages)).toMatch(/^together .* without what has no estimate$/m);
+});
+
+test('queries that a language model writes: calls and tokens at most, and no time', async () => {
+  const set = (more: string) =>
+    plan(`generate={kind: chat, url: "http://127.0.0.1:9/v1", model: tiny, count: 60, each: 2, examples: 0${more}}`);
+  const whole = await set(', prompt: "{document} {count}"');
+  const how = whole.of('written queries')?.how ?? '';
+  expect(how).toMatch(/^at most 30 calls, about [\d,]+ tokens; .*; time depends on the endpoint$/);
+  // Four characters a token: the texts, the prompt, and replies of two queries of 60 characters.
+  const tokens = Number(/about ([\d,]+) tokens/.exec(how)?.[1].replace(',', ''));
+  const longest = Math.max(...documents.map((d) => `${d.title} ${d.text}`.length));
+  expect(tokens).toBeGreaterThan((30 * (120 + 18)) / 4);
+  expect(tokens).toBeLessThanOrEqual((30 * (120 + 18 + longest)) / 4);
+  expect((await set(', budget: {calls: 7}')).of('written queries')?.how).toMatch(
+    /^at most 7 calls, .* after about 7 of 30 documents;/,
+  );
+  expect((await set(', budget: {tokens: 500}')).of('written queries')?.how).toMatch(
+    /^at most 30 calls, about 500 tokens, which the budget ends after about \d of 30 documents;/,
+  );
+  expect(renderPlan(whole.stages)).toMatch(/^written queries +- +at most 30 calls/m);
 });
 
 test('the rounds of an active run are estimated, with the queries that the teacher may be asked about', async () => {
