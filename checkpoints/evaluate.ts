@@ -15,6 +15,7 @@ import { measureCosts, speedFactor } from '../evaluation/systems/cost-figures.ts
 import { calibrationNotes, diagnose } from '../evaluation/systems/diagnostics.ts';
 import { EvaluationTable } from '../evaluation/systems/evaluation-table.ts';
 import { evaluateLate } from '../evaluation/systems/late/evaluate-late.ts';
+import { beginningOf } from '../evaluation/systems/model-cost.ts';
 import { candidateRun, isScoreFile } from '../evaluation/systems/reference-systems.ts';
 import { byPrefix, encoderSearcher, retrieve } from '../evaluation/systems/retrieve.ts';
 import { measureTeacher } from '../evaluation/systems/teacher-evaluation.ts';
@@ -137,7 +138,7 @@ export async function evaluate(options: EvaluateOptions, given: RunControl = {})
       .map((part) => Math.floor(vectors.dimensions / part))
       .filter((n, i) => !i || n >= 16);
     const matryoshka = await byPrefix(found, widths, searched, metric, watch);
-    const texts = vectors.positions.slice(0, TIMED).map((q) => dataset.queries.text(q));
+    const texts = vectors.positions.slice(0, TIMED).map((q) => beginningOf(dataset.queries.text(q)));
     const costing = {
       student: options.student,
       dtype: first.dtype,

@@ -1,5 +1,5 @@
 /** @file Atomic file writes (temporary file, then rename) and hashes of content. */
-import { createHash } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { open, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, isAbsolute, join, relative } from 'node:path';
@@ -74,10 +74,25 @@ export const hashParts = (...parts: (string | Uint8Array)[]): string => hashAll(
 export function hashAll(parts: Iterable<string | Uint8Array>): string {
   const hash = createHash('sha256');
   for (const part of parts) {
-    const bytes = typeof part === 'string' ? Buffer.from(part) : part;
-    hash.update(`${bytes.length}:`).update(bytes);
+    hash.update(`${Buffer.byteLength(part)}:`);
+    if (typeof part === 'string') hashText(hash, part);
+    else hash.update(part);
   }
   return hash.digest('hex');
+}
+
+/** UTF-16 units of a text whose bytes are held at a time. */
+const PART = 1 << 15;
+
+/** Adds the UTF-8 of a text to a hash; a long text is not held as bytes. */
+export function hashText(hash: Hash, text: string): void {
+  for (let from = 0; from < text.length; ) {
+    let end = Math.min(from + PART, text.length);
+    // Not between the halves of a pair.
+    if (end < text.length && (text.charCodeAt(end) & 0xfc00) === 0xdc00) end--;
+    hash.update(from || end < text.length ? text.slice(from, end) : text);
+    from = end;
+  }
 }
 
 /** A value as JSON with its keys sorted, so that equal options give equal text. */

@@ -1,6 +1,7 @@
 /** @file Runs a dual-encoder: texts to vectors, sorted by length, in batches of similar numbers of tokens. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { hashParts } from '../common/files.ts';
 import type { Progress, RunControl } from '../common/progress.ts';
 import { type BatchShape, type BlockSize, padBatch, shapedBatches } from '../data/batches.ts';
 import type { Texts } from '../data/dataset.ts';
@@ -34,6 +35,8 @@ export { checkVocabulary, encoderOutput } from './encoder-graph.ts';
 
 /** Texts tokenised at a time: enough for sorting by length, few enough for memory. */
 const CHUNK = 32_768;
+/** Characters of a text that is compared with others by its hash. */
+const LONG_TEXT = 16_384;
 /** Limits and prompt of the texts that are encoded, and the control of the work. */
 export interface EncodeOptions extends RunControl {
   /** Maximum tokens per text, with special tokens and prompt; the folder's limit by default. */
@@ -223,10 +226,12 @@ export class Encoder {
     const tokens: Tokens[] = [];
     for (let i = 0; i < texts.length; i++) {
       const t = text(i);
-      let at = first.get(t);
+      // A long text is not held until all are tokens.
+      const key = t.length > LONG_TEXT ? hashParts(t) : t;
+      let at = first.get(key);
       if (at === undefined) {
         at = unique.length;
-        first.set(t, at);
+        first.set(key, at);
         unique.push(i);
         tokens.push(this.tokenizer.encode(t, maxLength));
       }

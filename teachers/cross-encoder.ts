@@ -1,6 +1,7 @@
 /** @file An ONNX cross-encoder: encodes query and document together and scores their relevance. */
 import { FaultError, InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
+import type { Tokens } from '../data/tokenizer.ts';
 import { floatsOf } from '../engine/graph/tensor.ts';
 import { batchTokens, Session, type SessionOptions } from '../engine/runtime/session.ts';
 import { readModelFolder } from '../models/model-folder.ts';
@@ -104,8 +105,8 @@ async function openClassifier(folder: string, options: CrossEncoderOptions, int8
     return tokenizer.encodePair(query, document, limits);
   };
 
-  async function scoreChunk(pairs: readonly Pair[], into: Float32Array, watch: RunControl): Promise<void> {
-    await runTokens(runner, pairs.map(tokensOf), watch, (found, at) => {
+  async function scoreChunk(tokens: readonly Tokens[], into: Float32Array, watch: RunControl): Promise<void> {
+    await runTokens(runner, tokens, watch, (found, at) => {
       const data = floatsOf(found);
       const columns = data.length / found.dims[0];
       const values = output.probability ? data.map(columns === 1 ? logitOf : Math.log) : data;
@@ -144,8 +145,9 @@ async function openClassifier(folder: string, options: CrossEncoderOptions, int8
       tell(watch);
       const scores = new Float32Array(pairs.length);
       for (let at = 0; at < pairs.length; at += CHUNK) {
-        const part = pairs.slice(at, at + CHUNK);
-        await scoreChunk(part, scores.subarray(at, at + CHUNK), watch);
+        // The texts of a pair are read one after the other: a list may make them on demand.
+        const tokens = Array.from({ length: Math.min(CHUNK, pairs.length - at) }, (_, k) => tokensOf(pairs[at + k]));
+        await scoreChunk(tokens, scores.subarray(at, at + CHUNK), watch);
         const done = Math.min(pairs.length, at + CHUNK);
         watch.onProgress?.({ stage: 'score', done, total: pairs.length, unit: 'pairs' });
       }

@@ -23,6 +23,13 @@ export type CostJob = { name: string; folder: string } & (
   | { kind: 'cross-encoder'; lists: { query: string; documents: string[] }[] }
 );
 
+/** Characters of a text that are sent to the process that times a model: more than a tokenizer reads of a text that it cuts. */
+const READ = 1 << 20;
+
+/** The part of a text that a model reads, as a string of its own: a part of another one would hold the whole. */
+export const beginningOf = (text: string): string =>
+  text.length > READ ? Buffer.from(text.slice(0, READ), 'utf16le').toString('utf16le') : text;
+
 /** Texts encoded one at a time as warm-up, and texts in the batches for throughput. */
 const WARM = 10;
 const BATCHED = 512;

@@ -6,7 +6,7 @@ import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import { cutRun, dropIdenticalIds, isQueryItself, type Run } from '../metrics/evaluate.ts';
 import { type Measured, rerankByVectors } from './compare-systems.ts';
 import type { EvaluationTable } from './evaluation-table.ts';
-import type { CostJob } from './model-cost.ts';
+import { beginningOf, type CostJob } from './model-cost.ts';
 import { isScoreFile, openTeacher, scoresAsRun } from './reference-systems.ts';
 import { means, rerank, retrieve, teacherSearcher, type Vectors } from './retrieve.ts';
 
@@ -100,13 +100,13 @@ export async function measureTeacher(
 
 /** A cross-encoder's timing job over some queries. */
 function rerankings(folder: string, dataset: Dataset, pool: Run, options: TeacherEvaluationOptions): CostJob {
-  const text = (id: string): string => dataset.documents.text(dataset.documents.indexOf(id) as number);
+  const text = (id: string): string => beginningOf(dataset.documents.text(dataset.documents.indexOf(id) as number));
   return {
     name: 'teacher',
     kind: 'cross-encoder',
     folder,
     lists: [...pool].slice(0, options.costQueries).map(([query, { ids }]) => ({
-      query: dataset.queries.text(dataset.queries.indexOf(query) as number),
+      query: beginningOf(dataset.queries.text(dataset.queries.indexOf(query) as number)),
       documents: ids.slice(0, options.depth).map(text),
     })),
   };

@@ -10,6 +10,7 @@ import { crc32 } from 'node:zlib';
 import { type Database, open, type RootDatabase } from 'lmdb';
 import { demandRoom } from '../../common/disk-space.ts';
 import { FaultError, InputError } from '../../common/errors.ts';
+import { hashText } from '../../common/files.ts';
 import { livingHolder, takeLock } from '../../common/lock.ts';
 import { endsProcess, markReadable } from './open-check.ts';
 
@@ -52,7 +53,10 @@ export const sourceId = (teacher: string): Buffer =>
 /** 8 bytes of the teacher, 1 of the kind, 23 of the texts: records of a teacher are stored together. */
 export function recordKey(teacher: string, id: Buffer, kind: RecordKind, ...texts: string[]): Buffer {
   const hash = createHash('sha256').update(teacher);
-  for (const part of [kind, ...texts]) hash.update(`\0${Buffer.byteLength(part)}:`).update(part);
+  for (const part of [kind, ...texts]) {
+    hash.update(`\0${Buffer.byteLength(part)}:`);
+    hashText(hash, part);
+  }
   const key = Buffer.allocUnsafe(KEY_BYTES);
   id.copy(key);
   key[SOURCE_BYTES] = recordKinds.indexOf(kind);

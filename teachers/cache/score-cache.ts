@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { FaultError } from '../../common/errors.ts';
 import type { Progress, RunControl } from '../../common/progress.ts';
 import type { Texts } from '../../data/dataset.ts';
+import { listOnDemand } from '../../data/table/ids.ts';
 import { allFinite, firstNotFinite } from '../../math/finite.ts';
 import { type Embeddings, Interrupted, otherModel, type Pair, type Teacher } from '../teacher.ts';
 import { RecordStore, recordKey, sourceId } from './record-store.ts';
@@ -88,7 +89,8 @@ export class ScoreCache {
             teacher: teacher.name,
             onNonFinite,
             async ask(missing, inner) {
-              const asked = missing.map((i) => pairs[i]);
+              // The texts of a pair are read when the teacher asks for it.
+              const asked = listOnDemand(missing.length, (k) => pairs[missing[k]]);
               const scores = await teacher.score(asked, inner).finally(settle);
               return missing.map((_, k) => scores.subarray(k, k + 1));
             },
@@ -114,7 +116,8 @@ export class ScoreCache {
               teacher: teacher.name,
               onNonFinite,
               async ask(missing, inner) {
-                const { dimensions, data } = await embed(missing.map(text), kind, inner).finally(settle);
+                const asked = { length: missing.length, text: (k: number) => text(missing[k]) };
+                const { dimensions, data } = await embed(asked, kind, inner).finally(settle);
                 return missing.map((_, k) => data.subarray(k * dimensions, (k + 1) * dimensions));
               },
             },
