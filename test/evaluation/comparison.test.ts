@@ -5,7 +5,17 @@ import type { RunEvaluation } from '../../evaluation/metrics/evaluate.ts';
 import { affineKl, fidelity, overlapAt, pairAgreement, rbo } from '../../evaluation/metrics/fidelity.ts';
 import { Random } from '../../math/random.ts';
 import { kendallTauB, spearman } from '../../math/rank-correlation.ts';
-import { bootstrapMean, holm, mean, quantile, retention, signFlip } from '../../math/resampling.ts';
+import {
+  bootstrap,
+  bootstrapMean,
+  holm,
+  MANY_QUERIES,
+  mean,
+  quantile,
+  retention,
+  retentions,
+  signFlip,
+} from '../../math/resampling.ts';
 
 test('the sign-flip test is exact on few queries', () => {
   expect(signFlip([0.1, 0.2, -0.05, 0.15, 0])).toEqual({ p: 0.25, exact: true });
@@ -141,4 +151,38 @@ test('fidelity skips constant and short lists and counts them', () => {
   expect(f.kendallTau).toBeCloseTo(2 / 3, 6);
   expect(f.spearman).toBeCloseTo(0.8, 6);
   expect(f.overlap10).toBe(1);
+});
+
+test('resamples by weights, for many queries: the intervals of drawn positions and of theory, the same for a seed', () => {
+  const random = Random.of(5, 'many queries');
+  const n = MANY_QUERIES + 1;
+  const b = Float64Array.from({ length: n }, () => random.uniform());
+  const a = b.map((v) => 0.9 * v + 0.1 * random.uniform());
+  const options = { samples: 400, seed: 3 };
+  const [ratio, same] = retentions(
+    [
+      [a, b],
+      [b, b],
+    ],
+    options,
+  );
+  expect([same.value, same.low, same.high]).toEqual([1, 1, 1]);
+  expect(ratio.value).toBeCloseTo(mean(a) / mean(b), 12);
+  // The delta method: the deviation of a ratio of means.
+  const errors = a.map((v, i) => v - ratio.value * b[i]);
+  const deviation = Math.sqrt(mean(errors.map((e) => e * e)) / n) / mean(b);
+  const drawn = bootstrap(n, (at) => at.reduce((s, i) => s + a[i], 0) / at.reduce((s, i) => s + b[i], 0), {
+    samples: 200,
+  });
+  // An end's own noise is about a ninth (400 samples) and a seventh (200) of the deviation.
+  for (const end of ['low', 'high'] as const) {
+    const expected = ratio.value + (end === 'low' ? -1.96 : 1.96) * deviation;
+    expect(Math.abs(ratio[end] - expected)).toBeLessThan(0.5 * deviation);
+    expect(Math.abs(drawn[end] - ratio[end])).toBeLessThan(0.8 * deviation);
+  }
+  expect(retentions([[a, b]], options)[0]).toEqual(ratio);
+  const one = bootstrapMean(a, options);
+  expect(one.value).toBeCloseTo(mean(a), 12);
+  const own = Math.sqrt(mean(a.map((v) => (v - one.value) ** 2)) / n);
+  expect(Math.abs(one.high - one.low - 3.92 * own)).toBeLessThan(own);
 });
