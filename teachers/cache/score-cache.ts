@@ -116,8 +116,7 @@ export class ScoreCache {
               teacher: teacher.name,
               onNonFinite,
               async ask(missing, inner) {
-                const asked = { length: missing.length, text: (k: number) => text(missing[k]) };
-                const { dimensions, data } = await embed(asked, kind, inner).finally(settle);
+                const { dimensions, data } = await embed(missing.map(text), kind, inner).finally(settle);
                 return missing.map((_, k) => data.subarray(k * dimensions, (k + 1) * dimensions));
               },
             },
