@@ -8,7 +8,7 @@ import { isFloat } from '../graph/tensor.ts';
 import type { Context } from './rule.ts';
 import { broadcasting, constantAlmostEverywhere, rules } from './rules.ts';
 import { matmulGradientDims } from './rules-product.ts';
-import { multipliedRows, reducedRows, type Shapes, type SumRows, unbroadcast } from './shapes.ts';
+import { multipliedRows, reducedRows, rowsByText, type Shapes, type SumRows, unbroadcast } from './shapes.ts';
 
 /**
  * A gradient as a tensor of the parameter's shape, or, for tables, as rows: row i of `rows` belongs to table row `indices[i]`.
@@ -21,6 +21,8 @@ export interface DifferentiateOptions {
   asRows?: ReadonlySet<Value>;
   /** Whether the graph will run on a CPU: gradients then use the forms that ONNX Runtime runs faster there. */
   processor?: boolean;
+  /** Whether sums over all tokens are made text by text, by products: see `rowsByText`. */
+  byText?: boolean;
 }
 
 /**
@@ -46,7 +48,7 @@ export function differentiate(
   const flowing = new Map<Value, Expr[]>([[loss, [constant(graph, graph.float, [], [1])]]]);
   const rowsOf = new Map<Value, { indices: Value; rows: Value }[]>();
   const expr = (v: Value): Expr => new Expr(graph, v);
-  const sumRows = options.processor ? multipliedRows() : reducedRows;
+  const sumRows = options.byText ? rowsByText() : options.processor ? multipliedRows() : reducedRows;
   const total = (v: Value): Expr | null => {
     const parts = flowing.get(v);
     if (!parts) return null;

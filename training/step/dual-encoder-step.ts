@@ -55,7 +55,7 @@ export async function dualEncoderStep(
   const losses = await lossesOf(options, encoder);
   const group = grouping({ ...rest, groups }, encoder.dropout?.sites);
   return {
-    ...assemble(encoder, losses, groups),
+    ...assemble(encoder, losses, groups, options.precision === 'float16'),
     start: startOf(encoder, losses),
     feeds(batch, step) {
       const grouped = group(batch, step);
