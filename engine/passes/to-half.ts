@@ -29,6 +29,8 @@ const inHalf = new Set(
 /** Those with a kernel of float16 only. */
 const inFloat16 = new Set(['BiasSoftmax', 'Clip', 'Elu', 'HardSigmoid', 'LeakyRelu', 'Pad']);
 
+/** Operators that read any type as it is. */
+const asTheyAre = new Set(['Cast', 'CastLike', 'IsInf', 'IsNaN', 'Shape', 'Size']);
 const integers = new Set(['Shape', 'Size', 'ArgMax', 'ArgMin', 'NonZero']);
 const booleans = new Set('Equal Greater GreaterOrEqual Less LessOrEqual Not And Or Xor IsNaN IsInf'.split(' '));
 
@@ -92,7 +94,7 @@ export function toHalf(graph: Graph, dtype: Half, { sources, active: from, wide 
     const floats = node.inputs.filter((v): v is Value => !!v && isFloat(typeOf(v)));
     const halved = floats.some((v) => typeOf(v) === dtype || sources.has(v));
     const to = halved && !wide.has(node) && hasKernel(node, dtype) ? dtype : 'float32';
-    if (node.op !== 'Cast' && node.op !== 'CastLike' && floats.length)
+    if (floats.length && !asTheyAre.has(node.op))
       node.setInputs(node.inputs.map((v) => (v && isFloat(typeOf(v)) ? cast(v, to) : v)));
     ordered.push(node);
     const depends = node.inputs.some((v) => v && active.has(v));
