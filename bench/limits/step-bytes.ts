@@ -2,7 +2,7 @@
  * @file Bytes that the operators of a training step read and write, by operator: minilm-l6's step as the graph is written, without
  * what ONNX Runtime fuses. Shapes are those of two small runs on the CPU, extended to the sizes asked for.
  *
- *   npm run bench -- bytes [sequences] [length] [--precision float16] [--largest 30]
+ *   npm run bench -- bytes [sequences] [length] [--precision float16] [--lean] [--largest 30]
  */
 import { parseArgs } from 'node:util';
 import type { Dim, Node, Value } from '../../engine/graph/ir.ts';
@@ -16,11 +16,18 @@ import { randomBatch, stepOptions } from '../peers/step.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { precision: { type: 'string', default: 'float32' }, largest: { type: 'string', default: '0' } },
+  options: {
+    precision: { type: 'string', default: 'float32' },
+    largest: { type: 'string', default: '0' },
+    lean: { type: 'boolean', default: false },
+  },
 });
 const [sequences = 576, length = 190] = positionals.map(Number);
 const precision = values.precision as 'float32' | 'float16';
-const step = await dualEncoderStep({ ...(await stepOptions(SHARED)), groups: 1, precision }, false);
+const step = await dualEncoderStep(
+  { ...(await stepOptions(SHARED)), groups: 1, precision, lean: values.lean ? 'portable' : undefined },
+  false,
+);
 emitGradients(step.graph, step.gradients);
 const small = [
   { sequences: 10, length: 9 },

@@ -31,6 +31,7 @@ export const broadcasting = {
 /** Operators whose rules return gradients of the inputs' own shapes. */
 export const shaped = {
   Abs: ({ dy, x: [x] }) => [dy.mul(x.sign())],
+  BiasSoftmax: (c) => [...normalization.softmax(c), null],
   Cast: ({ dy, x: [x] }) => [dy.op('CastLike', [x])],
   CastLike: ({ dy, x: [x] }) => [dy.op('CastLike', [x]), null],
   Clip: (c) => arithmetic.clip(c),
@@ -60,6 +61,7 @@ export const shaped = {
     zeros(x, dims(x)).op('ScatterElements', [i, dy], { axis: node.int('axis', 0), reduction: 'add' }),
     null,
   ],
+  FusedMatMul: (c) => product.fusedProduct(c),
   GatherND: (c) => index.gatherND(c),
   Gelu: (c) => normalization.gelu(c),
   Gemm: (c) => product.gemm(c),

@@ -22,7 +22,7 @@ export type Half = (typeof halves)[number];
 const inHalf = new Set(
   (
     'Abs Add BiasGelu Concat Erf Exp Expand FastGelu Flatten FusedMatMul Gather Gelu Gemm Identity LayerNormalization MatMul Mul Neg ' +
-    'QuickGelu ReduceSum Relu Reshape Sigmoid Sign SkipLayerNormalization Slice Softmax Split Squeeze Sub Tanh Tile Transpose ' +
+    'QuickGelu ReduceSum Relu Reshape Sigmoid Sign SkipLayerNormalization Slice Softmax Split Squeeze Sub Sum Tanh Tile Transpose ' +
     'Unsqueeze Where'
   ).split(' '),
 );
@@ -74,8 +74,9 @@ export function toHalf(graph: Graph, dtype: Half, { sources, active: from, wide 
   };
   const number = (n: number): Value => graph.constant(tensor('float32', [], [n]));
   const bounded = (v: Value): Value => {
-    const free = v.producer && v.producer.op !== 'ConstantOfShape' && (statistics.has(v) || !active.has(v));
-    if (!free) return v;
+    // Inverse deviations are positive.
+    if (statistics.has(v)) return put('Min', [v, number(most[dtype])], 'float32');
+    if (active.has(v) || !v.producer || v.producer.op === 'ConstantOfShape') return v;
     return put('Min', [put('Max', [v, number(-most[dtype])], 'float32'), number(most[dtype])], 'float32');
   };
   const cast = (v: Value, to: DType): Value => {

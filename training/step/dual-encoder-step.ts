@@ -51,7 +51,14 @@ export async function dualEncoderStep(
 ): Promise<DualEncoderStep> {
   const { encoder: _, gradCacheChunk: __, ...rest } = options;
   const groups = options.groups ?? (processor ? HOST_GROUPS : DEVICE_GROUPS);
-  const encoder = await encoderGraph({ observed: observedBy(options.losses), ...options }, processor);
+  const encoder = await encoderGraph(
+    {
+      observed: observedBy(options.losses),
+      lean: options.session?.provider === 'cuda' ? 'cuda' : undefined,
+      ...options,
+    },
+    processor,
+  );
   const losses = await lossesOf(options, encoder);
   const group = grouping({ ...rest, groups }, encoder.dropout?.sites);
   return {

@@ -8,6 +8,7 @@ import { castFloat, type Tensor, tensor } from '../../engine/graph/tensor.ts';
 import { addExits } from '../../engine/passes/exits.ts';
 import { constantsOf, type EncoderPart } from '../../engine/passes/frozen-parameters.ts';
 import { fuse } from '../../engine/passes/fuse.ts';
+import { leanAttention } from '../../engine/passes/lean-attention.ts';
 import { normalize } from '../../engine/passes/normalize.ts';
 import { type Half, toHalf } from '../../engine/passes/to-half.ts';
 import { trainableConstants } from '../../engine/passes/trainable-parameters.ts';
@@ -37,6 +38,11 @@ export interface EncoderGraphOptions {
   products?: boolean;
   /** Type of the activations and of their gradients, up to the pooled vectors; float32 by default. */
   precision?: Precision;
+  /**
+   * Forms that read and write large values less often: what every provider has, or with the operators that CUDA alone has. In half
+   * precision at least the former.
+   */
+  lean?: 'portable' | 'cuda';
 }
 
 /** Types that activations can have in training. */
@@ -165,6 +171,7 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
   others.push(...behind.map((v) => new Expr(graph, map.get(v) as Value)));
   const out = others.length ? first.concat(others, 1) : first;
   graph.output(out.value);
+  const wide = new Set(graph.nodes.filter((n) => !inside.has(n)));
   graph.prune();
   if (!mask.readers.size) {
     tokens.delete('attention_mask');
@@ -183,7 +190,7 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
 
   // The gradient of sum(embedding x upstream) equals that of any loss whose gradient at the embedding is `upstream`.
   const samples = [0, 1].map((k) => sampleFeeds(graph, weights, k));
-  const sizes = await probe(graph, [samples[0], samples[1]]);
+  const sizes = new Map(await probe(graph, [samples[0], samples[1]]));
   const width = sizes.get(out.value)?.dims[1];
   if (typeof width !== 'number')
     throw new InputError({
@@ -202,6 +209,7 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
       remedy: 'set train.precision to float32, or choose another train.optimizer',
     });
   const products = options.products ? productsOf(graph, weights, tokens.get('attention_mask'), sizes) : undefined;
+  if (half || options.lean) leanAttention(graph, sizes, options.lean === 'cuda' && half !== 'bfloat16');
   const ahead = new Set(graph.nodes);
   const upstream = graph.input('upstream', 'float32', ['rows', width]);
   const product = out.mul(new Expr(graph, upstream));
@@ -217,7 +225,11 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
     surrogate,
     weights.map((w) => w.value),
     shapes,
-    { asRows: new Set(tables.map((w) => w.value)), processor, byText: half !== undefined },
+    {
+      asRows: new Set(tables.map((w) => w.value)),
+      processor,
+      lean: half ? 'half' : options.lean ? 'float32' : undefined,
+    },
   );
   for (const g of gradients.values())
     for (const v of 'dense' in g ? [g.dense] : g.rows.flatMap((r) => [r.indices, r.rows])) graph.output(v);
@@ -228,7 +240,7 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
     ? toHalf(graph, half, {
         sources: new Set([...weights.map((w) => w.value), ...held, ...(dropout ? [dropout.table] : [])]),
         active: [...weights.map((w) => w.value), upstream],
-        wide: new Set(graph.nodes.filter((n) => ahead.has(n) && !inside.has(n))),
+        wide,
       })
     : new Map<Value, Value>();
   const now = (v: Value): Value => taken.get(v) ?? v;
