@@ -105,7 +105,7 @@ export function layerNormalization(c: Context): Gradients {
 /** g - mean(g) for g = dy scale, in one pass: a product with diag(scale) (I - 1 / width). */
 function centredProduct(c: Context, dy: Expr, scale: Expr, width: number): Expr {
   const centring = c.once(`centring ${width}`, () => {
-    const matrix = new Float32Array(width * width).fill(-1 / width);
+    const matrix = new Float64Array(width * width).fill(-1 / width);
     for (let i = 0; i < width; i++) matrix[i * width + i] += 1;
     return constant(dy.graph, dy.graph.float, [width, width], matrix);
   });

@@ -18,7 +18,8 @@ export function matmul(c: Context): Gradients {
     return [ga, c.needsGradient(1) ? a.reshape(-1, k).op('Gemm', [flat], { transA: 1 }) : null];
   }
   if (da.length === 2 && db.length === 2) return [dy.op('Gemm', [b], { transB: 1 }), a.op('Gemm', [dy], { transA: 1 })];
-  if (c.lean) return [fusedMatMul(dy, b, { transB: 1 }), fusedMatMul(a, dy, { transA: 1 })];
+  if (c.lean && String(da.slice(0, -2)) === String(db.slice(0, -2)))
+    return [fusedMatMul(dy, b, { transB: 1 }), fusedMatMul(a, dy, { transA: 1 })];
   return [dy.matmul(swap(b, db.length)), swap(a, da.length).matmul(dy)];
 }
 

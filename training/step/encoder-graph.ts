@@ -1,6 +1,7 @@
 /** @file The encoder of a step: forward from texts to embeddings, and backward from their gradient to every weight's. */
 import { InputError } from '../../common/errors.ts';
 import { differentiate, type Gradient } from '../../engine/autodiff/differentiate.ts';
+import { maskInSoftmax, scaleInProducts } from '../../engine/autodiff/lean-attention.ts';
 import { Expr } from '../../engine/expressions/expr.ts';
 import { type Pooling, pool } from '../../engine/expressions/pooling.ts';
 import { Graph, type Node, type Value } from '../../engine/graph/ir.ts';
@@ -8,7 +9,6 @@ import { castFloat, type Tensor, tensor } from '../../engine/graph/tensor.ts';
 import { addExits } from '../../engine/passes/exits.ts';
 import { constantsOf, type EncoderPart } from '../../engine/passes/frozen-parameters.ts';
 import { fuse } from '../../engine/passes/fuse.ts';
-import { leanAttention } from '../../engine/passes/lean-attention.ts';
 import { normalize } from '../../engine/passes/normalize.ts';
 import { type Half, toHalf } from '../../engine/passes/to-half.ts';
 import { trainableConstants } from '../../engine/passes/trainable-parameters.ts';
@@ -209,7 +209,7 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
       remedy: 'set train.precision to float32, or choose another train.optimizer',
     });
   const products = options.products ? productsOf(graph, weights, tokens.get('attention_mask'), sizes) : undefined;
-  if (half || options.lean) leanAttention(graph, sizes, options.lean === 'cuda' && half !== 'bfloat16');
+  if (half || options.lean) scaleInProducts(graph, sizes);
   const ahead = new Set(graph.nodes);
   const upstream = graph.input('upstream', 'float32', ['rows', width]);
   const product = out.mul(new Expr(graph, upstream));
@@ -228,12 +228,17 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
     {
       asRows: new Set(tables.map((w) => w.value)),
       processor,
-      lean: half ? 'half' : options.lean ? 'float32' : undefined,
+      lean: half ? 'half' : options.lean && 'float32',
     },
   );
   for (const g of gradients.values())
     for (const v of 'dense' in g ? [g.dense] : g.rows.flatMap((r) => [r.indices, r.rows])) graph.output(v);
   graph.prune();
+  if (options.lean === 'cuda' && half !== 'bfloat16') {
+    const old = new Set(graph.nodes);
+    maskInSoftmax(graph, shapes);
+    for (const node of graph.nodes) if (!old.has(node)) ahead.add(node);
+  }
   const before = new Set(graph.nodes);
   const held = [...frozen].map((v) => map.get(v)).filter((v) => v !== undefined);
   const taken = half

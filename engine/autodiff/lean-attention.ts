@@ -1,22 +1,34 @@
 /** @file Attention with fewer passes over its square matrices, for CUDA: the scale inside the product, the mask inside the softmax. */
-import type { Shape, Shapes } from '../autodiff/shapes.ts';
+
 import { afterPass } from '../graph/checker.ts';
 import { float, type Graph, Node, Value } from '../graph/ir.ts';
+import type { Shape, Shapes } from './shapes.ts';
 
 /**
- * Rewrites in place; results are the same up to rounding.
+ * c (A B) as one product, before differentiation: results are the same up to rounding.
  * @param shapes of all values; those of new ones are added
- * @param masked whether the mask's addition becomes part of the softmax: BiasSoftmax has kernels on CUDA alone, not of bfloat16
  */
-export function leanAttention(graph: Graph, shapes: Map<Value, Shape>, masked: boolean): void {
+export function scaleInProducts(graph: Graph, shapes: Map<Value, Shape>): void {
+  rewrite(graph, (node) => scaledProduct(node, shapes), shapes);
+}
+
+/**
+ * softmax(x + mask) as one operator, after differentiation. BiasSoftmax has kernels on CUDA alone, and none of bfloat16.
+ * @param shapes of the values of the forward pass
+ */
+export function maskInSoftmax(graph: Graph, shapes: Shapes): void {
+  rewrite(graph, (node) => maskedSoftmax(node, shapes));
+}
+
+function rewrite(graph: Graph, made: (node: Node) => Made, shapes?: Map<Value, Shape>): void {
   for (const node of [...graph.nodes]) {
-    const made = scaledProduct(node, shapes) ?? (masked ? maskedSoftmax(node, shapes) : undefined);
-    if (!made) continue;
+    const found = made(node);
+    if (!found) continue;
     const [from] = node.outputs;
     const to = new Value(graph.freshName(from.name), { dtype: from.dtype, dims: from.dims });
-    const shape = shapes.get(from);
-    if (shape) shapes.set(to, shape);
-    const own = new Node(made.op, made.inputs, [to], { domain: 'com.microsoft', attributes: made.attributes });
+    const shape = shapes?.get(from);
+    if (shape) shapes?.set(to, shape);
+    const own = new Node(found.op, found.inputs, [to], { domain: 'com.microsoft', attributes: found.attributes });
     if (!graph.opsets.has('com.microsoft')) graph.opsets.set('com.microsoft', 1);
     graph.insertAfter(node, own);
     graph.replaceOutput(from, to);
