@@ -1,6 +1,7 @@
 /** @file Trains on a device: weights and moments stay there; only token ids and losses are transferred. */
 import { FaultError } from '../common/errors.ts';
 import { sizeOf, type Tensor } from '../engine/graph/tensor.ts';
+import { sumHalvesInFloat32 } from '../engine/runtime/cuda.ts';
 import { ResidentSession } from '../engine/runtime/device-session.ts';
 import { LoopSession, type StateSession } from '../engine/runtime/loop-session.ts';
 import type { SessionOptions } from '../engine/runtime/session.ts';
@@ -58,6 +59,7 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
     { accumulates = false, loops = where.provider === 'cuda' }: { accumulates?: boolean; loops?: boolean } = {},
   ): Promise<DeviceLearner<B>> {
     const { graph, start, gradients } = made;
+    if (where.provider === 'cuda') sumHalvesInFloat32();
     const tables = tableNames(graph);
     const parameters = graph.inputs.flatMap((value) => {
       const { name } = value;

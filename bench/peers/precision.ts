@@ -3,6 +3,7 @@
  * state over the bus included, and the losses of the first ten steps; PyTorch on the same card where $PYTHON has it.
  *
  *   npm run bench -- precision [--provider cuda] [--modes float32,tf32,float16,bfloat16] [--sizes 64x64,576x190] [--calls 4]
+ *   npm run bench -- precision --lean none     without the forms of gradients for CUDA; portable: without its own operators
  *   npm run bench -- precision --profile float16      time per operator of one call of the largest size, each launch waited for
  *
  * Each mode is a process: TF32 is decided when NVIDIA's libraries are loaded.
@@ -29,6 +30,7 @@ const { values } = parseArgs({
     modes: { type: 'string', default: 'float32,tf32,float16,bfloat16' },
     sizes: { type: 'string', default: '64x64,576x190' },
     calls: { type: 'string', default: '4' },
+    lean: { type: 'string', default: 'cuda' },
     mode: { type: 'string' },
     profile: { type: 'string' },
   },
@@ -55,8 +57,9 @@ async function model(): Promise<DualEncoderStepOptions> {
 async function learnerOf(mode: string, extra?: SessionOptions['extra']): Promise<DeviceLearner> {
   allowTf32(mode !== 'float32');
   const precision = (mode === 'tf32' ? 'float32' : mode) as Precision;
+  const lean = values.lean === 'none' || provider !== 'cuda' ? undefined : (values.lean as 'cuda' | 'portable');
   const session = { provider, ...(extra && { extra }) };
-  const step = await dualEncoderStep({ ...(await model()), groups: 1, precision, session }, false);
+  const step = await dualEncoderStep({ ...(await model()), groups: 1, precision, lean, session }, false);
   return DeviceLearner.create(step, session, { clipNorm: 1 }, { loops: true });
 }
 
@@ -145,7 +148,18 @@ async function profile(mode: string): Promise<void> {
 
 /** This file again, for one mode. */
 function child(mode: string, profiled: boolean): void {
-  const given = ['--provider', provider, '--sizes', values.sizes, '--calls', values.calls, '--mode', mode];
+  const given = [
+    '--provider',
+    provider,
+    '--sizes',
+    values.sizes,
+    '--calls',
+    values.calls,
+    '--lean',
+    values.lean,
+    '--mode',
+    mode,
+  ];
   const env = { ...process.env, ...(profiled && { CUDA_LAUNCH_BLOCKING: '1' }) };
   const { status } = spawnSync(process.execPath, [import.meta.filename, ...given, ...(profiled ? ['--profile', mode] : [])], { stdio: 'inherit', env }); // biome-ignore format: one line reads better
   if (status) console.log(JSON.stringify({ engine: 'onnx-distill', mode, failed: status }));
