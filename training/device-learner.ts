@@ -99,14 +99,22 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
     if (parts > 1 && !this.update.factors.includes('carry')) throw new Error('made to take one batch a step');
     const made: LearnerStep[] = [];
     const notes: string[] = [];
+    let whole: Numbers | undefined;
     while (made.length < all.length) {
       const at = made.length;
       made.push(...(await this.attempt(all.slice(at), first + at * parts, learningRates.slice(at))));
       const { loss, gradientNorm } = made[made.length - 1];
+      if (made.length > at + 1 || Number.isFinite(gradientNorm)) whole = undefined;
       if (Number.isFinite(gradientNorm)) continue;
       // Where the loss is a number and its gradient is not, the scale may be too large: the same step again with half of it.
       const smaller = this.made.scaled && Number.isFinite(loss) ? afterOverflow(this.numbers) : undefined;
-      if (!smaller) break;
+      if (!smaller) {
+        // No matter of scale.
+        this.numbers = whole ?? this.numbers;
+        notes.length = 0;
+        break;
+      }
+      whole ??= this.numbers;
       made.pop();
       this.numbers = smaller;
       this.last = '';

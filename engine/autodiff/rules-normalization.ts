@@ -95,7 +95,9 @@ export function layerNormalization(c: Context): Gradients {
   const epsilon = { kind: 'float', value: node.float('epsilon', 1e-5) } as const;
   const [n, , inverseStd] = x.ops('LayerNormalization', [fill(1), fill(0)], 3, { axis: -1, epsilon });
   const dyn = dy.mul(n);
-  const meanOfProduct = dyn.matmul(scale.mul(1 / width).unsqueeze(-1)); // [.., 1]
+  const meanOfProduct = c.lean
+    ? fusedMatMul(dyn, scale.unsqueeze(-1), { alpha: 1 / width })
+    : dyn.matmul(scale.mul(1 / width).unsqueeze(-1)); // [.., 1]
   const centred = c.lean === 'half' ? centredProduct(c, dy, scale, width) : g.sub(g.mean(normed, true));
   const dx = centred.sub(n.mul(meanOfProduct)).mul(inverseStd);
   const sum = (e: Expr): Expr => c.sumRows(e, c.dims(x));

@@ -21,8 +21,8 @@ export type Half = (typeof halves)[number];
  */
 const inHalf = new Set(
   (
-    'Abs Add BiasGelu Concat Erf Exp Expand FastGelu Flatten FusedMatMul Gather Gelu Gemm Identity LayerNormalization MatMul Mul Neg ' +
-    'QuickGelu ReduceSum Relu Reshape Sigmoid Sign SkipLayerNormalization Slice Softmax Split Squeeze Sub Sum Tanh Tile Transpose ' +
+    'Abs Add Concat Erf Exp Expand Flatten FusedMatMul Gather Gelu Gemm Identity LayerNormalization MatMul Mul Neg ' +
+    'ReduceSum Relu Reshape Sigmoid Sign Slice Softmax Split Squeeze Sub Sum Tanh Tile Transpose ' +
     'Unsqueeze Where'
   ).split(' '),
 );
