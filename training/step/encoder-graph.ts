@@ -1,7 +1,7 @@
 /** @file The encoder of a step: forward from texts to embeddings, and backward from their gradient to every weight's. */
 import { InputError } from '../../common/errors.ts';
 import { differentiate, type Gradient } from '../../engine/autodiff/differentiate.ts';
-import { maskInSoftmax, scaleInProducts } from '../../engine/autodiff/lean-attention.ts';
+import { maskInSoftmax, scaleInProducts, vectorsSecond } from '../../engine/autodiff/lean-forms.ts';
 import { Expr } from '../../engine/expressions/expr.ts';
 import { type Pooling, pool } from '../../engine/expressions/pooling.ts';
 import { Graph, type Node, type Value } from '../../engine/graph/ir.ts';
@@ -209,7 +209,10 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
       remedy: 'set train.precision to float32, or choose another train.optimizer',
     });
   const products = options.products ? productsOf(graph, weights, tokens.get('attention_mask'), sizes) : undefined;
-  if (half || options.lean) scaleInProducts(graph, sizes);
+  if (half || options.lean) {
+    scaleInProducts(graph, sizes);
+    vectorsSecond(graph, sizes);
+  }
   const ahead = new Set(graph.nodes);
   const upstream = graph.input('upstream', 'float32', ['rows', width]);
   const product = out.mul(new Expr(graph, upstream));

@@ -1,4 +1,7 @@
-/** @file Attention with fewer passes over its square matrices, for CUDA: the scale inside the product, the mask inside the softmax. */
+/**
+ * @file A forward pass in forms for CUDA: attention with fewer passes over its square matrices (the scale inside the product, the mask
+ * inside the softmax), biases where the provider adds them fastest.
+ */
 
 import { afterPass } from '../graph/checker.ts';
 import { float, type Graph, Node, Value } from '../graph/ir.ts';
@@ -10,6 +13,18 @@ import type { Shape, Shapes } from './shapes.ts';
  */
 export function scaleInProducts(graph: Graph, shapes: Map<Value, Shape>): void {
   rewrite(graph, (node) => scaledProduct(node, shapes), shapes);
+}
+
+/**
+ * bias + x as x + bias. CUDA's kernels know the place of a vector that is the second operand; for one that is the first they compute
+ * every element's.
+ */
+export function vectorsSecond(graph: Graph, shapes: Shapes): void {
+  const rank = (v: Value | null | undefined): number => (v ? (shapes.get(v)?.dims.length ?? 0) : 0);
+  for (const node of graph.nodes) {
+    const [a, b] = node.inputs;
+    if ((node.op === 'Add' || node.op === 'Mul') && rank(a) === 1 && rank(b) > 1) node.setInputs([b, a]);
+  }
 }
 
 /**
