@@ -54,12 +54,13 @@ export function rowsByText(): SumRows {
     if (dims.length < 3) return whole(x, dims);
     const at = dims.length - 2;
     const value = tensor(x.graph.float, [1], [1]);
-    const key = String(dims[at]);
+    // With the leading dimensions: CUDA multiplies batches of equal strides, not one matrix on the left with many.
+    const key = String(dims.slice(0, -1));
     const own =
       ones.get(key) ??
       x
-        .ints(1)
-        .concat([x.op('Shape', [], { start: at, end: at + 1 })], 0)
+        .op('Shape', [], { start: 0, end: at })
+        .concat([x.ints(1), x.op('Shape', [], { start: at, end: at + 1 })], 0)
         .op('ConstantOfShape', [], { value });
     ones.set(key, own);
     const sums = own.matmul(x); // [.., 1, width]
