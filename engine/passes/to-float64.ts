@@ -59,7 +59,9 @@ function bent(w: Write, x: Value, slope: Value | number, below = (v: Value): Val
 /** alpha A' B' over leading dimensions. */
 function product(w: Write, a: Value, b: Value, node: Node): Value {
   const [left, right] = [node.int('transA', 0) ? '...ji' : '...ij', node.int('transB', 0) ? '...kj' : '...jk'];
-  return w.op('Mul', w.einsum(a, b, `${left},${right}->...ik`), node.float('alpha', 1));
+  const plain = left === '...ij' && right === '...jk';
+  const made = plain ? w.op('MatMul', a, b) : w.einsum(a, b, `${left},${right}->...ik`);
+  return w.op('Mul', made, node.float('alpha', 1));
 }
 
 const ramp = (w: Write, x: Value, slope: number, shift: number): Value =>
