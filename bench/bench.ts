@@ -5,6 +5,7 @@ import { join } from 'node:path';
 /** Benchmarks by name, with their files. */
 const benchmarks: Readonly<Record<string, string>> = {
   architectures: 'limits/architectures-bench',
+  bytes: 'limits/step-bytes',
   cache: 'limits/cache-bench',
   cascade: 'limits/cascade-bench',
   device: 'peers/device',
@@ -15,6 +16,7 @@ const benchmarks: Readonly<Record<string, string>> = {
   loss: 'peers/loss',
   million: 'limits/million',
   open: 'limits/open-index',
+  precision: 'peers/precision',
   queries: 'limits/queries-bench',
   rates: 'peers/rates',
   real: 'peers/real',

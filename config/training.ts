@@ -1,6 +1,7 @@
 /** @file Options of the training set, of the pipelines with rounds or phases, and of the optimizer. */
 import { z } from 'zod';
 import { isMemorySize } from '../common/byte-size.ts';
+import { halves } from '../engine/passes/to-half.ts';
 import { type OptimizerName, optimizers } from '../training/optimizers/index.ts';
 import { type StreamMethodName, streamMethods } from '../training/streams/index.ts';
 
@@ -140,6 +141,12 @@ export const optimization = {
 export const train = z
   .strictObject({
     ...optimization,
+    precision: z
+      .enum(['float32', ...halves])
+      .default('float32')
+      .describe(
+        'cuda: type of activations and their gradients, up to the pooled vectors; weights, moments and losses are float32. float16 scales the loss by itself',
+      ),
     batchSize: count.optional().describe('queries a step; 32, or 64 of a static tower'),
     topics: z
       .strictObject({

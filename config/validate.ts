@@ -205,6 +205,15 @@ export function completed(given: ParsedConfig, where: string): Config {
   // GradCache takes the gradients of parts of a batch, which a device keeps to itself.
   if (train.gradCacheChunk && train.provider !== 'auto' && train.provider !== 'cpu')
     refuse(`'train.gradCacheChunk' is not available with 'train.provider: ${train.provider}'`, 'remove one of them');
+  if (train.precision !== 'float32') {
+    const given = `'train.precision: ${train.precision}'`;
+    if (train.provider !== 'auto' && train.provider !== 'cuda')
+      refuse(`${given} is for cuda and 'train.provider' is ${train.provider}`, 'change one of them');
+    if (train.gradCacheChunk) refuse(`${given} is not available with 'train.gradCacheChunk'`, 'remove one of them');
+    if (student.kind === 'sparse') refuse(`${given} is not available for a sparse student`, 'remove it');
+    if (optimizers[train.optimizer]().readsProducts)
+      refuse(`${given} is not available with 'train.optimizer: ${train.optimizer}'`, 'change one of them');
+  }
   if (train.topics && train.batchSize % train.topics.perBatch)
     refuse(`'train.batchSize: ${train.batchSize}' is not a multiple of 'train.topics.perBatch'`, 'change one of them');
   if (parsed.candidates.source === 'embedder' && !embedder)

@@ -7,11 +7,12 @@ import type { SessionOptions } from '../engine/runtime/session.ts';
 import type { StepBatch } from './batches/batches.ts';
 import { CHUNK, rowChunks } from './batches/token-chunks.ts';
 import { type Learner, type LearnerState, type LearnerStep, numbersOfState, numbersToState } from './host-learner.ts';
+import { afterFinite, afterOverflow, lossScaleOf, smallScale } from './loss-scale.ts';
 import { WEIGHT_DECAY } from './optimizers/adamw.ts';
 import { type OptimizerOptions, optimizers } from './optimizers/index.ts';
 import { checkProducts, type Numbers, type Optimizer, servedWeights } from './optimizers/optimizer.ts';
 import { appendOptimizer, FACTORS, type GraphOptimizer, SUM, WEIGHTS } from './optimizers/optimizer-graph.ts';
-import { type DifferentiatedStep, formOf, tableNames, wantedFeeds } from './step/training-step.ts';
+import { type DifferentiatedStep, formOf, LOSS_SCALE, tableNames, wantedFeeds } from './step/training-step.ts';
 
 export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements Learner<B> {
   readonly parameters: Learner<B>['parameters'];
@@ -68,7 +69,10 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
     });
     const rule = optimizers[options.optimizer ?? 'adamw'](options);
     checkProducts(rule, parameters, accumulates);
-    const update = appendOptimizer(graph, rule, parameters, gradients, options, accumulates);
+    const update = appendOptimizer(graph, rule, parameters, gradients, options, {
+      accumulates,
+      scaled: made.scaled,
+    });
     graph.dropUnused();
     graph.sort();
     const constant = new Set([...start.keys(), 'dropout_table']);
@@ -89,27 +93,64 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
   }
 
   async steps(all: readonly (readonly B[])[], first: number, learningRates: readonly number[]): Promise<LearnerStep[]> {
+    const parts = all[0].length;
+    if (parts > 1 && !this.update.factors.includes('carry')) throw new Error('made to take one batch a step');
+    const made: LearnerStep[] = [];
+    const notes: string[] = [];
+    let whole: Numbers | undefined;
+    while (made.length < all.length) {
+      const at = made.length;
+      made.push(...(await this.attempt(all.slice(at), first + at * parts, learningRates.slice(at))));
+      const { loss, gradientNorm } = made[made.length - 1];
+      if (made.length > at + 1 || Number.isFinite(gradientNorm)) whole = undefined;
+      if (Number.isFinite(gradientNorm)) continue;
+      // Where the loss is a number and its gradient is not, the scale may be too large: the same step again with half of it.
+      const smaller = this.made.scaled && Number.isFinite(loss) ? afterOverflow(this.numbers) : undefined;
+      if (!smaller) {
+        // No matter of scale.
+        this.numbers = whole ?? this.numbers;
+        notes.length = 0;
+        break;
+      }
+      whole ??= this.numbers;
+      made.pop();
+      this.numbers = smaller;
+      this.last = '';
+      notes.push(...[smallScale(smaller)].filter((note) => note !== undefined));
+    }
+    if (notes.length) made[made.length - 1].note = notes.join('; ');
+    return made;
+  }
+
+  /** The steps of one call, which end with the first whose gradient is not finite. */
+  private async attempt(
+    all: readonly (readonly B[])[],
+    first: number,
+    learningRates: readonly number[],
+  ): Promise<LearnerStep[]> {
     const { weightDecay = WEIGHT_DECAY } = this.options;
     const parts = all[0].length;
-    if (parts > 1 && !this.update.factors.includes('share')) throw new Error('made to take one batch a step');
     // The rule's numbers after each step, as if each succeeded: what follows one that does not is not run.
     const numbers: Numbers[] = [];
     const feeds = all.flatMap((batches, k) => {
-      const own = { ...(numbers[k - 1] ?? this.numbers) };
+      const before = numbers[k - 1] ?? this.numbers;
+      const own = this.made.scaled ? afterFinite(before) : { ...before };
       numbers.push(own);
       const rate = learningRates[k];
+      const lossScale = this.made.scaled ? lossScaleOf(before) : 1;
       const factors = {
         ...this.rule.factors(this.updates + k + 1, rate, own),
         keep: 1 - rate * weightDecay,
         decay: weightDecay,
-        share: 1 / parts,
+        share: 1 / parts / lossScale,
       };
       return batches.map((batch, i) =>
-        this.feedsOf(batch, first + k * parts + i, {
-          ...factors,
-          carry: Number(i > 0),
-          apply: Number(i === parts - 1),
-        }),
+        this.feedsOf(
+          batch,
+          first + k * parts + i,
+          { ...factors, carry: Number(i > 0), apply: Number(i === parts - 1) },
+          lossScale,
+        ),
       );
     });
     const started = performance.now();
@@ -139,11 +180,12 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
     return step;
   }
 
-  private feedsOf(batch: B, step: number, factors: Numbers): Record<string, Tensor> {
+  private feedsOf(batch: B, step: number, factors: Numbers, lossScale: number): Record<string, Tensor> {
     const { factors: names } = this.update;
     const given = this.made.feeds(batch, step);
     const chunks = this.chunkFeeds(given);
     return wantedFeeds(this.session.inputs, given, Object.fromEntries(this.made.start), chunks, {
+      [LOSS_SCALE]: { dtype: 'float32', dims: [1], data: Float32Array.of(lossScale) },
       [FACTORS]: { dtype: 'float32', dims: [names.length], data: Float32Array.from(names, (name) => factors[name]) },
     });
   }

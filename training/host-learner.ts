@@ -15,6 +15,8 @@ import type { HostStep, Parameter, StepResult } from './step/training-step.ts';
 export interface LearnerStep extends StepResult {
   /** Global norm before clipping; if it is non-finite, no weight has changed. */
   gradientNorm: number;
+  /** What the user should know about it. */
+  note?: string;
 }
 
 /** Weights and the optimizer's arrays by name: `weight:NAME`, of AdamW `first:NAME`, `second:NAME`; and its numbers. */

@@ -139,7 +139,8 @@ export async function train<B = StepBatch>(
         ? await learner.steps(drawn, first, rates)
         : [await learner.step(drawn[0], first, rates[0])];
       const seconds = (performance.now() - started) / 1000 / taken.length;
-      for (const [k, { loss, terms, gradientNorm }] of taken.entries()) {
+      for (const [k, { loss, terms, gradientNorm, note }] of taken.entries()) {
+        if (note) tell(run.step, { note });
         if (!Number.isFinite(loss) || !Number.isFinite(gradientNorm)) {
           const seen = { step: run.step, first: run.step * accumulate, loss, terms, drawn: drawn[k] };
           const error = await notFinite(seen, learner, batches, options.terms);

@@ -27,6 +27,7 @@ export function unreadByLate(parsed: Given): readonly [string, string] | undefin
     ['weighting', weighting !== undefined && weighting.kind !== 'uniform'],
     ['candidates.refresh', Boolean(candidates.refresh)],
     ['evaluate.also', Boolean(evaluate.also?.length)],
+    ['train.precision', (train as { precision?: string }).precision !== 'float32'],
     ...ofEncoders.map((name): [string, boolean] => [
       `train.${name}`,
       Boolean((train as Record<string, unknown>)[name]),

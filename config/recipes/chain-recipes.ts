@@ -72,8 +72,13 @@ export function chainOptions(
     ...hybridOf(config),
     ...(config.export && { export: config.export }),
   };
-  const { provider, threads, tf32 } = config.train;
-  const compute = { provider, ...(threads && { threads }), ...(tf32 && { tf32 }) };
+  const { provider, threads, tf32, precision } = config.train;
+  const compute = {
+    provider,
+    ...(threads && { threads }),
+    ...(tf32 && { tf32 }),
+    ...(precision !== 'float32' && { precision }),
+  };
   const model = startFolder(config.student) ?? embedder;
   const options = (base: Plain): ConfigInput => joined(base, (over ?? {}) as Plain) as unknown as ConfigInput;
   const hasDev = data.splits.dev !== null;

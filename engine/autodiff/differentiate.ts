@@ -5,10 +5,10 @@ import { constant, Expr } from '../expressions/expr.ts';
 import { afterPass } from '../graph/checker.ts';
 import type { Graph, Node, Value } from '../graph/ir.ts';
 import { isFloat } from '../graph/tensor.ts';
-import type { Context } from './rule.ts';
+import type { Context, Lean } from './rule.ts';
 import { broadcasting, constantAlmostEverywhere, rules } from './rules.ts';
 import { matmulGradientDims } from './rules-product.ts';
-import { multipliedRows, reducedRows, type Shapes, type SumRows, unbroadcast } from './shapes.ts';
+import { multipliedRows, reducedRows, rowsByText, type Shapes, unbroadcast } from './shapes.ts';
 
 /**
  * A gradient as a tensor of the parameter's shape, or, for tables, as rows: row i of `rows` belongs to table row `indices[i]`.
@@ -21,6 +21,8 @@ export interface DifferentiateOptions {
   asRows?: ReadonlySet<Value>;
   /** Whether the graph will run on a CPU: gradients then use the forms that ONNX Runtime runs faster there. */
   processor?: boolean;
+  /** Forms for CUDA. In half precision sums over all tokens are made text by text: see `rowsByText`. */
+  lean?: Lean;
 }
 
 /**
@@ -46,11 +48,19 @@ export function differentiate(
   const flowing = new Map<Value, Expr[]>([[loss, [constant(graph, graph.float, [], [1])]]]);
   const rowsOf = new Map<Value, { indices: Value; rows: Value }[]>();
   const expr = (v: Value): Expr => new Expr(graph, v);
-  const sumRows = options.processor ? multipliedRows() : reducedRows;
+  const sumRows = options.lean === 'half' ? rowsByText() : options.processor ? multipliedRows() : reducedRows;
+  const made = new Map<string, Expr>();
+  const once = (key: string, make: () => Expr): Expr => {
+    const own = made.get(key) ?? make();
+    made.set(key, own);
+    return own;
+  };
   const total = (v: Value): Expr | null => {
     const parts = flowing.get(v);
     if (!parts) return null;
-    const sum = parts.reduce((a, b) => a.add(b));
+    const [first, ...others] = parts;
+    // More than two: one pass where the operator takes them all.
+    const sum = options.lean && others.length > 1 ? first.op('Sum', others) : parts.reduce((a, b) => a.add(b));
     flowing.set(v, [sum]);
     return sum;
   };
@@ -66,7 +76,7 @@ export function differentiate(
       rowsOf.set(table, [...(rowsOf.get(table) ?? []), rows]);
       continue;
     }
-    const gradients = ruleOf(node)(context(graph, node, dys, active, shapes, sumRows));
+    const gradients = ruleOf(node)(context(graph, node, dys, active, shapes, { sumRows, lean: options.lean, once }));
     node.inputs.forEach((input, k) => {
       const gradient = gradients[k];
       if (!input || !gradient || !active.has(input)) return;
@@ -163,7 +173,7 @@ function context(
   dys: (Expr | null)[],
   active: Set<Value>,
   shapes: Shapes,
-  sumRows: SumRows,
+  forms: Pick<Context, 'sumRows' | 'lean' | 'once'>,
 ): Context {
   const expr = (v: Value): Expr => new Expr(graph, v);
   const x = node.inputs.map((v) => (v ? expr(v) : undefined)) as Expr[];
@@ -180,6 +190,6 @@ function context(
       return tensor ? Array.from(tensor.data as ArrayLike<number | bigint>, Number) : undefined;
     },
     outputs: (count) => graph.extendOutputs(node, count).map(expr),
-    sumRows,
+    ...forms,
   };
 }

@@ -25,7 +25,17 @@ export interface Context {
   outputs(count: number): Expr[];
   /** Sums over all dimensions but the last, in the form that is fastest on the target. */
   sumRows: SumRows;
+  /** See `Lean`; undefined elsewhere. */
+  lean: Lean | undefined;
+  /** The values of this key, made once a graph: `make` is called the first time. */
+  once(key: string, make: () => Expr): Expr;
 }
+
+/**
+ * The precision of gradients in the forms that read and write large values as seldom as possible, which is what takes the time on CUDA:
+ * operators of com.microsoft, sums inside products.
+ */
+export type Lean = 'float32' | 'half';
 
 /** One gradient per input, in order; null where none flows. */
 export type Rule = (c: Context) => Gradients;

@@ -1,8 +1,10 @@
 /**
  * @file Gradient rules of softmax, normalisation and GELU, which take much of a step's time; each with its derivative as comment.
  */
-import { constant, type Expr } from '../expressions/expr.ts';
+import { constant, Expr } from '../expressions/expr.ts';
+import type { Node, Value } from '../graph/ir.ts';
 import type { Context, Gradients } from './rule.ts';
+import { fusedMatMul } from './rules-product.ts';
 import { positiveAxis } from './shapes.ts';
 
 /** y (dy - sum(y dy)). */
@@ -12,7 +14,61 @@ export function softmax(c: Context): Gradients {
   // A fully masked row is NaN, which exporters replace by zeros: its gradient is zero too.
   const guarded = [...c.y[0].value.readers].some((n) => n.op === 'IsNaN');
   const y = guarded ? c.y[0].op('IsNaN').where(0, c.y[0]) : c.y[0];
+  const rank = c.dims(c.y[0]).length;
+  const product = c.lean && !guarded && positiveAxis(axis, rank) === rank - 1 ? productBehind(c) : undefined;
+  if (product) return [y.mul(centred(c, product))];
   return [y.mul(dy.sub(y.mul(dy).sum([axis], true)))];
+}
+
+/** The product that is all that reads a softmax: perhaps behind a factor, as dropout is. */
+interface ReadingProduct {
+  /** V and y V, with its gradient. */
+  v: Expr;
+  out: Expr;
+  gradient: Expr;
+  /** Whether y itself is multiplied. */
+  directly: boolean;
+}
+
+/** Found by the product that made dy, since nothing else contributes to it. */
+function productBehind({ dy, y: [y] }: Context): ReadingProduct | undefined {
+  const by = (v: Value | null | undefined, op: string): Node | undefined =>
+    v?.producer?.op === op ? v.producer : undefined;
+  const factored = by(dy.value, 'Mul');
+  const node = by(dy.value, 'FusedMatMul') ?? by(factored?.inputs[0], 'FusedMatMul');
+  const [gradient, v] = node?.inputs ?? [];
+  if (!node || !gradient || !v || node.int('transB', 0) !== 1 || node.int('transA', 0) !== 0) return undefined;
+  const reads = (n: Node): boolean =>
+    n !== node &&
+    (n.op === 'MatMul' || n.op === 'FusedMatMul') &&
+    n.inputs[1] === v &&
+    (factored ? by(n.inputs[0], 'Mul')?.inputs.includes(y.value) === true : n.inputs[0] === y.value);
+  const forward = [...v.readers].find(reads);
+  if (forward?.float('alpha', 1) !== 1 || forward.int('transA', 0) || forward.int('transB', 0)) return undefined;
+  const expr = (value: Value): Expr => new Expr(dy.graph, value);
+  return { v: expr(v), out: expr(forward.outputs[0]), gradient: expr(gradient), directly: !factored };
+}
+
+/** Columns that take the sum into the product: products of a multiple of eight columns are faster. */
+const COLUMNS = 8;
+
+/**
+ * dy - sum(y dy), where sum(y dy) = sum(dO O) of the product O = y V: a sum over a head's width and not over all tokens. The product
+ * that makes dy subtracts it too: [dO, -sum/8 ..] [V, 1 ..]^T.
+ * @source Dao et al. 2022, arXiv 2205.14135, appendix B.2
+ */
+function centred(c: Context, { v, out, gradient, directly }: ReadingProduct): Expr {
+  const dims = c.dims(v);
+  const width = dims[dims.length - 1];
+  if (!directly || typeof width !== 'number') return c.dy.sub(gradient.mul(out).sum([-1], true));
+  const fill = (of: number[], value: number): Expr =>
+    constant(c.dy.graph, c.dy.graph.float, of, new Float32Array(of.reduce((n, d) => n * d, 1)).fill(value));
+  const spreading = c.once(`spreading ${width}`, () => fill([width, COLUMNS], -1 / COLUMNS));
+  const ones = c.once(`ones ${dims.slice(0, -1)}`, () =>
+    fill([1], 1).expandTo(v.op('Shape', [], { start: 0, end: dims.length - 1 }).concat([v.ints(COLUMNS)], 0)),
+  );
+  const sums = gradient.mul(out).matmul(spreading);
+  return fusedMatMul(gradient.concat([sums], -1), v.concat([ones], -1), { transB: 1 });
 }
 
 /**
@@ -39,10 +95,23 @@ export function layerNormalization(c: Context): Gradients {
   const epsilon = { kind: 'float', value: node.float('epsilon', 1e-5) } as const;
   const [n, , inverseStd] = x.ops('LayerNormalization', [fill(1), fill(0)], 3, { axis: -1, epsilon });
   const dyn = dy.mul(n);
-  const meanOfProduct = dyn.matmul(scale.mul(1 / width).unsqueeze(-1)); // [.., 1]
-  const dx = g.sub(g.mean(normed, true)).sub(n.mul(meanOfProduct)).mul(inverseStd);
+  const meanOfProduct = c.lean
+    ? fusedMatMul(dyn, scale.unsqueeze(-1), { alpha: 1 / width })
+    : dyn.matmul(scale.mul(1 / width).unsqueeze(-1)); // [.., 1]
+  const centred = c.lean === 'half' ? centredProduct(c, dy, scale, width) : g.sub(g.mean(normed, true));
+  const dx = centred.sub(n.mul(meanOfProduct)).mul(inverseStd);
   const sum = (e: Expr): Expr => c.sumRows(e, c.dims(x));
   return [dx, sum(dyn), bias ? sum(dy) : null];
+}
+
+/** g - mean(g) for g = dy scale, in one pass: a product with diag(scale) (I - 1 / width). */
+function centredProduct(c: Context, dy: Expr, scale: Expr, width: number): Expr {
+  const centring = c.once(`centring ${width}`, () => {
+    const matrix = new Float64Array(width * width).fill(-1 / width);
+    for (let i = 0; i < width; i++) matrix[i * width + i] += 1;
+    return constant(dy.graph, dy.graph.float, [width, width], matrix);
+  });
+  return dy.matmul(scale.unsqueeze(-1).mul(centring));
 }
 
 /**

@@ -1,6 +1,6 @@
 /** @file Gradient rules of matrix products. */
-import type { Expr } from '../expressions/expr.ts';
-import type { Dim } from '../graph/ir.ts';
+import { Expr } from '../expressions/expr.ts';
+import { type Dim, float } from '../graph/ir.ts';
 import { type Context, type Gradients, last, sizeAt, unsupported } from './rule.ts';
 import { positiveAxis, reshapeLike } from './shapes.ts';
 
@@ -18,7 +18,33 @@ export function matmul(c: Context): Gradients {
     return [ga, c.needsGradient(1) ? a.reshape(-1, k).op('Gemm', [flat], { transA: 1 }) : null];
   }
   if (da.length === 2 && db.length === 2) return [dy.op('Gemm', [b], { transB: 1 }), a.op('Gemm', [dy], { transA: 1 })];
+  if (c.lean && String(da.slice(0, -2)) === String(db.slice(0, -2)))
+    return [fusedMatMul(dy, b, { transB: 1 }), fusedMatMul(a, dy, { transA: 1 })];
   return [dy.matmul(swap(b, db.length)), swap(a, da.length).matmul(dy)];
+}
+
+/** A product that transposes its operands' last two axes as it reads them. */
+export const fusedMatMul = (
+  a: Expr,
+  b: Expr,
+  { transA = 0, transB = 0, alpha = 1 }: { transA?: number; transB?: number; alpha?: number },
+): Expr =>
+  new Expr(
+    a.graph,
+    a.graph.add(
+      'FusedMatMul',
+      [a.value, b.value],
+      { transA, transB, alpha: float(alpha) },
+      { domain: 'com.microsoft' },
+    ),
+  );
+
+/** Y = alpha A' B' with equal batch dimensions. */
+export function fusedProduct({ dy, x: [a, b], node }: Context): Gradients {
+  const [ta, tb, alpha] = [node.int('transA', 0), node.int('transB', 0), node.float('alpha', 1)];
+  const da = ta ? fusedMatMul(b, dy, { transA: tb, transB: 1, alpha }) : fusedMatMul(dy, b, { transB: 1 - tb, alpha });
+  const db = tb ? fusedMatMul(dy, a, { transA: 1, transB: ta, alpha }) : fusedMatMul(a, dy, { transA: 1 - ta, alpha });
+  return [da, db];
 }
 
 /**

@@ -60,6 +60,7 @@ export const shaped = {
     zeros(x, dims(x)).op('ScatterElements', [i, dy], { axis: node.int('axis', 0), reduction: 'add' }),
     null,
   ],
+  FusedMatMul: (c) => product.fusedProduct(c),
   GatherND: (c) => index.gatherND(c),
   Gelu: (c) => normalization.gelu(c),
   Gemm: (c) => product.gemm(c),

@@ -43,6 +43,31 @@ export function multipliedRows(): SumRows {
   };
 }
 
+/**
+ * In two steps: over the second last dimension by a product with ones, then over the others. For half precision: a product adds up in
+ * float32, ReduceSum over leading dimensions partly in the type itself, and the sum of one text is far from float16's limits.
+ */
+export function rowsByText(): SumRows {
+  const whole = multipliedRows();
+  const ones = new Map<string, Expr>();
+  return (x, dims) => {
+    if (dims.length < 3) return whole(x, dims);
+    const at = dims.length - 2;
+    const value = tensor(x.graph.float, [1], [1]);
+    // With the leading dimensions: CUDA multiplies batches of equal strides, not one matrix on the left with many.
+    const key = String(dims.slice(0, -1));
+    const own =
+      ones.get(key) ??
+      x
+        .op('Shape', [], { start: 0, end: at })
+        .concat([x.ints(1), x.op('Shape', [], { start: at, end: at + 1 })], 0)
+        .op('ConstantOfShape', [], { value });
+    ones.set(key, own);
+    const sums = own.matmul(x); // [.., 1, width]
+    return sums.sum(dims.slice(1).map((_, i) => i));
+  };
+}
+
 /** Undoes broadcasting: sums a gradient of shape `from` down to shape `to`. */
 export function unbroadcast(gradient: Expr, from: readonly Dim[], to: readonly Dim[], sumRows: SumRows): Expr {
   const axes = broadcastAxes(from, to);

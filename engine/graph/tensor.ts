@@ -1,7 +1,7 @@
 /** @file Constant tensors: a type, a shape and a typed array. */
 
 import { InputError } from '../../common/errors.ts';
-import { halfTable } from '../../math/half.ts';
+import { floatToHalf, halfTable } from '../../math/half.ts';
 
 /** ONNX element types that the engine supports, with their typed arrays. */
 export interface TypedArrays {
@@ -102,6 +102,20 @@ export function castFloat<T extends 'float32' | 'float64'>(source: Tensor, dtype
     }
   else for (let i = 0; i < data.length; i++) data[i] = Number(source.data[i]);
   return { dtype, dims: source.dims, data: data as unknown as TypedArrays[T] };
+}
+
+/** Converts a tensor of floats to half precision. @param most what larger numbers become */
+export function castHalf(source: Tensor, dtype: 'float16' | 'bfloat16', most: number): Tensor {
+  const { dims, data: floats } = castFloat(source, 'float32');
+  const bits = (x: number): number => {
+    const value = Math.max(-most, Math.min(most, x));
+    if (dtype === 'float16') return floatToHalf(value);
+    scratch.setFloat32(0, value);
+    const whole = scratch.getUint32(0);
+    // To the nearest of the upper 16 bits, ties to even.
+    return Number.isNaN(x) ? 0x7fc0 : ((whole + 0x7fff + ((whole >>> 16) & 1)) >>> 16) & 0xffff;
+  };
+  return { dtype, dims, data: Uint16Array.from(floats, bits) };
 }
 
 /** A model's output as float32: halves and doubles are converted, float32 is not copied. */

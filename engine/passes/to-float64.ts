@@ -14,6 +14,9 @@ class Write {
     const values = inputs.map((v) => (typeof v === 'number' ? this.graph.constant(tensor('float64', [], [v])) : v));
     return this.graph.add(name, values);
   }
+  einsum(a: Value, b: Value, equation: string): Value {
+    return this.graph.add('Einsum', [a, b], { equation });
+  }
   mean(x: Value, axes: readonly number[]): Value {
     return this.graph.add('ReduceMean', [x, this.graph.constant(tensor('int64', [axes.length], axes))], {
       keepdims: 1,
@@ -53,6 +56,14 @@ function bent(w: Write, x: Value, slope: Value | number, below = (v: Value): Val
   return w.op('Add', w.op('Max', x, 0), w.op('Mul', below(w.op('Min', x, 0)), slope));
 }
 
+/** alpha A' B' over leading dimensions. */
+function product(w: Write, a: Value, b: Value, node: Node): Value {
+  const [left, right] = [node.int('transA', 0) ? '...ji' : '...ij', node.int('transB', 0) ? '...kj' : '...jk'];
+  const plain = left === '...ij' && right === '...jk';
+  const made = plain ? w.op('MatMul', a, b) : w.einsum(a, b, `${left},${right}->...ik`);
+  return w.op('Mul', made, node.float('alpha', 1));
+}
+
 const ramp = (w: Write, x: Value, slope: number, shift: number): Value =>
   w.op('Max', w.op('Min', w.op('Add', w.op('Mul', x, slope), shift), 1), 0);
 
@@ -69,6 +80,7 @@ function layerNormalization(w: Write, node: Node): Value[] {
 }
 
 const written: Readonly<Record<string, (w: Write, x: Value, node: Node) => Value | Value[]>> = {
+  FusedMatMul: (w, a, n) => product(w, a, n.inputs[1] as Value, n),
   Elu: (w, x, n) => bent(w, x, n.float('alpha', 1), (v) => w.op('Sub', w.op('Exp', v), 1)),
   Erf: erf,
   Gelu: (w, x, n) => gelu(w, x, n.string('approximate', 'none') === 'tanh'),
@@ -106,7 +118,10 @@ export function toDouble(graph: Graph, weights: ReadonlySet<Value> = new Set()):
         node.attributes.set(name, { kind: 'tensor', value: castFloat(a.value, 'float64') });
     }
   for (const node of [...graph.nodes]) {
-    const write = node.domain === '' && Object.hasOwn(written, node.op) ? written[node.op] : undefined;
+    const write =
+      (node.domain === '' || node.op === 'FusedMatMul') && Object.hasOwn(written, node.op)
+        ? written[node.op]
+        : undefined;
     if (!write) continue;
     const made = [write(new Write(graph), node.inputs[0] as Value, node)].flat();
     for (const [i, old] of node.outputs.entries()) {

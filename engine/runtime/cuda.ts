@@ -39,3 +39,12 @@ export function loadFault(provider: string | undefined, cause: unknown): InputEr
 export function allowTf32(allowed: boolean): void {
   process.env.NVIDIA_TF32_OVERRIDE = allowed ? '1' : '0';
 }
+
+/**
+ * Products of half precision add up in float32 to the end: parts of a long sum are not put together in half precision. The provider
+ * reads the variable when it first multiplies.
+ * @source cuda_common.cc of microsoft/onnxruntime: 2 disallows reduced precision reduction
+ */
+export function sumHalvesInFloat32(): void {
+  process.env.ORT_CUDA_GEMM_OPTIONS ??= '2';
+}

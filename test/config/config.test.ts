@@ -128,6 +128,16 @@ test('contradictions are told before anything runs', () => {
   );
   expect(train({ accumulate: 2, provider: 'webgpu' })).not.toThrow();
   expect(train({ gradCacheChunk: 2, provider: 'auto' })).not.toThrow();
+  expect(train({ precision: 'float16', provider: 'webgpu' })).toThrow(
+    "the config: 'train.precision: float16' is for cuda and 'train.provider' is webgpu; change one of them",
+  );
+  expect(train({ precision: 'bfloat16', gradCacheChunk: 2 })).toThrow(
+    "the config: 'train.precision: bfloat16' is not available with 'train.gradCacheChunk'; remove one of them",
+  );
+  expect(train({ precision: 'bfloat16', optimizer: 'locoprop-m', learningRate: 1e-4 })).toThrow(
+    "the config: 'train.precision: bfloat16' is not available with 'train.optimizer: locoprop-m'; change one of them",
+  );
+  for (const provider of ['auto', 'cuda']) expect(train({ precision: 'float16', provider })).not.toThrow();
   const embedder = { model: 'e' };
   const topics = { batchSize: 9, topics: { clusters: 4, perBatch: 2 } };
   expect(() => parseConfig({ ...minimal, embedder, train: topics })).toThrow(

@@ -4,7 +4,8 @@ import type { Gradient } from '../../engine/autodiff/differentiate.ts';
 import { constant, Expr } from '../../engine/expressions/expr.ts';
 import { afterPass } from '../../engine/graph/checker.ts';
 import type { Graph, Value } from '../../engine/graph/ir.ts';
-import { sizeOf } from '../../engine/graph/tensor.ts';
+import { type DType, sizeOf } from '../../engine/graph/tensor.ts';
+import { halves } from '../../engine/passes/to-half.ts';
 import { roundUp } from '../../math/numbers.ts';
 import { CHUNK } from '../batches/token-chunks.ts';
 import { decays, type Optimizer, type OptimizerSettings, type ParameterShape, type RuleInputs } from './optimizer.ts';
@@ -59,7 +60,8 @@ export interface GraphParameter extends ParameterShape {
 export const WEIGHTS = 'optimizer.weights';
 /**
  * [factors] numbers of the step: those of the rule, then `keep` and `decay` (see RuleInputs); where several batches make one
- * step, `carry` (0 for the first of them, else 1), `share` (1 over their number) and `apply` (1 for the last, else 0).
+ * step, `carry` (0 for the first of them, else 1), `share` (1 over their number) and `apply` (1 for the last, else 0). Where the loss is
+ * scaled, `share` also undoes that.
  */
 export const FACTORS = 'optimizer.factors';
 /** [length] the sum of the gradients so far, where several batches make one step. */
@@ -87,6 +89,8 @@ interface Block {
  * Appends an optimizer's update to a graph that computes gradients. All parameters become views of one vector; those whose rule
  * is elementwise are updated as one, so that AdamW takes two dozen operators for any number of parameters. If the norm is
  * non-finite, nothing changes.
+ *
+ * @param form whether several batches may make one step; whether gradients come multiplied by the loss scale
  */
 export function appendOptimizer(
   graph: Graph,
@@ -94,34 +98,50 @@ export function appendOptimizer(
   parameters: readonly GraphParameter[],
   gradients: ReadonlyMap<string, Gradient>,
   settings: OptimizerSettings = {},
-  accumulates = false,
+  { accumulates = false, scaled = false }: { accumulates?: boolean; scaled?: boolean } = {},
 ): GraphOptimizer {
   const { blocks, slices, length } = layOut(rule, parameters, settings);
   const ordered = blocks.flatMap((b) => b.members);
   const used = blocks.reduce((n, { members }) => n + members.reduce((m, p) => m + roundUp(sizeOf(p.dims), ROW), 0), 0);
   const weights = new Expr(graph, graph.input(WEIGHTS, 'float32', [length]));
+  // Weights are cast as one vector.
+  const cast = new Map<DType, Expr>();
+  const inHalf = (dtype: DType): Expr => {
+    const own = cast.get(dtype) ?? weights.cast(dtype);
+    cast.set(dtype, own);
+    return own;
+  };
   const parts: Expr[] = [];
   const tables: RowInputs[] = [];
   for (const [i, p] of ordered.entries()) {
     const { offset, dims } = slices[i];
     parts.push(filled(flatGradient(graph, gradients.get(p.name), dims, tables), sizeOf(dims)));
-    const view = weights.slice(offset, offset + sizeOf(dims), 0).reshape(...dims);
-    graph.replace(p.value, view.value);
+    const viewOf = (vector: Expr): Value => vector.slice(offset, offset + sizeOf(dims), 0).reshape(...dims).value;
+    for (const dtype of halves) {
+      const casts = [...p.value.readers].filter((n) => n.op === 'Cast' && n.outputs[0].dtype === dtype);
+      if (!casts.length) continue;
+      const view = viewOf(inHalf(dtype));
+      for (const node of casts) graph.replace(node.outputs[0], view);
+      graph.removeNodes(new Set(casts));
+    }
+    if (p.value.readers.size) graph.replace(p.value, viewOf(weights));
     graph.removeInput(p.value);
   }
   if (length > used) parts.push(zeros(graph, length - used));
   const own = Object.keys(rule.factors(1, 1, {}));
-  const names = [...own, 'keep', 'decay', ...(accumulates ? ['carry', 'share', 'apply'] : [])];
+  const names = [
+    ...own,
+    'keep',
+    'decay',
+    ...(accumulates || scaled ? ['share'] : []),
+    ...(accumulates ? ['carry', 'apply'] : []),
+  ];
   const given = new Expr(graph, graph.input(FACTORS, 'float32', [names.length]));
   const factor = (name: string): Expr => given.slice(names.indexOf(name), names.indexOf(name) + 1, 0);
   const sum = accumulates ? new Expr(graph, graph.input(SUM, 'float32', [length])) : undefined;
   // A sum that is not finite stays so to the end of its step, and no longer.
-  const raw = sum
-    ? factor('carry')
-        .greater(0.5)
-        .where(sum, 0)
-        .add(joined(parts).mul(factor('share')))
-    : joined(parts);
+  const found = accumulates || scaled ? joined(parts).mul(factor('share')) : joined(parts);
+  const raw = sum ? factor('carry').greater(0.5).where(sum, 0).add(found) : found;
   const norm = normOf(raw);
   // Infinity and NaN times 0 are NaN, which is not equal to itself.
   const finite = norm.mul(0).equal(0);

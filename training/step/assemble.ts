@@ -9,6 +9,7 @@ import type { Tensor } from '../../engine/graph/tensor.ts';
 import type { TokenBatch } from '../batches/length-groups.ts';
 import type { EncoderGraph } from './encoder-graph.ts';
 import type { LossGraph } from './loss-graph.ts';
+import { LOSS_SCALE } from './training-step.ts';
 
 /** The texts of a step in groups of similar length, and the feeds of its losses. */
 export interface GroupedBatch {
@@ -36,8 +37,11 @@ export function tokenFeeds(prefix: string, { rows, length, ids, mask, typeIds }:
   };
 }
 
-/** The graph of a whole step: losses as outputs, and the gradient of each weight as a value. */
-export function assemble(encoder: EncoderGraph, losses: LossGraph, groups: number) {
+/**
+ * The graph of a whole step: losses as outputs, and the gradient of each weight as a value.
+ * @param scaled whether gradients are multiplied by an input, LOSS_SCALE
+ */
+export function assemble(encoder: EncoderGraph, losses: LossGraph, groups: number, scaled = false) {
   const graph = new Graph(encoder.graph.opset);
   const bound = new Map<Value, Value>();
   const input = (v: Value, name = v.name): Value =>
@@ -58,7 +62,9 @@ export function assemble(encoder: EncoderGraph, losses: LossGraph, groups: numbe
   const embeddings = copies.map((own) => new Expr(graph, own.get(encoder.embedding) as Value));
   const texts = groups > 1 ? embeddings[0].concat(embeddings.slice(1), 0) : embeddings[0];
   const loss = graph.embed(losses.graph, (v) => (v === losses.texts ? texts.value : bound.get(v)), 'loss/');
-  const upstream = new Expr(graph, loss.get(losses.upstream) as Value);
+  const scale = scaled ? new Expr(graph, graph.input(LOSS_SCALE, 'float32', [1])) : undefined;
+  const scaledUp = (v: Value): Expr => (scale ? new Expr(graph, v).mul(scale) : new Expr(graph, v));
+  const upstream = scaledUp(loss.get(losses.upstream) as Value);
   const rows = embeddings.map((e) => e.op('Shape', [], { start: 0, end: 1 }));
   const shares =
     groups > 1 ? upstream.ops('Split', [rows[0].concat(rows.slice(1), 0)], groups, { axis: 0 }) : [upstream];
@@ -101,11 +107,12 @@ export function assemble(encoder: EncoderGraph, losses: LossGraph, groups: numbe
         { ...form, x: over(x), ...(before && { before: over(before) }) },
       ]),
     );
-  if (losses.projection) gradients.set('projection', { dense: loss.get(losses.projection.gradient) as Value });
+  if (losses.projection)
+    gradients.set('projection', { dense: scaledUp(loss.get(losses.projection.gradient) as Value).value });
   const total = loss.get(losses.total) as Value;
   const terms = losses.terms.map((t) => loss.get(t) as Value);
   graph.setOutputs(total, ...terms);
-  return { graph, gradients, products, total: total.name, terms: terms.map((t) => t.name) };
+  return { graph, gradients, products, total: total.name, terms: terms.map((t) => t.name), scaled };
 }
 
 /** An encoder's nodes of one direction, to be copied into a graph. */

@@ -51,11 +51,19 @@ export async function dualEncoderStep(
 ): Promise<DualEncoderStep> {
   const { encoder: _, gradCacheChunk: __, ...rest } = options;
   const groups = options.groups ?? (processor ? HOST_GROUPS : DEVICE_GROUPS);
-  const encoder = await encoderGraph({ observed: observedBy(options.losses), ...options }, processor);
+  const encoder = await encoderGraph(
+    {
+      observed: observedBy(options.losses),
+      // Not run on a card yet: float32 keeps the forms that were measured there, half precision leaves CUDA's own operators out.
+      lean: (options.precision ?? 'float32') === 'float32' ? undefined : 'portable',
+      ...options,
+    },
+    processor,
+  );
   const losses = await lossesOf(options, encoder);
   const group = grouping({ ...rest, groups }, encoder.dropout?.sites);
   return {
-    ...assemble(encoder, losses, groups),
+    ...assemble(encoder, losses, groups, options.precision === 'float16'),
     start: startOf(encoder, losses),
     feeds(batch, step) {
       const grouped = group(batch, step);

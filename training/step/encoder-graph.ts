@@ -1,6 +1,7 @@
 /** @file The encoder of a step: forward from texts to embeddings, and backward from their gradient to every weight's. */
 import { InputError } from '../../common/errors.ts';
 import { differentiate, type Gradient } from '../../engine/autodiff/differentiate.ts';
+import { maskInSoftmax, scaleInProducts, vectorsSecond } from '../../engine/autodiff/lean-forms.ts';
 import { Expr } from '../../engine/expressions/expr.ts';
 import { type Pooling, pool } from '../../engine/expressions/pooling.ts';
 import { Graph, type Node, type Value } from '../../engine/graph/ir.ts';
@@ -9,6 +10,7 @@ import { addExits } from '../../engine/passes/exits.ts';
 import { constantsOf, type EncoderPart } from '../../engine/passes/frozen-parameters.ts';
 import { fuse } from '../../engine/passes/fuse.ts';
 import { normalize } from '../../engine/passes/normalize.ts';
+import { type Half, toHalf } from '../../engine/passes/to-half.ts';
 import { trainableConstants } from '../../engine/passes/trainable-parameters.ts';
 import { probe } from '../../engine/runtime/infer-shapes.ts';
 import type { LayerInput } from '../../losses/inputs.ts';
@@ -34,7 +36,17 @@ export interface EncoderGraphOptions {
   exits?: readonly number[];
   /** Whether the optimizer reads the inputs of the products (`readsProducts`). */
   products?: boolean;
+  /** Type of the activations and of their gradients, up to the pooled vectors; float32 by default. */
+  precision?: Precision;
+  /**
+   * Forms that read and write large values less often: what every provider has, or with the operators that CUDA alone has. In half
+   * precision at least the former.
+   */
+  lean?: 'portable' | 'cuda';
 }
+
+/** Types that activations can have in training. */
+export type Precision = 'float32' | Half;
 
 /** A trained weight, an input of the graph. */
 export interface Weight {
@@ -117,6 +129,7 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
   const source = options.encoder.clone();
   const further = observedOutputs(source, options);
   source.setOutputs(source.outputs.find((v) => v.name === 'last_hidden_state') ?? source.outputs[0]);
+  const half = options.precision === 'float32' ? undefined : options.precision;
   const frozen = options.freeze?.length ? constantsOf(source, options.freeze) : new Set<Value>();
   const trainable = new Set(trainableConstants(source).filter((v) => !frozen.has(v) && !options.fixed?.has(v.name)));
   if (further.length) source.setOutputs(source.outputs[0], ...further);
@@ -148,6 +161,7 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
   tokens.set('attention_mask', mask);
   const map = graph.embed(source, (v) => bound.get(v));
   const dropout = options.dropout ? insertDropout(graph) : undefined;
+  const inside = new Set(graph.nodes);
   const [first, ...others] = source.outputs.slice(0, source.outputs.length - further.length).map((hidden) => {
     let one = new Expr(graph, map.get(hidden) as Value);
     if (options.pooling !== 'none') one = pool(one, new Expr(graph, mask), options.pooling);
@@ -156,8 +170,8 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
   const behind = source.outputs.slice(source.outputs.length - further.length);
   others.push(...behind.map((v) => new Expr(graph, map.get(v) as Value)));
   const out = others.length ? first.concat(others, 1) : first;
-  const embedding = out.value;
-  graph.output(embedding);
+  graph.output(out.value);
+  const wide = new Set(graph.nodes.filter((n) => !inside.has(n)));
   graph.prune();
   if (!mask.readers.size) {
     tokens.delete('attention_mask');
@@ -176,8 +190,8 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
 
   // The gradient of sum(embedding x upstream) equals that of any loss whose gradient at the embedding is `upstream`.
   const samples = [0, 1].map((k) => sampleFeeds(graph, weights, k));
-  const sizes = await probe(graph, [samples[0], samples[1]]);
-  const width = sizes.get(embedding)?.dims[1];
+  const sizes = new Map(await probe(graph, [samples[0], samples[1]]));
+  const width = sizes.get(out.value)?.dims[1];
   if (typeof width !== 'number')
     throw new InputError({
       code: 'student.width',
@@ -188,13 +202,23 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
     name: (options.observed as readonly LayerInput[])[i],
     columns: Number(sizes.get(map.get(v) as Value)?.dims[1]),
   }));
+  if (options.products && half)
+    throw new InputError({
+      code: 'train.precision',
+      subject: `an optimizer that reads the products' inputs does not train in ${half}`,
+      remedy: 'set train.precision to float32, or choose another train.optimizer',
+    });
   const products = options.products ? productsOf(graph, weights, tokens.get('attention_mask'), sizes) : undefined;
-  const forward = [...graph.nodes];
+  if (half || options.lean) {
+    scaleInProducts(graph, sizes);
+    vectorsSecond(graph, sizes);
+  }
+  const ahead = new Set(graph.nodes);
   const upstream = graph.input('upstream', 'float32', ['rows', width]);
   const product = out.mul(new Expr(graph, upstream));
   const surrogate = product.sum([0, 1]).value;
   const shapes = new Map(sizes);
-  const shape = { dtype: 'float32', dims: sizes.get(embedding)?.dims ?? [] } as const;
+  const shape = { dtype: 'float32', dims: sizes.get(out.value)?.dims ?? [] } as const;
   shapes.set(upstream, shape).set(product.value, shape).set(surrogate, { dtype: 'float32', dims: [] });
   for (const v of graph.constants)
     if (v.constant && !shapes.has(v)) shapes.set(v, { dtype: v.constant.dtype, dims: v.constant.dims });
@@ -204,27 +228,59 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
     surrogate,
     weights.map((w) => w.value),
     shapes,
-    { asRows: new Set(tables.map((w) => w.value)), processor },
+    {
+      asRows: new Set(tables.map((w) => w.value)),
+      processor,
+      lean: half ? 'half' : options.lean && 'float32',
+    },
   );
   for (const g of gradients.values())
     for (const v of 'dense' in g ? [g.dense] : g.rows.flatMap((r) => [r.indices, r.rows])) graph.output(v);
   graph.prune();
-  const kept = new Set(forward);
+  if (options.lean === 'cuda' && half !== 'bfloat16') {
+    const old = new Set(graph.nodes);
+    maskInSoftmax(graph, shapes);
+    for (const node of graph.nodes) if (!old.has(node)) ahead.add(node);
+  }
+  const before = new Set(graph.nodes);
+  const held = [...frozen].map((v) => map.get(v)).filter((v) => v !== undefined);
+  const taken = half
+    ? toHalf(graph, half, {
+        sources: new Set([...weights.map((w) => w.value), ...held, ...(dropout ? [dropout.table] : [])]),
+        active: [...weights.map((w) => w.value), upstream],
+        wide,
+      })
+    : new Map<Value, Value>();
+  const now = (v: Value): Value => taken.get(v) ?? v;
+  const kept = new Set<Node>();
+  for (const node of graph.nodes)
+    if (ahead.has(node) || (!before.has(node) && isForward(node, kept, upstream))) kept.add(node);
   return {
     graph,
     tokens,
     weights,
-    embedding,
+    embedding: now(out.value),
     width,
     observed,
     upstream,
     dropout,
     forward: graph.nodes.filter((n) => kept.has(n)),
     backward: graph.nodes.filter((n) => !kept.has(n)),
-    gradients: new Map([...gradients].map(([v, g]) => [v.name, g])),
+    gradients: new Map(
+      [...gradients].map(([v, g]) => [
+        v.name,
+        'dense' in g
+          ? { dense: now(g.dense) }
+          : { rows: g.rows.map(({ indices, rows }) => ({ indices, rows: now(rows) })) },
+      ]),
+    ),
     products,
   };
 }
+
+/** Whether a Cast belongs to the forward pass: it reads an input or what that pass makes. */
+const isForward = (node: Node, forward: ReadonlySet<Node>, upstream: Value): boolean =>
+  node.inputs.every((v) => v !== upstream && (!v?.producer || forward.has(v.producer)));
 
 /** Feeds of two sizes in which no two dimensions that can differ are equal; ids, types and masks of 1 are valid anywhere. */
 function sampleFeeds(graph: Graph, weights: readonly Weight[], k: number): Record<string, Tensor> {

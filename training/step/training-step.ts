@@ -38,12 +38,17 @@ export interface DifferentiatedStep<B> {
   gradients: ReadonlyMap<string, Gradient>;
   /** Of the matrices of products, where they were asked for. */
   products?: ReadonlyMap<string, Product>;
+  /** Whether gradients come multiplied by an input, LOSS_SCALE. */
+  scaled?: boolean;
   /** Outputs: the weighted total, and each loss's own mean. */
   total: string;
   terms: readonly string[];
   /** @param step determines the dropout masks */
   feeds(batch: B, step: number): Record<string, Tensor>;
 }
+
+/** Input of a step whose gradients are scaled, float32 [1]: the factor. */
+export const LOSS_SCALE = 'loss_scale';
 
 /** Runs a step on the host: as one session run, or chunk by chunk (GradCache). */
 export interface HostStep<B> {

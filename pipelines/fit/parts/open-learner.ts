@@ -1,5 +1,7 @@
 /** @file Where training computes: on the host, or on a device that is there and faster. */
+import { InputError } from '../../../common/errors.ts';
 import type { Options } from '../../../config/options.ts';
+import { sumHalvesInFloat32 } from '../../../engine/runtime/cuda.ts';
 import { computeOn } from '../../../engine/runtime/provider.ts';
 import { DeviceLearner } from '../../../training/device-learner.ts';
 import { HostLearner, type Learner } from '../../../training/host-learner.ts';
@@ -14,6 +16,7 @@ import type { Fit } from './fit.ts';
 
 /**
  * @param chunk texts encoded at a time where memory is short and the host computes
+ * @throws InputError where the provider is not available, or does not train in the precision that is asked for
  */
 export async function openLearner(
   { options: { train }, note }: Pick<Fit, 'note'> & { options: Options<'train'> },
@@ -21,12 +24,19 @@ export async function openLearner(
   optimizer: OptimizerOptions,
   chunk?: number,
 ): Promise<Learner> {
-  const { provider: wanted, threads, accumulate } = train;
+  const { provider: wanted, threads, accumulate, precision } = train;
   // GradCache needs the gradients themselves, which a device keeps to itself.
   const session = options.gradCacheChunk ? { provider: 'cpu' as const, threads } : await computeOn(train);
   if (wanted === 'auto' && session.provider !== 'cpu')
     note(`training on ${session.provider}, which multiplies faster here than the processor`);
-  const step = { ...options, products: optimizers[optimizer.optimizer ?? 'adamw']().readsProducts };
+  if (precision !== 'float32' && session.provider !== 'cuda')
+    throw new InputError({
+      code: 'train.precision',
+      subject: `train.precision ${precision} is for cuda, and training computes on ${session.provider} here`,
+      remedy: 'remove it, or set train.provider to cuda to hear why it is not available',
+    });
+  if (precision !== 'float32') sumHalvesInFloat32();
+  const step = { ...options, precision, products: optimizers[optimizer.optimizer ?? 'adamw']().readsProducts };
   if (session.provider === 'cpu') {
     const gradCacheChunk = options.gradCacheChunk ?? chunk;
     return new HostLearner(await dualEncoderOnHost({ ...step, gradCacheChunk, session }), optimizer, session);

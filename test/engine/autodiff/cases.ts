@@ -17,6 +17,7 @@ export interface Use {
   inputs: readonly Input[];
   attributes?: Record<string, AttributeInput>;
   outputs?: number;
+  domain?: string;
 }
 
 const f = (...dims: Size[]): Input => ({ float: dims });
@@ -107,6 +108,12 @@ export const uses: Readonly<Record<string, readonly Use[]>> = {
     [0, 1].map((transB) =>
       use([transA ? f(3, 'B') : f('B', 3), transB ? f(4, 3) : f(3, 4), transA ? f(4) : transB ? f('B', 1) : f('B', 4)], { transA, transB, alpha: float(0.7), beta: float(1.3) }),
     ),
+  ),
+  FusedMatMul: [0, 1].flatMap((transA) =>
+    [0, 1].map((transB) => ({
+      ...use([transA ? f('B', 3, 'L') : f('B', 'L', 3), transB ? f('B', 4, 3) : f('B', 3, 4)], { transA, transB, alpha: float(0.7) }),
+      domain: 'com.microsoft',
+    })),
   ),
   HardSigmoid: [...unary(-2, 2, { alpha: float(0.2) }), ...unary(3, 4)],
   HardSwish: [...unary(-2.8, 2.8), ...unary(3.2, 4), ...unary(-4, -3.2)],

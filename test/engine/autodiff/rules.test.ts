@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { differentiate } from '../../../engine/autodiff/differentiate.ts';
+import { type DifferentiateOptions, differentiate } from '../../../engine/autodiff/differentiate.ts';
 import { rules } from '../../../engine/autodiff/rules.ts';
 import { constant, Expr } from '../../../engine/expressions/expr.ts';
 import { type AttributeInput, float, Graph, type Value } from '../../../engine/graph/ir.ts';
@@ -14,7 +14,7 @@ const sizes = [{ B: 2, L: 4, N: 5 }, { B: 3, L: 6, N: 7 }] as const; // biome-ig
 type Feeds = Record<string, Tensor>;
 
 /** sum(weights * outputs) of one operator, in float64, with the gradient of every float input. */
-async function built(op: string, use: Use, dynamic: boolean, processor: boolean, random: Random) {
+async function built(op: string, use: Use, dynamic: boolean, form: DifferentiateOptions, random: Random) {
   const graph = new Graph(20);
   graph.float = 'float64';
   const size = (k: 0 | 1) => (d: Size) => (typeof d === 'number' ? d : sizes[dynamic ? k : 0][d]);
@@ -49,7 +49,7 @@ async function built(op: string, use: Use, dynamic: boolean, processor: boolean,
     parameters.push(value);
     return value;
   };
-  const outputs = graph.addMany(op, use.inputs.map(input), use.outputs ?? 1, use.attributes);
+  const outputs = graph.addMany(op, use.inputs.map(input), use.outputs ?? 1, use.attributes, { domain: use.domain });
   // Weights that differ from element to element, whatever the output's shape: sin(1), sin(2), ...
   const shown = op === 'TopK' ? outputs.slice(0, 1) : outputs;
   const parts = shown.map((v) => {
@@ -71,7 +71,7 @@ async function built(op: string, use: Use, dynamic: boolean, processor: boolean,
   const found = await probe(probed, feeds);
   const byName = new Map([...found].map(([v, shape]) => [v.name, shape]));
   const shapes = new Map([...graph.values()].map(([name, v]) => [v, byName.get(name) as never]));
-  const gradients = differentiate(graph, loss, parameters, shapes, { processor });
+  const gradients = differentiate(graph, loss, parameters, shapes, form);
   for (const p of parameters) {
     const g = gradients.get(p);
     if (g && 'dense' in g) graph.output(new Expr(graph, g.dense).op('Identity').value, `gradient:${p.name}`);
@@ -80,9 +80,9 @@ async function built(op: string, use: Use, dynamic: boolean, processor: boolean,
   return { session: await Session.load(toDouble(graph), { threads: 1 }), feeds, parameters };
 }
 
-async function compare(op: string, use: Use, dynamic: boolean, processor: boolean): Promise<void> {
+async function compare(op: string, use: Use, dynamic: boolean, form: DifferentiateOptions): Promise<void> {
   const random = Random.of(7, op);
-  const { session, feeds, parameters } = await built(op, use, dynamic, processor, random);
+  const { session, feeds, parameters } = await built(op, use, dynamic, form, random);
   try {
     for (const feed of dynamic ? feeds : [feeds[0]]) {
       const wanted = Object.fromEntries(session.inputs.map((name) => [name, feed[name]]));
@@ -114,13 +114,19 @@ async function compare(op: string, use: Use, dynamic: boolean, processor: boolea
   }
 }
 
+/** The forms of gradients: for processors, for devices, and for CUDA where they differ. */
+const formsOf = (op: string): DifferentiateOptions[] => [
+  { processor: true },
+  {},
+  ...(['Add', 'LayerNormalization', 'MatMul', 'Mul', 'Softmax'].includes(op) ? [{ lean: 'half' } as const] : []),
+];
+
 describe('every rule of the table against central differences in float64', () => {
   for (const op of Object.keys(rules))
     test(op, async () => {
       expect(Object.hasOwn(uses, op), `operator ${op} has a rule and no case in cases.ts`).toBe(true);
       for (const use of uses[op])
-        for (const dynamic of [true, false])
-          for (const processor of [true, false]) await compare(op, use, dynamic, processor);
+        for (const dynamic of [true, false]) for (const form of formsOf(op)) await compare(op, use, dynamic, form);
     });
 });
 

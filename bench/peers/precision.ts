@@ -1,0 +1,179 @@
+/**
+ * @file Steps on CUDA in each precision: minilm-l6, InfoNCE, AdamW with clipping, one group. Milliseconds per step, the way of the
+ * state over the bus included, and the losses of the first ten steps; PyTorch on the same card where $PYTHON has it.
+ *
+ *   npm run bench -- precision [--provider cuda] [--modes float32,tf32,float16,bfloat16] [--sizes 64x64,576x190] [--calls 4]
+ *   npm run bench -- precision --lean none     without the forms of gradients for CUDA; portable: without its own operators
+ *   npm run bench -- precision --profile float16      time per operator of one call of the largest size, each launch waited for
+ *
+ * Each mode is a process: TF32 is decided when NVIDIA's libraries are loaded.
+ */
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { allowTf32 } from '../../engine/runtime/cuda.ts';
+import type { SessionOptions } from '../../engine/runtime/session.ts';
+import { infoNCE } from '../../losses/info-nce.ts';
+import { Random } from '../../math/random.ts';
+import { bertGraph } from '../../models/bert.ts';
+import { DeviceLearner } from '../../training/device-learner.ts';
+import { type DualEncoderStepOptions, dualEncoderStep } from '../../training/step/dual-encoder-step.ts';
+import type { Precision } from '../../training/step/encoder-graph.ts';
+import { absent, median, PYTHON, round, SHARED } from './peers.ts';
+import { randomBatch, stepOptions } from './step.ts';
+
+const { values } = parseArgs({
+  options: {
+    provider: { type: 'string', default: 'cuda' },
+    modes: { type: 'string', default: 'float32,tf32,float16,bfloat16' },
+    sizes: { type: 'string', default: '64x64,576x190' },
+    calls: { type: 'string', default: '4' },
+    lean: { type: 'string', default: 'cuda' },
+    mode: { type: 'string' },
+    profile: { type: 'string' },
+  },
+});
+const provider = values.provider as NonNullable<SessionOptions['provider']>;
+const sizes = values.sizes.split(',').map((s) => s.split('x').map(Number) as [number, number]);
+const calls = Number(values.calls);
+const RATE = 2e-5;
+/** Steps of a call: about a second and a half. */
+const perCall = (sequences: number): number => (sequences > 128 ? 8 : 32);
+
+/** The model of the folder SHARED, or one of its shape with random weights. */
+async function model(): Promise<DualEncoderStepOptions> {
+  if (existsSync(join(SHARED, 'models/minilm-l6/onnx/model.onnx'))) return stepOptions(SHARED);
+  const shape = { vocabularySize: 30522, hidden: 384, layers: 6, heads: 12, intermediate: 1536, maxLength: 512 };
+  return {
+    encoder: bertGraph(shape, Random.of(0, 'bench')),
+    pooling: 'mean',
+    normalize: true,
+    losses: [{ loss: infoNCE(), weight: 1 }],
+  };
+}
+
+async function learnerOf(mode: string, extra?: SessionOptions['extra']): Promise<DeviceLearner> {
+  allowTf32(mode !== 'float32');
+  const precision = (mode === 'tf32' ? 'float32' : mode) as Precision;
+  const lean = values.lean === 'none' || provider !== 'cuda' ? undefined : (values.lean as 'cuda' | 'portable');
+  const session = { provider, ...(extra && { extra }) };
+  const step = await dualEncoderStep({ ...(await model()), groups: 1, precision, lean, session }, false);
+  return DeviceLearner.create(step, session, { clipNorm: 1 }, { loops: true });
+}
+
+const steps = (learner: DeviceLearner, [sequences, length]: [number, number], count: number, first: number) => {
+  const batch = randomBatch(sequences, length);
+  return learner.steps(
+    Array.from({ length: count }, () => [batch]),
+    first,
+    Array.from({ length: count }, () => RATE),
+  );
+};
+
+async function measure(mode: string): Promise<Record<string, unknown>> {
+  const loading = performance.now();
+  const learner = await learnerOf(mode);
+  const start = new Map([...(await learner.state())].map(([name, t]) => [name, { ...t, data: t.data.slice() }]));
+  const result: Record<string, unknown> = {
+    engine: 'onnx-distill',
+    mode,
+    load_s: round((performance.now() - loading) / 1000, 1),
+  };
+  for (const size of sizes) {
+    await learner.restore(start as never, 0);
+    const name = size.join('x');
+    const losses = await steps(learner, size, 10, 0);
+    const times: number[] = [];
+    for (let i = 0; i < calls; i++) {
+      const started = performance.now();
+      const made = await steps(learner, size, perCall(size[0]), 10);
+      times.push((performance.now() - started) / made.length);
+    }
+    result[`${name}_ms`] = round(median(times), 1);
+    result[`${name}_losses`] = losses.map((s) => round(s.loss, 5));
+    result[`${name}_norms`] = losses.map((s) => round(s.gradientNorm, 4));
+  }
+  await learner.release();
+  return result;
+}
+
+interface Event {
+  cat: string;
+  name: string;
+  dur: number;
+  args?: { op_name?: string; provider?: string; input_type_shape?: Record<string, number[]>[]; output_type_shape?: Record<string, number[]>[] }; // biome-ignore format: one line reads better
+}
+
+/** Seconds by operator of one call, from ONNX Runtime's profile. */
+async function profile(mode: string): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), 'profile-'));
+  try {
+    const learner = await learnerOf(mode, { enableProfiling: true, profileFilePrefix: join(folder, 'step') });
+    const size = sizes[sizes.length - 1];
+    await steps(learner, size, 2, 0);
+    await learner.release();
+    const file = readdirSync(folder).find((f) => f.endsWith('.json'));
+    if (!file) throw new Error(`no profile was written to ${folder}`);
+    const events = (JSON.parse(readFileSync(join(folder, file), 'utf8')) as Event[]).filter(
+      (e) => e.cat === 'Node' && e.name.endsWith('_kernel_time') && e.args?.op_name !== 'Loop',
+    );
+    const shape = (all: Record<string, number[]>[] = []): string =>
+      all.map((t) => Object.entries(t).map(([type, dims]) => `${type}[${dims}]`).join()).join(' '); // biome-ignore format: one line reads better
+    // A step that is repeated with a smaller loss scale is one more.
+    const runs = new Map<string, number>();
+    for (const e of events) runs.set(e.name, (runs.get(e.name) ?? 0) + 1);
+    const made = Math.max(...runs.values());
+    const total = events.reduce((n, e) => n + e.dur, 0);
+    console.log(
+      `${mode}, ${size.join(' x ')}, ${made} steps: ${round(total / made / 1000, 1)} ms a step in ${Math.round(events.length / made)} operators`,
+    );
+    const table = (key: (e: Event) => string, rows: number): void => {
+      const sums = new Map<string, { ms: number; count: number }>();
+      for (const e of events) {
+        const own = sums.get(key(e)) ?? { ms: 0, count: 0 };
+        sums.set(key(e), { ms: own.ms + e.dur / made / 1000, count: own.count + 1 / made });
+      }
+      for (const [name, { ms, count }] of [...sums].sort((a, b) => b[1].ms - a[1].ms).slice(0, rows))
+        console.log(`${ms.toFixed(2).padStart(9)} ms ${String(Math.round(count)).padStart(6)}  ${name}`);
+    };
+    table((e) => `${e.args?.op_name} (${e.args?.provider})`, 25);
+    console.log('by operator and shapes:');
+    table((e) => `${e.args?.op_name} ${shape(e.args?.input_type_shape)} -> ${shape(e.args?.output_type_shape)}`, 40);
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** This file again, for one mode. */
+function child(mode: string, profiled: boolean): void {
+  const given = [
+    '--provider',
+    provider,
+    '--sizes',
+    values.sizes,
+    '--calls',
+    values.calls,
+    '--lean',
+    values.lean,
+    '--mode',
+    mode,
+  ];
+  const env = { ...process.env, ...(profiled && { CUDA_LAUNCH_BLOCKING: '1' }) };
+  const { status } = spawnSync(process.execPath, [import.meta.filename, ...given, ...(profiled ? ['--profile', mode] : [])], { stdio: 'inherit', env }); // biome-ignore format: one line reads better
+  if (status) console.log(JSON.stringify({ engine: 'onnx-distill', mode, failed: status }));
+}
+
+if (values.mode && values.profile) await profile(values.mode);
+else if (values.mode) console.log(JSON.stringify(await measure(values.mode)));
+else if (values.profile) child(values.profile, true);
+else {
+  for (const mode of values.modes.split(',')) child(mode, false);
+  const without = absent();
+  if (without) console.error(`skipped: PyTorch (${without})`);
+  else
+    spawnSync(PYTHON, [join(import.meta.dirname, '../../../bench/peers/precision.py'), values.sizes, values.calls], {
+      stdio: 'inherit',
+    });
+}
