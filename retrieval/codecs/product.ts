@@ -35,10 +35,12 @@ export function product(parts: number): Codec {
       const moments = momentsOf(some);
       const rotation = balancedRotation(moments.second, parts);
       const turned = rotate(some, rotation);
-      const start = nearest(turned, parts, seed);
       // Errors across a vector spread over the dimensions that the vectors use, not over all; the plain loss is the least.
       const eta = Math.max(1, anisotropy(effectiveDimensions(moments), THRESHOLD));
-      let centroids = start;
+      let centroids = seeds(turned, parts, seed);
+      // k-means: the nearest centroids, and their means.
+      for (let round = 0; round < ROUNDS; round++)
+        centroids = refit(turned, assign(turned, centroids, parts, 1, { sweeps: 0 }), centroids, parts, 1);
       let codes = assign(turned, centroids, parts, eta, { sweeps: 1 });
       for (let round = 0; round < ANISOTROPIC_ROUNDS; round++) {
         centroids = refit(turned, codes, centroids, parts, eta);
@@ -67,8 +69,8 @@ export function product(parts: number): Codec {
   };
 }
 
-/** [parts, 256, width] centroids of each part by k-means. */
-function nearest({ data, dimensions: D }: Vectors, parts: number, seed: number): Float32Array {
+/** [parts, 256, width] centroids of each part that k-means starts from: vectors drawn by their distance (k-means++). */
+function seeds({ data, dimensions: D }: Vectors, parts: number, seed: number): Float32Array {
   const width = D / parts;
   const n = data.length / D;
   const centroids = new Float32Array(parts * CENTROIDS * width);
@@ -77,7 +79,7 @@ function nearest({ data, dimensions: D }: Vectors, parts: number, seed: number):
     for (let i = 0; i < n; i++) for (let k = 0; k < width; k++) part[i * width + k] = data[i * D + j * width + k];
     const found = kMeans(
       { dimensions: width, data: part },
-      { clusters: Math.min(CENTROIDS, n), iterations: ROUNDS, seed: seed + j },
+      { clusters: Math.min(CENTROIDS, n), iterations: 0, seed: seed + j },
     ).centroids.data;
     centroids.set(found, j * CENTROIDS * width);
   }
@@ -106,9 +108,21 @@ function balancedRotation(second: Square, parts: number): Float32Array {
   return rotation;
 }
 
+/** The columns of rotations as rows, kept so that a query does not wait for them. */
+const turnedColumns = new WeakMap<Float32Array, Float64Array>();
+
+function columnsOf(rotation: Float32Array, D: number): Float64Array {
+  let columns = turnedColumns.get(rotation);
+  if (!columns) {
+    columns = new Float64Array(D * D);
+    for (let a = 0; a < D; a++) for (let b = 0; b < D; b++) columns[b * D + a] = rotation[a * D + b];
+    turnedColumns.set(rotation, columns);
+  }
+  return columns;
+}
+
 function rotate({ data, dimensions: D }: Vectors, rotation: Float32Array): Vectors {
-  const columns = new Float64Array(D * D);
-  for (let a = 0; a < D; a++) for (let b = 0; b < D; b++) columns[b * D + a] = rotation[a * D + b];
+  const columns = columnsOf(rotation, D);
   const out = new Float32Array(data.length);
   const x = new Float64Array(D);
   for (let at = 0; at < data.length; at += D) {
