@@ -1,10 +1,50 @@
-/** @file Small dense systems in float64: Cholesky, eigenvalues of a symmetric matrix. */
+/** @file Small dense systems in float64: products, Cholesky, eigenvalues of a symmetric matrix. */
 import { FaultError } from '../common/errors.ts';
+import type { Rows } from './numbers.ts';
 
 /** A square matrix, row-major [n, n]. */
 export interface Square {
   readonly n: number;
   readonly data: Float64Array;
+}
+
+/**
+ * Products of each row with x: four rows share what is read of x, which takes a third of the time of one after another.
+ *
+ * @param rows [n, width] row-major
+ * @param x of which `width` numbers are read, from `from` on
+ * @param out its n numbers from `at` on are written
+ */
+export function rowProducts(
+  { data, dimensions: width }: Rows & { readonly data: Float64Array },
+  { x, from = 0 }: { readonly x: Float64Array; readonly from?: number },
+  { out, at = 0 }: { readonly out: Float32Array | Float64Array; readonly at?: number },
+): void {
+  const n = data.length / width;
+  const whole = n - (n % 4);
+  for (let i = 0; i < whole; i += 4) {
+    let [s0, s1, s2, s3] = [0, 0, 0, 0];
+    let p0 = i * width;
+    let p1 = p0 + width;
+    let p2 = p1 + width;
+    let p3 = p2 + width;
+    for (let k = from, end = from + width; k < end; k++, p0++, p1++, p2++, p3++) {
+      const v = x[k];
+      s0 += v * data[p0];
+      s1 += v * data[p1];
+      s2 += v * data[p2];
+      s3 += v * data[p3];
+    }
+    out[at + i] = s0;
+    out[at + i + 1] = s1;
+    out[at + i + 2] = s2;
+    out[at + i + 3] = s3;
+  }
+  for (let i = whole; i < n; i++) {
+    let s = 0;
+    for (let k = 0; k < width; k++) s += x[from + k] * data[i * width + k];
+    out[at + i] = s;
+  }
 }
 
 /**

@@ -2,7 +2,7 @@
  * @file The anisotropic loss of codes: the error along a vector counts more than the error across it, since a query with a high
  * score points along the vector. Codes and centroids that minimise it.
  */
-import { cholesky, solve } from '../../math/linear-algebra.ts';
+import { cholesky, rowProducts, solve } from '../../math/linear-algebra.ts';
 import type { Vectors } from './codec.ts';
 
 /** Centroids a part: one byte. */
@@ -23,6 +23,9 @@ export const scannThreshold = (dimensions: number): number => 0.2 * Math.min(1, 
 export function anisotropy(dimensions: number, t = scannThreshold(dimensions)): number {
   return ((dimensions - 1) * t * t) / (1 - t * t);
 }
+
+/** The threshold that gives this eta: the inverse of `anisotropy`. */
+export const thresholdOf = (dimensions: number, eta: number): number => Math.sqrt(eta / (eta + dimensions - 1));
 
 /** The anisotropic loss of one vector's code: eta times the squared error along it, plus that across it. */
 export function anisotropicLoss(x: ArrayLike<number>, code: ArrayLike<number>, eta: number): number {
@@ -54,29 +57,35 @@ export function assign(
   const width = D / parts;
   const n = data.length / D;
   const codes = before?.slice() ?? new Uint8Array(n * parts);
-  const squares = new Float32Array(parts * CENTROIDS);
+  const tables = Array.from({ length: parts }, (_, j) => ({
+    dimensions: width,
+    data: Float64Array.from(centroids.subarray(j * CENTROIDS * width, (j + 1) * CENTROIDS * width)),
+  }));
+  const squares = new Float64Array(parts * CENTROIDS);
   for (let c = 0; c < squares.length; c++) for (let k = 0; k < width; k++) squares[c] += centroids[c * width + k] ** 2;
-  const dots = new Float32Array(parts * CENTROIDS);
+  const x = new Float64Array(D);
+  const dots = new Float64Array(parts * CENTROIDS);
   for (let i = 0; i < n; i++) {
     let norm = 0;
-    for (let k = 0; k < D; k++) norm += data[i * D + k] ** 2;
-    for (let j = 0; j < parts; j++)
-      for (let c = 0; c < CENTROIDS; c++) {
-        let s = 0;
-        for (let k = 0, at = (j * CENTROIDS + c) * width; k < width; k++)
-          s += data[i * D + j * width + k] * centroids[at + k];
-        dots[j * CENTROIDS + c] = s;
-      }
+    for (let k = 0; k < D; k++) {
+      x[k] = data[i * D + k];
+      norm += x[k] ** 2;
+    }
+    for (let j = 0; j < parts; j++) rowProducts(tables[j], { x, from: j * width }, { out: dots, at: j * CENTROIDS });
     /** The centroid of part j with the least loss, where the other parts of the code have this product with x. */
     const best = (j: number, others: number, weight: number): number => {
-      let [least, at] = [Number.POSITIVE_INFINITY, 0];
-      for (let c = 0; c < CENTROIDS; c++) {
-        const dot = dots[j * CENTROIDS + c];
+      let least = Number.POSITIVE_INFINITY;
+      let found = 0;
+      for (let c = 0, at = j * CENTROIDS; c < CENTROIDS; c++, at++) {
+        const dot = dots[at];
         const along = norm - others - dot; // r . x
-        const loss = squares[j * CENTROIDS + c] - 2 * dot + weight * along * along;
-        if (loss < least) [least, at] = [loss, c];
+        const loss = squares[at] - 2 * dot + weight * along * along;
+        if (loss < least) {
+          least = loss;
+          found = c;
+        }
       }
-      return at;
+      return found;
     };
     let product = 0;
     for (let j = 0; j < parts; j++) {

@@ -1,8 +1,9 @@
 /** @file Product quantisation: a rotated vector as one of 256 centroids in each of m parts, with the loss that inner products need. */
 import { kMeans } from '../../math/k-means.ts';
-import { symmetricEigen } from '../../math/linear-algebra.ts';
+import { rowProducts, type Square, symmetricEigen } from '../../math/linear-algebra.ts';
+import { effectiveDimensions, momentsOf } from '../../math/moments.ts';
 import { Random } from '../../math/random.ts';
-import { anisotropy, assign, CENTROIDS, refit, scannThreshold } from './anisotropic.ts';
+import { anisotropy, assign, CENTROIDS, refit, scannThreshold, thresholdOf } from './anisotropic.ts';
 import type { Codec, Vectors } from './codec.ts';
 import { lookedUp } from './look-up.ts';
 
@@ -13,7 +14,7 @@ const ROUNDS = 6;
 const ANISOTROPIC_ROUNDS = 8;
 /** Times each part of a code is chosen again given the others, when vectors are encoded. */
 const SWEEPS = 2;
-/** T / ||x|| of the loss, at any width: it ranks better here than a threshold that falls with the dimensions. */
+/** T / ||x|| of the loss, in the dimensions that the vectors use. */
 const THRESHOLD = 0.2;
 
 /**
@@ -31,17 +32,21 @@ export function product(parts: number): Codec {
     learn: (sample, seed) => {
       of(sample.dimensions);
       const some = drawn(sample, SAMPLE, seed);
-      const rotation = balancedRotation(some, parts);
+      const moments = momentsOf(some);
+      const rotation = balancedRotation(moments.second, parts);
       const turned = rotate(some, rotation);
-      const start = nearest(turned, parts, seed);
-      const eta = anisotropy(sample.dimensions, THRESHOLD);
-      let centroids = start;
+      // Errors across a vector spread over the dimensions that the vectors use, not over all; the plain loss is the least.
+      const eta = Math.max(1, anisotropy(effectiveDimensions(moments), THRESHOLD));
+      let centroids = seeds(turned, parts, seed);
+      // k-means: the nearest centroids, and their means.
+      for (let round = 0; round < ROUNDS; round++)
+        centroids = refit(turned, assign(turned, centroids, parts, 1, { sweeps: 0 }), centroids, parts, 1);
       let codes = assign(turned, centroids, parts, eta, { sweeps: 1 });
       for (let round = 0; round < ANISOTROPIC_ROUNDS; round++) {
         centroids = refit(turned, codes, centroids, parts, eta);
         codes = assign(turned, centroids, parts, eta, { sweeps: 1, codes });
       }
-      return { rotation, centroids, threshold: Float32Array.of(THRESHOLD) };
+      return { rotation, centroids, threshold: Float32Array.of(thresholdOf(sample.dimensions, eta)) };
     },
     encode: (vectors, learned) => {
       // Centroids of an earlier version were learned by k-means alone; its codes had ScaNN's threshold.
@@ -64,8 +69,8 @@ export function product(parts: number): Codec {
   };
 }
 
-/** [parts, 256, width] centroids of each part by k-means. */
-function nearest({ data, dimensions: D }: Vectors, parts: number, seed: number): Float32Array {
+/** [parts, 256, width] centroids of each part that k-means starts from: vectors drawn by their distance (k-means++). */
+function seeds({ data, dimensions: D }: Vectors, parts: number, seed: number): Float32Array {
   const width = D / parts;
   const n = data.length / D;
   const centroids = new Float32Array(parts * CENTROIDS * width);
@@ -74,7 +79,7 @@ function nearest({ data, dimensions: D }: Vectors, parts: number, seed: number):
     for (let i = 0; i < n; i++) for (let k = 0; k < width; k++) part[i * width + k] = data[i * D + j * width + k];
     const found = kMeans(
       { dimensions: width, data: part },
-      { clusters: Math.min(CENTROIDS, n), iterations: ROUNDS, seed: seed + j },
+      { clusters: Math.min(CENTROIDS, n), iterations: 0, seed: seed + j },
     ).centroids.data;
     centroids.set(found, j * CENTROIDS * width);
   }
@@ -82,16 +87,9 @@ function nearest({ data, dimensions: D }: Vectors, parts: number, seed: number):
 }
 
 /** [D, D] row-major; a vector x becomes x R. Principal directions, dealt out so that parts hold like variance. */
-function balancedRotation({ data, dimensions: D }: Vectors, parts: number): Float32Array {
-  const n = data.length / D;
-  const covariance = new Float64Array(D * D);
-  for (let i = 0; i < n; i++)
-    for (let a = 0; a < D; a++) {
-      const x = data[i * D + a];
-      for (let b = 0; b <= a; b++) covariance[a * D + b] += x * data[i * D + b];
-    }
-  for (let a = 0; a < D; a++) for (let b = 0; b < a; b++) covariance[b * D + a] = covariance[a * D + b];
-  const { values, vectors } = symmetricEigen({ n: D, data: covariance });
+function balancedRotation(second: Square, parts: number): Float32Array {
+  const D = second.n;
+  const { values, vectors } = symmetricEigen(second);
   const order = Array.from(values.keys()).sort((a, b) => values[b] - values[a]);
   const width = D / parts;
   const room = new Array<number>(parts).fill(width);
@@ -110,14 +108,27 @@ function balancedRotation({ data, dimensions: D }: Vectors, parts: number): Floa
   return rotation;
 }
 
+/** The columns of rotations as rows, kept so that a query does not wait for them. */
+const turnedColumns = new WeakMap<Float32Array, Float64Array>();
+
+function columnsOf(rotation: Float32Array, D: number): Float64Array {
+  let columns = turnedColumns.get(rotation);
+  if (!columns) {
+    columns = new Float64Array(D * D);
+    for (let a = 0; a < D; a++) for (let b = 0; b < D; b++) columns[b * D + a] = rotation[a * D + b];
+    turnedColumns.set(rotation, columns);
+  }
+  return columns;
+}
+
 function rotate({ data, dimensions: D }: Vectors, rotation: Float32Array): Vectors {
-  const n = data.length / D;
+  const columns = columnsOf(rotation, D);
   const out = new Float32Array(data.length);
-  for (let i = 0; i < n; i++)
-    for (let a = 0; a < D; a++) {
-      const x = data[i * D + a];
-      if (x) for (let b = 0; b < D; b++) out[i * D + b] += x * rotation[a * D + b];
-    }
+  const x = new Float64Array(D);
+  for (let at = 0; at < data.length; at += D) {
+    for (let a = 0; a < D; a++) x[a] = data[at + a];
+    rowProducts({ data: columns, dimensions: D }, { x }, { out, at });
+  }
   return { data: out, dimensions: D };
 }
 

@@ -1,8 +1,9 @@
 /** @file Every encoding of vectors is held to the same shape; the anisotropic loss by hand. */
 import { describe, expect, test } from 'vitest';
 import { floatToHalf, halfToFloat } from '../../math/half.ts';
+import { effectiveDimensions, momentsOf } from '../../math/moments.ts';
 import { Random } from '../../math/random.ts';
-import { anisotropicLoss, anisotropy, assign, refit } from '../../retrieval/codecs/anisotropic.ts';
+import { anisotropicLoss, anisotropy, assign, refit, thresholdOf } from '../../retrieval/codecs/anisotropic.ts';
 import { type CodecName, codecs } from '../../retrieval/codecs/index.ts';
 import { place } from '../../retrieval/codecs/kernel.ts';
 import { product } from '../../retrieval/codecs/product.ts';
@@ -11,11 +12,11 @@ const random = Random.of(5, 'codecs');
 const [n, dimensions] = [600, 96];
 /** Unit vectors in clusters, as embeddings are. */
 const centres = Array.from({ length: 12 }, () => Array.from({ length: dimensions }, () => random.normal()));
-const unit = (rows: number): Float32Array => {
+const unit = (rows: number, noise = 0.7): Float32Array => {
   const out = new Float32Array(rows * dimensions);
   for (let i = 0; i < rows; i++) {
     const centre = centres[random.integer(centres.length)];
-    const row = centre.map((c) => c + 0.7 * random.normal());
+    const row = centre.map((c) => c + noise * random.normal());
     const norm = Math.hypot(...row);
     for (let k = 0; k < dimensions; k++) out[i * dimensions + k] = row[k] / norm;
   }
@@ -130,8 +131,11 @@ describe('the anisotropic loss', () => {
     expect(anisotropy(100, 0.2)).toBeCloseTo(4.125, 6);
     expect(anisotropy(128, 0.2)).toBeCloseTo(5.2917, 4);
     expect(anisotropy(384)).toBeCloseTo(3, 1);
+    expect(thresholdOf(100, 4.125)).toBeCloseTo(0.2, 6);
   });
   const codec = product(16);
+  /** Spread over more dimensions than the clusters are, so that errors along them count more than others. */
+  const vectors = { data: unit(n, 3), dimensions };
   const learned = codec.learn(vectors, 0);
   const width = dimensions / 16;
   const turned = {
@@ -156,7 +160,7 @@ describe('the anisotropic loss', () => {
     }
     return sum;
   };
-  const eta = anisotropy(dimensions, 0.2);
+  const eta = anisotropy(dimensions, learned.threshold[0]);
 
   test('codes have less of it than the nearest centroids of each part', () => {
     const { centroids } = learned;
@@ -189,6 +193,16 @@ describe('the anisotropic loss', () => {
       const own = (x: Float32Array) => [...x.subarray(unused * width, (unused + 1) * width)];
       expect(own(fitted)).toEqual(own(moved));
     }
+  });
+
+  test('errors across a vector count over the dimensions that the vectors use', () => {
+    const used = effectiveDimensions(momentsOf(vectors));
+    expect(used).toBeGreaterThan(dimensions / 2);
+    expect(used).toBeLessThan(dimensions);
+    expect(anisotropy(dimensions, learned.threshold[0])).toBeCloseTo(((used - 1) * 0.04) / 0.96, 4);
+    // Few dimensions: the plain loss, and not one that counts the error along a vector less.
+    const few = vectors.data.map((x, at) => (at % dimensions < 4 ? x : 0));
+    expect(anisotropy(dimensions, codec.learn({ data: few, dimensions }, 0).threshold[0])).toBeCloseTo(1, 5);
   });
 
   test('codes of an index that was written before the threshold was kept are made as then', () => {
