@@ -100,7 +100,8 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
     let whole: Numbers | undefined;
     while (made.length < all.length) {
       const at = made.length;
-      made.push(...(await this.attempt(all.slice(at), first + at * parts, learningRates.slice(at))));
+      const more = await this.attempt(all.slice(at), first + at * parts, learningRates.slice(at));
+      for (const step of more) made.push(step);
       const { loss, gradientNorm } = made[made.length - 1];
       if (made.length > at + 1 || Number.isFinite(gradientNorm)) whole = undefined;
       if (Number.isFinite(gradientNorm)) continue;
@@ -116,7 +117,8 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
       made.pop();
       this.numbers = smaller;
       this.last = '';
-      notes.push(...[smallScale(smaller)].filter((note) => note !== undefined));
+      const note = smallScale(smaller);
+      if (note !== undefined) notes.push(note);
     }
     if (notes.length) made[made.length - 1].note = notes.join('; ');
     return made;
