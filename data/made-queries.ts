@@ -14,6 +14,8 @@ export interface MadeOptions {
   most?: number;
   /** Share of the documents whose queries are held out, for dev and again for test. */
   heldOut?: number;
+  /** Whether queries that nothing judges may teach where others are judged. */
+  unlabelled?: boolean;
 }
 
 /** Queries held out for a split at most: more say little more. */
@@ -35,15 +37,15 @@ const FEWEST_TEACHING = 100;
 const SPLITS = ['dev', 'test', 'train'] as const;
 
 /**
- * A data set gets queries for what it lacks of the splits train, dev and, where nothing is judged, test: titles, sentences and spans of words of its
- * documents, in turn. Those of some documents are held out as dev and test, and training never sees them. They are generated: results
- * on them show that something was learned, not the quality on real queries.
+ * A data set gets queries for what it lacks of the splits train, dev and, where nothing is judged, test: titles, sentences and spans
+ * of words of its documents, in turn. Those of some documents are held out as dev and test, and training never sees them. They are
+ * generated: results on them show that something was learned, not the quality on real queries.
  *
  * Queries that are there and that nothing judges stay, unjudged, for training: only what is missing of dev and test is made then.
  * @throws InputError where there is no query and there are fewer than ten documents
  */
 export function withMadeQueries(dataset: Dataset, options: MadeOptions = {}): Dataset {
-  const { seed = 0, each = 3, most = 200_000, heldOut = 0.1 } = options;
+  const { seed = 0, each = 3, most = 200_000, heldOut = 0.1, unlabelled = true } = options;
   const { documents } = dataset;
   if (!dataset.queries.length && documents.length < FEWEST_ALONE)
     throw new InputError({
@@ -54,7 +56,7 @@ export function withMadeQueries(dataset: Dataset, options: MadeOptions = {}): Da
     });
   const own = dataset.queries;
   const open = own.length ? unjudgedQueries(dataset).length : 0;
-  const unjudged = dataset.splits.length && open < FEWEST_TEACHING ? 0 : open;
+  const unjudged = !dataset.splits.length || (unlabelled && open >= FEWEST_TEACHING) ? open : 0;
   const random = Random.of(seed, 'made queries');
   const order = random.shuffle(Int32Array.from({ length: documents.length }, (_, i) => i));
   const least = documents.length >= FEWEST_DOCUMENTS ? 1 : 0;
@@ -67,7 +69,7 @@ export function withMadeQueries(dataset: Dataset, options: MadeOptions = {}): Da
   const queries = new TextTableBuilder();
   const given = new Set<string>();
   for (let i = 0; i < own.length; i++) {
-    queries.add(own.ids[i], own.text(i));
+    queries.add(own.ids[i], own.text(i), own.title?.(i), own.metadata?.(i));
     given.add(own.text(i));
   }
   const splits: Record<string, Map<string, Map<string, number>>> = {};
@@ -99,7 +101,7 @@ export function withMadeQueries(dataset: Dataset, options: MadeOptions = {}): Da
   const { candidates } = dataset;
   return {
     ...dataset,
-    queries: table,
+    queries: own.unordered ? { ...table, unordered: true } : table,
     splits: kept,
     qrels: (split): Qrels => {
       if (!kept.includes(split)) throw unknownSplit(split, kept, dataset.name);
@@ -132,10 +134,12 @@ function said({
     return unjudged
       ? `nothing judges the ${unjudged} queries: the teacher's ranking is their only supervision. Dev and test are ${made} queries generated from the documents, and results on them say little about real queries: judge some queries (qrels/dev.tsv and qrels/test.tsv, lines query-id corpus-id score)`
       : `there are no queries: ${made} were generated from the documents, and results refer to these, not to real queries; add queries of users (queries.jsonl, qrels/test.tsv)`;
+  if (!missing.includes('train'))
+    return `there is no split 'train', and no query can be generated from the documents, whose sentences have fewer than ${SPAN[0]} words: add qrels/train.tsv, or name the split that may be learned from under data.splits.train`;
   const taught = unjudged
     ? `the ${unjudged} queries that nothing judges teach, by the teacher's ranking`
     : 'queries generated from the documents teach';
-  const chosen = missing.includes('dev') ? '; weights are chosen on generated queries too' : '';
+  const chosen = missing.includes('dev') ? '; the dev split is generated too' : '';
   return `there is no split 'train': ${taught}${chosen} (${made} generated). Judged queries teach better: add qrels/train.tsv, or name the split that may be learned from under data.splits.train`;
 }
 

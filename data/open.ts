@@ -23,6 +23,8 @@ export interface DataOptions extends RowOptions {
   corpus?: TextTable;
   /** Whether a split 'train' is learned from: where it is missing, queries that nothing judges or generated ones take its place. */
   learns?: boolean;
+  /** Whether queries that nothing judges may take its place; true by default. */
+  unlabelled?: boolean;
 }
 
 export type DataKind = 'beir' | 'rows' | 'text';
@@ -135,7 +137,8 @@ export async function openDataset(path: string, options: DataOptions = {}, watch
   const found = await open(path, options);
   // A table of judgements under an unknown name must not be taken for none.
   const unnamed = found.splits.length ? options.learns && lacksTrain(found.splits) : !namesJudgements(path);
-  const dataset = !found.queries.length || unnamed ? withMadeQueries(found, { seed: options.splitSeed }) : found;
+  const { splitSeed: seed, unlabelled } = options;
+  const dataset = !found.queries.length || unnamed ? withMadeQueries(found, { seed, unlabelled }) : found;
   const say = (note: string): void => watch.onProgress?.({ stage: 'data', done: 0, unit: 'files', note });
   for (const note of dataset.notes ?? []) say(note);
   for (const { text } of dataset.warnings ?? []) say(`warning: ${text}`);

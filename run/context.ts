@@ -21,6 +21,7 @@ import { openGeneral } from './general-texts.ts';
 import { checkContinued, openData } from './open-data.ts';
 import { knownTeachers, openTeacher, openTeachers, type TeacherSpec, teacherKey } from './open-teachers.ts';
 import { claimOutput, refuseOther } from './output-folder.ts';
+import { preparePrecision } from './precision.ts';
 import { ArtifactStore } from './stages/artifact-store.ts';
 import { RunLog } from './stages/run-log.ts';
 import { type Dry, StageRunner } from './stages/runner.ts';
@@ -85,6 +86,7 @@ export async function openRun<T>(
   work: (run: RunContext) => Promise<T>,
   dry: Dry = false,
 ): Promise<T> {
+  await preparePrecision(options);
   const config = await withCountedLayers(options);
   const log = new RunLog(dry ? { signal: watch.signal } : watch);
   const frozenDocuments = config.student.towers === 'query';

@@ -35,6 +35,16 @@ export function trainingQueries({ data }: Options<'data'>, dataset: Dataset): nu
 }
 
 /**
+ * The queries of a split that are asked about before a run: of the training split those that it trains on, unjudged ones where none
+ * is judged; of another one all.
+ */
+export function askedQueries({ data }: Options<'data'>, dataset: Dataset, split: string): number[] {
+  const judged = judgedQueries(dataset, split);
+  if (split !== data.splits.train) return judged;
+  return trainingQueries({ data: { ...data, unlabelled: data.unlabelled && !judged.length } }, dataset);
+}
+
+/**
  * At most `limit` of them, in their order. They are drawn: data sets are often sorted by topic or name, and their first part is
  * then another domain. A smaller limit draws a part of what a larger one draws.
  * @param first so many of the beginning are always among them: those that keep their labels

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { InputError } from '../common/errors.ts';
+import type { RunControl } from '../common/progress.ts';
 import type { Config } from '../config/config.ts';
 import { continuedDataset } from '../data/continued/continued.ts';
 import type { Dataset } from '../data/dataset.ts';
@@ -11,10 +12,23 @@ import { TextTokenizer } from '../data/tokenizer.ts';
 import { readModelFolder } from '../models/model-folder.ts';
 import { LEXICAL_FILE } from '../retrieval/lexical-channel.ts';
 
+/** Whether queries may be made for a missing split to learn from: another name than the default is one that the user has. */
+const makesTrain = ({ splits }: Config['data']): boolean => splits.train === 'train';
+
+/**
+ * The data set as a run with these options reads it, for the queries of one split.
+ * @param split absent: the documents alone are read
+ * @throws InputError where it cannot be read
+ */
+export const openSplit = ({ data }: Pick<Config, 'data'>, split?: string, watch: RunControl = {}): Promise<Dataset> => {
+  const { train, dev } = data.splits;
+  const learns = makesTrain(data) && (split === train || split === dev);
+  return openDataset(data.path as string, { ...data, learns }, watch);
+};
+
 /** @throws InputError where a data set cannot be read, and where there is nothing new to learn */
 export async function openData({ data, continue: c, seed, train }: Config): Promise<Dataset> {
-  const learns = data.splits.train === 'train';
-  const options = { ...data, learns: learns && !c, queryMetadata: typeof train.stream?.by === 'string' };
+  const options = { ...data, learns: makesTrain(data) && !c, queryMetadata: typeof train.stream?.by === 'string' };
   const path = data.path as string;
   if (!c) return openDataset(path, options);
   if (!existsSync(path))

@@ -168,7 +168,10 @@ export async function addDataset(
   dataset: Pick<Dataset, 'documents'>,
   { onProgress, signal }: RunControl,
 ): Promise<{ added: number; kept: number }> {
-  index.checkIds(dataset.documents.ids);
+  const { ids } = dataset.documents;
+  // In parts: a data set holds each id once, and a set of all of them would be as large as the texts.
+  for (let at = 0; at < ids.length; at += BATCH)
+    index.checkIds(Array.from({ length: Math.min(BATCH, ids.length - at) }, (_, j) => ids[at + j]));
   const total = dataset.documents.length;
   let [looked, added] = [0, 0];
   let waiting: SearchDocument[] = [];

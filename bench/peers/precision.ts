@@ -13,7 +13,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { allowTf32 } from '../../engine/runtime/cuda.ts';
+import { allowTf32, sumHalvesInFloat32 } from '../../engine/runtime/cuda.ts';
 import type { SessionOptions } from '../../engine/runtime/session.ts';
 import { infoNCE } from '../../losses/info-nce.ts';
 import { Random } from '../../math/random.ts';
@@ -57,6 +57,8 @@ async function model(): Promise<DualEncoderStepOptions> {
 async function learnerOf(mode: string, extra?: SessionOptions['extra']): Promise<DeviceLearner> {
   allowTf32(mode !== 'float32');
   const precision = (mode === 'tf32' ? 'float32' : mode) as Precision;
+  // As a run does.
+  if (precision !== 'float32') sumHalvesInFloat32();
   const lean = values.lean === 'none' || provider !== 'cuda' ? undefined : (values.lean as 'cuda' | 'portable');
   const session = { provider, ...(extra && { extra }) };
   const step = await dualEncoderStep({ ...(await model()), groups: 1, precision, lean, session }, false);

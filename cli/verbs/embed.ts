@@ -6,7 +6,7 @@ export const embedVerb: Verb = (context) =>
   new Command('embed')
     .description("embed the documents with the config's embedder into the cache, where a run finds them")
     .argument('<file>', 'YAML file with the options')
-    .option('--queries <split>', "embed the split's judged queries instead of the documents")
+    .option('--queries <split>', "embed the split's queries instead of the documents")
     .option('--set <key=value>', 'option that overrides the file; repeatable; distill schema lists them', collect, [])
     .option('--memory <size>', 'limit that batches are chosen by, e.g. 4GB')
     .option('--queue <url>', 'address of a queue whose workers embed, e.g. redis://host:6379; see distill worker')

@@ -83,6 +83,18 @@ export function continuedDataset(old: Dataset, fresh: Dataset, options: Continue
   const test = qrelsOf(fresh, splits.test);
   sets.set(splits.test, test.size ? test : oldOnly(splits.test));
   for (const [split, own] of sets) if (!own.size) sets.delete(split);
+  const sources: readonly [name: string | null, of: Dataset[], split: string | null][] = [
+    [splits.train, [old, fresh], splits.train],
+    ['old test', [old], splits.test],
+    ['new test', [fresh], splits.test],
+    ['old dev', [old], splits.dev],
+    ['new dev', [fresh], splits.dev],
+    [splits.dev, [old, fresh], splits.dev],
+    [splits.test, [test.size ? fresh : old], splits.test],
+  ];
+  const generated = sources.flatMap(([name, of, split]) =>
+    name !== null && sets.has(name) && areGenerated(of, split) ? [name] : [],
+  );
 
   const warnings: DataWarning[] = [...(old.warnings ?? []), ...(fresh.warnings ?? [])];
   const seen = [...judged(old, splits.dev), ...judged(old, splits.test)].filter((q) =>
@@ -101,6 +113,7 @@ export function continuedDataset(old: Dataset, fresh: Dataset, options: Continue
     documents,
     queries: unordered ? { ...table, unordered } : table,
     splits: known,
+    ...(generated.length && { generated }),
     qrels(split) {
       const found = sets.get(split);
       if (!found) throw unknownSplit(split, known, `${old.name} with ${fresh.name}`);
@@ -115,6 +128,12 @@ export function continuedDataset(old: Dataset, fresh: Dataset, options: Continue
   };
   const lists = (split: string): CandidateLists => joinedLists(old, fresh, split, whole);
   return old.candidates && fresh.candidates ? { ...whole, candidates: lists } : whole;
+}
+
+/** Whether all queries of a split were generated, in each of the data sets that have it. */
+function areGenerated(sets: readonly Dataset[], split: string | null): boolean {
+  const own = sets.filter((set) => split !== null && set.splits.includes(split));
+  return own.length > 0 && own.every((set) => set.generated?.includes(split as string));
 }
 
 function addText(into: TextTableBuilder, from: Dataset['queries'], i: number): void {

@@ -95,7 +95,11 @@ export function serverApp({ index, reranker, cascade, answers, limits, writable,
   });
   let info: Promise<object> | undefined;
   app.get('/info', async (c) => {
-    info ??= infoOf(index, limits);
+    // A reading that failed is tried again.
+    info ??= infoOf(index, limits).catch((error: unknown) => {
+      info = undefined;
+      throw error;
+    });
     return c.json(await info);
   });
   app.get('/metrics', async (c) => c.body(await metrics.text(), 200, { 'content-type': metrics.type }));

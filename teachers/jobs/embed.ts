@@ -3,8 +3,9 @@ import type { RunControl } from '../../common/progress.ts';
 import type { ConfigInput } from '../../config/config.ts';
 import { withMemory } from '../../config/memory.ts';
 import { parseConfig } from '../../config/parse.ts';
-import { judgedQueries, textsAt } from '../../data/dataset.ts';
-import { openDataset } from '../../data/open.ts';
+import { textsAt } from '../../data/dataset.ts';
+import { askedQueries } from '../../run/data.ts';
+import { openSplit } from '../../run/open-data.ts';
 import { openTeachers } from '../../run/open-teachers.ts';
 import { distributeTexts } from '../queue/distribute.ts';
 import { embed as embedding, type Teacher } from '../teacher.ts';
@@ -12,7 +13,7 @@ import { queuedModel, throughQueue } from './through-queue.ts';
 
 /** Which texts are embedded, and by whom. */
 export interface EmbedOptions {
-  /** The judged queries of this split; the documents by default. */
+  /** The queries of this split, of the training split those that a run trains on; the documents by default. */
   queries?: string;
   /** Address of a queue whose workers embed, e.g. `redis://host:6379`; this process embeds by default. */
   queue?: string;
@@ -40,7 +41,7 @@ export async function embedTexts(
 ): Promise<EmbedReport> {
   const config = parseConfig(options);
   const spec = queue === undefined ? undefined : queuedModel(config.embedder, 'embedder');
-  const dataset = await openDataset(config.data.path as string, config.data, watch);
+  const dataset = await openSplit(config, queries, watch);
   const kind = queries === undefined ? 'document' : 'query';
   const stage = `embed ${kind === 'query' ? 'queries' : 'documents'}`;
   const note = (text: string): void => watch.onProgress?.({ stage, done: 0, unit: 'texts', note: text });
@@ -49,7 +50,7 @@ export async function embedTexts(
   const { embedder, cache, close } = await openTeachers({ ...config, teacher: undefined }, dataset);
   try {
     const embed = embedding(embedder?.teacher);
-    const texts = queries === undefined ? dataset.documents : textsAt(dataset, judgedQueries(dataset, queries));
+    const texts = queries === undefined ? dataset.documents : textsAt(dataset, askedQueries(config, dataset, queries));
     const came =
       queue !== undefined && spec
         ? await throughQueue(queue, spec, { model: embedder?.uncached as Teacher, cache, onNote: note }, (asked) =>

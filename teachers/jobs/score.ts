@@ -6,9 +6,10 @@ import type { RunControl } from '../../common/progress.ts';
 import type { Config, ConfigInput } from '../../config/config.ts';
 import { withMemory } from '../../config/memory.ts';
 import { parseConfig } from '../../config/parse.ts';
-import { type Dataset, judgedQueries } from '../../data/dataset.ts';
+import type { Dataset } from '../../data/dataset.ts';
 import { type CandidateLists, withoutUnscored } from '../../data/lists.ts';
-import { openDataset } from '../../data/open.ts';
+import { askedQueries } from '../../run/data.ts';
+import { openSplit } from '../../run/open-data.ts';
 import { openTeachers } from '../../run/open-teachers.ts';
 import { distribute } from '../queue/distribute.ts';
 import { pairsOf, scoreCandidates } from '../score-pairs.ts';
@@ -45,22 +46,14 @@ export async function score(
 ): Promise<ScoreReport> {
   const config: Config = parseConfig(options);
   const spec = queue === undefined ? undefined : queuedModel(config.teacher, 'teacher');
-  const learns = split === 'train' && config.data.splits.train === split;
-  const dataset = await openDataset(config.data.path as string, { ...config.data, learns }, watch);
+  const dataset = await openSplit(config, split, watch);
   const note = (text: string): void => watch.onProgress?.({ stage: 'score', done: 0, unit: 'pairs', note: text });
   const limited = await withMemory(config, dataset, watch, note);
   const opened = await openTeachers(config, dataset);
   const { teacher, embedder, close } = opened;
   try {
-    const queries = judgedQueries(dataset, split);
-    const found = await findCandidates(
-      config,
-      dataset,
-      split,
-      queries.slice(0, config.data.maxQueries),
-      embedder?.teacher,
-      limited,
-    );
+    const queries = askedQueries(config, dataset, split);
+    const found = await findCandidates(config, dataset, split, queries, embedder?.teacher, limited);
     const { onNonFinite } = config.train;
     const came =
       queue !== undefined && spec

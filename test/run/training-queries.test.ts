@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest';
 import { parseConfig } from '../../config/parse.ts';
 import type { Dataset } from '../../data/dataset.ts';
-import { trainingQueries } from '../../run/data.ts';
+import { askedQueries, trainingQueries } from '../../run/data.ts';
 
 const N = 1000;
 const ids = Array.from({ length: N }, (_, i) => `q${i}`);
@@ -12,11 +12,9 @@ const dataset = {
   splits: ['train'],
   qrels: () => new Map(ids.slice(0, 800).map((id) => [id, new Map([['d', 1]])])),
 } as unknown as Dataset;
-const drawn = (data: object): number[] =>
-  trainingQueries(
-    parseConfig({ data: { path: 'd', ...data }, student: { model: 's' }, losses: [{ kind: 'info-nce' }] }),
-    dataset,
-  );
+const config = (data: object) =>
+  parseConfig({ data: { path: 'd', ...data }, student: { model: 's' }, losses: [{ kind: 'info-nce' }] });
+const drawn = (data: object): number[] => trainingQueries(config(data), dataset);
 
 test('they come from everywhere, in order, once, and the same ones again', () => {
   const some = drawn({ maxQueries: 200 });
@@ -48,4 +46,13 @@ test('all judged ones before any that no split judges', () => {
   expect(some).toHaveLength(900);
   expect(drawn({})).toHaveLength(N);
   expect(drawn({ unlabelled: false })).toHaveLength(800);
+});
+
+test('what is scored or embedded before a run are the queries that the run trains on', () => {
+  const asked = (data: object, split: string, of = dataset) => askedQueries(config(data), of, split);
+  expect(asked({ maxQueries: 200 }, 'train')).toEqual(drawn({ maxQueries: 200 }));
+  expect(asked({ maxQueries: 200 }, 'dev')).toHaveLength(800);
+  expect(asked({}, 'train')).toHaveLength(800);
+  const none = { ...dataset, qrels: () => new Map() } as Dataset;
+  expect(asked({ maxQueries: 900 }, 'train', none)).toHaveLength(900);
 });

@@ -1,7 +1,5 @@
 /** @file Where training computes: on the host, or on a device that is there and faster. */
-import { InputError } from '../../../common/errors.ts';
 import type { Options } from '../../../config/options.ts';
-import { sumHalvesInFloat32 } from '../../../engine/runtime/cuda.ts';
 import { computeOn } from '../../../engine/runtime/provider.ts';
 import { DeviceLearner } from '../../../training/device-learner.ts';
 import { HostLearner, type Learner } from '../../../training/host-learner.ts';
@@ -16,7 +14,7 @@ import type { Fit } from './fit.ts';
 
 /**
  * @param chunk texts encoded at a time where memory is short and the host computes
- * @throws InputError where the provider is not available, or does not train in the precision that is asked for
+ * @throws InputError where the provider is not available
  */
 export async function openLearner(
   { options: { train }, note }: Pick<Fit, 'note'> & { options: Options<'train'> },
@@ -29,13 +27,6 @@ export async function openLearner(
   const session = options.gradCacheChunk ? { provider: 'cpu' as const, threads } : await computeOn(train);
   if (wanted === 'auto' && session.provider !== 'cpu')
     note(`training on ${session.provider}, which multiplies faster here than the processor`);
-  if (precision !== 'float32' && session.provider !== 'cuda')
-    throw new InputError({
-      code: 'train.precision',
-      subject: `train.precision ${precision} is for cuda, and training computes on ${session.provider} here`,
-      remedy: 'remove it, or set train.provider to cuda to hear why it is not available',
-    });
-  if (precision !== 'float32') sumHalvesInFloat32();
   const step = { ...options, precision, products: optimizers[optimizer.optimizer ?? 'adamw']().readsProducts };
   if (session.provider === 'cpu') {
     const gradCacheChunk = options.gradCacheChunk ?? chunk;

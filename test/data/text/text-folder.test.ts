@@ -231,6 +231,38 @@ describe('a data set that lacks a split to learn from', () => {
     expect(made.made).toBeUndefined();
     expect(made.warnings?.at(-1)?.text).toMatch(/the 148 queries that nothing judges teach/);
   });
+  test('which do not teach where data.unlabelled leaves them out, and keep their fields', async () => {
+    const dir = data(150, { test: judged });
+    const made = await openDataset(dir, { learns: true, unlabelled: false });
+    expect(made.qrels('train').size).toBeGreaterThan(0);
+    expect(made.warnings?.at(-1)?.text).toMatch(/queries generated from the documents teach/);
+    const dated = Array.from({ length: 150 }, (_, i) => ({ _id: `q${i}`, text: `asked ${i}`, day: i }));
+    writeFileSync(join(dir, 'queries.jsonl'), lines(dated));
+    const { queries } = await openDataset(dir, { learns: true, queryMetadata: true });
+    expect(queries.metadata?.(149)).toEqual({ day: 149 });
+  });
+  test('with rows for test alone: their lists stay, no order is claimed for them', async () => {
+    const rows = Array.from({ length: 12 }, (_, i) => ({
+      query: `asked ${i}`,
+      positive: `${words(6, `p${i}x`)}.`,
+      negative: `${words(6, `n${i}x`)}.`,
+    }));
+    const made = await openDataset(folder({ 'test.jsonl': lines(rows) }), { learns: true });
+    expect(made.splits).toEqual(['dev', 'test', 'train']);
+    expect(made.queries.unordered).toBe(true);
+    expect(made.candidates?.('train').queries).toHaveLength(0);
+    const lists = made.candidates?.('test');
+    const asked = Array.from(lists?.queries ?? [], (q) => made.queries.text(q)).sort();
+    expect(asked).toEqual(rows.map((r) => r.query).sort());
+    expect([...made.qrels('test').keys()].every((id) => made.queries.indexOf(id) !== undefined)).toBe(true);
+  });
+  test('of documents too short for a query, it says so', async () => {
+    const dir = data(2, { test: judged });
+    writeFileSync(join(dir, 'corpus.jsonl'), lines(documents.map(({ _id }) => ({ _id, text: 'word' }))));
+    const made = await openDataset(dir, { learns: true });
+    expect(made.splits).toEqual(['test']);
+    expect(made.warnings?.at(-1)?.text).toMatch(/no query can be generated from the documents/);
+  });
   test('a dev split of another name and a train split stay', async () => {
     const own = await openDataset(data(2, { test: judged, validation: judged }), { learns: true });
     expect(own.splits).toEqual(['test', 'train', 'validation']);
