@@ -57,7 +57,10 @@ async function fittedWeight(
   watch: RunControl,
 ): Promise<HybridWeight> {
   const index = await bm25Index(dataset.documents, watch);
-  const judged = dev !== null && dataset.splits.includes(dev) ? judgedQueries(dataset, dev).slice(0, FIT_QUERIES) : [];
+  // Generated queries repeat the words of their documents: a weight fitted to them is for such queries alone.
+  const alike = !dataset.generated?.includes(dev ?? '') || dataset.generated.includes('train');
+  const fits = dev !== null && alike && dataset.splits.includes(dev);
+  const judged = fits ? judgedQueries(dataset, dev).slice(0, FIT_QUERIES) : [];
   if (!judged.length || dev === null) {
     const best = Array.from({ length: Math.min(texts.length, FIT_QUERIES) }, (_, i) => {
       const { scores } = index.search(texts.text(i), 1);

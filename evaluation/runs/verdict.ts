@@ -9,7 +9,7 @@ import { choiceScore, rerank } from '../systems/retrieve.ts';
 
 /** Values of the deciding metric, by system. */
 export interface BeforeFigures {
-  /** Split that the values are of: dev, or test where there is no dev. */
+  /** Split that the values are of: dev, or test where there is none or its queries alone are generated. */
   split: string;
   /** Judged queries of that split. */
   queries: number;

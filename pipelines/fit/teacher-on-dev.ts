@@ -78,7 +78,8 @@ export async function measureTeacherOnDev(run: RunContext, student: Result<Stude
   const labelsTeach = train.onWeakTeacher === 'labels' && needs.has('positives');
   if (!run.dry) {
     const { bm25: _, ...orders } = await measured.value();
-    const said = teacherVerdict(orders, dev);
+    const { generated } = await run.data.dev.value();
+    const said = teacherVerdict(orders, generated?.includes(dev) ? `${dev}, which are generated` : dev);
     if (said) run.warn('teacher.no-better', labelsTeach ? `${said}. Here labels alone teach` : said);
     else
       run.note(

@@ -62,12 +62,15 @@ test('with dev the weight is fitted there: vectors that say nothing lean on BM25
   const documents = noise(data.documents.length);
   const queries = { texts: asked, vectors: noise(asked.length) };
   const encode = async (texts: Texts) => ({ dimensions: 8, data: noise(texts.length) });
-  const found = async (dev: string | null) =>
-    Array.from((await hybridHits(dev, data, queries, documents, { encode }, 5, {})).indices);
+  const found = async (dev: string | null, generated?: string[]) =>
+    Array.from((await hybridHits(dev, { ...data, generated }, queries, documents, { encode }, 5, {})).indices);
   const index = await bm25(data.documents);
   const words = Array.from({ length: 40 }, (_, i) => [...index.search(asked.text(i), 5).indices]);
   const shared = (hits: number[]): number => hits.filter((d, i) => words[Math.floor(i / 5)].includes(d)).length;
   expect(shared(await found('dev'))).toBeGreaterThan(1.5 * shared(await found(null)));
+  // Generated queries stand for generated ones alone.
+  expect(await found('dev', ['dev'])).toEqual(await found(null));
+  expect(shared(await found('dev', ['dev', 'train']))).toBeGreaterThan(1.5 * shared(await found(null)));
 });
 
 test('a new student has nothing to search with', () => {
