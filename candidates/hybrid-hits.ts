@@ -1,6 +1,6 @@
 /** @file Candidates by both channels: an encoder's cosine and BM25, with the weight that suits the encoder on dev. */
 import type { RunControl } from '../common/progress.ts';
-import { type Dataset, judgedQueries, type Texts, textsAt } from '../data/dataset.ts';
+import { type Dataset, isGenerated, judgedQueries, type Texts, textsAt } from '../data/dataset.ts';
 import { bm25Index } from '../evaluation/bm25-run.ts';
 import { fitHybrid } from '../evaluation/fit-hybrid.ts';
 import { mean } from '../math/resampling.ts';
@@ -58,7 +58,7 @@ async function fittedWeight(
 ): Promise<HybridWeight> {
   const index = await bm25Index(dataset.documents, watch);
   // Generated queries repeat the words of their documents: a weight fitted to them is for such queries alone.
-  const alike = !dataset.generated?.includes(dev ?? '') || dataset.generated.includes('train');
+  const alike = !isGenerated(dataset, dev) || isGenerated(dataset, 'train');
   const fits = dev !== null && alike && dataset.splits.includes(dev);
   const judged = fits ? judgedQueries(dataset, dev).slice(0, FIT_QUERIES) : [];
   if (!judged.length || dev === null) {

@@ -56,6 +56,10 @@ export interface DataWarning {
   text: string;
 }
 
+/** Whether the queries of a split were generated, so that figures on them are not of real queries. */
+export const isGenerated = ({ generated }: Pick<Dataset, 'generated'>, split: string | null): boolean =>
+  generated?.includes(split as string) ?? false;
+
 /** Positions of the queries that no split judges, which only a teacher can label. */
 export function unjudgedQueries(dataset: Dataset): number[] {
   const judged = new Uint8Array(dataset.queries.length);

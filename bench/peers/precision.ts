@@ -105,7 +105,12 @@ interface Event {
   cat: string;
   name: string;
   dur: number;
-  args?: { op_name?: string; provider?: string; input_type_shape?: Record<string, number[]>[]; output_type_shape?: Record<string, number[]>[] }; // biome-ignore format: one line reads better
+  args?: {
+    op_name?: string;
+    provider?: string;
+    input_type_shape?: Record<string, number[]>[];
+    output_type_shape?: Record<string, number[]>[];
+  };
 }
 
 /** Seconds by operator of one call, from ONNX Runtime's profile. */
@@ -122,7 +127,13 @@ async function profile(mode: string): Promise<void> {
       (e) => e.cat === 'Node' && e.name.endsWith('_kernel_time') && e.args?.op_name !== 'Loop',
     );
     const shape = (all: Record<string, number[]>[] = []): string =>
-      all.map((t) => Object.entries(t).map(([type, dims]) => `${type}[${dims}]`).join()).join(' '); // biome-ignore format: one line reads better
+      all
+        .map((t) =>
+          Object.entries(t)
+            .map(([type, dims]) => `${type}[${dims}]`)
+            .join(),
+        )
+        .join(' ');
     // A step that is repeated with a smaller loss scale is one more.
     const runs = new Map<string, number>();
     for (const e of events) runs.set(e.name, (runs.get(e.name) ?? 0) + 1);
@@ -163,7 +174,11 @@ function child(mode: string, profiled: boolean): void {
     mode,
   ];
   const env = { ...process.env, ...(profiled && { CUDA_LAUNCH_BLOCKING: '1' }) };
-  const { status } = spawnSync(process.execPath, [import.meta.filename, ...given, ...(profiled ? ['--profile', mode] : [])], { stdio: 'inherit', env }); // biome-ignore format: one line reads better
+  const { status } = spawnSync(
+    process.execPath,
+    [import.meta.filename, ...given, ...(profiled ? ['--profile', mode] : [])],
+    { stdio: 'inherit', env },
+  );
   if (status) console.log(JSON.stringify({ engine: 'onnx-distill', mode, failed: status }));
 }
 

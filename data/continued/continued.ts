@@ -4,6 +4,7 @@ import { Random } from '../../math/random.ts';
 import {
   type Dataset,
   type DataWarning,
+  isGenerated,
   judgedQueries,
   type Qrels,
   TextTableBuilder,
@@ -133,7 +134,7 @@ export function continuedDataset(old: Dataset, fresh: Dataset, options: Continue
 /** Whether all queries of a split were generated, in each of the data sets that have it. */
 function areGenerated(sets: readonly Dataset[], split: string | null): boolean {
   const own = sets.filter((set) => split !== null && set.splits.includes(split));
-  return own.length > 0 && own.every((set) => set.generated?.includes(split as string));
+  return own.length > 0 && own.every((set) => isGenerated(set, split));
 }
 
 function addText(into: TextTableBuilder, from: Dataset['queries'], i: number): void {

@@ -15,7 +15,7 @@ import {
   type ValueInfoProto,
 } from 'onnx-buf';
 import { hashFile, hashParts } from '../../common/files.ts';
-import { sizeOf } from '../graph/tensor.ts';
+import { arrayTypes, type DType, sizeOf } from '../graph/tensor.ts';
 import { decode, readModel, tensorsOf } from './onnx-file.ts';
 import { dtypeOf, externalLocation, externalPath } from './tensor-proto.ts';
 
@@ -102,22 +102,15 @@ export async function weightsType(file: string): Promise<string> {
   const bytes = new Map<string, number>();
   for (const { dims, dataType } of tensorsOf(model)) {
     const type = dtypeOf.get(dataType) ?? (Onnx[dataType] ?? String(dataType)).toLowerCase();
-    bytes.set(type, (bytes.get(type) ?? 0) + sizeOf(dims.map(Number)) * (WIDTHS[type] ?? 1));
+    bytes.set(
+      type,
+      (bytes.get(type) ?? 0) + sizeOf(dims.map(Number)) * (arrayTypes[type as DType]?.BYTES_PER_ELEMENT ?? 1),
+    );
   }
   const [most = 'float32'] = [...bytes].sort((a, b) => b[1] - a[1])[0] ?? [];
   const packed = most === 'uint8' && model.graph?.node.some((n) => n.opType === 'MatMulNBits');
   return packed ? 'int4' : most;
 }
-
-/** Bytes of the types that weights of other sizes than one byte have. */
-const WIDTHS: Readonly<Record<string, number>> = {
-  float32: 4,
-  float16: 2,
-  bfloat16: 2,
-  float64: 8,
-  int64: 8,
-  int32: 4,
-};
 
 const locationsOf = (model: ModelProto): string[] => [
   ...new Set(Array.from(tensorsOf(model), externalLocation).filter((l) => l !== undefined)),

@@ -1,17 +1,15 @@
 /** @file The systems of a run on further data sets: the student, what it began from, BM25 and the hybrid. */
 import { layersOf, trainedEncoder } from '../../config/student.ts';
 import { judgedQueries } from '../../data/dataset.ts';
-import { computeOn } from '../../engine/runtime/provider.ts';
 import { bootstrapMean, type Interval } from '../../math/resampling.ts';
-import { Encoder } from '../../models/encoder.ts';
 import type { AlsoSet } from '../../run/also.ts';
 import { embed } from '../../teachers/teacher.ts';
 import { bm25Index, bm25Run } from '../bm25-run.ts';
 import type { HybridFit } from '../fit-hybrid.ts';
 import { evaluateRun, type Run } from '../metrics/evaluate.ts';
 import { hybridRun } from '../systems/hybrid.ts';
-import { encoderSearcher, retrieve, type Searcher, teacherSearcher } from '../systems/retrieve.ts';
-import { withKeptVectors } from './kept-vectors.ts';
+import { retrieve, type Searcher, teacherSearcher } from '../systems/retrieve.ts';
+import { withKeptVectors, withStudent } from './kept-vectors.ts';
 import type { Measuring } from './measure-run.ts';
 import { HYBRID } from './run-figures.ts';
 import type { Saved } from './saved.ts';
@@ -72,20 +70,15 @@ export async function measureAlso(
         const name = layersOf(config.student) ? WHOLE_ENCODER : 'student before training';
         for (const i of sets.keys()) await find(i, name, searcher);
       });
-    if (job.serves && !frozen) return withKeptVectors(job, saved.folder, undefined, student);
-    const session = await computeOn(config.train);
-    const encoder = await Encoder.load(saved.folder, { session, comparable: true });
-    try {
-      if (!frozen) return await student(encoderSearcher(encoder, config.student));
+    await withStudent(job, saved, async (over) => {
+      if (!frozen) return student(over());
       // The documents of a query tower are its embedder's, which is measured on the same vectors.
       const searcher = teacherSearcher(embed(job.embedder?.teacher));
       for (const i of sets.keys()) {
         const { dimensions, documents: data } = await find(i, 'embedder', searcher);
-        await student(encoderSearcher(encoder, config.student, { dimensions, data }), [i]);
+        await student(over({ dimensions, data }), [i]);
       }
-    } finally {
-      await encoder.dispose();
-    }
+    });
   });
   return all;
 }

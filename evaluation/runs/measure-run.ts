@@ -7,7 +7,6 @@ import type { Options } from '../../config/options.ts';
 import { layersOf, trainedEncoder, unchangedEncoder } from '../../config/student.ts';
 import { partSplits } from '../../data/continued/continued.ts';
 import { type Dataset, judgedQueries } from '../../data/dataset.ts';
-import { computeOn } from '../../engine/runtime/provider.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { readModelFolder } from '../../models/model-folder.ts';
 import { exitFile } from '../../students/export/dtypes.ts';
@@ -30,7 +29,7 @@ import {
   type Searcher,
   teacherSearcher,
 } from '../systems/retrieve.ts';
-import { type KeepingVectors, withKeptVectors } from './kept-vectors.ts';
+import { type KeepingVectors, withKeptVectors, withStudent } from './kept-vectors.ts';
 import { HYBRID, type System } from './run-figures.ts';
 import { CHOICE_DEPTH, RunTable } from './run-table.ts';
 import type { Saved } from './saved.ts';
@@ -55,8 +54,6 @@ export interface Measuring extends Reporting, KeepingVectors {
   embedder?: OpenedTeacher;
   /** The embedder's vectors of all documents, where something reads them. */
   documents?: Embeddings;
-  /** Whether later runs search the student's documents, so that its vectors are kept too. */
-  serves?: boolean;
 }
 
 /** nDCG@10 of a continued student on each part of the data. */
@@ -127,7 +124,7 @@ export async function measureRun(
       await first.dispose();
     });
   await table.addBm25({ timed: true });
-  const { run, matryoshka, hybrid } = await withStudent(job, saved, frozen, async (own) => {
+  const measured = async (own: Searcher) => {
     const found = await find('student', own);
     const { vectors } = found;
     const { dimensions } = vectors;
@@ -143,7 +140,10 @@ export async function measureRun(
       job.note('the weight of BM25 is not fitted: there is no dev split, and test must not choose it');
     const hybrid = options && (await measureHybrid({ ...options, queries: own.queries }, watch));
     return { run: found.run, matryoshka, hybrid };
-  });
+  };
+  const { run, matryoshka, hybrid } = await job.time('evaluate', () =>
+    withStudent(job, saved, (over) => measured(over(frozen))),
+  );
   // One query at a time is faster on the CPU, wherever the run computed.
   const encoder = await Encoder.load(saved.folder, { comparable: true });
   const maxLength = config.student.queryTokens;
@@ -189,23 +189,6 @@ export async function measureRun(
   });
   return { systems, runs, matryoshka, hybrid, before, parts };
 }
-
-/** Work with the saved student; the vectors of one whose documents later runs search are kept for them. */
-const withStudent = <T>(
-  job: Measuring,
-  saved: Saved,
-  frozen: Embeddings | undefined,
-  work: (searcher: Searcher) => Promise<T>,
-): Promise<T> =>
-  job.time('evaluate', async () => {
-    if (job.serves && !frozen) return withKeptVectors(job, saved.folder, undefined, work);
-    const encoder = await Encoder.load(saved.folder, { session: await computeOn(job.config.train), comparable: true });
-    try {
-      return await work(encoderSearcher(encoder, job.config.student, frozen));
-    } finally {
-      await encoder.dispose();
-    }
-  });
 
 /** Queries whose candidates a cross-encoder scores to be timed: seconds each. */
 const TIMED_RERANKINGS = 3;

@@ -1,7 +1,7 @@
 /** @file The systems of a run as they are measured: a row each, and what the user had before on the split that chooses. */
 import type { Reporting } from '../../common/progress.ts';
 import type { Options } from '../../config/options.ts';
-import { type Dataset, judgedQueries } from '../../data/dataset.ts';
+import { type Dataset, isGenerated, judgedQueries } from '../../data/dataset.ts';
 import type { Teacher } from '../../teachers/teacher.ts';
 import { bm25Run, bm25Search } from '../bm25-run.ts';
 import type { Run } from '../metrics/evaluate.ts';
@@ -39,8 +39,8 @@ export class RunTable {
     const { dataset, config } = job;
     const { test, dev } = config.data.splits;
     this.dev = dev !== null && dev !== test && dataset.splits.includes(dev) ? dev : undefined;
-    const generated = (s: string): boolean => dataset.generated?.includes(s) ?? false;
-    const split = this.dev !== undefined && (!generated(this.dev) || generated(test)) ? this.dev : test;
+    const { dev: own = test } = this;
+    const split = isGenerated(dataset, own) && !isGenerated(dataset, test) ? test : own;
     this.job = job;
     this.searched = { dataset, split: test, depth: Math.max(100, config.evaluate.depth) };
     this.before = { split, queries: judgedQueries(dataset, split).length, values: {} };

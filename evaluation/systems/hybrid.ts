@@ -1,6 +1,6 @@
 /** @file The hybrid of a student and BM25: its weight fitted on the dev split, its run of the test split. */
 import type { RunControl } from '../../common/progress.ts';
-import { type Dataset, judgedQueries, textsAt } from '../../data/dataset.ts';
+import { type Dataset, isGenerated, judgedQueries, textsAt } from '../../data/dataset.ts';
 import type { Bm25 } from '../../retrieval/bm25.ts';
 import { bothChannels, type ChannelScores, hybridSearch } from '../../retrieval/hybrid.ts';
 import { bm25Index } from '../bm25-run.ts';
@@ -65,11 +65,11 @@ export async function measureHybrid(options: HybridOptions, watch: RunControl): 
 /** The weight that is not fitted: the config's, or the usual one where the queries of dev are generated. */
 export function givenWeight(
   weight: HybridOptions['weight'],
-  { generated }: Pick<Dataset, 'generated'>,
+  dataset: Pick<Dataset, 'generated'>,
   dev: string,
 ): number | undefined {
   if (weight !== 'auto') return weight;
-  return generated?.includes(dev) ? USUAL_LAMBDA : undefined;
+  return isGenerated(dataset, dev) ? USUAL_LAMBDA : undefined;
 }
 
 /** The run of the queries whose vectors are given, by cosine and BM25 together. */

@@ -2,7 +2,7 @@
 
 import { openFirstEncoder } from '../../candidates/first-encoder.ts';
 import { startFolder, trainedEncoder } from '../../config/student.ts';
-import { type Dataset, judgedQueries } from '../../data/dataset.ts';
+import { type Dataset, isGenerated, judgedQueries } from '../../data/dataset.ts';
 import { computeOn } from '../../engine/runtime/provider.ts';
 import type { Run } from '../../evaluation/metrics/evaluate.ts';
 import { type OrdersOnDev, ordersBefore, teacherVerdict } from '../../evaluation/runs/verdict.ts';
@@ -78,8 +78,8 @@ export async function measureTeacherOnDev(run: RunContext, student: Result<Stude
   const labelsTeach = train.onWeakTeacher === 'labels' && needs.has('positives');
   if (!run.dry) {
     const { bm25: _, ...orders } = await measured.value();
-    const { generated } = await run.data.dev.value();
-    const said = teacherVerdict(orders, generated?.includes(dev) ? `${dev}, which are generated` : dev);
+    const generated = isGenerated(await run.data.dev.value(), dev);
+    const said = teacherVerdict(orders, generated ? `${dev}, which are generated` : dev);
     if (said) run.warn('teacher.no-better', labelsTeach ? `${said}. Here labels alone teach` : said);
     else
       run.note(
