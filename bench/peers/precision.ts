@@ -94,6 +94,10 @@ async function measure(mode: string): Promise<Record<string, unknown>> {
       times.push((performance.now() - started) / made.length);
     }
     result[`${name}_ms`] = round(median(times), 1);
+    // What a call costs beside its steps: weights and moments on their way there and back.
+    const started = performance.now();
+    await steps(learner, size, 1, 10);
+    result[`${name}_call_ms`] = round(performance.now() - started - median(times), 0);
     result[`${name}_losses`] = losses.map((s) => round(s.loss, 5));
     result[`${name}_norms`] = losses.map((s) => round(s.gradientNorm, 4));
   }
