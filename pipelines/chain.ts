@@ -15,7 +15,7 @@ import { parseConfig } from '../config/parse.ts';
 import { chainOptions } from '../config/recipes/chain-recipes.ts';
 import { type Effort, effortOf } from '../config/recipes/effort.ts';
 import { startFolder } from '../config/student.ts';
-import { judgedQueries, type Texts } from '../data/dataset.ts';
+import { isGenerated, judgedQueries, type Texts } from '../data/dataset.ts';
 import { listsNegatives } from '../data/relevant.ts';
 import { TextTokenizer } from '../data/tokenizer.ts';
 import { computeOn } from '../engine/runtime/provider.ts';
@@ -41,6 +41,7 @@ export async function chain(run: RunContext): Promise<Published> {
     queries: trainingQueries(config, dataset).length + written,
     labelled: judgedQueries(dataset, train).length + written > 0,
     listed: listsNegatives(dataset, train),
+    generated: isGenerated(dataset, train),
     effort: await effortFor(run, dataset.documents),
   };
   if (!data.labelled && !config.teacher && !config.embedder && config.chain?.assistant !== false)

@@ -186,7 +186,7 @@ test('a tower is compared with what its user had, and with the assistant only wh
 });
 
 test('without a dev split a chain has no share of BM25 to fit; a share that is given stays', () => {
-  const data = { queries: 9, labelled: true, listed: false, effort: effortOf('small', 40) };
+  const data = { queries: 9, labelled: true, listed: false, generated: false, effort: effortOf('small', 40) };
   const hybrid = (more: object) =>
     chainOptions(
       parseConfig({ pipeline: 'chain', data: { path: 'd', splits: { dev: null } }, student: { model: 'm' }, ...more }),
@@ -195,4 +195,17 @@ test('without a dev split a chain has no share of BM25 to fit; a share that is g
     )?.hybrid;
   expect(hybrid({})).toBeUndefined();
   expect(hybrid({ hybrid: { weight: 0.2 } })).toMatchObject({ weight: 0.2 });
+});
+
+test('where queries were generated the assistant is half of the encoder as it was, whatever the generated dev split says', () => {
+  const data = { queries: 9, labelled: true, listed: false, effort: effortOf('small', 40) };
+  const average = (generated: boolean) =>
+    parseConfig(
+      chainOptions(parseConfig({ pipeline: 'chain', data: { path: 'd' }, student: { model: 'm' } }), 'assistant', {
+        ...data,
+        generated,
+      }) as ConfigInput,
+    ).train.average;
+  expect(average(true)).toBe(0.5);
+  expect(average(false)).toEqual([0.85, 0.7, 0.5]);
 });
