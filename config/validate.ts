@@ -278,8 +278,8 @@ export function completed(given: ParsedConfig, where: string): Config {
     );
   if ([parsed.export?.dtype].flat().includes('static-int8') && !kind.isTable?.(student))
     refuse(
-      "'export.dtype: static-int8' is a table of tokens",
-      "use 'pipeline: static-queries' without word order, or another dtype",
+      "'export.dtype: static-int8' is a table of tokens, alone or with a gate",
+      "use 'pipeline: static-queries' with 'student.static.order' none or gate, or another dtype",
     );
   if (parsed.candidates.changed) {
     if (pipeline !== 'cross-to-dual' && pipeline !== 'late-interaction')

@@ -14,7 +14,7 @@ import { readJson, readModelFolder } from '../models/model-folder.ts';
 import type { Head } from '../models/modules/head.ts';
 import { type PromptOptions, promptsOf, withPrompt } from '../models/modules/prompts.ts';
 import { readSentenceFolder } from '../models/sentence-folder.ts';
-import { orders, type StaticOrder } from './static-order.ts';
+import { type Order, orders, type StaticOrder, type TokenTable } from './static-order.ts';
 import type { Student, Weights } from './student.ts';
 
 /** Old enough for every loader of the field. */
@@ -27,15 +27,11 @@ export interface StaticOptions {
   width?: number;
   /** Rows of the table that pairs of neighbours are hashed into. */
   buckets?: number;
+  /** Numbers of each function of a token that a gate has. */
+  rank?: number;
   seed?: number;
   /** In place of the folder's own. */
   prompts?: PromptOptions;
-}
-
-/** What the teacher makes of each token alone, [V, D]; rows of special tokens are 0. */
-export interface TokenTable {
-  dimensions: number;
-  data: Float32Array;
 }
 
 /**
@@ -50,7 +46,8 @@ export async function staticStudent(folder: string, table: TokenTable, options: 
   const tokenizer = await TextTokenizer.load(files.folder, { lowerCase });
   const special = await specialTokens(files.folder, tokenizer);
   const vocabulary = table.data.length / table.dimensions;
-  const settings = { order: 'none' as const, width: 64, buckets: 131_072, seed: 0, ...options };
+  const settings = { order: 'none' as const, width: 64, buckets: 131_072, rank: 8, seed: 0, ...options };
+  const order = orders[settings.order](table, settings);
   const head: Head = { pooling: ['mean'], includePrompt: true, modules: [{ kind: 'normalize' }] };
   // Special tokens' rows are 0 when served, so training need not see them.
   const tokens = (role: 'query' | 'document') => (text: string, limit: number) => {
@@ -64,7 +61,7 @@ export async function staticStudent(folder: string, table: TokenTable, options: 
     notes: [],
     folder: files,
     tokenizer,
-    graph: trainingGraph(table, settings),
+    graph: trainingGraph(table, order),
     pooling: 'mean',
     normalize: true,
     head,
@@ -81,7 +78,7 @@ export async function staticStudent(folder: string, table: TokenTable, options: 
     queryTokens: tokens('query'),
     documentTokens: tokens('document'),
     headWith: () => head,
-    inferenceGraph: (weights) => servedGraph(table, settings, special, weights),
+    inferenceGraph: (weights) => servedGraph(table, order, special, weights),
   };
 }
 
@@ -101,8 +98,6 @@ export async function specialTokens(folder: string, tokenizer: TextTokenizer): P
   ]);
 }
 
-type Settings = Required<Omit<StaticOptions, 'prompts'>>;
-
 function inputsOf(graph: Graph): { ids: Expr; mask: Expr } {
   const dims = ['batch', 'sequence'];
   return {
@@ -114,7 +109,7 @@ function inputsOf(graph: Graph): { ids: Expr; mask: Expr } {
 const weight = (graph: Graph, name: string, { dims, data }: Pick<Tensor<'float32'>, 'dims' | 'data'>): Expr =>
   new Expr(graph, graph.constant({ dtype: 'float32', dims, data }, name));
 
-function trainingGraph({ dimensions: D, data }: TokenTable, settings: Settings): Graph {
+function trainingGraph({ dimensions: D, data }: TokenTable, order: Order): Graph {
   const graph = new Graph(OPSET);
   const { ids, mask } = inputsOf(graph);
   const V = data.length / D;
@@ -123,57 +118,84 @@ function trainingGraph({ dimensions: D, data }: TokenTable, settings: Settings):
     .gather(ids)
     .exp();
   const x = vectors.mul(scale);
-  const order = orders[settings.order](D, settings);
-  const hidden = x.matmul(weight(graph, 'static.layer', identity(D)));
-  const parts = order.maps.map((m) => x.matmul(weight(graph, m.name, m)));
+  const own = x.matmul(weight(graph, 'static.layer', identity(D)));
+  const parts = [
+    ...order.maps.map((m) => x.matmul(weight(graph, m.name, m))),
+    ...order.rows.map((r) => weight(graph, r.name, r).gather(ids)),
+  ];
   const given = order.weights.map((w) => weight(graph, w.name, w));
   const present = mask.float().unsqueeze(-1);
-  const added = order.add(parts, given, { ids, present });
-  const out = added ? hidden.add(added) : hidden;
+  const added = order.add(parts, given, { ids, present, own });
+  const out = added ? own.add(added) : own;
   out.value.name = 'last_hidden_state';
   graph.output(out.value);
   return graph;
 }
 
-/** Tables and what cannot be folded: [hidden | parts | present] of each token behind one Gather. */
+/** The table of vectors, that of what word order reads of a token, and what cannot be folded. */
 async function servedGraph(
-  table: TokenTable,
-  settings: Settings,
+  { dimensions: D, data }: TokenTable,
+  order: Order,
   special: ReadonlySet<number>,
   weights: Weights,
 ): Promise<Graph> {
-  const D = table.dimensions;
-  const V = table.data.length / D;
-  const order = orders[settings.order](D, settings);
-  const folded = await fold(table, order.maps, weights);
-  const columns = [D, ...order.maps.map((m) => m.dims[1])];
-  // Without word order nothing asks which tokens are present.
-  const width = columns.reduce((a, b) => a + b, 0) + (settings.order === 'none' ? 0 : 1);
-  const rows = new Float32Array(V * width);
+  const V = data.length / D;
+  const [vectors, ...maps] = await fold({ dimensions: D, data }, order.maps, weights);
+  const parts = [...maps, ...order.rows.map((r) => tensorOf(weights, r).data)];
+  const columns = partColumns(order);
+  const width = columns.reduce((a, b) => a + b, 1);
+  const rows = new Float32Array(V * D);
+  const places = new Float32Array(V * width);
   for (let t = 0; t < V; t++) {
     if (special.has(t)) continue;
+    rows.set(vectors.subarray(t * D, (t + 1) * D), t * D);
     let at = t * width;
-    for (const [k, part] of folded.entries()) {
-      rows.set(part.subarray(t * columns[k], (t + 1) * columns[k]), at);
+    for (const [k, part] of parts.entries()) {
+      places.set(part.subarray(t * columns[k], (t + 1) * columns[k]), at);
       at += columns[k];
     }
-    if (settings.order !== 'none') rows[at] = 1;
+    places[at] = 1;
   }
+  return tableGraph(
+    { dtype: 'float32', dims: [V, D], data: rows },
+    { dtype: 'float32', dims: [V, width], data: places },
+    order,
+    weights,
+  );
+}
+
+const partColumns = ({ maps, rows }: Order): number[] => [...maps, ...rows].map((w) => w.dims[1]);
+
+/**
+ * A tower as it is served: a table of vectors, and beside it, with word order, one of what the order reads of a token. Rounded to
+ * int8, the rows of each have a scale of their own.
+ * @param vectors [V, D]
+ * @param places [V, columns of each part, then 1 for a token of the text and 0 for a special one]; without word order not read
+ */
+export function tableGraph(
+  vectors: Tensor<'float32'>,
+  places: Tensor<'float32'>,
+  order: Order,
+  weights: Weights = new Map(),
+): Graph {
   const graph = new Graph(OPSET);
   const { ids, mask } = inputsOf(graph);
-  const all = weight(graph, 'table', { dims: [V, width], data: rows }).gather(ids);
-  let out = all;
-  if (settings.order !== 'none') {
+  const shown = mask.float().unsqueeze(-1);
+  const own = weight(graph, 'table', vectors).gather(ids);
+  const columns = partColumns(order);
+  const given = order.weights.map((w) => weight(graph, w.name, tensorOf(weights, w)));
+  let out: Expr;
+  if (columns.length || given.length) {
+    const all = weight(graph, 'places', places).gather(ids);
     const at = columns.map((_, k) => columns.slice(0, k).reduce((a, b) => a + b, 0));
-    const part = (k: number): Expr => all.slice(at[k], at[k] + columns[k], 2);
-    const present = all.slice(width - 1, width, 2).mul(mask.float().unsqueeze(-1));
-    const given = order.weights.map((w) => weight(graph, w.name, tensorOf(weights, w)));
-    const parts = order.maps.map((_, k) => part(k + 1));
-    const added = order.add(parts, given, { ids, present });
-    out = added ? part(0).add(added) : part(0);
+    const parts = columns.map((n, k) => all.slice(at[k], at[k] + n, 2));
+    const last = columns.reduce((a, b) => a + b, 0);
+    const present = all.slice(last, last + 1, 2).mul(shown);
+    const added = order.add(parts, given, { ids, present, own });
+    out = added ? own.add(added) : own;
   } else {
     // Every loader feeds a mask; a graph that has no such input is refused by some.
-    out = all.mul(mask.float().unsqueeze(-1));
+    out = own.mul(shown);
   }
   out.value.name = 'last_hidden_state';
   graph.output(out.value);

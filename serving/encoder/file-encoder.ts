@@ -88,7 +88,7 @@ function openStatic(content: Uint8Array, file: string): StaticEncoder {
   } catch (cause) {
     throw new InputError({
       code: 'encoder.static',
-      subject: `${file} is not a static encoder of onnx-distill, or is incomplete`,
+      subject: (cause as Error).message.replace(/^the file/, () => file),
       remedy: 'export it again: distill export --dtype static-int8',
       cause,
     });

@@ -15,7 +15,7 @@ import type { Student } from '../student.ts';
 import { compact } from './compress.ts';
 import { type DTypeName, type ExportDType, exitFile, fileNames } from './dtypes.ts';
 import { cutOutputs } from './outputs.ts';
-import { STATIC_FILE, staticFile, staticTable } from './static-file.ts';
+import { STATIC_FILE, staticFile, staticTables } from './static-file.ts';
 import { factorise, keepRows } from './tables.ts';
 import { huggingFaceWeights } from './torch-names.ts';
 import {
@@ -81,7 +81,7 @@ export async function exportFolder(
   const newId = (id: number): number => cut?.kept.indexOf(id) ?? id;
   const around = tokenizer.around;
   const last = around.after.at(-1);
-  const isStatic = staticTable(graph) !== undefined;
+  const isStatic = staticTables(graph) !== undefined;
   const named =
     options.dimensions !== undefined
       ? { problem: 'a PyTorch model of the family has no cut dimensions' }
@@ -182,7 +182,7 @@ function outputWidth(graph: Graph, head: Head, { folder, config }: ModelFolder):
   const stated = hidden?.dims?.at(-1);
   const dense = head.modules.find((m) => m.kind === 'dense');
   const said = dense?.kind === 'dense' ? dense.weight.dims[1] / head.pooling.length : hiddenSize(config);
-  const width = typeof stated === 'number' ? stated : (staticTable(graph)?.dims[1] ?? said);
+  const width = typeof stated === 'number' ? stated : (staticTables(graph)?.rows.dims[1] ?? said);
   if (width !== undefined) return width;
   throw new InputError({
     code: 'export.width',

@@ -28,10 +28,11 @@ export function keepRows(graph: Graph, rows: Int32Array): void {
  * @returns the share of the table's squared length that is kept
  */
 export function factorise(graph: Graph, rank: number): number {
-  const lookups = wordLookups(graph);
-  const [first] = lookups;
+  const all = wordLookups(graph);
+  const [first] = all;
   if (!first) throw noTable();
   const table = first.inputs[0]!;
+  const lookups = all.filter((node) => node.inputs[0] === table);
   const t = table.constant as Tensor<'float32'>;
   const [V, D] = t.dims;
   if (!Number.isInteger(rank) || rank < 1 || rank >= D)

@@ -2,7 +2,7 @@
 import type { z } from 'zod';
 import type { Texts } from '../../data/dataset.ts';
 import type { SentenceOptions } from '../../models/sentence-folder.ts';
-import type { TokenTable } from '../static-encoder.ts';
+import type { TokenTable } from '../static-order.ts';
 import type { Student } from '../student.ts';
 
 /** What a run gives to a student that is made; only what the kind `reads` may be asked for. */
@@ -38,7 +38,7 @@ export interface StudentKind<S extends z.ZodRawShape = z.ZodRawShape, O = z.outp
   describe(options: O): string;
   /** Weights of one that is made, for the memory that training takes. */
   parameters?(options: O): number;
-  /** Whether it is a table of one vector a token and nothing else, which a static file can hold. */
+  /** Whether it is what a static file can hold: a table of one vector a token, or that with a gate. */
   isTable?(options: O): boolean;
   /** @throws InputError where it cannot be made or read */
   open(options: O & SentenceOptions, from: Sources): Promise<Student>;

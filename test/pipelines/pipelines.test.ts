@@ -190,7 +190,7 @@ describe('dual-to-dual', () => {
 });
 
 describe('static-queries', () => {
-  for (const order of ['none', 'bigrams', 'convolution', 'attention'] as const)
+  for (const order of ['none', 'bigrams', 'convolution', 'attention', 'gate'] as const)
     test(`with order ${order}, the folded tower is served as it was trained`, async () => {
       const report = await distill(
         options(`static-${order}`, {
