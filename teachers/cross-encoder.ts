@@ -15,7 +15,7 @@ import { columnsOf, logitOf, scoreSource } from './reading/output.ts';
 import { prompted } from './reading/pair-config.ts';
 import { isGenerative as isCausal } from './reading/prompts.ts';
 import { bytesAToken, type Runner, runTokens, teller } from './reading/run.ts';
-import { refuseSplit } from './split/split-file.ts';
+import { refuseSplit } from './reading/split-file.ts';
 import type { Pair, Teacher } from './teacher.ts';
 
 /** Limits, label and where a cross-encoder computes. */

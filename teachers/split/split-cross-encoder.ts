@@ -17,7 +17,7 @@ import { modelHash } from '../../models/model-folder.ts';
 import { describeClassifier, type FolderReading, readFolder } from '../reading/describe.ts';
 import { logitGraph } from '../reading/logit-graph.ts';
 import { prompted } from '../reading/pair-config.ts';
-import { readSplit, type SplitFile, splitGraphs } from './split-file.ts';
+import { readSplit, type SplitFile, splitGraphs } from '../reading/split-file.ts';
 import { splitTexts } from './split-texts.ts';
 
 /** Where documents begin unless it is said: about the tokens of a query with its special tokens. */
