@@ -36,6 +36,8 @@ export { type CascadeOptions, type CascadeReport, cascade } from './search/fit-c
 export { type IndexOptions, type IndexReport, indexDocuments } from './search/index-documents.ts';
 export { type SemanticCacheOptions, type SemanticCacheReport, semanticCache } from './search/semantic-cache.ts';
 export { type RunningServer, type ServeOptions, startServer } from './search/serve.ts';
+export type { SplitFigures } from './search/split/measure.ts';
+export { makeSplit, type SplitReport, type SplitTrainingOptions } from './search/split/split.ts';
 export { candidateSelections, querySelections } from './selection/index.ts';
 export { ScoreCache } from './teachers/cache/score-cache.ts';
 export { type CrossEncoderOptions, crossEncoder } from './teachers/cross-encoder.ts';

@@ -32,3 +32,4 @@ export {
 export { type OpenRerankerOptions, openReranker, type Reranker } from './reranker.ts';
 export { SearchIndex } from './search-index.ts';
 export { SparseIndex } from './sparse/sparse-index.ts';
+export { type DocumentStates, openSplitReranker, type SplitReranker } from './split-reranker.ts';

@@ -125,9 +125,13 @@ function plain(teacher: Teacher): Reranker {
 function finite(name: string, query: string, documents: readonly string[], logits: Float32Array): Float32Array {
   const bad = firstNotFinite(logits);
   if (bad < 0) return logits;
-  throw new FaultError({
+  throw notFiniteLogit(name, logits[bad], query, `'${shown(documents[bad].slice(0, 60))}'`);
+}
+
+/** @param document how it is named */
+export const notFiniteLogit = (name: string, logit: number, query: string, document: string): FaultError =>
+  new FaultError({
     code: 'reranker.not-finite',
-    subject: `${name} gives ${logits[bad]} for the query '${shown(query.slice(0, 60))}' with the document '${shown(documents[bad].slice(0, 60))}'`,
+    subject: `${name} gives ${logit} for the query '${shown(query.slice(0, 60))}' with the document ${document}`,
     remedy: 'it cannot be ranked; use another model, or leave such texts out',
   });
-}

@@ -15,6 +15,7 @@ import { columnsOf, logitOf, scoreSource } from './reading/output.ts';
 import { prompted } from './reading/pair-config.ts';
 import { isGenerative as isCausal } from './reading/prompts.ts';
 import { bytesAToken, type Runner, runTokens, teller } from './reading/run.ts';
+import { refuseSplit } from './reading/split-file.ts';
 import type { Pair, Teacher } from './teacher.ts';
 
 /** Limits, label and where a cross-encoder computes. */
@@ -32,6 +33,7 @@ const CHUNK = 4096;
 
 /** The key of the teacher that `crossEncoder` opens. */
 export async function crossEncoderKey(folder: string, options: CrossEncoderOptions = {}): Promise<string> {
+  refuseSplit(folder);
   if (hasExits(folder)) return exitsKey(folder, options);
   if (await isGenerative(folder)) return generativeKey(folder, asPrompt(options));
   const { key } = await describeClassifier(folder, options);
@@ -71,6 +73,7 @@ function asPrompt({
  */
 export async function crossEncoder(folder: string, options: CrossEncoderOptions = {}): Promise<Teacher> {
   const { dtype, ...rest } = options;
+  refuseSplit(folder);
   if (hasExits(folder)) return openExits(folder, rest);
   if (await isGenerative(folder)) return generative(folder, asPrompt(options));
   const whole = await openClassifier(folder, rest);

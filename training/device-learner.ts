@@ -3,15 +3,23 @@ import { FaultError } from '../common/errors.ts';
 import { sizeOf, type Tensor } from '../engine/graph/tensor.ts';
 import { ResidentSession } from '../engine/runtime/device-session.ts';
 import { LoopSession, type StateSession } from '../engine/runtime/loop-session.ts';
-import type { SessionOptions } from '../engine/runtime/session.ts';
+import { onProcessor, type SessionOptions } from '../engine/runtime/session.ts';
 import type { StepBatch } from './batches/batches.ts';
 import { CHUNK, rowChunks } from './batches/token-chunks.ts';
-import { type Learner, type LearnerState, type LearnerStep, numbersOfState, numbersToState } from './host-learner.ts';
+import {
+  HostLearner,
+  type Learner,
+  type LearnerState,
+  type LearnerStep,
+  numbersOfState,
+  numbersToState,
+} from './host-learner.ts';
 import { afterFinite, afterOverflow, lossScaleOf, smallScale } from './loss-scale.ts';
 import { WEIGHT_DECAY } from './optimizers/adamw.ts';
 import { type OptimizerOptions, optimizers } from './optimizers/index.ts';
 import { checkProducts, type Numbers, type Optimizer, servedWeights } from './optimizers/optimizer.ts';
 import { appendOptimizer, FACTORS, type GraphOptimizer, SUM, WEIGHTS } from './optimizers/optimizer-graph.ts';
+import { singleRun } from './step/single-run.ts';
 import { type DifferentiatedStep, formOf, LOSS_SCALE, tableNames, wantedFeeds } from './step/training-step.ts';
 
 export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements Learner<B> {
@@ -300,3 +308,13 @@ const MOST_AHEAD = 256;
 /** Steps of one call. @param milliseconds of a step in the last one, the state's way included */
 const stepsAhead = (milliseconds: number): number =>
   Math.max(1, Math.min(MOST_AHEAD, Math.round((1000 * CALL_SECONDS) / milliseconds)));
+
+/** The learner of a step that is one graph, where it computes. @param make the step, for a CPU or for a device */
+export const learnerOn = async <B extends { weights: Tensor }>(
+  make: (processor: boolean) => Promise<DifferentiatedStep<B>>,
+  where: SessionOptions,
+  optimizer: OptimizerOptions,
+): Promise<Learner<B>> =>
+  onProcessor(where)
+    ? new HostLearner(await singleRun(await make(true), where), optimizer)
+    : DeviceLearner.create(await make(false), where, optimizer);

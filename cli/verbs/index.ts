@@ -19,6 +19,7 @@ import { indexVerb } from './search/index-verb.ts';
 import { search } from './search/search.ts';
 import { semanticCacheVerb } from './search/semantic-cache.ts';
 import { serve } from './search/serve.ts';
+import { splitVerb } from './search/split.ts';
 import { narrowVerb } from './sizes/narrow.ts';
 import { rotateVerb } from './sizes/rotate.ts';
 import { trainTeacher } from './train-teacher.ts';
@@ -39,6 +40,7 @@ export const verbs: readonly Verb[] = [
   search,
   cascadeVerb,
   exitsVerb,
+  splitVerb,
   semanticCacheVerb,
   serve,
   push,

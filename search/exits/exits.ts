@@ -12,8 +12,7 @@ import { absolute } from '../../config/paths.ts';
 import { type Dataset, judgedQueries } from '../../data/dataset.ts';
 import { openDataset } from '../../data/open.ts';
 import type { Graph } from '../../engine/graph/ir.ts';
-import { encodeGraph, loadGraph } from '../../engine/io/onnx-file.ts';
-import { halfToFloat32 } from '../../engine/passes/normalize.ts';
+import { encodeGraph } from '../../engine/io/onnx-file.ts';
 import { cutSegments, layerCount } from '../../engine/passes/segments.ts';
 import { batchTokens } from '../../engine/runtime/session.ts';
 import { Random } from '../../math/random.ts';
@@ -24,6 +23,7 @@ import { crossEncoder } from '../../teachers/cross-encoder.ts';
 import { type ExitsTeacher, openExits } from '../../teachers/exits.ts';
 import { type ExitsFile, exitsJson, exitsSentence, segmentFile } from '../../teachers/exits-file.ts';
 import { describeClassifier } from '../../teachers/reading/describe.ts';
+import { logitGraph } from '../../teachers/reading/logit-graph.ts';
 import { queriesOf, UNJUDGED } from '../scored-lists.ts';
 import { fitHeads, type Head, statesOf, withHead } from './heads.ts';
 import { exitQueries, listsOf, pairsOf } from './lists.ts';
@@ -98,17 +98,7 @@ export async function makeExits(options: ExitsOptions, watch: RunControl = {}): 
   const dataset = await openDataset(options.data, {}, watch);
   const limits = { maxQuery: options.queryTokens, maxDocument: options.documentTokens };
   const reading = await describeClassifier(folder, limits);
-  if (reading.output.activation || reading.output.probability || reading.output.port.name !== 'logits')
-    throw new InputError({
-      code: 'exits.logits',
-      subject: `${reading.files.model} ends in '${reading.output.port.name}'${reading.output.activation ? `, a ${reading.output.activation}` : ''}`,
-      expected: "one logit a pair as the output 'logits'",
-      remedy: 'export the model with its logits',
-    });
-  const model = await loadGraph(reading.files.model);
-  halfToFloat32(model);
-  model.setOutputs(...model.outputs.filter((v) => v.name === 'logits'));
-  model.prune();
+  const model = await logitGraph(reading);
   const all = layerCount(model);
   const layers = options.layers ?? laterHalf(all);
   const drawn = Random.of(seed, 'exits')

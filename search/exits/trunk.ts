@@ -1,5 +1,4 @@
 /** @file Trains a cross-encoder's layers and its exits together, so that earlier exits come nearer to the logits that it had. */
-import { canonicalJson } from '../../common/files.ts';
 import type { RunControl } from '../../common/progress.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { constant, Expr } from '../../engine/expressions/expr.ts';
@@ -9,13 +8,8 @@ import { mse } from '../../losses/mse.ts';
 import type { Linear } from '../../math/ridge.ts';
 import { withWeights } from '../../students/student.ts';
 import type { FolderReading } from '../../teachers/reading/describe.ts';
-import { makePairBatch } from '../../training/batches/cross-encoder-batch.ts';
-import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
-import { HostLearner } from '../../training/host-learner.ts';
-import { crossEncoderStep } from '../../training/step/cross-encoder-step.ts';
-import { singleRun } from '../../training/step/single-run.ts';
-import { train } from '../../training/trainer.ts';
 import type { QueryList } from './lists.ts';
+import { trainOnLogits } from './train-on-logits.ts';
 
 export interface TrunkOptions {
   steps: number;
@@ -57,52 +51,25 @@ export async function trainTrunk(
   watch: RunControl,
 ): Promise<Graph> {
   const { graph, outputs } = withExits(model, after, heads);
-  const step = await crossEncoderStep({
-    model: graph,
-    losses: [{ loss: mse({ scale: 1, shift: 0 }), weight: 1 }],
-    groups: 2,
-    outputs,
-  });
-  const learner = new HostLearner(await singleRun(step), { weightDecay: 0.01, clipNorm: 1 });
   const { tokenizer, limits } = reading;
-  const source = {
-    examples: examplesOf(lists, logits),
-    pairTokens: (q: number, d: number) =>
-      tokenizer.encodePair(dataset.queries.text(q), dataset.documents.text(d), limits),
-    padId: tokenizer.padId,
-  };
-  const drawing = { queries: Math.min(QUERIES, lists.length), candidates: DOCUMENTS, groups: 2, seed: options.seed };
-  try {
-    const { weights } = await train(
-      learner,
-      {
-        draw: (number) => makePairBatch(source, number, drawing),
-        ids: ({ exampleIds }) => exampleIds.map((e) => dataset.queries.ids[lists[e].query]),
-        *arrays({ targets }) {
-          yield ['targets', targets.data as Float32Array];
-        },
-      },
-      {
-        terms: ['mse'],
-        schedule: {
-          learningRate: LEARNING_RATE,
-          warmupSteps: Math.ceil(options.steps / 10),
-          totalSteps: options.steps,
-          finalShare: 0,
-        },
-        saveEvery: 100,
-      },
-      {
-        ...watch,
-        stage: 'train exits',
-        stateFolder: options.stateFolder,
-        key: { options: canonicalJson({ after, steps: options.steps, seed: options.seed }), model: options.key },
-      },
-    );
-    return withWeights(model, weights);
-  } finally {
-    await learner.release();
-  }
+  const { steps, seed, stateFolder } = options;
+  const { weights } = await trainOnLogits(
+    {
+      model: graph,
+      losses: [{ loss: mse({ scale: 1, shift: 0 }), weight: 1 }],
+      outputs,
+      ...{ dataset, lists, logits },
+      pairTokens: (q, d) => tokenizer.encodePair(dataset.queries.text(q), dataset.documents.text(d), limits),
+      padId: tokenizer.padId,
+    },
+    {
+      ...{ steps, seed, stateFolder, learningRate: LEARNING_RATE, queries: QUERIES, candidates: DOCUMENTS },
+      stage: 'train exits',
+      key: { after, model: options.key },
+    },
+    watch,
+  );
+  return withWeights(model, weights);
 }
 
 /** The model with a logit an exit as further outputs. */
@@ -122,18 +89,4 @@ function withExits(model: Graph, after: readonly number[], heads: readonly Linea
   });
   graph.sort();
   return { graph, outputs: [...outputs, 'logits'] };
-}
-
-function examplesOf(lists: readonly QueryList[], logits: Float32Array): Examples {
-  const offsets = [0];
-  for (const { documents } of lists) offsets.push(offsets[offsets.length - 1] + documents.length);
-  return {
-    queries: Int32Array.from(lists, (l) => l.query),
-    offsets: Int32Array.from(offsets),
-    documents: Int32Array.from(lists.flatMap((l) => l.documents)),
-    scores: logits,
-    labelled: new Uint8Array(lists.length),
-    weights: new Float32Array(lists.length).fill(1),
-    relevant: () => new Set(),
-  };
 }

@@ -32,11 +32,9 @@ import { freshModel } from '../../models/new-model.ts';
 import { parameterCount, type Weights, withWeights } from '../../students/student.ts';
 import { makePairBatch } from '../../training/batches/cross-encoder-batch.ts';
 import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
-import { DeviceLearner } from '../../training/device-learner.ts';
-import { HostLearner } from '../../training/host-learner.ts';
+import { learnerOn } from '../../training/device-learner.ts';
 import { batchMemory, trainedAtATime } from '../../training/memory-budget.ts';
 import { crossEncoderStep } from '../../training/step/cross-encoder-step.ts';
-import { singleRun } from '../../training/step/single-run.ts';
 import { train as trainLoop } from '../../training/trainer.ts';
 import { appendDualHead } from '../dual-pooling-head.ts';
 import { appendLogitHead } from '../logit-head.ts';
@@ -193,9 +191,7 @@ async function trainOn(
   const drawing = { queries: perStep, candidates, parts, groups, seed: config.seed, onDevice, longest };
   const step = { model, losses: toTeacherLosses(config.losses), groups };
   const adamw = { weightDecay: config.train.weightDecay, clipNorm: config.train.clipNorm ?? undefined };
-  const learner = onDevice
-    ? await DeviceLearner.create(await crossEncoderStep(step, false), where, adamw)
-    : new HostLearner(await singleRun(await crossEncoderStep(step), where), adamw);
+  const learner = await learnerOn((processor) => crossEncoderStep(step, processor), where, adamw);
   const data = { documents: dataset.documents.hash, queries: dataset.queries.hash };
   const save = async (to: string, weights: Weights, step: number): Promise<void> => {
     const bytes = encodeGraph(withWeights(model, weights));

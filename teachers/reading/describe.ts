@@ -19,6 +19,7 @@ import { isUsual, type LabelChoice, labelsOf } from './labels.ts';
 import { type LengthLimits, lengthLimits } from './limits.ts';
 import { type ScoreOutput, scoreOutput } from './output.ts';
 import { type PairConfig, pairConfig } from './pair-config.ts';
+import { refuseSplit } from './split-file.ts';
 
 export interface ReadingOptions extends PairLimits {
   /** Around the texts, in place of the folder's default prompt before the query. */
@@ -51,6 +52,7 @@ export async function readFolder(
   options: PairLimits & Pick<ReadingOptions, 'prompts'>,
   { generates = false }: { generates?: boolean } = {},
 ): Promise<FolderReading> {
+  refuseSplit(folder);
   const files = await readModelFolder(folder);
   const own = await pairConfig(files.folder, options.prompts);
   const tokenizer = await TextTokenizer.load(files.folder, { lowerCase: own.lowerCase });

@@ -7,24 +7,29 @@ import { hashParts } from '../../common/files.ts';
 import type { RunControl } from '../../common/progress.ts';
 import { lengthBatches, padBatch } from '../../data/batches.ts';
 import type { PairLimits, Tokens } from '../../data/tokenizer.ts';
+import type { Graph } from '../../engine/graph/ir.ts';
 import { floatsOf, type Tensor } from '../../engine/graph/tensor.ts';
 import { loadGraph } from '../../engine/io/onnx-file.ts';
-import { halfToFloat32 } from '../../engine/passes/normalize.ts';
 import { cutSegments, HIDDEN, layerCount, PREVIOUS } from '../../engine/passes/segments.ts';
 import { batchTokens, Session, type SessionOptions } from '../../engine/runtime/session.ts';
 import { tokenInputs } from '../../models/encoder-graph.ts';
-import { describeClassifier } from '../reading/describe.ts';
+import { modelHash } from '../../models/model-folder.ts';
+import { describeClassifier, type FolderReading, readFolder } from '../reading/describe.ts';
+import { logitGraph } from '../reading/logit-graph.ts';
+import { prompted } from '../reading/pair-config.ts';
+import { readSplit, type SplitFile, splitGraphs } from '../reading/split-file.ts';
+import { splitTexts } from './split-texts.ts';
+
+/** Where documents begin unless it is said: about the tokens of a query with its special tokens. */
+export const DOCUMENT_START = 16;
 
 export interface SplitOptions extends Pick<PairLimits, 'maxQuery' | 'maxDocument' | 'maxLength'> {
   session?: SessionOptions;
-  /**
-   * Position of a document's first token, which does not depend on the query any more: about the tokens of a query with its special
-   * tokens; 16 by default.
-   */
+  /** Position of a document's first token, which does not depend on the query any more; DOCUMENT_START by default. */
   documentStart?: number;
 }
 
-/** States of a text below the cut. */
+/** States of a text below the cut: what a re-ranker stores of a document. */
 export interface SplitStates {
   /** Tokens. */
   count: number;
@@ -41,11 +46,18 @@ export interface SplitCrossEncoder {
   readonly key: string;
   /** States of documents alone, which do not depend on any query. */
   documents(texts: readonly string[], watch?: RunControl): Promise<SplitStates[]>;
-  /** Logits of documents by their states, for a query that is read alone below the cut. */
+  /**
+   * Logits of documents by their states, for a query that is read alone below the cut.
+   * @throws InputError where states are not of this model's width
+   */
   score(query: string, documents: readonly SplitStates[], watch?: RunControl): Promise<Float32Array>;
+  dispose(): Promise<void>;
+}
+
+/** One that was cut and not trained, whose layers can still read both texts together. */
+export interface CutCrossEncoder extends SplitCrossEncoder {
   /** Logits of pairs that are read together from the bottom: those of the whole model. */
   whole(query: string, documents: readonly string[], watch?: RunControl): Promise<Float32Array>;
-  dispose(): Promise<void>;
 }
 
 /**
@@ -57,41 +69,95 @@ export async function splitCrossEncoder(
   folder: string,
   below: number,
   options: SplitOptions = {},
-): Promise<SplitCrossEncoder> {
-  const { session, documentStart = 16, ...limited } = options;
-  const { files, tokenizer, plan, limits, output, key } = await describeClassifier(folder, limited);
+): Promise<CutCrossEncoder> {
+  const { session, documentStart = DOCUMENT_START, ...limited } = options;
+  const reading = await describeClassifier(folder, limited);
+  const graph = await logitGraph(reading);
+  const layers = layerCount(graph);
+  const [lower, upper] = splitSegments(graph, below);
+  const { query, document } = reading.own;
+  const facts = { below, layers, documentStart, prompts: { query, document }, ...reading.limits };
+  const key = hashParts('split', reading.key, String(below), String(documentStart));
+  return openGraphs({ lower, upper, reading, facts, key, folder }, session);
+}
+
+/** The graphs below and above a cut, the first with the output HIDDEN. */
+export function splitSegments(graph: Graph, below: number): [Graph, Graph] {
+  const [lower, upper] = cutSegments(graph, [below]);
+  (lower.hidden as NonNullable<typeof lower.hidden>).name = HIDDEN;
+  return [lower.graph, upper.graph];
+}
+
+/**
+ * Opens a folder that `distill split` made. Its limits are those that it was trained with.
+ * @throws InputError where split.json or a graph is missing or not understood
+ */
+export async function openSplit(folder: string, session?: SessionOptions): Promise<SplitCrossEncoder> {
+  const facts = await readSplit(folder);
+  const files = splitGraphs(folder);
+  const { maxLength, maxQuery, maxDocument } = facts;
+  const reading = await readFolder(files.below, { maxLength, maxQuery, maxDocument });
+  if (reading.limits.maxLength < maxLength)
+    throw new InputError({
+      code: 'split.file',
+      subject: `${folder} says that ${maxLength} tokens are read, and its graph reads ${reading.limits.maxLength}`,
+      remedy: 'make the folder again with distill split',
+    });
+  const [lower, upper] = [await loadGraph(files.below), await loadGraph(files.above)];
+  const has = (graph: Graph, input: string, output: string): boolean =>
+    graph.inputs.some((v) => v.name === input) && graph.outputs.some((v) => v.name === output);
+  for (const [graph, file, input, output] of [
+    [lower, files.below, 'input_ids', HIDDEN],
+    [upper, files.above, PREVIOUS, 'logits'],
+  ] as const)
+    if (!has(graph, input, output))
+      throw new InputError({
+        code: 'split.file',
+        subject: `${file} has the inputs ${graph.inputs.map((v) => v.name).join(', ')} and the outputs ${graph.outputs.map((v) => v.name).join(', ')}`,
+        expected: `the input ${input} and the output ${output}`,
+        remedy: 'make the folder again with distill split',
+      });
+  const hashes = [await modelHash(files.below), await modelHash(files.above)];
+  const key = hashParts('split', ...hashes, reading.tokenizer.hash, JSON.stringify(facts));
+  const { whole: _, ...split } = await openGraphs({ lower, upper, reading, facts, key, folder }, session);
+  return split;
+}
+
+interface SplitGraphs {
+  lower: Graph;
+  upper: Graph;
+  reading: FolderReading;
+  facts: SplitFile;
+  key: string;
+  folder: string;
+}
+
+async function openGraphs(
+  { lower, upper, reading, facts, key, folder }: SplitGraphs,
+  session: SessionOptions | undefined,
+): Promise<CutCrossEncoder> {
+  const { tokenizer, limits, plan, files } = reading;
+  const { below, layers, documentStart, prompts } = facts;
   const refuse = (subject: string, remedy: string): InputError =>
     new InputError({ code: 'split.model', subject: `${files.model} ${subject}`, remedy });
   if (!plan.masked || plan.rows !== undefined || plan.length !== undefined)
     throw refuse('takes no mask, or batches of one size', 'export it with attention_mask and dynamic axes');
-  const graph = await loadGraph(files.model);
-  halfToFloat32(graph);
-  graph.setOutputs(graph.outputs.find((v) => v.name === output.port.name) ?? graph.outputs[0]);
-  graph.prune();
-  const layers = layerCount(graph);
-  const [lower, upper] = cutSegments(graph, [below]);
-  // One pair says whether the tokenizer tells the texts apart.
-  const pair = tokenizer.encodePair('a', 'b', limits);
-  if (!pair.typeIds.includes(1) || !graph.inputs.some((v) => v.name === 'token_type_ids'))
+  if (!lower.inputs.some((v) => v.name === 'token_type_ids'))
     throw refuse('has no token types, which say where a document begins', 'use a cross-encoder of the kind of BERT');
-  (lower.hidden as NonNullable<typeof lower.hidden>).name = HIDDEN;
+  const odd = [...lower.inputs, ...upper.inputs].find((v) => v.name !== PREVIOUS && v.dtype !== 'int64');
+  if (odd) throw refuse(`has an input '${odd.name}' of type ${odd.dtype}`, 'export it with inputs of int64');
+  const texts = splitTexts(reading, prompts, documentStart);
   const sessions = [
-    await Session.load(lower.graph, session, `the lower layers of ${folder}`),
-    await Session.load(upper.graph, session, `the upper layers of ${folder}`),
+    await Session.load(lower, session, `the lower layers of ${folder}`),
+    await Session.load(upper, session, `the upper layers of ${folder}`),
   ];
   const [low, high] = sessions;
   const most = batchTokens(session);
 
-  /** Tokens of one side of a pair; the document's are moved to where documents begin, behind hidden padding. */
-  const side = (query: string, document: string, type: 0 | 1): Tokens => {
-    const { ids, typeIds } = tokenizer.encodePair(query, document, limits);
-    const own = ids.filter((_, i) => typeIds[i] === type);
-    return { ids: own, typeIds: new Int32Array(own.length).fill(type) };
-  };
   const feedsOf = (names: readonly string[], all: Record<string, Tensor>) =>
     Object.fromEntries(names.flatMap((name) => (all[name] ? [[name, all[name]]] : [])));
 
-  /** States of texts, each alone. @param hidden positions before a text, which nothing attends to */
+  /** States of texts, each alone. @param hidden positions before a text, behind hidden padding that nothing attends to */
   async function statesOf(tokens: readonly Tokens[], hidden: number, watch: RunControl): Promise<SplitStates[]> {
     const out: SplitStates[] = Array(tokens.length);
     const moved = tokens.map(({ ids, typeIds }) => ({
@@ -150,28 +216,34 @@ export async function splitCrossEncoder(
     return scores;
   }
 
-  const probe = await statesOf([side('a', '', 0)], 0, {});
+  const probe = await statesOf([texts.query('a')], 0, {});
   const width = probe[0].data.length / probe[0].count;
   return {
     below,
     layers,
     width,
-    key: hashParts('split', key, String(below), String(documentStart)),
-    documents: (texts, watch = {}) =>
-      statesOf(
-        texts.map((text) => side('', text, 1)),
-        documentStart,
-        watch,
-      ),
+    key,
+    documents: (documents, watch = {}) => statesOf(documents.map(texts.document), documentStart, watch),
     async score(query, documents, watch = {}) {
-      const [asked] = await statesOf([side(query, '', 0)], 0, watch);
+      const wrong = documents.find((d) => !(d.count > 0) || d.data.length !== d.count * width);
+      if (wrong)
+        throw new InputError({
+          code: 'split.states',
+          subject: `states of ${wrong.count} tokens with ${wrong.data.length} numbers`,
+          expected: `${width} numbers a token, as ${folder} gives them`,
+          remedy: 'compute the states of the documents again with this model',
+        });
+      const [asked] = await statesOf([texts.query(query)], 0, watch);
       return joined(
         documents.map((d) => [asked, d]),
         watch,
       );
     },
     async whole(query, documents, watch = {}) {
-      const tokens = documents.map((d) => tokenizer.encodePair(query, d, limits));
+      const tokens = documents.map((document) => {
+        const pair = prompted(prompts, { query, document });
+        return tokenizer.encodePair(pair.query, pair.document, limits);
+      });
       const states = await statesOf(tokens, 0, watch);
       return joined(
         states.map((s) => [s]),

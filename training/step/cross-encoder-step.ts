@@ -23,6 +23,8 @@ export interface CrossEncoderStepOptions {
   groups: number;
   /** Outputs [pairs, 1] that learn the targets, every loss once each (the exits of a model); `logits` alone by default. */
   outputs?: readonly string[];
+  /** Tokens that a row has at least; 0 by default. */
+  leastLength?: number;
 }
 
 /** Tables with fewer rows than this get a dense gradient: row gradients would save nothing. */
@@ -38,7 +40,7 @@ export type CrossEncoderStep = DifferentiatedStep<PairBatch>;
  * @throws InputError if an operator has no gradient rule or the model has no single logit
  */
 export async function crossEncoderStep(
-  { model, losses, groups, outputs = ['logits'] }: CrossEncoderStepOptions,
+  { model, losses, groups, outputs = ['logits'], leastLength = 0 }: CrossEncoderStepOptions,
   processor = true,
 ): Promise<CrossEncoderStep> {
   const source = model.clone();
@@ -98,7 +100,10 @@ export async function crossEncoderStep(
   graph.setOutputs(total.value, ...terms.map((t) => t.value));
   graph.dropUnused();
 
-  const shapes = await probe(graph, [sampleFeeds(graph, weights, 0), sampleFeeds(graph, weights, 1)]);
+  const shapes = await probe(graph, [
+    sampleFeeds(graph, weights, 0, leastLength),
+    sampleFeeds(graph, weights, 1, leastLength),
+  ]);
   const live = weights.filter((w) => w.value.readers.size);
   const tables = live.filter((w) => w.tensor.dims.length === 2 && w.tensor.dims[0] >= ROW_TABLE_MINIMUM);
   const gradients = differentiate(
@@ -129,6 +134,7 @@ function sampleFeeds(
   graph: Graph,
   parameters: readonly { name: string; tensor: Tensor }[],
   k: 0 | 1,
+  least: number,
 ): Record<string, Tensor> {
   const weights = new Map(parameters.map((p) => [p.name, p.tensor]));
   const size = (dim: number | string): number => {
@@ -137,7 +143,7 @@ function sampleFeeds(
     if (dim === 'candidates') return [3, 4][k];
     const group = Number(/^pairs(\d+)_/.exec(dim)?.[1]);
     // Short, so that models with few positions can read them.
-    return 2 * group + (dim.endsWith('length') ? [6, 9][k] : [21, 25][k]);
+    return 2 * group + (dim.endsWith('length') ? least + [6, 9][k] : [21, 25][k]);
   };
   return Object.fromEntries(
     graph.inputs.map((v) => {

@@ -1,7 +1,18 @@
-/** @file A cross-encoder cut at a layer: joined from the bottom it is the whole model, and stored states change nothing. */
+/**
+ * @file A cross-encoder cut at a layer: joined from the bottom it is the whole model, stored states change nothing, and the graph that
+ * is trained computes what is served.
+ */
 import { beforeAll, describe, expect, test } from 'vitest';
+import { padBatch } from '../../../data/batches.ts';
+import { floatsOf } from '../../../engine/graph/tensor.ts';
+import { Session } from '../../../engine/runtime/session.ts';
+import { tokenInputs } from '../../../models/encoder-graph.ts';
 import { crossEncoder } from '../../../teachers/cross-encoder.ts';
+import { describeClassifier } from '../../../teachers/reading/describe.ts';
+import { logitGraph } from '../../../teachers/reading/logit-graph.ts';
+import { pairGraph } from '../../../teachers/split/pair-graph.ts';
 import { splitCrossEncoder } from '../../../teachers/split/split-cross-encoder.ts';
+import { splitTexts } from '../../../teachers/split/split-texts.ts';
 import { makeWorld, type World } from '../../pipelines/world.ts';
 
 let world: World;
@@ -42,6 +53,40 @@ describe('cut after one of two layers', () => {
     const other = await split.score('guitar', stored);
     expect(Math.abs(other[0] - all[0])).toBeGreaterThan(1e-5);
     await split.dispose();
+  });
+
+  test('the graph that is trained gives the logits that are served, whatever the padding and rows that fill up', async () => {
+    const reading = await describeClassifier(world.crossEncoder, {});
+    for (const documentStart of [0, 9, 16]) {
+      const split = await splitCrossEncoder(world.crossEncoder, 1, { documentStart });
+      const texts = splitTexts(reading, reading.own, documentStart);
+      for (const width of [Math.max(documentStart, 11), 20]) {
+        const graph = pairGraph(await logitGraph(reading), { below: 1, documentStart, width });
+        const session = await Session.load(graph, {}, 'the pairs');
+        const rows = documents.map((d) => texts.row(texts.query(query), texts.document(d), width));
+        const length = Math.max(...rows.map((r) => r.ids.length));
+        const block = padBatch(rows, reading.tokenizer.padId, { rows: 5, length: length + 3 });
+        const { position_ids: _, ...feeds } = tokenInputs(block);
+        const logits = floatsOf((await session.run(feeds)).logits);
+        const expected = await split.score(query, await split.documents(documents));
+        for (const [i, logit] of expected.entries()) expect(Math.abs(logits[i] - logit)).toBeLessThan(1e-4);
+        expect([...logits].every(Number.isFinite)).toBe(true);
+        await session.release();
+      }
+      await split.dispose();
+    }
+  });
+
+  test('a document is cut where the positions end, and a start without room is refused', async () => {
+    const split = await splitCrossEncoder(world.crossEncoder, 1, { documentStart: 40 });
+    const [long] = await split.documents([documents.join(' ').repeat(9)]);
+    expect(long.count).toBe(24);
+    expect((await split.score(query, [long])).every(Number.isFinite)).toBe(true);
+    await expect(split.score(query, [{ count: 2, data: new Float32Array(3) }])).rejects.toThrow('32 numbers a token');
+    await split.dispose();
+    await expect(splitCrossEncoder(world.crossEncoder, 1, { documentStart: 63 })).rejects.toThrow(
+      'documents begin at position 63: expected a whole number from 0 to 62',
+    );
   });
 
   test('refuses a layer that is not there, and a model without a logit', async () => {
