@@ -15,7 +15,7 @@ import { parseConfig } from '../config/parse.ts';
 import { chainOptions } from '../config/recipes/chain-recipes.ts';
 import { type Effort, effortOf } from '../config/recipes/effort.ts';
 import { startFolder } from '../config/student.ts';
-import { judgedQueries, type Texts } from '../data/dataset.ts';
+import { isGenerated, judgedQueries, type Texts } from '../data/dataset.ts';
 import { listsNegatives } from '../data/relevant.ts';
 import { TextTokenizer } from '../data/tokenizer.ts';
 import { computeOn } from '../engine/runtime/provider.ts';
@@ -31,7 +31,7 @@ import type { Published } from './publish/report-stage.ts';
 export async function chain(run: RunContext): Promise<Published> {
   const { config } = run;
   const dataset = await run.data.training.value();
-  const { train } = config.data.splits;
+  const { train, dev } = config.data.splits;
   // Queries that a language model will write come with their documents.
   const { generate } = config;
   const { calls = dataset.documents.length } = generate?.budget ?? {};
@@ -40,6 +40,7 @@ export async function chain(run: RunContext): Promise<Published> {
   const data = {
     queries: trainingQueries(config, dataset).length + written,
     labelled: judgedQueries(dataset, train).length + written > 0,
+    generatedDev: isGenerated(await run.data.dev.value(), dev),
     listed: listsNegatives(dataset, train),
     effort: await effortFor(run, dataset.documents),
   };

@@ -16,6 +16,8 @@ export interface ChainData {
   queries: number;
   /** Whether any of them is judged. */
   labelled: boolean;
+  /** Whether the queries of the dev split were generated from the documents. */
+  generatedDev: boolean;
   /** Whether the data lists negatives. */
   listed: boolean;
   /** How much work the runs take where they compute. */
@@ -49,7 +51,7 @@ function joined(base: Plain, over: Plain): Plain {
 export function chainOptions(
   config: Config,
   name: ChainPart,
-  { queries, labelled, listed, effort }: ChainData,
+  { queries, labelled, generatedDev, listed, effort }: ChainData,
   embedder?: string,
 ): ConfigInput | undefined {
   const over = config.chain?.[name];
@@ -127,7 +129,8 @@ export function chainOptions(
           // Both towers train: each evaluation embeds the documents that are searched anew.
           devDocuments,
           ...(!labelled && { pseudoLabels: true }),
-          ...(labelled && { onWeakTeacher: 'labels' }),
+          // How a teacher ranks generated queries is no evidence against it.
+          ...(labelled && !generatedDev && { onWeakTeacher: 'labels' }),
           ...(hasDev && { average: SHARES }),
           ...every(steps),
         },

@@ -186,7 +186,7 @@ test('a tower is compared with what its user had, and with the assistant only wh
 });
 
 test('without a dev split a chain has no share of BM25 to fit; a share that is given stays', () => {
-  const data = { queries: 9, labelled: true, listed: false, effort: effortOf('small', 40) };
+  const data = { queries: 9, labelled: true, generatedDev: false, listed: false, effort: effortOf('small', 40) };
   const hybrid = (more: object) =>
     chainOptions(
       parseConfig({ pipeline: 'chain', data: { path: 'd', splits: { dev: null } }, student: { model: 'm' }, ...more }),
