@@ -1,7 +1,7 @@
 /** @file Evaluates a saved sparse student: what it finds by an inverted index, compared with BM25 and a dense student, and its costs. */
 import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
-import { openDataset } from '../data/open.ts';
+import { openAsRun } from '../data/open.ts';
 import { bm25Run } from '../evaluation/bm25-run.ts';
 import { defaultMetrics } from '../evaluation/metrics/metrics.ts';
 import { sampleNotes } from '../evaluation/report/per-query.ts';
@@ -42,7 +42,10 @@ export async function evaluateSparse(options: EvaluateOptions, watch: RunControl
     });
   const { split = 'test', metrics = defaultMetrics, seed = 0 } = options;
   const reach = reachOf(options);
-  const dataset = await openDataset(options.data, { columns: options.columns }, watch);
+  const { data } = await readProvenance(options.student);
+  const reading = options.columns ? { ...data, columns: options.columns } : data;
+  const asked = options.with === undefined ? [split] : [split, DEV];
+  const dataset = await openAsRun(options.data, reading, asked, watch);
   const table = new EvaluationTable({ dataset, split, metrics, seed, samples: options.samples, watch });
   const { dtype = 'fp32' } = options;
   if (dtype !== 'fp32' && dtype !== 'int8')

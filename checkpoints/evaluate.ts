@@ -1,7 +1,7 @@
 /** @file Evaluates a saved student: what it finds compared with its teacher and other systems, and what it costs. */
 import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
-import { openDataset } from '../data/open.ts';
+import { openAsRun } from '../data/open.ts';
 import { collapse } from '../evaluation/diagnostics/warnings.ts';
 import { retentionSentence } from '../evaluation/metrics/compare.ts';
 import { cutRun } from '../evaluation/metrics/evaluate.ts';
@@ -58,9 +58,10 @@ export async function evaluate(options: EvaluateOptions, given: RunControl = {})
   const { split = 'test', metrics = defaultMetrics, depth = 100, candidates = 'student', seed = 0 } = options;
   const reach = reachOf(options);
   const made = await readProvenance(options.student, options);
-  const dataset = await openDataset(
+  const dataset = await openAsRun(
     options.data,
     options.columns ? { ...made.data, columns: options.columns } : made.data,
+    [split],
     given,
   );
   const qrels = dataset.qrels(split);

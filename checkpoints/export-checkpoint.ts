@@ -9,7 +9,7 @@ import type { RunControl } from '../common/progress.ts';
 import { finishReplacing, replaceFolder } from '../common/replace.ts';
 import { type ExportSettings, parseExport } from '../config/export.ts';
 import type { Dataset } from '../data/dataset.ts';
-import { openDataset } from '../data/open.ts';
+import { openAsRun } from '../data/open.ts';
 import { TextTokenizer } from '../data/tokenizer.ts';
 import { type ExportFigures, type ExportQuality, exportQuality } from '../evaluation/systems/export-quality.ts';
 import { opsetWarning, refuseOccupied } from '../models/checkpoint.ts';
@@ -71,7 +71,8 @@ export async function exportCheckpoint(
   const source = await readModelFolder(checkpoint);
   const made = await readProvenance(source.folder);
   // What distill.json calls the data is a stranger's word: a path is read where it is named on the command line.
-  const dataset = opened ?? (path !== undefined ? await openDataset(path, made.data, watch) : undefined);
+  const split = chosen ?? made.data.splits?.dev ?? 'dev';
+  const dataset = opened ?? (path !== undefined ? await openAsRun(path, made.data, [split], watch) : undefined);
   const dtypes = [settings.dtype].flat();
   const used = settings.vocabulary === 'corpus' ? await usedPieces(dataset, made, source.folder, watch) : undefined;
 
@@ -82,7 +83,6 @@ export async function exportCheckpoint(
     await rm(candidate, { recursive: true, force: true });
     const exported = await exportFolder(checkpoint, candidate, { ...settings, dtypes, used }, { ...settings });
     if (exported.kept && dataset) await sameTokens(dataset, made, source.folder, candidate, exported.kept, watch);
-    const split = chosen ?? made.data.splits?.dev ?? 'dev';
     // Without the documents that it searches there is nothing to compare a query tower with.
     const quality =
       dataset?.splits.includes(split) && !made.elsewhere

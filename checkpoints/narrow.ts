@@ -6,13 +6,15 @@ import type { RunControl } from '../common/progress.ts';
 import { VERSION } from '../common/version.ts';
 import { absolute } from '../config/paths.ts';
 import { padBatch } from '../data/batches.ts';
-import { openDataset } from '../data/open.ts';
+import { openAsRun } from '../data/open.ts';
 import { encodeGraph } from '../engine/io/onnx-file.ts';
 import { encodeSafetensors } from '../engine/io/safetensors.ts';
 import { Random } from '../math/random.ts';
 import { writeCheckpoint } from '../models/checkpoint.ts';
 import { describeEncoder } from '../models/encoder.ts';
+import { readModelFolder } from '../models/model-folder.ts';
 import { tokenWidth } from '../models/modules/head.ts';
+import { readProvenance } from '../serving/encoder/checkpoint.ts';
 import { torchFamily } from '../students/architectures/index.ts';
 import { loadStudent } from '../students/encoder-student.ts';
 import { huggingFaceWeights } from '../students/export/torch-names.ts';
@@ -55,7 +57,8 @@ export interface NarrowReport {
 export async function narrow(options: NarrowOptions, watch: RunControl = {}): Promise<NarrowReport> {
   const started = performance.now();
   const { model, data, output, batchSize = 32, rounds = 20, tokens = 64, seed = 0 } = options;
-  const dataset = await openDataset(data, undefined, watch);
+  const made = await readProvenance((await readModelFolder(model)).folder);
+  const dataset = await openAsRun(data, made.data, [], watch);
   const student = await loadStudent(model, { onlySaved: true });
   if (student.pooling === 'none')
     throw new InputError({
@@ -110,6 +113,8 @@ export async function narrow(options: NarrowOptions, watch: RunControl = {}): Pr
     provenance: {
       version: VERSION,
       made: 'distill narrow',
+      // How the data were read, for the jobs over this model.
+      config: { data: made.data },
       options: { ...options, output: undefined, model: absolute(model), data: absolute(data) },
       kept,
       model: createHash('sha256').update(bytes).digest('hex'),

@@ -1,14 +1,14 @@
 /** @file What a rotation or a selection of dimensions is asked. */
 import { InputError } from '../common/errors.ts';
-import type { RowOptions } from '../data/row-dataset.ts';
+import type { Provenance } from '../serving/encoder/checkpoint.ts';
 
 /** Which encoder is rotated on which data, for which widths. */
 export interface RotateOptions {
   /** Folder of a dual-encoder. */
   model: string;
   data: string;
-  /** How rows are read, where the data are not a BEIR folder. */
-  rows?: RowOptions;
+  /** How the data are read, as a run's config says it under `data`; by default as the run that made the model read them. */
+  rows?: Provenance['data'];
   output: string;
   /** Widths of the prefixes; half, a third, a quarter, an eighth and a sixteenth of the vector by default. */
   dimensions?: readonly number[];

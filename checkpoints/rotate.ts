@@ -1,11 +1,12 @@
 import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import { type Dataset, judgedQueries, textsAt, unjudgedQueries } from '../data/dataset.ts';
-import { openDataset } from '../data/open.ts';
+import { openAsRun } from '../data/open.ts';
 import { computeOn } from '../engine/runtime/provider.ts';
 import { byPrefix, CHOICE_METRIC, type Split, searchVectors } from '../evaluation/systems/retrieve.ts';
 import { describeEncoder, type EncoderDescription } from '../models/encoder.ts';
 import { endsInUnit } from '../models/modules/head.ts';
+import { readProvenance } from '../serving/encoder/checkpoint.ts';
 import { defaultCache, ScoreCache } from '../teachers/cache/score-cache.ts';
 import { dualEncoder, dualEncoderKey } from '../teachers/dual-encoder.ts';
 import type { Embeddings, Teacher } from '../teachers/teacher.ts';
@@ -34,10 +35,12 @@ export interface RotateReport {
  */
 export async function rotate(options: RotateOptions, watch: RunControl = {}): Promise<RotateReport> {
   const started = performance.now();
-  const { model, output, like, dev = 'dev', seed = 0, steps } = options;
+  const { model, output, like, split = 'train', dev = 'dev', seed = 0, steps } = options;
   checkSelection(options);
-  const dataset = await openDataset(options.data, options.rows, watch);
   const described = await describeEncoder(model);
+  const made = await readProvenance(described.files.folder);
+  const rows = { ...made.data, ...options.rows };
+  const dataset = await openAsRun(options.data, rows, [split, dev], watch);
   if (!endsInUnit(described.head) && described.similarity !== 'cosine')
     throw new InputError({
       code: 'rotate.model',
@@ -49,12 +52,13 @@ export async function rotate(options: RotateOptions, watch: RunControl = {}): Pr
     const known = cache.wrap(encoder);
     const vectors = await embedAll(known, options, dataset, watch);
     const { dimensions: D } = vectors.documents;
-    if (options.keep !== undefined) return fewer(options, described, known, vectors, dataset, started, watch);
+    if (options.keep !== undefined)
+      return fewer({ ...options, rows }, described, known, vectors, dataset, started, watch);
     const dimensions = options.dimensions ?? SHARES.map((share) => Math.floor(D * share)).filter((d) => d > 0);
     const R = like
       ? await rotationOf(like, D)
       : await learnRotation(vectors.queries, vectors.documents, { dimensions, steps, seed }, watch);
-    await writeRotated(options, described, { dtype: 'float32', dims: [D, D], data: R }, watch);
+    await writeRotated({ ...options, rows }, described, { dtype: 'float32', dims: [D, D], data: R }, watch);
     // The rotated vectors go into the cache, so that a run with this model as teacher does not embed everything again.
     const key = await dualEncoderKey(output, options);
     const turning = cache.wrap({

@@ -74,8 +74,11 @@ export async function writeRotated(
     provenance: {
       version: VERSION,
       made: 'distill rotate',
+      // How the data were read, for the jobs over this model.
+      config: { data: options.rows },
       options: {
         ...options,
+        rows: undefined,
         output: undefined,
         model: absolute(model),
         data: absolute(data),

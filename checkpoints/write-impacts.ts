@@ -7,7 +7,7 @@ import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
 import type { RunControl } from '../common/progress.ts';
 import { judgedQueries } from '../data/dataset.ts';
-import { openDataset } from '../data/open.ts';
+import { openAsRun } from '../data/open.ts';
 import { openSparseFolder } from '../models/sparse/sparse-folder.ts';
 import {
   DOCUMENT_FACTOR,
@@ -16,6 +16,7 @@ import {
   queryLine,
   wholeImpacts,
 } from '../retrieval/sparse/impact-files.ts';
+import { readProvenance } from '../serving/encoder/checkpoint.ts';
 
 export interface ImpactOptions {
   /** Folder of a sparse student. */
@@ -58,7 +59,7 @@ export async function writeImpacts(options: ImpactOptions, watch: RunControl = {
     });
   const { encoder, queryTokens, documentTokens } = await openSparseFolder(student);
   try {
-    const dataset = await openDataset(options.data, {}, watch);
+    const dataset = await openAsRun(options.data, (await readProvenance(student)).data, [split], watch);
     const { documents } = dataset;
     const tokens = await tokenNames(student);
     const tokenOf = (id: number): string => tokens.get(id) ?? `[${id}]`;

@@ -264,7 +264,7 @@ export const train = z
       .enum(['warn', 'labels'])
       .default('warn')
       .describe(
-        'what follows where the teacher ranks dev queries no better than the encoder as it was: a warning, or also that its scores count for nothing where labels teach',
+        'what follows where the teacher ranks dev queries no better than the encoder as it was: a warning, or also that its scores count for nothing where labels teach; a chain has labels, unless the dev queries are generated',
       ),
     daft: z
       .strictObject({

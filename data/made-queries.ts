@@ -14,6 +14,8 @@ export interface MadeOptions {
   most?: number;
   /** Share of the documents whose queries are held out, for dev and again for test. */
   heldOut?: number;
+  /** What their ids begin with. */
+  ids?: string;
   /** Whether queries that nothing judges may teach where others are judged. */
   unlabelled?: boolean;
 }
@@ -45,7 +47,7 @@ const SPLITS = ['dev', 'test', 'train'] as const;
  * @throws InputError where there is no query and there are fewer than ten documents
  */
 export function withMadeQueries(dataset: Dataset, options: MadeOptions = {}): Dataset {
-  const { seed = 0, each = 3, most = 200_000, heldOut = 0.1, unlabelled = true } = options;
+  const { seed = 0, each = 3, most = 200_000, heldOut = 0.1, unlabelled = true, ids = 'made' } = options;
   const { documents } = dataset;
   if (!dataset.queries.length && documents.length < FEWEST_ALONE)
     throw new InputError({
@@ -87,7 +89,7 @@ export function withMadeQueries(dataset: Dataset, options: MadeOptions = {}): Da
         splits[split].get(known)?.set(documents.ids[d], 1);
         continue;
       }
-      let id = `made-${queries.length}`;
+      let id = `${ids}-${queries.length}`;
       while (queries.has(id)) id = `${id}x`;
       asked.set(text, id);
       queries.add(id, text);

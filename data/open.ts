@@ -21,10 +21,20 @@ export interface DataOptions extends RowOptions {
   queryMetadata?: boolean;
   /** The documents of a BEIR folder that has no file of its own for them. */
   corpus?: TextTable;
-  /** Whether a split 'train' is learned from: where it is missing, queries that nothing judges or generated ones take its place. */
-  learns?: boolean;
+  /**
+   * Splits, of 'train' and 'dev', that are made where all others are for choosing and measuring: of queries that nothing judges, and
+   * of generated ones. None by default; see `openAsRun`.
+   */
+  makes?: readonly string[];
+  /** What the ids of generated queries begin with. */
+  madeIds?: string;
   /** Whether queries that nothing judges may take its place; true by default. */
   unlabelled?: boolean;
+}
+
+/** What a run says of its data, from which the splits follow that its files do not have. */
+export interface RunDataOptions extends DataOptions {
+  splits?: { train?: string; dev?: string | null };
 }
 
 export type DataKind = 'beir' | 'rows' | 'text';
@@ -136,13 +146,34 @@ export function dataKind(path: string): DataKind | undefined {
 export async function openDataset(path: string, options: DataOptions = {}, watch: RunControl = {}): Promise<Dataset> {
   const found = await open(path, options);
   // A table of judgements under an unknown name must not be taken for none.
-  const unnamed = found.splits.length ? options.learns && lacksTrain(found.splits) : !namesJudgements(path);
-  const { splitSeed: seed, unlabelled } = options;
-  const dataset = !found.queries.length || unnamed ? withMadeQueries(found, { seed, unlabelled }) : found;
+  const { splitSeed: seed, unlabelled, makes = [], madeIds } = options;
+  const unnamed = found.splits.length
+    ? lacksTrain(found.splits) && makes.some((s) => !found.splits.includes(s))
+    : !namesJudgements(path);
+  const dataset = !found.queries.length || unnamed ? withMadeQueries(found, { seed, unlabelled, ids: madeIds }) : found;
   const say = (note: string): void => watch.onProgress?.({ stage: 'data', done: 0, unit: 'files', note });
   for (const note of dataset.notes ?? []) say(note);
   for (const { text } of dataset.warnings ?? []) say(`warning: ${text}`);
   return dataset;
+}
+
+/**
+ * Opens a data set as a run with these options reads it, for some of its splits: the same queries of rows are held out, and queries
+ * that the run generates for a split are generated again, the same ones. Every job that comes after a run reads its data by this.
+ * @param options of the run's config under `data`, also as a checkpoint's distill.json records them; defaults where it has none
+ * @param asked the splits that will be read. Nothing is generated for others: data that have them are not changed
+ * @throws InputError as `openDataset`
+ */
+export function openAsRun(
+  path: string,
+  options: RunDataOptions,
+  asked: readonly (string | null | undefined)[],
+  watch: RunControl = {},
+): Promise<Dataset> {
+  const { train = 'train' } = options.splits ?? {};
+  // Another name than the default is one that the user's data have.
+  const makes = train === 'train' ? asked.filter((s): s is string => s === 'train' || s === 'dev') : [];
+  return openDataset(path, { ...options, makes }, watch);
 }
 
 /** Splits for choosing and measuring alone: nothing is judged to learn from. */

@@ -31,7 +31,7 @@ import type { Published } from './publish/report-stage.ts';
 export async function chain(run: RunContext): Promise<Published> {
   const { config } = run;
   const dataset = await run.data.training.value();
-  const { train } = config.data.splits;
+  const { train, dev } = config.data.splits;
   // Queries that a language model will write come with their documents.
   const { generate } = config;
   const { calls = dataset.documents.length } = generate?.budget ?? {};
@@ -40,8 +40,9 @@ export async function chain(run: RunContext): Promise<Published> {
   const data = {
     queries: trainingQueries(config, dataset).length + written,
     labelled: judgedQueries(dataset, train).length + written > 0,
+    generatedTrain: isGenerated(dataset, train),
+    generatedDev: isGenerated(await run.data.dev.value(), dev),
     listed: listsNegatives(dataset, train),
-    generated: isGenerated(dataset, train),
     effort: await effortFor(run, dataset.documents),
   };
   if (!data.labelled && !config.teacher && !config.embedder && config.chain?.assistant !== false)

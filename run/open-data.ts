@@ -7,38 +7,35 @@ import type { RunControl } from '../common/progress.ts';
 import type { Config } from '../config/config.ts';
 import { continuedDataset } from '../data/continued/continued.ts';
 import type { Dataset } from '../data/dataset.ts';
-import { openDataset } from '../data/open.ts';
+import { openAsRun } from '../data/open.ts';
 import { TextTokenizer } from '../data/tokenizer.ts';
 import { readModelFolder } from '../models/model-folder.ts';
 import { LEXICAL_FILE } from '../retrieval/lexical-channel.ts';
-
-/** Whether queries may be made for a missing split to learn from: another name than the default is one that the user has. */
-const makesTrain = ({ splits }: Config['data']): boolean => splits.train === 'train';
 
 /**
  * The data set as a run with these options reads it, for the queries of one split.
  * @param split absent: the documents alone are read
  * @throws InputError where it cannot be read
  */
-export const openSplit = ({ data }: Pick<Config, 'data'>, split?: string, watch: RunControl = {}): Promise<Dataset> => {
-  const { train, dev } = data.splits;
-  const learns = makesTrain(data) && (split === train || split === dev);
-  return openDataset(data.path as string, { ...data, learns }, watch);
-};
+export const openSplit = ({ data }: Pick<Config, 'data'>, split?: string, watch: RunControl = {}): Promise<Dataset> =>
+  openAsRun(data.path as string, data, [split], watch);
 
 /** @throws InputError where a data set cannot be read, and where there is nothing new to learn */
 export async function openData({ data, continue: c, seed, train }: Config): Promise<Dataset> {
-  const options = { ...data, learns: makesTrain(data) && !c, queryMetadata: typeof train.stream?.by === 'string' };
+  const options = { ...data, queryMetadata: typeof train.stream?.by === 'string' };
   const path = data.path as string;
-  if (!c) return openDataset(path, options);
+  const learned = [data.splits.train];
+  if (!c) return openAsRun(path, options, learned);
   if (!existsSync(path))
     throw new InputError({
       code: 'continue.old-data',
       subject: `there is no old data ${path}, of which queries are replayed and measured`,
       remedy: "name the data that the checkpoint was trained on under 'data.path'",
     });
-  const old = await openDataset(path, options);
-  const fresh = await openDataset(c.data, { ...options, corpus: old.documents });
+  // The old data as the run read them that made the checkpoint. In the new ones, queries are not made for judged data that lack a
+  // split to learn from: there is nothing new in them.
+  const old = await openAsRun(path, options, learned);
+  const fresh = await openAsRun(c.data, { ...options, corpus: old.documents, madeIds: 'new-made' }, []);
   const { splits, unlabelled } = data;
   return continuedDataset(old, fresh, { splits, unlabelled, replay: c.replay, seed });
 }
@@ -46,7 +43,11 @@ export async function openData({ data, continue: c, seed, train }: Config): Prom
 /** What a checkpoint says of the run that made it; what is absent is not known. */
 interface Provenance {
   embedder?: string;
-  config?: { student?: { kind?: string; towers?: string } };
+  config?: {
+    student?: { kind?: string; towers?: string };
+    continue?: unknown;
+    data?: Partial<Config['data']>;
+  };
 }
 
 /**
@@ -69,6 +70,14 @@ export async function checkContinued(
   const refuse = (subject: string, remedy: string): never => {
     throw new InputError({ code: 'continue.checkpoint', subject, remedy });
   };
+  for (const option of ['splitSeed', 'holdOut'] as const) {
+    const then = made.config?.data?.[option];
+    if (then !== undefined && then !== config.data[option])
+      refuse(
+        `${from} was trained with data.${option} ${then} and the config has ${config.data[option]}: queries that are held out or generated for dev and test would be others, and training saw some of them`,
+        `set data.${option} to ${then}`,
+      );
+  }
   if (kind === 'static')
     refuse(
       `${from} is a static student, which cannot be continued: its table is fitted to all texts at once, in minutes`,

@@ -5,7 +5,7 @@ import { drift } from '../adaptive/drift.ts';
 import { needsOf } from '../adaptive/policy.ts';
 import { writeWhole } from '../common/files.ts';
 import type { RunControl } from '../common/progress.ts';
-import { openDataset } from '../data/open.ts';
+import { openAsRun } from '../data/open.ts';
 import type { Figures } from '../evaluation/report/figures.ts';
 import { quantile } from '../math/resampling.ts';
 import { openCascade } from '../serving/cascade.ts';
@@ -67,7 +67,7 @@ export async function evaluateCascadeFile(
   const file = await readCascade(options.cascade);
   const student = options.student ?? file.student.path;
   const made = await readProvenance(student);
-  const dataset = await openDataset(options.data, made.data, watch);
+  const dataset = await openAsRun(options.data, made.data, [split], watch);
   const positions = queriesOf(dataset, split);
   const { queryTokens, documentTokens } = file.teacher;
   const path = options.teacher ?? file.teacher.path;

@@ -6,7 +6,7 @@ import { InputError } from '../common/errors.ts';
 import { hashParts } from '../common/files.ts';
 import type { RunControl } from '../common/progress.ts';
 import type { Dataset } from '../data/dataset.ts';
-import { openDataset } from '../data/open.ts';
+import { openAsRun } from '../data/open.ts';
 import { Random } from '../math/random.ts';
 import { type CascadeFile, guaranteeSentence, writeCascade } from '../serving/cascade-file.ts';
 import { readProvenance } from '../serving/encoder/checkpoint.ts';
@@ -65,7 +65,7 @@ export async function cascade(options: CascadeOptions, watch: RunControl = {}): 
   const { calibrate = 'dev', risk = 0.01, confidence = 0.9, candidates = 100, seed = 0, output } = options;
   checkOptions({ ...options, candidates });
   const made = await readProvenance(options.student);
-  const dataset = await openDataset(options.data, made.data, watch);
+  const dataset = await openAsRun(options.data, made.data, [calibrate], watch);
   const positions = Random.of(seed, 'cascade').shuffle(queriesOf(dataset, calibrate));
   const labels = options.labels !== false && calibrate !== UNJUDGED;
   const limits = {

@@ -2,7 +2,7 @@
 import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import type { Dataset, Texts } from '../data/dataset.ts';
-import { openDataset } from '../data/open.ts';
+import { openAsRun } from '../data/open.ts';
 import { Random } from '../math/random.ts';
 import { isSparseFolder } from '../models/sparse/sparse-folder.ts';
 import { type CodecName, codecs } from '../retrieval/codecs/index.ts';
@@ -94,7 +94,7 @@ export async function indexDocuments(options: IndexOptions, watch: RunControl = 
   }
   const made = await readProvenance(checkpoint);
   checkEngineOptions(options);
-  const dataset = await openDataset(data, { ...made.data, metadata: true }, watch);
+  const dataset = await openAsRun(data, { ...made.data, metadata: true }, [], watch);
   if (goal) checkQueries(dataset.queries.length);
   const index = isIndex(output) ? await goOn(options, watch) : await create(options, dataset, watch);
   try {

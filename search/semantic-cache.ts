@@ -4,13 +4,14 @@ import { qualityOf } from '../adaptive/quality.ts';
 import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import type { Dataset } from '../data/dataset.ts';
-import { openDataset } from '../data/open.ts';
+import { openAsRun } from '../data/open.ts';
 import { Random } from '../math/random.ts';
 import { LSH_BITS, LSH_TABLES } from '../retrieval/lsh.ts';
 import { inFolder } from '../serving/cached-search.ts';
 import { openCascade } from '../serving/cascade.ts';
 import { readCascade } from '../serving/cascade-file.ts';
 import type { DocumentIndex } from '../serving/documents/document-index.ts';
+import { readProvenance } from '../serving/encoder/checkpoint.ts';
 import { openIndex } from '../serving/open-index.ts';
 import { rerankerOf } from '../serving/reranker.ts';
 import {
@@ -89,12 +90,13 @@ export async function semanticCache(
         expected: 'a number above 0 and below 1',
         remedy: 'give one that is',
       });
-  const dataset = await openDataset(options.data, {}, watch);
-  const positions = Random.of(seed, 'semantic cache').shuffle(queriesOf(dataset, calibrate));
   const labels = options.labels !== false && calibrate !== UNJUDGED;
   const index = await openIndex(options.index, { ...watch, encoder: options.encoder });
   try {
     const { encoder } = inFolder(index);
+    const { data } = await readProvenance(encoder.folder);
+    const dataset = await openAsRun(options.data, data, [calibrate], watch);
+    const positions = Random.of(seed, 'semantic cache').shuffle(queriesOf(dataset, calibrate));
     await checkHolds(index, dataset, options.index);
     const search = await searchOf(index, options, watch);
     try {

@@ -85,7 +85,7 @@ export async function look(folder: string): Promise<Findings> {
       remedy: 'put them there, or give the folder that holds them',
     });
   for (const other of data.slice(1)) notes.push(`not used: ${other}, more data`);
-  const dataset = await openDataset(data[0], { learns: true });
+  const dataset = await openDataset(data[0], { makes: ['train'] });
   if (!dataset.splits.length)
     throw new InputError({
       code: 'init.no-judgements',

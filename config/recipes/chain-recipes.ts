@@ -16,10 +16,12 @@ export interface ChainData {
   queries: number;
   /** Whether any of them is judged. */
   labelled: boolean;
+  /** Whether the training queries were generated from the documents. */
+  generatedTrain: boolean;
+  /** Whether the queries of the dev split were. */
+  generatedDev: boolean;
   /** Whether the data lists negatives. */
   listed: boolean;
-  /** Whether the training queries were generated from the documents. */
-  generated: boolean;
   /** How much work the runs take where they compute. */
   effort: Effort;
 }
@@ -51,7 +53,7 @@ function joined(base: Plain, over: Plain): Plain {
 export function chainOptions(
   config: Config,
   name: ChainPart,
-  { queries, labelled, listed, generated, effort }: ChainData,
+  { queries, labelled, generatedTrain, generatedDev, listed, effort }: ChainData,
   embedder?: string,
 ): ConfigInput | undefined {
   const over = config.chain?.[name];
@@ -129,8 +131,9 @@ export function chainOptions(
           // Both towers train: each evaluation embeds the documents that are searched anew.
           devDocuments,
           ...(!labelled && { pseudoLabels: true }),
-          ...(labelled && { onWeakTeacher: 'labels' }),
-          ...(generated ? { average: GENERATED_SHARE } : hasDev && { average: SHARES }),
+          // How a teacher ranks generated queries is no evidence against it.
+          ...(labelled && !generatedDev && { onWeakTeacher: 'labels' }),
+          ...(generatedTrain ? { average: GENERATED_SHARE } : hasDev && { average: SHARES }),
           ...every(steps),
         },
       });

@@ -1,6 +1,6 @@
 /** @file Reports in one sentence if a student or a teacher is no better than what its user already had. */
 import type { RunControl } from '../../common/progress.ts';
-import type { Dataset } from '../../data/dataset.ts';
+import { type Dataset, isGenerated } from '../../data/dataset.ts';
 import type { Teacher } from '../../teachers/teacher.ts';
 import { bm25Index } from '../bm25-run.ts';
 import type { HybridFit } from '../fit-hybrid.ts';
@@ -101,6 +101,10 @@ export async function ordersBefore(
     choiceScore(await rerank(dataset, run, by, watch), dataset, split);
   return { bm25: await order(words), ...(encoder && { encoder: await order(encoder) }) };
 }
+
+/** The name of a split, and that its queries are generated where they are. */
+export const splitName = (dataset: Dataset, split: string): string =>
+  isGenerated(dataset, split) ? `${split}, which are generated` : split;
 
 /** The warning about a teacher if something that the user already had ranks the same candidates as well. */
 export function teacherVerdict({ teacher, encoder, bm25, queries }: OrdersOnDev, split: string): string | undefined {

@@ -5,7 +5,7 @@ import { startFolder, trainedEncoder } from '../../config/student.ts';
 import { type Dataset, isGenerated, judgedQueries } from '../../data/dataset.ts';
 import { computeOn } from '../../engine/runtime/provider.ts';
 import type { Run } from '../../evaluation/metrics/evaluate.ts';
-import { type OrdersOnDev, ordersBefore, teacherVerdict } from '../../evaluation/runs/verdict.ts';
+import { type OrdersOnDev, ordersBefore, splitName, teacherVerdict } from '../../evaluation/runs/verdict.ts';
 import { choiceScore, rerank } from '../../evaluation/systems/retrieve.ts';
 import { Random } from '../../math/random.ts';
 import type { RunContext } from '../../run/context.ts';
@@ -60,6 +60,14 @@ const teacherOnDev = defineStage({
   ),
 });
 
+/** What a training does about a weak teacher. */
+const followsFrom = ({ labelsTeach, generated }: { labelsTeach: boolean; generated: boolean }): string =>
+  labelsTeach
+    ? '. Here labels alone teach'
+    : generated
+      ? ". Generated queries repeat words of their documents and are no evidence against a teacher, which is kept: judge some dev queries, or set 'train.onWeakTeacher: labels' to leave it out"
+      : '';
+
 /**
  * Says before a training whether its teacher ranks no better than the encoder that the student is cut from. Measured where dev
  * chooses the weights too, through the score cache.
@@ -78,9 +86,10 @@ export async function measureTeacherOnDev(run: RunContext, student: Result<Stude
   const labelsTeach = train.onWeakTeacher === 'labels' && needs.has('positives');
   if (!run.dry) {
     const { bm25: _, ...orders } = await measured.value();
-    const generated = isGenerated(await run.data.dev.value(), dev);
-    const said = teacherVerdict(orders, generated ? `${dev}, which are generated` : dev);
-    if (said) run.warn('teacher.no-better', labelsTeach ? `${said}. Here labels alone teach` : said);
+    const dataset = await run.data.dev.value();
+    const generated = isGenerated(dataset, dev);
+    const said = teacherVerdict(orders, splitName(dataset, dev));
+    if (said) run.warn('teacher.no-better', `${said}${followsFrom({ labelsTeach, generated })}`);
     else
       run.note(
         `the teacher ranks better than the encoder as it was: nDCG@10 ${orders.teacher.toFixed(4)} compared with ${orders.encoder?.toFixed(4)} over the same candidates of ${orders.queries} dev queries`,

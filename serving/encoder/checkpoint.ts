@@ -6,7 +6,7 @@ import { InputError } from '../../common/errors.ts';
 import type { RunControl } from '../../common/progress.ts';
 import type { Config } from '../../config/config.ts';
 import type { Texts } from '../../data/dataset.ts';
-import type { RowOptions } from '../../data/row-dataset.ts';
+import type { RunDataOptions } from '../../data/open.ts';
 import { readJson, readModelFolder } from '../../models/model-folder.ts';
 import type { PromptOptions } from '../../models/modules/prompts.ts';
 import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
@@ -31,7 +31,8 @@ export interface Provenance {
   /** Whether the documents that are searched were embedded by a service or come from files, which a stranger's file names. */
   elsewhere: boolean;
   teacher: { queryTokens?: number; documentTokens?: number };
-  data: RowOptions & { path?: string; splits?: { train?: string; dev?: string | null } };
+  /** How the run read its data, for `openAsRun`. */
+  data: Pick<RunDataOptions, 'columns' | 'holdOut' | 'splitSeed' | 'splits' | 'unlabelled'>;
 }
 
 type Embed = (texts: Texts, watch: RunControl) => Promise<Embeddings>;
@@ -80,7 +81,16 @@ const made = z.looseObject({
     })
     .nullish(),
   teacher: z.looseObject({ kind: z.string().optional(), queryTokens: count, documentTokens: count }).nullish(),
-  data: z.looseObject({}).nullish(),
+  // Its path is a stranger's word, and is read where it is named on the command line.
+  data: z
+    .object({
+      columns: z.looseObject({}).optional(),
+      holdOut: z.number().optional(),
+      splitSeed: z.int().optional(),
+      unlabelled: z.boolean().optional(),
+      splits: z.looseObject({ train: z.string().optional(), dev: z.string().nullish() }).optional(),
+    })
+    .nullish(),
 });
 
 /** @throws InputError where a checkpoint's record is not what a run writes */

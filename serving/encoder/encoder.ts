@@ -49,6 +49,8 @@ export interface EncoderDetails {
 
 /** An open encoder. Dispose of it when it is not needed any more. */
 export interface OpenEncoder {
+  /** The checkpoint's folder. */
+  readonly folder: string;
   /** Width of the vectors. */
   readonly dimensions: number;
   /** Hash of the model's bytes, its tokenizer, pooling, prompts and limits: equal keys give equal query vectors. */
@@ -107,6 +109,7 @@ export async function openEncoder(path: string, options: OpenEncoderOptions = {}
   const documentsKey = keyOf('document', documentTokens);
   const other = made.elsewhere || inherits ? inherited(made, dimensions) : undefined;
   return {
+    folder,
     dimensions,
     key: keyOf('query', queryTokens),
     documentsKey: other ? other.key : async () => documentsKey,

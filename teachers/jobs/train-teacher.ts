@@ -23,7 +23,7 @@ import type { Graph } from '../../engine/graph/ir.ts';
 import { encodeGraph, loadGraph } from '../../engine/io/onnx-file.ts';
 import { allowTf32 } from '../../engine/runtime/cuda.ts';
 import { computeOn } from '../../engine/runtime/provider.ts';
-import { type OrdersOnDev, teacherVerdict } from '../../evaluation/runs/verdict.ts';
+import { type OrdersOnDev, splitName, teacherVerdict } from '../../evaluation/runs/verdict.ts';
 import { refuseOccupied } from '../../models/checkpoint.ts';
 import { writeCrossEncoder } from '../../models/cross-encoder-checkpoint.ts';
 import { checkVocabulary } from '../../models/encoder.ts';
@@ -259,7 +259,7 @@ async function trainOn(
       evaluations: trained.evaluations,
       bestStep: trained.bestStep,
       dev: orders,
-      verdict: orders && teacherVerdict(orders, config.dev as string),
+      verdict: orders && teacherVerdict(orders, splitName(dataset, config.dev as string)),
       seconds: (performance.now() - started) / 1000,
     };
   } finally {

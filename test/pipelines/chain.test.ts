@@ -186,7 +186,14 @@ test('a tower is compared with what its user had, and with the assistant only wh
 });
 
 test('without a dev split a chain has no share of BM25 to fit; a share that is given stays', () => {
-  const data = { queries: 9, labelled: true, listed: false, generated: false, effort: effortOf('small', 40) };
+  const data = {
+    queries: 9,
+    labelled: true,
+    generatedTrain: false,
+    generatedDev: false,
+    listed: false,
+    effort: effortOf('small', 40),
+  };
   const hybrid = (more: object) =>
     chainOptions(
       parseConfig({ pipeline: 'chain', data: { path: 'd', splits: { dev: null } }, student: { model: 'm' }, ...more }),
@@ -198,12 +205,12 @@ test('without a dev split a chain has no share of BM25 to fit; a share that is g
 });
 
 test('where queries were generated the assistant is half of the encoder as it was, whatever the generated dev split says', () => {
-  const data = { queries: 9, labelled: true, listed: false, effort: effortOf('small', 40) };
-  const average = (generated: boolean) =>
+  const data = { queries: 9, labelled: true, generatedDev: true, listed: false, effort: effortOf('small', 40) };
+  const average = (generatedTrain: boolean) =>
     parseConfig(
       chainOptions(parseConfig({ pipeline: 'chain', data: { path: 'd' }, student: { model: 'm' } }), 'assistant', {
         ...data,
-        generated,
+        generatedTrain,
       }) as ConfigInput,
     ).train.average;
   expect(average(true)).toBe(0.5);

@@ -165,7 +165,14 @@ test('a chain keeps its assistant, and its towers where general texts are named'
       student: { model: 'e', keep },
       teacher: { kind: 'cross-encoder', model: 'c' },
     });
-  const data = { queries: 100, labelled: true, listed: false, generated: false, effort: effortOf('large', 100) };
+  const data = {
+    queries: 100,
+    labelled: true,
+    generatedTrain: false,
+    generatedDev: false,
+    listed: false,
+    effort: effortOf('large', 100),
+  };
   const of = (keep: Keep, part: 'assistant' | 'query' | 'static') =>
     parseConfig(chainOptions(chain(keep), part, data, 'a') as ConfigInput).student.keep;
   const filled = { kind: 'spans', count: 64, tokens: [5, 64], weight: 4 };

@@ -208,7 +208,7 @@ describe('a data set that lacks a split to learn from', () => {
     });
   test('with test queries alone: dev and train are generated, test stays as it is', async () => {
     const dir = data(2, { test: judged });
-    const made = await openDataset(dir, { learns: true });
+    const made = await openDataset(dir, { makes: ['train'] });
     expect(made.splits).toEqual(['dev', 'test', 'train']);
     expect([...made.qrels('test').keys()]).toEqual(['q0', 'q1']);
     const ids = ['dev', 'train'].flatMap((split) => [...made.qrels(split).keys()]);
@@ -225,7 +225,7 @@ describe('a data set that lacks a split to learn from', () => {
     expect((await openDataset(dir)).splits).toEqual(['test']);
   });
   test('with queries that nothing judges: they teach, dev is generated', async () => {
-    const made = await openDataset(data(150, { test: judged }), { learns: true });
+    const made = await openDataset(data(150, { test: judged }), { makes: ['train'] });
     expect(made.splits).toEqual(['dev', 'test', 'train']);
     expect(made.qrels('train').size).toBe(0);
     expect(made.made).toBeUndefined();
@@ -233,12 +233,12 @@ describe('a data set that lacks a split to learn from', () => {
   });
   test('which do not teach where data.unlabelled leaves them out, and keep their fields', async () => {
     const dir = data(150, { test: judged });
-    const made = await openDataset(dir, { learns: true, unlabelled: false });
+    const made = await openDataset(dir, { makes: ['train'], unlabelled: false });
     expect(made.qrels('train').size).toBeGreaterThan(0);
     expect(made.warnings?.at(-1)?.text).toMatch(/queries generated from the documents teach/);
     const dated = Array.from({ length: 150 }, (_, i) => ({ _id: `q${i}`, text: `asked ${i}`, day: i }));
     writeFileSync(join(dir, 'queries.jsonl'), lines(dated));
-    const { queries } = await openDataset(dir, { learns: true, queryMetadata: true });
+    const { queries } = await openDataset(dir, { makes: ['train'], queryMetadata: true });
     expect(queries.metadata?.(149)).toEqual({ day: 149 });
   });
   test('with rows for test alone: their lists stay, no order is claimed for them', async () => {
@@ -247,7 +247,7 @@ describe('a data set that lacks a split to learn from', () => {
       positive: `${words(6, `p${i}x`)}.`,
       negative: `${words(6, `n${i}x`)}.`,
     }));
-    const made = await openDataset(folder({ 'test.jsonl': lines(rows) }), { learns: true });
+    const made = await openDataset(folder({ 'test.jsonl': lines(rows) }), { makes: ['train'] });
     expect(made.splits).toEqual(['dev', 'test', 'train']);
     expect(made.queries.unordered).toBe(true);
     expect(made.candidates?.('train').queries).toHaveLength(0);
@@ -259,19 +259,19 @@ describe('a data set that lacks a split to learn from', () => {
   test('of documents too short for a query, it says so', async () => {
     const dir = data(2, { test: judged });
     writeFileSync(join(dir, 'corpus.jsonl'), lines(documents.map(({ _id }) => ({ _id, text: 'word' }))));
-    const made = await openDataset(dir, { learns: true });
+    const made = await openDataset(dir, { makes: ['train'] });
     expect(made.splits).toEqual(['test']);
     expect(made.warnings?.at(-1)?.text).toMatch(/no query can be generated from the documents/);
   });
   test('a dev split of another name and a train split stay', async () => {
-    const own = await openDataset(data(2, { test: judged, validation: judged }), { learns: true });
+    const own = await openDataset(data(2, { test: judged, validation: judged }), { makes: ['train'] });
     expect(own.splits).toEqual(['test', 'train', 'validation']);
-    expect((await openDataset(data(2, { test: judged, train: judged }), { learns: true })).splits).toEqual([
+    expect((await openDataset(data(2, { test: judged, train: judged }), { makes: ['train'] })).splits).toEqual([
       'test',
       'train',
     ]);
     // Another name may be a split to learn from, which the config must say.
-    expect((await openDataset(data(2, { test: judged, old: judged }), { learns: true })).splits).toEqual([
+    expect((await openDataset(data(2, { test: judged, old: judged }), { makes: ['train'] })).splits).toEqual([
       'old',
       'test',
     ]);
