@@ -71,7 +71,14 @@ test('on generated dev queries a chain keeps a weak teacher, which is said; an o
       student: { model: 's' },
       chain,
     };
-    const data = { queries: 9, labelled: true, generatedDev, generatedTrain: generatedDev, listed: false, effort: effortOf('small', 40) };
+    const data = {
+      queries: 9,
+      labelled: true,
+      generatedDev,
+      generatedTrain: generatedDev,
+      listed: false,
+      effort: effortOf('small', 40),
+    };
     const options = chainOptions(parseConfig({ pipeline: 'chain', ...given } as ConfigInput), 'assistant', data);
     return parseConfig(options as ConfigInput).train.onWeakTeacher;
   };
