@@ -142,6 +142,15 @@ test('what cannot be exported is refused before training; what loses too much, a
   for (const [more, said] of [
     [{ data: { path: world.data, splits: { dev: null } }, export: { strict: true } }, /dev split/],
     [{ export: { dtype: 'static-int8' } }, /static-queries/],
+    [
+      {
+        pipeline: 'static-queries',
+        embedder: { model: world.dualEncoder },
+        student: { static: { order: 'convolution' } },
+        export: { dtype: 'static-int8' },
+      },
+      /a table of tokens, alone or with a gate; use .*'student.static.order' none or gate/,
+    ],
     [{ export: { dtypes: 'int8' } }, /'export.dtypes' is not a known key.*dtype/],
   ] as const)
     expect(() => parseConfig({ ...options('x'), ...more })).toThrow(said);
