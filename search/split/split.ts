@@ -174,7 +174,7 @@ const LOSSES = [
 ];
 const LEARNING_RATE = 1e-4;
 
-/** Rows of pairs: queries are padded to one width, texts are tokenized once. */
+/** Rows of pairs: queries are padded to one width. */
 function rowsOf(
   texts: SplitTexts,
   { queries, documents }: Awaited<ReturnType<typeof openDataset>>,
@@ -182,7 +182,7 @@ function rowsOf(
   documentStart: number,
 ) {
   const asked = new Map(lists.map((l) => [l.query, texts.query(queries.text(l.query))]));
-  const width = Math.max(documentStart, ...Array.from(asked.values(), (t) => t.ids.length));
+  const width = [...asked.values()].reduce((most, t) => Math.max(most, t.ids.length), documentStart);
   return {
     width,
     tokens: (q: number, d: number) =>
