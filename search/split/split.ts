@@ -76,7 +76,7 @@ export interface SplitReport {
   /** Pairs that it was trained on. */
   pairs: number;
   steps: number;
-  /** Median seconds a step; absent where an earlier call trained it. */
+  /** Median seconds a step. */
   stepSeconds: number;
   /** Mean loss of the last steps. */
   loss: number;
@@ -211,6 +211,8 @@ async function measuredBefore(
   try {
     const untrained = await measureSplit(cut, known, watch);
     const pairs = scores.reduce((n, s) => n + s.length, 0);
+    const says = `whole model: ndcg@10 ${figures.ndcg.toFixed(4)}; cut and not trained: ${untrained.ndcg.toFixed(4)}, tau to the whole ${untrained.tau?.toFixed(3)}`;
+    watch.onProgress?.({ stage: 'measure the split model', done: 1, total: 1, unit: 'models', note: says });
     return { lists: known, report: { queries: scores.length, pairs, whole: figures, untrained } };
   } finally {
     await cut.dispose();
