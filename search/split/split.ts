@@ -76,7 +76,7 @@ export interface SplitReport {
   /** Pairs that it was trained on. */
   pairs: number;
   steps: number;
-  /** Median seconds a step; absent where an earlier call trained it. */
+  /** Median seconds a step. */
   stepSeconds: number;
   /** Mean loss of the last steps. */
   loss: number;
@@ -174,7 +174,7 @@ const LOSSES = [
 ];
 const LEARNING_RATE = 1e-4;
 
-/** Rows of pairs: queries are padded to one width, texts are tokenized once. */
+/** Rows of pairs: queries are padded to one width. */
 function rowsOf(
   texts: SplitTexts,
   { queries, documents }: Awaited<ReturnType<typeof openDataset>>,
@@ -182,7 +182,7 @@ function rowsOf(
   documentStart: number,
 ) {
   const asked = new Map(lists.map((l) => [l.query, texts.query(queries.text(l.query))]));
-  const width = Math.max(documentStart, ...Array.from(asked.values(), (t) => t.ids.length));
+  const width = [...asked.values()].reduce((most, t) => Math.max(most, t.ids.length), documentStart);
   return {
     width,
     tokens: (q: number, d: number) =>
@@ -211,6 +211,8 @@ async function measuredBefore(
   try {
     const untrained = await measureSplit(cut, known, watch);
     const pairs = scores.reduce((n, s) => n + s.length, 0);
+    const says = `whole model: ndcg@10 ${figures.ndcg.toFixed(4)}; cut and not trained: ${untrained.ndcg.toFixed(4)}, tau to the whole ${untrained.tau?.toFixed(3)}`;
+    watch.onProgress?.({ stage: 'measure the split model', done: 1, total: 1, unit: 'models', note: says });
     return { lists: known, report: { queries: scores.length, pairs, whole: figures, untrained } };
   } finally {
     await cut.dispose();

@@ -117,8 +117,8 @@ export async function openSplit(folder: string, session?: SessionOptions): Promi
         expected: `the input ${input} and the output ${output}`,
         remedy: 'make the folder again with distill split',
       });
-  const hashes = [await modelHash(files.below), await modelHash(files.above)];
-  const key = hashParts('split', ...hashes, reading.tokenizer.hash, JSON.stringify(facts));
+  const [below, above] = [await modelHash(files.below), await modelHash(files.above)];
+  const key = hashParts('split', below, above, reading.tokenizer.hash, JSON.stringify(facts));
   const { whole: _, ...split } = await openGraphs({ lower, upper, reading, facts, key, folder }, session);
   return split;
 }

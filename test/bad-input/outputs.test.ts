@@ -30,6 +30,7 @@ test.each<[string, (output: string) => string[]]>([
   ['evaluate --run', (o) => ['evaluate', '--student', at('dual'), '--data', at('data'), '--run', o]],
   ['score', (o) => ['score', at('distill.yaml'), '--scores', o]],
   ['exits', (o) => ['exits', at('cross'), '--data', at('data'), '--layers', '1', '--output', o]],
+  ['split', (o) => ['split', at('cross'), '--data', at('data'), '--below', '1', '--output', o]],
   ['rotate', (o) => ['rotate', at('dual'), '--data', at('data'), '--output', o]],
   ['export', (o) => ['export', at('dual'), '--output', o]],
   ['run', (o) => ['run', at('distill.yaml'), '--set', `output=${o}`]],

@@ -3,7 +3,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { program } from '../../cli/program.ts';
-import { distill, makeWorld } from '../cli/world.ts';
+import { freshModel } from '../../models/new-model.ts';
+import { distill, documents, makeWorld } from '../cli/world.ts';
 
 const root = join(import.meta.dirname, '../..');
 const page = readFileSync(join(root, 'docs/serving.md'), 'utf8');
@@ -39,6 +40,11 @@ beforeAll(async () => {
   };
   writeFileSync(at('sparse.json'), JSON.stringify(sparse));
   expect((await distill('run', at('sparse.json'), '--output', at('sparse'))).code).toBe(0);
+  const texts = { length: 40, text: (i: number) => documents[i].text };
+  const tiny = { hidden: 16, layers: 2, heads: 2, maxLength: 64, vocabulary: 200 };
+  await freshModel(at('two'), texts, { ...tiny, kind: 'cross-encoder' });
+  const split = ['split', at('two'), '--data', at('data'), '--below', '1', '--steps', '1', '--evaluate', 'none'];
+  expect((await distill(...split, '--provider', 'cpu', '--output', at('split'))).code).toBe(0);
   writeFileSync(at('rerank.json'), JSON.stringify(late));
   expect((await distill('run', at('rerank.json'), '--output', at('rerank'))).code).toBe(0);
 });
@@ -51,6 +57,7 @@ test('its programs print what their comments say', async () => {
   const places: Record<string, string> = {
     'onnx-distill/retrieval': join(root, 'serving/index.ts'),
     'runs/student/checkpoint': join(world, 'dual'),
+    'models/cross-encoder-split': join(world, 'split'),
     'models/cross-encoder': join(world, 'cross'),
     'indexes/manual': join(world, 'manual'),
     'indexes/debian': join(world, 'index'),
@@ -85,6 +92,7 @@ test('its programs print what their comments say', async () => {
     [true, true],
     [10, true],
     [undefined],
+    [2, true],
   ]);
 });
 

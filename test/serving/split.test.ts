@@ -83,6 +83,20 @@ describe('distill split', () => {
       expect(readFileSync(at(`stopped/${name}`)).equals(readFileSync(at(`split/${name}`))), name).toBe(true);
   });
 
+  test('a training that was stopped is not gone on with for other lists', async () => {
+    const notes: string[] = [];
+    for (const queries of [16, 15]) {
+      const stop = new AbortController();
+      const options = { ...common(), ...trained, queries, evaluate: 'none', output: at('other-lists') };
+      const onProgress = (p: { stage: string; done: number; note?: string }): void => {
+        if (p.note) notes.push(p.note);
+        if (p.stage === 'train split' && p.done === 1) stop.abort();
+      };
+      await expect(makeSplit(options, { signal: stop.signal, onProgress })).rejects.toThrow();
+    }
+    expect(notes.join()).toContain('belongs to another training (targets changed)');
+  });
+
   test('layers, models and options that do not fit are refused', async () => {
     const run = (options: object) => makeSplit({ ...common(), output: at('none'), ...options });
     await expect(run({ below: 2 })).rejects.toThrow('[2]');

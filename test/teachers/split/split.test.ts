@@ -6,6 +6,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { padBatch } from '../../../data/batches.ts';
 import { floatsOf } from '../../../engine/graph/tensor.ts';
 import { Session } from '../../../engine/runtime/session.ts';
+import { mse } from '../../../losses/mse.ts';
 import { tokenInputs } from '../../../models/encoder-graph.ts';
 import { crossEncoder } from '../../../teachers/cross-encoder.ts';
 import { describeClassifier } from '../../../teachers/reading/describe.ts';
@@ -13,6 +14,9 @@ import { logitGraph } from '../../../teachers/reading/logit-graph.ts';
 import { pairGraph } from '../../../teachers/split/pair-graph.ts';
 import { splitCrossEncoder } from '../../../teachers/split/split-cross-encoder.ts';
 import { splitTexts } from '../../../teachers/split/split-texts.ts';
+import { makePairBatch } from '../../../training/batches/cross-encoder-batch.ts';
+import { DeviceLearner, learnerOn } from '../../../training/device-learner.ts';
+import { crossEncoderStep } from '../../../training/step/cross-encoder-step.ts';
 import { makeWorld, type World } from '../../pipelines/world.ts';
 
 let world: World;
@@ -75,6 +79,48 @@ describe('cut after one of two layers', () => {
       }
       await split.dispose();
     }
+  });
+
+  test('its step on a device, with rows that fill up, has the loss and the gradients of the host', async () => {
+    const reading = await describeClassifier(world.crossEncoder, {});
+    const [documentStart, width] = [9, 12];
+    const texts = splitTexts(reading, reading.own, documentStart);
+    const model = pairGraph(await logitGraph(reading), { below: 1, documentStart, width });
+    const make = (processor: boolean) =>
+      crossEncoderStep(
+        { model, losses: [{ loss: mse({ scale: 1, shift: 0 }), weight: 1 }], groups: 2, leastLength: width },
+        processor,
+      );
+    const examples = {
+      queries: Int32Array.of(0),
+      offsets: Int32Array.of(0, 3),
+      documents: Int32Array.of(0, 1, 2),
+      scores: Float32Array.of(2, -1, 0),
+      labelled: new Uint8Array(1),
+      weights: Float32Array.of(1),
+      relevant: () => new Set<number>(),
+    };
+    const source = {
+      examples,
+      pairTokens: (_: number, d: number) => texts.row(texts.query(query), texts.document(documents[d]), width),
+      padId: reading.tokenizer.padId,
+    };
+    const longest = reading.hard + width - documentStart;
+    const batch = (onDevice: boolean) =>
+      makePairBatch(source, 0, { queries: 1, candidates: 5, groups: 2, seed: 0, onDevice, longest });
+    expect(batch(true).pairs.some((b) => b.rows > 2 && b.length > 32)).toBe(true);
+    const found: [number, number][] = [];
+    for (const learner of [
+      await learnerOn(make, { provider: 'cpu' }, {}),
+      await DeviceLearner.create(await make(false)),
+    ]) {
+      const onDevice = learner instanceof DeviceLearner;
+      const { loss, gradientNorm } = await learner.step([batch(onDevice)], 0, 1e-3);
+      found.push([loss, gradientNorm]);
+      await learner.release();
+    }
+    expect(found[1][0]).toBeCloseTo(found[0][0], 4);
+    expect(found[1][1] / found[0][1]).toBeCloseTo(1, 3);
   });
 
   test('a document is cut where the positions end, and a start without room is refused', async () => {
