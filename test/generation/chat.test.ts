@@ -44,7 +44,7 @@ test('a reply with a line separator of Unicode is found in the cache again', asy
 test('replies are read again: separators of lines that JSON leaves as they are, and around a line cut within a character', async () => {
   const file = cacheFile();
   const written = await ReplyCache.open(file);
-  const reply = { text: 'one\u2028two\u2029three\rfour\n' + 'ä€😀'.repeat(40_000), tokens: 3 };
+  const reply = { text: `one\u2028two\u2029three\rfour\n${'ä€😀'.repeat(40_000)}`, tokens: 3 };
   await written.put('first', reply);
   const whole = readFileSync(file);
   // Killed within the last character of a second reply.
