@@ -4,6 +4,7 @@
  * /embed, /embed_sparse, /similarity, /rerank, /tokenize, /decode, /info and /health are those of text-embeddings-inference.
  * @source github.com/huggingface/text-embeddings-inference, docs/openapi.json and router/src/http/server.rs of version 1.9.3
  */
+import { setImmediate } from 'node:timers/promises';
 import { Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { FaultError, InputError } from '../../common/errors.ts';
@@ -193,13 +194,14 @@ export function serverApp({ index, reranker, cascade, answers, limits, writable,
     const texts = textsOf(inputs, limits);
     const role = !prompt_name ? undefined : prompt_name === 'query' ? 'query' : 'document';
     const options: TokenizeOptions = { role, specialTokens };
-    return c.json(await queue.run(async () => texts.map((text) => index.encoder.tokenize(text, options))));
+    return c.json(await queue.run((signal) => inTurn(texts, (text) => index.encoder.tokenize(text, options), signal)));
   });
   app.post('/decode', async (c) => {
     const { ids, skip_special_tokens } = await bodyOf(c, decodeBody);
     const lists = (typeof ids[0] === 'number' ? [ids] : ids) as number[][];
     checkCount(lists.length, limits, 'ids');
-    return c.json(await queue.run(async () => lists.map((own) => index.encoder.decode(own, skip_special_tokens))));
+    const decoded = (own: number[]): string => index.encoder.decode(own, skip_special_tokens);
+    return c.json(await queue.run((signal) => inTurn(lists, decoded, signal)));
   });
   app.post('/documents', async (c) => {
     const documents = await bodyOf(c, documentsBody);
@@ -275,6 +277,17 @@ const UNIT = 1e-4;
 function unit(vector: Float32Array): number[] {
   const scale = 1 / Math.max(Math.hypot(...vector), 1e-12);
   return Array.from(vector, (v) => v * scale);
+}
+
+/** Work on this thread, a piece at a time, so that other requests are answered in between. */
+async function inTurn<T, R>(pieces: readonly T[], work: (piece: T) => R, signal: AbortSignal): Promise<R[]> {
+  const done: R[] = [];
+  for (const piece of pieces) {
+    await setImmediate();
+    signal.throwIfAborted();
+    done.push(work(piece));
+  }
+  return done;
 }
 
 /** @throws Refusal where there are none, or too many */

@@ -52,9 +52,10 @@ export class Builder {
 
   /** So many units that come from one place. */
   add(units: number, from: number, to: number): void {
-    this.from.fill(from, this.at, this.at + units);
-    this.to.fill(to, this.at, this.at + units);
-    this.at += units;
+    for (let k = 0; k < units; k++) {
+      this.from[this.at] = from;
+      this.to[this.at++] = to;
+    }
   }
 
   /** Units that stay as they were. */
@@ -100,11 +101,16 @@ export function changed(a: Aligned, apply: (text: string) => string, oneByOne = 
     const fresh = of(a.text.slice(begin, end));
     if (oneByOne && !fresh && grew) counts = false;
     parts.push(fresh);
+    if (end - begin === unitsAt(a.text, begin)) {
+      if (fresh) grew = fresh.length > 1 && Array.from(fresh).length > 1;
+      out.add(fresh.length, a.from[begin], a.to[begin]);
+      return;
+    }
     const places: number[] = [];
     for (let i = begin; i < end; i += unitsAt(a.text, i)) places.push(i);
     const news = Array.from(fresh);
     if (news.length) grew = news.length > places.length;
-    const sure = oneByOne || places.length === 1 || news.length === 1 || news.length === places.length;
+    const sure = oneByOne || news.length === 1 || news.length === places.length;
     for (const [k, character] of news.entries()) {
       const [from, to] = sure ? [a.from, a.to].map((s) => s[places[Math.min(k, places.length - 1)]]) : [-1, -1];
       out.add(character.length, from, to);
@@ -113,7 +119,9 @@ export function changed(a: Aligned, apply: (text: string) => string, oneByOne = 
   let begin = 0;
   for (let i = 0; i < a.text.length; ) {
     const next = i + unitsAt(a.text, i);
-    if (i > begin && separate(a.text.slice(begin, i), a.text.slice(i, next), of)) {
+    const ascii = a.text.charCodeAt(i) < 0x80 && a.text.charCodeAt(i) !== 10;
+    const apart = ascii && i - begin === 1 && a.text.charCodeAt(begin) < 0x80;
+    if (apart || (i > begin && separate(a.text.slice(begin, i), a.text.slice(i, next), of))) {
       flush(begin, i);
       begin = i;
     }
@@ -131,9 +139,7 @@ const unitsAt = (text: string, i: number): number => ((text.codePointAt(i) as nu
 
 /** Whether a change of what is before and of the next character is the change of both. */
 function separate(before: string, next: string, of: (part: string) => string): boolean {
-  if (before.length > LONGEST) return true;
-  const ascii = before.length === 1 && before < '\x80' && next < '\x80' && next !== '\n';
-  return ascii || of(before + next) === of(before) + of(next);
+  return before.length > LONGEST || of(before + next) === of(before) + of(next);
 }
 
 /** Each unit that is not a character of its own stands for a byte of one. */
