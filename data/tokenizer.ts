@@ -1,5 +1,6 @@
 /** @file Texts to token ids as Hugging Face's tokenizers do it, truncation included: special tokens are never cut off. */
 import { InputError } from '../common/errors.ts';
+import type { TokenizerPipeline } from './tokens/pipeline.ts';
 import type { Part, Templates } from './tokens/post-processor.ts';
 import { openFolder, refusing } from './tokens/read-files.ts';
 import {
@@ -16,6 +17,18 @@ export interface Tokens {
   readonly ids: Int32Array;
   /** Segment of each token: 0, or 1 from the second text of a pair on where the tokenizer says so. */
   readonly typeIds: Int32Array;
+}
+
+/** A token of a text, as text-embeddings-inference describes one. */
+export interface TextToken {
+  id: number;
+  /** What it stands for in the text; of a special token and where that is not certain, the vocabulary's name of it. */
+  text: string;
+  /** Whether it was put around the text. */
+  special: boolean;
+  /** Begin and end in the text in characters (code points); null for special tokens, and where they are not certain. */
+  start: number | null;
+  stop: number | null;
 }
 
 /** Maximum tokens of a pair and of its parts. */
@@ -55,6 +68,9 @@ interface Source {
   /** Ids of a well-formed text, including special tokens in it, without adding any around it. */
   encode(text: string): readonly number[];
   idOf(token: string): number | undefined;
+  /** Absent for a tokenizer object in hand. */
+  pipeline?: TokenizerPipeline;
+  file?: string;
   templates: Templates;
 }
 
@@ -106,6 +122,8 @@ export class TextTokenizer {
     const source: Source = {
       encode: (text) => refusing(file, () => pipeline.encode(text)),
       idOf: (token) => pipeline.idOf(token),
+      pipeline,
+      file,
       templates: opened.templates,
     };
     return new TextTokenizer(source, { ...opened, vocabularySize: pipeline.highestId() + 1 });
@@ -120,6 +138,53 @@ export class TextTokenizer {
   plain(text: string, limit = Number.POSITIVE_INFINITY): number[] {
     const ids = readTokens(text, limit, this.truncationSide, this.source.encode);
     return ids as number[];
+  }
+
+  /**
+   * Tokens of a whole text with their places in it, as tokenizers has them: not cut. Places are exact or null. They are not certain
+   * where Unicode normal forms join or reorder several marks, and where the library itself counts a place that is not the token's.
+   * @param specialTokens whether those around the text are given too
+   * @throws InputError where the tokenizer was not read from a folder
+   */
+  tokensOf(text: string, specialTokens = true): TextToken[] {
+    const { pipeline, file } = this.opened('tokens');
+    const given = text.toWellFormed();
+    const { ids, spans, tokens } = refusing(file, () => pipeline.locate(given));
+    const characters = Array.from(given);
+    const own = ids.map((id, i): TextToken => {
+      const [start, stop] = spans.slice(2 * i, 2 * i + 2);
+      if (start < 0) return { id, text: tokens[i], special: false, start: null, stop: null };
+      return { id, text: characters.slice(start, stop).join(''), special: false, start, stop };
+    });
+    if (!specialTokens) return own;
+    const around = (id: number): TextToken => ({
+      id,
+      text: pipeline.tokenOf(id) ?? '',
+      special: true,
+      start: null,
+      stop: null,
+    });
+    return this.source.templates.single.flatMap((p) => (p.text === undefined ? p.ids.map(around) : own));
+  }
+
+  /**
+   * The text that some ids stand for, as tokenizers' decode.
+   * @param skipSpecial leaves special tokens out
+   * @throws InputError where the decoder of the tokenizer is not known, or it was not read from a folder
+   */
+  decode(ids: readonly number[], skipSpecial = true): string {
+    const { pipeline, file } = this.opened('texts');
+    return refusing(file, () => pipeline.decode(ids, skipSpecial));
+  }
+
+  private opened(what: string): { pipeline: TokenizerPipeline; file: string } {
+    const { pipeline, file } = this.source;
+    if (pipeline && file !== undefined) return { pipeline, file };
+    throw new InputError({
+      code: 'tokenizer.object',
+      subject: `${what} are asked of a tokenizer object, which gives ids alone`,
+      remedy: 'load the tokenizer from its folder',
+    });
   }
 
   /** Number of special tokens around one text. */

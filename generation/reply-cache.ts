@@ -2,15 +2,11 @@
 import { createReadStream, existsSync } from 'node:fs';
 import { appendFile, mkdir, open } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { createInterface } from 'node:readline';
 
 export interface Reply {
   readonly text: string;
   readonly tokens: number;
 }
-
-/** What JSON leaves as it is, and a reader of lines takes for the end of one. */
-const ENDS_LINES = /[\u2028\u2029]/g;
 
 export class ReplyCache {
   private constructor(
@@ -23,13 +19,18 @@ export class ReplyCache {
     const known = new Map<string, Reply>();
     await mkdir(dirname(file), { recursive: true });
     if (existsSync(file)) {
-      for await (const line of createInterface({
-        input: createReadStream(file),
-        crlfDelay: Number.POSITIVE_INFINITY,
-      })) {
+      const take = (line: string): void => {
         const entry = parsed(line);
         if (entry) known.set(entry.key, entry);
+      };
+      // Not as data are read, which have to be UTF-8 throughout: a kill may have cut a line within a character. A line ends at \n alone.
+      let rest = '';
+      for await (const block of createReadStream(file, 'utf8')) {
+        const lines = (rest + block).split('\n');
+        rest = lines.pop() as string;
+        for (const line of lines) take(line);
       }
+      take(rest);
       await endLine(file);
     }
     return new ReplyCache(file, known);
@@ -41,11 +42,7 @@ export class ReplyCache {
 
   async put(key: string, { text, tokens }: Reply): Promise<void> {
     this.known.set(key, { text, tokens });
-    const line = JSON.stringify({ key, text, tokens }).replace(
-      ENDS_LINES,
-      (end) => `\\u${end.charCodeAt(0).toString(16)}`,
-    );
-    await appendFile(this.file, `${line}\n`);
+    await appendFile(this.file, `${JSON.stringify({ key, text, tokens })}\n`);
   }
 }
 

@@ -1,6 +1,7 @@
 /** @file The entry point for search: `import { openIndex } from 'onnx-distill/retrieval'`. */
 export { InputError } from '../common/errors.ts';
 export type { OnProgress, Progress, RunControl } from '../common/progress.ts';
+export type { TextToken } from '../data/tokenizer.ts';
 export type { CodecName } from '../retrieval/codecs/index.ts';
 export type { MetadataFilter } from '../retrieval/engines/facets.ts';
 export type { Point as TuningPoint, Tuned, TuningGoal } from '../retrieval/tuned.ts';
@@ -18,6 +19,7 @@ export type { DocumentIndex, SearchDocument, SearchHit, SearchOptions } from './
 export type { DriftReport } from './drift-watch.ts';
 export { type OpenEncoder, type OpenEncoderOptions, openEncoder } from './encoder/encoder.ts';
 export { type OpenSparseEncoder, type OpenSparseEncoderOptions, openSparseEncoder } from './encoder/sparse-encoder.ts';
+export type { TokenizeOptions, Tokens } from './encoder/text-tokens.ts';
 export { EngineIndex } from './engine-index.ts';
 export {
   type CreateEngineIndexOptions,

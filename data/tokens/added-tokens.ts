@@ -89,6 +89,16 @@ export class AddedTokens {
     return this.ids.get(token) ?? this.model.idOf(token);
   }
 
+  /** The added token of an id; undefined where that is the model's. */
+  contentOf(id: number): string | undefined {
+    return this.byId.get(id)?.content;
+  }
+
+  /** Whether decoding leaves a token out where special ones are. */
+  isSpecial(content: string): boolean {
+    return this.special.has(content);
+  }
+
   tokens(): IterableIterator<AddedToken> {
     return this.byId.values();
   }

@@ -1,8 +1,11 @@
 /** @file tokenizer.json as a function from texts to token ids, equal to Hugging Face's tokenizers 0.22. */
 import { AddedTokens, readAddedToken } from './added-tokens.ts';
 import { type Fields, fieldsOf, HIGHEST_ID, listOf, malformed, shown, unsupported } from './base/fields.ts';
+import { type Decoder, readDecoder } from './decoders.ts';
 import { readModel } from './models/index.ts';
+import { inCharacters, type Located, readTrims, trim } from './offsets.ts';
 import { readPostProcessor, type Templates } from './post-processor.ts';
+import { alignedText, slice, sourceOf } from './text/aligned.ts';
 import { readNormalizer } from './text/normalizers.ts';
 import { asksForFirst, readPreTokenizer } from './text/pre-tokenizers.ts';
 
@@ -11,7 +14,19 @@ export interface TokenizerPipeline {
   encode(text: string): number[];
   /** The words of a text, as they go to the model. */
   words(text: string): string[];
+  /**
+   * The same with where each stands in the text: begin and end in characters (code points), two numbers an id, as the library's
+   * offsets; -1 where they are not certain.
+   */
+  locate(text: string): Located;
   idOf(token: string): number | undefined;
+  /** The token of an id; undefined where there is none. */
+  tokenOf(id: number): string | undefined;
+  /**
+   * The text of some ids; ids of no token are left out.
+   * @throws TokenizerRefusal where the decoder is not known
+   */
+  decode(ids: readonly number[], skipSpecial: boolean): string;
   readonly added: AddedTokens;
   readonly templates: Templates;
   /** Of the model and the added tokens. */
@@ -69,17 +84,84 @@ export function readPipeline(json: Fields): TokenizerPipeline {
       }
     }
   };
+  const trims = readTrims(json.post_processor);
+  let names: Map<number, string> | undefined;
+  const tokenOf = (id: number): string | undefined => {
+    names ??= new Map(Array.from(model.tokens(), ([token, of]) => [of, token]));
+    return added.contentOf(id) ?? names.get(id);
+  };
+  let decoder: Decoder | undefined;
+
+  /** As `walk`, with where everything comes from. */
+  const walkAligned = (text: string): Located => {
+    const [ids, spans, tokens]: [number[], number[], string[]] = [[], [], []];
+    const whole = alignedText(text);
+    for (const section of added.find(text)) {
+      if (section.id >= 0) {
+        ids.push(section.id);
+        spans.push(section.from, section.to);
+        tokens.push(text.slice(section.from, section.to));
+        continue;
+      }
+      if (section.from >= section.to) continue;
+      const raw = slice(whole, section.from, section.to);
+      const normal = normalizer.align(raw);
+      const start = wantsFirst && section.from === 0 ? firstUnits(raw.text, normal.text) : 0;
+      for (const part of added.findNormalized(normal.text)) {
+        if (part.id >= 0) {
+          ids.push(part.id);
+          spans.push(...sourceOf(normal, part.from, part.to));
+          tokens.push(normal.text.slice(part.from, part.to));
+          continue;
+        }
+        if (part.from >= part.to) continue;
+        const words = preTokenizer({
+          texts: [normal.text.slice(part.from, part.to)],
+          starts: start > part.from ? [start - part.from] : [],
+          sources: [slice(normal, part.from, part.to)],
+        });
+        for (const [i, word] of words.texts.entries()) {
+          const source = words.sources?.[i];
+          const own: number[] = [];
+          const before = ids.length;
+          model.encode(word, ids, own);
+          for (let k = before; k < ids.length; k++) tokens.push(tokenOf(ids[k]) ?? '');
+          for (let k = 0; k < own.length; k += 2)
+            spans.push(...(source?.text === word ? sourceOf(source, own[k], own[k + 1]) : [-1, -1]));
+        }
+      }
+    }
+    return { ids, spans, tokens };
+  };
+
+  const encode = (text: string): number[] => {
+    const ids: number[] = [];
+    walk(
+      text,
+      (id) => ids.push(id),
+      (words) => {
+        for (let i = 0; i < words.length; i++) model.encode(words[i], ids);
+      },
+    );
+    return ids;
+  };
   return {
-    encode(text) {
-      const ids: number[] = [];
-      walk(
-        text,
-        (id) => ids.push(id),
-        (words) => {
-          for (let i = 0; i < words.length; i++) model.encode(words[i], ids);
-        },
-      );
-      return ids;
+    encode,
+    locate(text) {
+      const ids = encode(text);
+      const found = walkAligned(text);
+      // The second walk must be the first one; else nothing is known.
+      if (found.ids.length !== ids.length || found.ids.some((id, i) => id !== ids[i]))
+        return { ids, spans: ids.flatMap(() => [-1, -1]), tokens: ids.map((id) => tokenOf(id) ?? '') };
+      const spans = inCharacters(text, found.spans);
+      const { tokens } = found;
+      return { ids, tokens, spans: trims.reduce((sofar, prefix) => trim(sofar, tokens, prefix), spans) };
+    },
+    tokenOf,
+    decode(ids, skipSpecial) {
+      decoder ??= readDecoder(json.decoder);
+      const tokens = ids.map(tokenOf).filter((t): t is string => t !== undefined);
+      return decoder(skipSpecial ? tokens.filter((t) => !added.isSpecial(t)) : tokens).join('');
     },
     words(text) {
       const all: string[] = [];

@@ -1,7 +1,6 @@
 /** @file The weights of chosen parts of an encoder: its embeddings, its layers by number. */
-import { InputError } from '../../common/errors.ts';
 import type { Graph, Value } from '../graph/ir.ts';
-import { findLayers } from './layers.ts';
+import { chosenLayers, findLayers } from './layers.ts';
 
 /** A part of an encoder: what comes before the first layer, or a layer by its number from 0. */
 export type EncoderPart = 'embeddings' | number;
@@ -13,15 +12,9 @@ export type EncoderPart = 'embeddings' | number;
  */
 export function constantsOf(graph: Graph, chosen: readonly EncoderPart[]): Set<Value> {
   const layers = findLayers(graph);
-  for (const part of chosen)
-    if (part !== 'embeddings' && !(Number.isInteger(part) && part >= -layers.length && part < layers.length))
-      throw new InputError({
-        code: 'layers.out-of-range',
-        subject: `the encoder has no layer ${part} to freeze`,
-        expected: `embeddings, and layers from 0 to ${layers.length - 1}, or from -${layers.length} to -1 counted from the last`,
-        remedy: 'choose train.freeze among them',
-      });
-  const parts = chosen.map((part) => (part !== 'embeddings' && part < 0 ? layers.length + part : part));
+  const numbers = chosen.filter((part) => part !== 'embeddings');
+  const parts: EncoderPart[] = chosenLayers(numbers, layers.length, 'train.freeze');
+  if (numbers.length < chosen.length) parts.push('embeddings');
   const read = new Map<EncoderPart | 'rest', Set<Value>>([['embeddings', upstream([layers[0].input], [])]]);
   for (const [k, { input, output }] of layers.entries()) read.set(k, upstream([output], [input]));
   read.set(

@@ -12,6 +12,7 @@ import { isVectorFile } from '../../teachers/vectors/read-vectors.ts';
 import { vectorsEmbedder, vectorsKey } from '../../teachers/vectors/vectors-embedder.ts';
 import { dtypeFiles, type Provenance, readProvenance } from './checkpoint.ts';
 import { openFileEncoder } from './file-encoder.ts';
+import { type Tokens, tokensOf } from './text-tokens.ts';
 
 /** The file of a checkpoint to open, and the truncation of texts. */
 export interface OpenEncoderOptions {
@@ -48,7 +49,7 @@ export interface EncoderDetails {
 }
 
 /** An open encoder. Dispose of it when it is not needed any more. */
-export interface OpenEncoder {
+export interface OpenEncoder extends Tokens {
   /** The checkpoint's folder. */
   readonly folder: string;
   /** Width of the vectors. */
@@ -109,6 +110,7 @@ export async function openEncoder(path: string, options: OpenEncoderOptions = {}
   const documentsKey = keyOf('document', documentTokens);
   const other = made.elsewhere || inherits ? inherited(made, dimensions) : undefined;
   return {
+    ...tokensOf(encoder.tokenizer, encoder.prompts),
     folder,
     dimensions,
     key: keyOf('query', queryTokens),

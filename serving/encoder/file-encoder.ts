@@ -12,7 +12,10 @@ import { readJson } from '../../models/modules/read-json.ts';
 import { StaticEncoder } from '../../static/index.ts';
 
 export interface FileEncoder
-  extends Pick<Encoder, 'dimensions' | 'encode' | 'dispose' | 'key' | 'prompts' | 'pooling' | 'batchTokens' | 'limit'> {
+  extends Pick<
+    Encoder,
+    'dimensions' | 'encode' | 'dispose' | 'key' | 'prompts' | 'pooling' | 'batchTokens' | 'limit' | 'tokenizer'
+  > {
   /** Notes on assumptions made and parts ignored when the folder was read. */
   readonly notes?: readonly string[];
   /** What vectors depend on in addition to `key` and prompts: the folder's limit, the first position, how padding is handled. */
@@ -57,6 +60,7 @@ export async function openFileEncoder(file: string): Promise<FileEncoder> {
   const limit = (maxLength = tokenizer.modelMaxLength ?? STATIC_LIMIT): number => maxLength;
   return {
     dimensions,
+    tokenizer,
     // The mean of the tokens' rows, a text at a time.
     pooling: 'mean',
     dtype: async () => 'int8',

@@ -9,6 +9,7 @@ import { type DocumentWeights, type QueryWeights, SPARSE_BATCH_TOKENS } from '..
 import { openSparseFolder, SPARSE_FILES } from '../../models/sparse/sparse-folder.ts';
 import type { EncoderDetails } from './encoder.ts';
 import { storedType } from './file-encoder.ts';
+import { type Tokens, tokensOf } from './text-tokens.ts';
 
 /** The file of a sparse student to open, and the truncation of texts. */
 export interface OpenSparseEncoderOptions {
@@ -20,7 +21,7 @@ export interface OpenSparseEncoderOptions {
 }
 
 /** An open sparse student. Dispose of it when it is not needed any more. */
-export interface OpenSparseEncoder {
+export interface OpenSparseEncoder extends Tokens {
   /** Size of the vocabulary: token ids are below it. */
   readonly vocabulary: number;
   /** Hash of the query weights, the tokenizer, prompts and limits: equal keys give equal queries. */
@@ -62,6 +63,7 @@ export async function openSparseEncoder(
   const shared = [tokenizer.hash, String(tokenizer.modelMaxLength)];
   let documentsKey: Promise<string> | undefined;
   return {
+    ...tokensOf(tokenizer, prompts),
     vocabulary: encoder.vocabulary,
     key: hashParts('sparse query', table, ...shared, JSON.stringify(prompts.query), String(queryTokens)),
     documentsKey() {

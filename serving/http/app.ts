@@ -1,9 +1,10 @@
 /**
  * @file The routes of a server over an index: search, embed, rerank, documents, health, metrics.
  *
- * /embed, /embed_sparse, /similarity, /rerank, /info and /health are those of text-embeddings-inference.
+ * /embed, /embed_sparse, /similarity, /rerank, /tokenize, /decode, /info and /health are those of text-embeddings-inference.
  * @source github.com/huggingface/text-embeddings-inference, docs/openapi.json and router/src/http/server.rs of version 1.9.3
  */
+import { setImmediate } from 'node:timers/promises';
 import { Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { FaultError, InputError } from '../../common/errors.ts';
@@ -13,16 +14,19 @@ import { type CachedSearch, inFolder } from '../cached-search.ts';
 import type { Cascade } from '../cascade.ts';
 import type { DocumentIndex, SearchHit } from '../documents/document-index.ts';
 import type { OpenEncoder } from '../encoder/encoder.ts';
+import type { TokenizeOptions } from '../encoder/text-tokens.ts';
 import type { Reranker } from '../reranker.ts';
 import {
   bodyOf,
   checkCount,
+  decodeBody,
   documentsBody,
   embedBody,
   embedSparseBody,
   rerankBody,
   searchBody,
   similarityBody,
+  tokenizeBody,
 } from './bodies.ts';
 import { type Limits, Refusal, WorkQueue } from './limits.ts';
 import { serverMetrics } from './metrics.ts';
@@ -45,11 +49,11 @@ export interface AppParts {
 }
 
 const routes = [
-  ...['/search', '/embed_sparse', '/embed', '/similarity', '/rerank', '/documents'],
+  ...['/search', '/embed_sparse', '/embed', '/similarity', '/rerank', '/documents', '/tokenize', '/decode'],
   ...['/info', '/healthz', '/health', '/metrics'],
 ];
 /** Where work of a model that failed is the status 424, as in text-embeddings-inference. */
-const inference = new Set(['/embed', '/embed_sparse', '/similarity', '/rerank']);
+const inference = new Set(['/embed', '/embed_sparse', '/similarity', '/rerank', '/tokenize', '/decode']);
 /** Mistakes of a caller, whose messages reveal nothing about the server. */
 const callers = new Set(['index.add', 'search.k', 'index.unknown']);
 
@@ -185,6 +189,20 @@ export function serverApp({ index, reranker, cascade, answers, limits, writable,
       scored.map(({ index: i, score }) => ({ index: i, score, ...(body.return_text && { text: body.texts[i] }) })),
     );
   });
+  app.post('/tokenize', async (c) => {
+    const { inputs, add_special_tokens: specialTokens, prompt_name } = await bodyOf(c, tokenizeBody);
+    const texts = textsOf(inputs, limits);
+    const role = !prompt_name ? undefined : prompt_name === 'query' ? 'query' : 'document';
+    const options: TokenizeOptions = { role, specialTokens };
+    return c.json(await queue.run((signal) => inTurn(texts, (text) => index.encoder.tokenize(text, options), signal)));
+  });
+  app.post('/decode', async (c) => {
+    const { ids, skip_special_tokens } = await bodyOf(c, decodeBody);
+    const lists = (typeof ids[0] === 'number' ? [ids] : ids) as number[][];
+    checkCount(lists.length, limits, 'ids');
+    const decoded = (own: number[]): string => index.encoder.decode(own, skip_special_tokens);
+    return c.json(await queue.run((signal) => inTurn(lists, decoded, signal)));
+  });
   app.post('/documents', async (c) => {
     const documents = await bodyOf(c, documentsBody);
     checkWritable(writable);
@@ -259,6 +277,17 @@ const UNIT = 1e-4;
 function unit(vector: Float32Array): number[] {
   const scale = 1 / Math.max(Math.hypot(...vector), 1e-12);
   return Array.from(vector, (v) => v * scale);
+}
+
+/** Work on this thread, a piece at a time, so that other requests are answered in between. */
+async function inTurn<T, R>(pieces: readonly T[], work: (piece: T) => R, signal: AbortSignal): Promise<R[]> {
+  const done: R[] = [];
+  for (const piece of pieces) {
+    await setImmediate();
+    signal.throwIfAborted();
+    done.push(work(piece));
+  }
+  return done;
 }
 
 /** @throws Refusal where there are none, or too many */

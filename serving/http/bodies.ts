@@ -24,6 +24,19 @@ export const embedBody = embedSparseBody.extend({
   dimensions: z.number().int().min(1).nullish(),
 });
 
+export const tokenizeBody = z.strictObject({
+  inputs: z.union([z.string(), texts], 'expected a text or a list of texts; lists of token ids are not read'),
+  add_special_tokens: z.boolean().default(true),
+  /** Whose prompt is put around the texts: none by default. */
+  prompt_name: z.enum(['query', 'document', 'passage']).nullish(),
+});
+
+const tokenIds = z.array(z.number().int().nonnegative());
+export const decodeBody = z.strictObject({
+  ids: z.union([tokenIds, z.array(tokenIds)], 'expected a list of token ids, or a list of such lists'),
+  skip_special_tokens: z.boolean().default(true),
+});
+
 export const similarityBody = z.strictObject({
   inputs: z.strictObject({ source_sentence: z.string(), sentences: texts }),
   parameters: embedSparseBody.omit({ inputs: true }).nullish(),

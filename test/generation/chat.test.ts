@@ -1,9 +1,10 @@
 /** @file Queries by a language model, against a local server that speaks the protocol, faults included. */
-import { appendFileSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { chatQueries, DEFAULT_PROMPT, queriesOf } from '../../generation/chat.ts';
+import { ReplyCache } from '../../generation/reply-cache.ts';
 import { type Answer, closeAll, closing, fail, say, server } from './server.ts';
 
 afterEach(closeAll);
@@ -38,6 +39,22 @@ test('a reply with a line separator of Unicode is found in the cache again', asy
   const first = await chatQueries(documents(1), options(url, cache));
   expect((await chatQueries(documents(1), options(url, cache))).queries).toEqual(first.queries);
   expect(calls).toHaveLength(1);
+});
+
+test('replies are read again: separators of lines that JSON leaves as they are, and around a line cut within a character', async () => {
+  const file = cacheFile();
+  const written = await ReplyCache.open(file);
+  const reply = { text: `one\u2028two\u2029three\rfour\n${'ä€😀'.repeat(40_000)}`, tokens: 3 };
+  await written.put('first', reply);
+  const whole = readFileSync(file);
+  // Killed within the last character of a second reply.
+  writeFileSync(file, Buffer.concat([whole, Buffer.from('{"key":"second","text":"ä').subarray(0, -1)]));
+  const again = await ReplyCache.open(file);
+  expect(again.get('first')).toEqual({ key: 'first', ...reply });
+  expect(again.get('second')).toBeUndefined();
+  await again.put('third', { text: 'x', tokens: 1 });
+  const last = await ReplyCache.open(file);
+  expect([last.get('first')?.tokens, last.get('third')?.text]).toEqual([3, 'x']);
 });
 
 test('each document gets its queries; the prompt holds the text, the count and the examples', async () => {

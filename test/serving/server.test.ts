@@ -71,6 +71,28 @@ describe('answers', () => {
     await encoder.dispose();
   });
 
+  test('/tokenize: ids with their places in characters; /decode: the text of ids', async () => {
+    const encoder = await openEncoder(at('dual'));
+    const text = 'Open 😀 fíle';
+    const { status, json } = await ask('/tokenize', { inputs: text });
+    expect(status).toBe(200);
+    const [tokens] = json as [{ id: number; text: string; special: boolean; start: number; stop: number }[]];
+    expect(tokens[0]).toEqual({ id: 2, text: '[CLS]', special: true, start: null, stop: null });
+    expect(tokens.at(-1)).toMatchObject({ text: '[SEP]', special: true, start: null, stop: null });
+    const own = tokens.slice(1, -1);
+    const characters = Array.from(text);
+    for (const t of own) expect(t.text).toBe(characters.slice(t.start, t.stop).join(''));
+    expect(own.map((t) => t.text).join('')).toBe('Open😀fíle');
+    const bare = await ask('/tokenize', { inputs: [text, ''], add_special_tokens: false, prompt_name: 'document' });
+    expect(bare.json).toEqual([own, []]);
+    const ids = (await ask('/tokenize', { inputs: 'open file' })).json[0].map((t: { id: number }) => t.id);
+    expect((await ask('/decode', { ids })).json).toEqual([encoder.decode(ids)]);
+    const both = await ask('/decode', { ids: [ids, []], skip_special_tokens: false });
+    expect(both.json[0]).toMatch(/^\[CLS\].*\[SEP\]$/);
+    expect(both.json[1]).toBe('');
+    await encoder.dispose();
+  });
+
   test('/embed reads the fields that the specification of text-embeddings-inference names', () => {
     // Of the package @huggingface/tasks: made from TEI's OpenAPI.
     const spec = 'node_modules/@huggingface/tasks/src/tasks/feature-extraction/spec/input.json';
@@ -231,6 +253,12 @@ describe('mistakes of callers are one sentence, with a status and a kind', () =>
     ['/rerank', { query: 'a' }, 422, 'texts: '],
     ['/rerank', { query: 'a', texts: [] }, 400, 'there are no texts'],
     ['/documents', { documents: [{ id: 'a' }] }, 422, 'expected a list of documents'],
+    ['/tokenize', { inputs: [] }, 400, 'there are no inputs'],
+    ['/tokenize', { inputs: [[1]] }, 422, 'lists of token ids are not read'],
+    ['/tokenize', { inputs: Array(9).fill('a') }, 413, '9 inputs in one request: at most 8'],
+    ['/decode', { ids: [] }, 400, 'there are no ids'],
+    ['/decode', { ids: ['a'] }, 422, 'ids: expected a list of token ids'],
+    ['/decode', { ids: [-1] }, 422, 'ids.0: '],
     ['/documents', { documents: [] }, 400, 'there are no documents'],
     [
       '/documents',

@@ -7,10 +7,12 @@ out = {}
 for name in sys.argv[3:] or sorted(os.listdir(folder)):
     t = Tokenizer.from_file(os.path.join(folder, name, "tokenizer.json"))
     t.no_truncation(); t.no_padding()
-    found = []
+    found, places = [], []
     for text in texts:
         e = t.encode(text)
         found.append([e.ids, e.type_ids])
+        bare = t.encode(text, add_special_tokens=False)
+        places.append([bare.offsets, t.decode(e.ids), t.decode(e.ids, skip_special_tokens=False)])
     e = t.encode(texts[0], texts[1])
-    out[name] = {"texts": found, "pair": [e.ids, e.type_ids], "size": t.get_vocab_size()}
+    out[name] = {"texts": found, "places": places, "pair": [e.ids, e.type_ids], "size": t.get_vocab_size()}
 print(json.dumps(out))

@@ -107,7 +107,7 @@ def precompiled(kind):
     return N.Precompiled(CHARSMAPS[kind])
 
 
-roberta = X.RobertaProcessing(sep=("</s>", 2), cls=("<s>", 0))
+roberta = X.RobertaProcessing(("</s>", 2), ("<s>", 0))
 xlmr = X.TemplateProcessing(single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
 t5 = X.TemplateProcessing(single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 2)])
 
@@ -144,7 +144,7 @@ bpe("llama", N.Sequence([N.Prepend("▁"), N.Replace(" ", "▁")]), None, X.Temp
 bpe("llama-first", None, P.Metaspace(prepend_scheme="first", split=False), size=500, unk_token="<unk>", fuse_unk=True, byte_fallback=True, added=[AddedToken("<q>", normalized=False), AddedToken("w0", normalized=True)])
 bpe("gemma", N.Replace(" ", "▁"), P.Split(" ", "merged_with_previous"), size=500, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
 bpe("fallback-holes", N.Replace(" ", "▁"), None, size=300, unk_token="<unk>", byte_fallback=True, extra=lambda s: [s["model"]["vocab"].pop(f"<0x{b:02X}>") for b in range(0xE2, 0xE5)])
-bpe("clip", N.Sequence([N.NFC(), N.Replace(Regex(r"\s+"), " "), N.Lowercase()]), P.Sequence([P.Split(Regex(r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""), "removed", invert=True), P.ByteLevel(add_prefix_space=False)]), X.RobertaProcessing(sep=("</s>", 2), cls=("<s>", 0)), bytes_alphabet=True, unk_token="<unk>", end_of_word_suffix="</w>", trainer={"end_of_word_suffix": "</w>"})
+bpe("clip", N.Sequence([N.NFC(), N.Replace(Regex(r"\s+"), " "), N.Lowercase()]), P.Sequence([P.Split(Regex(r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""), "removed", invert=True), P.ByteLevel(add_prefix_space=False)]), X.RobertaProcessing(("</s>", 2), ("<s>", 0)), bytes_alphabet=True, unk_token="<unk>", end_of_word_suffix="</w>", trainer={"end_of_word_suffix": "</w>"})
 bpe("prefix", None, P.BertPreTokenizer(), size=400, unk_token="<unk>", continuing_subword_prefix="##", trainer={"continuing_subword_prefix": "##", "limit_alphabet": 40})
 bpe("prefix-fused", None, P.WhitespaceSplit(), size=400, unk_token="<unk>", fuse_unk=True, continuing_subword_prefix="@", end_of_word_suffix="$", trainer={"continuing_subword_prefix": "@", "end_of_word_suffix": "$", "limit_alphabet": 30})
 bpe("no-unk", None, P.WhitespaceSplit(), size=300, trainer={"limit_alphabet": 30})

@@ -41,8 +41,10 @@ test('what is trained moves as it does where the parts below are trained too, in
 });
 
 test('a layer that does not exist is refused', () => {
-  expect(() => constantsOf(tinyStep().encoder, ['embeddings', 2])).toThrow('the encoder has no layer 2 to freeze');
-  expect(() => constantsOf(tinyStep().encoder, [-3])).toThrow('the encoder has no layer -3 to freeze');
+  expect(() => constantsOf(tinyStep().encoder, ['embeddings', 2])).toThrow(
+    /the encoder has no layer 2: .*choose train\.freeze among them/,
+  );
+  expect(() => constantsOf(tinyStep().encoder, [-3])).toThrow('the encoder has no layer -3');
   const { encoder } = tinyStep();
   expect(constantsOf(encoder, [0, -1])).toEqual(constantsOf(encoder, [0, 1]));
 });

@@ -29,43 +29,58 @@ export function readBpe(fields: Fields): TokenModel {
   const merges = readMerges(fields.merges, ids, prefix);
 
   return {
-    encode(word, out) {
+    encode(word, out, spans) {
       const whole = wholeFirst ? ids.get(word) : undefined;
       if (whole !== undefined) {
         out.push(whole);
+        spans?.push(0, word.length);
         return;
       }
       const symbols: number[] = [];
-      let waiting = false;
+      const places: number[] = [];
+      /** Begin and end of the unknown characters that wait. */
+      let waiting: [number, number] | undefined;
+      // The library counts what it leaves out, and what it puts behind others, as if it stood in its place: not known here.
+      let certain = true;
+      const put = (id: number, from: number, to: number): void => {
+        symbols.push(id);
+        if (spans) places.push(from, to);
+      };
       const settle = (): void => {
-        if (waiting) symbols.push(unknown as number);
-        waiting = false;
+        if (waiting) put(unknown as number, ...waiting);
+        waiting = undefined;
       };
       for (let i = 0; i < word.length; ) {
         const next = i + unitsOf(word.codePointAt(i) as number);
         let symbol = word.slice(i, next);
         if (i && prefix) symbol = prefix + symbol;
         if (next === word.length && suffix) symbol += suffix;
+        const from = i;
         i = next;
         const id = ids.get(symbol);
         if (id !== undefined) {
           settle();
-          symbols.push(id);
+          put(id, from, next);
           continue;
         }
         // An unknown that waits is put behind these bytes, as in the library.
         const fallback = bytes ? byteTokens(symbol).map((b) => ids.get(b)) : [undefined];
-        if (fallback.every((b) => b !== undefined)) for (const b of fallback) symbols.push(b as number);
-        else if (unknownToken !== undefined) {
+        if (fallback.every((b) => b !== undefined)) {
+          if (waiting) certain = false;
+          for (const b of fallback) put(b as number, from, next);
+        } else if (unknownToken !== undefined) {
           if (unknown === undefined)
             throw malformed(`unk_token ${shown(unknownToken)} of BPE is not in its vocabulary`);
           if (!fuse) settle();
-          waiting = true;
-        }
+          waiting = [waiting?.[0] ?? from, next];
+        } else certain = false;
       }
       settle();
-      merges.join(symbols, out);
+      const before = spans?.length ?? 0;
+      merges.join(symbols, out, spans && places, spans);
+      if (!certain) spans?.fill(-1, before);
     },
+    tokens: () => ids,
     idOf: (token) => ids.get(token),
     size: ids.size,
     highestId: highest(ids.values()),

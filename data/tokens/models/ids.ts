@@ -15,8 +15,13 @@ export const noUnknown = (model: string): TokenizerRefusal =>
   );
 
 export interface TokenModel {
-  /** Adds the ids of a word that is not empty. */
-  encode(word: string, ids: number[]): void;
+  /**
+   * Adds the ids of a word that is not empty.
+   * @param spans gets the begin and end, in units of the word, of what each id stands for; -1 where that is not known
+   */
+  encode(word: string, ids: number[], spans?: number[]): void;
+  /** Tokens with their ids. */
+  tokens(): Iterable<readonly [string, number]>;
   idOf(token: string): number | undefined;
   /** Distinct tokens. */
   readonly size: number;

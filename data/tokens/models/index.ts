@@ -33,7 +33,8 @@ function cached(model: TokenModel): TokenModel {
   let known = new Map<string, readonly number[]>();
   return {
     ...model,
-    encode(word, ids) {
+    encode(word, ids, spans) {
+      if (spans) return model.encode(word, ids, spans);
       const found = known.get(word);
       if (found) {
         for (let i = 0; i < found.length; i++) ids.push(found[i]);
@@ -54,11 +55,13 @@ function readWordLevel(fields: Fields): TokenModel {
   const ids = vocabularyOf(fields.vocab, 'WordLevel');
   const unknown = ids.get(text(fields, 'unk_token', 'WordLevel'));
   return {
-    encode(word, out) {
+    encode(word, out, spans) {
       const id = ids.get(word) ?? unknown;
       if (id === undefined) throw noUnknown('WordLevel');
       out.push(id);
+      spans?.push(0, word.length);
     },
+    tokens: () => ids,
     idOf: (token) => ids.get(token),
     size: ids.size,
     highestId: highest(ids.values()),
@@ -80,19 +83,27 @@ function readWordPiece(fields: Fields): TokenModel {
     if (token.startsWith(prefix) && token.length > prefix.length) continuations.set(token.slice(prefix.length), id);
   }
   return {
-    encode(word, out) {
+    encode(word, out, spans) {
       const before = out.length;
+      const marked = spans?.length ?? 0;
       let at = isLonger(word, longest) ? -1 : 0;
       while (at >= 0 && at < word.length) {
         const found = (at ? continuations : beginnings).longest(word, at);
-        if (found) out.push(found[1]);
+        if (found) {
+          out.push(found[1]);
+          spans?.push(at, found[0]);
+        }
         at = found ? found[0] : -1;
       }
       if (at >= 0) return;
       if (unknown === undefined) throw noUnknown('WordPiece');
       out.length = before;
       out.push(unknown);
+      if (!spans) return;
+      spans.length = marked;
+      spans.push(0, word.length);
     },
+    tokens: () => ids,
     idOf: (token) => ids.get(token),
     size: ids.size,
     highestId: highest(ids.values()),

@@ -44,11 +44,13 @@ export class MergeTable {
   /**
    * Joins tokens, of all pairs the one first in the order, of equals the leftmost, until none is left.
    * @source models/bpe/word.rs, merge_all, of Hugging Face's tokenizers: an entry counts while its pair gives its result
+   * @param places begin and end of each symbol, and `spans` gets those of the tokens
    */
-  join(symbols: readonly number[], out: number[]): void {
+  join(symbols: readonly number[], out: number[], places?: readonly number[], spans?: number[]): void {
     const n = symbols.length;
     if (n < 2) {
       if (n) out.push(symbols[0]);
+      if (n && places) spans?.push(places[0], places[1]);
       return;
     }
     const ids = Int32Array.from(symbols);
@@ -75,7 +77,10 @@ export class MergeTable {
       if (previous[at] >= 0) offer(previous[at]);
       if (next[at] >= 0) offer(at);
     }
-    for (let i = 0; i >= 0; i = next[i]) out.push(ids[i]);
+    for (let i = 0; i >= 0; i = next[i]) {
+      out.push(ids[i]);
+      if (places && spans) spans.push(places[2 * i], places[2 * (next[i] < 0 ? n : next[i]) - 1]);
+    }
   }
 }
 

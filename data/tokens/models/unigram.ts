@@ -11,6 +11,7 @@ const PENALTY = 10;
 /** @source Kudo 2018 (arXiv 1804.10959); models/unigram/model.rs, encode_optimized, of Hugging Face's tokenizers */
 export function readUnigram(fields: Fields): TokenModel {
   const ids = new Map<string, number>();
+  const names: string[] = [];
   const scores: number[] = [];
   let lowest = Number.POSITIVE_INFINITY;
   for (const entry of listOf(fields.vocab, 'the vocabulary of Unigram')) {
@@ -18,6 +19,7 @@ export function readUnigram(fields: Fields): TokenModel {
     if (typeof token !== 'string' || typeof score !== 'number')
       throw malformed(`the vocabulary of Unigram holds ${shown(entry)}, not a token with its score`);
     ids.set(token, scores.length);
+    names.push(token);
     const read = asRead(score);
     scores.push(read);
     if (read < lowest) lowest = read;
@@ -46,7 +48,7 @@ export function readUnigram(fields: Fields): TokenModel {
   };
 
   return {
-    encode(word, out) {
+    encode(word, out, spans) {
       const n = word.length;
       const best = new Float64Array(n + 1);
       const from = new Int32Array(n + 1).fill(-1);
@@ -88,8 +90,13 @@ export function readUnigram(fields: Fields): TokenModel {
         }
       }
       if (open >= 0) cuts.push(0, open);
-      for (let i = cuts.length - 2; i >= 0; i -= 2) put(word.slice(cuts[i], cuts[i + 1]), out);
+      for (let i = cuts.length - 2; i >= 0; i -= 2) {
+        const before = out.length;
+        put(word.slice(cuts[i], cuts[i + 1]), out);
+        if (spans) for (let k = before; k < out.length; k++) spans.push(cuts[i], cuts[i + 1]);
+      }
     },
+    tokens: () => names.map((token, id) => [token, id] as const),
     idOf: (token) => ids.get(token),
     size: ids.size,
     highestId: scores.length - 1,

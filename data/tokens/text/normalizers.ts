@@ -2,21 +2,30 @@
 import { bytesAsCharacters } from '../base/byte-level.ts';
 import { type Fields, fieldsOf, flag, listOf, optionalText, shown, text, unsupported } from '../base/fields.ts';
 import { COMBINING, CONTROL, characterKinds, IDEOGRAPH, INERT, NONSPACING, SPACE, unitsOf } from '../base/unicode.ts';
+import { type Aligned, Builder, changed, prefixed, slice } from './aligned.ts';
 import { readCharsmap } from './charsmap.ts';
 import { matches, readPattern } from './regex.ts';
 
 export interface Normalizer {
   apply(text: string): string;
+  /** The same, with where each unit of the result comes from. */
+  align(text: Aligned): Aligned;
   /** Whether the first character of the result comes from the first character of the text, which was not removed. */
   keepsFirst(text: string): boolean;
 }
 
 const always = (): boolean => true;
+/** A change that looks at few characters at a time. */
+const near = (
+  apply: (text: string) => string,
+  keepsFirst: Normalizer['keepsFirst'] = always,
+  oneByOne = false,
+): Normalizer => ({ apply, align: (a) => changed(a, apply, oneByOne), keepsFirst });
 const isAscii = (text: string): boolean => !/[^\0-\x7f]/.test(text);
 
 /** @throws TokenizerRefusal where the normalizer or an option of it is not known */
 export function readNormalizer(value: unknown): Normalizer {
-  if (value === null || value === undefined) return { apply: (t) => t, keepsFirst: always };
+  if (value === null || value === undefined) return { apply: (t) => t, align: (a) => a, keepsFirst: always };
   const fields = fieldsOf(value, 'normalizer');
   const read = kinds[String(fields.type)];
   if (!read || !Object.hasOwn(kinds, String(fields.type)))
@@ -27,18 +36,22 @@ export function readNormalizer(value: unknown): Normalizer {
 const kinds: Record<string, (fields: Fields) => Normalizer> = {
   BertNormalizer: readBert,
   Bert: readBert,
-  Lowercase: () => ({ apply: lowercase, keepsFirst: always }),
+  Lowercase: () => near(lowercase),
   NFC: () => normalForm('NFC'),
   NFD: () => normalForm('NFD'),
   NFKC: () => normalForm('NFKC'),
   NFKD: () => normalForm('NFKD'),
-  Nmt: () => ({ apply: nmt, keepsFirst: (t) => !nmtRemoves(t.charCodeAt(0)) }),
+  Nmt: () => near(nmt, (t) => !nmtRemoves(t.charCodeAt(0))),
   StripAccents: () => without(COMBINING),
   Strip(fields) {
     const left = flag(fields, 'strip_left', 'Strip');
     const right = flag(fields, 'strip_right', 'Strip');
     return {
       apply: (t) => strip(t, left, right),
+      align(a) {
+        const from = a.text.length - strip(a.text, left, false).length;
+        return slice(a, from, from + strip(a.text, left, right).length);
+      },
       keepsFirst: (t) => !left || strip(t, true, false).length === t.length,
     };
   },
@@ -47,6 +60,7 @@ const kinds: Record<string, (fields: Fields) => Normalizer> = {
     const content = text(fields, 'content', 'Replace');
     return {
       apply: (t) => replaceMatches(t, matches(pattern, t), content),
+      align: (a) => alignMatches(a, matches(pattern, a.text), content),
       keepsFirst(t) {
         const [from, to] = matches(pattern, t);
         return from !== 0 || to === 0 || (content !== '' && to === unitsOf(t.codePointAt(0) as number));
@@ -55,17 +69,19 @@ const kinds: Record<string, (fields: Fields) => Normalizer> = {
   },
   Prepend(fields) {
     const prefix = text(fields, 'prepend', 'Prepend');
-    return { apply: (t) => (t ? prefix + t : t), keepsFirst: always };
+    const apply = (t: string): string => (t ? prefix + t : t);
+    return { apply, align: (a) => (a.text ? prefixed(a, prefix + a.text) : a), keepsFirst: always };
   },
-  ByteLevel: () => ({ apply: bytesAsCharacters, keepsFirst: always }),
+  ByteLevel: () => near(bytesAsCharacters),
   Precompiled(fields) {
     const table = readCharsmap(optionalText(fields, 'precompiled_charsmap', 'Precompiled'));
-    return { apply: table, keepsFirst: always };
+    return near(table, always, true);
   },
   Sequence(fields) {
     const parts = listOf(fields.normalizers, 'normalizers of Sequence').map(readNormalizer);
     return {
       apply: (t) => parts.reduce((sofar, n) => n.apply(sofar), t),
+      align: (a) => parts.reduce((sofar, n) => n.align(sofar), a),
       keepsFirst(t) {
         let sofar = t;
         for (const n of parts) {
@@ -85,8 +101,8 @@ function readBert(fields: Fields): Normalizer {
   const accents = flag(fields, 'strip_accents', 'BertNormalizer', lower);
   const marks = without(NONSPACING);
   const nfd = normalForm('NFD').apply;
-  return {
-    apply(t) {
+  return near(
+    (t) => {
       let out = clean ? cleanText(t) : t;
       if (!isAscii(out)) {
         if (ideographs) out = spaceIdeographs(out);
@@ -94,10 +110,10 @@ function readBert(fields: Fields): Normalizer {
       }
       return lower ? lowercase(out) : out;
     },
-    keepsFirst: (t) =>
+    (t) =>
       (!clean || (characterKinds()[t.codePointAt(0) as number] & CONTROL) === 0) &&
       (!accents || marks.keepsFirst(nfd(t))),
-  };
+  );
 }
 
 /** Lower case of each character by itself: a sigma at a word's end stays as any other, unlike toLowerCase's. */
@@ -106,16 +122,15 @@ export function lowercase(text: string): string {
 }
 
 /** Normal forms with the library's Unicode version: characters that it does not know stay unchanged and separate the rest. */
-const normalForm = (form: 'NFC' | 'NFD' | 'NFKC' | 'NFKD'): Normalizer => ({
-  apply: (t) =>
+const normalForm = (form: 'NFC' | 'NFD' | 'NFKC' | 'NFKD'): Normalizer =>
+  near((t) =>
     around(
       t,
       INERT,
       (rest) => rest.normalize(form),
       (character) => character,
     ),
-  keepsFirst: always,
-});
+  );
 
 /** Changes the characters of a kind, and what is between them. */
 function around(t: string, kind: number, between: (rest: string) => string, of: (character: string) => string): string {
@@ -137,16 +152,16 @@ function around(t: string, kind: number, between: (rest: string) => string, of: 
 
 /** Leaves out every character of a kind. */
 function without(kind: number): Normalizer {
-  return {
-    apply: (t) =>
+  return near(
+    (t) =>
       around(
         t,
         kind,
         (rest) => rest,
         () => '',
       ),
-    keepsFirst: (t) => (characterKinds()[t.codePointAt(0) as number] & kind) === 0,
-  };
+    (t) => (characterKinds()[t.codePointAt(0) as number] & kind) === 0,
+  );
 }
 
 /** Control characters out, every kind of space as a plain one. */
@@ -196,7 +211,7 @@ function nmt(t: string): string {
 }
 
 /** @param found begins and ends, one after the other */
-function replaceMatches(t: string, found: readonly number[], content: string): string {
+export function replaceMatches(t: string, found: readonly number[], content: string): string {
   if (!found.length) return t;
   let out = '';
   let from = 0;
@@ -205,4 +220,19 @@ function replaceMatches(t: string, found: readonly number[], content: string): s
     from = found[i + 1];
   }
   return out + t.slice(from);
+}
+
+/** The same, aligned: what stands for a match comes from its last character. */
+function alignMatches(a: Aligned, found: readonly number[], content: string): Aligned {
+  if (!found.length) return a;
+  const out = new Builder(replaceMatches(a.text, found, content));
+  let from = 0;
+  for (let i = 0; i < found.length; i += 2) {
+    out.keep(a, from, found[i]);
+    from = found[i + 1];
+    const last = from - 1;
+    out.add(content.length, last < 0 ? -1 : a.from[last], last < 0 ? -1 : a.to[last]);
+  }
+  out.keep(a, from, a.text.length);
+  return out.build();
 }

@@ -3,14 +3,17 @@ import { bytesAsCharacters } from '../base/byte-level.ts';
 import { count, type Fields, fieldsOf, flag, listOf, malformed, shown, text, unsupported } from '../base/fields.ts';
 import { scriptOf } from '../base/scripts.ts';
 import { characterKinds, NUMERIC, PUNCTUATION, SPACE, unitsOf, WORD } from '../base/unicode.ts';
+import { type Aligned, asBytes, prefixed, slice } from './aligned.ts';
 import { matches, readPattern, readRegex } from './regex.ts';
-import { type Behavior, readBehavior, splitAt, splitByKind } from './splits.ts';
+import { addPart, type Behavior, type Cuts, readBehavior, splitAt, splitByKind } from './splits.ts';
 
 /** The words so far. */
 export interface Pieces {
   texts: string[];
   /** For the first words: how many of their first units come from the first character of the whole text. */
   starts: readonly number[];
+  /** The same words with where they come from, where that is asked for. */
+  sources?: readonly Aligned[] | undefined;
 }
 
 export type PreTokenizer = (pieces: Pieces) => Pieces;
@@ -34,14 +37,26 @@ export function asksForFirst(value: unknown): boolean {
   return fields.prepend_scheme === 'first';
 }
 
-/** A pre-tokenizer from what adds the parts of one piece and gives the text that it cut: the piece, perhaps with a prefix. */
-function each(cut: (text: string, out: string[], first: boolean) => string): PreTokenizer {
-  return ({ texts, starts }) => {
-    const out: string[] = [];
+/**
+ * A pre-tokenizer from what adds the parts of one piece and gives the text that it cut: the piece, perhaps with a prefix.
+ * @param bytes whether the parts are the bytes of what was cut, written as characters
+ */
+function each(cut: (text: string, out: Cuts, first: boolean) => string, bytes = false): PreTokenizer {
+  return ({ texts, starts, sources }) => {
+    const cuts: Cuts = { texts: [], places: sources && [] };
+    const out = cuts.texts;
     const after: number[] = [];
+    const aligned: Aligned[] = [];
     for (let i = 0; i < texts.length; i++) {
       const from = out.length;
-      const whole = cut(texts[i], out, i < starts.length);
+      const whole = cut(texts[i], cuts, i < starts.length);
+      if (sources && cuts.places) {
+        const source = whole === texts[i] ? sources[i] : prefixed(sources[i], whole);
+        for (let k = from; k < out.length; k++) {
+          const part = slice(source, cuts.places[2 * k], cuts.places[2 * k + 1]);
+          aligned.push(bytes ? asBytes(part, out[k]) : part);
+        }
+      }
       if (i >= starts.length) continue;
       const reach = starts[i] + whole.length - texts[i].length;
       for (let k = from, at = 0; k < out.length; k++) {
@@ -53,7 +68,7 @@ function each(cut: (text: string, out: string[], first: boolean) => string): Pre
         at = place + out[k].length;
       }
     }
-    return { texts: out, starts: after };
+    return { texts: out, starts: after, sources: sources && aligned };
   };
 }
 
@@ -83,14 +98,12 @@ const kinds: Record<string, (fields: Fields) => PreTokenizer> = {
     const regex = flag(fields, 'use_regex', 'ByteLevel', true) ? readRegex(GPT2, 'ByteLevel') : undefined;
     return each((t, out) => {
       const whole = prefix && !t.startsWith(' ') ? ` ${t}` : t;
-      if (!regex) out.push(bytesAsCharacters(whole));
-      else {
-        const from = out.length;
-        splitAt(whole, matches(regex, whole), 'Isolated', false, out);
-        for (let i = from; i < out.length; i++) out[i] = bytesAsCharacters(out[i]);
-      }
+      const from = out.texts.length;
+      if (!regex) addPart(out, whole, 0, whole.length);
+      else splitAt(whole, matches(regex, whole), 'Isolated', false, out);
+      for (let i = from; i < out.texts.length; i++) out.texts[i] = bytesAsCharacters(out.texts[i]);
       return whole;
-    });
+    }, true);
   },
   Metaspace(fields) {
     const mark = text(fields, 'replacement', 'Metaspace');
@@ -107,7 +120,7 @@ const kinds: Record<string, (fields: Fields) => PreTokenizer> = {
     return each((t, out, first) => {
       let marked = mark === ' ' ? t : t.replaceAll(' ', mark);
       if ((scheme === 'always' || (scheme === 'first' && first)) && !marked.startsWith(mark)) marked = mark + marked;
-      if (!split) out.push(marked);
+      if (!split) addPart(out, marked, 0, marked.length);
       else splitAt(marked, places(marked, mark), 'MergedWithNext', false, out);
       return marked;
     });
@@ -128,7 +141,11 @@ const kinds: Record<string, (fields: Fields) => PreTokenizer> = {
     if (length === 0) throw malformed('length of FixedLength is 0');
     return each((t, out) => {
       const characters = Array.from(t);
-      for (let i = 0; i < characters.length; i += length) out.push(characters.slice(i, i + length).join(''));
+      for (let i = 0, from = 0; i < characters.length; i += length) {
+        const to = from + characters.slice(i, i + length).join('').length;
+        addPart(out, t, from, to);
+        from = to;
+      }
       return t;
     });
   },
@@ -154,7 +171,7 @@ function places(t: string, part: string): number[] {
 }
 
 /** Runs of word characters and runs of others, without spaces: `\w+|[^\w\s]+` of Rust's regex. */
-function wordsAndMarks(t: string, out: string[]): string {
+function wordsAndMarks(t: string, out: Cuts): string {
   const kindOf = characterKinds();
   let from = 0;
   let last = SPACE;
@@ -163,30 +180,30 @@ function wordsAndMarks(t: string, out: string[]): string {
     // A joiner is a word character and no space; no character is both.
     const kind = kindOf[code] & (WORD | SPACE);
     if (kind !== last) {
-      if (last !== SPACE) out.push(t.slice(from, i));
+      if (last !== SPACE) addPart(out, t, from, i);
       from = i;
       last = kind;
     }
     i += unitsOf(code);
   }
-  if (last !== SPACE && from < t.length) out.push(t.slice(from));
+  if (last !== SPACE) addPart(out, t, from, t.length);
   return t;
 }
 
 /** Cuts where the script changes; what comes before the first character with a script is lost, as in the library. */
-function byScript(t: string, out: string[]): string {
+function byScript(t: string, out: Cuts): string {
   let from = -1;
   let last = 0;
   for (let i = 0; i < t.length; ) {
     const code = t.codePointAt(i) as number;
     const script = scriptOf(code);
     if (script && script !== last) {
-      if (from >= 0) out.push(t.slice(from, i));
+      if (from >= 0) addPart(out, t, from, i);
       from = i;
       last = script;
     }
     i += unitsOf(code);
   }
-  if (from >= 0) out.push(t.slice(from));
+  if (from >= 0) addPart(out, t, from, t.length);
   return t;
 }

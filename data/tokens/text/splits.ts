@@ -11,18 +11,25 @@ export function readBehavior(value: unknown, what: string): Behavior {
   throw unsupported(`behavior ${shown(value)} of ${what} is not supported (${behaviors.join(', ')} are)`);
 }
 
+/** The parts that a text is cut into. */
+export interface Cuts {
+  readonly texts: string[];
+  /** Begin and end of each in the text that is cut, where they are asked for. */
+  readonly places?: number[] | undefined;
+}
+
+export function addPart({ texts, places }: Cuts, text: string, from: number, to: number): void {
+  if (from >= to) return;
+  texts.push(from === 0 && to === text.length ? text : text.slice(from, to));
+  places?.push(from, to);
+}
+
 /**
  * Adds the parts of a text that are not empty.
  * @param found begins and ends of what was looked for, one after the other
  * @param invert the matches are the parts that are kept, and the rest separates them
  */
-export function splitAt(
-  text: string,
-  found: readonly number[],
-  behavior: Behavior,
-  invert: boolean,
-  out: string[],
-): void {
+export function splitAt(text: string, found: readonly number[], behavior: Behavior, invert: boolean, out: Cuts): void {
   // Segments that cover the text: [begin, end, whether it separates].
   const segments: number[] = [];
   let at = 0;
@@ -32,9 +39,7 @@ export function splitAt(
     at = found[i + 1];
   }
   if (at !== text.length) segments.push(at, text.length, invert ? 1 : 0);
-  const add = (from: number, to: number): void => {
-    if (from < to) out.push(from === 0 && to === text.length ? text : text.slice(from, to));
-  };
+  const add = (from: number, to: number): void => addPart(out, text, from, to);
   if (behavior === 'Removed') {
     for (let i = 0; i < segments.length; i += 3) if (!segments[i + 2]) add(segments[i], segments[i + 1]);
   } else if (behavior === 'Isolated') for (let i = 0; i < segments.length; i += 3) add(segments[i], segments[i + 1]);
@@ -60,7 +65,7 @@ function joined(segments: readonly number[], behavior: Behavior): [number, numbe
 }
 
 /** The same where every character of a kind is looked for. */
-export function splitByKind(text: string, kind: number, behavior: Behavior, out: string[]): void {
+export function splitByKind(text: string, kind: number, behavior: Behavior, out: Cuts): void {
   const kinds = characterKinds();
   const simple = behavior === 'Removed' || behavior === 'Isolated';
   const found: number[] = [];
@@ -70,13 +75,13 @@ export function splitByKind(text: string, kind: number, behavior: Behavior, out:
     const next = i + unitsOf(code);
     if (kinds[code] & kind) {
       if (simple) {
-        if (from < i) out.push(text.slice(from, i));
-        if (behavior === 'Isolated') out.push(text.slice(i, next));
+        addPart(out, text, from, i);
+        if (behavior === 'Isolated') addPart(out, text, i, next);
         from = next;
       } else found.push(i, next);
     }
     i = next;
   }
   if (!simple) splitAt(text, found, behavior, false, out);
-  else if (from < text.length) out.push(from ? text.slice(from) : text);
+  else addPart(out, text, from, text.length);
 }
