@@ -1,10 +1,11 @@
 /** @file Generates queries from documents, each judged relevant to its document. */
 import { InputError } from '../common/errors.ts';
 import { Random } from '../math/random.ts';
-import type { Dataset, Qrels, TextTable } from './dataset.ts';
+import type { Dataset, Qrels } from './dataset.ts';
 import { TextTableBuilder, unjudgedQueries, unknownSplit } from './dataset.ts';
 import { splitOf } from './files/splits.ts';
 import { candidateLists } from './lists.ts';
+import { FEWEST_WORDS, TextMaker } from './made-texts.ts';
 
 export interface MadeOptions {
   seed?: number;
@@ -26,8 +27,6 @@ const MOST_HELD_OUT = 500;
 export const FEWEST_ALONE = 10;
 /** A split of fewer documents holds nothing out. */
 const FEWEST_DOCUMENTS = 3;
-/** Minimum and maximum of words in a span, like a search query. */
-const SPAN = [3, 9] as const;
 
 /** The warning about data without judgements. */
 const WARNING = 'data.made-queries';
@@ -39,8 +38,8 @@ const FEWEST_TEACHING = 100;
 const SPLITS = ['dev', 'test', 'train'] as const;
 
 /**
- * A data set gets queries for what it lacks of the splits train, dev and, where nothing is judged, test: titles, sentences and spans
- * of words of its documents, in turn. Those of some documents are held out as dev and test, and training never sees them. They are
+ * A data set gets queries for what it lacks of the splits train, dev and, where nothing is judged, test: statements, keywords and
+ * titles with keywords of its documents, in turn (made-texts.ts). Those of some documents are held out as dev and test, and training never sees them. They are
  * generated: results on them show that something was learned, not the quality on real queries.
  *
  * Queries that are there and that nothing judges stay, unjudged, for training: only what is missing of dev and test is made then.
@@ -77,10 +76,11 @@ export function withMadeQueries(dataset: Dataset, options: MadeOptions = {}): Da
   const splits: Record<string, Map<string, Map<string, number>>> = {};
   for (const split of missing) splits[split] = new Map();
   const asked = new Map<string, string>();
+  const maker = new TextMaker(documents, random);
   for (const [at, d] of (unjudged ? order.subarray(0, held.length * out) : order).entries()) {
     const split = held[Math.floor(at / out)] ?? 'train';
     if (!splits[split]) continue;
-    for (const text of madeOf(documents, d, split === 'train' ? each : 1, random)) {
+    for (const text of maker.of(d, split === 'train' ? each : 1)) {
       if (queries.length - own.length >= most) break;
       if (given.has(text)) continue;
       const known = asked.get(text);
@@ -137,49 +137,10 @@ function said({
       ? `nothing judges the ${unjudged} queries: the teacher's ranking is their only supervision. Dev and test are ${made} queries generated from the documents, and results on them say little about real queries: judge some queries (qrels/dev.tsv and qrels/test.tsv, lines query-id corpus-id score)`
       : `there are no queries: ${made} were generated from the documents, and results refer to these, not to real queries; add queries of users (queries.jsonl, qrels/test.tsv)`;
   if (!missing.includes('train'))
-    return `there is no split 'train', and no query can be generated from the documents, whose sentences have fewer than ${SPAN[0]} words: add qrels/train.tsv, or name the split that may be learned from under data.splits.train`;
+    return `there is no split 'train', and no query can be generated from the documents, whose sentences have fewer than ${FEWEST_WORDS} words: add qrels/train.tsv, or name the split that may be learned from under data.splits.train`;
   const taught = unjudged
     ? `the ${unjudged} queries that nothing judges teach, by the teacher's ranking`
     : 'queries generated from the documents teach';
   const chosen = missing.includes('dev') ? '; the dev split is generated too' : '';
   return `there is no split 'train': ${taught}${chosen} (${made} generated). Judged queries teach better: add qrels/train.tsv, or name the split that may be learned from under data.splits.train`;
-}
-
-function madeOf(documents: TextTable, d: number, each: number, random: Random): string[] {
-  const whole = documents.text(d);
-  const title = documents.title?.(d) ?? '';
-  const body = whole.slice(title.length).trim();
-  const sentences = Array.from(new Intl.Segmenter(undefined, { granularity: 'sentence' }).segment(body), (s) =>
-    s.segment.replace(/\s+/g, ' ').trim(),
-  ).filter((s) => words(s).length >= SPAN[0]);
-  const kinds: (() => string | undefined)[] = [
-    () => span(sentences, random),
-    () => sentence(sentences, random),
-    () => (title.trim() ? title.replace(/\s+/g, ' ').trim() : span(sentences, random)),
-  ];
-  const from = random.integer(kinds.length);
-  const made = Array.from({ length: each }, (_, i) => kinds[(from + i) % kinds.length]());
-  return [...new Set(made.filter((t): t is string => t !== undefined && t.length > 0))];
-}
-
-const words = (text: string): string[] => text.split(/\s+/).filter(Boolean);
-
-/** A sentence, cut to the length of a question. */
-function sentence(sentences: readonly string[], random: Random): string | undefined {
-  if (!sentences.length) return undefined;
-  return words(sentences[random.integer(sentences.length)])
-    .slice(0, 2 * SPAN[1])
-    .join(' ');
-}
-
-/** Neighbouring words of a sentence, without the marks at their ends. */
-function span(sentences: readonly string[], random: Random): string | undefined {
-  if (!sentences.length) return undefined;
-  const all = words(sentences[random.integer(sentences.length)]);
-  const n = Math.min(all.length, SPAN[0] + random.integer(SPAN[1] - SPAN[0] + 1));
-  const from = random.integer(all.length - n + 1);
-  return all
-    .slice(from, from + n)
-    .join(' ')
-    .replace(/^[\p{P}\s]+|[\p{P}\s]+$/gu, '');
 }
