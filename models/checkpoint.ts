@@ -7,6 +7,7 @@ import { replaceFolder } from '../common/replace.ts';
 import { TextTokenizer } from '../data/tokenizer.ts';
 import { inLowerCase } from '../data/tokens/classes.ts';
 import { wholeTokenizer } from '../data/tokens/read-files.ts';
+import { transformerFiles } from './modules/transformer-config.ts';
 import { type SentenceModel, sentenceFiles } from './modules/write-modules.ts';
 
 export interface Checkpoint extends SentenceModel {
@@ -115,6 +116,12 @@ export async function completeTokenizer(folder: string, lowerCase = false): Prom
 export async function copyTokenizer(from: string, to: string, without: readonly string[] = []): Promise<void> {
   for (const name of tokenizerFiles)
     if (existsSync(join(from, name)) && !without.includes(name)) await copyFile(join(from, name), join(to, name));
+}
+
+/** Copies what sentence-transformers' files say of a re-ranker's texts: prompts, case and length. */
+export async function copyTextConfig(from: string, to: string): Promise<void> {
+  for (const name of ['config_sentence_transformers.json', ...transformerFiles])
+    if (existsSync(join(from, name))) await copyFile(join(from, name), join(to, name));
 }
 
 async function writeFiles(folder: string, files: ReadonlyMap<string, Uint8Array | string>): Promise<void> {

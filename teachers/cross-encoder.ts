@@ -9,14 +9,13 @@ import { exitsKey, openExits } from './exits.ts';
 import { hasExits } from './exits-file.ts';
 import { type GenerativeOptions, generative, generativeKey } from './generative.ts';
 import { checkedInt8, int8Bytes, int8Key } from './int8.ts';
-import { describeClassifier, limitSays, type ReadingOptions } from './reading/describe.ts';
+import { describeClassifier, limitSays, pairTokens, type ReadingOptions } from './reading/describe.ts';
 import { type ScoreRule, scoreRule } from './reading/labels.ts';
 import { columnsOf, logitOf, scoreSource } from './reading/output.ts';
-import { prompted } from './reading/pair-config.ts';
 import { isGenerative as isCausal } from './reading/prompts.ts';
 import { bytesAToken, type Runner, runTokens, teller } from './reading/run.ts';
 import { refuseSplit } from './reading/split-file.ts';
-import type { Pair, Teacher } from './teacher.ts';
+import type { Teacher } from './teacher.ts';
 
 /** Limits, label and where a cross-encoder computes. */
 export interface CrossEncoderOptions extends ReadingOptions {
@@ -89,7 +88,7 @@ export async function crossEncoder(folder: string, options: CrossEncoderOptions 
 /** @param int8 whether its products are int8 */
 async function openClassifier(folder: string, options: CrossEncoderOptions, int8 = false): Promise<Teacher> {
   const read = await describeClassifier(folder, options);
-  const { files, tokenizer, model, plan, limits, own, output, notes } = read;
+  const { files, tokenizer, model, plan, limits, output, notes } = read;
   const file = files.model;
   const source = await scoreSource(model, output);
   const runner: Runner = {
@@ -103,10 +102,7 @@ async function openClassifier(folder: string, options: CrossEncoderOptions, int8
     maxLength: limits.maxLength,
     bytesAToken: bytesAToken(model, files.config),
   };
-  const tokensOf = (pair: Pick<Pair, 'query' | 'document'>) => {
-    const { query, document } = prompted(own, pair);
-    return tokenizer.encodePair(query, document, limits);
-  };
+  const tokensOf = pairTokens(read);
 
   async function scoreChunk(tokens: readonly Tokens[], into: Float32Array, watch: RunControl): Promise<void> {
     await runTokens(runner, tokens, watch, (found, at) => {

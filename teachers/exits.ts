@@ -10,8 +10,9 @@ import { readModelFile } from '../engine/io/model-file.ts';
 import { HIDDEN, PREVIOUS } from '../engine/passes/segments.ts';
 import { batchTokens, Session, type SessionOptions } from '../engine/runtime/session.ts';
 import { modelHash } from '../models/model-folder.ts';
+import { promptKey } from '../models/modules/prompts.ts';
 import { type ExitsFile, readExits, segmentFile } from './exits-file.ts';
-import { type FolderReading, limitSays, type ReadingOptions, readFolder } from './reading/describe.ts';
+import { type FolderReading, limitSays, pairTokens, type ReadingOptions, readFolder } from './reading/describe.ts';
 import type { Pair, Teacher } from './teacher.ts';
 
 export interface ExitsOptions extends ReadingOptions {
@@ -69,7 +70,9 @@ async function described(folder: string, { label, output, ...limits }: ReadingOp
   const files = exits.layers.map((_, i) => segmentFile(folder, i));
   const reading = await readFolder(files[0], limits);
   const hashes = await Promise.all(files.map(modelHash));
-  const key = hashParts('exits', ...hashes, reading.tokenizer.hash, JSON.stringify(reading.limits));
+  const prompts = promptKey(reading.own.query, reading.own.document);
+  const parts = [...hashes, reading.tokenizer.hash, JSON.stringify(reading.limits), ...(prompts ? [prompts] : [])];
+  const key = hashParts('exits', ...parts);
   return { exits, files, reading, key };
 }
 
@@ -83,8 +86,7 @@ export async function openExits(folder: string, options: ExitsOptions = {}): Pro
   const segments = await openSegments(files, session);
   const model = { ...read, segments, most };
   const { tokenizer, limits, plan } = read;
-  const tokensOf = ({ query, document }: Pick<Pair, 'query' | 'document'>): Tokens =>
-    tokenizer.encodePair(query, document, limits);
+  const tokensOf = pairTokens(read);
   const whole = exits.layers.length - 1;
 
   /** Runs some pairs to each exit in turn, pairs that `keep` drops left out. */

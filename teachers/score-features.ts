@@ -6,8 +6,7 @@ import { floatsOf } from '../engine/graph/tensor.ts';
 import { loadGraph } from '../engine/io/onnx-file.ts';
 import { forwardBytes } from '../engine/runtime/forward-memory.ts';
 import { batchTokens, Session, type SessionOptions } from '../engine/runtime/session.ts';
-import { type ReadingOptions, readFolder } from './reading/describe.ts';
-import { prompted } from './reading/pair-config.ts';
+import { pairTokens, type ReadingOptions, readFolder } from './reading/describe.ts';
 import { type Runner, runTokens } from './reading/run.ts';
 import type { Pair } from './teacher.ts';
 
@@ -28,7 +27,9 @@ export async function scoreFeatures(
   folder: string,
   options: ReadingOptions & { session?: SessionOptions } = {},
 ): Promise<ScoreFeatures> {
-  const { files, tokenizer, plan, limits, own } = await readFolder(folder, options);
+  const reading = await readFolder(folder, options);
+  const { files, plan, limits } = reading;
+  const tokensOf = pairTokens(reading);
   const graph = await loadGraph(files.model);
   const { features, weight, bias } = lastLayer(graph, files.model);
   graph.setOutputs(features);
@@ -49,10 +50,7 @@ export async function scoreFeatures(
     async read(pairs, watch = {}) {
       const out = new Float32Array(pairs.length * dimensions);
       for (let from = 0; from < pairs.length; from += CHUNK) {
-        const tokens = pairs.slice(from, from + CHUNK).map((pair) => {
-          const { query, document } = prompted(own, pair);
-          return tokenizer.encodePair(query, document, limits);
-        });
+        const tokens = pairs.slice(from, from + CHUNK).map(tokensOf);
         await runTokens(runner, tokens, watch, (found, at) => {
           const data = floatsOf(found);
           for (const [r, i] of at.entries())

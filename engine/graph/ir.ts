@@ -124,6 +124,12 @@ export class Node {
   }
 }
 
+/** All that is known of a value but its name and links, on its copy. */
+function marked(from: Value, to: Value): Value {
+  [to.dtype, to.dims, to.inline, to.detached] = [from.dtype, from.dims, from.inline, from.detached];
+  return to;
+}
+
 /** A graph with topologically sorted nodes. */
 export class Graph {
   private inputList: Value[] = [];
@@ -381,7 +387,7 @@ export class Graph {
       let copy = map.get(v);
       if (!copy) {
         copy = bind(v);
-        if (!copy && v.constant) copy = this.constant(v.constant, prefix + v.name);
+        if (!copy && v.constant) copy = marked(v, this.constant(v.constant, prefix + v.name));
         if (!copy)
           throw new InputError({
             code: 'graph.unbound',
@@ -394,8 +400,8 @@ export class Graph {
     for (const [domain, version] of source.opsets) if (!this.opsets.has(domain)) this.opsets.set(domain, version);
     for (const node of source.nodes) {
       const outputs = node.outputs.map((v) => {
-        const copy = new Value(v.name ? this.freshName(prefix + v.name) : '', { dtype: v.dtype, dims: v.dims });
-        copy.detached = v.detached;
+        const name = v.name ? this.freshName(prefix + v.name) : '';
+        const copy = marked(v, new Value(name));
         map.set(v, copy);
         return copy;
       });
@@ -413,8 +419,12 @@ export class Graph {
   /** A copy that shares only the constants' arrays. */
   clone(): Graph {
     const copy = new Graph(this.opset);
+    copy.opsets.clear();
     for (const [domain, version] of this.opsets) copy.opsets.set(domain, version);
-    const inputs = new Map(this.inputs.map((v) => [v, copy.input(v.name, v.dtype ?? 'float32', v.dims ?? [])]));
+    copy.float = this.float;
+    const inputs = new Map(
+      this.inputs.map((v) => [v, marked(v, copy.input(v.name, v.dtype ?? 'float32', v.dims ?? []))]),
+    );
     const map = copy.embed(this, (v) => inputs.get(v));
     copy.setOutputs(...this.outputs.map((v) => map.get(v) as Value));
     return copy;

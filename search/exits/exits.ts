@@ -16,13 +16,13 @@ import { encodeGraph } from '../../engine/io/onnx-file.ts';
 import { cutSegments, layerCount } from '../../engine/passes/segments.ts';
 import { batchTokens } from '../../engine/runtime/session.ts';
 import { Random } from '../../math/random.ts';
-import { copyTokenizer, refuseOccupied } from '../../models/checkpoint.ts';
+import { completeTokenizer, copyTextConfig, copyTokenizer, refuseOccupied } from '../../models/checkpoint.ts';
 import { cachedExits } from '../../teachers/cache/exits-cache.ts';
 import { defaultCache, ScoreCache } from '../../teachers/cache/score-cache.ts';
 import { crossEncoder } from '../../teachers/cross-encoder.ts';
 import { type ExitsTeacher, openExits } from '../../teachers/exits.ts';
 import { type ExitsFile, exitsJson, exitsSentence, segmentFile } from '../../teachers/exits-file.ts';
-import { describeClassifier } from '../../teachers/reading/describe.ts';
+import { describeClassifier, type FolderReading } from '../../teachers/reading/describe.ts';
 import { logitGraph } from '../../teachers/reading/logit-graph.ts';
 import { queriesOf, UNJUDGED } from '../scored-lists.ts';
 import { fitHeads, type Head, statesOf, withHead } from './heads.ts';
@@ -127,7 +127,7 @@ export async function makeExits(options: ExitsOptions, watch: RunControl = {}): 
     let kept: number | undefined;
     if (options.trainTrunk) {
       const learned = { dataset, lists: fitting, logits: states.logits, reading };
-      const training = { steps: options.trainTrunk, seed, stateFolder: `${output}.training`, key: reading.hash };
+      const training = { steps: options.trainTrunk, seed, stateFolder: `${output}.training`, key: reading.key };
       served = await trainTrunk(model, layers, heads, learned, training, watch);
       const hash = createHash('sha256').update(encodeGraph(served)).digest('hex');
       const after = await statesOf(served, layers, { ...read, hash }, pairs, cache, watch);
@@ -140,7 +140,7 @@ export async function makeExits(options: ExitsOptions, watch: RunControl = {}): 
       explained: [...heads.map((h) => h.explained), 1],
       threshold: Number.POSITIVE_INFINITY,
     };
-    await write(options, served, facts, heads, reading.files.folder, reading.files.config);
+    await write(options, served, facts, heads, reading);
     const made = await openExits(output, limits);
     try {
       const difference =
@@ -188,8 +188,7 @@ async function write(
   model: Graph,
   facts: ExitsFile,
   heads: readonly Head[],
-  tokenizerFrom: string,
-  config: Record<string, unknown>,
+  { files, own }: FolderReading,
 ): Promise<void> {
   const segments = cutSegments(model, facts.layers.slice(0, -1));
   await replaceFolder(options.output, async (temporary) => {
@@ -197,8 +196,10 @@ async function write(
       const { graph } = i < heads.length ? withHead(segment, heads[i]) : segment;
       await writeWhole(segmentFile(temporary, i), encodeGraph(graph));
     }
-    await copyTokenizer(tokenizerFrom, temporary);
-    await writeWhole(join(temporary, 'config.json'), `${JSON.stringify(config, null, 1)}\n`);
+    await copyTokenizer(files.folder, temporary);
+    await copyTextConfig(files.folder, temporary);
+    await completeTokenizer(temporary, own.lowerCase);
+    await writeWhole(join(temporary, 'config.json'), `${JSON.stringify(files.config, null, 1)}\n`);
     await writeWhole(join(temporary, 'exits.json'), exitsJson(facts));
     const made = { ...options, output: undefined, teacher: absolute(options.teacher), data: absolute(options.data) };
     await writeWhole(

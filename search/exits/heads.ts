@@ -7,9 +7,10 @@ import type { Graph, Value } from '../../engine/graph/ir.ts';
 import { cutSegments, HIDDEN, PREVIOUS, type Segment } from '../../engine/passes/segments.ts';
 import { Session } from '../../engine/runtime/session.ts';
 import { type Linear, ridge } from '../../math/ridge.ts';
+import { promptKey } from '../../models/modules/prompts.ts';
 import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import { ExitRun, type OpenSegment } from '../../teachers/exits.ts';
-import type { FolderReading } from '../../teachers/reading/describe.ts';
+import { type FolderReading, pairTokens } from '../../teachers/reading/describe.ts';
 import type { Pair } from '../../teachers/teacher.ts';
 
 /** The first token's vector, [batch, width]. */
@@ -43,16 +44,17 @@ export interface States {
 export async function statesOf(
   model: Graph,
   after: readonly number[],
-  reading: Pick<FolderReading, 'plan' | 'limits' | 'tokenizer' | 'hash'> & { most: number },
+  reading: Pick<FolderReading, 'plan' | 'limits' | 'tokenizer' | 'own' | 'hash'> & { most: number },
   pairs: readonly Pair[],
   cache: ScoreCache,
   watch: RunControl,
 ): Promise<States> {
   const segments: OpenSegment[] = [];
-  const { tokenizer, limits } = reading;
+  const { tokenizer, limits, own } = reading;
+  const prompts = promptKey(own.query, own.document);
   try {
     for (const segment of cutSegments(model, after)) segments.push(await opened(withStates(segment)));
-    const tokensOf = (p: Pick<Pair, 'query' | 'document'>) => tokenizer.encodePair(p.query, p.document, limits);
+    const tokensOf = pairTokens(reading);
     const width = await widthOf(segments, reading.plan.feeds([tokensOf({ query: 'a', document: 'b' })], PROBE));
     const run = async (part: readonly Pair[], inner: RunControl): Promise<Float32Array> => {
       const each = after.length * width + 1;
@@ -73,7 +75,12 @@ export async function statesOf(
     };
     const found = await cachedRows(
       cache,
-      hashParts('exit-states', reading.hash, tokenizer.hash, JSON.stringify([limits, after])),
+      hashParts(
+        'exit-states',
+        reading.hash,
+        tokenizer.hash,
+        JSON.stringify([limits, after, ...(prompts ? [prompts] : [])]),
+      ),
       pairs,
       run,
       watch,

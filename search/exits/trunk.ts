@@ -7,7 +7,7 @@ import { findLayers } from '../../engine/passes/layers.ts';
 import { mse } from '../../losses/mse.ts';
 import type { Linear } from '../../math/ridge.ts';
 import { withWeights } from '../../students/student.ts';
-import type { FolderReading } from '../../teachers/reading/describe.ts';
+import { type FolderReading, pairTokens } from '../../teachers/reading/describe.ts';
 import type { QueryList } from './lists.ts';
 import { trainOnLogits } from './train-on-logits.ts';
 
@@ -45,13 +45,13 @@ export async function trainTrunk(
     dataset: Dataset;
     lists: readonly QueryList[];
     logits: Float32Array;
-    reading: Pick<FolderReading, 'tokenizer' | 'limits'>;
+    reading: Pick<FolderReading, 'tokenizer' | 'limits' | 'own'>;
   },
   options: TrunkOptions,
   watch: RunControl,
 ): Promise<Graph> {
   const { graph, outputs } = withExits(model, after, heads);
-  const { tokenizer, limits } = reading;
+  const tokensOf = pairTokens(reading);
   const { steps, seed, stateFolder } = options;
   const { weights } = await trainOnLogits(
     {
@@ -59,8 +59,8 @@ export async function trainTrunk(
       losses: [{ loss: mse({ scale: 1, shift: 0 }), weight: 1 }],
       outputs,
       ...{ dataset, lists, logits },
-      pairTokens: (q, d) => tokenizer.encodePair(dataset.queries.text(q), dataset.documents.text(d), limits),
-      padId: tokenizer.padId,
+      pairTokens: (q, d) => tokensOf({ query: dataset.queries.text(q), document: dataset.documents.text(d) }),
+      padId: reading.tokenizer.padId,
     },
     {
       ...{ steps, seed, stateFolder, learningRate: LEARNING_RATE, queries: QUERIES, candidates: DOCUMENTS },

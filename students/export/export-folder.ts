@@ -14,7 +14,7 @@ import { loadStudent } from '../encoder-student.ts';
 import type { Student } from '../student.ts';
 import { compact } from './compress.ts';
 import { type DTypeName, type ExportDType, exitFile, fileNames } from './dtypes.ts';
-import { cutOutputs } from './outputs.ts';
+import { cutOutputs, saysNothing } from './outputs.ts';
 import { STATIC_FILE, staticFile, staticTables } from './static-file.ts';
 import { factorise, keepRows } from './tables.ts';
 import { huggingFaceWeights } from './torch-names.ts';
@@ -37,7 +37,7 @@ export interface ExportFolderOptions {
   tableRank?: number;
   tables?: ExportDType;
   half?: 'compute' | 'storage';
-  /** Whether texts cut off without their last special token get it back inside the graph. */
+  /** Whether texts cut off without their last special token get it back inside the graph, unless its row is 0. */
   seal?: boolean;
   safetensors?: boolean;
   /** Opset of the ONNX files; as the checkpoint's by default. */
@@ -81,7 +81,8 @@ export async function exportFolder(
   const newId = (id: number): number => cut?.kept.indexOf(id) ?? id;
   const around = tokenizer.around;
   const last = around.after.at(-1);
-  const isStatic = staticTables(graph) !== undefined;
+  // In place of a text's last word it would take that away and add nothing.
+  const closing = last === undefined || saysNothing(graph, newId(last)) ? undefined : newId(last);
   const named =
     options.dimensions !== undefined
       ? { problem: 'a PyTorch model of the family has no cut dimensions' }
@@ -118,7 +119,7 @@ export async function exportFolder(
       dimensions: options.dimensions,
       opset: options.opset,
       positions: student.positions,
-      separator: options.seal !== false && !isStatic && last !== undefined ? newId(last) : undefined,
+      separator: options.seal === false ? undefined : closing,
     };
     const bytes = await compact(graph, settings);
     for (const name of fileNames[dtype]) files.set(`onnx/${name}`, bytes);

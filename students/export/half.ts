@@ -64,7 +64,32 @@ export function computeHalf(graph: Graph): void {
     }
     for (const v of node.outputs) if (half(v)) [v.dtype, v.dims] = [undefined, undefined];
   }
+  keepExact(graph, integral);
   for (const v of graph.outputs) graph.replaceOutput(v, new Expr(graph, v).cast('float32').value);
+}
+
+/** Operators whose inputs are of one type, and from which place on. */
+const ofOneType = new Map(
+  ['Add', 'Sub', 'Mul', 'Div', 'Pow', 'Min', 'Max', 'MatMul', 'Less', 'Greater', 'Equal'].map((op) => [op, 0]),
+).set('Where', 1);
+
+/** Halves that what stays in float32 is computed with or compared with are cast to it. */
+function keepExact(graph: Graph, integral: ReadonlySet<Node>): void {
+  const exact = new Set(graph.constants.filter((v) => v.constant?.dtype === 'float32'));
+  const known = new Map<Value, Value>();
+  for (const node of [...graph.nodes]) {
+    if (!integral.has(node)) continue;
+    const floats = node.op === 'Cast' && fromOnnxType(node.int('to', 0)) === 'float32';
+    if (!floats && !node.inputs.some((v) => v && exact.has(v))) continue;
+    const first = ofOneType.get(node.op) ?? Number.POSITIVE_INFINITY;
+    for (const v of node.inputs.slice(first)) {
+      if (!v?.producer || exact.has(v)) continue;
+      if (!known.has(v)) known.set(v, new Expr(graph, v).cast('float32').value);
+      node.replaceInput(v, known.get(v) as Value);
+    }
+    for (const v of node.outputs) exact.add(v);
+  }
+  if (known.size) graph.sort();
 }
 
 /** Nodes all of whose ways on end in a Cast to an integer type or in a comparison. */

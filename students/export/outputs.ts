@@ -79,6 +79,14 @@ export function wordLookups(graph: Graph): Node[] {
   });
 }
 
+/** Whether a token's row is 0 in every table that ids are looked up in, as those of special tokens are in a static tower. */
+export function saysNothing(graph: Graph, token: number): boolean {
+  const tables = wordLookups(graph).flatMap(({ inputs: [table] }) => table?.constant ?? []);
+  return tables.every(({ dims: [, width], data }) =>
+    data.slice(token * width, (token + 1) * width).every((x) => Number(x) === 0),
+  );
+}
+
 /**
  * Puts the closing special token back where a text was cut off without it: transformers.js cuts ids at the model's
  * longest length and loses it, Hugging Face's tokenizers cut the text and keep it. With this both give the same ids.

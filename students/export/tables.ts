@@ -1,14 +1,19 @@
 /** @file The word table with fewer rows, or as a product of two thin ones. */
 import { InputError } from '../../common/errors.ts';
 import { Expr } from '../../engine/expressions/expr.ts';
-import type { Graph } from '../../engine/graph/ir.ts';
-import type { Tensor } from '../../engine/graph/tensor.ts';
+import type { Graph, Value } from '../../engine/graph/ir.ts';
+import { type DType, type Tensor, tensor } from '../../engine/graph/tensor.ts';
 import { symmetricEigen } from '../../math/linear-algebra.ts';
 import { wordLookups } from './outputs.ts';
 
-/** Keeps the rows named, in that order. @throws InputError where the model has no word table */
+/**
+ * Keeps the rows named, in that order. What else a graph computes of ids (hashes of neighbours, positions counted from the
+ * padding) reads the old ones, looked up by the new.
+ * @throws InputError where the model has no word table
+ */
 export function keepRows(graph: Graph, rows: Int32Array): void {
-  const tables = new Set(wordLookups(graph).map((node) => node.inputs[0]));
+  const lookups = wordLookups(graph);
+  const tables = new Set(lookups.map((node) => node.inputs[0]));
   if (!tables.size) throw noTable();
   for (const v of tables) {
     const t = v?.constant as Tensor<'float32'>;
@@ -20,6 +25,18 @@ export function keepRows(graph: Graph, rows: Int32Array): void {
     graph.replace(v!, cut);
     cut.name = name;
   }
+  const ids = graph.inputs.find((v) => v.name === 'input_ids') as Value;
+  // A look-up may have read a cast of the ids, which from now on is one of the old ids.
+  for (const node of lookups) node.setInputs([node.inputs[0], ids]);
+  graph.prune();
+  const others = [...ids.readers].filter((n) => !lookups.includes(n) && n.op !== 'Shape' && n.op !== 'Size');
+  if (!others.length) return;
+  const old = graph.constant(tensor('int64', [rows.length], rows), 'old_ids');
+  let read = graph.add('Gather', [old, ids]);
+  [read.dtype, read.dims] = ['int64', ids.dims];
+  if (ids.dtype !== 'int64') read = new Expr(graph, read).cast(ids.dtype as DType).value;
+  for (const node of others) node.replaceInput(ids, read);
+  graph.sort();
 }
 
 /**

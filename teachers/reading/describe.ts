@@ -2,7 +2,7 @@
 
 import { InputError } from '../../common/errors.ts';
 import { hashParts } from '../../common/files.ts';
-import { type PairLimits, TextTokenizer } from '../../data/tokenizer.ts';
+import { type PairLimits, TextTokenizer, type Tokens } from '../../data/tokenizer.ts';
 import { type ModelFile, readModelFile } from '../../engine/io/model-file.ts';
 import {
   countFromPad,
@@ -18,7 +18,7 @@ import { type InputPlan, planInputs } from './inputs.ts';
 import { isUsual, type LabelChoice, labelsOf } from './labels.ts';
 import { type LengthLimits, lengthLimits } from './limits.ts';
 import { type ScoreOutput, scoreOutput } from './output.ts';
-import { type PairConfig, pairConfig } from './pair-config.ts';
+import { type PairConfig, pairConfig, prompted } from './pair-config.ts';
 import { refuseSplit } from './split-file.ts';
 
 export interface ReadingOptions extends PairLimits {
@@ -76,6 +76,18 @@ export async function readFolder(
   const notes = [...own.notes, ...(note ? [note] : [])];
   return { files, tokenizer, model, hash: await modelHash(files.model), plan, limits, own, hard, notes };
 }
+
+/** A pair's tokens as a folder's model is given them: with the prompts around the texts, cut to the limits. */
+export const pairTokens =
+  ({
+    tokenizer,
+    limits,
+    own,
+  }: Pick<FolderReading, 'tokenizer' | 'limits'> & { own: Pick<PairConfig, 'query' | 'document'> }) =>
+  (pair: { query: string; document: string }): Tokens => {
+    const { query, document } = prompted(own, pair);
+    return tokenizer.encodePair(query, document, limits);
+  };
 
 const least = (a: number | undefined, b: number | undefined): number | undefined =>
   a === undefined || b === undefined ? (a ?? b) : Math.min(a, b);

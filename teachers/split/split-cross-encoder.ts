@@ -14,9 +14,8 @@ import { cutSegments, HIDDEN, layerCount, PREVIOUS } from '../../engine/passes/s
 import { batchTokens, Session, type SessionOptions } from '../../engine/runtime/session.ts';
 import { tokenInputs } from '../../models/encoder-graph.ts';
 import { modelHash } from '../../models/model-folder.ts';
-import { describeClassifier, type FolderReading, readFolder } from '../reading/describe.ts';
+import { describeClassifier, type FolderReading, pairTokens, readFolder } from '../reading/describe.ts';
 import { logitGraph } from '../reading/logit-graph.ts';
-import { prompted } from '../reading/pair-config.ts';
 import { readSplit, type SplitFile, splitGraphs } from '../reading/split-file.ts';
 import { splitTexts } from './split-texts.ts';
 
@@ -136,8 +135,9 @@ async function openGraphs(
   { lower, upper, reading, facts, key, folder }: SplitGraphs,
   session: SessionOptions | undefined,
 ): Promise<CutCrossEncoder> {
-  const { tokenizer, limits, plan, files } = reading;
+  const { tokenizer, plan, files } = reading;
   const { below, layers, documentStart, prompts } = facts;
+  const tokensOf = pairTokens({ ...reading, own: prompts });
   const refuse = (subject: string, remedy: string): InputError =>
     new InputError({ code: 'split.model', subject: `${files.model} ${subject}`, remedy });
   if (!plan.masked || plan.rows !== undefined || plan.length !== undefined)
@@ -240,10 +240,7 @@ async function openGraphs(
       );
     },
     async whole(query, documents, watch = {}) {
-      const tokens = documents.map((document) => {
-        const pair = prompted(prompts, { query, document });
-        return tokenizer.encodePair(pair.query, pair.document, limits);
-      });
+      const tokens = documents.map((document) => tokensOf({ query, document }));
       const states = await statesOf(tokens, 0, watch);
       return joined(
         states.map((s) => [s]),

@@ -1,5 +1,5 @@
 /** @file A cross-encoder with exits: the verb, its segments against the whole model, what it refuses, and the re-ranker. */
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
@@ -15,6 +15,7 @@ import { readCascade, writeCascade } from '../../serving/cascade-file.ts';
 import { openCascade, openReranker } from '../../serving/index.ts';
 import { crossEncoder } from '../../teachers/cross-encoder.ts';
 import { openExits } from '../../teachers/exits.ts';
+import { pairTokens, readFolder } from '../../teachers/reading/describe.ts';
 import { distill, documents, makeWorld, queries } from '../cli/world.ts';
 import { shared } from '../shared.ts';
 
@@ -195,6 +196,36 @@ describe('distill exits', () => {
     expect([verb.code, verb.err]).toEqual([2, expect.stringContaining('numbers of layers')]);
   });
 });
+
+test.each([undefined, 1])(
+  'texts are read as the teacher reads them: case, prompt and length (train-trunk %s)',
+  async (trainTrunk) => {
+    const [asked, output] = [at('asked'), at(`asked-exits-${trainTrunk}`)];
+    cpSync(at('three'), asked, { recursive: true });
+    const json = JSON.parse(readFileSync(join(asked, 'tokenizer.json'), 'utf8'));
+    json.normalizer.lowercase = false;
+    writeFileSync(join(asked, 'tokenizer.json'), JSON.stringify(json));
+    writeFileSync(
+      join(asked, 'sentence_bert_config.json'),
+      JSON.stringify({ do_lower_case: true, max_seq_length: 24 }),
+    );
+    writeFileSync(
+      join(asked, 'config_sentence_transformers.json'),
+      JSON.stringify({ model_type: 'CrossEncoder', prompts: { find: 'open the ' }, default_prompt_name: 'find' }),
+    );
+    await makeExits({ ...common(), teacher: asked, layers: [1, 2], calibrate: 'none', output, trainTrunk });
+    const [own, made] = [await readFolder(asked, {}), await readFolder(join(output, 'onnx/segment-1.onnx'), {})];
+    const pair = { query: 'Open FILE', document: pairs[0].document.repeat(4).toUpperCase() };
+    expect([...pairTokens(made)(pair).ids]).toEqual([...pairTokens(own)(pair).ids]);
+    expect([...pairTokens(made)(pair).ids]).not.toEqual([...own.tokenizer.encodePair(pair.query, pair.document).ids]);
+    if (trainTrunk) return;
+    const [whole, reranker] = [await openReranker(asked), await openReranker(output)];
+    const [a, b] = [await whole.score(pair.query, [pair.document]), await reranker.score(pair.query, [pair.document])];
+    expect(b[0]).toBeCloseTo(a[0], 5);
+    expect(reranker.key).not.toBe((await openExits(output, { prompts: { query: '' } })).key);
+    for (const one of [whole, reranker]) await one.dispose();
+  },
+);
 
 describe('a cascade over a teacher with exits', () => {
   test('the policy says how many layers; what is served is what evaluation simulates', async () => {

@@ -1,9 +1,16 @@
-/** @file What every word order of a static tower must hold: nothing before training, an exact fold, padding, short texts. */
+/** @file What every word order of a static tower must hold: nothing before training, an exact fold, padding, short texts, exports. */
+import { mkdtempSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import type { Graph } from '../../engine/graph/ir.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
+import { encodeGraph, loadGraph } from '../../engine/io/onnx-file.ts';
 import { Session } from '../../engine/runtime/session.ts';
 import { Random } from '../../math/random.ts';
+import { writeCheckpoint } from '../../models/checkpoint.ts';
+import { Encoder } from '../../models/encoder.ts';
+import { exportFolder } from '../../students/export/export-folder.ts';
 import { specialTokens, staticStudent } from '../../students/static-encoder.ts';
 import { orderNames, type StaticOrder } from '../../students/static-order.ts';
 import { type Student, withWeights } from '../../students/student.ts';
@@ -77,6 +84,37 @@ describe.each(orderNames)('%s', (order) => {
     expect(apart(rows[2].slice(0, D), (await run(unfolded, [[60]]))[0])).toBeLessThan(1e-5);
     expect(apart(padded[1].slice(0, D), rows[2].slice(0, D))).toBeLessThan(1e-5);
     for (const row of rows) for (const x of [...row.slice(-D)]) expect(Math.abs(x)).toBe(0);
+  });
+
+  test('exported with fewer pieces it gives the same vectors; a text cut off keeps its last word', async () => {
+    const at = (name: string): string => join(mkdtempSync(join(tmpdir(), 'order-')), name);
+    const [checkpoint, out] = [at('checkpoint'), at('out')];
+    const own = await student(order);
+    const { config, head, tokenizer } = own;
+    await writeCheckpoint(checkpoint, {
+      model: encodeGraph(await own.inferenceGraph(trained(own))),
+      tokenizerFrom: folder,
+      ...{ config, head, provenance: {}, card: '', similarity: 'cosine', tokenWidth: D, maxLength: 40 },
+    });
+    const texts = ['the red lamp is still in good order', 'good lamp, red chair; red lamp', 'year'];
+    const used = new Set(texts.flatMap((t) => tokenizer.plain(t)));
+    const { kept } = await exportFolder(checkpoint, out, { dtypes: ['fp32', 'fp16', 'int8', 'q4'], used });
+    expect(kept?.length).toBeLessThan(tokenizer.vocabularySize);
+    expect([...used].some((id) => kept?.indexOf(id) !== id)).toBe(true);
+    const embed = async (path: string): Promise<number[]> => {
+      const encoder = await Encoder.load(path);
+      const found = await encoder.encode(texts);
+      await encoder.dispose();
+      return [...found];
+    };
+    const expected = await embed(checkpoint);
+    for (const [name, most] of [['', 1e-5], ['_fp16', 0.01], ['_quantized', 0.05], ['_q4', 0.3]] as const) // biome-ignore format: one line
+      expect(apart(await embed(join(out, `onnx/model${name}.onnx`)), expected), name).toBeLessThan(most);
+    const file = await loadGraph(join(out, 'onnx/model.onnx'));
+    const ids = [...tokenizer.wrap(tokenizer.plain(texts[1])).ids].map((id) => kept?.indexOf(id) as number);
+    const [whole, cut] = [(await run(file, [ids]))[0], (await run(file, [ids.slice(0, -1)]))[0]];
+    expect(apart(cut, whole.slice(0, cut.length))).toBeLessThan(1e-5);
+    expect(Math.max(...cut.slice(-D).map(Math.abs))).toBeGreaterThan(0.01);
   });
 });
 

@@ -50,6 +50,21 @@ const stepOptions = async () => ({
 });
 const create = async () => singleRun(await crossEncoderStep(await stepOptions()));
 
+test('a vector of one number that stands in the file as a Constant node is no weight', async () => {
+  const options = await stepOptions();
+  const { start } = await crossEncoderStep(options);
+  const bias = options.model.constants.find(
+    (v) =>
+      start.has(v.name) &&
+      v.constant?.dims.length === 1 &&
+      v.constant.data.length > 1 &&
+      v.constant.data.every((x) => x === 0),
+  );
+  Object.assign(bias as object, { inline: true });
+  const without = await crossEncoderStep(options);
+  expect([...start.keys()].filter((name) => !without.start.has(name))).toEqual([bias?.name]);
+});
+
 test("every weight's gradient is the loss's slope in a random direction", async () => {
   const graph = await create();
   const batch = makePairBatch(source(), 0, options);

@@ -57,4 +57,26 @@ test("what PyTorch calls parameters is told from the arithmetic's constants", ()
   graph.output(graph.add('Add', [graph.add('MatMul', [normed, weight]), named('bias', [1], [0])]), 'y');
   const read = parseGraph(encodeGraph(graph));
   expect(trainableConstants(read).map((v) => v.name)).toEqual(['scale', 'weight', 'bias']);
+  expect(trainableConstants(read.clone()).map((v) => v.name)).toEqual(['scale', 'weight', 'bias']);
+});
+
+test('a copy knows of its values and of its arithmetic what the graph knows', () => {
+  const graph = new Graph(17);
+  graph.float = 'float64';
+  const x = graph.input('x', 'float32', ['rows', 4]);
+  const any = graph.input('any', 'float32', []);
+  any.dims = undefined;
+  const weight = graph.constant(tensor('float32', [4], [1, 1, 1, 1]), 'weight');
+  const held = graph.add('Mul', [graph.add('Add', [x, any]), weight], {}, { name: 'held' });
+  for (const v of [x, weight, held]) v.detached = true;
+  weight.inline = true;
+  graph.output(held);
+  const known = (from: Graph): unknown[] => [
+    from.float,
+    [...from.values().values()].map(({ name, dtype, dims, inline, detached }) => [name, dtype, dims, inline, detached]),
+  ];
+  expect(known(graph.clone())).toEqual(known(graph));
+  const other = new Graph(17);
+  const map = other.embed(graph, (v) => (v === x || v === any ? other.input(v.name, 'float32', []) : undefined), 'in/');
+  expect(map.get(weight)).toMatchObject({ name: 'in/weight', inline: true, detached: true });
 });
