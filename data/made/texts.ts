@@ -4,8 +4,8 @@
  * People describe what they look for and seldom in the words of the document; the name of the thing is what they may not know, or the
  * beginning of what they ask. Three forms in turn: a statement without the title's words, rare words of a sentence, the title with some.
  */
-import type { Random } from '../math/random.ts';
-import type { TextTable } from './dataset.ts';
+import type { Random } from '../../math/random.ts';
+import type { TextTable } from '../dataset.ts';
 
 /** Documents whose words are counted. */
 const SAMPLED = 10_000;
