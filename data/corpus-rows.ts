@@ -3,7 +3,7 @@ import { basename } from 'node:path';
 import { type Dataset, TextTableBuilder } from './dataset.ts';
 import { metadataOf } from './files/metadata.ts';
 import { type Row, readRows } from './files/rows.ts';
-import { FEWEST_ALONE } from './made/queries.ts';
+import { FEWEST_ALONE } from './made-queries.ts';
 import { paragraphs } from './text/blocks.ts';
 import { type PassageOptions, passages } from './text/passages.ts';
 import { withoutSplits } from './text-folder.ts';

@@ -8,7 +8,7 @@ import { openCorpusRows } from './corpus-rows.ts';
 import type { Dataset, TextTable } from './dataset.ts';
 import { rowFormat, unreadForm } from './files/rows.ts';
 import { type SplitName, splitOf } from './files/splits.ts';
-import { withMadeQueries } from './made/queries.ts';
+import { withMadeQueries } from './made-queries.ts';
 import { openRows, type RowOptions } from './row-dataset.ts';
 import { holdsTexts, openTextFolder } from './text-folder.ts';
 

@@ -5,7 +5,6 @@
  * beginning of what they ask. Three forms in turn: a statement without the title's words, rare words of a sentence, the title with some.
  */
 import type { Random } from '../../math/random.ts';
-import type { TextTable } from '../dataset.ts';
 
 /** Documents whose words are counted. */
 const SAMPLED = 10_000;
@@ -27,15 +26,22 @@ const LONG = 20;
 
 export const FEWEST_WORDS = LEAST;
 
+/** What is read of documents: a text begins with its title, where there is one. */
+export interface TitledTexts {
+  readonly length: number;
+  text(i: number): string;
+  title?(i: number): string;
+}
+
 /** Makes texts like queries of one document after the other. The same documents and random numbers give the same texts. */
 export class TextMaker {
-  private readonly documents: TextTable;
+  private readonly documents: TitledTexts;
   private readonly random: Random;
   private readonly sampled: number;
   /** Documents of the sample that contain a word. */
   private readonly frequency = new Map<string, number>();
 
-  constructor(documents: TextTable, random: Random) {
+  constructor(documents: TitledTexts, random: Random) {
     this.documents = documents;
     this.random = random;
     this.sampled = Math.min(SAMPLED, documents.length);

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
-import { withMadeQueries } from '../../../data/made/queries.ts';
+import { withMadeQueries } from '../../../data/made-queries.ts';
 import { openDataset } from '../../../data/open.ts';
 import { textReaders } from '../../../data/text/blocks.ts';
 import { passages } from '../../../data/text/passages.ts';

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
-import { TextTableBuilder } from '../../../data/dataset.ts';
-import { TextMaker } from '../../../data/made/texts.ts';
-import { Random } from '../../../math/random.ts';
+import { TextTableBuilder } from '../../data/dataset.ts';
+import { TextMaker } from '../../data/made/texts.ts';
+import { Random } from '../../math/random.ts';
 
 function table(rows: readonly { title?: string; body: string }[]) {
   const builder = new TextTableBuilder();

@@ -1,11 +1,11 @@
 /** @file Generates queries from documents, each judged relevant to its document. */
-import { InputError } from '../../common/errors.ts';
-import { Random } from '../../math/random.ts';
-import type { Dataset, Qrels } from '../dataset.ts';
-import { TextTableBuilder, unjudgedQueries, unknownSplit } from '../dataset.ts';
-import { splitOf } from '../files/splits.ts';
-import { candidateLists } from '../lists.ts';
-import { FEWEST_WORDS, TextMaker } from './texts.ts';
+import { InputError } from '../common/errors.ts';
+import { Random } from '../math/random.ts';
+import type { Dataset, Qrels } from './dataset.ts';
+import { TextTableBuilder, unjudgedQueries, unknownSplit } from './dataset.ts';
+import { splitOf } from './files/splits.ts';
+import { candidateLists } from './lists.ts';
+import { FEWEST_WORDS, TextMaker } from './made/texts.ts';
 
 export interface MadeOptions {
   seed?: number;
@@ -39,7 +39,7 @@ const SPLITS = ['dev', 'test', 'train'] as const;
 
 /**
  * A data set gets queries for what it lacks of the splits train, dev and, where nothing is judged, test: statements, keywords and
- * titles with keywords of its documents, in turn (texts.ts). Those of some documents are held out as dev and test, and training never sees them. They are
+ * titles with keywords of its documents, in turn (made/texts.ts). Those of some documents are held out as dev and test, and training never sees them. They are
  * generated: results on them show that something was learned, not the quality on real queries.
  *
  * Queries that are there and that nothing judges stay, unjudged, for training: only what is missing of dev and test is made then.
