@@ -176,6 +176,23 @@ export function openAsRun(
   return openDataset(path, { ...options, makes }, watch);
 }
 
+/**
+ * The split that a job reads where none is asked for: the one that a run had for it, which is said where it has another name.
+ * @param recorded the names in the record of a checkpoint
+ */
+export function splitFor(
+  asked: string | undefined,
+  role: 'train' | 'dev',
+  recorded: RunDataOptions['splits'],
+  watch: RunControl,
+): string {
+  if (asked !== undefined) return asked;
+  const split = recorded?.[role] ?? role;
+  const note = `the split '${split}' is read: the model was made with it as ${role}`;
+  if (split !== role) watch.onProgress?.({ stage: 'data', done: 0, unit: 'files', note });
+  return split;
+}
+
 /** Splits for choosing and measuring alone: nothing is judged to learn from. */
 const lacksTrain = (splits: readonly string[]): boolean =>
   splits.every((s) => ['dev', 'test'].includes(splitOf(s) as string));

@@ -1,10 +1,10 @@
 /** @file Further data sets that a run measures its systems on (`evaluate.also`): opened before anything is made. */
-import { basename } from 'node:path';
+import { basename, resolve } from 'node:path';
 import { InputError } from '../common/errors.ts';
 import { hashAll } from '../common/files.ts';
 import type { Config } from '../config/config.ts';
 import { type Dataset, judgedQueries } from '../data/dataset.ts';
-import { openDataset } from '../data/open.ts';
+import { openAsRun, openDataset } from '../data/open.ts';
 import { given, type Result } from './stages/stage.ts';
 
 /** A further data set and the split of it that is measured. */
@@ -30,7 +30,9 @@ export async function openAlso(config: Config, note: (text: string) => void): Pr
   const sets: AlsoSet[] = [];
   const parts: Record<string, string> = {};
   for (const [i, path] of paths.entries()) {
-    const dataset = await openDataset(path, {});
+    // The run's own data are read as it reads them: other held-out queries would be among those that it learns from.
+    const own = config.data.path !== undefined && resolve(path) === resolve(config.data.path);
+    const dataset = own ? await openAsRun(path, config.data, [config.data.splits.test]) : await openDataset(path);
     const { test, dev } = config.data.splits;
     const split = [test, dev].find((s) => s !== null && dataset.splits.includes(s) && judgedQueries(dataset, s).length);
     if (typeof split !== 'string')
@@ -40,7 +42,8 @@ export async function openAlso(config: Config, note: (text: string) => void): Pr
         received: `the splits ${dataset.splits.join(', ') || '(none)'}`,
         remedy: 'add a file of judgements (qrels) for one of these splits, or leave the path out',
       });
-    for (const text of dataset.notes ?? []) note(`evaluate.also: ${text}`);
+    const said = [...(dataset.notes ?? []), ...(dataset.warnings ?? []).map(({ text }) => `warning: ${path}: ${text}`)];
+    for (const text of said) note(`evaluate.also: ${text}`);
     if (split !== test) note(`evaluate.also: ${path} has no judgements in '${test}'; its split '${split}' is measured`);
     const short = basename(path);
     const name = sets.some((s) => s.name === short) ? `${short} (${i + 1})` : short;

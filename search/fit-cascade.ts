@@ -6,7 +6,7 @@ import { InputError } from '../common/errors.ts';
 import { hashParts } from '../common/files.ts';
 import type { RunControl } from '../common/progress.ts';
 import type { Dataset } from '../data/dataset.ts';
-import { openAsRun } from '../data/open.ts';
+import { openAsRun, splitFor } from '../data/open.ts';
 import { Random } from '../math/random.ts';
 import { type CascadeFile, guaranteeSentence, writeCascade } from '../serving/cascade-file.ts';
 import { readProvenance } from '../serving/encoder/checkpoint.ts';
@@ -21,7 +21,7 @@ export interface CascadeOptions {
   teacher: string;
   data: string;
   output: string;
-  /** Split whose queries are calibrated on; `unjudged`: the queries that no split judges, without labels. */
+  /** Split whose queries are calibrated on, the run's dev split by default; `unjudged`: those that no split judges, without labels. */
   calibrate?: string;
   /** Mean loss of nDCG@10 that is allowed, and with what confidence the promise holds. */
   risk?: number;
@@ -62,9 +62,10 @@ export interface CascadeReport {
 
 /** Fits a cascade on a split, certifies its risk, and writes cascade.json. @throws InputError where a model, the data or an option cannot be used */
 export async function cascade(options: CascadeOptions, watch: RunControl = {}): Promise<CascadeReport> {
-  const { calibrate = 'dev', risk = 0.01, confidence = 0.9, candidates = 100, seed = 0, output } = options;
+  const { risk = 0.01, confidence = 0.9, candidates = 100, seed = 0, output } = options;
   checkOptions({ ...options, candidates });
   const made = await readProvenance(options.student);
+  const calibrate = splitFor(options.calibrate, 'dev', made.data.splits, watch);
   const dataset = await openAsRun(options.data, made.data, [calibrate], watch);
   const positions = Random.of(seed, 'cascade').shuffle(queriesOf(dataset, calibrate));
   const labels = options.labels !== false && calibrate !== UNJUDGED;

@@ -4,7 +4,7 @@ import { qualityOf } from '../adaptive/quality.ts';
 import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import type { Dataset } from '../data/dataset.ts';
-import { openAsRun } from '../data/open.ts';
+import { openAsRun, splitFor } from '../data/open.ts';
 import { Random } from '../math/random.ts';
 import { LSH_BITS, LSH_TABLES } from '../retrieval/lsh.ts';
 import { inFolder } from '../serving/cached-search.ts';
@@ -36,6 +36,7 @@ export interface SemanticCacheOptions {
   /** cascade.json that searches go through; the index alone by default. */
   cascade?: string;
   encoder?: string;
+  /** The run's dev split by default. */
   calibrate?: string;
   risk?: number;
   confidence?: number;
@@ -81,7 +82,7 @@ export async function semanticCache(
   options: SemanticCacheOptions,
   watch: RunControl = {},
 ): Promise<SemanticCacheReport> {
-  const { calibrate = 'dev', risk = 0.01, confidence = 0.9, seed = 0, output } = options;
+  const { risk = 0.01, confidence = 0.9, seed = 0, output } = options;
   for (const [option, value] of Object.entries({ '--risk': risk, '--confidence': confidence }))
     if (!(value > 0 && value < 1))
       throw new InputError({
@@ -90,11 +91,12 @@ export async function semanticCache(
         expected: 'a number above 0 and below 1',
         remedy: 'give one that is',
       });
-  const labels = options.labels !== false && calibrate !== UNJUDGED;
   const index = await openIndex(options.index, { ...watch, encoder: options.encoder });
   try {
     const { encoder } = inFolder(index);
     const { data } = await readProvenance(encoder.folder);
+    const calibrate = splitFor(options.calibrate, 'dev', data.splits, watch);
+    const labels = options.labels !== false && calibrate !== UNJUDGED;
     const dataset = await openAsRun(options.data, data, [calibrate], watch);
     const positions = Random.of(seed, 'semantic cache').shuffle(queriesOf(dataset, calibrate));
     await checkHolds(index, dataset, options.index);

@@ -10,7 +10,7 @@ import { replaceFolder } from '../../common/replace.ts';
 import { VERSION } from '../../common/version.ts';
 import { absolute } from '../../config/paths.ts';
 import { type Dataset, judgedQueries } from '../../data/dataset.ts';
-import { openDataset } from '../../data/open.ts';
+import { openDataset, splitFor } from '../../data/open.ts';
 import type { Graph } from '../../engine/graph/ir.ts';
 import { encodeGraph } from '../../engine/io/onnx-file.ts';
 import { cutSegments, layerCount } from '../../engine/passes/segments.ts';
@@ -26,7 +26,7 @@ import { describeClassifier, type FolderReading } from '../../teachers/reading/d
 import { logitGraph } from '../../teachers/reading/logit-graph.ts';
 import { queriesOf, UNJUDGED } from '../scored-lists.ts';
 import { fitHeads, type Head, statesOf, withHead } from './heads.ts';
-import { exitQueries, listsOf, pairsOf } from './lists.ts';
+import { exitQueries, listsOf, pairsOf, trainedSplits } from './lists.ts';
 import { trainTrunk } from './trunk.ts';
 
 /** What exits are made of, and what they promise. */
@@ -92,9 +92,12 @@ const TOLERANCE = 1e-3;
 
 /** Gives a cross-encoder exits. @throws InputError where the model, the data or an option cannot be used */
 export async function makeExits(options: ExitsOptions, watch: RunControl = {}): Promise<ExitsReport> {
-  const { teacher: folder, output, split = 'train', calibrate = 'dev', seed = 0 } = options;
+  const { teacher: folder, output, seed = 0 } = options;
   checkOptions(options);
   await refuseOccupied(output);
+  const recorded = await trainedSplits(folder);
+  const split = splitFor(options.split, 'train', recorded, watch);
+  const calibrate = splitFor(options.calibrate, 'dev', recorded, watch);
   const dataset = await openDataset(options.data, {}, watch);
   const limits = { maxQuery: options.queryTokens, maxDocument: options.documentTokens };
   const reading = await describeClassifier(folder, limits);
@@ -147,7 +150,9 @@ export async function makeExits(options: ExitsOptions, watch: RunControl = {}): 
         kept === undefined ? await compared(made, folder, limits, pairs.slice(0, COMPARED)) : undefined;
       await rm(`${output}.training`, { recursive: true, force: true });
       const lists = await listsOf(dataset, certifying, { file: options.calibrateLists, count }, watch);
-      const measured = lists.length ? await calibrated(made, dataset, lists, options, cache, watch) : undefined;
+      const measured = lists.length
+        ? await calibrated(made, dataset, lists, { ...options, calibrate }, cache, watch)
+        : undefined;
       if (measured) await writeWhole(join(output, 'exits.json'), exitsJson({ ...facts, ...measured.certified }));
       return {
         output,
@@ -235,7 +240,7 @@ async function calibrated(
   made: ExitsTeacher,
   dataset: Dataset,
   lists: Awaited<ReturnType<typeof listsOf>>,
-  { calibrate = 'dev', labels = true, risk = 0.01, confidence = 0.9 }: ExitsOptions,
+  { calibrate, labels = true, risk = 0.01, confidence = 0.9 }: ExitsOptions & { calibrate: string },
   cache: ScoreCache,
   watch: RunControl,
 ) {

@@ -1,16 +1,26 @@
 /** @file The lists of documents that exits are fitted, calibrated and measured on, scored at every exit. */
+import { join } from 'node:path';
 import type { ExitQuery } from '../../adaptive/exits.ts';
 import type { RunControl } from '../../common/progress.ts';
 import type { Dataset } from '../../data/dataset.ts';
 import { readScores } from '../../data/scores.ts';
 import { bm25Search } from '../../evaluation/bm25-run.ts';
 import { isQueryItself } from '../../evaluation/metrics/evaluate.ts';
+import { readJson, readModelFolder } from '../../models/model-folder.ts';
 import type { Pair } from '../../teachers/teacher.ts';
 
 export interface QueryList {
   /** Positions of the query and of its documents. */
   query: number;
   documents: number[];
+}
+
+/** The splits that `distill train-teacher` made a cross-encoder with, as its distill.json records them. */
+export async function trainedSplits(folder: string): Promise<{ train?: string; dev?: string }> {
+  const { config } = await readJson(join((await readModelFolder(folder)).folder, 'distill.json'));
+  const { split, dev } = (config ?? {}) as Record<string, unknown>;
+  const name = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
+  return { train: name(split), dev: name(dev) };
 }
 
 /**

@@ -8,7 +8,7 @@ import { replaceFolder } from '../../common/replace.ts';
 import { VERSION } from '../../common/version.ts';
 import { absolute } from '../../config/paths.ts';
 import { judgedQueries } from '../../data/dataset.ts';
-import { openDataset } from '../../data/open.ts';
+import { openDataset, splitFor } from '../../data/open.ts';
 import type { Graph } from '../../engine/graph/ir.ts';
 import { encodeGraph } from '../../engine/io/onnx-file.ts';
 import { layerCount } from '../../engine/passes/segments.ts';
@@ -32,7 +32,7 @@ import {
   splitSegments,
 } from '../../teachers/split/split-cross-encoder.ts';
 import { type SplitTexts, splitTexts } from '../../teachers/split/split-texts.ts';
-import { listsOf, pairsOf, type QueryList } from '../exits/lists.ts';
+import { listsOf, pairsOf, type QueryList, trainedSplits } from '../exits/lists.ts';
 import { trainOnLogits } from '../exits/train-on-logits.ts';
 import { measureSplit, measureWhole, type SplitFigures } from './measure.ts';
 
@@ -89,10 +89,13 @@ export interface SplitReport {
  * @throws InputError where the model, the data or an option cannot be used
  */
 export async function makeSplit(options: SplitTrainingOptions, watch: RunControl = {}): Promise<SplitReport> {
-  const { teacher: folder, output, below, split = 'train', evaluate = 'dev', seed = 0 } = options;
+  const { teacher: folder, output, below, seed = 0 } = options;
   const { documentStart = DOCUMENT_START, steps = 500, candidates: count = 20 } = options;
-  checkOptions(options);
   await refuseOccupied(output);
+  const recorded = await trainedSplits(folder);
+  const split = splitFor(options.split, 'train', recorded, watch);
+  const evaluate = splitFor(options.evaluate, 'dev', recorded, watch);
+  checkOptions({ ...options, split, evaluate });
   const dataset = await openDataset(options.data, {}, watch);
   const limits = { maxQuery: options.queryTokens, maxDocument: options.documentTokens };
   const where = await computeOn({ provider: options.provider ?? 'cpu' });
@@ -277,6 +280,6 @@ function checkOptions({ learningRate, ...rest }: SplitTrainingOptions): void {
   for (const [option, value] of Object.entries(counts))
     if (value !== undefined && !(Number.isInteger(value) && value > 0))
       fail(`${option} ${value}`, 'a whole number above 0');
-  if (rest.evaluate !== undefined && rest.evaluate !== 'none' && rest.evaluate === (rest.split ?? 'train'))
+  if (rest.evaluate !== undefined && rest.evaluate !== 'none' && rest.evaluate === rest.split)
     fail(`--evaluate ${rest.evaluate}`, 'another split than the one that is trained on');
 }

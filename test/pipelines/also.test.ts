@@ -4,7 +4,11 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { renderSystems } from '../../cli/terminal/report.ts';
 import type { ConfigInput } from '../../config/config.ts';
+import { parseConfig } from '../../config/parse.ts';
+import { type Dataset, judgedQueries } from '../../data/dataset.ts';
 import { distill, planRun } from '../../pipelines/distill.ts';
+import { openAlso } from '../../run/also.ts';
+import { openSplit } from '../../run/open-data.ts';
 import { makeWorld, type World } from './world.ts';
 
 // Rates of a machine that is always as fast: an estimate is counts times rates, and only the counts are tested here.
@@ -166,4 +170,35 @@ test('a set that is not there or judges nothing is refused before anything is ma
   await expect(planRun(options('bare', [bare]))).rejects.toThrow(
     /evaluate\.also\.0: .*bare judges no query in the split 'test' or 'dev'/,
   );
+});
+
+test('rows are read as their own set or the run reads them, and what is guessed or generated is said', async () => {
+  const [rows, texts] = [join(world.folder, 'rows.jsonl'), join(world.folder, 'texts.jsonl')];
+  const lines = (make: (i: number) => object) =>
+    Array.from({ length: 60 }, (_, i) => JSON.stringify(make(i))).join('\n');
+  writeFileSync(
+    rows,
+    lines((i) => ({ frage: `question number ${i}`, antwort: `answer ${i} of the house` })),
+  );
+  writeFileSync(
+    texts,
+    lines((i) => ({ text: `Thing ${i} stands in the house number ${i} near the river since last year.` })),
+  );
+  const data = { path: rows, columns: { query: 'frage', document: 'antwort' }, holdOut: 0.2, splitSeed: 7 };
+  const open = async (own: object) => {
+    const notes: string[] = [];
+    const config = parseConfig({ ...options('rows', [rows, texts]), data: own } as ConfigInput);
+    const opened = await openAlso(config, (note) => notes.push(note));
+    return { sets: await opened.value(), notes: notes.join('\n'), config };
+  };
+  const asked = ({ dataset, split }: { dataset: Dataset; split: string }) =>
+    judgedQueries(dataset, split).map((q) => dataset.queries.text(q));
+  const own = await open(data);
+  const run = await openSplit(own.config, 'test');
+  expect(asked(own.sets[0])).toEqual(asked({ dataset: run, split: 'test' }));
+  expect(own.sets[0].dataset.queries.length).toBe(60);
+  expect(own.notes).toMatch(/evaluate\.also: warning: .*texts\.jsonl: .*generated/);
+  const other = await open({ path: world.data });
+  expect(asked(other.sets[0])).not.toEqual(asked(own.sets[0]));
+  expect(other.notes).toMatch(/evaluate\.also: rows\.jsonl.*frage/);
 });

@@ -1,5 +1,5 @@
 /** @file Cascades: the verbs on a small world, the file and what it refuses, the runtime, and the watch over the stream. */
-import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { sealed, unsealed } from '../../common/sealed.ts';
@@ -54,6 +54,21 @@ const common = () => ({
 });
 
 describe('distill cascade', () => {
+  test("calibrates on the dev split of the student's run, whatever its name, and says so", async () => {
+    const [student, output] = [at('named'), at('named.json')];
+    cpSync(at('dual'), student, { recursive: true });
+    writeFileSync(join(student, 'distill.json'), JSON.stringify({ config: { data: { splits: { dev: 'chosen' } } } }));
+    renameSync(at('data/qrels/test.tsv'), at('data/qrels/chosen.tsv'));
+    const notes: string[] = [];
+    try {
+      await cascade({ ...common(), student, output, risk: 0.5 }, { onProgress: (p) => p.note && notes.push(p.note) });
+    } finally {
+      renameSync(at('data/qrels/chosen.tsv'), at('data/qrels/test.tsv'));
+    }
+    expect(JSON.parse(readFileSync(output, 'utf8')).data.split).toBe('chosen');
+    expect(notes).toContain("the split 'chosen' is read: the model was made with it as dev");
+  });
+
   test('prints the guarantee, the share deferred and pairs a query; the file holds them', async () => {
     const said = await distill(
       ...['cascade', '--student', at('dual'), '--teacher', at('cross'), '--data', at('data')],

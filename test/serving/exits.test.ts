@@ -10,6 +10,7 @@ import { Session } from '../../engine/runtime/session.ts';
 import { freshModel } from '../../models/new-model.ts';
 import { evaluateCascadeFile } from '../../search/evaluate-cascade.ts';
 import { makeExits } from '../../search/exits/exits.ts';
+import { trainedSplits } from '../../search/exits/lists.ts';
 import { cascade } from '../../search/fit-cascade.ts';
 import { readCascade, writeCascade } from '../../serving/cascade-file.ts';
 import { openCascade, openReranker } from '../../serving/index.ts';
@@ -213,6 +214,11 @@ test.each([undefined, 1])(
       join(asked, 'config_sentence_transformers.json'),
       JSON.stringify({ model_type: 'CrossEncoder', prompts: { find: 'open the ' }, default_prompt_name: 'find' }),
     );
+    writeFileSync(
+      join(asked, 'distill.json'),
+      JSON.stringify({ config: { data: 'x', split: 'train', dev: 'chosen' } }),
+    );
+    expect(await trainedSplits(asked)).toEqual({ train: 'train', dev: 'chosen' });
     await makeExits({ ...common(), teacher: asked, layers: [1, 2], calibrate: 'none', output, trainTrunk });
     const [own, made] = [await readFolder(asked, {}), await readFolder(join(output, 'onnx/segment-1.onnx'), {})];
     const pair = { query: 'Open FILE', document: pairs[0].document.repeat(4).toUpperCase() };

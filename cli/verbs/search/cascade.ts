@@ -10,7 +10,10 @@ export const cascadeVerb: Verb = (context) =>
     .requiredOption('--teacher <dir>', 'folder of the cross-encoder')
     .requiredOption('--data <path>', 'BEIR folder or file of rows')
     .requiredOption('--output <file>', 'file written: cascade.json')
-    .option('--calibrate <split>', "split whose queries are used for calibration, or 'unjudged'", 'dev')
+    .option(
+      '--calibrate <split>',
+      "split whose queries are used for calibration, or 'unjudged'; the run's dev split by default",
+    )
     .option('--risk <share>', 'mean loss of nDCG@10 that is allowed compared with re-ranking everything', Number, 0.01)
     .option('--confidence <share>', 'probability with which the bound holds', Number, 0.9)
     .option('--no-labels', "certify consistency with the teacher's order; labels are not read")

@@ -16,11 +16,14 @@ export const exitsVerb: Verb = (context) =>
     .requiredOption('--data <path>', 'BEIR folder or file of rows')
     .requiredOption('--output <dir>', 'folder of the segments')
     .option('--layers <list>', 'layers after which there is an exit, from 1; the later half by default', layerList)
-    .option('--split <name>', 'split whose queries the exits are fitted on', 'train')
+    .option('--split <name>', "split whose queries the exits are fitted on; the teacher's by default, or 'train'")
     .option('--queries <n>', 'most of its queries', Number, 256)
     .option('--candidates <n>', 'documents a query', Number, 20)
     .option('--lists <file>', "file of 'query-id corpus-id score' lines to fit on; BM25's best by default")
-    .option('--calibrate <split>', "split whose queries the threshold is certified on; 'none' runs all layers", 'dev')
+    .option(
+      '--calibrate <split>',
+      "split whose queries the threshold is certified on; 'none' runs all layers; the teacher's dev split by default",
+    )
     .option('--calibrate-queries <n>', 'most of its queries', Number, 500)
     .option('--calibrate-lists <file>', 'as --lists, of these queries')
     .option('--risk <loss>', 'mean loss of nDCG@10 compared with all layers that is allowed', Number, 0.01)

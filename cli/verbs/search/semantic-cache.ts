@@ -10,7 +10,10 @@ export const semanticCacheVerb: Verb = (context) =>
     .requiredOption('--data <path>', 'BEIR folder or file of rows that the index was made of')
     .requiredOption('--output <file>', 'semantic-cache.json')
     .option('--cascade <file>', 'cascade.json that searches go through')
-    .option('--calibrate <split>', "split whose queries are calibrated on, or 'unjudged'", 'dev')
+    .option(
+      '--calibrate <split>',
+      "split whose queries are calibrated on, or 'unjudged'; the run's dev split by default",
+    )
     .option('--risk <loss>', 'mean loss of nDCG@10 that is allowed', Number, 0.01)
     .option('--confidence <share>', 'probability with which the bound holds', Number, 0.9)
     .option('--no-labels', 'the answer that the search itself gives is the truth; labels are not read')

@@ -14,14 +14,17 @@ export const splitVerb: Verb = (context) =>
     .requiredOption('--below <n>', 'layers that read query and document alone', Number)
     .option('--document-start <n>', "position of a document's first token", Number, 16)
     .option('--steps <n>', 'training steps', Number, 500)
-    .option('--split <name>', 'split whose queries it is trained on', 'train')
+    .option('--split <name>', "split whose queries it is trained on; the teacher's by default, or 'train'")
     .option('--queries <n>', 'most of its queries', Number, 1000)
     .option('--candidates <n>', 'documents a query', Number, 20)
     .option('--lists <file>', "file of 'query-id corpus-id score' lines that names them; BM25's best by default")
     .option('--batch-size <n>', 'queries a step', Number, 4)
     .option('--batch-candidates <n>', 'documents of each in a step', Number, 8)
     .option('--learning-rate <rate>', 'of AdamW, after a tenth of the steps; it falls to 0', Number, 1e-4)
-    .option('--evaluate <split>', "split that it is measured on before and after, or 'none'", 'dev')
+    .option(
+      '--evaluate <split>',
+      "split that it is measured on before and after, or 'none'; the teacher's dev split by default",
+    )
     .option('--evaluate-queries <n>', 'most of its queries', Number, 100)
     .option('--evaluate-lists <file>', 'as --lists, of these queries')
     .option('--query-tokens <n>', 'tokens of a query that the model reads', Number)
