@@ -11,6 +11,8 @@ export interface CrossEncoderFolder {
   tokenizerFrom: string;
   /** Whether texts are put in lower case before the tokenizer reads them. */
   lowerCase?: boolean;
+  /** Tokens of a pair that it was trained with: what it reads by default. */
+  maxLength?: number;
   /** config.json of the model it started from. */
   config: Record<string, unknown>;
   /** distill.json: what made it. */
@@ -29,6 +31,12 @@ export async function writeCrossEncoder(folder: string, from: CrossEncoderFolder
     await writeWhole(join(temporary, 'onnx', 'model.onnx'), from.model);
     await writeWhole(join(temporary, 'config.json'), json(classifierConfig(from.config)));
     await completeTokenizer(temporary, from.lowerCase);
+    // The tokenizer has the lower case.
+    if (from.maxLength)
+      await writeWhole(
+        join(temporary, 'sentence_bert_config.json'),
+        json({ max_seq_length: from.maxLength, do_lower_case: false }),
+      );
     await writeWhole(join(temporary, 'distill.json'), json(from.provenance));
   });
 }

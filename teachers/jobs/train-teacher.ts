@@ -199,6 +199,7 @@ async function trainOn(
       model: bytes,
       tokenizerFrom: start,
       lowerCase,
+      maxLength: limits.maxLength,
       config: folder.config,
       provenance: {
         config: { ...config, data: absolute(config.data), model: config.model && absolute(config.model) },

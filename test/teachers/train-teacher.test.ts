@@ -33,7 +33,7 @@ test('a fresh cross-encoder is trained, the best by dev is kept, and the folder 
   const output = join(folder, 'teacher');
   const notes: string[] = [];
   const report = await trainTeacher(
-    { ...options, output, fresh: tiny, losses: { kl: 1, bce: 0.1 } },
+    { ...options, output, fresh: tiny, maxLength: 24, losses: { kl: 1, bce: 0.1 } },
     { onProgress: (p) => p.note && notes.push(p.note) },
   );
   expect(report.evaluations.map((e) => e.step)).toEqual([0, 6, 12]);
@@ -44,9 +44,11 @@ test('a fresh cross-encoder is trained, the best by dev is kept, and the folder 
   expect(config).toMatchObject({ architectures: ['BertForSequenceClassification'], num_labels: 1, model_type: 'bert' });
   const teacher = await crossEncoder(output);
   expect(Number.isFinite((await teacher.score([pair()]))[0])).toBe(true);
+  // It reads as much of a pair as it was trained with.
+  expect(teacher.facts?.limit).toContain('24 tokens a pair');
   await teacher.dispose();
   // Stopped at step 9 and started again, it ends with the same bytes.
-  const again = { ...options, output: `${output}-again`, fresh: tiny, losses: { kl: 1, bce: 0.1 } };
+  const again = { ...options, output: `${output}-again`, fresh: tiny, maxLength: 24, losses: { kl: 1, bce: 0.1 } };
   const stop = new AbortController();
   const onProgress = (p: Progress) => p.unit === 'steps' && p.done === 9 && stop.abort(new Error('stopped'));
   await expect(trainTeacher(again, { signal: stop.signal, onProgress })).rejects.toThrow('stopped');
