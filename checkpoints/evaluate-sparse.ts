@@ -1,7 +1,7 @@
 /** @file Evaluates a saved sparse student: what it finds by an inverted index, compared with BM25 and a dense student, and its costs. */
 import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
-import { openAsRun } from '../data/open.ts';
+import { openAsRun, splitFor } from '../data/open.ts';
 import { bm25Run } from '../evaluation/bm25-run.ts';
 import { defaultMetrics } from '../evaluation/metrics/metrics.ts';
 import { sampleNotes } from '../evaluation/report/per-query.ts';
@@ -40,9 +40,10 @@ export async function evaluateSparse(options: EvaluateOptions, watch: RunControl
       subject: `prompts are those of the sparse student ${options.student}`,
       remedy: 'leave out --query-prompt and --document-prompt',
     });
-  const { split = 'test', metrics = defaultMetrics, seed = 0 } = options;
+  const { metrics = defaultMetrics, seed = 0 } = options;
   const reach = reachOf(options);
   const { data } = await readProvenance(options.student);
+  const split = splitFor(options.split, 'test', data.splits, watch);
   const reading = options.columns ? { ...data, columns: options.columns } : data;
   const asked = options.with === undefined ? [split] : [split, DEV];
   const dataset = await openAsRun(options.data, reading, asked, watch);

@@ -1,7 +1,7 @@
 /** @file Evaluates a saved student: what it finds compared with its teacher and other systems, and what it costs. */
 import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
-import { openAsRun } from '../data/open.ts';
+import { openAsRun, splitFor } from '../data/open.ts';
 import { collapse } from '../evaluation/diagnostics/warnings.ts';
 import { retentionSentence } from '../evaluation/metrics/compare.ts';
 import { cutRun } from '../evaluation/metrics/evaluate.ts';
@@ -55,9 +55,10 @@ export async function evaluate(options: EvaluateOptions, given: RunControl = {})
       subject: `--with adds a dense student to a sparse one, and ${options.student} is dense`,
       remedy: 'give the sparse student with --student',
     });
-  const { split = 'test', metrics = defaultMetrics, depth = 100, candidates = 'student', seed = 0 } = options;
+  const { metrics = defaultMetrics, depth = 100, candidates = 'student', seed = 0 } = options;
   const reach = reachOf(options);
   const made = await readProvenance(options.student, options);
+  const split = splitFor(options.split, 'test', made.data.splits, given);
   const dataset = await openAsRun(
     options.data,
     options.columns ? { ...made.data, columns: options.columns } : made.data,

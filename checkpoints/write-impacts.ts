@@ -7,7 +7,7 @@ import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
 import type { RunControl } from '../common/progress.ts';
 import { judgedQueries } from '../data/dataset.ts';
-import { openAsRun } from '../data/open.ts';
+import { openAsRun, splitFor } from '../data/open.ts';
 import { openSparseFolder } from '../models/sparse/sparse-folder.ts';
 import {
   DOCUMENT_FACTOR,
@@ -48,7 +48,7 @@ const PART = 1024;
  * @throws InputError where the folder is no sparse student or the factor is not above 0
  */
 export async function writeImpacts(options: ImpactOptions, watch: RunControl = {}): Promise<ImpactReport> {
-  const { student, output, split = 'test', factor = DOCUMENT_FACTOR } = options;
+  const { student, output, factor = DOCUMENT_FACTOR } = options;
   if (!(factor > 0 && Number.isFinite(factor)))
     throw new InputError({
       code: 'impacts.factor',
@@ -59,7 +59,9 @@ export async function writeImpacts(options: ImpactOptions, watch: RunControl = {
     });
   const { encoder, queryTokens, documentTokens } = await openSparseFolder(student);
   try {
-    const dataset = await openAsRun(options.data, (await readProvenance(student)).data, [split], watch);
+    const { data } = await readProvenance(student);
+    const split = splitFor(options.split, 'test', data.splits, watch);
+    const dataset = await openAsRun(options.data, data, [split], watch);
     const { documents } = dataset;
     const tokens = await tokenNames(student);
     const tokenOf = (id: number): string => tokens.get(id) ?? `[${id}]`;

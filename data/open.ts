@@ -34,7 +34,7 @@ export interface DataOptions extends RowOptions {
 
 /** What a run says of its data, from which the splits follow that its files do not have. */
 export interface RunDataOptions extends DataOptions {
-  splits?: { train?: string; dev?: string | null };
+  splits?: { train?: string; dev?: string | null; test?: string };
 }
 
 export type DataKind = 'beir' | 'rows' | 'text';
@@ -182,7 +182,7 @@ export function openAsRun(
  */
 export function splitFor(
   asked: string | undefined,
-  role: 'train' | 'dev',
+  role: 'train' | 'dev' | 'test',
   recorded: RunDataOptions['splits'],
   watch: RunControl,
 ): string {

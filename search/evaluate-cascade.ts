@@ -5,7 +5,7 @@ import { drift } from '../adaptive/drift.ts';
 import { needsOf } from '../adaptive/policy.ts';
 import { writeWhole } from '../common/files.ts';
 import type { RunControl } from '../common/progress.ts';
-import { openAsRun } from '../data/open.ts';
+import { openAsRun, splitFor } from '../data/open.ts';
 import type { Figures } from '../evaluation/report/figures.ts';
 import { quantile } from '../math/resampling.ts';
 import { openCascade } from '../serving/cascade.ts';
@@ -63,10 +63,10 @@ export async function evaluateCascadeFile(
   options: EvaluateCascadeOptions,
   watch: RunControl = {},
 ): Promise<CascadeEvaluation> {
-  const { split = 'test' } = options;
   const file = await readCascade(options.cascade);
   const student = options.student ?? file.student.path;
   const made = await readProvenance(student);
+  const split = splitFor(options.split, 'test', made.data.splits, watch);
   const dataset = await openAsRun(options.data, made.data, [split], watch);
   const positions = queriesOf(dataset, split);
   const { queryTokens, documentTokens } = file.teacher;

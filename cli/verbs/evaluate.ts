@@ -31,7 +31,7 @@ export const evaluate: Verb = ({ out, err, signal }) =>
     .option('--document-prompt <text>', "the student's prompt of documents")
     .option('--teacher-query-prompt <text>', 'prompt of queries of a teacher that is a dual-encoder')
     .option('--teacher-document-prompt <text>', 'its prompt of documents')
-    .option('--split <name>', 'split to evaluate on', 'test')
+    .option('--split <name>', "split to evaluate on; its run's test split by default")
     .option('--metrics <names>', 'metrics separated by commas, e.g. ndcg@10,recall@100', (names) => names.split(','))
     .option('--candidates <source>', "candidates that the teacher re-ranks: 'student', 'bm25' or a run file", 'student')
     .option('--depth <n>', 'documents that the teacher re-ranks, per query', Number, 100)

@@ -88,7 +88,9 @@ const made = z.looseObject({
       holdOut: z.number().optional(),
       splitSeed: z.int().optional(),
       unlabelled: z.boolean().optional(),
-      splits: z.looseObject({ train: z.string().optional(), dev: z.string().nullish() }).optional(),
+      splits: z
+        .looseObject({ train: z.string().optional(), dev: z.string().nullish(), test: z.string().optional() })
+        .optional(),
     })
     .nullish(),
 });

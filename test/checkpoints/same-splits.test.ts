@@ -1,5 +1,5 @@
 /** @file Jobs over a finished student read the splits that its run made: queries held out of rows, generated ones. */
-import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { evaluate } from '../../checkpoints/evaluate.ts';
@@ -114,6 +114,28 @@ describe.each(['test-alone', 'rows', 'texts'])('%s', (name) => {
       expect(config.data).toMatchObject({ splitSeed: 3, holdOut: 0.2, unlabelled: false });
     }
   });
+});
+
+test('evaluate measures on the test split that the run had, whatever its name', async () => {
+  const data = join(world.folder, 'named');
+  cpSync(world.data, data, { recursive: true });
+  renameSync(join(data, 'qrels/test.tsv'), join(data, 'qrels/final.tsv'));
+  const given = options('named');
+  const { checkpoint } = await distill({ ...given, data: { path: data, splits: { test: 'final' } } });
+  const notes: string[] = [];
+  const run = join(world.folder, 'named.run');
+  await evaluate(
+    { student: checkpoint, data, run, cost: false, cache },
+    { onProgress: (p) => p.note && notes.push(p.note) },
+  );
+  const ids = new Set(
+    readFileSync(run, 'utf8')
+      .trim()
+      .split('\n')
+      .map((l) => l.split(/\s/)[0]),
+  );
+  expect([...ids].sort()).toEqual(idsOf(await openDataset(data), 'final'));
+  expect(notes).toContain("the split 'final' is read: the model was made with it as test");
 });
 
 describe('--continue', () => {

@@ -13,7 +13,7 @@ export const impactsVerb: Verb = (context) =>
     .requiredOption('--student <dir>', 'folder of a sparse student')
     .requiredOption('--data <path>', 'data set whose documents are written')
     .requiredOption('--output <dir>', 'folder of documents.jsonl, queries.tsv and idf.json')
-    .option('--split <name>', 'split whose queries are written', 'test')
+    .option('--split <name>', "split whose queries are written; its run's test split by default")
     .option('--factor <n>', "what documents' weights are multiplied by before they are rounded", Number, 100)
     .option('--contents', "write the documents' texts too")
     .option('--json', 'print the report as JSON')
