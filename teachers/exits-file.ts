@@ -1,9 +1,9 @@
 /** @file A cross-encoder's folder with exits: what exits.json says, and where its segments are. */
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { InputError } from '../common/errors.ts';
+import { readFacts } from './reading/facts-file.ts';
 
 const FILE = 'exits.json';
 const FORMAT = 'onnx-distill-exits-1';
@@ -60,18 +60,7 @@ export async function readExits(folder: string): Promise<ExitsFile> {
       remedy: 'make the folder again with distill exits',
     });
   };
-  let value: unknown;
-  try {
-    value = JSON.parse(await readFile(file, 'utf8'));
-  } catch {
-    refuse('it is not JSON, or cannot be read');
-  }
-  const parsed = schema.safeParse(value);
-  if (!parsed.success) {
-    const [issue] = parsed.error.issues;
-    return refuse([issue.path.join('.'), issue.message].filter(Boolean).join(': '));
-  }
-  const { format: _, threshold, ...rest } = parsed.data;
+  const { format: _, threshold, ...rest } = await readFacts(file, schema, refuse);
   const { layers, deviations, explained } = rest;
   if (layers.some((n, i) => i > 0 && n <= layers[i - 1])) refuse('layers: not ascending');
   if (deviations.length !== layers.length || explained.length !== layers.length)

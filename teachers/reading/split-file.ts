@@ -1,9 +1,9 @@
 /** @file A split cross-encoder's folder: what split.json says, and where its two graphs are. */
 import { existsSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { InputError } from '../../common/errors.ts';
+import { readFacts } from './facts-file.ts';
 
 const FILE = 'split.json';
 const FORMAT = 'onnx-distill-split-1';
@@ -62,18 +62,7 @@ export async function readSplit(folder: string): Promise<SplitFile> {
       remedy: 'make the folder again with distill split',
     });
   };
-  let value: unknown;
-  try {
-    value = JSON.parse(await readFile(file, 'utf8'));
-  } catch {
-    refuse('it is not JSON, or cannot be read');
-  }
-  const parsed = schema.safeParse(value);
-  if (!parsed.success) {
-    const [issue] = parsed.error.issues;
-    return refuse([issue.path.join('.'), issue.message].filter(Boolean).join(': '));
-  }
-  const { format: _, ...facts } = parsed.data;
+  const { format: _, ...facts } = await readFacts(file, schema, refuse);
   if (facts.below >= facts.layers) refuse('below: not less than layers');
   const missing = Object.values(splitGraphs(folder)).find((f) => !existsSync(f));
   if (missing !== undefined) refuse(`there is no file ${missing}`);
