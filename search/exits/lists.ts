@@ -7,6 +7,7 @@ import { readScores } from '../../data/scores.ts';
 import { bm25Search } from '../../evaluation/bm25-run.ts';
 import { isQueryItself } from '../../evaluation/metrics/evaluate.ts';
 import { readJson, readModelFolder } from '../../models/model-folder.ts';
+import { refuseSplit } from '../../teachers/reading/split-file.ts';
 import type { Pair } from '../../teachers/teacher.ts';
 
 export interface QueryList {
@@ -17,6 +18,7 @@ export interface QueryList {
 
 /** The splits that `distill train-teacher` made a cross-encoder with, as its distill.json records them. */
 export async function trainedSplits(folder: string): Promise<{ train?: string; dev?: string }> {
+  refuseSplit(folder);
   const { config } = await readJson(join((await readModelFolder(folder)).folder, 'distill.json'));
   const { split, dev } = (config ?? {}) as Record<string, unknown>;
   const name = (value: unknown): string | undefined => (typeof value === 'string' ? value : undefined);
