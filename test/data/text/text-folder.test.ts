@@ -263,6 +263,22 @@ describe('a data set that lacks a split to learn from', () => {
     expect(made.splits).toEqual(['test']);
     expect(made.warnings?.at(-1)?.text).toMatch(/no query can be generated from the documents/);
   });
+  test('documents that give no query leave no split empty', async () => {
+    const rows = Array.from({ length: 12 }, (_, i) => ({
+      _id: `d${i}`,
+      text: i < 4 ? `${words(8, `t${i}x`)}.` : 'word',
+    }));
+    const made = await openDataset(folder({ 'corpus.jsonl': lines(rows) }));
+    expect(made.splits).toEqual(['dev', 'test', 'train']);
+    for (const split of made.splits) expect(made.qrels(split).size).toBeGreaterThan(0);
+  });
+  test('where nothing gives a query, it is refused', async () => {
+    const rows = Array.from({ length: 12 }, (_, i) => ({ _id: `d${i}`, title: '***', text: '--- *** ===' }));
+    await expect(openDataset(folder({ 'corpus.jsonl': lines(rows) }))).rejects.toMatchObject({
+      code: 'data.few-words',
+      message: expect.stringMatching(/no query, and none can be generated of its 12 documents/),
+    });
+  });
   test('a dev split of another name and a train split stay', async () => {
     const own = await openDataset(data(2, { test: judged, validation: judged }), { makes: ['train'] });
     expect(own.splits).toEqual(['test', 'train', 'validation']);
