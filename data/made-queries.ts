@@ -104,12 +104,6 @@ export function withMadeQueries(dataset: Dataset, options: MadeOptions = {}): Da
   }
   const table = queries.build();
   const made = table.length - own.length;
-  if (!table.length)
-    throw new InputError({
-      code: 'data.few-words',
-      subject: `${dataset.name} holds no query, and none can be generated of its ${documents.length} documents, which have no title and no sentence of ${FEWEST_WORDS} words`,
-      remedy: 'add queries and judgements (queries.jsonl, qrels/*.tsv), or documents of sentences',
-    });
   const filled = missing.filter((s) => splits[s].size || (s === 'train' && unjudged));
   const kept = [...new Set([...dataset.splits, ...filled])].sort();
   const { candidates } = dataset;
@@ -144,6 +138,8 @@ function said({
   unjudged: number;
   made: number;
 }): string {
+  if (!given.length && !unjudged && !made)
+    return `there are no queries, and none can be generated from the documents, which have no title and no sentence of ${FEWEST_WORDS} words: add queries of users (queries.jsonl, qrels/test.tsv)`;
   if (!given.length)
     return unjudged
       ? `nothing judges the ${unjudged} queries: the teacher's ranking is their only supervision. Dev and test are ${made} queries generated from the documents, and results on them say little about real queries: judge some queries (qrels/dev.tsv and qrels/test.tsv, lines query-id corpus-id score)`
