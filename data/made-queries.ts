@@ -5,7 +5,7 @@ import type { Dataset, Qrels } from './dataset.ts';
 import { TextTableBuilder, unjudgedQueries, unknownSplit } from './dataset.ts';
 import { splitOf } from './files/splits.ts';
 import { candidateLists } from './lists.ts';
-import { FEWEST_WORDS, TextMaker } from './made/texts.ts';
+import { FEWEST_WORDS, TextMaker } from './text/made-texts.ts';
 
 export interface MadeOptions {
   seed?: number;
@@ -39,7 +39,7 @@ const SPLITS = ['dev', 'test', 'train'] as const;
 
 /**
  * A data set gets queries for what it lacks of the splits train, dev and, where nothing is judged, test: statements, keywords and
- * titles with keywords of its documents, in turn (made/texts.ts). Those of some documents are held out as dev and test, and training never sees them. They are
+ * titles with keywords of its documents, in turn (text/made-texts.ts). Those of some documents are held out as dev and test, and training never sees them. They are
  * generated: results on them show that something was learned, not the quality on real queries.
  *
  * Queries that are there and that nothing judges stay, unjudged, for training: only what is missing of dev and test is made then.
@@ -77,8 +77,11 @@ export function withMadeQueries(dataset: Dataset, options: MadeOptions = {}): Da
   for (const split of missing) splits[split] = new Map();
   const asked = new Map<string, string>();
   const maker = new TextMaker(documents, random);
-  for (const [at, d] of (unjudged ? order.subarray(0, held.length * out) : order).entries()) {
-    const split = held[Math.floor(at / out)] ?? 'train';
+  // A split that would stay empty takes further documents.
+  let [place, seen, gave] = [out ? 0 : held.length, 0, 0];
+  for (const d of order) {
+    const split = held[place] ?? 'train';
+    if (unjudged && split === 'train') break;
     if (!splits[split]) continue;
     for (const text of maker.of(d, split === 'train' ? each : 1)) {
       if (queries.length - own.length >= most) break;
@@ -94,7 +97,10 @@ export function withMadeQueries(dataset: Dataset, options: MadeOptions = {}): Da
       asked.set(text, id);
       queries.add(id, text);
       splits[split].set(id, new Map([[documents.ids[d], 1]]));
+      gave++;
     }
+    seen++;
+    if (split !== 'train' && seen >= out && gave) [place, seen, gave] = [place + 1, 0, 0];
   }
   const table = queries.build();
   const made = table.length - own.length;
@@ -132,12 +138,14 @@ function said({
   unjudged: number;
   made: number;
 }): string {
+  if (!given.length && !unjudged && !made)
+    return `there are no queries, and none can be generated from the documents, which have no title and no sentence of ${FEWEST_WORDS} words: add queries of users (queries.jsonl, qrels/test.tsv)`;
   if (!given.length)
     return unjudged
       ? `nothing judges the ${unjudged} queries: the teacher's ranking is their only supervision. Dev and test are ${made} queries generated from the documents, and results on them say little about real queries: judge some queries (qrels/dev.tsv and qrels/test.tsv, lines query-id corpus-id score)`
       : `there are no queries: ${made} were generated from the documents, and results refer to these, not to real queries; add queries of users (queries.jsonl, qrels/test.tsv)`;
   if (!missing.includes('train'))
-    return `there is no split 'train', and no query can be generated from the documents, whose sentences have fewer than ${FEWEST_WORDS} words: add qrels/train.tsv, or name the split that may be learned from under data.splits.train`;
+    return `there is no split 'train', and no query can be generated from the documents, whose sentences have fewer than ${FEWEST_WORDS} words or give no other texts than those of other queries: add qrels/train.tsv, or name the split that may be learned from under data.splits.train`;
   const taught = unjudged
     ? `the ${unjudged} queries that nothing judges teach, by the teacher's ranking`
     : 'queries generated from the documents teach';

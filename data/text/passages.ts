@@ -1,4 +1,5 @@
 /** @file Splits long texts into passages, each with its titles. */
+import { segmentsOf } from '../tokens/text/segments.ts';
 
 /** A part of a file in reading order: a heading or a paragraph. */
 export interface Block {
@@ -63,7 +64,7 @@ function pieces(text: string, words: number): string[] {
     if (part.trim()) out.push(part.trim());
     [part, size] = ['', 0];
   };
-  for (const { segment } of new Intl.Segmenter(undefined, { granularity: 'sentence' }).segment(text)) {
+  for (const { segment } of segmentsOf(new Intl.Segmenter(undefined, { granularity: 'sentence' }), text)) {
     const n = countWords(segment);
     if (size && size + n > words) close();
     if (n <= words) {

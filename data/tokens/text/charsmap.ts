@@ -1,30 +1,12 @@
 /** @file The normalizer Precompiled: sentencepiece's table of replacements, a double-array trie over UTF-8. */
+
 import { malformed } from '../base/fields.ts';
+import { segmentsOf } from './segments.ts';
 
 const segmenter = new Intl.Segmenter('en', { granularity: 'grapheme' });
-/** Units that are segmented at a time: the time that a segmenter takes grows with the square of a text's length. */
-const BLOCK = 1024;
-
-/** Graphemes of a text. What ends a block may go on in the next: it is looked at again there. */
+/** Graphemes of a text. */
 export function* graphemes(text: string): Generator<string> {
-  for (let from = 0, size = BLOCK; from < text.length; ) {
-    let to = Math.min(from + size, text.length);
-    if (to < text.length && (text.charCodeAt(to - 1) & 0xfc00) === 0xd800) to++;
-    let last = '';
-    let begun = from;
-    for (const { segment } of segmenter.segment(text.slice(from, to))) {
-      if (last) yield last;
-      begun += last.length;
-      last = segment;
-    }
-    if (to === text.length) {
-      yield last;
-      return;
-    }
-    // A grapheme that fills the block is looked at with twice as much of the text.
-    size = begun === from ? 2 * size : BLOCK;
-    from = begun;
-  }
+  for (const { segment } of segmentsOf(segmenter, text)) yield segment;
 }
 
 /**

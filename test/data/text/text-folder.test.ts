@@ -263,6 +263,21 @@ describe('a data set that lacks a split to learn from', () => {
     expect(made.splits).toEqual(['test']);
     expect(made.warnings?.at(-1)?.text).toMatch(/no query can be generated from the documents/);
   });
+  test('documents that give no query leave no split empty', async () => {
+    const rows = Array.from({ length: 12 }, (_, i) => ({
+      _id: `d${i}`,
+      text: i < 4 ? `${words(8, `t${i}x`)}.` : 'word',
+    }));
+    const made = await openDataset(folder({ 'corpus.jsonl': lines(rows) }));
+    expect(made.splits).toEqual(['dev', 'test', 'train']);
+    for (const split of made.splits) expect(made.qrels(split).size).toBeGreaterThan(0);
+  });
+  test('where nothing gives a query, it says so', async () => {
+    const rows = Array.from({ length: 12 }, (_, i) => ({ _id: `d${i}`, title: '***', text: '--- *** ===' }));
+    const made = await openDataset(folder({ 'corpus.jsonl': lines(rows) }));
+    expect([made.splits, made.queries.length, made.documents.length]).toEqual([[], 0, 12]);
+    expect(made.warnings?.at(-1)?.text).toMatch(/no queries, and none can be generated from the documents/);
+  });
   test('a dev split of another name and a train split stay', async () => {
     const own = await openDataset(data(2, { test: judged, validation: judged }), { makes: ['train'] });
     expect(own.splits).toEqual(['test', 'train', 'validation']);

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
-import { TextTableBuilder } from '../../data/dataset.ts';
-import { TextMaker } from '../../data/made/texts.ts';
-import { Random } from '../../math/random.ts';
+import { TextTableBuilder } from '../../../data/dataset.ts';
+import { TextMaker } from '../../../data/text/made-texts.ts';
+import { Random } from '../../../math/random.ts';
 
 function table(rows: readonly { title?: string; body: string }[]) {
   const builder = new TextTableBuilder();
@@ -76,4 +76,31 @@ test('a document without a sentence gives its title, one without either nothing'
     ['Only a name'],
     [],
   ]);
+});
+
+test('no text is marks alone', () => {
+  const bodies = ['| a | b | c |\n|---|---|---|\n| --- | *** | === |', '--- *** === +++ ... ??? !!!', '😀 😁 😂 🤣 😃'];
+  const rows = Array.from({ length: 12 }, (_, i) => ({ title: i % 2 ? '***' : '', body: bodies[i % 3] }));
+  const texts = [0, 1, 2, 3].flatMap((seed) => made(rows, seed).flat());
+  expect(texts.length).toBeGreaterThan(0);
+  for (const text of texts) expect(text).toMatch(/[\p{L}\p{N}]/u);
+});
+
+test('short sentences without spaces are cut at words, and spaces among them stay', () => {
+  const bodies = [
+    '猫が好き。犬も可愛い。',
+    'npm install でパッケージを入れる方法を説明します。',
+    'วันนี้อากาศดีมาก พรุ่งนี้ฝนจะตก ฉันไปทำงาน',
+  ];
+  const rows = Array.from({ length: 12 }, (_, i) => ({ body: bodies[i % 3] }));
+  for (const [d, texts] of made(rows).entries()) {
+    expect(texts.length).toBeGreaterThan(1);
+    for (const text of texts) expect(text).not.toContain('npminstall');
+    expect(texts.some((t) => t !== rows[d].body && rows[d].body.includes(t))).toBe(true);
+  }
+});
+
+test('a long text without spaces is read within the memory of its words', () => {
+  const sentence = '利用者は検索エンジンを使って古い地図を探し';
+  expect(made([{ body: sentence.repeat(3200) }])[0].length).toBeGreaterThan(0);
 });

@@ -4,7 +4,16 @@
  * People describe what they look for and seldom in the words of the document; the name of the thing is what they may not know, or the
  * beginning of what they ask. Three forms in turn: a statement without the title's words, rare words of a sentence, the title with some.
  */
+
 import type { Random } from '../../math/random.ts';
+import { segmentsOf } from '../tokens/text/segments.ts';
+
+/** Documents, each with the title that its text begins with. */
+interface Titled {
+  readonly length: number;
+  text(i: number): string;
+  title?(i: number): string;
+}
 
 /** Documents whose words are counted. */
 const SAMPLED = 10_000;
@@ -21,27 +30,22 @@ const KEYWORDS = [3, 7] as const;
 const BESIDE_TITLE = [1, 4] as const;
 /** Words of a title at most. */
 const MOST_OF_TITLE = 10;
-/** Characters of a word on average beyond which a text has no spaces between its words. */
-const LONG = 20;
+/** Letters of writings that put no spaces between words. */
+const UNSPACED = /[\p{sc=Han}\p{sc=Hira}\p{sc=Kana}\p{sc=Thai}\p{sc=Laoo}\p{sc=Khmr}\p{sc=Mymr}]/u;
+/** What is no mark alone. */
+const WORD = /[\p{L}\p{N}]/u;
 
 export const FEWEST_WORDS = LEAST;
 
-/** What is read of documents: a text begins with its title, where there is one. */
-export interface TitledTexts {
-  readonly length: number;
-  text(i: number): string;
-  title?(i: number): string;
-}
-
 /** Makes texts like queries of one document after the other. The same documents and random numbers give the same texts. */
 export class TextMaker {
-  private readonly documents: TitledTexts;
+  private readonly documents: Titled;
   private readonly random: Random;
   private readonly sampled: number;
   /** Documents of the sample that contain a word. */
   private readonly frequency = new Map<string, number>();
 
-  constructor(documents: TitledTexts, random: Random) {
+  constructor(documents: Titled, random: Random) {
     this.documents = documents;
     this.random = random;
     this.sampled = Math.min(SAMPLED, documents.length);
@@ -53,12 +57,13 @@ export class TextMaker {
 
   /** @returns up to `each` texts of a document; none where no sentence has enough words and there is no title */
   of(d: number, each: number): string[] {
-    const title = this.documents.title?.(d).replace(/\s+/g, ' ').trim() ?? '';
+    const named = this.documents.title?.(d).replace(/\s+/g, ' ').trim() ?? '';
+    const title = isWord(named) ? named : '';
     const from = this.documents.title?.(d).length ?? 0;
     const body = this.documents.text(d).slice(from, from + READ);
-    const sentences = Array.from(new Intl.Segmenter(undefined, { granularity: 'sentence' }).segment(body), (s) =>
-      wordsOf(s.segment),
-    ).filter((s) => s.words.length >= LEAST);
+    const sentences = Array.from(segmentsOf(segmenters.sentence, body), (s) => wordsOf(s.segment)).filter(
+      (s) => s.words.filter(isWord).length >= LEAST,
+    );
     if (!sentences.length) return title ? [title] : [];
     const names = new Set(
       [title, ...wordsOf(title).words, ...title.split(/[^\p{L}\p{N}]+/u)].map(plain).filter(Boolean),
@@ -71,7 +76,7 @@ export class TextMaker {
     ];
     const first = this.random.integer(kinds.length);
     const made = Array.from({ length: each }, (_, i) => kinds[(first + i) % kinds.length]());
-    return [...new Set(made.filter(Boolean))];
+    return [...new Set(made.filter(isWord))];
   }
 
   /** The first or the last words of a sentence, more often of the first sentence, without those of the title. */
@@ -80,13 +85,14 @@ export class TextMaker {
     const rest = own.words.filter((w) => !isName(w));
     const words = rest.filter((w) => this.isRare(w)).length >= LEAST ? rest : own.words;
     const n = this.between(STATEMENT);
-    return joined(this.random.integer(2) ? words.slice(0, n) : words.slice(-n), own);
+    const places = own.words.flatMap((w, at) => (words === own.words || !isName(w) ? [at] : []));
+    return joined(this.random.integer(2) ? places.slice(0, n) : places.slice(-n), own);
   }
 
   /** Words of a sentence in their order, rarer ones more often. */
   private keywords(sentence: Words, isName: (word: string) => boolean, range: readonly [number, number]): string {
     const rare = [...new Set(sentence.words.map(bare))].filter((w) => !isName(w) && this.isRare(w));
-    const words = rare.length >= range[0] ? rare : sentence.words;
+    const words = rare.length >= range[0] ? rare : sentence.words.filter(isWord);
     // Drawn without replacement: the smallest of exponential numbers with these rates.
     const drawn = words
       .map((word, at) => {
@@ -104,7 +110,7 @@ export class TextMaker {
 
   private titled(title: string, sentences: readonly Words[], isName: (word: string) => boolean): string {
     const name = wordsOf(title);
-    const short = name.words.length > MOST_OF_TITLE ? joined(name.words.slice(0, MOST_OF_TITLE), name) : title;
+    const short = name.words.length > MOST_OF_TITLE ? joined(upTo(0, MOST_OF_TITLE), name) : title;
     return `${short} ${this.keywords(this.any(sentences), isName, BESIDE_TITLE)}`;
   }
 
@@ -112,7 +118,7 @@ export class TextMaker {
   private span(sentence: Words): string {
     const n = Math.min(sentence.words.length, this.between(SPAN));
     const from = this.random.integer(sentence.words.length - n + 1);
-    return joined(sentence.words.slice(from, from + n), sentence);
+    return joined(upTo(from, from + n), sentence);
   }
 
   private any<T>(all: readonly T[]): T {
@@ -136,19 +142,35 @@ export class TextMaker {
 /** The words of a text as they stand, marks included where spaces part them. */
 interface Words {
   words: string[];
-  spaced: boolean;
+  /** What stands before each word and after the one before it; spaces where it is absent. */
+  between?: string[];
 }
 
-let segmenter: Intl.Segmenter | undefined;
+const segmenters = {
+  word: new Intl.Segmenter(undefined, { granularity: 'word' }),
+  sentence: new Intl.Segmenter(undefined, { granularity: 'sentence' }),
+};
 
 function wordsOf(text: string): Words {
-  const words = text.split(/\s+/).filter(Boolean);
-  const characters = words.reduce((n, w) => n + w.length, 0);
-  if (characters <= LONG * words.length) return { words, spaced: true };
-  segmenter ??= new Intl.Segmenter(undefined, { granularity: 'word' });
-  const found = Array.from(segmenter.segment(text)).filter((s) => s.isWordLike);
-  return { words: found.map((s) => s.segment), spaced: false };
+  if (!UNSPACED.test(text)) return { words: text.split(/\s+/).filter(Boolean) };
+  const words: string[] = [];
+  const between: string[] = [];
+  let gap = '';
+  for (const s of segmentsOf(segmenters.word, text)) {
+    if (!s.isWord) {
+      gap += s.segment;
+      continue;
+    }
+    words.push(s.segment);
+    between.push(gap.replace(/\s+/g, ' '));
+    gap = '';
+  }
+  return { words, between };
 }
+
+const upTo = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, i) => from + i);
+
+const isWord = (text: string): boolean => WORD.test(text);
 
 /** A word without the marks at its ends. */
 const bare = (word: string): string => word.replace(/^[\p{P}\p{S}]+|[\p{P}\p{S}]+$/gu, '');
@@ -156,5 +178,9 @@ const bare = (word: string): string => word.replace(/^[\p{P}\p{S}]+|[\p{P}\p{S}]
 /** A word as it is counted and compared. */
 const plain = (word: string): string => bare(word).toLowerCase();
 
-const joined = (words: readonly string[], { spaced }: Words): string =>
-  words.join(spaced ? ' ' : '').replace(/^[\p{P}\s]+|[\p{P}\s]+$/gu, '');
+/** The words at some places, parted as the text parts them. */
+const joined = (places: readonly number[], { words, between }: Words): string =>
+  places
+    .map((at) => `${between ? between[at] : ' '}${words[at]}`)
+    .join('')
+    .replace(/^[\p{P}\s]+|[\p{P}\s]+$/gu, '');
