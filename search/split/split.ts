@@ -266,6 +266,7 @@ function checkOptions({ learningRate, ...rest }: SplitTrainingOptions): void {
   };
   if (learningRate !== undefined && !(learningRate > 0 && learningRate < 1))
     fail(`--learning-rate ${learningRate}`, 'a number above 0 and below 1');
+  if (rest.seed !== undefined && !Number.isInteger(rest.seed)) fail(`--seed ${rest.seed}`, 'a whole number');
   const counts = {
     '--below': rest.below,
     '--steps': rest.steps,

@@ -82,6 +82,14 @@ export async function splitCrossEncoder(
 
 /** The graphs below and above a cut, the first with the output HIDDEN. */
 export function splitSegments(graph: Graph, below: number): [Graph, Graph] {
+  const layers = layerCount(graph);
+  if (below >= layers)
+    throw new InputError({
+      code: 'split.layers',
+      subject: `a cut after layer ${below} of ${layers}`,
+      expected: layers > 1 ? `a whole number from 1 to ${layers - 1}` : 'a model of two layers or more',
+      remedy: 'leave at least one layer above the cut',
+    });
   const [lower, upper] = cutSegments(graph, [below]);
   (lower.hidden as NonNullable<typeof lower.hidden>).name = HIDDEN;
   return [lower.graph, upper.graph];
@@ -225,11 +233,13 @@ async function openGraphs(
     key,
     documents: (documents, watch = {}) => statesOf(documents.map(texts.document), documentStart, watch),
     async score(query, documents, watch = {}) {
-      const wrong = documents.find((d) => !(d.count > 0) || d.data.length !== d.count * width);
-      if (wrong)
+      const at = documents.findIndex(
+        (d) => !(Number.isInteger(d?.count) && d.count > 0) || d.data?.length !== d.count * width,
+      );
+      if (at >= 0)
         throw new InputError({
           code: 'split.states',
-          subject: `states of ${wrong.count} tokens with ${wrong.data.length} numbers`,
+          subject: `states at place ${at} of ${documents[at]?.count} tokens with ${documents[at]?.data?.length} numbers`,
           expected: `${width} numbers a token, as ${folder} gives them`,
           remedy: 'compute the states of the documents again with this model',
         });

@@ -98,7 +98,8 @@ describe('distill split', () => {
 
   test('layers, models and options that do not fit are refused', async () => {
     const run = (options: object) => makeSplit({ ...common(), output: at('none'), ...options });
-    await expect(run({ below: 2 })).rejects.toThrow('[2]');
+    await expect(run({ below: 2 })).rejects.toThrow('a cut after layer 2 of 2: expected a whole number from 1 to 1');
+    await expect(run({ seed: Number.NaN })).rejects.toThrow('--seed NaN: expected a whole number');
     await expect(run({ below: 0 })).rejects.toThrow('--below 0: expected a whole number above 0');
     await expect(run({ learningRate: 2 })).rejects.toThrow('--learning-rate 2');
     await expect(run({ evaluate: 'train' })).rejects.toThrow('--evaluate train: expected another split');
@@ -124,6 +125,11 @@ describe('a split cross-encoder in use', () => {
     await expect(reranker.score('open file', [{ count: 3, data: new Float32Array(16) }])).rejects.toThrow(
       'expected 16 numbers a token',
     );
+    for (const wrong of [{ count: 1.5, data: new Float32Array(24) }, undefined, {}])
+      await expect(reranker.score('open file', [states[0], wrong as never])).rejects.toMatchObject({
+        code: 'split.states',
+        message: expect.stringContaining('at place 1'),
+      });
     await reranker.dispose();
   });
 

@@ -136,7 +136,7 @@ describe('cut after one of two layers', () => {
   });
 
   test('refuses a layer that is not there, and a model without a logit', async () => {
-    await expect(splitCrossEncoder(world.crossEncoder, 2)).rejects.toThrow(/exits after the layers \[2\]/);
+    await expect(splitCrossEncoder(world.crossEncoder, 2)).rejects.toThrow(/a cut after layer 2 of 2/);
     await expect(splitCrossEncoder(world.dualEncoder, 1)).rejects.toThrow();
   });
 });
