@@ -2,8 +2,9 @@
 import type { SplitReport } from '../../search/split/split.ts';
 import { table } from './figures.ts';
 
-export function renderSplit({ measured, ...report }: SplitReport): string {
+export function renderSplit({ measured, verdict, ...report }: SplitReport): string {
   return [
+    ...(verdict === undefined ? [] : ['', verdict]),
     '',
     ...(measured
       ? [

@@ -105,3 +105,18 @@ async function timed(score: () => Promise<Float32Array>): Promise<{ scores: Floa
   const scores = await score();
   return { scores, seconds: (performance.now() - started) / 1000 };
 }
+
+/** What is said first where a model that was trained is further from the whole one than before. @returns undefined where it is not */
+export function splitVerdict({
+  untrained,
+  trained,
+}: Readonly<Record<'untrained' | 'trained', SplitFigures>>): string | undefined {
+  const worse =
+    trained.tau !== undefined && untrained.tau !== undefined
+      ? trained.tau < untrained.tau
+      : trained.ndcg < untrained.ndcg;
+  if (!worse) return undefined;
+  const says = ({ ndcg, tau }: SplitFigures): string =>
+    [`nDCG@10 ${ndcg.toFixed(4)}`, ...(tau === undefined ? [] : [`tau to the whole ${tau.toFixed(3)}`])].join(', ');
+  return `The training made the split model worse: ${says(trained)}; cut and not trained: ${says(untrained)}. Try a lower --learning-rate or more --steps.`;
+}

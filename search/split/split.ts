@@ -34,7 +34,7 @@ import {
 import { type SplitTexts, splitTexts } from '../../teachers/split/split-texts.ts';
 import { listsOf, pairsOf, type QueryList, trainedSplits } from '../exits/lists.ts';
 import { trainOnLogits } from '../exits/train-on-logits.ts';
-import { measureSplit, measureWhole, type SplitFigures } from './measure.ts';
+import { measureSplit, measureWhole, type SplitFigures, splitVerdict } from './measure.ts';
 
 /** What is cut where, and how it is trained. */
 export interface SplitTrainingOptions {
@@ -80,6 +80,8 @@ export interface SplitReport {
   stepSeconds: number;
   /** Mean loss of the last steps. */
   loss: number;
+  /** Where the training made it worse: a sentence that says so, with what to try. */
+  verdict?: string;
   /** On the split that it is measured on; absent without one. */
   measured?: { queries: number; pairs: number; whole: SplitFigures; untrained: SplitFigures; trained: SplitFigures };
 }
@@ -163,7 +165,12 @@ export async function makeSplit(options: SplitTrainingOptions, watch: RunControl
     await write(options, withWeights(model, weights), facts, reading);
     const measured = before && { ...before.report, trained: await measuredAfter(output, where, before.lists, watch) };
     await rm(`${output}.training`, { recursive: true, force: true });
-    return { output, below, layers, pairs: pairs.length, steps, stepSeconds, loss, ...(measured && { measured }) };
+    const verdict = measured && splitVerdict(measured);
+    return {
+      ...{ output, below, layers, pairs: pairs.length, steps, stepSeconds, loss },
+      ...(verdict !== undefined && { verdict }),
+      ...(measured && { measured }),
+    };
   } finally {
     await cache.close();
     await whole.dispose();

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { freshModel } from '../../models/new-model.ts';
+import { splitVerdict } from '../../search/split/measure.ts';
 import { makeSplit, type SplitReport } from '../../search/split/split.ts';
 import { openReranker, openSplitReranker } from '../../serving/index.ts';
 import { crossEncoder } from '../../teachers/cross-encoder.ts';
@@ -108,6 +109,15 @@ describe('distill split', () => {
     await expect(run({ teacher: at('split') })).rejects.toThrow('holds a split cross-encoder');
     expect(existsSync(at('none'))).toBe(false);
   });
+});
+
+test('a training that made the model worse is said, one that did not is not', () => {
+  const of = (ndcg: number, tau?: number) => ({ ndcg, milliseconds: 1, ...(tau !== undefined && { tau }) });
+  expect(splitVerdict({ untrained: of(0.9, 0.8), trained: of(0.95, 0.7) })).toMatch(
+    /^The training made the split model worse: nDCG@10 0\.9500, tau to the whole 0\.700; cut and not trained: .*0\.800/,
+  );
+  expect(splitVerdict({ untrained: of(0.9, 0.8), trained: of(0.8, 0.8) })).toBeUndefined();
+  expect(splitVerdict({ untrained: of(0.9), trained: of(0.8) })).toContain('worse: nDCG@10 0.8000; cut');
 });
 
 describe('a split cross-encoder in use', () => {
