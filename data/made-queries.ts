@@ -39,8 +39,8 @@ const SPLITS = ['dev', 'test', 'train'] as const;
 
 /**
  * A data set gets queries for what it lacks of the splits train, dev and, where nothing is judged, test: statements, keywords and
- * titles with keywords of its documents, in turn (text/made-texts.ts). Those of some documents are held out as dev and test, and training never sees them. They are
- * generated: results on them show that something was learned, not the quality on real queries.
+ * titles with keywords of its documents, in turn (text/made-texts.ts). Those of some documents are held out as dev and test, and
+ * training never sees them. They are generated: results on them show that something was learned, not the quality on real queries.
  *
  * Queries that are there and that nothing judges stay, unjudged, for training: only what is missing of dev and test is made then.
  * @throws InputError where there is no query and there are fewer than ten documents

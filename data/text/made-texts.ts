@@ -22,7 +22,7 @@ const COMMON = 0.1;
 /** Characters of a document that are read: the words of a text of megabytes would take many times its size. */
 const READ = 1 << 16;
 /** Fewer words are no query. */
-const LEAST = 3;
+export const FEWEST_WORDS = 3;
 /** Minimum and maximum of words. */
 const STATEMENT = [4, 11] as const;
 const SPAN = [3, 9] as const;
@@ -34,8 +34,6 @@ const MOST_OF_TITLE = 10;
 const UNSPACED = /[\p{sc=Han}\p{sc=Hira}\p{sc=Kana}\p{sc=Thai}\p{sc=Laoo}\p{sc=Khmr}\p{sc=Mymr}]/u;
 /** What is no mark alone. */
 const WORD = /[\p{L}\p{N}]/u;
-
-export const FEWEST_WORDS = LEAST;
 
 /** Makes texts like queries of one document after the other. The same documents and random numbers give the same texts. */
 export class TextMaker {
@@ -62,7 +60,7 @@ export class TextMaker {
     const from = this.documents.title?.(d).length ?? 0;
     const body = this.documents.text(d).slice(from, from + READ);
     const sentences = Array.from(segmentsOf(segmenters.sentence, body), (s) => wordsOf(s.segment)).filter(
-      (s) => s.words.filter(isWord).length >= LEAST,
+      (s) => s.words.filter(isWord).length >= FEWEST_WORDS,
     );
     if (!sentences.length) return title ? [title] : [];
     const names = new Set(
@@ -83,7 +81,7 @@ export class TextMaker {
   private statement(sentences: readonly Words[], isName: (word: string) => boolean): string {
     const own = this.random.integer(2) ? sentences[0] : this.any(sentences);
     const rest = own.words.filter((w) => !isName(w));
-    const words = rest.filter((w) => this.isRare(w)).length >= LEAST ? rest : own.words;
+    const words = rest.filter((w) => this.isRare(w)).length >= FEWEST_WORDS ? rest : own.words;
     const n = this.between(STATEMENT);
     const places = own.words.flatMap((w, at) => (words === own.words || !isName(w) ? [at] : []));
     return joined(this.random.integer(2) ? places.slice(0, n) : places.slice(-n), own);

@@ -7,8 +7,6 @@ import { FaultError, InputError } from '../../common/errors.ts';
 import { writeWhole } from '../../common/files.ts';
 import type { RunControl } from '../../common/progress.ts';
 import { replaceFolder } from '../../common/replace.ts';
-import { VERSION } from '../../common/version.ts';
-import { absolute } from '../../config/paths.ts';
 import { type Dataset, judgedQueries } from '../../data/dataset.ts';
 import { openDataset, splitFor } from '../../data/open.ts';
 import type { Graph } from '../../engine/graph/ir.ts';
@@ -25,6 +23,7 @@ import { type ExitsFile, exitsJson, exitsSentence, segmentFile } from '../../tea
 import { describeClassifier, type FolderReading } from '../../teachers/reading/describe.ts';
 import { logitGraph } from '../../teachers/reading/logit-graph.ts';
 import { queriesOf, UNJUDGED } from '../scored-lists.ts';
+import { checkCounts, checkShares, failing, writeMade } from '../teacher-options.ts';
 import { fitHeads, type Head, statesOf, withHead } from './heads.ts';
 import { exitQueries, listsOf, pairsOf, trainedSplits } from './lists.ts';
 import { trainTrunk } from './trunk.ts';
@@ -206,11 +205,7 @@ async function write(
     await completeTokenizer(temporary, own.lowerCase);
     await writeWhole(join(temporary, 'config.json'), `${JSON.stringify(files.config, null, 1)}\n`);
     await writeWhole(join(temporary, 'exits.json'), exitsJson(facts));
-    const made = { ...options, output: undefined, teacher: absolute(options.teacher), data: absolute(options.data) };
-    await writeWhole(
-      join(temporary, 'distill.json'),
-      `${JSON.stringify({ version: VERSION, made: 'distill exits', options: made }, null, 1)}\n`,
-    );
+    await writeMade(temporary, 'distill exits', options);
   });
 }
 
@@ -266,18 +261,13 @@ async function calibrated(
 }
 
 function checkOptions({ risk = 0.01, confidence = 0.9, ...rest }: ExitsOptions): void {
-  const fail = (subject: string, expected: string): never => {
-    throw new InputError({ code: 'exits.options', subject, expected, remedy: 'give one that is' });
-  };
-  for (const [option, value] of Object.entries({ '--risk': risk, '--confidence': confidence }))
-    if (!(value > 0 && value < 1)) fail(`${option} ${value}`, 'a number above 0 and below 1');
+  const fail = failing('exits.options');
+  checkShares({ '--risk': risk, '--confidence': confidence }, fail);
   const counts = {
     '--queries': rest.queries,
     '--candidates': rest.candidates,
     '--calibrate-queries': rest.calibrateQueries,
     '--train-trunk': rest.trainTrunk,
   };
-  for (const [option, value] of Object.entries(counts))
-    if (value !== undefined && !(Number.isInteger(value) && value > 0))
-      fail(`${option} ${value}`, 'a whole number above 0');
+  checkCounts(counts, fail);
 }

@@ -5,8 +5,6 @@ import { InputError } from '../../common/errors.ts';
 import { writeWhole } from '../../common/files.ts';
 import type { RunControl } from '../../common/progress.ts';
 import { replaceFolder } from '../../common/replace.ts';
-import { VERSION } from '../../common/version.ts';
-import { absolute } from '../../config/paths.ts';
 import { judgedQueries } from '../../data/dataset.ts';
 import { openDataset, splitFor } from '../../data/open.ts';
 import type { Graph } from '../../engine/graph/ir.ts';
@@ -34,6 +32,7 @@ import {
 import { type SplitTexts, splitTexts } from '../../teachers/split/split-texts.ts';
 import { listsOf, pairsOf, type QueryList, trainedSplits } from '../exits/lists.ts';
 import { trainOnLogits } from '../exits/train-on-logits.ts';
+import { checkCounts, checkShares, failing, writeMade } from '../teacher-options.ts';
 import { measureSplit, measureWhole, type SplitFigures, splitVerdict } from './measure.ts';
 
 /** What is cut where, and how it is trained. */
@@ -259,20 +258,13 @@ async function write(
     await writeWhole(join(temporary, 'config.json'), `${JSON.stringify(files.config, null, 1)}\n`);
     const [name, text] = splitJson(facts);
     await writeWhole(join(temporary, name), text);
-    const made = { ...options, output: undefined, teacher: absolute(options.teacher), data: absolute(options.data) };
-    await writeWhole(
-      join(temporary, 'distill.json'),
-      `${JSON.stringify({ version: VERSION, made: 'distill split', options: made }, null, 1)}\n`,
-    );
+    await writeMade(temporary, 'distill split', options);
   });
 }
 
 function checkOptions({ learningRate, ...rest }: SplitTrainingOptions): void {
-  const fail = (subject: string, expected: string): never => {
-    throw new InputError({ code: 'split.options', subject, expected, remedy: 'give one that is' });
-  };
-  if (learningRate !== undefined && !(learningRate > 0 && learningRate < 1))
-    fail(`--learning-rate ${learningRate}`, 'a number above 0 and below 1');
+  const fail = failing('split.options');
+  if (learningRate !== undefined) checkShares({ '--learning-rate': learningRate }, fail);
   if (rest.seed !== undefined && !Number.isInteger(rest.seed)) fail(`--seed ${rest.seed}`, 'a whole number');
   const counts = {
     '--below': rest.below,
@@ -285,9 +277,7 @@ function checkOptions({ learningRate, ...rest }: SplitTrainingOptions): void {
     '--query-tokens': rest.queryTokens,
     '--document-tokens': rest.documentTokens,
   };
-  for (const [option, value] of Object.entries(counts))
-    if (value !== undefined && !(Number.isInteger(value) && value > 0))
-      fail(`${option} ${value}`, 'a whole number above 0');
+  checkCounts(counts, fail);
   if (rest.evaluate !== undefined && rest.evaluate !== 'none' && rest.evaluate === rest.split)
     fail(`--evaluate ${rest.evaluate}`, 'another split than the one that is trained on');
 }
