@@ -13,6 +13,7 @@ import { readProvenance } from '../serving/encoder/checkpoint.ts';
 import { defaultCache, ScoreCache } from '../teachers/cache/score-cache.ts';
 import { crossEncoder } from '../teachers/cross-encoder.ts';
 import { isExits } from '../teachers/exits.ts';
+import { checkShares } from './job-options.ts';
 import { openStudentIndex, queriesOf, scoredLists, scoresThrough, UNJUDGED } from './scored-lists.ts';
 
 /** What a cascade is made of, and what it promises. */
@@ -154,6 +155,5 @@ function checkOptions({ rule = 'auto', bound, loss, candidates, risk, confidence
   );
   oneOf('--loss', loss, ['clipped', 'signed']);
   if (!(Number.isInteger(candidates) && (candidates as number) >= 10)) fail(`--candidates ${candidates}`, '10 or more');
-  for (const [option, value] of Object.entries({ '--risk': risk, '--confidence': confidence }))
-    if (value !== undefined && !(value > 0 && value < 1)) fail(`${option} ${value}`, 'a number above 0 and below 1');
+  checkShares({ '--risk': risk, '--confidence': confidence }, fail);
 }

@@ -1,7 +1,6 @@
 /** @file Certifies from which similarity on a query may take the answer of an earlier one, and writes semantic-cache.json. */
 import { type AnswerPoint, type Arrival, certifyAnswers } from '../adaptive/answers.ts';
 import { qualityOf } from '../adaptive/quality.ts';
-import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { openAsRun, splitFor } from '../data/open.ts';
@@ -24,6 +23,7 @@ import { defaultCache, ScoreCache } from '../teachers/cache/score-cache.ts';
 import { crossEncoder } from '../teachers/cross-encoder.ts';
 import { isExits } from '../teachers/exits.ts';
 import { dataHashes } from './fit-cascade.ts';
+import { checkShares, failing } from './job-options.ts';
 import { type StreamKind, streamOf } from './query-stream.ts';
 import { checkHolds, queriesOf, UNJUDGED } from './scored-lists.ts';
 
@@ -83,14 +83,7 @@ export async function semanticCache(
   watch: RunControl = {},
 ): Promise<SemanticCacheReport> {
   const { risk = 0.01, confidence = 0.9, seed = 0, output } = options;
-  for (const [option, value] of Object.entries({ '--risk': risk, '--confidence': confidence }))
-    if (!(value > 0 && value < 1))
-      throw new InputError({
-        code: 'semantic-cache.options',
-        subject: `${option} ${value}`,
-        expected: 'a number above 0 and below 1',
-        remedy: 'give one that is',
-      });
+  checkShares({ '--risk': risk, '--confidence': confidence }, failing('semantic-cache.options'));
   const index = await openIndex(options.index, { ...watch, encoder: options.encoder });
   try {
     const { encoder } = inFolder(index);

@@ -32,7 +32,7 @@ import {
 import { type SplitTexts, splitTexts } from '../../teachers/split/split-texts.ts';
 import { listsOf, pairsOf, type QueryList, trainedSplits } from '../exits/lists.ts';
 import { trainOnLogits } from '../exits/train-on-logits.ts';
-import { checkCounts, checkShares, failing, writeMade } from '../teacher-options.ts';
+import { checkCounts, checkShares, failing, writeMade } from '../job-options.ts';
 import { measureSplit, measureWhole, type SplitFigures, splitVerdict } from './measure.ts';
 
 /** What is cut where, and how it is trained. */
@@ -264,7 +264,7 @@ async function write(
 
 function checkOptions({ learningRate, ...rest }: SplitTrainingOptions): void {
   const fail = failing('split.options');
-  if (learningRate !== undefined) checkShares({ '--learning-rate': learningRate }, fail);
+  checkShares({ '--learning-rate': learningRate }, fail);
   if (rest.seed !== undefined && !Number.isInteger(rest.seed)) fail(`--seed ${rest.seed}`, 'a whole number');
   const counts = {
     '--below': rest.below,

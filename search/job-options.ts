@@ -1,4 +1,4 @@
-/** @file What the jobs that make a folder of a cross-encoder share: the check of their options and the record of them. */
+/** @file Checks of a job's options, and the record of them in a folder that it made of a cross-encoder. */
 import { join } from 'node:path';
 import { InputError } from '../common/errors.ts';
 import { writeWhole } from '../common/files.ts';
@@ -21,10 +21,10 @@ export function checkCounts(counts: Readonly<Record<string, number | undefined>>
       fail(`${option} ${value}`, 'a whole number above 0');
 }
 
-/** @throws InputError where a number is not between 0 and 1 */
-export function checkShares(shares: Readonly<Record<string, number>>, fail: Fail): void {
+/** @throws InputError where a number that is given is not between 0 and 1 */
+export function checkShares(shares: Readonly<Record<string, number | undefined>>, fail: Fail): void {
   for (const [option, value] of Object.entries(shares))
-    if (!(value > 0 && value < 1)) fail(`${option} ${value}`, 'a number above 0 and below 1');
+    if (value !== undefined && !(value > 0 && value < 1)) fail(`${option} ${value}`, 'a number above 0 and below 1');
 }
 
 /** Writes distill.json: the command that made a folder and its options. */
