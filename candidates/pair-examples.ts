@@ -73,7 +73,11 @@ async function candidatesOf(
   const found = new Map<number, Map<number, number | undefined>>();
   if (source === 'given') {
     const file = files?.[which];
-    const lists = file ? await readScores(file, dataset.queries, dataset.documents) : undefined;
+    const lists = file
+      ? await readScores(file, dataset.queries, dataset.documents, (note) =>
+          watch.onProgress?.({ stage: 'data', done: 0, unit: 'pairs', note }),
+        )
+      : undefined;
     for (let i = 0; lists && i < lists.queries.length; i++) {
       const own = new Map<number, number>();
       for (let at = lists.offsets[i]; at < lists.offsets[i + 1]; at++) own.set(lists.documents[at], lists.scores[at]);

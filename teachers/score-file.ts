@@ -41,8 +41,11 @@ export async function scoreFile(
   options: ScoresOptions = {},
 ): Promise<Teacher> {
   const lists: CandidateLists[] = [];
-  for (const file of files) lists.push(await readScores(file, tables.queries, tables.documents));
-  return scoreLists(lists, tables, await scoreFileKey(files), { name: files.join(', '), ...options });
+  const notes: string[] = [];
+  for (const file of files)
+    lists.push(await readScores(file, tables.queries, tables.documents, (text) => notes.push(text)));
+  const teacher = scoreLists(lists, tables, await scoreFileKey(files), { name: files.join(', '), ...options });
+  return { ...teacher, notes };
 }
 
 /** The key of the teacher that `scoreFile` opens; a file that is not there counts as empty. */

@@ -47,9 +47,9 @@ export async function openTeacher(
   }
 }
 
-/** Lists of a file as a run. */
-export const scoresAsRun = async (path: string, dataset: Dataset): Promise<Run> =>
-  listsAsRun(await readScores(path, dataset.queries, dataset.documents), dataset);
+/** Lists of a file as a run. @param onNote told of queries that the data does not have */
+export const scoresAsRun = async (path: string, dataset: Dataset, onNote?: (text: string) => void): Promise<Run> =>
+  listsAsRun(await readScores(path, dataset.queries, dataset.documents, onNote), dataset);
 
 /** Candidates with their scores as a run. */
 export const listsAsRun = (lists: CandidateLists, dataset: Dataset): Run =>

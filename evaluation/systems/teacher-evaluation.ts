@@ -49,7 +49,7 @@ export async function measureTeacher(
   const found: TeacherEvaluation = { timed: [] };
   const onCandidates = (run: Run): Run => rerankByVectors(run, dataset, vectors);
   if (path && isScoreFile(path)) {
-    found.given = dropIdenticalIds(await scoresAsRun(path, dataset), itself);
+    found.given = dropIdenticalIds(await scoresAsRun(path, dataset, (text) => table.note(text)), itself);
     found.same = {
       teacher: table.add('teacher', 'teacher', found.given),
       student: table.add('student', "student on the teacher's candidates", onCandidates(found.given)),

@@ -45,7 +45,9 @@ export async function listsOf(
     const found = await bm25Search(dataset, queries, count + 1, watch);
     return queries.map((q, i) => list(q, [...found(i).indices])).filter((l) => l.documents.length);
   }
-  const given = await readScores(file, dataset.queries, dataset.documents);
+  const given = await readScores(file, dataset.queries, dataset.documents, (note) =>
+    watch.onProgress?.({ stage: 'data', done: 0, unit: 'pairs', note }),
+  );
   const wanted = new Set(queries);
   const all = new Map(
     Array.from(given.queries, (q, i) => [q, [...given.documents.subarray(given.offsets[i], given.offsets[i + 1])]]),

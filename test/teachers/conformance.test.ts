@@ -320,3 +320,19 @@ test('a score file says which pair it lacks, or counts them', async () => {
   expect([...found].map(Number.isNaN)).toEqual([true, false, true]);
   expect(notes).toEqual([`2 of 3 pairs have no score in ${scores}`]);
 });
+
+test('a score file of more queries than the data has serves those it has, and says so', async () => {
+  const file = join(dir, 'more.tsv');
+  writeFileSync(file, 'query-id\tcorpus-id\tscore\nelse\td0\t1\nq0\td0\t2\nelse\tdx\t1\nother\td0\t1\n');
+  const teacher = await scoreFile([file], tables);
+  expect([...(await teacher.score([{ ...pairs[0], queryId: 'q0', documentId: 'd0' }]))]).toEqual([2]);
+  expect(teacher.notes).toEqual([`${file}: 2 of 3 queries are not in the data and are left out, e.g. 'else' (line 2)`]);
+  writeFileSync(file, 'q0\td0\t2\nq0\tdx\t1\n');
+  await expect(scoreFile([file], tables)).rejects.toThrow(
+    `${file} line 2 names the document 'dx', which is not in the data; use the scores of this data set`,
+  );
+  writeFileSync(file, 'else\td0\t2\nother\td0\t1\n');
+  await expect(scoreFile([file], tables)).rejects.toThrow(
+    `none of the 2 queries of ${file} is in the data, e.g. 'else' (line 1); use the scores of this data set`,
+  );
+});
