@@ -1,7 +1,9 @@
 /** @file Evaluates a saved sparse student: what it finds by an inverted index, compared with BM25 and a dense student, and its costs. */
+
 import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import { openAsRun, splitFor } from '../data/open.ts';
+import { computeFile } from '../engine/runtime/provider.ts';
 import { bm25Run } from '../evaluation/bm25-run.ts';
 import { defaultMetrics } from '../evaluation/metrics/metrics.ts';
 import { sampleNotes } from '../evaluation/report/per-query.ts';
@@ -56,7 +58,12 @@ export async function evaluateSparse(options: EvaluateOptions, watch: RunControl
       expected: 'fp32 or int8',
       received: dtype,
     });
-  const { encoder, ...limits } = await openSparseFolder(options.student, { file: SPARSE_FILES[dtype] });
+  const file = SPARSE_FILES[dtype];
+  const computing = options.provider && { provider: options.provider };
+  const { encoder, ...limits } = await openSparseFolder(options.student, {
+    file,
+    session: await computeFile(file, computing),
+  });
   const { queryTokens = limits.queryTokens, documentTokens = limits.documentTokens } = options;
   const searched = { dataset, split, depth: reach };
   const cache = await ScoreCache.open(options.cache ?? defaultCache());
@@ -85,9 +92,12 @@ export async function evaluateSparse(options: EvaluateOptions, watch: RunControl
           remedy: `evaluate another split of a data set that has '${DEV}'`,
         });
       const made = await readProvenance(options.with, {});
-      const own = await Encoder.load(options.with, { comparable: true });
+      const own = await Encoder.load(options.with, {
+        comparable: true,
+        session: await computeFile(options.with, computing),
+      });
       try {
-        const searcher = encoderSearcher(own, made, inheritedDocuments(made, cache));
+        const searcher = encoderSearcher(own, made, inheritedDocuments(made, cache, computing));
         const found = await sparseHybrid(searcher, { encoder, index, queryTokens }, searched, DEV, watch);
         const dense = table.add('baseline', 'dense student', found.dense);
         const both = table.add('student', 'both', found.both);

@@ -1,7 +1,9 @@
 /** @file Evaluates a saved student: what it finds compared with its teacher and other systems, and what it costs. */
+
 import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import { openAsRun, splitFor } from '../data/open.ts';
+import { computeFile, onCpuNote } from '../engine/runtime/provider.ts';
 import { collapse } from '../evaluation/diagnostics/warnings.ts';
 import { retentionSentence } from '../evaluation/metrics/compare.ts';
 import { cutRun } from '../evaluation/metrics/evaluate.ts';
@@ -88,11 +90,14 @@ export async function evaluate(options: EvaluateOptions, given: RunControl = {})
   try {
     // What the student finds by itself.
     const searched = { dataset, split, depth: reach };
-    const documents = inheritedDocuments(made, cache);
+    const computing = options.provider && { provider: options.provider };
+    const documents = inheritedDocuments(made, cache, computing);
     const notes = new Set<string>();
     const find = async ({ file }: DTypeFile): ReturnType<typeof retrieve> => {
-      const encoder = await Encoder.load(file, { comparable: true, prompts: options.prompts });
-      for (const note of encoder.notes) notes.add(note);
+      const session = await computeFile(file, computing);
+      const encoder = await Encoder.load(file, { comparable: true, prompts: options.prompts, session });
+      const note = onCpuNote(file, computing);
+      for (const text of [...encoder.notes, ...(note ? [note] : [])]) notes.add(text);
       try {
         return await retrieve(encoderSearcher(encoder, made, documents), searched, watch);
       } finally {
@@ -120,7 +125,8 @@ export async function evaluate(options: EvaluateOptions, given: RunControl = {})
 
     // The teacher, another system, other files of the checkpoint.
     const { teacher, costQueries = 5 } = options;
-    const limits = { ...made.teacher, prompts: options.teacherPrompts };
+    const session = servedTeacher ? await computeFile(servedTeacher, computing) : undefined;
+    const limits = { ...made.teacher, prompts: options.teacherPrompts, session };
     const asked = { dataset, split, teacher, source, depth, reach, costQueries, limits, cache };
     const { same, given: listed, timed } = await measureTeacher(table, student, vectors, asked, watch);
     if (options.baseline && other) {

@@ -1,7 +1,9 @@
 /** @file What an evaluation of a saved student is asked, and its report: the figures of its table and the files that they are written to. */
+
 import { writeWhole } from '../common/files.ts';
 import type { Dataset } from '../data/dataset.ts';
 import type { ColumnOptions } from '../data/files/columns.ts';
+import type { Computing } from '../engine/runtime/provider.ts';
 import { dropIdenticalIds, isQueryItself, type Run } from '../evaluation/metrics/evaluate.ts';
 import { defaultMetrics, parseMetric } from '../evaluation/metrics/metrics.ts';
 import { formatRun } from '../evaluation/metrics/run-file.ts';
@@ -49,6 +51,8 @@ export interface EvaluateOptions {
   documentTokens?: number;
   /** A dense student whose scores are added to those of a sparse one, its weight chosen on dev. */
   with?: string;
+  /** Where float32 models compute while quality is measured; the CPU by default, where models are timed in any case. */
+  provider?: Computing['provider'];
   cache?: string;
   /** Limit that batches are chosen by, e.g. `4GB`. */
   memory?: string;

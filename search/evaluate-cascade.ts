@@ -6,6 +6,7 @@ import { needsOf } from '../adaptive/policy.ts';
 import { writeWhole } from '../common/files.ts';
 import type { RunControl } from '../common/progress.ts';
 import { openAsRun, splitFor } from '../data/open.ts';
+import { type Computing, computeFile } from '../engine/runtime/provider.ts';
 import type { Figures } from '../evaluation/report/figures.ts';
 import { quantile } from '../math/resampling.ts';
 import { openCascade } from '../serving/cascade.ts';
@@ -30,6 +31,8 @@ export interface EvaluateCascadeOptions {
   /** Whether queries are served and timed; true by default. */
   cost?: boolean;
   costQueries?: number;
+  /** Where student and teacher compute; the CPU by default. */
+  provider?: Computing['provider'];
   cache?: string;
   /** File that the figures are written to. */
   json?: string;
@@ -69,6 +72,7 @@ export async function evaluateCascadeFile(
   const split = splitFor(options.split, 'test', made.data.splits, watch);
   const dataset = await openAsRun(options.data, made.data, [split], watch);
   const positions = queriesOf(dataset, split);
+  const { provider } = options;
   const { queryTokens, documentTokens } = file.teacher;
   const path = options.teacher ?? file.teacher.path;
   const labels = split !== UNJUDGED && file.guarantee.against === 'labels';
@@ -77,14 +81,15 @@ export async function evaluateCascadeFile(
     notes.push('the documents are not those that the guarantee was certified on: it does not hold for them');
   if (file.data.split === split) notes.push(`the split '${split}' is the one that the cascade was calibrated on`);
   const { index, close } = await openStudentIndex(
-    { student, dtype: file.student.dtype, index: options.index },
+    { student, dtype: file.student.dtype, index: options.index, provider },
     dataset,
     watch,
   );
   const cache = await ScoreCache.open(options.cache ?? defaultCache());
   try {
     // Hashes are compared before the teacher is asked anything.
-    const teacher = await crossEncoder(path, { maxQuery: queryTokens, maxDocument: documentTokens });
+    const session = await computeFile(path, provider && { provider });
+    const teacher = await crossEncoder(path, { maxQuery: queryTokens, maxDocument: documentTokens, session });
     try {
       const served = await openCascade(options.cascade, { index, teacher: rerankerOf(teacher) });
       for (const note of served.notes) notes.push(note);

@@ -7,6 +7,7 @@ import { hashParts } from '../common/files.ts';
 import type { RunControl } from '../common/progress.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { openAsRun, splitFor } from '../data/open.ts';
+import { type Computing, computeFile } from '../engine/runtime/provider.ts';
 import { Random } from '../math/random.ts';
 import { type CascadeFile, guaranteeSentence, writeCascade } from '../serving/cascade-file.ts';
 import { readProvenance } from '../serving/encoder/checkpoint.ts';
@@ -40,6 +41,8 @@ export interface CascadeOptions {
   queryTokens?: number;
   documentTokens?: number;
   seed?: number;
+  /** Where student and teacher compute; the CPU by default. */
+  provider?: Computing['provider'];
   cache?: string;
 }
 
@@ -77,6 +80,7 @@ export async function cascade(options: CascadeOptions, watch: RunControl = {}): 
   const teacher = await crossEncoder(options.teacher, {
     maxQuery: limits.queryTokens,
     maxDocument: limits.documentTokens,
+    session: await computeFile(options.teacher, options.provider && { provider: options.provider }),
   });
   const cache = await ScoreCache.open(options.cache ?? defaultCache());
   try {

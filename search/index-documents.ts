@@ -342,10 +342,11 @@ function checkSparseOptions(options: IndexOptions): void {
 }
 
 function create(options: IndexOptions, dataset: Dataset, watch: RunControl): Promise<DocumentIndex> {
-  const { checkpoint, output, to, collection, lexical, dtype, queryTokens, documentTokens, documents } = options;
+  const { checkpoint, output, to, collection, lexical, dtype, queryTokens, documentTokens, documents, provider } =
+    options;
   if (isSparseFolder(checkpoint))
-    return createSparseIndex(output, { encoder: checkpoint, dtype, queryTokens, documentTokens });
-  const made = { encoder: checkpoint, lexical, dtype, queryTokens, documentTokens, documents };
+    return createSparseIndex(output, { encoder: checkpoint, dtype, queryTokens, documentTokens, provider });
+  const made = { encoder: checkpoint, lexical, dtype, queryTokens, documentTokens, documents, provider };
   const tokens = tokenSettings(options);
   if (to !== undefined && isLateFolder(checkpoint))
     watch.onProgress?.({
@@ -363,8 +364,8 @@ function create(options: IndexOptions, dataset: Dataset, watch: RunControl): Pro
 
 /** @throws InputError where the index in the folder was made with other options */
 async function goOn(options: IndexOptions, watch: RunControl): Promise<DocumentIndex> {
-  const { checkpoint, output, to, collection, codec, rescore, dimensions, lexical } = options;
-  const index = await openIndex(output, { ...watch, encoder: checkpoint, documents: options.documents });
+  const { checkpoint, output, to, collection, codec, rescore, dimensions, lexical, documents, provider } = options;
+  const index = await openIndex(output, { ...watch, encoder: checkpoint, documents, provider });
   const other = (what: string): InputError =>
     new InputError({
       code: 'index.other',
@@ -404,7 +405,7 @@ async function goOn(options: IndexOptions, watch: RunControl): Promise<DocumentI
         note: `settings were found on ${tuned.documents} documents before and stay; for a new search name another folder`,
       });
     if (lexical === false && index.hybrid) throw other('BM25');
-    const { dtype, queryTokens, documentTokens, documents } = options;
+    const { dtype, queryTokens, documentTokens } = options;
     if (dtype !== undefined || queryTokens !== undefined || documentTokens !== undefined) {
       const limits = { dtype, queryTokens, documentTokens };
       const wanted = isSparseFolder(checkpoint)

@@ -1,4 +1,5 @@
 /** @file What the student finds for queries, scored whole by the teacher: what a cascade is fitted and measured on. */
+
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,6 +7,7 @@ import type { Calibrated } from '../adaptive/fit.ts';
 import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import { type Dataset, judgedQueries, unjudgedQueries } from '../data/dataset.ts';
+import type { Computing } from '../engine/runtime/provider.ts';
 import { isQueryItself } from '../evaluation/metrics/evaluate.ts';
 import type { DocumentIndex, SearchHit } from '../serving/documents/document-index.ts';
 import { createIndex, openIndex } from '../serving/open-index.ts';
@@ -38,6 +40,7 @@ export interface OpenStudentOptions {
   dtype?: string;
   /** An index of the data's documents; without it one is made for the time of the call, with exact vectors. */
   index?: string;
+  provider?: Computing['provider'];
 }
 
 /**
@@ -45,12 +48,12 @@ export interface OpenStudentOptions {
  * @throws InputError where a given index lacks documents of the data
  */
 export async function openStudentIndex(
-  { student, dtype, index: folder }: OpenStudentOptions,
+  { student, dtype, index: folder, provider }: OpenStudentOptions,
   dataset: Dataset,
   watch: RunControl,
 ): Promise<{ index: DocumentIndex; close(): Promise<void> }> {
   if (folder !== undefined) {
-    const index = await openIndex(folder, { ...watch, encoder: student });
+    const index = await openIndex(folder, { ...watch, encoder: student, provider });
     try {
       await checkHolds(index, dataset, folder);
     } catch (error) {
@@ -62,7 +65,7 @@ export async function openStudentIndex(
   const temporary = await mkdtemp(join(tmpdir(), 'distill-cascade-'));
   const remove = (): Promise<void> => rm(temporary, { recursive: true, force: true });
   try {
-    const index = await createIndex(temporary, { encoder: student, dtype, settings: { codec: 'float32' } });
+    const index = await createIndex(temporary, { encoder: student, dtype, provider, settings: { codec: 'float32' } });
     const close = async (): Promise<void> => {
       await index.close();
       await remove();

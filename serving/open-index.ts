@@ -61,6 +61,8 @@ export interface OpenIndexOptions extends RunControl {
   /** The checkpoint's folder, where it was moved; and the folder of the documents' encoder, likewise. */
   encoder?: string;
   documents?: string;
+  /** Where texts are encoded: as of openEncoder. */
+  provider?: OpenEncoderOptions['provider'];
 }
 
 /**
@@ -68,7 +70,7 @@ export interface OpenIndexOptions extends RunControl {
  * @throws InputError where the folder holds something else, the checkpoint cannot be opened or the settings do not fit
  */
 export async function createIndex(folder: string, options: CreateIndexOptions): Promise<SearchIndex> {
-  const { encoder: path, settings = defaultSettings, lexical = true, tokens, ...opening } = options;
+  const { encoder: path, settings = defaultSettings, lexical = true, tokens, provider, ...opening } = options;
   if (isSparseFolder(path))
     throw new InputError({
       code: 'index.sparse',
@@ -77,7 +79,7 @@ export async function createIndex(folder: string, options: CreateIndexOptions): 
     });
   checkTokens(path, tokens);
   await checkEmpty(folder);
-  const encoder = await openEncoder(path, opening);
+  const encoder = await openEncoder(path, { ...opening, provider });
   try {
     const channel = lexical ? await lexicalOf(path) : null;
     const { key, dimensions } = encoder;
@@ -118,10 +120,10 @@ export interface CreateSparseIndexOptions extends OpenSparseEncoderOptions {
  */
 export async function createSparseIndex(
   folder: string,
-  { encoder: path, ...opening }: CreateSparseIndexOptions,
+  { encoder: path, provider, ...opening }: CreateSparseIndexOptions,
 ): Promise<SparseIndex> {
   await checkEmpty(folder);
-  const encoder = await openSparseEncoder(path, opening);
+  const encoder = await openSparseEncoder(path, { ...opening, provider });
   try {
     const { key, vocabulary } = encoder;
     const kept = {
@@ -141,7 +143,10 @@ export async function createSparseIndex(
 }
 
 /** An index of a sparse student: `openIndex` by its own type. */
-async function openSparseIndex(folder: string, { encoder: other, documents }: OpenIndexOptions): Promise<SparseIndex> {
+async function openSparseIndex(
+  folder: string,
+  { encoder: other, documents, provider }: OpenIndexOptions,
+): Promise<SparseIndex> {
   if (documents !== undefined)
     throw new InputError({
       code: 'index.sparse',
@@ -151,7 +156,7 @@ async function openSparseIndex(folder: string, { encoder: other, documents }: Op
   const { encoder: kept } = await readSparseFile(folder);
   const { dtype, queryTokens, documentTokens } = kept;
   const path = other ?? findPlace(folder, kept);
-  const encoder = await openSparseEncoder(path, { dtype, queryTokens, documentTokens });
+  const encoder = await openSparseEncoder(path, { dtype, queryTokens, documentTokens, provider });
   try {
     if (encoder.key !== kept.key) throw otherEncoder(folder, path);
     await checkDocumentsKey(encoder, kept.documentsKey, folder);
@@ -246,7 +251,7 @@ export interface CreateEngineIndexOptions extends OpenEncoderOptions {
  */
 export async function createEngineIndex(
   folder: string,
-  { encoder: path, to, collection, lexical = true, texts, ...opening }: CreateEngineIndexOptions,
+  { encoder: path, to, collection, lexical = true, texts, provider, ...opening }: CreateEngineIndexOptions,
   watch: RunControl = {},
 ): Promise<EngineIndex> {
   if (isSparseFolder(path))
@@ -258,7 +263,7 @@ export async function createEngineIndex(
     });
   await checkEmpty(folder);
   const address = readAddress(to, collection);
-  const encoder = await openEncoder(path, opening);
+  const encoder = await openEncoder(path, { ...opening, provider });
   let engine: VectorEngine | undefined;
   try {
     engine = await openEngine(address);
@@ -295,12 +300,12 @@ export async function createEngineIndex(
 async function openKept(
   folder: string,
   kept: SearchFile['encoder'],
-  { encoder: other, documents }: OpenIndexOptions,
+  { encoder: other, documents, provider }: OpenIndexOptions,
 ): Promise<OpenEncoder> {
   const { dtype, queryTokens, documentTokens } = kept;
   const path = other ?? findPlace(folder, kept);
   const encoder = await openEncoder(path, {
-    ...{ dtype, queryTokens, documentTokens },
+    ...{ dtype, queryTokens, documentTokens, provider },
     documents: documents ?? kept.documents,
   });
   try {

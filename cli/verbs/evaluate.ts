@@ -4,6 +4,7 @@ import type { EvaluateOptions } from '../../checkpoints/evaluation-report.ts';
 import { InputError } from '../../common/errors.ts';
 import { checkOutputs } from '../../common/outputs.ts';
 import { progressReporter, type Screen } from '../terminal/progress.ts';
+import { providerOption } from '../terminal/provider-option.ts';
 import type { Verb } from '../terminal/verb.ts';
 
 type Given = Omit<EvaluateOptions, 'columns'> & {
@@ -42,6 +43,7 @@ export const evaluate: Verb = ({ out, err, signal }) =>
       "approximate index that is compared with exact search: 'usearch'; with --cascade, an index folder",
     )
     .option('--with <dir>', 'dense student whose scores are added to those of a sparse one, weighted on dev')
+    .addOption(providerOption('where float32 models compute; times are of the CPU'))
     .option('--memory <size>', 'limit that batches are chosen by, e.g. 4GB')
     .option('--no-cost', 'do not time the models')
     .option('--seed <n>', 'random seed of the resampling', Number, 0)

@@ -1,7 +1,8 @@
 /** @file `distill worker`: scores pairs for `distill score --queue` and embeds texts for `distill embed --queue`, on any machine that has the model. */
-import { Command, Option } from 'commander';
+import { Command } from 'commander';
 import type { WorkerOptions } from '../../teachers/queue/worker.ts';
 import { progressReporter } from '../terminal/progress.ts';
+import { providerOption } from '../terminal/provider-option.ts';
 import type { Verb } from '../terminal/verb.ts';
 
 export const worker: Verb = ({ out, err, signal }) =>
@@ -14,9 +15,7 @@ export const worker: Verb = ({ out, err, signal }) =>
       '--model <dir>',
       "folder of the teacher's model; by default the path or hub name that the command that asks uses",
     )
-    .addOption(
-      new Option('--provider <name>', 'execution provider').choices(['auto', 'cpu', 'webgpu', 'cuda']).default('auto'),
-    )
+    .addOption(providerOption('where the model computes'))
     .option('--threads <n>', 'CPU threads', Number)
     .option(
       '--lease <seconds>',

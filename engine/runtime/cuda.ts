@@ -16,20 +16,26 @@ function libraryFolder(): string {
 export const hasCuda = (): boolean => existsSync(join(libraryFolder(), LIBRARY));
 
 /** A graph that a provider does not load, as one sentence with ONNX Runtime's own reason. */
-export function loadFault(provider: string | undefined, cause: unknown): InputError {
-  const subject = `ONNX Runtime cannot load the graph for ${provider ?? 'cpu'} (${(cause as Error).message.trim()})`;
+export function loadFault(provider: string | undefined, cause: unknown, name = 'the graph'): InputError {
+  const why = cause instanceof Error ? ` (${cause.message.trim()})` : '';
+  const subject = `ONNX Runtime cannot load ${name} for ${provider ?? 'cpu'}${why}`;
   if (provider !== 'cuda')
-    return new InputError({ code: 'runtime.load', subject, remedy: 'choose train.provider cpu', cause });
-  return new InputError({
-    code: 'runtime.load',
-    subject: hasCuda()
-      ? subject
-      : `the CUDA provider is not installed: ${join(libraryFolder(), LIBRARY)} does not exist`,
-    remedy: hasCuda()
-      ? 'put the libraries of CUDA and cuDNN that this onnxruntime-node was built for on LD_LIBRARY_PATH, or choose train.provider cpu (docs/running.md)'
-      : 'install it as docs/running.md says, or choose train.provider cpu',
-    cause,
-  });
+    return new InputError({ code: 'runtime.load', subject, remedy: 'choose the provider cpu', cause });
+  const file = join(libraryFolder(), LIBRARY);
+  return hasCuda()
+    ? new InputError({
+        code: 'runtime.load',
+        subject,
+        remedy:
+          'put the libraries of CUDA and cuDNN that this onnxruntime-node was built for on LD_LIBRARY_PATH, or choose the provider cpu (docs/running.md)',
+        cause,
+      })
+    : new InputError({
+        code: 'runtime.provider',
+        subject: `the CUDA provider is not installed: ${file} does not exist`,
+        remedy: 'install it as docs/running.md says, or choose the provider cpu',
+        cause,
+      });
 }
 
 /**

@@ -150,6 +150,7 @@ export function fastestProvider(): Promise<'cpu' | 'webgpu' | 'cuda'> {
     let best: 'cpu' | 'webgpu' | 'cuda' = 'cpu';
     let least = Number.POSITIVE_INFINITY;
     const webgpu = mayHaveGpu() ? (['webgpu'] as const) : [];
+    if (!hasCuda() && !webgpu.length) return best;
     for (const provider of [...(hasCuda() ? (['cuda'] as const) : []), ...webgpu, 'cpu'] as const) {
       const took = await speed(provider);
       if (took !== undefined && took < least) [best, least] = [provider, took];

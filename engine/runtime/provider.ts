@@ -16,3 +16,25 @@ export async function computeOn({
   const chosen = provider === 'auto' ? await fastestProvider() : provider;
   return { provider: chosen, ...(chosen === 'cpu' && { threads }) };
 }
+
+/** Files whose weights are whole numbers or float16, by the names that transformers.js gives them, and static ones. */
+const COMPACT = /_(?:fp16|int8|uint8|q\d\w*|bnb4|quantized)\.onnx$|\.safetensors$/;
+
+/**
+ * Where a file of a finished model computes: as `computeOn`, but for compact files, which are made for the CPU and measured there.
+ * @param file path of the model file, or a folder of one in float32
+ */
+export async function computeFile(
+  file: string,
+  computing: Computing | undefined,
+): Promise<Pick<SessionOptions, 'provider' | 'threads'> | undefined> {
+  return computing && !COMPACT.test(file) ? computeOn(computing) : undefined;
+}
+
+/** What is said where a device was named and a file computes on the CPU; undefined where nothing is to be said. */
+export function onCpuNote(file: string, computing: Computing | undefined): string | undefined {
+  const named = computing && computing.provider !== 'auto' && computing.provider !== 'cpu';
+  return named && COMPACT.test(file)
+    ? `${file} computes on the CPU, which compact files are made for, and not on ${computing.provider}`
+    : undefined;
+}

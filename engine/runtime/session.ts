@@ -7,6 +7,7 @@ import type { Graph } from '../graph/ir.ts';
 import type { DType, Tensor, TypedArray } from '../graph/tensor.ts';
 import type { ModelSource } from '../io/model-file.ts';
 import { encodeGraph } from '../io/onnx-file.ts';
+import { hasCuda, loadFault } from './cuda.ts';
 
 /** A tensor for each input, by name. */
 export type Feeds = Readonly<Record<string, Tensor>>;
@@ -87,6 +88,8 @@ export class Session {
     name: string,
   ): Promise<Session> {
     const threads = options.threads ?? allowed();
+    // ONNX Runtime would write its own errors to the terminal first.
+    if (options.provider === 'cuda' && !hasCuda()) throw loadFault('cuda', undefined, name);
     try {
       return new Session(
         // The two forms of the call have different types.
@@ -103,6 +106,7 @@ export class Session {
         !onProcessor(options),
       );
     } catch (cause) {
+      if (!onProcessor(options)) throw loadFault(options.provider, cause, name);
       throw new InputError({
         code: 'runtime.load',
         subject: `ONNX Runtime cannot load ${name} (${(cause as Error).message})`,

@@ -1,4 +1,5 @@
 /** @file The systems that a student is compared with: a teacher (a model or a file of scores), candidates, other runs. */
+
 import { existsSync, statSync } from 'node:fs';
 import { basename } from 'node:path';
 import { InputError } from '../../common/errors.ts';
@@ -8,6 +9,7 @@ import { findFile } from '../../data/files/lines.ts';
 import type { CandidateLists } from '../../data/lists.ts';
 import { readScores } from '../../data/scores.ts';
 import { Column } from '../../data/table/columns.ts';
+import type { SessionOptions } from '../../engine/runtime/session.ts';
 import { rowOf } from '../../math/ragged.ts';
 import type { PromptOptions } from '../../models/modules/prompts.ts';
 import { crossEncoder } from '../../teachers/cross-encoder.ts';
@@ -30,10 +32,17 @@ export const isScoreFile = (path: string): boolean => {
  */
 export async function openTeacher(
   folder: string,
-  { prompts, ...limits }: { queryTokens?: number; documentTokens?: number; prompts?: PromptOptions },
+  {
+    prompts,
+    ...limits
+  }: { queryTokens?: number; documentTokens?: number; prompts?: PromptOptions; session?: SessionOptions },
 ): Promise<Teacher> {
   try {
-    const teacher = await crossEncoder(folder, { maxQuery: limits.queryTokens, maxDocument: limits.documentTokens });
+    const teacher = await crossEncoder(folder, {
+      maxQuery: limits.queryTokens,
+      maxDocument: limits.documentTokens,
+      session: limits.session,
+    });
     if (prompts?.query === undefined && prompts?.document === undefined) return teacher;
     await teacher.dispose();
     throw new InputError({

@@ -7,6 +7,8 @@ import type { RunControl } from '../../common/progress.ts';
 import type { Config } from '../../config/config.ts';
 import type { Texts } from '../../data/dataset.ts';
 import type { RunDataOptions } from '../../data/open.ts';
+import { type Computing, computeFile } from '../../engine/runtime/provider.ts';
+import type { SessionOptions } from '../../engine/runtime/session.ts';
 import { readJson, readModelFolder } from '../../models/model-folder.ts';
 import type { PromptOptions } from '../../models/modules/prompts.ts';
 import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
@@ -108,8 +110,18 @@ function configIn({ config }: Record<string, unknown>, file: string): Partial<Co
   });
 }
 
+/** Where an encoder of documents computes: on the CPU where it is read in int8. */
+export const deviceOf = async (
+  { model, dtype }: { model: string; dtype?: string | undefined },
+  computing: Computing | undefined,
+): Promise<SessionOptions | undefined> => (dtype === 'int8' ? undefined : computeFile(model, computing));
+
 /** The documents that a student of queries searches, embedded once; undefined where it encodes them itself. */
-export function inheritedDocuments({ inherits, elsewhere }: Provenance, cache?: ScoreCache): Embed | undefined {
+export function inheritedDocuments(
+  { inherits, elsewhere }: Provenance,
+  cache?: ScoreCache,
+  computing?: Computing,
+): Embed | undefined {
   if (elsewhere)
     throw new InputError({
       code: 'evaluate.documents',
@@ -121,7 +133,9 @@ export function inheritedDocuments({ inherits, elsewhere }: Provenance, cache?: 
   const { model, ...limits } = inherits;
   const embedAll: Embed = async (texts, watch) => {
     const vectors = isVectorFile(model);
-    const encoder = vectors ? await vectorsEmbedder({ files: model }) : await dualEncoder(model, limits);
+    const encoder = vectors
+      ? await vectorsEmbedder({ files: model })
+      : await dualEncoder(model, { ...limits, session: await deviceOf({ model, dtype: limits.dtype }, computing) });
     try {
       const { embed = encoder.embed } = (vectors ? undefined : cache?.wrap(encoder)) ?? encoder;
       return await embed(texts, 'document', watch);

@@ -5,12 +5,13 @@ import { InputError } from '../../common/errors.ts';
 import { hashParts } from '../../common/files.ts';
 import type { RunControl } from '../../common/progress.ts';
 import type { Texts } from '../../data/dataset.ts';
+import type { Computing } from '../../engine/runtime/provider.ts';
 import { isSparseFolder } from '../../models/sparse/sparse-folder.ts';
 import { cutTo } from '../../retrieval/exact-search.ts';
 import { dualEncoder, dualEncoderKey } from '../../teachers/dual-encoder.ts';
 import { isVectorFile } from '../../teachers/vectors/read-vectors.ts';
 import { vectorsEmbedder, vectorsKey } from '../../teachers/vectors/vectors-embedder.ts';
-import { dtypeFiles, type Provenance, readProvenance } from './checkpoint.ts';
+import { deviceOf, dtypeFiles, type Provenance, readProvenance } from './checkpoint.ts';
 import { openFileEncoder } from './file-encoder.ts';
 import { type Tokens, tokensOf } from './text-tokens.ts';
 
@@ -31,6 +32,11 @@ export interface OpenEncoderOptions {
    * dual-encoder, or a file of vectors by id.
    */
   documents?: string;
+  /**
+   * Where texts are encoded: 'cpu' by default; 'cuda' or 'webgpu', or 'auto' for the fastest that is there. Files in int8, q4 or
+   * float16 and static ones compute on the CPU.
+   */
+  provider?: Computing['provider'];
 }
 
 /** What an open encoder is. */
@@ -97,7 +103,8 @@ export async function openEncoder(path: string, options: OpenEncoderOptions = {}
     options.exit === undefined ? options.dtype : await exitOf(path, options.exit, options.dtype),
   );
   const made = await readProvenance(folder, options);
-  const encoder = await openFileEncoder(file);
+  const computing = options.provider && { provider: options.provider };
+  const encoder = await openFileEncoder(file, computing);
   const { dimensions } = encoder;
   const { queryTokens, documentTokens, inherits } = made;
   const embed = (role: 'query' | 'document', maxLength: number | undefined) => {
@@ -108,7 +115,7 @@ export async function openEncoder(path: string, options: OpenEncoderOptions = {}
   const keyOf = (role: 'query' | 'document', maxLength: number | undefined): string =>
     hashParts(role, encoder.key, encoder.settings, String(maxLength), JSON.stringify(encoder.prompts[role]));
   const documentsKey = keyOf('document', documentTokens);
-  const other = made.elsewhere || inherits ? inherited(made, dimensions) : undefined;
+  const other = made.elsewhere || inherits ? inherited(made, dimensions, computing) : undefined;
   return {
     ...tokensOf(encoder.tokenizer, encoder.prompts),
     folder,
@@ -135,7 +142,7 @@ export async function openEncoder(path: string, options: OpenEncoderOptions = {}
 }
 
 /** What embeds the documents of a student of queries, opened when it is asked for the first time. */
-function inherited({ inherits, elsewhere }: Provenance, dimensions: number) {
+function inherited({ inherits, elsewhere }: Provenance, dimensions: number, computing: Computing | undefined) {
   let opened: ReturnType<typeof dualEncoder> | undefined;
   const named = (): NonNullable<Provenance['inherits']> => {
     if (inherits && !elsewhere) return inherits;
@@ -154,7 +161,11 @@ function inherited({ inherits, elsewhere }: Provenance, dimensions: number) {
     },
     async embed(texts: readonly string[] | Texts, watch: RunControl = {}): Promise<Float32Array> {
       const { model, ...limits } = named();
-      opened ??= isVectorFile(model) ? vectorsEmbedder({ files: model }) : dualEncoder(model, limits);
+      opened ??= isVectorFile(model)
+        ? vectorsEmbedder({ files: model })
+        : deviceOf({ model, dtype: limits.dtype }, computing).then((session) =>
+            dualEncoder(model, { ...limits, session }),
+          );
       return cutTo(dimensions, await (await opened).embed(texts, 'document', watch));
     },
     dispose: async () => (await opened?.catch(() => undefined))?.dispose(),

@@ -5,6 +5,7 @@ import { InputError } from '../../common/errors.ts';
 import { hashParts } from '../../common/files.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
 import { weightsType } from '../../engine/io/model-file.ts';
+import { type Computing, computeFile, onCpuNote } from '../../engine/runtime/provider.ts';
 import { Encoder } from '../../models/encoder.ts';
 import { firstPosition, hidesPadding, readModelFolder } from '../../models/model-folder.ts';
 import { promptsOf, withPrompt } from '../../models/modules/prompts.ts';
@@ -41,15 +42,21 @@ const STATIC_LIMIT = 512;
 
 /**
  * @param file an .onnx file of a model folder, or a static file in a folder with a tokenizer
+ * @param computing where it is to compute; the CPU by default
  * @throws InputError where it cannot be read or is not an encoder
  */
-export async function openFileEncoder(file: string): Promise<FileEncoder> {
+export async function openFileEncoder(file: string, computing?: Computing): Promise<FileEncoder> {
   if (!file.endsWith('.safetensors')) {
-    const opened = await Encoder.load(file, { comparable: true });
+    const opened = await Encoder.load(file, { comparable: true, session: await computeFile(file, computing) });
+    const note = onCpuNote(file, computing);
     const { config } = await readModelFolder(file);
     const { maxLength, similarity } = opened;
     const settings = JSON.stringify([maxLength, similarity, firstPosition(config), hidesPadding(config)]);
-    return Object.assign(opened, { settings, dtype: () => storedType(file) });
+    return Object.assign(opened, {
+      ...(note && { notes: [...opened.notes, note] }),
+      settings,
+      dtype: () => storedType(file),
+    });
   }
   const content = await readFile(file);
   const encoder = openStatic(content, file);

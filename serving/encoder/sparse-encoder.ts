@@ -5,6 +5,7 @@ import { InputError } from '../../common/errors.ts';
 import { hashFile, hashParts } from '../../common/files.ts';
 import type { RunControl } from '../../common/progress.ts';
 import type { Texts } from '../../data/dataset.ts';
+import { type Computing, computeFile } from '../../engine/runtime/provider.ts';
 import { type DocumentWeights, type QueryWeights, SPARSE_BATCH_TOKENS } from '../../models/sparse/sparse-encoder.ts';
 import { openSparseFolder, SPARSE_FILES } from '../../models/sparse/sparse-folder.ts';
 import type { EncoderDetails } from './encoder.ts';
@@ -18,6 +19,8 @@ export interface OpenSparseEncoderOptions {
   /** Tokens of a query and of a document, special tokens of documents included; as in the run that made the folder by default. */
   queryTokens?: number;
   documentTokens?: number;
+  /** Where documents are encoded: 'cpu' by default; as for dense students. */
+  provider?: Computing['provider'];
 }
 
 /** An open sparse student. Dispose of it when it is not needed any more. */
@@ -45,7 +48,7 @@ export interface OpenSparseEncoder extends Tokens {
  */
 export async function openSparseEncoder(
   folder: string,
-  { dtype = 'fp32', ...limits }: OpenSparseEncoderOptions = {},
+  { dtype = 'fp32', provider, ...limits }: OpenSparseEncoderOptions = {},
 ): Promise<OpenSparseEncoder> {
   const file = Object.hasOwn(SPARSE_FILES, dtype) ? SPARSE_FILES[dtype as keyof typeof SPARSE_FILES] : undefined;
   if (file === undefined || !existsSync(join(folder, 'onnx', file)))
@@ -55,7 +58,8 @@ export async function openSparseEncoder(
       expected: Object.keys(SPARSE_FILES).join(' or '),
       remedy: 'name one of these, or the checkpoint of a sparse student',
     });
-  const { encoder, ...own } = await openSparseFolder(folder, { file });
+  const session = await computeFile(file, provider && { provider });
+  const { encoder, ...own } = await openSparseFolder(folder, { file, session });
   const { queryTokens = own.queryTokens, documentTokens = own.documentTokens } = limits;
   const { prompts, tokenizer, queryTable } = encoder;
   const { buffer, byteOffset, byteLength } = queryTable;

@@ -1,11 +1,14 @@
 /** @file Encoders and re-rankers opened for programs give what training and evaluation use. */
-import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { evaluate } from '../../checkpoints/evaluate.ts';
 import { TextTokenizer } from '../../data/tokenizer.ts';
 import { encodeSafetensors } from '../../engine/io/safetensors.ts';
+import { hasCuda } from '../../engine/runtime/cuda.ts';
 import { encoderSearcher } from '../../evaluation/systems/retrieve.ts';
 import { freshModel } from '../../models/new-model.ts';
+import { indexDocuments } from '../../search/index-documents.ts';
 import { dtypeFiles, readProvenance } from '../../serving/encoder/checkpoint.ts';
 import { openFileEncoder } from '../../serving/encoder/file-encoder.ts';
 import { openEncoder, openReranker } from '../../serving/index.ts';
@@ -31,6 +34,42 @@ function checkpoint(name: string, config: object): string {
 }
 
 describe('openEncoder', () => {
+  test.skipIf(hasCuda())(
+    'a device that cannot be had is refused with the reason, and nothing falls back to the CPU',
+    async () => {
+      await expect(openEncoder(at('dual'), { provider: 'cuda' })).rejects.toThrow(
+        /^the CUDA provider is not installed: .+libonnxruntime_providers_cuda\.so does not exist; install it as docs\/running\.md says/,
+      );
+      await expect(
+        indexDocuments({ checkpoint: at('dual'), data: at('data'), output: at('on-cuda'), provider: 'cuda' }),
+      ).rejects.toThrow('the CUDA provider is not installed');
+      expect(existsSync(at('on-cuda'))).toBe(false);
+      await expect(
+        evaluate({ student: at('dual'), data: at('data'), provider: 'cuda', cache: at('cuda-cache') }),
+      ).rejects.toThrow('the CUDA provider is not installed');
+    },
+  );
+
+  test('a compact file computes on the CPU whatever device is named, and says so', async () => {
+    const folder = checkpoint('compact', {});
+    cpSync(join(folder, 'onnx/model.onnx'), join(folder, 'onnx/model_int8.onnx'));
+    const encoder = await openEncoder(folder, { dtype: 'int8', provider: 'cuda' });
+    expect(encoder.notes.at(-1)).toMatch(
+      /model_int8\.onnx computes on the CPU, which compact files are made for, and not on cuda$/,
+    );
+    expect(await encoder.embedQueries(['open'])).toHaveLength(16);
+    const fastest = await openEncoder(folder, { dtype: 'int8', provider: 'auto' });
+    expect(fastest.notes.join()).not.toContain('computes on the CPU');
+    for (const open of [encoder, fastest]) await open.dispose();
+  });
+
+  test('where an index was computed is no part of it', async () => {
+    const options = { checkpoint: at('dual'), data: at('data'), output: at('anywhere') };
+    await indexDocuments({ ...options, provider: 'auto' });
+    expect(readFileSync(join(at('anywhere'), 'search.json'), 'utf8')).not.toContain('provider');
+    expect((await indexDocuments(options)).added).toBe(0);
+  });
+
   test('embeds both sides as evaluation does, cut at the limits of the run', async () => {
     const folder = checkpoint('limited', { student: { queryTokens: 5, documentTokens: 9 } });
     const made = await readProvenance(folder);

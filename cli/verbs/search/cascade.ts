@@ -1,6 +1,7 @@
 /** @file `distill cascade`: fits and certifies a rule for deferral to the teacher on the user's queries. */
 import { Command } from 'commander';
 import { checkOutputs } from '../../../common/outputs.ts';
+import { providerOption } from '../../terminal/provider-option.ts';
 import { reported, type Verb } from '../../terminal/verb.ts';
 
 export const cascadeVerb: Verb = (context) =>
@@ -23,6 +24,7 @@ export const cascadeVerb: Verb = (context) =>
     .option('--loss <kind>', "'clipped': gains count 0; 'signed': gains make up for losses", 'clipped')
     .option('--index <dir>', "index of the data's documents that is searched; exact vectors by default")
     .option('--dtype <name>', "the student's model file: fp32, fp16, int8, q4")
+    .addOption(providerOption('where student and teacher compute'))
     .option('--query-tokens <n>', 'maximum tokens of a query for the teacher', Number)
     .option('--document-tokens <n>', 'maximum tokens of a document for the teacher', Number)
     .option('--seed <n>', 'random seed of the order of queries', Number, 0)

@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import type { Tuned } from '../../../retrieval/tuned.ts';
 import type { IndexSettings } from '../../../retrieval/vector-index.ts';
 import { progressReporter } from '../../terminal/progress.ts';
+import { providerOption } from '../../terminal/provider-option.ts';
 import type { Verb } from '../../terminal/verb.ts';
 
 export const indexVerb: Verb = ({ out, err, signal }) =>
@@ -39,6 +40,7 @@ export const indexVerb: Verb = ({ out, err, signal }) =>
       '--dtype <name>',
       'model file that embeds: fp32, fp16, int8, q4, static-int8; of a sparse student fp32 or int8',
     )
+    .addOption(providerOption('where documents are embedded; float32 files alone compute on a device'))
     .option(
       '--documents <dir>',
       "dual-encoder that embeds the documents, where the checkpoint's own record is out of date",

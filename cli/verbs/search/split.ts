@@ -1,6 +1,7 @@
 /** @file `distill split`: a cross-encoder whose lower layers read documents alone, so that their states can be stored. */
-import { Command, Option } from 'commander';
+import { Command } from 'commander';
 import { checkOutputs } from '../../../common/outputs.ts';
+import { providerOption } from '../../terminal/provider-option.ts';
 import { reported, type Verb } from '../../terminal/verb.ts';
 
 export const splitVerb: Verb = (context) =>
@@ -29,11 +30,7 @@ export const splitVerb: Verb = (context) =>
     .option('--evaluate-lists <file>', 'as --lists, of these queries')
     .option('--query-tokens <n>', 'tokens of a query that the model reads', Number)
     .option('--document-tokens <n>', 'tokens of a document that the model reads', Number)
-    .addOption(
-      new Option('--provider <name>', 'execution provider of the training and of the whole model')
-        .choices(['auto', 'cpu', 'webgpu', 'cuda'])
-        .default('auto'),
-    )
+    .addOption(providerOption('where it is trained, and where the whole model computes'))
     .option('--seed <n>', 'for the order of the queries', Number, 0)
     .option('--json', 'print the report as JSON')
     .addHelpText(
