@@ -118,7 +118,9 @@ function trainingGraph({ dimensions: D, data }: TokenTable, order: Order): Graph
     .gather(ids)
     .exp();
   const x = vectors.mul(scale);
-  const own = x.matmul(weight(graph, 'static.layer', identity(D)));
+  const layer = weight(graph, 'static.layer', identity(D));
+  // The layer comes last where it may: pooled vectors are multiplied then, and not those of tokens.
+  const own = order.scales ? x : x.matmul(layer);
   const parts = [
     ...order.maps.map((m) => x.matmul(weight(graph, m.name, m))),
     ...order.rows.map((r) => weight(graph, r.name, r).gather(ids)),
@@ -126,7 +128,8 @@ function trainingGraph({ dimensions: D, data }: TokenTable, order: Order): Graph
   const given = order.weights.map((w) => weight(graph, w.name, w));
   const present = mask.float().unsqueeze(-1);
   const added = order.add(parts, given, { ids, present, own });
-  const out = added ? own.add(added) : own;
+  const whole = added ? own.add(added) : own;
+  const out = order.scales ? whole.matmul(layer) : whole;
   out.value.name = 'last_hidden_state';
   graph.output(out.value);
   return graph;

@@ -33,6 +33,8 @@ export interface Order {
   rows: Weight[];
   /** Weights that are not a function of one token. */
   weights: Weight[];
+  /** Whether what it adds is a multiple of the token's own vector, so that a map of both is the map of their sum. */
+  scales?: true;
   /**
    * @param parts [B, L, k] a token's vector through each map, then its numbers of each of `rows`
    * @returns [B, L, D], 0 where no token is present
@@ -133,6 +135,7 @@ export const orders: Record<StaticOrder, (table: TokenTable, options: OrderOptio
       { name: 'static.gate', dims: [table.data.length / table.dimensions, 4 * rank], data: spoken(table, rank, seed) },
     ],
     weights: [],
+    scales: true,
     add([numbers], _, { present, own }) {
       const [a, c, b, d] = [0, 1, 2, 3].map((k) => numbers.slice(k * rank, (k + 1) * rank, 2)); // [B, L, rank]
       return a

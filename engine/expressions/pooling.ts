@@ -1,5 +1,5 @@
 /** @file Pooling of token vectors to one vector per text, as in sentence-transformers' module Pooling. */
-import { constant, type Expr } from './expr.ts';
+import { constant, Expr } from './expr.ts';
 
 /** All poolings, by the names that configs use. */
 export const poolings = ['mean', 'cls', 'lasttoken', 'max', 'mean_sqrt_len_tokens', 'weightedmean'] as const;
@@ -25,6 +25,22 @@ export function pool(hidden: Expr, mask: Expr, pooling: Pooling | readonly Pooli
   );
   return others.length ? first.concat(others, -1) : first;
 }
+
+/**
+ * As `pool`, of token vectors that end in a product with a matrix: the pooled vectors are multiplied where that is the same, which
+ * is one row a text in place of one a token.
+ */
+export function poolBeforeMap(hidden: Expr, mask: Expr, pooling: Pooling): Expr {
+  const { producer, readers } = hidden.value;
+  const [tokens, map] = producer?.op === 'MatMul' ? producer.inputs : [];
+  if (!isAverage(pooling) || !tokens || !map || readers.size || !isMatrix(map)) return pool(hidden, mask, pooling);
+  const { graph } = hidden;
+  return pool(new Expr(graph, tokens), mask, pooling).matmul(new Expr(graph, map));
+}
+
+/** Whether a value is a matrix of weights, and no activation. */
+const isMatrix = ({ dims, producer }: Expr['value']): boolean =>
+  !producer && dims?.length === 2 && dims.every((d) => typeof d === 'number');
 
 function pooled(hidden: Expr, mask: Expr, pooling: Pooling, firstShown: boolean): Expr {
   const { graph } = hidden;

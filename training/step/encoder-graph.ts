@@ -3,7 +3,7 @@ import { InputError } from '../../common/errors.ts';
 import { differentiate, type Gradient } from '../../engine/autodiff/differentiate.ts';
 import { maskInSoftmax, scaleInProducts, vectorsSecond } from '../../engine/autodiff/lean-forms.ts';
 import { Expr } from '../../engine/expressions/expr.ts';
-import { type Pooling, pool } from '../../engine/expressions/pooling.ts';
+import { type Pooling, pool, poolBeforeMap } from '../../engine/expressions/pooling.ts';
 import { Graph, type Node, type Value } from '../../engine/graph/ir.ts';
 import { castFloat, type Tensor, tensor } from '../../engine/graph/tensor.ts';
 import { addExits } from '../../engine/passes/exits.ts';
@@ -164,7 +164,9 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
   const inside = new Set(graph.nodes);
   const [first, ...others] = source.outputs.slice(0, source.outputs.length - further.length).map((hidden) => {
     let one = new Expr(graph, map.get(hidden) as Value);
-    if (options.pooling !== 'none') one = pool(one, new Expr(graph, mask), options.pooling);
+    // An optimizer that reads the products' inputs, and half precision, know the rows of tokens.
+    const pooled = options.products || half ? pool : poolBeforeMap;
+    if (options.pooling !== 'none') one = pooled(one, new Expr(graph, mask), options.pooling);
     return options.normalize ? one.l2Normalize() : one;
   });
   const behind = source.outputs.slice(source.outputs.length - further.length);
