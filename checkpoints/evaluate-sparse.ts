@@ -3,7 +3,7 @@
 import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import { openAsRun, splitFor } from '../data/open.ts';
-import { computeFile } from '../engine/runtime/provider.ts';
+import { computeFile, onCpuNote } from '../engine/runtime/provider.ts';
 import { bm25Run } from '../evaluation/bm25-run.ts';
 import { defaultMetrics } from '../evaluation/metrics/metrics.ts';
 import { sampleNotes } from '../evaluation/report/per-query.ts';
@@ -65,6 +65,8 @@ export async function evaluateSparse(options: EvaluateOptions, watch: RunControl
     session: await computeFile(file, computing),
   });
   const { queryTokens = limits.queryTokens, documentTokens = limits.documentTokens } = options;
+  const onCpu = onCpuNote(file, computing);
+  if (onCpu) table.note(onCpu);
   const searched = { dataset, split, depth: reach };
   const cache = await ScoreCache.open(options.cache ?? defaultCache());
   try {

@@ -71,7 +71,7 @@ export async function evaluate(options: EvaluateOptions, given: RunControl = {})
   const [first, ...otherFiles] = await dtypeFiles(options.student, options.dtype);
   const servedTeacher = options.teacher && !isScoreFile(options.teacher) ? options.teacher : undefined;
   // What is named is read before any text is encoded, so that a mistake costs no time.
-  if (servedTeacher) await readModelFolder(servedTeacher);
+  const teacherFile = servedTeacher ? (await readModelFolder(servedTeacher)).model : undefined;
   if (options.index !== undefined && options.index !== 'usearch')
     throw new InputError({ code: 'evaluate.index', subject: `the index '${options.index}'`, expected: "'usearch'" });
   const other = options.baseline === undefined ? undefined : withoutQueries(await readRun(options.baseline), dataset);
@@ -109,7 +109,9 @@ export async function evaluate(options: EvaluateOptions, given: RunControl = {})
     for (const note of notes) table.note(note);
     const student = table.add('student', 'student', found.run);
     if (isLateFolder(options.student)) {
-      const late = { dataset, run: cutRun(student.run, depth), cache: cacheFolder, documents: options.documents };
+      const run = cutRun(student.run, depth);
+      const session = await computeFile(options.student, computing);
+      const late = { dataset, run, cache: cacheFolder, documents: options.documents, session };
       const reranked = await evaluateLate(options.student, late, watch);
       table.compare(
         table.add('student', `student re-ranking ${depth} by token vectors`, reranked),
@@ -125,7 +127,9 @@ export async function evaluate(options: EvaluateOptions, given: RunControl = {})
 
     // The teacher, another system, other files of the checkpoint.
     const { teacher, costQueries = 5 } = options;
-    const session = servedTeacher ? await computeFile(servedTeacher, computing) : undefined;
+    const session = teacherFile ? await computeFile(teacherFile, computing) : undefined;
+    const teacherNote = teacherFile && onCpuNote(teacherFile, computing);
+    if (teacherNote) table.note(teacherNote);
     const limits = { ...made.teacher, prompts: options.teacherPrompts, session };
     const asked = { dataset, split, teacher, source, depth, reach, costQueries, limits, cache };
     const { same, given: listed, timed } = await measureTeacher(table, student, vectors, asked, watch);

@@ -98,6 +98,7 @@ export async function indexDocuments(options: IndexOptions, watch: RunControl = 
   if (goal) checkQueries(dataset.queries.length);
   const index = isIndex(output) ? await goOn(options, watch) : await create(options, dataset, watch);
   try {
+    noteEncoder(index, watch);
     const before = index.size;
     const { added, kept } = await addDataset(index, dataset, watch);
     if (added && index instanceof EngineIndex) await index.settle();
@@ -339,6 +340,11 @@ function checkSparseOptions(options: IndexOptions): void {
       subject: `--${given[0]} with the sparse student ${options.checkpoint}, whose documents have no vectors`,
       remedy: 'leave it out',
     });
+}
+
+/** What the encoder says of itself, such as a file that computes on the CPU where a device was named. */
+export function noteEncoder({ encoder }: Pick<DocumentIndex, 'encoder'>, watch: RunControl): void {
+  for (const note of encoder.notes) watch.onProgress?.({ stage: 'index', done: 0, unit: 'documents', note });
 }
 
 function create(options: IndexOptions, dataset: Dataset, watch: RunControl): Promise<DocumentIndex> {

@@ -15,7 +15,7 @@ import { cachedExits } from '../teachers/cache/exits-cache.ts';
 import type { ScoreCache } from '../teachers/cache/score-cache.ts';
 import { isExits } from '../teachers/exits.ts';
 import type { Pair, Teacher } from '../teachers/teacher.ts';
-import { addDataset, countMissing } from './index-documents.ts';
+import { addDataset, countMissing, noteEncoder } from './index-documents.ts';
 
 /** The name under which the queries that no split judges are asked for. */
 export const UNJUDGED = 'unjudged';
@@ -60,12 +60,14 @@ export async function openStudentIndex(
       await index.close();
       throw error;
     }
+    noteEncoder(index, watch);
     return { index, close: () => index.close() };
   }
   const temporary = await mkdtemp(join(tmpdir(), 'distill-cascade-'));
   const remove = (): Promise<void> => rm(temporary, { recursive: true, force: true });
   try {
     const index = await createIndex(temporary, { encoder: student, dtype, provider, settings: { codec: 'float32' } });
+    noteEncoder(index, watch);
     const close = async (): Promise<void> => {
       await index.close();
       await remove();

@@ -5,6 +5,7 @@ import { readdir } from 'node:fs/promises';
 import { InputError } from '../common/errors.ts';
 import { makeFolder } from '../common/outputs.ts';
 import type { RunControl } from '../common/progress.ts';
+import { computeFile } from '../engine/runtime/provider.ts';
 import { isSparseFolder } from '../models/sparse/sparse-folder.ts';
 import { bm25 } from '../retrieval/bm25.ts';
 import type { VectorEngine } from '../retrieval/engines/engine.ts';
@@ -89,7 +90,8 @@ export async function createIndex(folder: string, options: CreateIndexOptions): 
     await makeFolder(folder);
     const { documents } = opening;
     const second = tokens !== false && isLateFolder(path);
-    if (second) await createSecondStage(folder, path, tokens, { documents });
+    const session = second ? await computeFile(path, provider && { provider }) : undefined;
+    if (second) await createSecondStage(folder, path, tokens, { documents, session });
     const file = {
       id: randomUUID(),
       encoder: kept,
@@ -100,7 +102,7 @@ export async function createIndex(folder: string, options: CreateIndexOptions): 
     await createStore(folder, { ...storedAs(file), settings });
     // Written last: with the description the folder is an index.
     await writeSearchFile(folder, file);
-    const stage = second ? await openSecondStage(folder, path, { documents }) : undefined;
+    const stage = second ? await openSecondStage(folder, path, { documents, session }) : undefined;
     return await SearchIndex.load(folder, encoder, {}, stage);
   } catch (error) {
     await encoder.dispose();
@@ -205,7 +207,10 @@ export async function openIndex(folder: string, options: OpenIndexOptions = {}):
       });
     if (file.second) {
       const path = options.encoder ?? findPlace(folder, file.encoder);
-      second = await openSecondStage(folder, path, { documents: options.documents ?? file.encoder.documents });
+      second = await openSecondStage(folder, path, {
+        documents: options.documents ?? file.encoder.documents,
+        session: await computeFile(path, options.provider && { provider: options.provider }),
+      });
     }
     return await SearchIndex.load(folder, encoder, options, second);
   } catch (error) {

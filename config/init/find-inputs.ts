@@ -115,7 +115,9 @@ async function scoredQueries(
     notes.push(`not used: ${file}, ${why}`);
   };
   try {
-    const lists = new Set((await readScores(file, dataset.queries, dataset.documents)).queries);
+    const lists = new Set(
+      (await readScores(file, dataset.queries, dataset.documents, (note) => notes.push(note))).queries,
+    );
     const listed = judged.filter((q) => lists.has(q)).length;
     if (judged.length ? listed : lists.size) return { listed, of: judged.length };
     return refuse(`it scores no judged query of the split '${trainSplit(dataset)}'`);

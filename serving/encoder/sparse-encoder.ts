@@ -5,7 +5,7 @@ import { InputError } from '../../common/errors.ts';
 import { hashFile, hashParts } from '../../common/files.ts';
 import type { RunControl } from '../../common/progress.ts';
 import type { Texts } from '../../data/dataset.ts';
-import { type Computing, computeFile } from '../../engine/runtime/provider.ts';
+import { type Computing, computeFile, onCpuNote } from '../../engine/runtime/provider.ts';
 import { type DocumentWeights, type QueryWeights, SPARSE_BATCH_TOKENS } from '../../models/sparse/sparse-encoder.ts';
 import { openSparseFolder, SPARSE_FILES } from '../../models/sparse/sparse-folder.ts';
 import type { EncoderDetails } from './encoder.ts';
@@ -25,6 +25,7 @@ export interface OpenSparseEncoderOptions {
 
 /** An open sparse student. Dispose of it when it is not needed any more. */
 export interface OpenSparseEncoder extends Tokens {
+  readonly notes: readonly string[];
   /** Size of the vocabulary: token ids are below it. */
   readonly vocabulary: number;
   /** Hash of the query weights, the tokenizer, prompts and limits: equal keys give equal queries. */
@@ -58,7 +59,9 @@ export async function openSparseEncoder(
       expected: Object.keys(SPARSE_FILES).join(' or '),
       remedy: 'name one of these, or the checkpoint of a sparse student',
     });
-  const session = await computeFile(file, provider && { provider });
+  const computing = provider && { provider };
+  const session = await computeFile(file, computing);
+  const note = onCpuNote(join(folder, 'onnx', file), computing);
   const { encoder, ...own } = await openSparseFolder(folder, { file, session });
   const { queryTokens = own.queryTokens, documentTokens = own.documentTokens } = limits;
   const { prompts, tokenizer, queryTable } = encoder;
@@ -67,6 +70,7 @@ export async function openSparseEncoder(
   const shared = [tokenizer.hash, String(tokenizer.modelMaxLength)];
   let documentsKey: Promise<string> | undefined;
   return {
+    notes: note ? [note] : [],
     ...tokensOf(tokenizer, prompts),
     vocabulary: encoder.vocabulary,
     key: hashParts('sparse query', table, ...shared, JSON.stringify(prompts.query), String(queryTokens)),

@@ -63,6 +63,16 @@ describe('openEncoder', () => {
     for (const open of [encoder, fastest]) await open.dispose();
   });
 
+  test('an index by a compact file says that it computed on the CPU', async () => {
+    const folder = checkpoint('compact-index', {});
+    cpSync(join(folder, 'onnx/model.onnx'), join(folder, 'onnx/model_int8.onnx'));
+    const notes: string[] = [];
+    const watch = { onProgress: ({ note }: { note?: string }) => note !== undefined && notes.push(note) };
+    const options = { checkpoint: folder, data: at('data'), output: at('compact-out'), dtype: 'int8' };
+    await indexDocuments({ ...options, provider: 'cuda' }, watch);
+    expect(notes.join()).toContain('model_int8.onnx computes on the CPU');
+  });
+
   test('where an index was computed is no part of it', async () => {
     const options = { checkpoint: at('dual'), data: at('data'), output: at('anywhere') };
     await indexDocuments({ ...options, provider: 'auto' });

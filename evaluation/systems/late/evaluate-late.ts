@@ -1,6 +1,7 @@
 /** @file A saved re-ranker of late interaction on a data set: the run of its first stage in the order of token vectors. */
 import type { RunControl } from '../../../common/progress.ts';
 import type { Dataset } from '../../../data/dataset.ts';
+import type { SessionOptions } from '../../../engine/runtime/session.ts';
 import { openTokenEncoder } from '../../../models/multi-vector/token-encoder.ts';
 import { readProvenance } from '../../../serving/encoder/checkpoint.ts';
 import { readLateFolder } from '../../../students/late/late-folder.ts';
@@ -16,15 +17,29 @@ import { rerankLate } from './rank.ts';
  */
 export async function evaluateLate(
   folder: string,
-  { dataset, run, cache, documents }: { dataset: Dataset; run: Run; cache: string; documents?: string },
+  {
+    dataset,
+    run,
+    cache,
+    documents,
+    session,
+  }: { dataset: Dataset; run: Run; cache: string; documents?: string; session?: SessionOptions },
   watch: RunControl,
 ): Promise<Run> {
   const { model, file } = await readLateFolder(folder);
   const made = await readProvenance(folder, { documents });
   const { weights, settings } = model;
   const own = weights.has(LATE.queryProjection) ? made.inherits : undefined;
-  const queries = await queryStates(folder, dataset, [...run.keys()], file.reads.query, settings.queryTokens, watch);
-  const encoder = await openTokenEncoder(own?.model ?? folder, { prompts: own?.prompts });
+  const queries = await queryStates(
+    folder,
+    dataset,
+    [...run.keys()],
+    file.reads.query,
+    settings.queryTokens,
+    session,
+    watch,
+  );
+  const encoder = await openTokenEncoder(own?.model ?? folder, { prompts: own?.prompts, session });
   const limits = { role: 'document' as const, maxLength: file.reads.document, keep: settings.documentTokens };
   const states = await tokenStates(encoder, dataset.documents, limits, cache, watch).finally(() => encoder.dispose());
   try {
@@ -41,9 +56,10 @@ async function queryStates(
   ids: readonly string[],
   maxLength: number,
   keep: number,
+  session: SessionOptions | undefined,
   watch: RunControl,
 ): Promise<TokenStates> {
-  const encoder = await openTokenEncoder(folder);
+  const encoder = await openTokenEncoder(folder, { session });
   const positions = ids.map((id) => queries.indexOf(id) as number);
   const found = new Map<number, { tokens: Float32Array; vector: Float32Array }>();
   const table = { length: positions.length, text: (i: number) => queries.text(positions[i]) };
