@@ -14,7 +14,7 @@ import { describeCosts, searchSparse } from '../evaluation/systems/sparse/sparse
 import { Encoder } from '../models/encoder.ts';
 import { openSparseFolder, SPARSE_FILES } from '../models/sparse/sparse-folder.ts';
 import { ImpactIndex } from '../retrieval/sparse/impact-index.ts';
-import { inheritedDocuments, readProvenance } from '../serving/encoder/checkpoint.ts';
+import { deviceOf, inheritedDocuments, readProvenance } from '../serving/encoder/checkpoint.ts';
 import { defaultCache, ScoreCache } from '../teachers/cache/score-cache.ts';
 import {
   type EvaluateOptions,
@@ -96,7 +96,7 @@ export async function evaluateSparse(options: EvaluateOptions, watch: RunControl
       const made = await readProvenance(options.with, {});
       const own = await Encoder.load(options.with, {
         comparable: true,
-        session: await computeFile(options.with, computing),
+        session: await deviceOf({ model: options.with }, computing),
       });
       try {
         const searcher = encoderSearcher(own, made, inheritedDocuments(made, cache, computing));

@@ -23,7 +23,13 @@ import { byPrefix, encoderSearcher, retrieve } from '../evaluation/systems/retri
 import { measureTeacher } from '../evaluation/systems/teacher-evaluation.ts';
 import { Encoder } from '../models/encoder.ts';
 import { readModelFolder } from '../models/model-folder.ts';
-import { type DTypeFile, dtypeFiles, inheritedDocuments, readProvenance } from '../serving/encoder/checkpoint.ts';
+import {
+  type DTypeFile,
+  deviceOf,
+  dtypeFiles,
+  inheritedDocuments,
+  readProvenance,
+} from '../serving/encoder/checkpoint.ts';
 import { isLateFolder } from '../students/late/late-folder.ts';
 import { defaultCache, ScoreCache } from '../teachers/cache/score-cache.ts';
 import { memorySentence, servingMemory } from '../training/memory-budget.ts';
@@ -110,7 +116,7 @@ export async function evaluate(options: EvaluateOptions, given: RunControl = {})
     const student = table.add('student', 'student', found.run);
     if (isLateFolder(options.student)) {
       const run = cutRun(student.run, depth);
-      const session = await computeFile(options.student, computing);
+      const session = await deviceOf({ model: options.student }, computing);
       const late = { dataset, run, cache: cacheFolder, documents: options.documents, session };
       const reranked = await evaluateLate(options.student, late, watch);
       table.compare(

@@ -6,12 +6,12 @@ import { needsOf } from '../adaptive/policy.ts';
 import { writeWhole } from '../common/files.ts';
 import type { RunControl } from '../common/progress.ts';
 import { openAsRun, splitFor } from '../data/open.ts';
-import { type Computing, computeFile } from '../engine/runtime/provider.ts';
+import type { Computing } from '../engine/runtime/provider.ts';
 import type { Figures } from '../evaluation/report/figures.ts';
 import { quantile } from '../math/resampling.ts';
 import { openCascade } from '../serving/cascade.ts';
 import { type CascadeFile, guaranteeSentence, readCascade } from '../serving/cascade-file.ts';
-import { readProvenance } from '../serving/encoder/checkpoint.ts';
+import { deviceOf, readProvenance } from '../serving/encoder/checkpoint.ts';
 import { rerankerOf } from '../serving/reranker.ts';
 import { defaultCache, ScoreCache } from '../teachers/cache/score-cache.ts';
 import { crossEncoder } from '../teachers/cross-encoder.ts';
@@ -88,7 +88,7 @@ export async function evaluateCascadeFile(
   const cache = await ScoreCache.open(options.cache ?? defaultCache());
   try {
     // Hashes are compared before the teacher is asked anything.
-    const session = await computeFile(path, provider && { provider });
+    const session = await deviceOf({ model: path }, provider && { provider });
     const teacher = await crossEncoder(path, { maxQuery: queryTokens, maxDocument: documentTokens, session });
     try {
       const served = await openCascade(options.cascade, { index, teacher: rerankerOf(teacher) });

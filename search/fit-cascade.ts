@@ -7,10 +7,10 @@ import { hashParts } from '../common/files.ts';
 import type { RunControl } from '../common/progress.ts';
 import type { Dataset } from '../data/dataset.ts';
 import { openAsRun, splitFor } from '../data/open.ts';
-import { type Computing, computeFile } from '../engine/runtime/provider.ts';
+import type { Computing } from '../engine/runtime/provider.ts';
 import { Random } from '../math/random.ts';
 import { type CascadeFile, guaranteeSentence, writeCascade } from '../serving/cascade-file.ts';
-import { readProvenance } from '../serving/encoder/checkpoint.ts';
+import { deviceOf, readProvenance } from '../serving/encoder/checkpoint.ts';
 import { defaultCache, ScoreCache } from '../teachers/cache/score-cache.ts';
 import { crossEncoder } from '../teachers/cross-encoder.ts';
 import { isExits } from '../teachers/exits.ts';
@@ -80,7 +80,7 @@ export async function cascade(options: CascadeOptions, watch: RunControl = {}): 
   const teacher = await crossEncoder(options.teacher, {
     maxQuery: limits.queryTokens,
     maxDocument: limits.documentTokens,
-    session: await computeFile(options.teacher, options.provider && { provider: options.provider }),
+    session: await deviceOf({ model: options.teacher }, options.provider && { provider: options.provider }),
   });
   const cache = await ScoreCache.open(options.cache ?? defaultCache());
   try {

@@ -5,7 +5,6 @@ import { readdir } from 'node:fs/promises';
 import { InputError } from '../common/errors.ts';
 import { makeFolder } from '../common/outputs.ts';
 import type { RunControl } from '../common/progress.ts';
-import { computeFile } from '../engine/runtime/provider.ts';
 import { isSparseFolder } from '../models/sparse/sparse-folder.ts';
 import { bm25 } from '../retrieval/bm25.ts';
 import type { VectorEngine } from '../retrieval/engines/engine.ts';
@@ -27,6 +26,7 @@ import {
   writeSearchFile,
 } from './documents/index-file.ts';
 import { createStore, unused, VECTORS } from './documents/vectors-folder.ts';
+import { deviceOf } from './encoder/checkpoint.ts';
 import { type OpenEncoder, type OpenEncoderOptions, openEncoder } from './encoder/encoder.ts';
 import { type OpenSparseEncoderOptions, openSparseEncoder } from './encoder/sparse-encoder.ts';
 import { aboutOf, channelHash, ENGINE_FORMAT, hasEngineFile, readEngineFile, writeEngineFile } from './engine-file.ts';
@@ -90,7 +90,7 @@ export async function createIndex(folder: string, options: CreateIndexOptions): 
     await makeFolder(folder);
     const { documents } = opening;
     const second = tokens !== false && isLateFolder(path);
-    const session = second ? await computeFile(path, provider && { provider }) : undefined;
+    const session = second ? await deviceOf({ model: path }, provider && { provider }) : undefined;
     if (second) await createSecondStage(folder, path, tokens, { documents, session });
     const file = {
       id: randomUUID(),
@@ -209,7 +209,7 @@ export async function openIndex(folder: string, options: OpenIndexOptions = {}):
       const path = options.encoder ?? findPlace(folder, file.encoder);
       second = await openSecondStage(folder, path, {
         documents: options.documents ?? file.encoder.documents,
-        session: await computeFile(path, options.provider && { provider: options.provider }),
+        session: await deviceOf({ model: path }, options.provider && { provider: options.provider }),
       });
     }
     return await SearchIndex.load(folder, encoder, options, second);

@@ -86,16 +86,30 @@ export async function candidateRun(
       expected: "'student', 'bm25' or a run file",
       remedy: 'name one of these under --candidates',
     });
-  return { name: basename(source), run: known(cutRun(await readRun(source), depth), dataset) };
+  return { name: basename(source), run: known(source, cutRun(await readRun(source), depth), dataset, watch) };
 }
 
-/** Removes documents and queries that are not in the data, since their texts are unknown. */
-function known(run: Run, dataset: Dataset): Run {
+/** Removes documents and queries that are not in the data, since their texts are unknown, and says how many. */
+function known(file: string, run: Run, dataset: Dataset, watch: RunControl): Run {
   const asked = new Column(Int32Array);
+  let queries = 0;
+  let documents = 0;
   for (const query of run.keys()) {
     const position = dataset.queries.indexOf(query);
-    if (position !== undefined) asked.push(position);
+    if (position === undefined) {
+      queries++;
+      continue;
+    }
+    asked.push(position);
+    for (const id of run.get(query)?.ids ?? []) documents += Number(dataset.documents.indexOf(id) === undefined);
   }
+  if (queries || documents)
+    watch.onProgress?.({
+      stage: 'candidates',
+      done: 0,
+      unit: 'queries',
+      note: `${file}: ${queries} queries and ${documents} documents of the others are not in the data and are left out`,
+    });
   const positions = asked.all;
   return lazyRun(dataset.queries, positions, (place) => {
     const { ids = [], scores = [] } = run.get(dataset.queries.ids[positions[place]]) ?? {};

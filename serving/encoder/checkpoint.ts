@@ -110,11 +110,19 @@ function configIn({ config }: Record<string, unknown>, file: string): Partial<Co
   });
 }
 
-/** Where an encoder of documents computes: on the CPU where it is read in int8. */
-export const deviceOf = async (
+/** Where the model of a folder computes: on the CPU where it is read in int8, or its file is a compact one. */
+export async function deviceOf(
   { model, dtype }: { model: string; dtype?: string | undefined },
   computing: Computing | undefined,
-): Promise<SessionOptions | undefined> => (dtype === 'int8' ? undefined : computeFile(model, computing));
+): Promise<SessionOptions | undefined> {
+  if (!computing || dtype === 'int8') return undefined;
+  // A folder with exits has a file a segment, in float32.
+  const file = await readModelFolder(model).then(
+    (folder) => folder.model,
+    () => 'model.onnx',
+  );
+  return computeFile(file, computing);
+}
 
 /** The documents that a student of queries searches, embedded once; undefined where it encodes them itself. */
 export function inheritedDocuments(

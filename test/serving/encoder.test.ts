@@ -73,6 +73,17 @@ describe('openEncoder', () => {
     expect(notes.join()).toContain('model_int8.onnx computes on the CPU');
   });
 
+  test('an evaluation says what a file of candidates names that the data lacks', async () => {
+    const [q] = queries;
+    const file = at('candidates.run');
+    writeFileSync(file, `other Q0 d1 1 3 x\n${q._id} Q0 ${documents[0]._id} 1 3 x\n${q._id} Q0 none 2 2 x\n`);
+    const notes: string[] = [];
+    const onProgress = ({ note }: { note?: string }) => note !== undefined && notes.push(note);
+    const options = { student: at('dual'), data: at('data'), split: 'train', cost: false, cache: at('run-cache') };
+    await evaluate({ ...options, teacher: at('cross'), candidates: file }, { onProgress });
+    expect(notes).toContain(`${file}: 1 queries and 1 documents of the others are not in the data and are left out`);
+  });
+
   test('where an index was computed is no part of it', async () => {
     const options = { checkpoint: at('dual'), data: at('data'), output: at('anywhere') };
     await indexDocuments({ ...options, provider: 'auto' });
