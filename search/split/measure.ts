@@ -113,10 +113,10 @@ export function splitVerdict({
 }: Readonly<Record<'untrained' | 'trained', SplitFigures>>): string | undefined {
   const worse =
     trained.tau !== undefined && untrained.tau !== undefined
-      ? trained.tau < untrained.tau
-      : trained.ndcg < untrained.ndcg;
+      ? !(trained.tau >= untrained.tau)
+      : !(trained.ndcg >= untrained.ndcg);
   if (!worse) return undefined;
   const says = ({ ndcg, tau }: SplitFigures): string =>
     [`nDCG@10 ${ndcg.toFixed(4)}`, ...(tau === undefined ? [] : [`tau to the whole ${tau.toFixed(3)}`])].join(', ');
-  return `The training made the split model worse: ${says(trained)}; cut and not trained: ${says(untrained)}. Try a lower --learning-rate or more --steps.`;
+  return `The training made the split model worse: ${says(trained)}; cut and not trained: ${says(untrained)}, which is what was written. Try a lower --learning-rate or more --steps.`;
 }

@@ -79,7 +79,7 @@ export interface SplitReport {
   stepSeconds: number;
   /** Mean loss of the last steps. */
   loss: number;
-  /** Where the training made it worse: a sentence that says so, with what to try. */
+  /** Where the training made it worse, and the model that was only cut is written: a sentence that says so, with what to try. */
   verdict?: string;
   /** On the split that it is measured on; absent without one. */
   measured?: { queries: number; pairs: number; whole: SplitFigures; untrained: SplitFigures; trained: SplitFigures };
@@ -163,8 +163,10 @@ export async function makeSplit(options: SplitTrainingOptions, watch: RunControl
     const facts = { below, layers, documentStart, prompts: { query, document }, ...reading.limits };
     await write(options, withWeights(model, weights), facts, reading);
     const measured = before && { ...before.report, trained: await measuredAfter(output, where, before.lists, watch) };
-    await rm(`${output}.training`, { recursive: true, force: true });
     const verdict = measured && splitVerdict(measured);
+    // As of any other training: the weights at its start are among those that are chosen from.
+    if (verdict !== undefined) await write(options, model, facts, reading);
+    await rm(`${output}.training`, { recursive: true, force: true });
     return {
       ...{ output, below, layers, pairs: pairs.length, steps, stepSeconds, loss },
       ...(verdict !== undefined && { verdict }),
@@ -278,6 +280,7 @@ function checkOptions({ learningRate, ...rest }: SplitTrainingOptions): void {
     '--document-tokens': rest.documentTokens,
   };
   checkCounts(counts, fail);
+  if (rest.batchCandidates === 1) fail('--batch-candidates 1', 'at least 2, of which one is put before the other');
   if (rest.evaluate !== undefined && rest.evaluate !== 'none' && rest.evaluate === rest.split)
     fail(`--evaluate ${rest.evaluate}`, 'another split than the one that is trained on');
 }

@@ -102,6 +102,7 @@ describe('distill split', () => {
     await expect(run({ below: 2 })).rejects.toThrow('a cut after layer 2 of 2: expected a whole number from 1 to 1');
     await expect(run({ seed: Number.NaN })).rejects.toThrow('--seed NaN: expected a whole number');
     await expect(run({ below: 0 })).rejects.toThrow('--below 0: expected a whole number above 0');
+    await expect(run({ batchCandidates: 1 })).rejects.toThrow('--batch-candidates 1: expected at least 2');
     await expect(run({ learningRate: 2 })).rejects.toThrow('--learning-rate 2');
     await expect(run({ evaluate: 'train' })).rejects.toThrow('--evaluate train: expected another split');
     await expect(run({ documentStart: 63 })).rejects.toThrow('documents begin at position 63');
@@ -118,6 +119,18 @@ test('a training that made the model worse is said, one that did not is not', ()
   );
   expect(splitVerdict({ untrained: of(0.9, 0.8), trained: of(0.8, 0.8) })).toBeUndefined();
   expect(splitVerdict({ untrained: of(0.9), trained: of(0.8) })).toContain('worse: nDCG@10 0.8000; cut');
+});
+
+test('a training that made the model worse is not what is written', async () => {
+  // At such a rate nothing is left of the model.
+  const ruined = await makeSplit({ ...common(), steps: 20, learningRate: 0.9, output: at('ruined') });
+  expect(ruined.verdict).toContain('which is what was written');
+  const models = [await splitCrossEncoder(at('two'), 1), await openSplitReranker(at('ruined'))];
+  const [cut, made] = await Promise.all(
+    models.map(async (m) => m.score('open file', await m.documents(texts.slice(0, 3)))),
+  );
+  for (const [i, logit] of cut.entries()) expect(made[i]).toBeCloseTo(logit, 4);
+  for (const one of models) await one.dispose();
 });
 
 describe('a split cross-encoder in use', () => {

@@ -14,7 +14,7 @@ const tokens = tensor('float32', [B, L, D], numbers(B * L * D));
 const mask = tensor('int64', [B, L], BigInt64Array.from([1, 1, 1, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 0], BigInt));
 const map = { dtype: 'float32' as const, dims: [D, M], data: numbers(D * M) };
 
-function graphOf(pooling: Pooling, by: typeof pool, readElsewhere = false): Graph {
+function graphOf(pooling: Pooling, by: typeof poolBeforeMap, readElsewhere = false): Graph {
   const graph = new Graph(14);
   const x = new Expr(graph, graph.input('tokens', 'float32', ['b', 'l', D]));
   const m = new Expr(graph, graph.input('mask', 'int64', ['b', 'l']));
