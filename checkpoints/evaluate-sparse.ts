@@ -1,5 +1,4 @@
 /** @file Evaluates a saved sparse student: what it finds by an inverted index, compared with BM25 and a dense student, and its costs. */
-
 import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import { openAsRun, splitFor } from '../data/open.ts';

@@ -1,5 +1,4 @@
 /** @file Evaluates a saved student: what it finds compared with its teacher and other systems, and what it costs. */
-
 import { InputError } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import { openAsRun, splitFor } from '../data/open.ts';

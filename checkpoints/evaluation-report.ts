@@ -1,5 +1,4 @@
 /** @file What an evaluation of a saved student is asked, and its report: the figures of its table and the files that they are written to. */
-
 import { writeWhole } from '../common/files.ts';
 import type { Dataset } from '../data/dataset.ts';
 import type { ColumnOptions } from '../data/files/columns.ts';

@@ -1,5 +1,4 @@
 /** @file What the student finds for queries, scored whole by the teacher: what a cascade is fitted and measured on. */
-
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

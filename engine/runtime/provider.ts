@@ -22,7 +22,7 @@ const COMPACT = /_(?:fp16|int8|uint8|q\d\w*|bnb4|quantized)\.onnx$|\.safetensors
 
 /**
  * Where a file of a finished model computes: as `computeOn`, but for compact files, which are made for the CPU and measured there.
- * @param file path of the model file, or a folder of one in float32
+ * @param file path of the model file
  */
 export async function computeFile(
   file: string,

@@ -1,5 +1,4 @@
 /** @file The systems that a student is compared with: a teacher (a model or a file of scores), candidates, other runs. */
-
 import { existsSync, statSync } from 'node:fs';
 import { basename } from 'node:path';
 import { InputError } from '../../common/errors.ts';

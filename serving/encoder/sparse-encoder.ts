@@ -25,6 +25,7 @@ export interface OpenSparseEncoderOptions {
 
 /** An open sparse student. Dispose of it when it is not needed any more. */
 export interface OpenSparseEncoder extends Tokens {
+  /** Assumptions that were made when the folder was read. */
   readonly notes: readonly string[];
   /** Size of the vocabulary: token ids are below it. */
   readonly vocabulary: number;
