@@ -18,7 +18,7 @@ export const hasCuda = (): boolean => existsSync(join(libraryFolder(), LIBRARY))
 /** A graph that a provider does not load, as one sentence with ONNX Runtime's own reason. */
 export function loadFault(provider: string | undefined, cause: unknown, name = 'the graph'): InputError {
   // What ONNX Runtime checked, and where in its sources, says nothing to a user.
-  const why = cause instanceof Error ? ` (${cause.message.replace(/^\/[^]*? was false\. /, '').trim()})` : '';
+  const why = cause instanceof Error ? ` (${cause.message.replace(/^\/.*? was false\. /s, '').trim()})` : '';
   const subject = `ONNX Runtime cannot load ${name} for ${provider ?? 'cpu'}${why}`;
   if (provider !== 'cuda')
     return new InputError({ code: 'runtime.load', subject, remedy: 'choose the provider cpu', cause });
