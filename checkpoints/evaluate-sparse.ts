@@ -58,13 +58,13 @@ export async function evaluateSparse(options: EvaluateOptions, watch: RunControl
       received: dtype,
     });
   const file = SPARSE_FILES[dtype];
-  const computing = options.provider && { provider: options.provider };
+  const { provider } = options;
   const { encoder, ...limits } = await openSparseFolder(options.student, {
     file,
-    session: await computeFile(file, computing),
+    session: await computeFile(file, provider),
   });
   const { queryTokens = limits.queryTokens, documentTokens = limits.documentTokens } = options;
-  const onCpu = onCpuNote(file, computing);
+  const onCpu = onCpuNote(file, provider);
   if (onCpu) table.note(onCpu);
   const searched = { dataset, split, depth: reach };
   const cache = await ScoreCache.open(options.cache ?? defaultCache());
@@ -95,10 +95,10 @@ export async function evaluateSparse(options: EvaluateOptions, watch: RunControl
       const made = await readProvenance(options.with, {});
       const own = await Encoder.load(options.with, {
         comparable: true,
-        session: await deviceOf({ model: options.with }, computing),
+        session: await deviceOf({ model: options.with }, provider),
       });
       try {
-        const searcher = encoderSearcher(own, made, inheritedDocuments(made, cache, computing));
+        const searcher = encoderSearcher(own, made, inheritedDocuments(made, cache, provider));
         const found = await sparseHybrid(searcher, { encoder, index, queryTokens }, searched, DEV, watch);
         const dense = table.add('baseline', 'dense student', found.dense);
         const both = table.add('student', 'both', found.both);

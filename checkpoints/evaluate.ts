@@ -95,13 +95,13 @@ export async function evaluate(options: EvaluateOptions, given: RunControl = {})
   try {
     // What the student finds by itself.
     const searched = { dataset, split, depth: reach };
-    const computing = options.provider && { provider: options.provider };
-    const documents = inheritedDocuments(made, cache, computing);
+    const { provider } = options;
+    const documents = inheritedDocuments(made, cache, provider);
     const notes = new Set<string>();
     const find = async ({ file }: DTypeFile): ReturnType<typeof retrieve> => {
-      const session = await computeFile(file, computing);
+      const session = await computeFile(file, provider);
       const encoder = await Encoder.load(file, { comparable: true, prompts: options.prompts, session });
-      const note = onCpuNote(file, computing);
+      const note = onCpuNote(file, provider);
       for (const text of [...encoder.notes, ...(note ? [note] : [])]) notes.add(text);
       try {
         return await retrieve(encoderSearcher(encoder, made, documents), searched, watch);
@@ -115,7 +115,7 @@ export async function evaluate(options: EvaluateOptions, given: RunControl = {})
     const student = table.add('student', 'student', found.run);
     if (isLateFolder(options.student)) {
       const run = cutRun(student.run, depth);
-      const session = await deviceOf({ model: options.student }, computing);
+      const session = await deviceOf({ model: options.student }, provider);
       const late = { dataset, run, cache: cacheFolder, documents: options.documents, session };
       const reranked = await evaluateLate(options.student, late, watch);
       table.compare(
@@ -132,8 +132,8 @@ export async function evaluate(options: EvaluateOptions, given: RunControl = {})
 
     // The teacher, another system, other files of the checkpoint.
     const { teacher, costQueries = 5 } = options;
-    const session = teacherFile ? await computeFile(teacherFile, computing) : undefined;
-    const teacherNote = teacherFile && onCpuNote(teacherFile, computing);
+    const session = teacherFile ? await computeFile(teacherFile, provider) : undefined;
+    const teacherNote = teacherFile && onCpuNote(teacherFile, provider);
     if (teacherNote) table.note(teacherNote);
     const limits = { ...made.teacher, prompts: options.teacherPrompts, session };
     const asked = { dataset, split, teacher, source, depth, reach, costQueries, limits, cache };

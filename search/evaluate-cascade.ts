@@ -88,7 +88,7 @@ export async function evaluateCascadeFile(
   const cache = await ScoreCache.open(options.cache ?? defaultCache());
   try {
     // Hashes are compared before the teacher is asked anything.
-    const session = await deviceOf({ model: path }, provider && { provider });
+    const session = await deviceOf({ model: path }, provider);
     const teacher = await crossEncoder(path, { maxQuery: queryTokens, maxDocument: documentTokens, session });
     try {
       const served = await openCascade(options.cascade, { index, teacher: rerankerOf(teacher) });

@@ -80,7 +80,7 @@ export async function cascade(options: CascadeOptions, watch: RunControl = {}): 
   const teacher = await crossEncoder(options.teacher, {
     maxQuery: limits.queryTokens,
     maxDocument: limits.documentTokens,
-    session: await deviceOf({ model: options.teacher }, options.provider && { provider: options.provider }),
+    session: await deviceOf({ model: options.teacher }, options.provider),
   });
   const cache = await ScoreCache.open(options.cache ?? defaultCache());
   try {

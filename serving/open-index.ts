@@ -90,7 +90,7 @@ export async function createIndex(folder: string, options: CreateIndexOptions): 
     await makeFolder(folder);
     const { documents } = opening;
     const second = tokens !== false && isLateFolder(path);
-    const session = second ? await deviceOf({ model: path }, provider && { provider }) : undefined;
+    const session = second ? await deviceOf({ model: path }, provider) : undefined;
     if (second) await createSecondStage(folder, path, tokens, { documents, session });
     const file = {
       id: randomUUID(),
@@ -209,7 +209,7 @@ export async function openIndex(folder: string, options: OpenIndexOptions = {}):
       const path = options.encoder ?? findPlace(folder, file.encoder);
       second = await openSecondStage(folder, path, {
         documents: options.documents ?? file.encoder.documents,
-        session: await deviceOf({ model: path }, options.provider && { provider: options.provider }),
+        session: await deviceOf({ model: path }, options.provider),
       });
     }
     return await SearchIndex.load(folder, encoder, options, second);

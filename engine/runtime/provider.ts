@@ -26,15 +26,15 @@ const COMPACT = /_(?:fp16|int8|uint8|q\d\w*|bnb4|quantized)\.onnx$|\.safetensors
  */
 export async function computeFile(
   file: string,
-  computing: Computing | undefined,
+  provider: Computing['provider'] | undefined,
 ): Promise<Pick<SessionOptions, 'provider' | 'threads'> | undefined> {
-  return computing && !COMPACT.test(file) ? computeOn(computing) : undefined;
+  return provider && !COMPACT.test(file) ? computeOn({ provider }) : undefined;
 }
 
 /** What is said where a device was named and a file computes on the CPU; undefined where nothing is to be said. */
-export function onCpuNote(file: string, computing: Computing | undefined): string | undefined {
-  const named = computing && computing.provider !== 'auto' && computing.provider !== 'cpu';
+export function onCpuNote(file: string, provider: Computing['provider'] | undefined): string | undefined {
+  const named = provider && provider !== 'auto' && provider !== 'cpu';
   return named && COMPACT.test(file)
-    ? `${file} computes on the CPU, which compact files are made for, and not on ${computing.provider}`
+    ? `${file} computes on the CPU, which compact files are made for, and not on ${provider}`
     : undefined;
 }

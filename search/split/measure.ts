@@ -111,6 +111,7 @@ export function splitVerdict({
   untrained,
   trained,
 }: Readonly<Record<'untrained' | 'trained', SplitFigures>>): string | undefined {
+  // Equal scores for all documents have no tau: what is not as good is worse.
   const worse =
     trained.tau !== undefined && untrained.tau !== undefined
       ? !(trained.tau >= untrained.tau)

@@ -113,22 +113,22 @@ function configIn({ config }: Record<string, unknown>, file: string): Partial<Co
 /** Where the model of a folder computes: on the CPU where it is read in int8, or its file is a compact one. */
 export async function deviceOf(
   { model, dtype }: { model: string; dtype?: string | undefined },
-  computing: Computing | undefined,
+  provider: Computing['provider'] | undefined,
 ): Promise<SessionOptions | undefined> {
-  if (!computing || dtype === 'int8') return undefined;
+  if (!provider || dtype === 'int8') return undefined;
   // A folder with exits has a file a segment, in float32.
   const file = await readModelFolder(model).then(
     (folder) => folder.model,
     () => 'model.onnx',
   );
-  return computeFile(file, computing);
+  return computeFile(file, provider);
 }
 
 /** The documents that a student of queries searches, embedded once; undefined where it encodes them itself. */
 export function inheritedDocuments(
   { inherits, elsewhere }: Provenance,
   cache?: ScoreCache,
-  computing?: Computing,
+  provider?: Computing['provider'],
 ): Embed | undefined {
   if (elsewhere)
     throw new InputError({
@@ -143,7 +143,7 @@ export function inheritedDocuments(
     const vectors = isVectorFile(model);
     const encoder = vectors
       ? await vectorsEmbedder({ files: model })
-      : await dualEncoder(model, { ...limits, session: await deviceOf({ model, dtype: limits.dtype }, computing) });
+      : await dualEncoder(model, { ...limits, session: await deviceOf({ model, dtype: limits.dtype }, provider) });
     try {
       const { embed = encoder.embed } = (vectors ? undefined : cache?.wrap(encoder)) ?? encoder;
       return await embed(texts, 'document', watch);

@@ -103,8 +103,7 @@ export async function openEncoder(path: string, options: OpenEncoderOptions = {}
     options.exit === undefined ? options.dtype : await exitOf(path, options.exit, options.dtype),
   );
   const made = await readProvenance(folder, options);
-  const computing = options.provider && { provider: options.provider };
-  const encoder = await openFileEncoder(file, computing);
+  const encoder = await openFileEncoder(file, options.provider);
   const { dimensions } = encoder;
   const { queryTokens, documentTokens, inherits } = made;
   const embed = (role: 'query' | 'document', maxLength: number | undefined) => {
@@ -115,7 +114,7 @@ export async function openEncoder(path: string, options: OpenEncoderOptions = {}
   const keyOf = (role: 'query' | 'document', maxLength: number | undefined): string =>
     hashParts(role, encoder.key, encoder.settings, String(maxLength), JSON.stringify(encoder.prompts[role]));
   const documentsKey = keyOf('document', documentTokens);
-  const other = made.elsewhere || inherits ? inherited(made, dimensions, computing) : undefined;
+  const other = made.elsewhere || inherits ? inherited(made, dimensions, options.provider) : undefined;
   return {
     ...tokensOf(encoder.tokenizer, encoder.prompts),
     folder,
@@ -142,7 +141,11 @@ export async function openEncoder(path: string, options: OpenEncoderOptions = {}
 }
 
 /** What embeds the documents of a student of queries, opened when it is asked for the first time. */
-function inherited({ inherits, elsewhere }: Provenance, dimensions: number, computing: Computing | undefined) {
+function inherited(
+  { inherits, elsewhere }: Provenance,
+  dimensions: number,
+  provider: Computing['provider'] | undefined,
+) {
   let opened: ReturnType<typeof dualEncoder> | undefined;
   const named = (): NonNullable<Provenance['inherits']> => {
     if (inherits && !elsewhere) return inherits;
@@ -163,7 +166,7 @@ function inherited({ inherits, elsewhere }: Provenance, dimensions: number, comp
       const { model, ...limits } = named();
       opened ??= isVectorFile(model)
         ? vectorsEmbedder({ files: model })
-        : deviceOf({ model, dtype: limits.dtype }, computing).then((session) =>
+        : deviceOf({ model, dtype: limits.dtype }, provider).then((session) =>
             dualEncoder(model, { ...limits, session }),
           );
       return cutTo(dimensions, await (await opened).embed(texts, 'document', watch));

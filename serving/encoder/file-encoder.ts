@@ -42,13 +42,13 @@ const STATIC_LIMIT = 512;
 
 /**
  * @param file an .onnx file of a model folder, or a static file in a folder with a tokenizer
- * @param computing where it is to compute; the CPU by default
+ * @param provider where it is to compute; the CPU by default
  * @throws InputError where it cannot be read or is not an encoder
  */
-export async function openFileEncoder(file: string, computing?: Computing): Promise<FileEncoder> {
+export async function openFileEncoder(file: string, provider?: Computing['provider']): Promise<FileEncoder> {
   if (!file.endsWith('.safetensors')) {
-    const opened = await Encoder.load(file, { comparable: true, session: await computeFile(file, computing) });
-    const note = onCpuNote(file, computing);
+    const opened = await Encoder.load(file, { comparable: true, session: await computeFile(file, provider) });
+    const note = onCpuNote(file, provider);
     const { config } = await readModelFolder(file);
     const { maxLength, similarity } = opened;
     const settings = JSON.stringify([maxLength, similarity, firstPosition(config), hidesPadding(config)]);

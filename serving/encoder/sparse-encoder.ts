@@ -60,9 +60,8 @@ export async function openSparseEncoder(
       expected: Object.keys(SPARSE_FILES).join(' or '),
       remedy: 'name one of these, or the checkpoint of a sparse student',
     });
-  const computing = provider && { provider };
-  const session = await computeFile(file, computing);
-  const note = onCpuNote(join(folder, 'onnx', file), computing);
+  const session = await computeFile(file, provider);
+  const note = onCpuNote(join(folder, 'onnx', file), provider);
   const { encoder, ...own } = await openSparseFolder(folder, { file, session });
   const { queryTokens = own.queryTokens, documentTokens = own.documentTokens } = limits;
   const { prompts, tokenizer, queryTable } = encoder;
