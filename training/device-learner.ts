@@ -1,5 +1,6 @@
 /** @file Trains on a device: weights and moments stay there; only token ids and losses are transferred. */
 import { FaultError } from '../common/errors.ts';
+import type { Forms } from '../engine/autodiff/rule.ts';
 import { sizeOf, type Tensor } from '../engine/graph/tensor.ts';
 import { ResidentSession } from '../engine/runtime/device-session.ts';
 import { LoopSession, type StateSession } from '../engine/runtime/loop-session.ts';
@@ -20,7 +21,7 @@ import { type OptimizerOptions, optimizers } from './optimizers/index.ts';
 import { checkProducts, type Numbers, type Optimizer, servedWeights } from './optimizers/optimizer.ts';
 import { appendOptimizer, FACTORS, type GraphOptimizer, SUM, WEIGHTS } from './optimizers/optimizer-graph.ts';
 import { singleRun } from './step/single-run.ts';
-import { type DifferentiatedStep, formOf, LOSS_SCALE, tableNames, wantedFeeds } from './step/training-step.ts';
+import { type DifferentiatedStep, formOf, formsOn, LOSS_SCALE, tableNames, wantedFeeds } from './step/training-step.ts';
 
 export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements Learner<B> {
   readonly parameters: Learner<B>['parameters'];
@@ -309,12 +310,12 @@ const MOST_AHEAD = 256;
 const stepsAhead = (milliseconds: number): number =>
   Math.max(1, Math.min(MOST_AHEAD, Math.round((1000 * CALL_SECONDS) / milliseconds)));
 
-/** The learner of a step that is one graph, where it computes. @param make the step, for a CPU or for a device */
+/** The learner of a step that is one graph, where it computes. @param make the step in the forms that are fast there */
 export const learnerOn = async <B extends { weights: Tensor }>(
-  make: (processor: boolean) => Promise<DifferentiatedStep<B>>,
+  make: (forms: Forms) => Promise<DifferentiatedStep<B>>,
   where: SessionOptions,
   optimizer: OptimizerOptions,
 ): Promise<Learner<B>> =>
   onProcessor(where)
-    ? new HostLearner(await singleRun(await make(true), where), optimizer)
-    : DeviceLearner.create(await make(false), where, optimizer);
+    ? new HostLearner(await singleRun(await make('cpu'), where), optimizer)
+    : DeviceLearner.create(await make(formsOn(where)), where, optimizer);

@@ -25,7 +25,7 @@ const { values, positionals } = parseArgs({
 const [sequences = 576, length = 190] = positionals.map(Number);
 const precision = values.precision as 'float32' | 'float16';
 const step = await dualEncoderStep(
-  { ...(await stepOptions(SHARED)), groups: 1, precision, lean: values.lean ? 'portable' : undefined },
+  { ...(await stepOptions(SHARED)), groups: 1, precision, forms: values.lean ? 'cuda' : 'plain' },
   false,
 );
 emitGradients(step.graph, step.gradients);

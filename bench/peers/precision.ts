@@ -3,8 +3,9 @@
  * state over the bus included, and the losses of the first ten steps; PyTorch on the same card where $PYTHON has it.
  *
  *   npm run bench -- precision [--provider cuda] [--modes float32,tf32,float16,bfloat16] [--sizes 64x64,576x190] [--calls 4]
- *   npm run bench -- precision --lean none     without the forms of gradients for CUDA; portable: without its own operators
- *   npm run bench -- precision --profile float16      time per operator of one call of the largest size, each launch waited for
+ *   npm run bench -- precision --plain         without the forms of gradients that are fast on the device
+ *   npm run bench -- precision --profile float16      time per operator of one call of the largest size, each launch waited for;
+ *       --provider webgpu --layers 3 --profile float32: of the device's kernels
  *
  * Each mode is a process: TF32 is decided when NVIDIA's libraries are loaded.
  */
@@ -30,7 +31,8 @@ const { values } = parseArgs({
     modes: { type: 'string', default: 'float32,tf32,float16,bfloat16' },
     sizes: { type: 'string', default: '64x64,576x190' },
     calls: { type: 'string', default: '4' },
-    lean: { type: 'string', default: 'cuda' },
+    plain: { type: 'boolean', default: false },
+    layers: { type: 'string' },
     mode: { type: 'string' },
     profile: { type: 'string' },
   },
@@ -42,10 +44,12 @@ const RATE = 2e-5;
 /** Steps of a call, as a run makes them: some four seconds. */
 const perCall = (sequences: number): number => (sequences > 128 ? 32 : 256);
 
-/** The model of the folder SHARED, or one of its shape with random weights. */
+/** The model of the folder SHARED, or one of its shape with random weights and perhaps of fewer layers. */
 async function model(): Promise<DualEncoderStepOptions> {
-  if (existsSync(join(SHARED, 'models/minilm-l6/onnx/model.onnx'))) return stepOptions(SHARED);
-  const shape = { vocabularySize: 30522, hidden: 384, layers: 6, heads: 12, intermediate: 1536, maxLength: 512 };
+  const given = join(SHARED, 'models/minilm-l6/onnx/model.onnx');
+  if (values.layers === undefined && existsSync(given)) return stepOptions(SHARED);
+  const layers = Number(values.layers ?? 6);
+  const shape = { vocabularySize: 30522, hidden: 384, layers, heads: 12, intermediate: 1536, maxLength: 512 };
   return {
     encoder: bertGraph(shape, Random.of(0, 'bench')),
     pooling: 'mean',
@@ -59,10 +63,12 @@ async function learnerOf(mode: string, extra?: SessionOptions['extra']): Promise
   const precision = (mode === 'tf32' ? 'float32' : mode) as Precision;
   // As a run does.
   if (precision !== 'float32') sumHalvesInFloat32();
-  const lean = values.lean === 'none' || provider !== 'cuda' ? undefined : (values.lean as 'cuda' | 'portable');
   const session = { provider, ...(extra && { extra }) };
-  const step = await dualEncoderStep({ ...(await model()), groups: 1, precision, lean, session }, false);
-  return DeviceLearner.create(step, session, { clipNorm: 1 }, { loops: true });
+  const step = await dualEncoderStep(
+    { ...(await model()), groups: 1, precision, ...(values.plain && { forms: 'plain' as const }), session },
+    false,
+  );
+  return DeviceLearner.create(step, session, { clipNorm: 1 });
 }
 
 const steps = (learner: DeviceLearner, [sequences, length]: [number, number], count: number, first: number) => {
@@ -113,9 +119,22 @@ interface Event {
   args?: {
     op_name?: string;
     provider?: string;
+    /** Of a kernel of WebGPU. */
+    shapes?: string;
     input_type_shape?: Record<string, number[]>[];
     output_type_shape?: Record<string, number[]>[];
   };
+}
+
+/** Prints time and number of events by key, those that take longest first. */
+function sums(events: readonly Event[], key: (e: Event) => string, steps: number, rows: number): void {
+  const found = new Map<string, { ms: number; count: number }>();
+  for (const e of events) {
+    const own = found.get(key(e)) ?? { ms: 0, count: 0 };
+    found.set(key(e), { ms: own.ms + e.dur / steps / 1000, count: own.count + 1 / steps });
+  }
+  for (const [name, { ms, count }] of [...found].sort((a, b) => b[1].ms - a[1].ms).slice(0, rows))
+    console.log(`${ms.toFixed(2).padStart(9)} ms ${String(Math.round(count)).padStart(6)}  ${name}`);
 }
 
 /** Seconds by operator of one call, from ONNX Runtime's profile. */
@@ -126,15 +145,29 @@ async function profile(mode: string): Promise<void> {
     const size = sizes[sizes.length - 1];
     // Memory is allocated in the first call.
     await steps(learner, size, 2, 0);
-    await steps(learner, size, 2, 2);
+    await steps(learner, size, provider === 'webgpu' ? 1 : 2, 2);
     await learner.release();
     const file = readdirSync(folder).find((f) => f.endsWith('.json'));
     if (!file) throw new Error(`no profile was written to ${folder}`);
     const all = JSON.parse(readFileSync(join(folder, file), 'utf8')) as Event[];
     const last = all.filter((e) => e.name === 'model_run').at(-1)?.ts ?? 0;
-    const events = all.filter(
-      (e) => e.ts >= last && e.cat === 'Node' && e.name.endsWith('_kernel_time') && e.args?.op_name !== 'Loop',
+    const events = all.filter((e) =>
+      provider === 'webgpu'
+        ? e.cat === 'Api' && e.ts >= last
+        : e.ts >= last && e.cat === 'Node' && e.name.endsWith('_kernel_time') && e.args?.op_name !== 'Loop',
     );
+    // WebGPU times its kernels itself; a call of one step is all that follows the last run.
+    if (provider === 'webgpu') {
+      const total = events.reduce((n, e) => n + e.dur, 0);
+      console.log(`${mode}, ${size.join(' x ')}: ${round(total / 1000, 1)} ms a step in ${events.length} kernels`);
+      sums(events, (e) => e.name.replace(/^.*&/, ''), 1, 30);
+      console.log('by kernel and shapes:');
+      sums(events, (e) => `${e.name.replace(/^.*&/, '')} ${e.args?.shapes}`, 1, 50);
+      const nodes = all.filter((e) => e.ts >= last && e.cat === 'Node' && e.args?.provider === 'CPUExecutionProvider');
+      console.log('nodes on the CPU:');
+      sums(nodes, (e) => e.args?.op_name ?? '', 1, 20);
+      return;
+    }
     const shape = (all: Record<string, number[]>[] = []): string =>
       all
         .map((t) =>
@@ -151,18 +184,11 @@ async function profile(mode: string): Promise<void> {
     console.log(
       `${mode}, ${size.join(' x ')}, ${made} steps: ${round(total / made / 1000, 1)} ms a step in ${Math.round(events.length / made)} operators`,
     );
-    const table = (key: (e: Event) => string, rows: number): void => {
-      const sums = new Map<string, { ms: number; count: number }>();
-      for (const e of events) {
-        const own = sums.get(key(e)) ?? { ms: 0, count: 0 };
-        sums.set(key(e), { ms: own.ms + e.dur / made / 1000, count: own.count + 1 / made });
-      }
-      for (const [name, { ms, count }] of [...sums].sort((a, b) => b[1].ms - a[1].ms).slice(0, rows))
-        console.log(`${ms.toFixed(2).padStart(9)} ms ${String(Math.round(count)).padStart(6)}  ${name}`);
-    };
-    table((e) => `${e.args?.op_name} (${e.args?.provider})`, 25);
+    sums(events, (e) => `${e.args?.op_name} (${e.args?.provider})`, made, 25);
     console.log('by operator and shapes:');
-    table((e) => `${e.args?.op_name} ${shape(e.args?.input_type_shape)} -> ${shape(e.args?.output_type_shape)}`, 40);
+    const whole = (e: Event): string =>
+      `${e.args?.op_name} ${shape(e.args?.input_type_shape)} -> ${shape(e.args?.output_type_shape)}`;
+    sums(events, whole, made, 40);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
@@ -177,8 +203,8 @@ function child(mode: string, profiled: boolean): void {
     values.sizes,
     '--calls',
     values.calls,
-    '--lean',
-    values.lean,
+    ...(values.plain ? ['--plain'] : []),
+    ...(values.layers === undefined ? [] : ['--layers', values.layers]),
     '--mode',
     mode,
   ];

@@ -156,7 +156,7 @@ async function compare(
       ...[...weights].map(([v, t]) => [v.name, castFloat(t, float)]),
     ]);
   const shapes = await probe(graph, [feeds(length), feeds(length - 4)]);
-  const gradients = differentiate(graph, loss, parameters, shapes, { processor: true });
+  const gradients = differentiate(graph, loss, parameters, shapes, { forms: 'cpu' });
   for (const [p, g] of gradients) if ('dense' in g) graph.output(g.dense, `gradient:${p.name}`);
   graph.prune();
   const session = await Session.load(

@@ -5,25 +5,41 @@ import { constant, Expr } from '../expressions/expr.ts';
 import { afterPass } from '../graph/checker.ts';
 import type { Graph, Node, Value } from '../graph/ir.ts';
 import { isFloat } from '../graph/tensor.ts';
-import type { Context, Lean } from './rule.ts';
+import { type Context, type Forms, fuses } from './rule.ts';
 import { broadcasting, constantAlmostEverywhere, rules } from './rules.ts';
 import { matmulGradientDims } from './rules-product.ts';
-import { multipliedRows, reducedRows, rowsByText, type Shapes, unbroadcast } from './shapes.ts';
+import {
+  multipliedRows,
+  reducedRows,
+  rowsByText,
+  rowsInParts,
+  type Shapes,
+  type SumRows,
+  unbroadcast,
+} from './shapes.ts';
 
 /**
  * A gradient as a tensor of the parameter's shape, or, for tables, as rows: row i of `rows` belongs to table row `indices[i]`.
  */
 export type Gradient = { dense: Value } | { rows: { indices: Value; rows: Value }[] };
 
-/** Form of the gradients: which tables get row gradients, and whether the graph runs on a CPU. */
+/** Form of the gradients: which tables get row gradients, and where the graph runs. */
 export interface DifferentiateOptions {
   /** Tables whose gradient is returned as rows if only Gather along axis 0 reads them. */
   asRows?: ReadonlySet<Value>;
-  /** Whether the graph will run on a CPU: gradients then use the forms that ONNX Runtime runs faster there. */
-  processor?: boolean;
-  /** Forms for CUDA. In half precision sums over all tokens are made text by text: see `rowsByText`. */
-  lean?: Lean;
+  /** The forms that are fast where the graph will run; plain operators by default. */
+  forms?: Forms;
 }
+
+/** Sums over rows by the forms of the gradients. */
+const rowSums = (forms: Forms): SumRows =>
+  forms === 'cuda-half'
+    ? rowsByText()
+    : forms === 'cpu'
+      ? multipliedRows()
+      : forms === 'webgpu'
+        ? rowsInParts()
+        : reducedRows;
 
 /**
  * Appends to a graph the nodes that compute d loss / d parameter for each parameter.
@@ -48,7 +64,8 @@ export function differentiate(
   const flowing = new Map<Value, Expr[]>([[loss, [constant(graph, graph.float, [], [1])]]]);
   const rowsOf = new Map<Value, { indices: Value; rows: Value }[]>();
   const expr = (v: Value): Expr => new Expr(graph, v);
-  const sumRows = options.lean === 'half' ? rowsByText() : options.processor ? multipliedRows() : reducedRows;
+  const { forms = 'plain' } = options;
+  const sumRows = rowSums(forms);
   const made = new Map<string, Expr>();
   const once = (key: string, make: () => Expr): Expr => {
     const own = made.get(key) ?? make();
@@ -60,7 +77,7 @@ export function differentiate(
     if (!parts) return null;
     const [first, ...others] = parts;
     // More than two: one pass where the operator takes them all.
-    const sum = options.lean && others.length > 1 ? first.op('Sum', others) : parts.reduce((a, b) => a.add(b));
+    const sum = fuses(forms) && others.length > 1 ? first.op('Sum', others) : parts.reduce((a, b) => a.add(b));
     flowing.set(v, [sum]);
     return sum;
   };
@@ -76,7 +93,7 @@ export function differentiate(
       rowsOf.set(table, [...(rowsOf.get(table) ?? []), rows]);
       continue;
     }
-    const gradients = ruleOf(node)(context(graph, node, dys, active, shapes, { sumRows, lean: options.lean, once }));
+    const gradients = ruleOf(node)(context(graph, node, dys, active, shapes, { sumRows, forms, once }));
     node.inputs.forEach((input, k) => {
       const gradient = gradients[k];
       if (!input || !gradient || !active.has(input)) return;
@@ -173,7 +190,7 @@ function context(
   dys: (Expr | null)[],
   active: Set<Value>,
   shapes: Shapes,
-  forms: Pick<Context, 'sumRows' | 'lean' | 'once'>,
+  forms: Pick<Context, 'sumRows' | 'forms' | 'once'>,
 ): Context {
   const expr = (v: Value): Expr => new Expr(graph, v);
   const x = node.inputs.map((v) => (v ? expr(v) : undefined)) as Expr[];

@@ -1,6 +1,6 @@
 /**
- * @file A forward pass in forms for CUDA: attention with fewer passes over its square matrices (the scale inside the product, the mask
- * inside the softmax), biases where the provider adds them fastest.
+ * @file A forward pass in forms for a device: attention with fewer passes over its square matrices (the scale inside the product, or
+ * before it), biases where the provider adds them fastest.
  */
 
 import { afterPass } from '../graph/checker.ts';
@@ -12,7 +12,27 @@ import type { Shape, Shapes } from './shapes.ts';
  * @param shapes of all values; those of new ones are added
  */
 export function scaleInProducts(graph: Graph, shapes: Map<Value, Shape>): void {
-  rewrite(graph, (node) => scaledProduct(node, shapes), shapes);
+  eachScaledProduct(graph, shapes, ({ a, b, scalar }, out) => {
+    if (!graph.opsets.has('com.microsoft')) graph.opsets.set('com.microsoft', 1);
+    const attributes = { alpha: float(scalar) };
+    return [new Node('FusedMatMul', [a, b], [out], { domain: 'com.microsoft', attributes })];
+  });
+}
+
+/**
+ * c (A B) as (c A) B where A is narrower than the product, as a query is in attention: the same up to rounding. For a device whose
+ * products take no factor.
+ * @param shapes of all values; those of new ones are added
+ */
+export function scaleBeforeProducts(graph: Graph, shapes: Map<Value, Shape>): void {
+  eachScaledProduct(graph, shapes, ({ a, b, by }, out) => {
+    const shape = shapes.get(a);
+    const isNumber = (v: Value): boolean => typeof shapes.get(v)?.dims.at(-1) === 'number';
+    if (!shape || !isNumber(a) || isNumber(b)) return [];
+    const scaled = new Value(graph.freshName(a.name), { dtype: a.dtype, dims: a.dims });
+    shapes.set(scaled, shape);
+    return [new Node(by.op, [a, by.factor], [scaled]), new Node('MatMul', [scaled, b], [out])];
+  });
 }
 
 /**
@@ -27,35 +47,6 @@ export function vectorsSecond(graph: Graph, shapes: Shapes): void {
   }
 }
 
-/**
- * softmax(x + mask) as one operator, after differentiation. BiasSoftmax has kernels on CUDA alone, and none of bfloat16.
- * @param shapes of the values of the forward pass
- */
-export function maskInSoftmax(graph: Graph, shapes: Shapes): void {
-  rewrite(graph, (node) => maskedSoftmax(node, shapes));
-}
-
-function rewrite(graph: Graph, made: (node: Node) => Made, shapes?: Map<Value, Shape>): void {
-  for (const node of [...graph.nodes]) {
-    const found = made(node);
-    if (!found) continue;
-    const [from] = node.outputs;
-    const to = new Value(graph.freshName(from.name), { dtype: from.dtype, dims: from.dims });
-    const shape = shapes?.get(from);
-    if (shape) shapes?.set(to, shape);
-    const own = new Node(found.op, found.inputs, [to], { domain: 'com.microsoft', attributes: found.attributes });
-    if (!graph.opsets.has('com.microsoft')) graph.opsets.set('com.microsoft', 1);
-    graph.insertAfter(node, own);
-    graph.replaceOutput(from, to);
-    graph.replace(from, to);
-  }
-  graph.prune();
-  graph.sort();
-  afterPass(graph);
-}
-
-type Made = { op: string; inputs: Value[]; attributes: Record<string, ReturnType<typeof float> | number> } | undefined;
-
 /** The one value that a node reads besides a scalar constant, and that scalar. */
 function withScalar(node: Node): { x: Value; scalar: number } | undefined {
   const [a, b] = node.inputs;
@@ -66,32 +57,47 @@ function withScalar(node: Node): { x: Value; scalar: number } | undefined {
   return b && left !== undefined && node.op === 'Mul' ? { x: b, scalar: left } : undefined;
 }
 
-/** c (A B) and (A B) / c, with equal batch dimensions. */
-function scaledProduct(node: Node, shapes: Shapes): Made {
+/** c (A B) or (A B) / c, with equal batch dimensions. */
+interface ScaledProduct {
+  a: Value;
+  b: Value;
+  /** c, or 1 / c. */
+  scalar: number;
+  /** How it is written. */
+  by: { op: string; factor: Value };
+}
+
+/** Puts what `made` gives in place of each scaled product; the last node makes `out`. */
+function eachScaledProduct(
+  graph: Graph,
+  shapes: Map<Value, Shape>,
+  made: (found: ScaledProduct, out: Value) => Node[],
+): void {
+  for (const node of [...graph.nodes]) {
+    const found = scaledProduct(node, shapes);
+    if (!found) continue;
+    const [from] = node.outputs;
+    const to = new Value(graph.freshName(from.name), { dtype: from.dtype, dims: from.dims });
+    const nodes = made(found, to);
+    if (!nodes.length) continue;
+    const shape = shapes.get(from);
+    if (shape) shapes.set(to, shape);
+    for (const own of [...nodes].reverse()) graph.insertAfter(node, own);
+    graph.replaceOutput(from, to);
+    graph.replace(from, to);
+  }
+  graph.prune();
+  graph.sort();
+  afterPass(graph);
+}
+
+function scaledProduct(node: Node, shapes: Shapes): ScaledProduct | undefined {
   const found = node.domain === '' && (node.op === 'Mul' || node.op === 'Div') ? withScalar(node) : undefined;
   const product = found?.x.producer;
   if (!found || product?.op !== 'MatMul' || found.x.readers.size !== 1) return undefined;
   const [a, b] = product.inputs as [Value, Value];
   const [one, other] = [a, b].map((v) => shapes.get(v)?.dims.slice(0, -2));
   if (!one?.length || String(one) !== String(other)) return undefined;
-  return { op: 'FusedMatMul', inputs: [a, b], attributes: { alpha: float(found.scalar) } };
-}
-
-/** softmax(x + mask) over the last axis, with a mask [batch, 1 .., length] for x [batch, .., length]. */
-function maskedSoftmax(node: Node, shapes: Shapes): Made {
-  const [sum] = node.inputs;
-  const add = sum?.producer;
-  if (node.op !== 'Softmax' || node.domain !== '' || add?.op !== 'Add' || sum?.readers.size !== 1) return undefined;
-  const dims = shapes.get(sum)?.dims ?? [];
-  const last = dims.length - 1;
-  const axis = node.int('axis', -1);
-  if (dims.length < 3 || (axis !== -1 && axis !== last)) return undefined;
-  const isMask = (v: Value | null): boolean => {
-    const own = (v && shapes.get(v)?.dims) || [];
-    return own.length === dims.length && own.every((d, i) => d === (i === 0 || i === last ? dims[i] : 1));
-  };
-  const at = add.inputs.findIndex(isMask);
-  if (at < 0) return undefined;
-  const inputs = [add.inputs[1 - at], add.inputs[at]] as Value[];
-  return { op: 'BiasSoftmax', inputs, attributes: { axis: last, is_inner_broadcast: 1 } };
+  const factor = node.inputs.find((v) => v && v !== found.x) as Value;
+  return { a, b, scalar: found.scalar, by: { op: node.op, factor } };
 }

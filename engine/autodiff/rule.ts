@@ -25,17 +25,25 @@ export interface Context {
   outputs(count: number): Expr[];
   /** Sums over all dimensions but the last, in the form that is fastest on the target. */
   sumRows: SumRows;
-  /** See `Lean`; undefined elsewhere. */
-  lean: Lean | undefined;
+  forms: Forms;
   /** The values of this key, made once a graph: `make` is called the first time. */
   once(key: string, make: () => Expr): Expr;
 }
 
 /**
- * The precision of gradients in the forms that read and write large values as seldom as possible, which is what takes the time on CUDA:
- * operators of com.microsoft, sums inside products.
+ * What gradients are written in, by what is fast where the graph runs; the results are the same up to rounding.
+ *
+ * - `plain`: ONNX operators as the formulas have them
+ * - `cpu`: sums over rows as products with ones
+ * - `cuda`: large values read and written as seldom as possible, which is what takes the time there: products that transpose as they
+ *   read (com.microsoft), sums inside products
+ * - `cuda-half`: the same in half precision; sums over all tokens text by text: see `rowsByText`
+ * - `webgpu`: products of sides that were transposed before, and long sums in parts: see `rules-product.ts`
  */
-export type Lean = 'float32' | 'half';
+export type Forms = 'plain' | 'cpu' | 'cuda' | 'cuda-half' | 'webgpu';
+
+/** Whether a product may transpose as it reads. */
+export const fuses = (forms: Forms): boolean => forms === 'cuda' || forms === 'cuda-half';
 
 /** One gradient per input, in order; null where none flows. */
 export type Rule = (c: Context) => Gradients;

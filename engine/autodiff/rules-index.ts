@@ -1,6 +1,7 @@
 /** @file Gradient rules of gather and scatter operators. */
 import type { Expr } from '../expressions/expr.ts';
 import { type Context, constantInt, type Gradients, inverse, sizeAt, unsupported, zeros } from './rule.ts';
+import { overRows } from './rules-product.ts';
 import { positiveAxis } from './shapes.ts';
 
 /**
@@ -31,7 +32,12 @@ export function gather(c: Context): Gradients {
   if (restDims.every((d) => typeof d === 'number')) {
     const width = restDims.reduce((n: number, d) => n * (d as number), 1);
     // rows: one-hot^T [size, n] x [n, width]; exact, and parallel where a scatter is not
-    const rows = oneHot(flatIndex, size).op('Gemm', [moved.reshape(-1, width)], { transA: 1 });
+    const [hot, count] = [oneHot(flatIndex, size), dims[axis]];
+    const flat = moved.reshape(-1, width);
+    const rows =
+      c.forms === 'webgpu' && typeof count === 'number'
+        ? overRows(c, hot, flat, { k: count, n: width, lead: [`all of ${c.dims(indices)}`] })
+        : hot.op('Gemm', [flat], { transA: 1 });
     const shaped = rows.reshape(-1, ...(restDims as number[]));
     return [axis === 0 ? shaped : shaped.transpose(...inverse([axis, ...others])), null];
   }

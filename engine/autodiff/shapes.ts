@@ -52,19 +52,37 @@ export function rowsByText(): SumRows {
   const ones = new Map<string, Expr>();
   return (x, dims) => {
     if (dims.length < 3) return whole(x, dims);
-    const at = dims.length - 2;
-    const value = tensor(x.graph.float, [1], [1]);
-    // With the leading dimensions: CUDA multiplies batches of equal strides, not one matrix on the left with many.
-    const key = String(dims.slice(0, -1));
-    const own =
-      ones.get(key) ??
-      x
-        .op('Shape', [], { start: 0, end: at })
-        .concat([x.ints(1), x.op('Shape', [], { start: at, end: at + 1 })], 0)
-        .op('ConstantOfShape', [], { value });
-    ones.set(key, own);
-    const sums = own.matmul(x); // [.., 1, width]
-    return sums.sum(dims.slice(1).map((_, i) => i));
+    return sumsByText(x, dims, ones).sum(dims.slice(1).map((_, i) => i));
+  };
+}
+
+/** [.., 1, width] sums over the second last dimension, as products with ones; values of equal leading dimensions share these. */
+function sumsByText(x: Expr, dims: readonly Dim[], ones: Map<string, Expr>): Expr {
+  const at = dims.length - 2;
+  const value = tensor(x.graph.float, [1], [1]);
+  // With the leading dimensions: CUDA multiplies batches of equal strides, not one matrix on the left with many.
+  const key = String(dims.slice(0, -1));
+  const own =
+    ones.get(key) ??
+    x
+      .op('Shape', [], { start: 0, end: at })
+      .concat([x.ints(1), x.op('Shape', [], { start: at, end: at + 1 })], 0)
+      .op('ConstantOfShape', [], { value });
+  ones.set(key, own);
+  return own.matmul(x);
+}
+
+/**
+ * In two products with ones, first over the second last dimension and then over the others: for WebGPU, whose ReduceSum over leading
+ * dimensions transposes before (109,440 rows of 1,536 on an H200: 1.9 ms, so 0.4).
+ */
+export function rowsInParts(): SumRows {
+  const whole = multipliedRows();
+  const ones = new Map<string, Expr>();
+  return (x, dims) => {
+    const width = dims[dims.length - 1];
+    if (dims.length < 3 || typeof width !== 'number') return whole(x, dims);
+    return whole(sumsByText(x, dims, ones).reshape(-1, width), [`texts of ${dims}`, width]);
   };
 }
 

@@ -49,7 +49,7 @@ export async function trainOnLogits(
   { stateFolder, stage, key, where = { provider: 'cpu' }, ...options }: LogitTraining,
   watch: RunControl,
 ): Promise<{ weights: Weights; loss: number; stepSeconds: number }> {
-  const learner = await learnerOn((processor) => crossEncoderStep({ ...step, groups: GROUPS }, processor), where, {
+  const learner = await learnerOn((forms) => crossEncoderStep({ ...step, groups: GROUPS }, forms), where, {
     weightDecay: 0.01,
     clipNorm: 1,
   });

@@ -191,7 +191,7 @@ async function trainOn(
   const drawing = { queries: perStep, candidates, parts, groups, seed: config.seed, onDevice, longest };
   const step = { model, losses: toTeacherLosses(config.losses), groups };
   const adamw = { weightDecay: config.train.weightDecay, clipNorm: config.train.clipNorm ?? undefined };
-  const learner = await learnerOn((processor) => crossEncoderStep(step, processor), where, adamw);
+  const learner = await learnerOn((forms) => crossEncoderStep(step, forms), where, adamw);
   const data = { documents: dataset.documents.hash, queries: dataset.queries.hash };
   const save = async (to: string, weights: Weights, step: number): Promise<void> => {
     const bytes = encodeGraph(withWeights(model, weights));

@@ -124,7 +124,7 @@ test('the parts of a step have together the loss and the gradients of the whole'
 test('for a device pairs come in few shapes, and the update inside the graph is the update outside', async () => {
   const adamw = { weightDecay: 0.1, clipNorm: 1 };
   const host = new HostLearner(await create(), adamw);
-  const device = await DeviceLearner.create(await crossEncoderStep(await stepOptions(), false), {}, adamw);
+  const device = await DeviceLearner.create(await crossEncoderStep(await stepOptions(), 'plain'), {}, adamw);
   const shapes = new Set<string>();
   for (let k = 0; k < 4; k++) {
     const filled = makePairBatch(source(), k, { ...options, onDevice: true, longest: 24 });

@@ -92,9 +92,9 @@ test('in bfloat16, whose steps are eight times as large, within a twentieth', as
   expect(most).toBeGreaterThan(2e-3);
 });
 
-test('gradients in the forms for CUDA are the same, in float32', async () => {
+test.each(['cuda', 'webgpu'] as const)('gradients in the forms for %s are the same, in float32', async (forms) => {
   for (const dropout of [undefined, 0.1])
-    expect(apart(await gradientsOf({ dropout }), await gradientsOf({ dropout, lean: 'portable' }))).toBeLessThan(1e-4);
+    expect(apart(await gradientsOf({ dropout }), await gradientsOf({ dropout, forms }))).toBeLessThan(1e-4);
 });
 
 test('a text that is all padding gives numbers, though masks are written with the lowest float32', async () => {
@@ -104,16 +104,12 @@ test('a text that is all padding gives numbers, though masks are written with th
   for (const g of [[loss], ...gradients.values()]) expect(Array.from(g).every(Number.isFinite)).toBe(true);
 });
 
-test.each([
-  ['bfloat16', { precision: 'bfloat16' }, 0],
-  ['float16 on CUDA', { precision: 'float16', lean: 'cuda' }, 4],
-  ['float32 on CUDA', { lean: 'cuda' }, 4],
-] as const)('every value has the type that its readers take: %s', async (_, options, masked) => {
-  // The processor has no kernels of bfloat16 and of BiasSoftmax; types are checked before kernels are looked for.
-  const { graph, gradients } = await dualEncoderStep({ ...tinyStep(), groups: 2, dropout: 0.1, ...options }, false);
+test('every value has the type that its readers take: bfloat16', async () => {
+  // The processor has no kernels of bfloat16; types are checked before kernels are looked for.
+  const options = { ...tinyStep(), groups: 2, dropout: 0.1, precision: 'bfloat16' } as const;
+  const { graph, gradients } = await dualEncoderStep(options, false);
   emitGradients(graph, gradients);
   for (const v of graph.values().values()) if (v.producer) [v.dtype, v.dims] = [undefined, undefined];
-  expect(graph.nodes.filter((n) => n.op === 'BiasSoftmax')).toHaveLength(masked);
   await expect(Session.load(graph, { threads: 1 })).rejects.toThrow(
     /Could not find an implementation|Kernel not found/,
   );

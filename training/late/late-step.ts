@@ -132,7 +132,7 @@ export async function lateStep({
     total,
     trained.map(([, w]) => w.value),
     shapes,
-    { processor: true },
+    { forms: 'cpu' },
   );
   const read = new Set(graph.inputs.map((v) => v.name));
   return {

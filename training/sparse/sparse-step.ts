@@ -19,7 +19,7 @@ import { groupByLength, groupForDevice } from '../batches/length-groups.ts';
 import { tokenFeeds } from '../step/assemble.ts';
 import { refuseOtherInputs } from '../step/encoder-graph.ts';
 import type { WeightedLoss } from '../step/loss-graph.ts';
-import type { DifferentiatedStep } from '../step/training-step.ts';
+import { type DifferentiatedStep, formsOn } from '../step/training-step.ts';
 import { drawColumns } from './columns.ts';
 
 /** What a sparse student is made of. */
@@ -169,7 +169,7 @@ export async function sparseStep(
   const isTable = ({ dims = [] }: Value): boolean => dims.length === 2 && Number(dims[0]) >= ROW_TABLE_MINIMUM;
   const gradients = differentiate(graph, total.value, trained, shapes, {
     asRows: new Set(trained.filter(isTable)),
-    processor,
+    forms: formsOn(options.session, processor),
   });
   const vocabulary = model.bias.dims[0];
   return {

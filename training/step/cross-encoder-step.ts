@@ -1,6 +1,7 @@
 /** @file One training step of a cross-encoder as one graph: pairs in; losses and the gradient of every weight out. */
 import { InputError } from '../../common/errors.ts';
 import { differentiate } from '../../engine/autodiff/differentiate.ts';
+import type { Forms } from '../../engine/autodiff/rule.ts';
 import { Expr } from '../../engine/expressions/expr.ts';
 import { Graph, type Value } from '../../engine/graph/ir.ts';
 import { castFloat, sizeOf, type Tensor, tensor } from '../../engine/graph/tensor.ts';
@@ -36,12 +37,12 @@ export type CrossEncoderStep = DifferentiatedStep<PairBatch>;
 /**
  * The step of a cross-encoder: losses as outputs, and the gradient of each weight as a value.
  *
- * @param processor whether it will run on a CPU and not on a device
+ * @param forms what is fast where it will run
  * @throws InputError if an operator has no gradient rule or the model has no single logit
  */
 export async function crossEncoderStep(
   { model, losses, groups, outputs = ['logits'], leastLength = 0 }: CrossEncoderStepOptions,
-  processor = true,
+  forms: Forms = 'cpu',
 ): Promise<CrossEncoderStep> {
   const source = model.clone();
   const trainable = new Set(trainableConstants(source));
@@ -111,7 +112,7 @@ export async function crossEncoderStep(
     total.value,
     live.map((w) => w.value),
     shapes,
-    { asRows: new Set(tables.map((w) => w.value)), processor },
+    { asRows: new Set(tables.map((w) => w.value)), forms },
   );
   return {
     graph,

@@ -10,7 +10,7 @@ import { type EncoderGraph, type EncoderGraphOptions, encoderGraph } from './enc
 import { gradCache } from './grad-cache.ts';
 import { type LossGraph, type LossGraphOptions, lossGraph, observedBy } from './loss-graph.ts';
 import { singleRun } from './single-run.ts';
-import type { DifferentiatedStep, HostStep } from './training-step.ts';
+import { type DifferentiatedStep, formsOn, type HostStep } from './training-step.ts';
 
 export type { WeightedLoss } from './loss-graph.ts';
 
@@ -41,8 +41,8 @@ const DEVICE_GROUPS = 2;
 /**
  * The step as one graph. `gradCacheChunk` does not apply here.
  *
- * @param processor whether it will run on a CPU and not on a device: decides the form of sums over rows, the default number of
- * groups and the shapes to which they are padded
+ * @param processor whether it will run on a CPU and not on a device: decides the forms of gradients, the default number of groups and
+ * the shapes to which they are padded
  * @throws InputError if an operator has no gradient rule or the encoder has unknown inputs
  */
 export async function dualEncoderStep(
@@ -51,16 +51,11 @@ export async function dualEncoderStep(
 ): Promise<DualEncoderStep> {
   const { encoder: _, gradCacheChunk: __, ...rest } = options;
   const groups = options.groups ?? (processor ? HOST_GROUPS : DEVICE_GROUPS);
-  const encoder = await encoderGraph(
-    {
-      observed: observedBy(options.losses),
-      // Measured on CUDA. Its own operators (BiasSoftmax) won 1 % there and are left out.
-      lean:
-        options.session?.provider === 'cuda' || (options.precision ?? 'float32') !== 'float32' ? 'portable' : undefined,
-      ...options,
-    },
-    processor,
-  );
+  const encoder = await encoderGraph({
+    observed: observedBy(options.losses),
+    forms: formsOn(options.session, processor),
+    ...options,
+  });
   const losses = await lossesOf(options, encoder);
   const group = grouping({ ...rest, groups }, encoder.dropout?.sites);
   return {
@@ -76,10 +71,8 @@ export async function dualEncoderStep(
 /** The step on the host, as one session run, or by GradCache where `gradCacheChunk` is given. @throws as dualEncoderStep */
 export async function dualEncoderOnHost(options: DualEncoderStepOptions): Promise<HostStep<StepBatch>> {
   if (!options.gradCacheChunk) return singleRun(await dualEncoderStep(options), options.session);
-  const encoder = await encoderGraph(
-    { observed: observedBy(options.losses), ...options },
-    onProcessor(options.session),
-  );
+  const forms = formsOn(options.session);
+  const encoder = await encoderGraph({ observed: observedBy(options.losses), forms, ...options });
   const losses = await lossesOf(options, encoder);
   const { encoder: _, ...rest } = options;
   const group = grouping(rest, encoder.dropout?.sites);

@@ -1,7 +1,8 @@
 /** @file The encoder of a step: forward from texts to embeddings, and backward from their gradient to every weight's. */
 import { InputError } from '../../common/errors.ts';
 import { differentiate, type Gradient } from '../../engine/autodiff/differentiate.ts';
-import { maskInSoftmax, scaleInProducts, vectorsSecond } from '../../engine/autodiff/lean-forms.ts';
+import { scaleBeforeProducts, scaleInProducts, vectorsSecond } from '../../engine/autodiff/lean-forms.ts';
+import { fuses } from '../../engine/autodiff/rule.ts';
 import { Expr } from '../../engine/expressions/expr.ts';
 import { type Pooling, pool, poolBeforeMap } from '../../engine/expressions/pooling.ts';
 import { Graph, type Node, type Value } from '../../engine/graph/ir.ts';
@@ -16,6 +17,7 @@ import { probe } from '../../engine/runtime/infer-shapes.ts';
 import type { LayerInput } from '../../losses/inputs.ts';
 import { insertDropout } from './dropout.ts';
 import { type Product, productsOf } from './products.ts';
+import type { DeviceForms } from './training-step.ts';
 
 export interface EncoderGraphOptions {
   /** The student's encoder as loaded from its file. */
@@ -38,11 +40,8 @@ export interface EncoderGraphOptions {
   products?: boolean;
   /** Type of the activations and of their gradients, up to the pooled vectors; float32 by default. */
   precision?: Precision;
-  /**
-   * Forms that read and write large values less often: what every provider has, or with the operators that CUDA alone has. In half
-   * precision at least the former.
-   */
-  lean?: 'portable' | 'cuda';
+  /** What is fast where the graph will run; in half precision always the forms for CUDA. Plain operators by default. */
+  forms?: DeviceForms;
 }
 
 /** Types that activations can have in training. */
@@ -122,10 +121,9 @@ export function refuseOtherInputs({ inputs }: Pick<Graph, 'inputs'>): void {
 const ROW_TABLE_MINIMUM = 256;
 
 /**
- * @param processor whether it will run on a CPU and not on a device
  * @throws InputError if an operator has no gradient rule or the encoder has unknown inputs
  */
-export async function encoderGraph(options: EncoderGraphOptions, processor = false): Promise<EncoderGraph> {
+export async function encoderGraph(options: EncoderGraphOptions): Promise<EncoderGraph> {
   const source = options.encoder.clone();
   const further = observedOutputs(source, options);
   source.setOutputs(source.outputs.find((v) => v.name === 'last_hidden_state') ?? source.outputs[0]);
@@ -211,10 +209,12 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
       remedy: 'set train.precision to float32, or choose another train.optimizer',
     });
   const products = options.products ? productsOf(graph, weights, tokens.get('attention_mask'), sizes) : undefined;
-  if (half || options.lean) {
+  const forms = half ? 'cuda-half' : (options.forms ?? 'plain');
+  if (fuses(forms)) {
     scaleInProducts(graph, sizes);
     vectorsSecond(graph, sizes);
   }
+  if (forms === 'webgpu') scaleBeforeProducts(graph, sizes);
   const ahead = new Set(graph.nodes);
   const upstream = graph.input('upstream', 'float32', ['rows', width]);
   const product = out.mul(new Expr(graph, upstream));
@@ -230,20 +230,11 @@ export async function encoderGraph(options: EncoderGraphOptions, processor = fal
     surrogate,
     weights.map((w) => w.value),
     shapes,
-    {
-      asRows: new Set(tables.map((w) => w.value)),
-      processor,
-      lean: half ? 'half' : options.lean && 'float32',
-    },
+    { asRows: new Set(tables.map((w) => w.value)), forms },
   );
   for (const g of gradients.values())
     for (const v of 'dense' in g ? [g.dense] : g.rows.flatMap((r) => [r.indices, r.rows])) graph.output(v);
   graph.prune();
-  if (options.lean === 'cuda' && half !== 'bfloat16') {
-    const old = new Set(graph.nodes);
-    maskInSoftmax(graph, shapes);
-    for (const node of graph.nodes) if (!old.has(node)) ahead.add(node);
-  }
   const before = new Set(graph.nodes);
   const held = [...frozen].map((v) => map.get(v)).filter((v) => v !== undefined);
   const taken = half

@@ -1,8 +1,10 @@
 /** @file The types of training steps: a step as one graph, and its runner on the host. */
 import { InputError } from '../../common/errors.ts';
 import type { Gradient } from '../../engine/autodiff/differentiate.ts';
+import type { Forms } from '../../engine/autodiff/rule.ts';
 import type { Graph } from '../../engine/graph/ir.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
+import { onProcessor, type SessionOptions } from '../../engine/runtime/session.ts';
 import type { Product, ProductForm } from './products.ts';
 
 export interface StepResult {
@@ -46,6 +48,16 @@ export interface DifferentiatedStep<B> {
   /** @param step determines the dropout masks */
   feeds(batch: B, step: number): Record<string, Tensor>;
 }
+
+/** Forms of gradients by where a step runs. */
+export type DeviceForms = Exclude<Forms, 'cuda-half'>;
+
+/** @param processor whether it will run on a CPU and not on a device; `plain` where the device is not named */
+export const formsOn = (where?: SessionOptions, processor = onProcessor(where)): DeviceForms => {
+  if (processor) return 'cpu';
+  const provider = where?.provider ?? 'cpu';
+  return provider === 'cpu' ? 'plain' : provider;
+};
 
 /** Input of a step whose gradients are scaled, float32 [1]: the factor. */
 export const LOSS_SCALE = 'loss_scale';

@@ -114,11 +114,13 @@ async function compare(op: string, use: Use, dynamic: boolean, form: Differentia
   }
 }
 
-/** The forms of gradients: for processors, for devices, and for CUDA where they differ. */
+/** The forms of gradients: for processors, plain ones, and those of devices where they differ. */
 const formsOf = (op: string): DifferentiateOptions[] => [
-  { processor: true },
+  { forms: 'cpu' },
   {},
-  ...(['Add', 'LayerNormalization', 'MatMul', 'Mul', 'Softmax'].includes(op) ? [{ lean: 'half' } as const] : []),
+  ...(['Add', 'Gather', 'LayerNormalization', 'MatMul', 'Mul', 'Softmax'].includes(op)
+    ? (['cuda-half', 'webgpu'] as const).map((forms) => ({ forms }))
+    : []),
 ];
 
 describe('every rule of the table against central differences in float64', () => {

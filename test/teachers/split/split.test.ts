@@ -4,6 +4,7 @@
  */
 import { beforeAll, describe, expect, test } from 'vitest';
 import { padBatch } from '../../../data/batches.ts';
+import type { Forms } from '../../../engine/autodiff/rule.ts';
 import { floatsOf } from '../../../engine/graph/tensor.ts';
 import { Session } from '../../../engine/runtime/session.ts';
 import { mse } from '../../../losses/mse.ts';
@@ -86,10 +87,10 @@ describe('cut after one of two layers', () => {
     const [documentStart, width] = [9, 12];
     const texts = splitTexts(reading, reading.own, documentStart);
     const model = pairGraph(await logitGraph(reading), { below: 1, documentStart, width });
-    const make = (processor: boolean) =>
+    const make = (forms: Forms) =>
       crossEncoderStep(
         { model, losses: [{ loss: mse({ scale: 1, shift: 0 }), weight: 1 }], groups: 2, leastLength: width },
-        processor,
+        forms,
       );
     const examples = {
       queries: Int32Array.of(0),
@@ -112,7 +113,7 @@ describe('cut after one of two layers', () => {
     const found: [number, number][] = [];
     for (const learner of [
       await learnerOn(make, { provider: 'cpu' }, {}),
-      await DeviceLearner.create(await make(false)),
+      await DeviceLearner.create(await make('plain')),
     ]) {
       const onDevice = learner instanceof DeviceLearner;
       const { loss, gradientNorm } = await learner.step([batch(onDevice)], 0, 1e-3);
