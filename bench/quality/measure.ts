@@ -14,7 +14,7 @@ import { defaultCache, ScoreCache } from '../../teachers/cache/score-cache.ts';
 import { dualEncoder } from '../../teachers/dual-encoder.ts';
 import { embed } from '../../teachers/teacher.ts';
 import { type Measured, round, SHARED } from '../peers/peers.ts';
-import { LIMITS, optionsOf, SPANS, TEACHER, type Tower } from './recipes.ts';
+import { LIMITS, optionsOf, PROVIDER, SPANS, TEACHER, type Tower } from './recipes.ts';
 
 const METRIC = 'ndcg@10';
 
@@ -120,7 +120,7 @@ export async function measure(tower: Tower, steps: number, folder: string): Prom
       },
     });
     const data = await openDataset(join(SHARED, 'data/debian'), {});
-    const encoder = await openEncoder(report.checkpoint);
+    const encoder = await openEncoder(report.checkpoint, { provider: PROVIDER });
     const vectors: Float32Array[] = [];
     for (const split of ['dev', 'test'])
       vectors.push(await encoder.embedQueries(textsAt(data, judgedQueries(data, split))));

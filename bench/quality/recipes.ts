@@ -10,7 +10,7 @@ export type Tower = (typeof towers)[number];
 export const ladders: Readonly<Record<Tower, readonly number[]>> = {
   'query-tower': [50, 75, 100, 150, 200, 300, 400, 600],
   static: [250, 500, 750, 1000, 1500, 2000, 3000],
-  assistant: [100, 200, 300, 400, 600],
+  assistant: [100, 200, 300, 400, 600, 800],
 };
 
 /** The dual-encoder whose documents the two query towers search. */
@@ -18,6 +18,8 @@ export const TEACHER = 'models/debian-dual-encoder';
 /** Spans of documents that are matched in addition to the queries; their vectors are in the cache. */
 export const SPANS = 100_000;
 export const LIMITS = { queryTokens: 64, documentTokens: 192 };
+/** Where both sides train: the CPU by default. */
+export const PROVIDER = (process.env.PROVIDER ?? 'cpu') as 'cpu' | 'cuda' | 'webgpu';
 
 /** @param shared folder with data/ and models/ */
 export function optionsOf(
@@ -32,7 +34,7 @@ export function optionsOf(
     evaluate: { before: false, bm25: false, teacher: false },
   };
   const embedder = { model: join(shared, TEACHER), ...LIMITS };
-  const training = { steps, provider: 'cpu' as const, warmupSteps: Math.ceil(steps / 10), saveEvery: 1_000_000 };
+  const training = { steps, provider: PROVIDER, warmupSteps: Math.ceil(steps / 10), saveEvery: 1_000_000 };
   const matching = { kind: 'embedding-matching' as const, weight: 2, of: 'queries' as const };
   if (tower === 'query-tower')
     return {

@@ -6,7 +6,8 @@
  * The rule is the same for all: a ladder of numbers of steps, each a training of its own; the first whose weights reach the share
  * of the teacher's nDCG@10 on dev is timed, ROUNDS times in turn. Figures on test are printed and choose nothing. The teacher is the
  * dual-encoder whose documents are searched (99.8 % of the cross-encoder). The clock runs from reading the data to the last step;
- * what the teacher gives is made before, and imports and evaluation are not counted. $FOLDER keeps the material between calls.
+ * what the teacher gives is made before, and imports and evaluation are not counted. $FOLDER keeps the material between calls;
+ * PROVIDER=cuda trains both sides on a card.
  */
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -4,7 +4,7 @@
 import { constant, Expr } from '../expressions/expr.ts';
 import type { Node, Value } from '../graph/ir.ts';
 import { type Context, fuses, type Gradients } from './rule.ts';
-import { fusedMatMul } from './rules-product.ts';
+import { exchanged, fusedMatMul } from './rules-product.ts';
 import { positiveAxis } from './shapes.ts';
 
 /** y (dy - sum(y dy)). */
@@ -41,7 +41,7 @@ function productBehind({ dy, y: [y] }: Context): ReadingProduct | undefined {
   const multiplied = (v: Value | null | undefined): Node | undefined => by(v, 'FusedMatMul') ?? by(v, 'MatMul');
   const node = multiplied(dy.value) ?? multiplied(factored?.inputs[0]);
   const [gradient, right] = node?.inputs ?? [];
-  const v = node?.op === 'MatMul' ? transposed(right) : right;
+  const v = node?.op === 'MatMul' ? exchanged(right) : right;
   if (!node || !gradient || !v) return undefined;
   if (node.op === 'FusedMatMul' && (node.int('transB', 0) !== 1 || node.int('transA', 0) !== 0)) return undefined;
   const reads = (n: Node): boolean =>
@@ -53,16 +53,6 @@ function productBehind({ dy, y: [y] }: Context): ReadingProduct | undefined {
   if (forward?.float('alpha', 1) !== 1 || forward.int('transA', 0) || forward.int('transB', 0)) return undefined;
   const expr = (value: Value): Expr => new Expr(dy.graph, value);
   return { v: expr(v), out: expr(forward.outputs[0]), gradient: expr(gradient), directly: !factored };
-}
-
-/** What a value is with its last two axes exchanged. */
-function transposed(v: Value | null | undefined): Value | undefined {
-  const node = v?.producer;
-  if (node?.op !== 'Transpose') return undefined;
-  const perm = node.ints('perm') ?? [];
-  const last = perm.length - 1;
-  const exchanged = perm.every((axis, i) => axis === (i === last ? last - 1 : i === last - 1 ? last : i));
-  return perm.length > 2 && exchanged ? (node.inputs[0] ?? undefined) : undefined;
 }
 
 /** Columns that take the sum into the product: products of a multiple of eight columns are faster. */

@@ -6,7 +6,7 @@
  * parts, whose sum is small, since a matrix of weights has too few tiles to fill a card.
  */
 import { Expr } from '../expressions/expr.ts';
-import { type Dim, float } from '../graph/ir.ts';
+import { type Dim, float, type Value } from '../graph/ir.ts';
 import { type Context, fuses, type Gradients, last, sizeAt, unsupported } from './rule.ts';
 import { positiveAxis, reshapeLike } from './shapes.ts';
 
@@ -34,9 +34,23 @@ export function matmul(c: Context): Gradients {
   return [ga, swap(a, da.length).matmul(dy)];
 }
 
-/** With the last two axes exchanged. */
-const swap = (e: Expr, rank: number): Expr =>
-  e.transpose(...Array.from({ length: rank - 2 }, (_, i) => i), rank - 1, rank - 2);
+/** With the last two axes exchanged; what was exchanged before is as it was. */
+const swap = (e: Expr, rank: number): Expr => {
+  const before = exchanged(e.value);
+  return before
+    ? new Expr(e.graph, before)
+    : e.transpose(...Array.from({ length: rank - 2 }, (_, i) => i), rank - 1, rank - 2);
+};
+
+/** What a value is with its last two axes exchanged. */
+export function exchanged(v: Value | null | undefined): Value | undefined {
+  const node = v?.producer;
+  if (node?.op !== 'Transpose') return undefined;
+  const perm = node.ints('perm') ?? [];
+  const last = perm.length - 1;
+  const exchanges = perm.every((axis, i) => axis === (i === last ? last - 1 : i === last - 1 ? last : i));
+  return perm.length > 1 && exchanges ? (node.inputs[0] ?? undefined) : undefined;
+}
 
 /** Tiles of 32 x 32 that keep a card's processors at work. */
 const TILES = 4096;
@@ -56,8 +70,11 @@ export function overRows(
   const wanted = Math.min(MOST_PARTS, Math.max(4, 2 ** Math.ceil(Math.log2(TILES / tiles))));
   const parts = c.once(`${wanted} parts of ${lead}`, () => commonPowerOfTwo(a, lead.length, wanted));
   const cut = (x: Expr, width: number): Expr => x.reshapeTo(parts.concat([x.ints(-1), x.ints(width)], 0));
-  // The narrower side is transposed, and the product too where that is the gradient.
-  if (k <= n) return swap(cut(a, k), 3).matmul(cut(dy, n)).sum([0]);
+  // The narrower side is transposed, and the product too where that is the gradient. Products of one x share its transpose.
+  if (k <= n) {
+    const turned = c.once(`${wanted} parts of ${a.value.name}, transposed`, () => swap(cut(a, k), 3));
+    return turned.matmul(cut(dy, n)).sum([0]);
+  }
   return swap(swap(cut(dy, n), 3).matmul(cut(a, k)).sum([0]), 2);
 }
 
@@ -66,11 +83,14 @@ function commonPowerOfTwo(x: Expr, leading: number, most: number): Expr {
   const rows = x.op('Shape', [], { start: 0, end: leading }).op('ReduceProd', [], { keepdims: 1 });
   let power = rows.ints(1);
   for (let p = 2; p <= most; p *= 2) {
-    const divides = rows
-      .op('Mod', [rows.ints(p)])
-      .equal(rows.ints(0))
-      .cast('int64');
-    power = power.add(divides.mul(rows.ints(p / 2)));
+    // Not by comparison, whose result a device would cast.
+    const rest = rows.op('Mod', [rows.ints(p)]).op('Min', [rows.ints(1)]);
+    power = power.add(
+      rows
+        .ints(1)
+        .sub(rest)
+        .mul(rows.ints(p / 2)),
+    );
   }
   return power;
 }

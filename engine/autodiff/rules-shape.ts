@@ -1,5 +1,6 @@
 /** @file Gradient rules of operators that reshape, join and slice tensors. */
-import { constant, type Expr } from '../expressions/expr.ts';
+import { constant, Expr } from '../expressions/expr.ts';
+import type { Value } from '../graph/ir.ts';
 import { type Context, constantInt, type Gradients, inverse, last, sizeAt, unsupported } from './rule.ts';
 import { positiveAxis, reshapeLike } from './shapes.ts';
 
@@ -90,7 +91,11 @@ export function tile({ dy, x: [x, repeats], dims }: Context): Gradients {
   return [dy.reshapeTo(folded).sum(dims(x).map((_, i) => 2 * i)), null];
 }
 
-/** The inverse permutation; by default the axes are reversed. */
+/** The inverse permutation; by default the axes are reversed. A gradient that was permuted in the same way is taken as it was. */
 export function transpose({ dy, node, dims, x: [x] }: Context): Gradients {
-  return [dy.transpose(...inverse(node.ints('perm') ?? dims(x).map((_, i, d) => d.length - 1 - i)))];
+  const perm = node.ints('perm') ?? dims(x).map((_, i, d) => d.length - 1 - i);
+  const before = dy.value.producer;
+  if (before?.op === 'Transpose' && String(before.ints('perm')) === String(perm))
+    return [new Expr(dy.graph, before.inputs[0] as Value)];
+  return [dy.transpose(...inverse(perm))];
 }

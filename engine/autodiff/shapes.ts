@@ -22,7 +22,16 @@ function broadcastAxes(from: readonly Dim[], to: readonly Dim[]): number[] {
 /** Sums over all dimensions but the last, as the gradient of a bias is. */
 export type SumRows = (x: Expr, dims: readonly Dim[]) => Expr;
 
-export const reducedRows: SumRows = (x, dims) => (dims.length > 1 ? x.sum(dims.slice(1).map((_, i) => i)) : x);
+/** With dimensions kept and then dropped: CUDA's ReduceSum refuses no rows at all, as an expert without tokens has, unless they are. */
+export const reducedRows: SumRows = (x, dims) =>
+  dims.length > 1
+    ? x
+        .sum(
+          dims.slice(1).map((_, i) => i),
+          true,
+        )
+        .reshape(-1)
+    : x;
 
 /**
  * The same as a product of a vector of ones with the rows, for a CPU: ONNX Runtime's ReduceSum over leading dimensions is slower
