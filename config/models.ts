@@ -1,6 +1,7 @@
 /** @file Options of the models that teach: the teacher and the embedder. */
 import { z } from 'zod';
 import { formatNames } from '../teachers/services/index.ts';
+import { teacherDTypes } from '../teachers/teacher.ts';
 import { prompts } from './prompts.ts';
 
 const path = z.string().min(1);
@@ -13,10 +14,10 @@ const label = z
 const output = z.string().min(1).optional().describe("output that holds the scores; 'logits' by default");
 
 const dtype = z
-  .enum(['fp32', 'int8'])
+  .enum(teacherDTypes)
   .optional()
   .describe(
-    "int8: products in the CPU's integer units, compared with float32 on a sample of the first pairs or texts; fp32 by default",
+    "int8: products in the CPU's integer units; fp16: arithmetic in half precision, on CUDA; each is compared with float32 on a sample of the first pairs or texts; fp32 by default",
   );
 
 /** What a causal language model is asked. */

@@ -5,23 +5,23 @@ import type { Tokens } from '../data/tokenizer.ts';
 import { floatsOf } from '../engine/graph/tensor.ts';
 import { batchTokens, Session, type SessionOptions } from '../engine/runtime/session.ts';
 import { readModelFolder } from '../models/model-folder.ts';
+import { type CompactForm, checkedCompact, compactBytes, isCompact, keyIn, refuseHalf } from './compact.ts';
 import { exitsKey, openExits } from './exits.ts';
 import { hasExits } from './exits-file.ts';
 import { type GenerativeOptions, generative, generativeKey } from './generative.ts';
-import { checkedInt8, int8Bytes, int8Key } from './int8.ts';
 import { describeClassifier, limitSays, pairTokens, type ReadingOptions } from './reading/describe.ts';
 import { type ScoreRule, scoreRule } from './reading/labels.ts';
 import { columnsOf, logitOf, scoreSource } from './reading/output.ts';
 import { isGenerative as isCausal } from './reading/prompts.ts';
 import { bytesAToken, type Runner, runTokens, teller } from './reading/run.ts';
 import { refuseSplit } from './reading/split-file.ts';
-import type { Teacher } from './teacher.ts';
+import type { Teacher, TeacherDType } from './teacher.ts';
 
 /** Limits, label and where a cross-encoder computes. */
 export interface CrossEncoderOptions extends ReadingOptions {
   name?: string;
-  /** int8: products in the CPU's integer units, compared with float32 on a sample of the first pairs scored. */
-  dtype?: 'fp32' | 'int8';
+  /** int8 (the CPU's integer units) or fp16 (on CUDA), compared with float32 on a sample of the first pairs scored. */
+  dtype?: TeacherDType;
   /** Padded tokens a batch. */
   batchTokens?: number;
   session?: SessionOptions;
@@ -36,7 +36,7 @@ export async function crossEncoderKey(folder: string, options: CrossEncoderOptio
   if (hasExits(folder)) return exitsKey(folder, options);
   if (await isGenerative(folder)) return generativeKey(folder, asPrompt(options));
   const { key } = await describeClassifier(folder, options);
-  return options.dtype === 'int8' ? int8Key(key) : key;
+  return keyIn(options.dtype, key);
 }
 
 const isGenerative = async (folder: string): Promise<boolean> => isCausal((await readModelFolder(folder)).config);
@@ -73,28 +73,37 @@ function asPrompt({
 export async function crossEncoder(folder: string, options: CrossEncoderOptions = {}): Promise<Teacher> {
   const { dtype, ...rest } = options;
   refuseSplit(folder);
-  if (hasExits(folder)) return openExits(folder, rest);
+  if (hasExits(folder)) {
+    if (isCompact(dtype))
+      throw new InputError({
+        code: `teacher.${dtype}`,
+        subject: `${folder} has exits, whose segments compute in float32`,
+        remedy: `remove 'dtype: ${dtype}'`,
+      });
+    return openExits(folder, rest);
+  }
   if (await isGenerative(folder)) return generative(folder, asPrompt(options));
+  refuseHalf(dtype, options.session, folder);
   const whole = await openClassifier(folder, rest);
-  if (dtype !== 'int8') return whole;
+  if (!isCompact(dtype)) return whole;
   try {
-    return checkedInt8(whole, await openClassifier(folder, rest, true));
+    return checkedCompact(whole, await openClassifier(folder, rest, dtype), dtype);
   } catch (error) {
     await whole.dispose();
     throw error;
   }
 }
 
-/** @param int8 whether its products are int8 */
-async function openClassifier(folder: string, options: CrossEncoderOptions, int8 = false): Promise<Teacher> {
+/** @param form compact, where it is not the file as it is */
+async function openClassifier(folder: string, options: CrossEncoderOptions, form?: CompactForm): Promise<Teacher> {
   const read = await describeClassifier(folder, options);
   const { files, tokenizer, model, plan, limits, output, notes } = read;
   const file = files.model;
   const source = await scoreSource(model, output);
   const runner: Runner = {
     file,
-    session: int8
-      ? await Session.load(await int8Bytes(source, file, limits.maxLength), options.session, file)
+    session: form
+      ? await Session.load(await compactBytes(form, source, file, limits.maxLength), options.session, file)
       : await Session.open(source, options.session, file),
     plan,
     output: output.port.name,

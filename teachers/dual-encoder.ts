@@ -1,9 +1,10 @@
 /** @file An ONNX dual-encoder as teacher: scores are dot products, and its embeddings can be matched or inherited. */
 import { hashParts } from '../common/files.ts';
+import type { Graph } from '../engine/graph/ir.ts';
 import { describeEncoder, Encoder, type EncoderOptions, encoderKey } from '../models/encoder.ts';
 import { type Prompts, promptKey } from '../models/modules/prompts.ts';
-import { checkedInt8, int8Key, toInt8 } from './int8.ts';
-import type { Teacher } from './teacher.ts';
+import { checkedCompact, isCompact, keyIn, refuseHalf, toCompact } from './compact.ts';
+import type { Teacher, TeacherDType } from './teacher.ts';
 
 /** Limits and where a dual-encoder computes. */
 export interface DualEncoderOptions extends EncoderOptions {
@@ -11,8 +12,8 @@ export interface DualEncoderOptions extends EncoderOptions {
   /** Tokens a query and a document, special tokens included. */
   queryTokens?: number;
   documentTokens?: number;
-  /** int8: products in the CPU's integer units, compared with float32 on a sample of the first texts. */
-  dtype?: 'fp32' | 'int8';
+  /** int8 (the CPU's integer units) or fp16 (on CUDA), compared with float32 on a sample of the first texts. */
+  dtype?: TeacherDType;
 }
 
 type Limits = Pick<DualEncoderOptions, 'queryTokens' | 'documentTokens'>;
@@ -32,19 +33,21 @@ const keyOf = (encoder: string, limit: object, { query, document }: Prompts): st
 export async function dualEncoderKey(folder: string, options: DualEncoderOptions = {}): Promise<string> {
   const described = await describeEncoder(folder, { ...options, comparable: true });
   const key = keyOf(encoderKey(described), limitsOf(options, described.maxLength), described.prompts);
-  return options.dtype === 'int8' ? int8Key(key) : key;
+  return keyIn(options.dtype, key);
 }
 
 /**
  * Opens a dual-encoder folder as a teacher: its score is the dot product of the two vectors, scaled to unit length where its similarity is cosine.
- * @throws InputError as Encoder.load, and for an int8 form of a file that cannot be changed
+ * @throws InputError as Encoder.load, and for a compact form of a file that cannot be changed
  */
 export async function dualEncoder(folder: string, options: DualEncoderOptions = {}): Promise<Embedder> {
   const { dtype, ...rest } = options;
+  refuseHalf(dtype, options.session, folder);
   const whole = await open(folder, rest);
-  if (dtype !== 'int8') return whole;
+  if (!isCompact(dtype)) return whole;
   try {
-    return checkedInt8(whole, await open(folder, { ...rest, rewrite: (graph, n) => toInt8(graph, folder, n) }));
+    const rewrite = (graph: Graph, n?: number) => toCompact(dtype, graph, folder, n);
+    return checkedCompact(whole, await open(folder, { ...rest, rewrite }), dtype);
   } catch (error) {
     await whole.dispose();
     throw error;

@@ -5,7 +5,7 @@ import { crossEncoder, crossEncoderKey } from './cross-encoder.ts';
 import { dualEncoder, dualEncoderKey } from './dual-encoder.ts';
 import { type GenerativeOptions, generative, generativeKey } from './generative.ts';
 import type { PromptOptions } from './reading/prompts.ts';
-import type { Teacher } from './teacher.ts';
+import type { Teacher, TeacherDType } from './teacher.ts';
 
 /** A teacher's model, how it cuts texts and how its scores are read. */
 export interface ModelTeacher extends Cut, PromptOptions {
@@ -14,7 +14,7 @@ export interface ModelTeacher extends Cut, PromptOptions {
   maxLength?: number;
   label?: string | number;
   output?: string;
-  dtype?: 'fp32' | 'int8';
+  dtype?: TeacherDType;
   prompts?: EncoderPrompts;
 }
 

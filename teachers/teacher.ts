@@ -3,6 +3,10 @@ import { FaultError, InputError, shown } from '../common/errors.ts';
 import type { RunControl } from '../common/progress.ts';
 import type { Texts } from '../data/dataset.ts';
 
+/** Types that the arithmetic of a model that teaches can have. */
+export const teacherDTypes = ['fp32', 'int8', 'fp16'] as const;
+export type TeacherDType = (typeof teacherDTypes)[number];
+
 /** A query and a document. */
 export interface Pair {
   queryId: string;

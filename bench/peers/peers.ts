@@ -23,6 +23,16 @@ export const ours = (file: string, ...args: (string | number)[]): Contender => (
   args: [file, 'ours', ...args.map(String)],
 });
 
+/** Where both sides compute: the CPU by default. */
+export const PROVIDER = (process.env.PROVIDER ?? 'cpu') as 'cpu' | 'cuda' | 'webgpu';
+
+/** The toolkit's contenders: on a card in fp16, as the peer, and in float32. */
+export const inDTypes = (file: string, ...args: (string | number)[]): Contender[] =>
+  (PROVIDER === 'cuda' ? ['fp16', 'fp32'] : ['fp32']).map((dtype) => ({
+    ...ours(file, ...args, dtype),
+    name: PROVIDER === 'cuda' ? `onnx-distill ${dtype}` : 'onnx-distill',
+  }));
+
 /** Why Python's side cannot run; undefined where it can. */
 export const absent = (modules = 'torch'): string | undefined => {
   const tried = spawnSync(PYTHON, ['-c', `import ${modules}`]);

@@ -2,16 +2,19 @@
  * @file Pairs per second with the cross-encoder, compared with sentence-transformers' CrossEncoder.
  *
  *   npm run bench -- score [pairs]      5,000 by default, of data/debian's dev candidates, truncated at 256 tokens
+ *
+ * PROVIDER=cuda: on a card, in fp16 and in float32, and CrossEncoder in fp16.
  */
 import { join } from 'node:path';
 import { openBeir } from '../../data/beir.ts';
 import { readScores } from '../../data/scores.ts';
 import { rowOf } from '../../math/ragged.ts';
 import { crossEncoder } from '../../teachers/cross-encoder.ts';
-import { compare, type Measured, ours, python, round, SHARED } from './peers.ts';
+import type { TeacherDType } from '../../teachers/teacher.ts';
+import { compare, inDTypes, type Measured, PROVIDER, python, round, SHARED } from './peers.ts';
 import { peakMegabytes } from './step.ts';
 
-async function measure(count: number): Promise<Measured> {
+async function measure(count: number, dtype: TeacherDType): Promise<Measured> {
   const folder = join(SHARED, 'data/debian');
   const { queries, documents } = await openBeir(folder);
   const lists = await readScores(join(folder, 'teacher-scores-dev.tsv.gz'), queries, documents);
@@ -25,7 +28,8 @@ async function measure(count: number): Promise<Measured> {
   )
     .flat()
     .slice(0, count);
-  const teacher = await crossEncoder(join(SHARED, 'models/debian-cross-encoder'), { maxLength: 256 });
+  const options = { maxLength: 256, dtype, session: { provider: PROVIDER } };
+  const teacher = await crossEncoder(join(SHARED, 'models/debian-cross-encoder'), options);
   await teacher.score(pairs.slice(0, 64));
   const started = performance.now();
   await teacher.score(pairs);
@@ -33,6 +37,7 @@ async function measure(count: number): Promise<Measured> {
   await teacher.dispose();
   return {
     engine: 'onnx-distill',
+    dtype,
     pairs: pairs.length,
     ms_a_pair: round((1000 * seconds) / pairs.length, 3),
     pairs_a_second: round(pairs.length / seconds, 1),
@@ -42,11 +47,11 @@ async function measure(count: number): Promise<Measured> {
 
 if (import.meta.filename === process.argv[1]) {
   const args = process.argv.slice(2);
-  if (args[0] === 'ours') console.log(JSON.stringify(await measure(Number(args[1]))));
+  if (args[0] === 'ours') console.log(JSON.stringify(await measure(Number(args[1]), args[2] as TeacherDType)));
   else {
     const pairs = Number(args[0] ?? 5000);
     await compare(
-      [ours(import.meta.filename, pairs), python('sentence-transformers', 'score.py', pairs)],
+      [...inDTypes(import.meta.filename, pairs), python('sentence-transformers', 'score.py', pairs)],
       ['ms_a_pair'],
     );
   }

@@ -13,8 +13,8 @@ import { openEncoder } from '../../serving/encoder/encoder.ts';
 import { defaultCache, ScoreCache } from '../../teachers/cache/score-cache.ts';
 import { dualEncoder } from '../../teachers/dual-encoder.ts';
 import { embed } from '../../teachers/teacher.ts';
-import { type Measured, round, SHARED } from '../peers/peers.ts';
-import { LIMITS, optionsOf, PROVIDER, SPANS, TEACHER, type Tower } from './recipes.ts';
+import { type Measured, PROVIDER, round, SHARED } from '../peers/peers.ts';
+import { LIMITS, optionsOf, SPANS, TEACHER, type Tower } from './recipes.ts';
 
 const METRIC = 'ndcg@10';
 

@@ -1,6 +1,7 @@
 /** @file The recipes whose time to quality is measured: options of a run by tower and number of steps. */
 import { join } from 'node:path';
 import type { ConfigInput } from '../../config/config.ts';
+import { PROVIDER } from '../peers/peers.ts';
 
 /** What is trained. */
 export const towers = ['query-tower', 'static', 'assistant'] as const;
@@ -18,8 +19,6 @@ export const TEACHER = 'models/debian-dual-encoder';
 /** Spans of documents that are matched in addition to the queries; their vectors are in the cache. */
 export const SPANS = 100_000;
 export const LIMITS = { queryTokens: 64, documentTokens: 192 };
-/** Where both sides train: the CPU by default. */
-export const PROVIDER = (process.env.PROVIDER ?? 'cpu') as 'cpu' | 'cuda' | 'webgpu';
 
 /** @param shared folder with data/ and models/ */
 export function optionsOf(

@@ -13,7 +13,7 @@ import { readJson, readModelFolder } from '../../models/model-folder.ts';
 import type { PromptOptions } from '../../models/modules/prompts.ts';
 import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import { dualEncoder } from '../../teachers/dual-encoder.ts';
-import type { Embeddings } from '../../teachers/teacher.ts';
+import type { Embeddings, TeacherDType } from '../../teachers/teacher.ts';
 import { isVectorFile } from '../../teachers/vectors/read-vectors.ts';
 import { vectorsEmbedder } from '../../teachers/vectors/vectors-embedder.ts';
 
@@ -28,7 +28,7 @@ export interface Provenance {
     queryTokens?: number;
     documentTokens?: number;
     prompts?: PromptOptions;
-    dtype?: 'fp32' | 'int8';
+    dtype?: TeacherDType;
   };
   /** Whether the documents that are searched were embedded by a service or come from files, which a stranger's file names. */
   elsewhere: boolean;
@@ -124,6 +124,17 @@ export async function deviceOf(
   return computeFile(file, provider);
 }
 
+/** The encoder of documents in the type that they were embedded in; of fp16 without CUDA, in float32, which rounding alone tells from it. */
+export async function openInherited(
+  model: string,
+  { dtype, ...limits }: Omit<NonNullable<Provenance['inherits']>, 'model'>,
+  provider: Computing['provider'] | undefined,
+): ReturnType<typeof dualEncoder> {
+  const session = await deviceOf({ model, dtype }, provider);
+  const own = dtype === 'fp16' && session?.provider !== 'cuda' ? undefined : dtype;
+  return dualEncoder(model, { ...limits, dtype: own, session });
+}
+
 /** The documents that a student of queries searches, embedded once; undefined where it encodes them itself. */
 export function inheritedDocuments(
   { inherits, elsewhere }: Provenance,
@@ -141,9 +152,7 @@ export function inheritedDocuments(
   const { model, ...limits } = inherits;
   const embedAll: Embed = async (texts, watch) => {
     const vectors = isVectorFile(model);
-    const encoder = vectors
-      ? await vectorsEmbedder({ files: model })
-      : await dualEncoder(model, { ...limits, session: await deviceOf({ model, dtype: limits.dtype }, provider) });
+    const encoder = vectors ? await vectorsEmbedder({ files: model }) : await openInherited(model, limits, provider);
     try {
       const { embed = encoder.embed } = (vectors ? undefined : cache?.wrap(encoder)) ?? encoder;
       return await embed(texts, 'document', watch);

@@ -8,10 +8,10 @@ import type { Texts } from '../../data/dataset.ts';
 import type { Computing } from '../../engine/runtime/provider.ts';
 import { isSparseFolder } from '../../models/sparse/sparse-folder.ts';
 import { cutTo } from '../../retrieval/exact-search.ts';
-import { dualEncoder, dualEncoderKey } from '../../teachers/dual-encoder.ts';
+import { dualEncoderKey } from '../../teachers/dual-encoder.ts';
 import { isVectorFile } from '../../teachers/vectors/read-vectors.ts';
 import { vectorsEmbedder, vectorsKey } from '../../teachers/vectors/vectors-embedder.ts';
-import { deviceOf, dtypeFiles, type Provenance, readProvenance } from './checkpoint.ts';
+import { dtypeFiles, openInherited, type Provenance, readProvenance } from './checkpoint.ts';
 import { openFileEncoder } from './file-encoder.ts';
 import { type Tokens, tokensOf } from './text-tokens.ts';
 
@@ -146,7 +146,7 @@ function inherited(
   dimensions: number,
   provider: Computing['provider'] | undefined,
 ) {
-  let opened: ReturnType<typeof dualEncoder> | undefined;
+  let opened: ReturnType<typeof openInherited> | undefined;
   const named = (): NonNullable<Provenance['inherits']> => {
     if (inherits && !elsewhere) return inherits;
     throw new InputError({
@@ -164,11 +164,7 @@ function inherited(
     },
     async embed(texts: readonly string[] | Texts, watch: RunControl = {}): Promise<Float32Array> {
       const { model, ...limits } = named();
-      opened ??= isVectorFile(model)
-        ? vectorsEmbedder({ files: model })
-        : deviceOf({ model, dtype: limits.dtype }, provider).then((session) =>
-            dualEncoder(model, { ...limits, session }),
-          );
+      opened ??= isVectorFile(model) ? vectorsEmbedder({ files: model }) : openInherited(model, limits, provider);
       return cutTo(dimensions, await (await opened).embed(texts, 'document', watch));
     },
     dispose: async () => (await opened?.catch(() => undefined))?.dispose(),

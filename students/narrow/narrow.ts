@@ -30,6 +30,8 @@ interface Parts {
   fromUnits: Node;
   /** Reshapes that name the heads or their joined width, with the shape [0, 0, ..] that they give. */
   reshapes: readonly { node: Node; joined: boolean }[];
+  /** Values of all heads, from attention to the product that reads them. */
+  passed: readonly Value[];
 }
 
 const refuse = (number: number, why: string): InputError =>
@@ -63,9 +65,12 @@ function partsOf(place: Place): Parts {
     return back(next);
   };
   const toHeads = sides.map(back);
+  const passed: Value[] = [];
   const ahead = (v: Value): Node => {
-    const [node] = v.readers;
-    if (v.readers.size !== 1) throw refuse(number, 'its heads are read twice');
+    // What reads the shape alone is gone with the reshapes' shapes, or refused then.
+    const [node, other] = [...v.readers].filter((n) => n.op !== 'Shape');
+    if (!node || other) throw refuse(number, 'its heads are read twice');
+    passed.push(v);
     if (node.op === 'MatMul' && isStored(node.inputs[1])) return node;
     if (node.op === 'Reshape') {
       if (dims(node.outputs[0]).length !== 3) throw refuse(number, 'its heads are joined in another way');
@@ -87,6 +92,7 @@ function partsOf(place: Place): Parts {
     toUnits,
     fromUnits: network.second,
     reshapes,
+    passed,
   };
 }
 
@@ -175,6 +181,8 @@ export async function narrow(graph: Graph, kept: readonly Kept[]): Promise<void>
   for (const node of graph.nodes) for (const v of node.outputs) if (!graph.outputs.includes(v)) v.dims = undefined;
   graph.prune();
   graph.sort();
+  for (const [layer, { passed }] of parts.entries())
+    if (passed.some((v) => v.readers.size > 1)) throw refuse(layer, 'the shape of its heads is read elsewhere');
 }
 
 /** Keeps some positions of an axis of a stored matrix or vector. */

@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { hashAll } from '../../common/files.ts';
 import type { RunControl } from '../../common/progress.ts';
 import { firstNotFinite } from '../../math/finite.ts';
-import type { Pair, Teacher } from '../teacher.ts';
+import { type Pair, type Teacher, teacherDTypes } from '../teacher.ts';
 
 const count = z.int().positive().optional();
 const text = z.string().optional();
@@ -16,7 +16,7 @@ export const teacherNameSchema = z.strictObject({
   key: z.string().min(1),
   kind: z.enum(['cross-encoder', 'dual-encoder', 'generative']),
   model: z.string().min(1),
-  dtype: z.enum(['fp32', 'int8']).optional(),
+  dtype: z.enum(teacherDTypes).optional(),
   queryTokens: count,
   documentTokens: count,
   maxLength: count,

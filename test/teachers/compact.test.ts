@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -6,10 +6,11 @@ import type { Texts } from '../../data/dataset.ts';
 import { Expr } from '../../engine/expressions/expr.ts';
 import { Graph } from '../../engine/graph/ir.ts';
 import { spearman } from '../../math/rank-correlation.ts';
+import { Encoder } from '../../models/encoder.ts';
 import { freshModel } from '../../models/new-model.ts';
+import { checkedCompact, keyIn, toCompact } from '../../teachers/compact.ts';
 import { crossEncoder, crossEncoderKey } from '../../teachers/cross-encoder.ts';
 import { dualEncoder, dualEncoderKey } from '../../teachers/dual-encoder.ts';
-import { checkedInt8, int8Key, toInt8 } from '../../teachers/int8.ts';
 import type { Pair, Teacher } from '../../teachers/teacher.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'int8-'));
@@ -29,7 +30,7 @@ afterAll(() => rmSync(dir, { recursive: true }));
 
 test('an int8 teacher ranks as the float32 one, says how near it is and has a key of its own', async () => {
   const [whole, small] = [await crossEncoder(dir), await crossEncoder(dir, { dtype: 'int8' })];
-  expect(small.key).toBe(int8Key(whole.key));
+  expect(small.key).toBe(keyIn('int8', whole.key));
   expect(await crossEncoderKey(dir, { dtype: 'int8' })).toBe(small.key);
   const notes: string[] = [];
   const scores = await small.score(pairs, { onProgress: ({ note }) => void (note && notes.push(note)) });
@@ -53,7 +54,7 @@ describe('an embedder', () => {
       { hidden: 32, layers: 2, heads: 2, vocabulary: 200, kind: 'encoder' },
     );
     const [whole, small] = [await dualEncoder(folder), await dualEncoder(folder, { dtype: 'int8' })];
-    expect(small.key).toBe(int8Key(whole.key));
+    expect(small.key).toBe(keyIn('int8', whole.key));
     expect(await dualEncoderKey(folder, { dtype: 'int8' })).toBe(small.key);
     expect(await dualEncoderKey(folder, { dtype: 'fp32' })).toBe(whole.key);
     const notes: string[] = [];
@@ -102,9 +103,10 @@ describe('an embedder', () => {
     ['is not finite', () => [Number.NaN, 1], /cosine 0\.0000 on average.*products NaN/],
   ] as const)('one that %s is refused, and both are closed', async (_, vector, message) => {
     const open = new Set(['whole', 'small']);
-    const checked = checkedInt8(
+    const checked = checkedCompact(
       embedder('whole', (t) => at(angle(t)), open),
       embedder('small', vector, open),
+      'int8',
     );
     const refused = checked.embed(texts, 'document');
     await expect(refused).rejects.toMatchObject({ code: 'teacher.int8', exitCode: 2 });
@@ -118,7 +120,7 @@ describe('an embedder', () => {
     const graph = new Graph(17);
     const x = new Expr(graph, graph.input('x', 'float32', [2, 3]));
     graph.setOutputs(x.mul(2).value);
-    await expect(toInt8(graph, 'table.onnx')).rejects.toThrow(
+    await expect(toCompact('int8', graph, 'table.onnx')).rejects.toThrow(
       /table.onnx has no product with stored float32 weights.*remove 'dtype: int8'/,
     );
   });
@@ -133,13 +135,56 @@ test('one whose order differs is refused, and both are closed', async () => {
     score: async (all) => Float32Array.from(all, (_, i) => score(i)),
     dispose: async () => void open.delete(name),
   });
-  const checked = checkedInt8(
+  const checked = checkedCompact(
     teacher('whole', (i) => i),
     teacher('small', (i) => (i % 5 === 0 ? -i : i)),
+    'int8',
   );
   await expect(checked.score(pairs)).rejects.toThrow(
     /small ranks 40 pairs differently in int8 \(rank correlation 0\.\d+, .*remove 'dtype: int8'/,
   );
   await checked.dispose();
   expect(open.size).toBe(0);
+});
+
+test('a compact form of a folder with exits is refused, not left out', async () => {
+  const folder = join(dir, 'exits');
+  mkdirSync(folder);
+  writeFileSync(join(folder, 'exits.json'), '{}');
+  await expect(crossEncoder(folder, { dtype: 'int8' })).rejects.toThrow(
+    /has exits, whose segments compute in float32; remove 'dtype: int8'/,
+  );
+});
+
+describe('half precision', () => {
+  test('is for CUDA: refused elsewhere before the model is read', async () => {
+    for (const [open, provider] of [
+      [crossEncoder, undefined],
+      [dualEncoder, 'webgpu'],
+    ] as const) {
+      const opened = open(dir, { dtype: 'fp16', ...(provider && { session: { provider } }) });
+      await expect(opened).rejects.toMatchObject({ code: 'teacher.fp16', exitCode: 2 });
+      await expect(opened).rejects.toThrow(
+        `'dtype: fp16' is for cuda, and ${dir} computes on ${provider ?? 'cpu'} here; remove it`,
+      );
+    }
+    expect(await crossEncoderKey(dir, { dtype: 'fp16' })).toBe(keyIn('fp16', await crossEncoderKey(dir)));
+    expect(keyIn('fp16', 'k')).not.toBe(keyIn('int8', 'k'));
+  });
+
+  test('its vectors are near those of float32 and not the same', async () => {
+    const folder = join(dir, 'half');
+    const shape = { hidden: 32, layers: 2, heads: 2, vocabulary: 200, kind: 'encoder' } as const;
+    await freshModel(folder, { length: 40, text }, shape);
+    const texts = Array.from({ length: 20 }, (_, i) => text(i));
+    const found: Float32Array[] = [];
+    for (const rewrite of [undefined, (graph: Graph) => toCompact('fp16', graph, folder)]) {
+      const encoder = await Encoder.load(folder, { comparable: true, ...(rewrite && { rewrite }) });
+      found.push(await encoder.encode(texts));
+      await encoder.dispose();
+    }
+    const [whole, half] = found;
+    expect(half).not.toEqual(whole);
+    expect(Math.max(...whole.map((x, i) => Math.abs(x - half[i])))).toBeLessThan(5e-3);
+  });
 });

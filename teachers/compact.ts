@@ -1,4 +1,7 @@
-/** @file A teacher in int8: its products use the CPU's integer units, and a sample of its scores or vectors is compared with float32. */
+/**
+ * @file A teacher in a compact form: int8, whose products use the CPU's integer units, or fp16, whose arithmetic is in half precision
+ * on CUDA. A sample of its scores or vectors is compared with float32.
+ */
 
 import { InputError } from '../common/errors.ts';
 import { hashParts } from '../common/files.ts';
@@ -9,51 +12,83 @@ import type { ModelSource } from '../engine/io/model-file.ts';
 import { encodeGraph, loadGraph, parseGraph } from '../engine/io/onnx-file.ts';
 import { halfToFloat32 } from '../engine/passes/normalize.ts';
 import { liftOpset } from '../engine/passes/opset.ts';
+import { sumHalvesInFloat32 } from '../engine/runtime/cuda.ts';
+import type { SessionOptions } from '../engine/runtime/session.ts';
 import { spearman } from '../math/rank-correlation.ts';
+import { computeHalf } from '../students/export/half.ts';
 import { productsToInt8 } from '../students/export/int8.ts';
 import { splitOutliers } from '../students/export/outliers.ts';
 import { tidy } from '../students/export/simplify.ts';
-import type { Embeddings, Pair, Teacher } from './teacher.ts';
+import type { Embeddings, Pair, Teacher, TeacherDType } from './teacher.ts';
 
 /** Products with a scale a column are written in the form of this opset and later. */
 const OLDEST_OPSET = 13;
 /** Pairs or texts that are compared. */
 const SAMPLE = 128;
-/** Below this rank correlation the int8 form is refused. */
+/** Below this rank correlation the compact form is refused. */
 const LEAST_CORRELATION = 0.95;
-/** Below this mean cosine of a text's two vectors the int8 form is refused: an index may hold vectors of both. */
+/** Below this mean cosine of a text's two vectors the compact form is refused: an index may hold vectors of both. */
 const LEAST_COSINE = 0.98;
 
-/**
- * The file with its products in int8 (a scale an output channel, activations as they come, channels of outliers in float), its
- * tables and everything else as they are.
- * @throws InputError where the file cannot be read as a graph, or holds no product with stored weights
- */
-export async function int8Bytes(source: ModelSource, file: string, positions?: number): Promise<Uint8Array> {
+export type CompactForm = Exclude<TeacherDType, 'fp32'>;
+
+export const isCompact = (dtype: TeacherDType | undefined): dtype is CompactForm =>
+  dtype === 'int8' || dtype === 'fp16';
+
+/** How each form changes a graph. @throws InputError where it cannot */
+const rewrite: Readonly<Record<CompactForm, (graph: Graph, file: string, positions?: number) => Promise<void>>> = {
+  /** Products in int8 (a scale an output channel, activations as they come, channels of outliers in float), the rest as it is. */
+  async int8(graph, file, positions) {
+    tidy(graph, file);
+    liftOpset(graph, OLDEST_OPSET);
+    await splitOutliers(graph, positions);
+    if (!productsToInt8(graph))
+      throw new InputError({
+        code: 'teacher.int8',
+        subject: `${file} has no product with stored float32 weights to write as int8`,
+        remedy: "remove 'dtype: int8'",
+      });
+  },
+  /** Weights and arithmetic in float16, outputs in float32. */
+  async fp16(graph, file) {
+    tidy(graph, file);
+    computeHalf(graph);
+    sumHalvesInFloat32();
+  },
+};
+
+/** A file's graph in a compact form. @throws InputError where the file cannot be read as a graph, or not changed */
+export async function compactBytes(
+  form: CompactForm,
+  source: ModelSource,
+  file: string,
+  positions?: number,
+): Promise<Uint8Array> {
   const graph = 'path' in source ? await loadGraph(source.path) : parseGraph(source.bytes, file);
-  await toInt8(graph, file, positions);
+  await toCompact(form, graph, file, positions);
   return encodeGraph(graph);
 }
 
-/**
- * Changes a graph as `int8Bytes` does.
- * @throws InputError where it holds no product with stored weights
- */
-export async function toInt8(graph: Graph, file: string, positions?: number): Promise<void> {
+/** Changes a graph as `compactBytes` does. */
+export async function toCompact(form: CompactForm, graph: Graph, file: string, positions?: number): Promise<void> {
   halfToFloat32(graph);
-  tidy(graph, file);
-  liftOpset(graph, OLDEST_OPSET);
-  await splitOutliers(graph, positions);
-  if (!productsToInt8(graph))
+  await rewrite[form](graph, file, positions);
+}
+
+/** @throws InputError where half precision is asked for and the model does not compute on CUDA */
+export function refuseHalf(dtype: TeacherDType | undefined, session: SessionOptions | undefined, file: string): void {
+  const provider = session?.provider ?? 'cpu';
+  if (dtype === 'fp16' && provider !== 'cuda')
     throw new InputError({
-      code: 'teacher.int8',
-      subject: `${file} has no product with stored float32 weights to write as int8`,
-      remedy: "remove 'dtype: int8'",
+      code: 'teacher.fp16',
+      subject: `'dtype: fp16' is for cuda, and ${file} computes on ${provider} here`,
+      remedy: "remove it, set 'dtype: int8' on a CPU, or choose the provider cuda",
     });
 }
 
-/** The key of a teacher's int8 form: its scores are others. */
-export const int8Key = (key: string): string => hashParts(key, 'int8');
+/** The key of a teacher in its form: the scores of a compact one are others. */
+export const keyIn = (dtype: TeacherDType | undefined, key: string): string =>
+  isCompact(dtype) ? hashParts(key, dtype) : key;
 
 /** What a comparison found, and whether it is near enough. */
 interface Comparison {
@@ -62,11 +97,11 @@ interface Comparison {
 }
 
 /**
- * The int8 teacher, once a sample of the first pairs or texts that it is asked for has been compared with float32.
+ * The compact teacher, once a sample of the first pairs or texts that it is asked for has been compared with float32.
  * @param whole the float32 teacher, which is closed after the comparison
  * @throws InputError from its functions, where the two rank the sample differently or their vectors are far apart
  */
-export function checkedInt8<T extends Teacher>(whole: T, small: T): T {
+export function checkedCompact<T extends Teacher>(whole: T, small: T, form: CompactForm): T {
   let open: T | undefined = whole;
   const close = async (): Promise<void> => {
     const teacher = open;
@@ -88,18 +123,18 @@ export function checkedInt8<T extends Teacher>(whole: T, small: T): T {
     await close();
     if (!near)
       throw new InputError({
-        code: 'teacher.int8',
-        subject: `${small.name} ${unit === 'pairs' ? 'ranks' : 'embeds'} ${sample.length} ${unit} differently in int8 (${figures})`,
+        code: `teacher.${form}`,
+        subject: `${small.name} ${unit === 'pairs' ? 'ranks' : 'embeds'} ${sample.length} ${unit} differently in ${form} (${figures})`,
         expected: `a rank correlation of ${LEAST_CORRELATION} or more with float32${unit === 'pairs' ? '' : ` and a mean cosine of ${LEAST_COSINE} or more`}`,
-        remedy: "remove 'dtype: int8'",
+        remedy: `remove 'dtype: ${form}'`,
       });
-    const note = `${small.name} in int8 compared with float32 on ${sample.length} ${unit}: ${figures}`;
+    const note = `${small.name} in ${form} compared with float32 on ${sample.length} ${unit}: ${figures}`;
     onProgress?.({ stage: unit === 'pairs' ? 'score' : 'embed', done: 0, total: n, unit, note });
   };
   const { embed, embedTokens } = small;
   return {
     ...small,
-    key: int8Key(small.key),
+    key: keyIn(form, small.key),
     async score(pairs: readonly Pair[], watch: RunControl = {}) {
       const quiet = { signal: watch.signal };
       const compare = async (exact: T, sample: readonly number[]): Promise<Comparison> => {
