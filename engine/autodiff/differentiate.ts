@@ -3,12 +3,13 @@
 import { InputError } from '../../common/errors.ts';
 import { constant, Expr } from '../expressions/expr.ts';
 import { afterPass } from '../graph/checker.ts';
-import type { Graph, Node, Value } from '../graph/ir.ts';
+import type { Dim, Graph, Node, Value } from '../graph/ir.ts';
 import { isFloat } from '../graph/tensor.ts';
 import { type Context, type Forms, fuses } from './rule.ts';
 import { broadcasting, constantAlmostEverywhere, rules } from './rules.ts';
 import { matmulGradientDims } from './rules-product.ts';
 import {
+  gemmRows,
   multipliedRows,
   reducedRows,
   rowsByText,
@@ -31,15 +32,13 @@ export interface DifferentiateOptions {
   forms?: Forms;
 }
 
-/** Sums over rows by the forms of the gradients. */
-const rowSums = (forms: Forms): SumRows =>
-  forms === 'cuda-half'
-    ? rowsByText()
-    : forms === 'cpu'
-      ? multipliedRows()
-      : forms === 'webgpu'
-        ? rowsInParts()
-        : reducedRows;
+/** Sums over rows by the forms of the gradients; batches of products over no rows are not everywhere 0. */
+function rowSums(forms: Forms, mayBeNone: Context['mayBeNone']): SumRows {
+  if (forms === 'cpu') return multipliedRows();
+  if (forms !== 'cuda-half' && forms !== 'webgpu') return reducedRows;
+  const [some, none] = forms === 'webgpu' ? [rowsInParts(), gemmRows] : [rowsByText(), reducedRows];
+  return (x, dims) => (mayBeNone(dims) ? none : some)(x, dims);
+}
 
 /**
  * Appends to a graph the nodes that compute d loss / d parameter for each parameter.
@@ -65,7 +64,10 @@ export function differentiate(
   const rowsOf = new Map<Value, { indices: Value; rows: Value }[]>();
   const expr = (v: Value): Expr => new Expr(graph, v);
   const { forms = 'plain' } = options;
-  const sumRows = rowSums(forms);
+  const chosen = new Set<Dim | undefined>();
+  for (const { op, outputs } of forward) if (op === 'NonZero') chosen.add(shapes.get(outputs[0])?.dims[1]);
+  const mayBeNone = (dims: readonly Dim[]): boolean => dims.some((d) => chosen.has(d));
+  const sumRows = rowSums(forms, mayBeNone);
   const made = new Map<string, Expr>();
   const once = (key: string, make: () => Expr): Expr => {
     const own = made.get(key) ?? make();
@@ -93,7 +95,7 @@ export function differentiate(
       rowsOf.set(table, [...(rowsOf.get(table) ?? []), rows]);
       continue;
     }
-    const gradients = ruleOf(node)(context(graph, node, dys, active, shapes, { sumRows, forms, once }));
+    const gradients = ruleOf(node)(context(graph, node, dys, active, shapes, { sumRows, forms, mayBeNone, once }));
     node.inputs.forEach((input, k) => {
       const gradient = gradients[k];
       if (!input || !gradient || !active.has(input)) return;
@@ -190,7 +192,7 @@ function context(
   dys: (Expr | null)[],
   active: Set<Value>,
   shapes: Shapes,
-  forms: Pick<Context, 'sumRows' | 'forms' | 'once'>,
+  forms: Pick<Context, 'sumRows' | 'forms' | 'mayBeNone' | 'once'>,
 ): Context {
   const expr = (v: Value): Expr => new Expr(graph, v);
   const x = node.inputs.map((v) => (v ? expr(v) : undefined)) as Expr[];

@@ -92,10 +92,11 @@ describe.each(all)('$title', (c) => {
     }
   });
 
-  test('gradients are those of central differences', async () => {
+  test.each(['plain', 'cuda', 'webgpu'] as const)('gradients are those of central differences: %s', async (forms) => {
     const { graph, student } = await opened(c);
     const observed = (student.observed?.outputs.slice(1) ?? []).map((v) => v.name as 'gates');
-    const made: EncoderGraph = await encoderGraph({ encoder: graph, pooling: 'mean', normalize: true, observed });
+    const options = { encoder: graph, pooling: 'mean', normalize: true, observed, forms } as const;
+    const made: EncoderGraph = await encoderGraph(options);
     const names = [...made.gradients].map(([name, g]) => [name, 'dense' in g ? g.dense.name : ''] as const);
     const dense = names.filter(([, output]) => output);
     const session = await Session.load(toDouble(made.graph), { threads: 1 });
