@@ -1,7 +1,7 @@
 /** @file The encoder of a step: forward from texts to embeddings, and backward from their gradient to every weight's. */
 import { InputError } from '../../common/errors.ts';
+import { scaleBeforeProducts, scaleInProducts, vectorsSecond } from '../../engine/autodiff/device-forms.ts';
 import { differentiate, type Gradient } from '../../engine/autodiff/differentiate.ts';
-import { scaleBeforeProducts, scaleInProducts, vectorsSecond } from '../../engine/autodiff/lean-forms.ts';
 import { fuses } from '../../engine/autodiff/rule.ts';
 import { Expr } from '../../engine/expressions/expr.ts';
 import { type Pooling, pool, poolBeforeMap } from '../../engine/expressions/pooling.ts';
