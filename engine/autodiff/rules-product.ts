@@ -78,9 +78,10 @@ export function overRows(
   return swap(swap(cut(dy, n), 3).matmul(cut(a, k)).sum([0]), 2);
 }
 
-/** The largest power of two, `most` at most, that divides the number of rows: int64 [1]. */
+/** The largest power of two, `most` at most, that divides the number of rows: int64 [1]. 1 for none at all, whose products in parts ONNX Runtime leaves unwritten on a CPU. */
 function commonPowerOfTwo(x: Expr, leading: number, most: number): Expr {
-  const rows = x.op('Shape', [], { start: 0, end: leading }).op('ReduceProd', [], { keepdims: 1 });
+  const all = x.op('Shape', [], { start: 0, end: leading }).op('ReduceProd', [], { keepdims: 1 });
+  const rows = all.op('Max', [all.ints(1)]);
   let power = rows.ints(1);
   for (let p = 2; p <= most; p *= 2) {
     // Not by comparison, whose result a device would cast.
