@@ -162,6 +162,7 @@ const cases: Record<string, Make> = {
   },
   'products of a fixed shape': (c) => [c.x(3, 5, 4).matmul(c.x(4, 9)), c.x(1, 1, 9).matmul(c.x(9, 4)).add(c.x(4))],
   'products over no rows': (c) => c.x('none', 'L', 4).matmul(c.x(4, 9)).add(c.x(9)),
+  'an expert without tokens': (c) => c.x(1, 'none', 4).matmul(c.x(4, 9)).add(c.x(9)).mul(c.x(1, 9)).matmul(c.x(9, 4)),
   'rows of a table, of negative numbers too': (c) => [c.x(11, 4), c.x(3, 9)].map((t, i) => t.gather(c.index([11, 3][i], 'B', 'L'))), // biome-ignore format: one line
   'no row of a table': (c) => c.x(11, 4).gather(c.index(11, 'none', 'L')),
   'a table that is a matrix too': (c) => {
