@@ -205,6 +205,12 @@ export function completed(given: ParsedConfig, where: string): Config {
   // GradCache takes the gradients of parts of a batch, which a device keeps to itself.
   if (train.gradCacheChunk && train.provider !== 'auto' && train.provider !== 'cpu')
     refuse(`'train.gradCacheChunk' is not available with 'train.provider: ${train.provider}'`, 'remove one of them');
+  for (const [name, model] of Object.entries({ teacher, embedder }))
+    if (model && 'dtype' in model && model.dtype === 'fp16' && train.provider !== 'auto' && train.provider !== 'cuda')
+      refuse(
+        `'${name}.dtype: fp16' is for cuda and 'train.provider' is ${train.provider}`,
+        `change one of them, or set '${name}.dtype' to int8 on a CPU`,
+      );
   if (train.precision !== 'float32') {
     const given = `'train.precision: ${train.precision}'`;
     if (train.provider !== 'auto' && train.provider !== 'cuda')

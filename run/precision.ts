@@ -1,16 +1,22 @@
-/** @file The precision that a run trains in: refused where it cannot be had, before any work. */
+/** @file The precision that a run trains in, and that its models teach in: refused where it cannot be had, before any work. */
 import { InputError } from '../common/errors.ts';
 import type { Options } from '../config/options.ts';
 import { sumHalvesInFloat32 } from '../engine/runtime/cuda.ts';
 import { computeOn } from '../engine/runtime/provider.ts';
+import { refuseHalf } from '../teachers/compact.ts';
 
 /**
  * Prepares the process for half precision, before a model that multiplies in it is open.
- * @throws InputError where half precision is asked for and training does not compute on CUDA
+ * @throws InputError where half precision is asked for, by training or a model that teaches, and it does not compute on CUDA
  */
 export async function preparePrecision({
   train,
-}: Options<'train.precision' | 'train.provider' | 'train.threads'>): Promise<void> {
+  teacher,
+  embedder,
+}: Options<'train.precision' | 'train.provider' | 'train.threads' | 'teacher' | 'embedder'>): Promise<void> {
+  for (const model of [teacher, embedder])
+    if (model && 'dtype' in model && model.dtype === 'fp16')
+      refuseHalf(model.dtype, await computeOn(train), model.model);
   if (train.precision === 'float32') return;
   sumHalvesInFloat32();
   const { provider } = await computeOn(train);

@@ -175,14 +175,21 @@ export function checkedCompact<T extends Teacher>(whole: T, small: T, form: Comp
   };
 }
 
-function compareScores(exact: Float32Array, rounded: Float32Array): Comparison {
+function compareScores(all: Float32Array, small: Float32Array): Comparison {
+  // Where the model itself gives no number, its compact form need not.
+  const places = Array.from(all.keys()).filter((i) => Number.isFinite(all[i]));
+  const [exact, rounded] = [all, small].map((scores) => Float32Array.from(places, (i) => scores[i]));
+  const lost = rounded.filter((x) => !Number.isFinite(x)).length;
   const correlation = spearman(exact, rounded);
   const largest = exact.reduce((most, x, i) => Math.max(most, Math.abs(x - rounded[i])), 0);
-  const [low, high] = [exact.reduce((a, b) => Math.min(a, b)), exact.reduce((a, b) => Math.max(a, b))];
+  const [low, high] = [
+    exact.reduce((a, b) => Math.min(a, b), Infinity),
+    exact.reduce((a, b) => Math.max(a, b), -Infinity),
+  ];
   return {
-    // Equal scores throughout have no order to differ in: their correlation is NaN.
-    near: !(correlation < LEAST_CORRELATION),
-    figures: `rank correlation ${correlation.toFixed(4)}, largest difference ${largest.toFixed(3)} of scores from ${low.toFixed(2)} to ${high.toFixed(2)}`,
+    // Equal scores throughout have no order to differ in: their correlation is NaN, as that of scores that became equal or no numbers is.
+    near: lost === 0 && (correlation >= LEAST_CORRELATION || !(low < high)),
+    figures: `${lost ? `${lost} of ${places.length} scores are not finite, ` : ''}rank correlation ${correlation.toFixed(4)}, largest difference ${largest.toFixed(3)} of scores from ${low.toFixed(2)} to ${high.toFixed(2)}`,
   };
 }
 

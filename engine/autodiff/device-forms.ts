@@ -99,5 +99,7 @@ function scaledProduct(node: Node, shapes: Shapes): ScaledProduct | undefined {
   const [one, other] = [a, b].map((v) => shapes.get(v)?.dims.slice(0, -2));
   if (!one?.length || String(one) !== String(other)) return undefined;
   const factor = node.inputs.find((v) => v && v !== found.x) as Value;
+  // One number of more dimensions than the product gives the result its own.
+  if ((factor.constant?.dims.length ?? 0) > one.length + 2) return undefined;
   return { a, b, scalar: found.scalar, by: { op: node.op, factor } };
 }

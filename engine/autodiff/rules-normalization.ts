@@ -44,11 +44,16 @@ function productBehind({ dy, y: [y] }: Context): ReadingProduct | undefined {
   const v = node?.op === 'MatMul' ? exchanged(right) : right;
   if (!node || !gradient || !v) return undefined;
   if (node.op === 'FusedMatMul' && (node.int('transB', 0) !== 1 || node.int('transA', 0) !== 0)) return undefined;
+  if (node.float('alpha', 1) !== 1) return undefined;
+  // With the very factor: another product of y and V, to which no gradient flows, may have its own.
+  const factor = factored?.inputs[1];
+  const isFactored = (inputs: readonly (Value | null)[] = []): boolean =>
+    (inputs[0] === y.value && inputs[1] === factor) || (inputs[1] === y.value && inputs[0] === factor);
   const reads = (n: Node): boolean =>
     n !== node &&
     (n.op === 'MatMul' || n.op === 'FusedMatMul') &&
     n.inputs[1] === v &&
-    (factored ? by(n.inputs[0], 'Mul')?.inputs.includes(y.value) === true : n.inputs[0] === y.value);
+    (factored ? isFactored(by(n.inputs[0], 'Mul')?.inputs) : n.inputs[0] === y.value);
   const forward = [...v.readers].find(reads);
   if (forward?.float('alpha', 1) !== 1 || forward.int('transA', 0) || forward.int('transB', 0)) return undefined;
   const expr = (value: Value): Expr => new Expr(dy.graph, value);

@@ -68,19 +68,29 @@ export function overRows(
 ): Expr {
   const tiles = Math.ceil(k / 32) * Math.ceil(n / 32);
   const wanted = Math.min(MOST_PARTS, Math.max(4, 2 ** Math.ceil(Math.log2(TILES / tiles))));
-  const parts = c.once(`${wanted} parts of ${lead}`, () => commonPowerOfTwo(a, lead.length, wanted));
-  const cut = (x: Expr, width: number): Expr => x.reshapeTo(parts.concat([x.ints(-1), x.ints(width)], 0));
+  const parts = c.once(`${wanted} parts of ${lead}`, () => partsOfRows(a, lead.length, wanted));
+  const cut = (x: Expr, width: number): Expr => x.op('Reshape', [parts.concat([x.ints(width)], 0)], { allowzero: 1 });
+  const sum = (products: Expr, rows: number, columns: number): Expr => products.sum([0], true).reshape(rows, columns);
   // The narrower side is transposed, and the product too where that is the gradient. Products of one x share its transpose.
   if (k <= n) {
     const turned = c.once(`${wanted} parts of ${a.value.name}, transposed`, () => swap(cut(a, k), 3));
-    return turned.matmul(cut(dy, n)).sum([0]);
+    return sum(turned.matmul(cut(dy, n)), k, n);
   }
-  return swap(swap(cut(dy, n), 3).matmul(cut(a, k)).sum([0]), 2);
+  return swap(sum(swap(cut(dy, n), 3).matmul(cut(a, k)), n, k), 2);
 }
 
-/** The largest power of two, `most` at most, that divides the number of rows: int64 [1]. */
-function commonPowerOfTwo(x: Expr, leading: number, most: number): Expr {
+/**
+ * Number of parts and rows of each, int64 [2]: as many as the largest power of two, `most` at most, that divides all rows. Of no rows,
+ * as an expert without tokens has, no part: a product of parts without rows ends the process on WebGPU, and is left unwritten on a CPU.
+ */
+function partsOfRows(x: Expr, leading: number, most: number): Expr {
   const rows = x.op('Shape', [], { start: 0, end: leading }).op('ReduceProd', [], { keepdims: 1 });
+  const power = commonPowerOfTwo(rows, most);
+  return rows.op('Min', [power]).concat([rows.op('Div', [power])], 0);
+}
+
+/** The largest power of two, `most` at most, that divides a number: int64 [1]. */
+function commonPowerOfTwo(rows: Expr, most: number): Expr {
   let power = rows.ints(1);
   for (let p = 2; p <= most; p *= 2) {
     // Not by comparison, whose result a device would cast.

@@ -13,7 +13,7 @@ import { readJson, readModelFolder } from '../../models/model-folder.ts';
 import type { PromptOptions } from '../../models/modules/prompts.ts';
 import type { ScoreCache } from '../../teachers/cache/score-cache.ts';
 import { dualEncoder } from '../../teachers/dual-encoder.ts';
-import type { Embeddings, TeacherDType } from '../../teachers/teacher.ts';
+import { type Embeddings, type TeacherDType, teacherDTypes } from '../../teachers/teacher.ts';
 import { isVectorFile } from '../../teachers/vectors/read-vectors.ts';
 import { vectorsEmbedder } from '../../teachers/vectors/vectors-embedder.ts';
 
@@ -80,6 +80,7 @@ const made = z.looseObject({
       model: z.string().optional(),
       queryTokens: count,
       documentTokens: count,
+      dtype: z.enum(teacherDTypes).optional(),
     })
     .nullish(),
   teacher: z.looseObject({ kind: z.string().optional(), queryTokens: count, documentTokens: count }).nullish(),
@@ -124,15 +125,21 @@ export async function deviceOf(
   return computeFile(file, provider);
 }
 
-/** The encoder of documents in the type that they were embedded in; of fp16 without CUDA, in float32, which rounding alone tells from it. */
+/**
+ * The encoder of documents in the type that they were embedded in; of fp16 without CUDA, in float32, which rounding alone tells from
+ * it: a note says so.
+ */
 export async function openInherited(
   model: string,
   { dtype, ...limits }: Omit<NonNullable<Provenance['inherits']>, 'model'>,
   provider: Computing['provider'] | undefined,
+  { onProgress }: RunControl = {},
 ): ReturnType<typeof dualEncoder> {
   const session = await deviceOf({ model, dtype }, provider);
-  const own = dtype === 'fp16' && session?.provider !== 'cuda' ? undefined : dtype;
-  return dualEncoder(model, { ...limits, dtype: own, session });
+  const whole = dtype === 'fp16' && session?.provider !== 'cuda';
+  const note = `the run embedded documents by ${model} in fp16, which is for cuda; here it computes in float32, whose vectors differ by rounding`;
+  if (whole) onProgress?.({ stage: 'embed documents', done: 0, unit: 'texts', note });
+  return dualEncoder(model, { ...limits, dtype: whole ? undefined : dtype, session });
 }
 
 /** The documents that a student of queries searches, embedded once; undefined where it encodes them itself. */
@@ -152,7 +159,9 @@ export function inheritedDocuments(
   const { model, ...limits } = inherits;
   const embedAll: Embed = async (texts, watch) => {
     const vectors = isVectorFile(model);
-    const encoder = vectors ? await vectorsEmbedder({ files: model }) : await openInherited(model, limits, provider);
+    const encoder = vectors
+      ? await vectorsEmbedder({ files: model })
+      : await openInherited(model, limits, provider, watch);
     try {
       const { embed = encoder.embed } = (vectors ? undefined : cache?.wrap(encoder)) ?? encoder;
       return await embed(texts, 'document', watch);

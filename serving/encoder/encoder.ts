@@ -164,7 +164,9 @@ function inherited(
     },
     async embed(texts: readonly string[] | Texts, watch: RunControl = {}): Promise<Float32Array> {
       const { model, ...limits } = named();
-      opened ??= isVectorFile(model) ? vectorsEmbedder({ files: model }) : openInherited(model, limits, provider);
+      opened ??= isVectorFile(model)
+        ? vectorsEmbedder({ files: model })
+        : openInherited(model, limits, provider, watch);
       return cutTo(dimensions, await (await opened).embed(texts, 'document', watch));
     },
     dispose: async () => (await opened?.catch(() => undefined))?.dispose(),

@@ -3,6 +3,7 @@ import { setTimeout } from 'node:timers/promises';
 import { InputError } from '../../common/errors.ts';
 import type { RunControl } from '../../common/progress.ts';
 import { type Computing, computeOn } from '../../engine/runtime/provider.ts';
+import { refuseHalf } from '../compact.ts';
 import { modelKey, openModel } from '../open-model.ts';
 import type { Teacher } from '../teacher.ts';
 import { Unfit } from './errors.ts';
@@ -114,11 +115,19 @@ async function workOn(queue: JobQueue, options: WorkerOptions, watch: RunControl
 }
 
 /**
- * Why the model here does not answer for a teacher, by its files alone; undefined where it does.
+ * Why the model here does not answer for a teacher, by its files and where it would compute; undefined where it does.
  * @throws InputError where the model that the options name cannot be opened
  */
-async function unfit(asked: TeacherName, { model }: WorkerOptions): Promise<string | undefined> {
+async function unfit(
+  asked: TeacherName,
+  { model, threads, provider = 'auto' }: WorkerOptions,
+): Promise<string | undefined> {
   let key: string;
+  try {
+    if (asked.dtype === 'fp16') refuseHalf(asked.dtype, await computeOn({ provider, threads }), asked.model);
+  } catch (cause) {
+    return (cause as Error).message;
+  }
   try {
     key = await modelKey({ ...asked, model: model ?? asked.model });
   } catch (cause) {

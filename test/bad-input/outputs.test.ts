@@ -79,6 +79,7 @@ test.each([
   ['{"config":{"student":{"queryTokens":"many"}}}', "'config.student.queryTokens' is not what a run writes"],
   ['{"config":{"student":{"documentTokens":-3}}}', "'config.student.documentTokens' is not what a run writes"],
   ['{"config":{"embedder":{"model":5}}}', "'config.embedder.model' is not what a run writes"],
+  ['{"config":{"embedder":{"model":"m","dtype":"bf16"}}}', "'config.embedder.dtype' is not what a run writes"],
 ])('the record of a checkpoint: %s', async (record, why) => {
   writeFileSync(at('dual/distill.json'), record);
   try {

@@ -138,6 +138,19 @@ test('contradictions are told before anything runs', () => {
     "the config: 'train.precision: bfloat16' is not available with 'train.optimizer: locoprop-m'; change one of them",
   );
   for (const provider of ['auto', 'cuda']) expect(train({ precision: 'float16', provider })).not.toThrow();
+  const teacher = { kind: 'dual-encoder', model: 't', dtype: 'fp16' } as const;
+  for (const provider of ['cpu', 'webgpu', 'auto', 'cuda'] as const)
+    for (const [name, models] of [
+      ['teacher', { teacher }],
+      ['embedder', { embedder: { model: 't', dtype: 'fp16' } }],
+    ] as const) {
+      const parsed = expect(() => parseConfig({ ...minimal, ...models, train: { provider } }));
+      if (provider === 'auto' || provider === 'cuda') parsed.not.toThrow();
+      else
+        parsed.toThrow(
+          `the config: '${name}.dtype: fp16' is for cuda and 'train.provider' is ${provider}; change one of them, or set '${name}.dtype' to int8 on a CPU`,
+        );
+    }
   const embedder = { model: 'e' };
   const topics = { batchSize: 9, topics: { clusters: 4, perBatch: 2 } };
   expect(() => parseConfig({ ...minimal, embedder, train: topics })).toThrow(

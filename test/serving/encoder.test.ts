@@ -35,6 +35,29 @@ function checkpoint(name: string, config: object): string {
 
 describe('openEncoder', () => {
   test.skipIf(hasCuda())(
+    'documents that were embedded in fp16 are embedded in float32 here, and a note says so',
+    async () => {
+      const embedder = { model: at('dual') };
+      const found: Float32Array[] = [];
+      const notes: string[] = [];
+      for (const dtype of ['fp32', 'fp16']) {
+        const folder = checkpoint(`documents-${dtype}`, {
+          student: { towers: 'query' },
+          embedder: { ...embedder, dtype },
+        });
+        const encoder = await openEncoder(folder);
+        const onProgress = ({ note }: { note?: string }): void => void (note && notes.push(note));
+        for (let k = 0; k < 2; k++) found.push(await encoder.embedDocuments(texts, { onProgress }));
+        await encoder.dispose();
+      }
+      expect(found[2]).toEqual(found[0]);
+      expect(notes).toEqual([
+        `the run embedded documents by ${at('dual')} in fp16, which is for cuda; here it computes in float32, whose vectors differ by rounding`,
+      ]);
+    },
+  );
+
+  test.skipIf(hasCuda())(
     'a device that cannot be had is refused with the reason, and nothing falls back to the CPU',
     async () => {
       await expect(openEncoder(at('dual'), { provider: 'cuda' })).rejects.toThrow(

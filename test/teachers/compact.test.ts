@@ -126,25 +126,62 @@ describe('an embedder', () => {
   });
 });
 
-test('one whose order differs is refused, and both are closed', async () => {
-  const open = new Set(['whole', 'small']);
-  const teacher = (name: string, score: (i: number) => number): Teacher => ({
-    name,
-    kind: 'cross-encoder',
-    key: 'k',
-    score: async (all) => Float32Array.from(all, (_, i) => score(i)),
-    dispose: async () => void open.delete(name),
+describe('a sample of scores', () => {
+  const compared = (whole: (i: number) => number, small: (i: number) => number, open = new Set(['whole', 'small'])) => {
+    const teacher = (name: string, score: (i: number) => number): Teacher => ({
+      name,
+      kind: 'cross-encoder',
+      key: 'k',
+      score: async (all) => Float32Array.from(all, (_, i) => score(i)),
+      dispose: async () => void open.delete(name),
+    });
+    return checkedCompact(teacher('whole', whole), teacher('small', small), 'fp16');
+  };
+
+  test.each([
+    ['has another order', (i: number) => (i % 5 === 0 ? -i : i), /\(rank correlation 0\.\d+, /],
+    ['is no number', () => Number.NaN, /\(40 of 40 scores are not finite, rank correlation NaN, /],
+    [
+      'overflows once',
+      (i: number) => (i === 39 ? Infinity : i),
+      /\(1 of 40 scores are not finite, rank correlation 1\.0000, /,
+    ],
+    [
+      'is the same throughout',
+      () => 3,
+      /\(rank correlation NaN, largest difference 36\.000 of scores from 0\.00 to 39\.00\)/,
+    ],
+  ])('one that %s is refused, and both are closed', async (_, small, figures) => {
+    const open = new Set(['whole', 'small']);
+    const checked = compared((i) => i, small, open);
+    const refused = checked.score(pairs);
+    await expect(refused).rejects.toMatchObject({ code: 'teacher.fp16' });
+    await expect(refused).rejects.toThrow(/small ranks 40 pairs differently in fp16 .*remove 'dtype: fp16'/);
+    await expect(refused).rejects.toThrow(figures);
+    await checked.dispose();
+    expect(open.size).toBe(0);
   });
-  const checked = checkedCompact(
-    teacher('whole', (i) => i),
-    teacher('small', (i) => (i % 5 === 0 ? -i : i)),
-    'int8',
-  );
-  await expect(checked.score(pairs)).rejects.toThrow(
-    /small ranks 40 pairs differently in int8 \(rank correlation 0\.\d+, .*remove 'dtype: int8'/,
-  );
-  await checked.dispose();
-  expect(open.size).toBe(0);
+
+  test('a model that gives one score throughout, or no number itself, has no order to differ in', async () => {
+    expect(
+      (
+        await compared(
+          () => 1,
+          (i) => 1 + i / 1e4,
+        ).score(pairs)
+      ).length,
+    ).toBe(40);
+    const some = (i: number): number => (i % 2 ? Number.NaN : i);
+    expect((await compared(some, some).score(pairs))[1]).toBeNaN();
+    expect(
+      (
+        await compared(
+          () => Number.NaN,
+          (i) => i,
+        ).score(pairs)
+      ).length,
+    ).toBe(40);
+  });
 });
 
 test('a compact form of a folder with exits is refused, not left out', async () => {
