@@ -9,7 +9,6 @@ import { type Context, type Forms, fuses } from './rule.ts';
 import { broadcasting, constantAlmostEverywhere, rules } from './rules.ts';
 import { matmulGradientDims } from './rules-product.ts';
 import {
-  gemmRows,
   multipliedRows,
   reducedRows,
   rowsByText,
@@ -32,12 +31,16 @@ export interface DifferentiateOptions {
   forms?: Forms;
 }
 
-/** Sums over rows by the forms of the gradients; batches of products over no rows are not everywhere 0. */
-function rowSums(forms: Forms, mayBeNone: Context['mayBeNone']): SumRows {
+/** Sums over rows by the forms of the gradients. */
+function rowSums(forms: Forms, graph: Graph, shapes: Shapes): SumRows {
   if (forms === 'cpu') return multipliedRows();
-  if (forms !== 'cuda-half' && forms !== 'webgpu') return reducedRows;
-  const [some, none] = forms === 'webgpu' ? [rowsInParts(), gemmRows] : [rowsByText(), reducedRows];
-  return (x, dims) => (mayBeNone(dims) ? none : some)(x, dims);
+  if (forms === 'webgpu') return rowsInParts();
+  if (forms !== 'cuda-half') return reducedRows;
+  // Positions that NonZero chooses may be none: a batch of products over no rows is not everywhere 0.
+  const chosen = new Set<Dim | undefined>();
+  for (const { op, outputs } of graph.nodes) if (op === 'NonZero') chosen.add(shapes.get(outputs[0])?.dims[1]);
+  const byText = rowsByText();
+  return (x, dims) => (dims.some((d) => chosen.has(d)) ? reducedRows : byText)(x, dims);
 }
 
 /**
@@ -64,10 +67,7 @@ export function differentiate(
   const rowsOf = new Map<Value, { indices: Value; rows: Value }[]>();
   const expr = (v: Value): Expr => new Expr(graph, v);
   const { forms = 'plain' } = options;
-  const chosen = new Set<Dim | undefined>();
-  for (const { op, outputs } of forward) if (op === 'NonZero') chosen.add(shapes.get(outputs[0])?.dims[1]);
-  const mayBeNone = (dims: readonly Dim[]): boolean => dims.some((d) => chosen.has(d));
-  const sumRows = rowSums(forms, mayBeNone);
+  const sumRows = rowSums(forms, graph, shapes);
   const made = new Map<string, Expr>();
   const once = (key: string, make: () => Expr): Expr => {
     const own = made.get(key) ?? make();
@@ -95,7 +95,7 @@ export function differentiate(
       rowsOf.set(table, [...(rowsOf.get(table) ?? []), rows]);
       continue;
     }
-    const gradients = ruleOf(node)(context(graph, node, dys, active, shapes, { sumRows, forms, mayBeNone, once }));
+    const gradients = ruleOf(node)(context(graph, node, dys, active, shapes, { sumRows, forms, once }));
     node.inputs.forEach((input, k) => {
       const gradient = gradients[k];
       if (!input || !gradient || !active.has(input)) return;
@@ -192,7 +192,7 @@ function context(
   dys: (Expr | null)[],
   active: Set<Value>,
   shapes: Shapes,
-  forms: Pick<Context, 'sumRows' | 'forms' | 'mayBeNone' | 'once'>,
+  forms: Pick<Context, 'sumRows' | 'forms' | 'once'>,
 ): Context {
   const expr = (v: Value): Expr => new Expr(graph, v);
   const x = node.inputs.map((v) => (v ? expr(v) : undefined)) as Expr[];

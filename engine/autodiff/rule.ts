@@ -26,8 +26,6 @@ export interface Context {
   /** Sums over all dimensions but the last, in the form that is fastest on the target. */
   sumRows: SumRows;
   forms: Forms;
-  /** Whether one of the dimensions may be 0: a number of positions that NonZero chose. */
-  mayBeNone(dims: readonly Dim[]): boolean;
   /** The values of this key, made once a graph: `make` is called the first time. */
   once(key: string, make: () => Expr): Expr;
 }

@@ -35,7 +35,7 @@ export function gather(c: Context): Gradients {
     const [hot, count] = [oneHot(flatIndex, size), dims[axis]];
     const flat = moved.reshape(-1, width);
     const rows =
-      c.forms === 'webgpu' && typeof count === 'number' && !c.mayBeNone(c.dims(indices))
+      c.forms === 'webgpu' && typeof count === 'number'
         ? overRows(c, hot, flat, { k: count, n: width, lead: [`all of ${c.dims(indices)}`] })
         : hot.op('Gemm', [flat], { transA: 1 });
     const shaped = rows.reshape(-1, ...(restDims as number[]));

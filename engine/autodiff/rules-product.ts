@@ -17,7 +17,7 @@ export function matmul(c: Context): Gradients {
   if (da.length === 1 || db.length === 1) return vectorMatmul(c);
   if (db.length === 2 && da.length > 2) {
     const [k, n] = [last(db, 2), last(db)];
-    if (c.forms === 'webgpu' && !c.mayBeNone(da))
+    if (c.forms === 'webgpu')
       return [dy.matmul(swap(b, 2)), c.needsGradient(1) ? overRows(c, a, dy, { k, n, lead: da.slice(0, -1) }) : null];
     const flat = dy.reshape(-1, n);
     const ga = reshapeLike(flat.op('Gemm', [b], { transB: 1 }), [], da, a);

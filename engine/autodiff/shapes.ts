@@ -105,16 +105,6 @@ export function rowsInParts(): SumRows {
   };
 }
 
-/** As one Gemm with ones, which is 0 over no rows on WebGPU too. */
-export const gemmRows: SumRows = (x, dims) => {
-  const width = dims[dims.length - 1];
-  if (dims.length < 2 || typeof width !== 'number') return reducedRows(x, dims);
-  const rows = x.reshape(-1, width);
-  const value = tensor(x.graph.float, [1], [1]);
-  const ones = rows.op('Shape', [], { start: 0, end: 1 }).op('ConstantOfShape', [], { value });
-  return ones.unsqueeze(0).op('Gemm', [rows]).reshape(-1);
-};
-
 /** Undoes broadcasting: sums a gradient of shape `from` down to shape `to`. */
 export function unbroadcast(gradient: Expr, from: readonly Dim[], to: readonly Dim[], sumRows: SumRows): Expr {
   const axes = broadcastAxes(from, to);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
+import { scaleBeforeProducts, scaleInProducts, vectorsSecond } from '../../../engine/autodiff/device-forms.ts';
 import { differentiate } from '../../../engine/autodiff/differentiate.ts';
-import { scaleBeforeProducts, scaleInProducts, vectorsSecond } from '../../../engine/autodiff/lean-forms.ts';
 import { type Forms, fuses } from '../../../engine/autodiff/rule.ts';
 import type { Shape } from '../../../engine/autodiff/shapes.ts';
 import { constant, Expr } from '../../../engine/expressions/expr.ts';
