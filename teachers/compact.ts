@@ -32,14 +32,10 @@ const LEAST_COSINE = 0.98;
 
 export type CompactForm = Exclude<TeacherDType, 'fp32'>;
 
-export const isCompact = (dtype: TeacherDType | undefined): dtype is CompactForm =>
-  dtype === 'int8' || dtype === 'fp16';
-
-/** How each form changes a graph. @throws InputError where it cannot */
+/** How each form changes a graph that is tidy and in float32. @throws InputError where it cannot */
 const rewrite: Readonly<Record<CompactForm, (graph: Graph, file: string, positions?: number) => Promise<void>>> = {
   /** Products in int8 (a scale an output channel, activations as they come, channels of outliers in float), the rest as it is. */
   async int8(graph, file, positions) {
-    tidy(graph, file);
     liftOpset(graph, OLDEST_OPSET);
     await splitOutliers(graph, positions);
     if (!productsToInt8(graph))
@@ -50,12 +46,14 @@ const rewrite: Readonly<Record<CompactForm, (graph: Graph, file: string, positio
       });
   },
   /** Weights and arithmetic in float16, outputs in float32. */
-  async fp16(graph, file) {
-    tidy(graph, file);
+  async fp16(graph) {
     computeHalf(graph);
     sumHalvesInFloat32();
   },
 };
+
+export const isCompact = (dtype: TeacherDType | undefined): dtype is CompactForm =>
+  dtype !== undefined && Object.hasOwn(rewrite, dtype);
 
 /** A file's graph in a compact form. @throws InputError where the file cannot be read as a graph, or not changed */
 export async function compactBytes(
@@ -72,6 +70,7 @@ export async function compactBytes(
 /** Changes a graph as `compactBytes` does. */
 export async function toCompact(form: CompactForm, graph: Graph, file: string, positions?: number): Promise<void> {
   halfToFloat32(graph);
+  tidy(graph, file);
   await rewrite[form](graph, file, positions);
 }
 

@@ -1,17 +1,17 @@
 """sentence-transformers' side of `npm run bench -- encode`: encode.py MODEL TEXTS"""
-import json, os, shutil, sys, time
+import json, shutil, sys, time
 
 import peer_models as peer
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.models import Normalize, Pooling, Transformer
 
 name, count = sys.argv[1], int(sys.argv[2])
-cuda = os.environ.get("PROVIDER") == "cuda"
+cuda = peer.DEVICE == "cuda"
 batch = 256 if cuda else 32
 folder = peer.folder_of(name)
 transformer = Transformer(folder, max_seq_length=192)
 model = SentenceTransformer(
-    modules=[transformer, Pooling(transformer.get_word_embedding_dimension(), "mean"), Normalize()], device="cuda" if cuda else "cpu"
+    modules=[transformer, Pooling(transformer.get_word_embedding_dimension(), "mean"), Normalize()], device=peer.DEVICE
 )
 if cuda:
     model.half()

@@ -5,6 +5,8 @@ from onnx import numpy_helper
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 SHARED = os.environ.get("SHARED", "../shared")
+# Where both sides of a benchmark compute.
+DEVICE = "cuda" if os.environ.get("PROVIDER") == "cuda" else "cpu"
 torch.set_num_threads(int(os.environ.get("THREADS", os.cpu_count())))
 
 

@@ -1,14 +1,14 @@
 """sentence-transformers' side of `npm run bench -- score`: score.py PAIRS"""
-import json, os, shutil, sys, time
+import json, shutil, sys, time
 
 import peer_models as peer
 from sentence_transformers import CrossEncoder
 
 count = int(sys.argv[1])
-cuda = os.environ.get("PROVIDER") == "cuda"
+cuda = peer.DEVICE == "cuda"
 batch = 256 if cuda else 32
 folder = peer.folder_of("debian-cross-encoder", classifier=True)
-model = CrossEncoder(folder, max_length=256, device="cuda" if cuda else "cpu", num_labels=1)
+model = CrossEncoder(folder, max_length=256, device=peer.DEVICE, num_labels=1)
 if cuda:
     model.model.half()
 queries, documents = peer.table("queries"), peer.table("corpus")

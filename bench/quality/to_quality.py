@@ -18,7 +18,6 @@ from sentence_transformers.models import Normalize, Pooling, StaticEmbedding, Tr
 from tokenizers import Tokenizer
 
 tower, dtype, steps, folder = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
-device = "cuda" if os.environ.get("PROVIDER") == "cuda" else "cpu"
 
 
 def cpu():
@@ -47,7 +46,7 @@ sources = []
 if tower == "static":
     tokenizer = Tokenizer.from_file(os.path.join(peer.SHARED, "models/debian-dual-encoder/tokenizer.json"))
     tokens = np.fromfile(os.path.join(folder, "tokens.f32"), dtype=np.float32).reshape(-1, 384)
-    model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=tokens), Normalize()], device=device)
+    model = SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=tokens), Normalize()], device=peer.DEVICE)
 else:
     sources.append(peer.folder_of("minilm-l6" if tower == "assistant" else "debian-dual-encoder"))
     transformer = Transformer(sources[-1], max_seq_length=96 if tower == "assistant" else 64)
@@ -55,7 +54,7 @@ else:
         encoder = transformer.auto_model.encoder
         encoder.layer = torch.nn.ModuleList([encoder.layer[i] for i in (0, 2, 5)])
         transformer.auto_model.config.num_hidden_layers = 3
-    model = SentenceTransformer(modules=[without_dropout(transformer), Pooling(384, "mean"), Normalize()], device=device)
+    model = SentenceTransformer(modules=[without_dropout(transformer), Pooling(384, "mean"), Normalize()], device=peer.DEVICE)
 
 if tower == "assistant":
     queries, documents = peer.table("queries"), peer.table("corpus")
@@ -86,7 +85,7 @@ trainer = SentenceTransformerTrainer(
     args=SentenceTransformerTrainingArguments(
         output_dir=out, max_steps=steps, per_device_train_batch_size=batch, learning_rate=float(os.environ.get("LR", rate)),
         weight_decay=0.0 if tower == "static" else 0.01, warmup_steps=-(-steps // 10), logging_strategy="no",
-        save_strategy="no", report_to=[], use_cpu=device == "cpu", bf16=dtype == "bf16", disable_tqdm=True, seed=0,
+        save_strategy="no", report_to=[], use_cpu=peer.DEVICE == "cpu", bf16=dtype == "bf16", disable_tqdm=True, seed=0,
     ),
     train_dataset=Dataset.from_dict(data),
     loss=loss,

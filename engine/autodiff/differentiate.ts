@@ -10,6 +10,7 @@ import { broadcasting, constantAlmostEverywhere, rules } from './rules.ts';
 import { matmulGradientDims } from './rules-product.ts';
 import {
   multipliedRows,
+  type Once,
   reducedRows,
   rowsByText,
   rowsInParts,
@@ -32,14 +33,14 @@ export interface DifferentiateOptions {
 }
 
 /** Sums over rows by the forms of the gradients. */
-function rowSums(forms: Forms, graph: Graph, shapes: Shapes): SumRows {
-  if (forms === 'cpu') return multipliedRows();
-  if (forms === 'webgpu') return rowsInParts();
+function rowSums(forms: Forms, graph: Graph, shapes: Shapes, once: Once): SumRows {
+  if (forms === 'cpu') return multipliedRows(once);
+  if (forms === 'webgpu') return rowsInParts(once);
   if (forms !== 'cuda-half') return reducedRows;
   // Positions that NonZero chooses may be none: a batch of products over no rows is not everywhere 0.
   const chosen = new Set<Dim | undefined>();
   for (const { op, outputs } of graph.nodes) if (op === 'NonZero') chosen.add(shapes.get(outputs[0])?.dims[1]);
-  const byText = rowsByText();
+  const byText = rowsByText(once);
   return (x, dims) => (dims.some((d) => chosen.has(d)) ? reducedRows : byText)(x, dims);
 }
 
@@ -67,13 +68,13 @@ export function differentiate(
   const rowsOf = new Map<Value, { indices: Value; rows: Value }[]>();
   const expr = (v: Value): Expr => new Expr(graph, v);
   const { forms = 'plain' } = options;
-  const sumRows = rowSums(forms, graph, shapes);
   const made = new Map<string, Expr>();
-  const once = (key: string, make: () => Expr): Expr => {
+  const once: Once = (key, make) => {
     const own = made.get(key) ?? make();
     made.set(key, own);
     return own;
   };
+  const sumRows = rowSums(forms, graph, shapes, once);
   const total = (v: Value): Expr | null => {
     const parts = flowing.get(v);
     if (!parts) return null;

@@ -2,7 +2,7 @@
 import { InputError } from '../../common/errors.ts';
 import { constant, type Expr } from '../expressions/expr.ts';
 import type { Dim, Node } from '../graph/ir.ts';
-import type { SumRows } from './shapes.ts';
+import type { Once, SumRows } from './shapes.ts';
 
 /** The context of a rule. Gradients are of the loss; `x` are the inputs, `y` the outputs. */
 export interface Context {
@@ -26,8 +26,7 @@ export interface Context {
   /** Sums over all dimensions but the last, in the form that is fastest on the target. */
   sumRows: SumRows;
   forms: Forms;
-  /** The values of this key, made once a graph: `make` is called the first time. */
-  once(key: string, make: () => Expr): Expr;
+  once: Once;
 }
 
 /**

@@ -95,14 +95,13 @@ export function layerNormalization(c: Context): Gradients {
   const outer = Array.from({ length: axis }, (_, i) => i);
   const width = c.dims(x)[rank - 1];
   const g = dy.mul(scale);
-  const down = (e: Expr): Expr => (outer.length ? e.sum(outer) : e);
   const vector = normed.length === 1 && typeof width === 'number' && c.dims(scale).length === 1;
+  const sum = (e: Expr): Expr => (vector ? c.sumRows(e, c.dims(x)) : outer.length ? e.sum(outer) : e);
   if (!vector || c.forms === 'webgpu') {
     const [, mean, inverseStd] = c.outputs(3);
     const n = x.sub(mean).mul(inverseStd);
     const dyn = dy.mul(n);
     const along = n.mul(dyn.mul(scale).mean(normed, true));
-    const sum = (e: Expr): Expr => (vector ? c.sumRows(e, c.dims(x)) : down(e));
     return [g.sub(g.mean(normed, true)).sub(along).mul(inverseStd), sum(dyn), bias ? sum(dy) : null];
   }
   const fill = (value: number): Expr => constant(x.graph, x.graph.float, [width], new Float32Array(width).fill(value));
@@ -114,7 +113,6 @@ export function layerNormalization(c: Context): Gradients {
     : dyn.matmul(scale.mul(1 / width).unsqueeze(-1)); // [.., 1]
   const centred = c.forms === 'cuda-half' ? centredProduct(c, dy, scale, width) : g.sub(g.mean(normed, true));
   const dx = centred.sub(n.mul(meanOfProduct)).mul(inverseStd);
-  const sum = (e: Expr): Expr => c.sumRows(e, c.dims(x));
   return [dx, sum(dyn), bias ? sum(dy) : null];
 }
 

@@ -19,6 +19,9 @@ function broadcastAxes(from: readonly Dim[], to: readonly Dim[]): number[] {
   return from.map((_, i) => i).filter((i) => i < lead || (to[i - lead] === 1 && from[i] !== 1));
 }
 
+/** The values of a key, made once a graph: `make` is called the first time. */
+export type Once = (key: string, make: () => Expr) => Expr;
+
 /** Sums over all dimensions but the last, as the gradient of a bias is. */
 export type SumRows = (x: Expr, dims: readonly Dim[]) => Expr;
 
@@ -38,17 +41,13 @@ export const reducedRows: SumRows = (x, dims) =>
  * there (1,024 rows of 384 and of 1,536 on two threads: 0.16 and 0.53 ms, the product 0.10 and 0.34). Values of equal leading
  * dimensions share the ones.
  */
-export function multipliedRows(): SumRows {
-  const ones = new Map<string, Expr>();
+export function multipliedRows(once: Once): SumRows {
   return (x, dims) => {
     const width = dims.at(-1);
     if (dims.length < 2 || typeof width !== 'number') return reducedRows(x, dims);
     const rows = x.reshape(-1, width);
-    const key = dims.slice(0, -1).join();
-    const one = tensor(x.graph.float, [1], [1]);
-    const own = ones.get(key) ?? rows.op('Shape', [], { start: 0, end: 1 }).op('ConstantOfShape', [], { value: one });
-    ones.set(key, own);
-    return own.matmul(rows);
+    const ones = once(`ones for rows of ${dims.slice(0, -1)}`, () => onesOf(sizes(rows, 0, 1)));
+    return ones.matmul(rows);
   };
 }
 
@@ -56,52 +55,45 @@ export function multipliedRows(): SumRows {
  * In two steps: over the second last dimension by a product with ones, then over the others. For half precision: a product adds up in
  * float32, ReduceSum over leading dimensions partly in the type itself, and the sum of one text is far from float16's limits.
  */
-export function rowsByText(): SumRows {
-  const whole = multipliedRows();
-  const ones = new Map<string, Expr>();
+export function rowsByText(once: Once): SumRows {
+  const whole = multipliedRows(once);
   return (x, dims) => {
     if (dims.length < 3) return whole(x, dims);
-    return sumsByText(x, dims, ones).sum(dims.slice(1).map((_, i) => i));
+    return sumsByText(x, dims, once).sum(dims.slice(1).map((_, i) => i));
   };
 }
 
 /** [.., 1, width] sums over the second last dimension, as products with ones; values of equal leading dimensions share these. */
-function sumsByText(x: Expr, dims: readonly Dim[], ones: Map<string, Expr>): Expr {
+function sumsByText(x: Expr, dims: readonly Dim[], once: Once): Expr {
   const at = dims.length - 2;
-  const value = tensor(x.graph.float, [1], [1]);
   // With the leading dimensions: CUDA multiplies batches of equal strides, not one matrix on the left with many.
-  const key = String(dims.slice(0, -1));
-  const own =
-    ones.get(key) ??
-    x
-      .op('Shape', [], { start: 0, end: at })
-      .concat([x.ints(1), x.op('Shape', [], { start: at, end: at + 1 })], 0)
-      .op('ConstantOfShape', [], { value });
-  ones.set(key, own);
-  return own.matmul(x);
+  const ones = once(`ones for texts of ${dims.slice(0, -1)}`, () =>
+    onesOf(sizes(x, 0, at).concat([x.ints(1), sizes(x, at, at + 1)], 0)),
+  );
+  return ones.matmul(x);
 }
+
+const sizes = (x: Expr, start: number, end: number): Expr => x.op('Shape', [], { start, end });
+
+/** Ones in a shape. */
+const onesOf = (shape: Expr): Expr => shape.op('ConstantOfShape', [], { value: tensor(shape.graph.float, [1], [1]) });
 
 /**
  * In two products with ones, first over the second last dimension and then over the others: for WebGPU, whose ReduceSum over leading
  * dimensions transposes before (109,440 rows of 1,536 on an H200: 1.9 ms, so 0.4). One matrix by Gemm: its rows may be none, as an
  * expert without tokens has, of which WebGPU's MatMul ends the process.
  */
-export function rowsInParts(): SumRows {
-  const ones = new Map<string, Expr>();
+export function rowsInParts(once: Once): SumRows {
   const whole = (x: Expr, key: string, width: number): Expr => {
     const rows = x.reshape(-1, width);
-    const value = tensor(x.graph.float, [1], [1]);
-    const count = rows.op('Shape', [], { start: 0, end: 1 });
-    const own = ones.get(key) ?? x.ints(1).concat([count], 0).op('ConstantOfShape', [], { value });
-    ones.set(key, own);
-    return own.op('Gemm', [rows]).reshape(-1);
+    const ones = once(`row of ones for ${key}`, () => onesOf(x.ints(1).concat([sizes(rows, 0, 1)], 0)));
+    return ones.op('Gemm', [rows]).reshape(-1);
   };
-  const byText = new Map<string, Expr>();
   return (x, dims) => {
     const width = dims[dims.length - 1];
     if (dims.length < 2 || typeof width !== 'number') return reducedRows(x, dims);
     if (dims.slice(0, -2).every((d) => d === 1)) return whole(x, String(dims.slice(0, -1)), width);
-    return whole(sumsByText(x, dims, byText), `texts of ${dims.slice(0, -2)}`, width);
+    return whole(sumsByText(x, dims, once), `texts of ${dims.slice(0, -2)}`, width);
   };
 }
 
