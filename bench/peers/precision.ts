@@ -137,7 +137,21 @@ function sums(events: readonly Event[], key: (e: Event) => string, steps: number
     console.log(`${ms.toFixed(2).padStart(9)} ms ${String(Math.round(count)).padStart(6)}  ${name}`);
 }
 
-/** Seconds by operator of one call, from ONNX Runtime's profile. */
+const shape = (all: Record<string, number[]>[] = []): string =>
+  all
+    .map((t) =>
+      Object.entries(t)
+        .map(([type, dims]) => `${type}[${dims}]`)
+        .join(),
+    )
+    .join(' ');
+const kernel = ({ name }: Event): string => name.replace(/^.*&/, '');
+const kernelWithShapes = (e: Event): string => `${kernel(e)} ${e.args?.shapes}`;
+const operator = ({ args }: Event): string => `${args?.op_name} (${args?.provider})`;
+const operatorWithShapes = ({ args }: Event): string =>
+  `${args?.op_name} ${shape(args?.input_type_shape)} -> ${shape(args?.output_type_shape)}`;
+
+/** Seconds by operator, or by kernel, of one call, from ONNX Runtime's profile. */
 async function profile(mode: string): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'profile-'));
   try {
@@ -145,50 +159,38 @@ async function profile(mode: string): Promise<void> {
     const size = sizes[sizes.length - 1];
     // Memory is allocated in the first call.
     await steps(learner, size, 2, 0);
-    await steps(learner, size, provider === 'webgpu' ? 1 : 2, 2);
+    const onWebGpu = provider === 'webgpu';
+    await steps(learner, size, onWebGpu ? 1 : 2, 2);
     await learner.release();
     const file = readdirSync(folder).find((f) => f.endsWith('.json'));
     if (!file) throw new Error(`no profile was written to ${folder}`);
     const all = JSON.parse(readFileSync(join(folder, file), 'utf8')) as Event[];
     const last = all.filter((e) => e.name === 'model_run').at(-1)?.ts ?? 0;
-    const events = all.filter((e) =>
-      provider === 'webgpu'
-        ? e.cat === 'Api' && e.ts >= last
-        : e.ts >= last && e.cat === 'Node' && e.name.endsWith('_kernel_time') && e.args?.op_name !== 'Loop',
-    );
-    // WebGPU times its kernels itself; a call of one step is all that follows the last run.
-    if (provider === 'webgpu') {
-      const total = events.reduce((n, e) => n + e.dur, 0);
-      console.log(`${mode}, ${size.join(' x ')}: ${round(total / 1000, 1)} ms a step in ${events.length} kernels`);
-      sums(events, (e) => e.name.replace(/^.*&/, ''), 1, 30);
-      console.log('by kernel and shapes:');
-      sums(events, (e) => `${e.name.replace(/^.*&/, '')} ${e.args?.shapes}`, 1, 50);
-      const nodes = all.filter((e) => e.ts >= last && e.cat === 'Node' && e.args?.provider === 'CPUExecutionProvider');
-      console.log('nodes on the CPU:');
-      sums(nodes, (e) => e.args?.op_name ?? '', 1, 20);
-      return;
-    }
-    const shape = (all: Record<string, number[]>[] = []): string =>
-      all
-        .map((t) =>
-          Object.entries(t)
-            .map(([type, dims]) => `${type}[${dims}]`)
-            .join(),
-        )
-        .join(' ');
-    // A step that is repeated with a smaller loss scale is one more.
+    const mine = all.filter((e) => e.ts >= last);
+    const nodes = mine.filter((e) => e.cat === 'Node' && e.name.endsWith('_kernel_time') && e.args?.op_name !== 'Loop');
+    // WebGPU times its kernels itself.
+    const { events, name, whole } = onWebGpu
+      ? { events: mine.filter((e) => e.cat === 'Api'), name: kernel, whole: kernelWithShapes }
+      : { events: nodes, name: operator, whole: operatorWithShapes };
+    // A step that is repeated with a smaller loss scale is one more; a call on WebGPU is one step.
     const runs = new Map<string, number>();
     for (const e of events) runs.set(e.name, (runs.get(e.name) ?? 0) + 1);
-    const made = Math.max(...runs.values());
+    const made = onWebGpu ? 1 : Math.max(...runs.values());
     const total = events.reduce((n, e) => n + e.dur, 0);
     console.log(
-      `${mode}, ${size.join(' x ')}, ${made} steps: ${round(total / made / 1000, 1)} ms a step in ${Math.round(events.length / made)} operators`,
+      `${mode}, ${size.join(' x ')}, ${made} steps: ${round(total / made / 1000, 1)} ms a step in ${Math.round(events.length / made)} ${onWebGpu ? 'kernels' : 'operators'}`,
     );
-    sums(events, (e) => `${e.args?.op_name} (${e.args?.provider})`, made, 25);
-    console.log('by operator and shapes:');
-    const whole = (e: Event): string =>
-      `${e.args?.op_name} ${shape(e.args?.input_type_shape)} -> ${shape(e.args?.output_type_shape)}`;
+    sums(events, name, made, 25);
+    console.log('by shapes:');
     sums(events, whole, made, 40);
+    if (!onWebGpu) return;
+    console.log('on the CPU:');
+    sums(
+      nodes.filter((e) => e.args?.provider === 'CPUExecutionProvider'),
+      operator,
+      made,
+      20,
+    );
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
