@@ -8,6 +8,7 @@ import { onProcessor, type SessionOptions } from '../engine/runtime/session.ts';
 import type { StepBatch } from './batches/batches.ts';
 import { CHUNK, rowChunks } from './batches/token-chunks.ts';
 import {
+  type Draw,
   HostLearner,
   type Learner,
   type LearnerState,
@@ -19,7 +20,7 @@ import { afterFinite, afterOverflow, lossScaleOf, smallScale } from './loss-scal
 import { WEIGHT_DECAY } from './optimizers/adamw.ts';
 import { type OptimizerOptions, optimizers } from './optimizers/index.ts';
 import { checkProducts, type Numbers, type Optimizer, servedWeights } from './optimizers/optimizer.ts';
-import { appendOptimizer, FACTORS, type GraphOptimizer, SUM, WEIGHTS } from './optimizers/optimizer-graph.ts';
+import { appendOptimizer, FACTORS, GOING, type GraphOptimizer, SUM, WEIGHTS } from './optimizers/optimizer-graph.ts';
 import { singleRun } from './step/single-run.ts';
 import { type DifferentiatedStep, formOf, formsOn, LOSS_SCALE, tableNames, wantedFeeds } from './step/training-step.ts';
 
@@ -81,6 +82,7 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
     const update = appendOptimizer(graph, rule, parameters, gradients, options, {
       accumulates,
       scaled: made.scaled,
+      stops: !loops,
     });
     graph.dropUnused();
     graph.sort();
@@ -98,18 +100,18 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
   }
 
   async step(batches: readonly B[], first: number, learningRate: number): Promise<LearnerStep> {
-    return (await this.steps([batches], first, [learningRate]))[0];
+    return (await this.steps(async () => batches, first, [learningRate]))[0];
   }
 
-  async steps(all: readonly (readonly B[])[], first: number, learningRates: readonly number[]): Promise<LearnerStep[]> {
-    const parts = all[0].length;
+  async steps(draw: Draw<B>, first: number, learningRates: readonly number[]): Promise<LearnerStep[]> {
+    const parts = (await draw(0)).length;
     if (parts > 1 && !this.update.factors.includes('carry')) throw new Error('made to take one batch a step');
     const made: LearnerStep[] = [];
     const notes: string[] = [];
     let whole: Numbers | undefined;
-    while (made.length < all.length) {
+    while (made.length < learningRates.length) {
       const at = made.length;
-      const more = await this.attempt(all.slice(at), first + at * parts, learningRates.slice(at));
+      const more = await this.attempt((k) => draw(at + k), first + at * parts, learningRates.slice(at));
       for (const step of more) made.push(step);
       const { loss, gradientNorm } = made[made.length - 1];
       if (made.length > at + 1 || Number.isFinite(gradientNorm)) whole = undefined;
@@ -134,46 +136,47 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
   }
 
   /** The steps of one call, which end with the first whose gradient is not finite. */
-  private async attempt(
-    all: readonly (readonly B[])[],
-    first: number,
-    learningRates: readonly number[],
-  ): Promise<LearnerStep[]> {
+  private async attempt(draw: Draw<B>, first: number, learningRates: readonly number[]): Promise<LearnerStep[]> {
     const { weightDecay = WEIGHT_DECAY } = this.options;
-    const parts = all[0].length;
-    // The rule's numbers after each step, as if each succeeded: what follows one that does not is not run.
+    const drawn: (readonly B[])[] = [];
+    // The rule's numbers after each step, as if each succeeded: what follows one that does not changes nothing.
     const numbers: Numbers[] = [];
-    const feeds = all.flatMap((batches, k) => {
-      const before = numbers[k - 1] ?? this.numbers;
-      const own = this.made.scaled ? afterFinite(before) : { ...before };
-      numbers.push(own);
-      const rate = learningRates[k];
-      const lossScale = this.made.scaled ? lossScaleOf(before) : 1;
-      const factors = {
-        ...this.rule.factors(this.updates + k + 1, rate, own),
-        keep: 1 - rate * weightDecay,
-        decay: weightDecay,
-        share: 1 / parts / lossScale,
-      };
-      return batches.map((batch, i) =>
-        this.feedsOf(
-          batch,
-          first + k * parts + i,
-          { ...factors, carry: Number(i > 0), apply: Number(i === parts - 1) },
-          lossScale,
-        ),
-      );
-    });
-    const started = performance.now();
-    const results = await this.session.run(feeds);
-    if (this.loops) this.ahead = stepsAhead(((performance.now() - started) * parts) / results.length);
-    const made: LearnerStep[] = [];
-    for (let k = 0; k * parts < results.length; k++) {
-      const step = this.stepOf(results.slice(k * parts, (k + 1) * parts), all[k]);
-      if (Number.isFinite(step.gradientNorm)) [this.updates, this.numbers] = [this.updates + 1, numbers[k]];
-      made.push(step);
+    const { made, rule, updates } = this;
+    const feedsOf = this.feedsOf.bind(this);
+    let before = this.numbers;
+    async function* feeds(): AsyncGenerator<Record<string, Tensor>> {
+      for (const [k, rate] of learningRates.entries()) {
+        const batches = await draw(k);
+        const own = made.scaled ? afterFinite(before) : { ...before };
+        const lossScale = made.scaled ? lossScaleOf(before) : 1;
+        const factors = {
+          ...rule.factors(updates + k + 1, rate, own),
+          keep: 1 - rate * weightDecay,
+          decay: weightDecay,
+          share: 1 / batches.length / lossScale,
+        };
+        drawn.push(batches);
+        numbers.push(own);
+        before = own;
+        for (const [i, batch] of batches.entries()) {
+          const place = { carry: Number(i > 0), apply: Number(i === batches.length - 1) };
+          yield feedsOf(batch, first + k * batches.length + i, { ...factors, ...place }, lossScale);
+        }
+      }
     }
-    return made;
+    if (!this.loops) this.session.set(GOING, { dtype: 'float32', dims: [1], data: Float32Array.of(1) });
+    const started = performance.now();
+    const results = await this.session.run(feeds());
+    const parts = drawn[0].length;
+    this.ahead = stepsAhead(((performance.now() - started) * parts) / results.length);
+    const steps: LearnerStep[] = [];
+    for (let k = 0; k * parts < results.length; k++) {
+      const step = this.stepOf(results.slice(k * parts, (k + 1) * parts), drawn[k]);
+      steps.push(step);
+      if (!Number.isFinite(step.gradientNorm)) break;
+      [this.updates, this.numbers] = [this.updates + 1, numbers[k]];
+    }
+    return steps;
   }
 
   /** Means over the batches of a step; where one of them is not finite, the runs may have ended with it. */

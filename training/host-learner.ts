@@ -22,6 +22,9 @@ export interface LearnerStep extends StepResult {
 /** Weights and the optimizer's arrays by name: `weight:NAME`, of AdamW `first:NAME`, `second:NAME`; and its numbers. */
 export type LearnerState = ReadonlyMap<string, Tensor>;
 
+/** Gives the batches of a step of a call, counted from 0: the same ones whenever it is asked. */
+export type Draw<B> = (k: number) => Promise<readonly B[]>;
+
 export interface Learner<B = StepBatch> {
   readonly parameters: readonly Pick<Parameter, 'name' | 'dims'>[];
   /** Updates made so far. */
@@ -34,10 +37,11 @@ export interface Learner<B = StepBatch> {
   /** Steps that it would like to make in one call; 1 where absent. */
   readonly ahead?: number;
   /**
-   * Several updates in one call. They end with the first whose gradient norm is not finite.
+   * Several updates in one call, one for each learning rate. They end with the first whose gradient norm is not finite.
+   * @param draw the batches of the call's step k; may be asked again
    * @returns one entry for each step that was made
    */
-  steps?(all: readonly (readonly B[])[], first: number, learningRates: readonly number[]): Promise<LearnerStep[]>;
+  steps?(draw: Draw<B>, first: number, learningRates: readonly number[]): Promise<LearnerStep[]>;
   weights(): Promise<Map<string, Tensor>>;
   /** Replaces weights by name. */
   setWeights(weights: ReadonlyMap<string, Tensor>): Promise<void>;

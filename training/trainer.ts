@@ -126,18 +126,21 @@ export async function train<B = StepBatch>(
       await hooks.beforeStep?.(run.step, () => learner.weights());
       between = true;
       const started = performance.now();
-      const next = Array.from({ length: hooks.beforeStep ? 1 : stepsBefore(run.step) }, (_, k) => run.step + k);
+      const from = run.step;
+      const count = hooks.beforeStep ? 1 : stepsBefore(from);
       const drawn: B[][] = [];
-      for (const step of next) {
-        const batch: B[] = [];
-        for (let k = 0; k < accumulate; k++) batch.push(await batches.draw(step * accumulate + k));
-        drawn.push(batch);
-      }
-      const rates = next.map((step) => learningRateAt(step, options.schedule));
-      const first = run.step * accumulate;
+      const draw = async (k: number): Promise<readonly B[]> => {
+        if (drawn[k]) return drawn[k];
+        const own: B[] = [];
+        for (let i = 0; i < accumulate; i++) own.push(await batches.draw((from + k) * accumulate + i));
+        drawn[k] = own;
+        return own;
+      };
+      const rates = Array.from({ length: count }, (_, k) => learningRateAt(from + k, options.schedule));
+      const first = from * accumulate;
       const taken = learner.steps
-        ? await learner.steps(drawn, first, rates)
-        : [await learner.step(drawn[0], first, rates[0])];
+        ? await learner.steps(draw, first, rates)
+        : [await learner.step(await draw(0), first, rates[0])];
       const seconds = (performance.now() - started) / 1000 / taken.length;
       for (const [k, { loss, terms, gradientNorm, note }] of taken.entries()) {
         if (note) tell(run.step, { note });

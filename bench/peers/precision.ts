@@ -74,7 +74,7 @@ async function learnerOf(mode: string, extra?: SessionOptions['extra']): Promise
 const steps = (learner: DeviceLearner, [sequences, length]: [number, number], count: number, first: number) => {
   const batch = randomBatch(sequences, length);
   return learner.steps(
-    Array.from({ length: count }, () => [batch]),
+    async () => [batch],
     first,
     Array.from({ length: count }, () => RATE),
   );

@@ -4,10 +4,11 @@ import { constant, Expr } from '../expressions/expr.ts';
 import { Graph } from '../graph/ir.ts';
 import type { Tensor } from '../graph/tensor.ts';
 import { encodeGraph } from '../io/onnx-file.ts';
+import { inWebgpuOperators } from '../passes/webgpu-operators.ts';
 import { hasCuda, loadFault } from './cuda.ts';
 import type { StateSession } from './loop-session.ts';
 import { mayHaveGpu } from './may-have-gpu.ts';
-import { execution, type Feeds, fromOrt, onProcessor, Session, type SessionOptions, toOrt } from './session.ts';
+import { execution, type Feeds, onProcessor, Session, type SessionOptions, toOrt } from './session.ts';
 
 /** Runs a graph repeatedly; carried outputs of a run are the matching inputs of the next. */
 export class ResidentSession implements StateSession {
@@ -17,7 +18,8 @@ export class ResidentSession implements StateSession {
   /** Input name to the output that feeds it in the next run. */
   private readonly carried: ReadonlyMap<string, string>;
   private readonly state = new Map<string, ort.Tensor>();
-  private download: ort.InferenceSession | undefined;
+  /** By the number of dimensions. */
+  private readonly downloads = new Map<number, ort.InferenceSession>();
 
   private constructor(session: ort.InferenceSession, options: SessionOptions, carried: ReadonlyMap<string, string>) {
     this.session = session;
@@ -27,6 +29,7 @@ export class ResidentSession implements StateSession {
   }
 
   /**
+   * @param graph is changed for WebGPU
    * @param carried input name to output name, of float32 tensors of equal shape
    * @throws InputError with ONNX Runtime's message if the graph cannot be loaded or the provider is not available
    */
@@ -35,17 +38,14 @@ export class ResidentSession implements StateSession {
     carried: ReadonlyMap<string, string>,
     options: SessionOptions = {},
   ): Promise<ResidentSession> {
-    const resident = new Set(carried.values());
-    const places = graph.outputs.map((v): [string, 'gpu-buffer' | 'cpu'] => [
-      v.name,
-      resident.has(v.name) ? 'gpu-buffer' : 'cpu',
-    ]);
+    if (options.provider === 'webgpu') inWebgpuOperators(graph);
     try {
       const session = await ort.InferenceSession.create(encodeGraph(graph), {
         executionProviders: [execution(options.provider)],
         graphOptimizationLevel: options.optimize ?? 'all',
         logSeverityLevel: 3,
-        ...(!onProcessor(options) && { preferredOutputLocation: Object.fromEntries(places) }),
+        // All of them: a run that copies an output to the host waits for the device.
+        ...(!onProcessor(options) && { preferredOutputLocation: 'gpu-buffer' }),
         ...options.extra,
       });
       return new ResidentSession(session, options, carried);
@@ -62,21 +62,36 @@ export class ResidentSession implements StateSession {
 
   /** The state of an input, copied from the device. */
   async get(input: string): Promise<Tensor<'float32'>> {
-    const held = this.state.get(input) as ort.Tensor;
-    if (held.location === 'cpu')
-      return { dtype: 'float32', dims: held.dims, data: (held.data as Float32Array).slice() };
-    this.download ??= await downloader(this.options);
-    const { out } = await this.download.run({ in: held });
-    return { dtype: 'float32', dims: held.dims, data: out.data as Float32Array };
+    return this.toHost(this.state.get(input) as ort.Tensor);
   }
 
-  async run(all: readonly Feeds[]): Promise<Record<string, Tensor>[]> {
+  /** Feeds are taken while the device computes: its results are copied to the host after the last run. */
+  async run(all: AsyncIterable<Feeds>): Promise<Record<string, Tensor>[]> {
+    const made: Record<string, ort.Tensor>[] = [];
+    for await (const feeds of all) made.push(await this.once(feeds));
     const results: Record<string, Tensor>[] = [];
-    for (const feeds of all) results.push(await this.once(feeds));
+    for (const outputs of made) {
+      const result: Record<string, Tensor> = {};
+      for (const [name, tensor] of Object.entries(outputs)) {
+        result[name] = await this.toHost(tensor);
+        tensor.dispose();
+      }
+      results.push(result);
+    }
     return results;
   }
 
-  private async once(feeds: Feeds): Promise<Record<string, Tensor>> {
+  private async toHost(tensor: ort.Tensor): Promise<Tensor<'float32'>> {
+    const { dims } = tensor;
+    if (tensor.location === 'cpu') return { dtype: 'float32', dims, data: (tensor.data as Float32Array).slice() };
+    const download = this.downloads.get(dims.length) ?? (await downloader(this.options, dims.length));
+    this.downloads.set(dims.length, download);
+    const { out } = await download.run({ in: tensor });
+    return { dtype: 'float32', dims, data: out.data as Float32Array };
+  }
+
+  /** @returns the outputs that are not carried, where the run left them */
+  private async once(feeds: Feeds): Promise<Record<string, ort.Tensor>> {
     const inputs: Record<string, ort.Tensor> = Object.fromEntries(this.state);
     for (const name of this.inputs) {
       inputs[name] = toOrt(feeds[name]);
@@ -87,25 +102,28 @@ export class ResidentSession implements StateSession {
       this.state.get(input)?.dispose();
       this.state.set(input, results[output]);
     }
-    return Object.fromEntries(
-      Object.entries(results)
-        .filter(([name]) => !resident.has(name))
-        .map(([name, t]) => [name, fromOrt(t)]),
-    );
+    return Object.fromEntries(Object.entries(results).filter(([name]) => !resident.has(name)));
   }
 
   async release(): Promise<void> {
     for (const t of this.state.values()) t.dispose();
     this.state.clear();
-    await this.download?.release();
+    for (const download of this.downloads.values()) await download.release();
     await this.session.release();
   }
 }
 
 /** The binding cannot read device tensors: a graph that multiplies by 1 copies them to the host. */
-async function downloader(options: SessionOptions): Promise<ort.InferenceSession> {
+async function downloader(options: SessionOptions, rank: number): Promise<ort.InferenceSession> {
   const graph = new Graph(14);
-  const x = new Expr(graph, graph.input('in', 'float32', ['n']));
+  const x = new Expr(
+    graph,
+    graph.input(
+      'in',
+      'float32',
+      Array.from({ length: rank }, (_, i) => `d${i}`),
+    ),
+  );
   graph.output(x.mul(constant(graph, 'float32', [1], [1])).value, 'out');
   return ort.InferenceSession.create(encodeGraph(graph), {
     executionProviders: [execution(options.provider)],

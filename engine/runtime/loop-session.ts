@@ -19,10 +19,10 @@ export interface StateSession {
   /** A copy of the state of an input. */
   get(input: string): Promise<Tensor<'float32'>>;
   /**
-   * Runs the graph once for each of some feeds. Where the graph says that it cannot go on, the rest is left out.
-   * @returns the outputs that are not carried, of the runs that were made
+   * Runs the graph once for each of some feeds, which may still be made while earlier runs are under way.
+   * @returns the outputs that are not carried, of the runs that were made: a loop ends where the graph says so
    */
-  run(all: readonly Feeds[]): Promise<Record<string, Tensor>[]>;
+  run(all: AsyncIterable<Feeds>): Promise<Record<string, Tensor>[]>;
   release(): Promise<void>;
 }
 
@@ -122,7 +122,9 @@ export class LoopSession implements StateSession {
     return { dtype: 'float32', dims: held.dims, data: (held.data as Float32Array).slice() };
   }
 
-  async run(all: readonly Feeds[]): Promise<Record<string, Tensor>[]> {
+  async run(given: AsyncIterable<Feeds>): Promise<Record<string, Tensor>[]> {
+    const all: Feeds[] = [];
+    for await (const feeds of given) all.push(feeds);
     const feeds: Record<string, ort.Tensor> = {
       [LOOP_COUNT]: new ort.Tensor('int64', BigInt64Array.of(BigInt(all.length)), []),
     };

@@ -15,6 +15,11 @@ const loop = (): Promise<Learner> =>
     DeviceLearner.create(step, {}, adamw, { loops: true, accumulates: true }),
   );
 
+const from =
+  <B>(batches: readonly B[]) =>
+  async (k: number): Promise<B> =>
+    batches[k];
+
 function expectSame(a: ReadonlyMap<string, Tensor>, b: ReadonlyMap<string, Tensor>, digits: number): void {
   expect([...a.keys()].sort()).toEqual([...b.keys()].sort());
   for (const [name, { data }] of a) {
@@ -71,15 +76,18 @@ test('a non-finite gradient changes no weight on the device', async () => {
   await learner.release();
 });
 
-test('several steps in one call are the steps one by one, to the bit, whatever the shapes of their batches', async () => {
-  const [one, many] = [await loop(), await loop()];
+test.each([
+  ['device', device],
+  ['loop', loop],
+] as const)('several steps in one call are the steps one by one, to the bit, in any shapes (%s)', async (_, make) => {
+  const [one, many] = [await make(), await make()];
   const batches = [6, 4, 5, 6, 3].map((n, k) => [batchOf(n, k)]);
   const rates = [1e-2, 5e-3, 1e-3, 5e-3, 1e-2];
   const alone = [];
   for (const [k, batch] of batches.entries()) alone.push(await one.step(batch, k, rates[k]));
   const together = [
-    ...((await many.steps?.(batches.slice(0, 2), 0, rates.slice(0, 2))) ?? []),
-    ...((await many.steps?.(batches.slice(2), 2, rates.slice(2))) ?? []),
+    ...((await many.steps?.(from(batches), 0, rates.slice(0, 2))) ?? []),
+    ...((await many.steps?.(from(batches.slice(2)), 2, rates.slice(2))) ?? []),
   ];
   expect(together).toEqual(alone);
   expect(many.updates).toBe(5);
@@ -87,17 +95,27 @@ test('several steps in one call are the steps one by one, to the bit, whatever t
   await Promise.all([one.release(), many.release()]);
 });
 
-test('a call ends with the step whose gradient is not finite; those after it are not made', async () => {
-  const [learner, other] = [await loop(), await loop()];
-  const batches = [0, 1, 2, 3].map((k) => [batchOf(6, k)]);
-  (batches[2][0].weights.data as Float32Array)[0] = Number.NaN;
-  const made = await learner.steps?.(batches, 0, [1e-2, 1e-2, 1e-2, 1e-2]);
-  expect(made?.map((s) => Number.isFinite(s.gradientNorm))).toEqual([true, true, false]);
-  expect(learner.updates).toBe(2);
-  for (const k of [0, 1]) await other.step(batches[k], k, 1e-2);
-  expect(await learner.weights()).toEqual(await other.weights());
-  await Promise.all([learner.release(), other.release()]);
-});
+test.each([
+  ['device', device],
+  ['loop', loop],
+] as const)(
+  'a call ends with the step whose gradient is not finite; those after it change nothing (%s)',
+  async (_, make) => {
+    const [learner, other] = [await make(), await make()];
+    const batches = [0, 1, 2, 3].map((k) => [batchOf(6, k)]);
+    (batches[2][0].weights.data as Float32Array)[0] = Number.NaN;
+    const made = await learner.steps?.(from(batches), 0, [1e-2, 1e-2, 1e-2, 1e-2]);
+    expect(made?.map((s) => Number.isFinite(s.gradientNorm))).toEqual([true, true, false]);
+    expect(learner.updates).toBe(2);
+    for (const k of [0, 1]) await other.step(batches[k], k, 1e-2);
+    expect(await learner.state()).toEqual(await other.state());
+    // The next call goes on as if that step had not been.
+    await learner.steps?.(from(batches.slice(3)), 3, [1e-2]);
+    await other.step(batches[3], 3, 1e-2);
+    expect(await learner.state()).toEqual(await other.state());
+    await Promise.all([learner.release(), other.release()]);
+  },
+);
 
 test.each([
   ['resident', { accumulates: true }],

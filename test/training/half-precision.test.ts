@@ -147,9 +147,9 @@ test('in one call or in several, stopped and resumed, with several batches a ste
   const batches = [0, 1, 2].map((k) => [batchOf(4, k), batchOf(5, k + 3)]);
   const rates = [1e-3, 2e-3, 1e-3];
   const whole = await learner({ precision: 'float16' });
-  expect(await whole.steps(batches, 0, rates)).toHaveLength(3);
+  expect(await whole.steps(async (k) => batches[k], 0, rates)).toHaveLength(3);
   const half = await learner({ precision: 'float16' });
-  await half.steps(batches.slice(0, 2), 0, rates);
+  await half.steps(async (k) => batches[k], 0, rates.slice(0, 2));
   const saved = new Map([...(await half.state())].map(([n, t]) => [n, { ...t, data: t.data.slice() } as Tensor]));
   const again = await learner({ precision: 'float16' });
   await again.restore(saved, half.updates);
@@ -164,7 +164,7 @@ test('a loss that is not a number is reported, not repeated; no weight changes',
   const before = await own.weights();
   const bad = batchOf(6);
   (bad.weights.data as Float32Array)[0] = Number.NaN;
-  const [step, ...others] = await own.steps([[bad], [batchOf(6, 1)]], 0, [1e-3, 1e-3]);
+  const [step, ...others] = await own.steps(async (k) => [k ? batchOf(6, 1) : bad], 0, [1e-3, 1e-3]);
   expect(others).toEqual([]);
   expect(step.loss).toBeNaN();
   expect(own.updates).toBe(0);
@@ -182,7 +182,7 @@ test('a gradient that no scale makes finite is reported, and the scale is as bef
   // With weights of 1e30 the loss is a number and its gradient is not, whatever the scale.
   const bad = batchOf(6, 1);
   (bad.weights.data as Float32Array).fill(1e30);
-  const [step] = await own.steps([[bad]], 1, [1e-3]);
+  const [step] = await own.steps(async () => [bad], 1, [1e-3]);
   expect(Number.isFinite(step.loss)).toBe(true);
   expect(Number.isFinite(step.gradientNorm)).toBe(false);
   expect(own.updates).toBe(1);

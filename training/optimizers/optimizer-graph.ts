@@ -66,6 +66,8 @@ export const WEIGHTS = 'optimizer.weights';
 export const FACTORS = 'optimizer.factors';
 /** [length] the sum of the gradients so far, where several batches make one step. */
 export const SUM = 'optimizer.sum';
+/** [1], carried: 1 until a norm is not finite, then 0, with which no run changes anything. */
+export const GOING = 'optimizer.going';
 
 /** Width of the table for sums of squares: a single long sum would run on one core of a GPU. */
 const WIDTH = 1024;
@@ -92,7 +94,8 @@ interface Block {
  * is elementwise are updated as one, so that AdamW takes two dozen operators for any number of parameters. If the norm is
  * non-finite, nothing changes.
  *
- * @param form whether several batches may make one step; whether gradients come multiplied by the loss scale
+ * @param form whether several batches may make one step; whether gradients come multiplied by the loss scale; whether runs are
+ *   made before the norms of earlier ones are known
  */
 export function appendOptimizer(
   graph: Graph,
@@ -100,7 +103,11 @@ export function appendOptimizer(
   parameters: readonly GraphParameter[],
   gradients: ReadonlyMap<string, Gradient>,
   settings: OptimizerSettings = {},
-  { accumulates = false, scaled = false }: { accumulates?: boolean; scaled?: boolean } = {},
+  {
+    accumulates = false,
+    scaled = false,
+    stops = false,
+  }: { accumulates?: boolean; scaled?: boolean; stops?: boolean } = {},
 ): GraphOptimizer {
   const { blocks, slices, used, length } = layOut(rule, parameters, settings);
   const ordered = blocks.flatMap((b) => b.members);
@@ -156,7 +163,9 @@ export function appendOptimizer(
   const norm = normOf(raw);
   // Infinity and NaN times 0 are NaN, which is not equal to itself.
   const finite = norm.mul(0).equal(0);
-  const moves = accumulates ? finite.op('And', [factor('apply').greater(0.5)]) : finite;
+  const going = stops ? finite.where(new Expr(graph, graph.input(GOING, 'float32', [1])), 0) : undefined;
+  const goes = going ? going.greater(0.5) : finite;
+  const moves = accumulates ? goes.op('And', [factor('apply').greater(0.5)]) : goes;
   const { clipNorm } = settings;
   const scale = clipNorm === undefined ? undefined : norm.add(1e-6).reciprocal().mul(clipNorm).min(1);
   const gradient = scale ? raw.mul(scale) : raw;
@@ -211,6 +220,7 @@ export function appendOptimizer(
     carried.set(v.input, out(moves.where(joined(stateOut.get(v.name) ?? []), before), `${v.input}.next`));
   }
   if (sum) carried.set(SUM, out(raw, `${SUM}.next`));
+  if (going) carried.set(GOING, out(going.reshape(1), `${GOING}.next`));
   const result = { length, slices, state, carried, factors: names, norm: out(norm, 'optimizer.norm'), tables };
   graph.dropUnusedInputs(given.value);
   graph.prune();
