@@ -20,9 +20,9 @@ import { afterFinite, afterOverflow, lossScaleOf, smallScale } from './loss-scal
 import { WEIGHT_DECAY } from './optimizers/adamw.ts';
 import { type OptimizerOptions, optimizers } from './optimizers/index.ts';
 import { checkProducts, type Numbers, type Optimizer, servedWeights } from './optimizers/optimizer.ts';
-import { appendOptimizer, FACTORS, GOING, type GraphOptimizer, SUM, WEIGHTS } from './optimizers/optimizer-graph.ts';
 import { singleRun } from './step/single-run.ts';
 import { type DifferentiatedStep, formOf, formsOn, LOSS_SCALE, tableNames, wantedFeeds } from './step/training-step.ts';
+import { appendOptimizer, FACTORS, GOING, type GraphOptimizer, SUM, WEIGHTS } from './updates/optimizer-graph.ts';
 
 export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements Learner<B> {
   readonly parameters: Learner<B>['parameters'];
@@ -83,6 +83,7 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
       accumulates,
       scaled: made.scaled,
       stops: !loops,
+      ...(where.provider === 'webgpu' && { mostParts: SPLIT_ON_WEBGPU }),
     });
     graph.dropUnused();
     graph.sort();
@@ -303,6 +304,9 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
     this.session.set(input, whole);
   }
 }
+
+/** A kernel has eight buffers wherever WebGPU runs: what is split, and seven parts. */
+const SPLIT_ON_WEBGPU = 7;
 
 /** Seconds that one call of several steps takes at most, so that progress shows and a stop is heard. */
 const CALL_SECONDS = 5;

@@ -12,9 +12,9 @@ import { Random } from '../math/random.ts';
 import { SequentialAttention } from '../math/sequential-attention.ts';
 import type { Embeddings } from '../teachers/teacher.ts';
 import { learningRateAt } from './learning-rate.ts';
-import { AdamWHost } from './optimizers/adamw-host.ts';
 import { type RankingOptions, rankingBatches } from './ranking-batches.ts';
 import type { Parameter } from './step/training-step.ts';
+import { AdamWHost } from './updates/adamw-host.ts';
 
 export interface FewerOptions extends Omit<Partial<RankingOptions>, 'steps'> {
   /** k, how many dimensions are left. */

@@ -7,10 +7,10 @@ import type { SessionOptions } from '../engine/runtime/session.ts';
 import { allFinite } from '../math/finite.ts';
 import type { StepBatch } from './batches/batches.ts';
 import { GradientSum } from './gradient-accumulation.ts';
-import { type HostOptimizer, hostOptimizer } from './optimizers/host-optimizer.ts';
 import { type OptimizerOptions, optimizers } from './optimizers/index.ts';
 import { checkProducts, type Numbers, type Optimizer, servedWeights } from './optimizers/optimizer.ts';
 import type { HostStep, Parameter, StepResult } from './step/training-step.ts';
+import { type HostOptimizer, hostOptimizer } from './updates/host-optimizer.ts';
 
 export interface LearnerStep extends StepResult {
   /** Global norm before clipping; if it is non-finite, no weight has changed. */

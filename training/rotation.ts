@@ -11,9 +11,9 @@ import type { LossInputs } from '../losses/loss.ts';
 import { matryoshka } from '../losses/matryoshka.ts';
 import type { Embeddings } from '../teachers/teacher.ts';
 import { learningRateAt } from './learning-rate.ts';
-import { AdamWHost } from './optimizers/adamw-host.ts';
 import { rankingBatches } from './ranking-batches.ts';
 import type { Parameter } from './step/training-step.ts';
+import { AdamWHost } from './updates/adamw-host.ts';
 
 export interface RotationOptions {
   /** Prefix widths to optimize, each below the full width. */

@@ -11,8 +11,8 @@ import { infoNCE } from '../../losses/info-nce.ts';
 import { Random } from '../../math/random.ts';
 import type { StepBatch } from '../../training/batches/batches.ts';
 import type { TokenBatch } from '../../training/batches/length-groups.ts';
-import { AdamWHost } from '../../training/optimizers/adamw-host.ts';
 import { type DualEncoderStepOptions, dualEncoderOnHost } from '../../training/step/dual-encoder-step.ts';
+import { AdamWHost } from '../../training/updates/adamw-host.ts';
 import { compare, type Measured, median, ours, python, round, SHARED } from './peers.ts';
 
 export async function benchStep(

@@ -5,7 +5,7 @@
 
 import { afterPass } from '../graph/checker.ts';
 import { float, type Graph, Node, Value } from '../graph/ir.ts';
-import type { Shape, Shapes } from './shapes.ts';
+import { constantShape, type Shape, type Shapes } from './shapes.ts';
 
 /**
  * c (A B) as one product, before differentiation: results are the same up to rounding.
@@ -45,6 +45,30 @@ export function vectorsSecond(graph: Graph, shapes: Shapes): void {
     const [a, b] = node.inputs;
     if ((node.op === 'Add' || node.op === 'Mul') && rank(a) === 1 && rank(b) > 1) node.setInputs([b, a]);
   }
+}
+
+/**
+ * Shapes of Reshapes as constants where they are computed and need not be: some hundred small operators of an exported encoder, each
+ * of which a device's host goes through one by one.
+ */
+export function constantReshapes(graph: Graph, shapes: Map<Value, Shape>): void {
+  for (const node of graph.nodes) {
+    const [x, shape] = node.inputs;
+    if (node.op !== 'Reshape' || node.domain !== '' || !x || !shape || shape.constant) continue;
+    const [from, to] = [shapes.get(x), shapes.get(node.outputs[0])];
+    const written = from && to && constantShape(from.dims, to.dims);
+    if (!written) continue;
+    const constant = graph.constant({
+      dtype: 'int64',
+      dims: [written.length],
+      data: BigInt64Array.from(written, BigInt),
+    });
+    shapes.set(constant, { dtype: 'int64', dims: [written.length] });
+    node.setInputs([x, constant]);
+    node.attributes.delete('allowzero');
+  }
+  graph.prune();
+  afterPass(graph);
 }
 
 /** The one value that a node reads besides a scalar constant, and that scalar. */

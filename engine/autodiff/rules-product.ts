@@ -20,8 +20,13 @@ export function matmul(c: Context): Gradients {
     if (c.forms === 'webgpu')
       return [dy.matmul(swap(b, 2)), c.needsGradient(1) ? overRows(c, a, dy, { k, n, lead: da.slice(0, -1) }) : null];
     const flat = dy.reshape(-1, n);
-    const ga = reshapeLike(flat.op('Gemm', [b], { transB: 1 }), [], da, a);
-    return [ga, c.needsGradient(1) ? a.reshape(-1, k).op('Gemm', [flat], { transA: 1 }) : null];
+    b.value.dims ??= db;
+    const ga = fuses(c.forms)
+      ? fusedMatMul(dy, b, { transB: 1 })
+      : reshapeLike(flat.op('Gemm', [b], { transB: 1 }), [], da, a);
+    // Of products of one x, as those of queries, keys and values, once.
+    const rows = (): Expr => c.once(`rows of ${a.value.name}`, () => a.reshape(-1, k));
+    return [ga, c.needsGradient(1) ? rows().op('Gemm', [flat], { transA: 1 }) : null];
   }
   if (da.length === 2 && db.length === 2) return [dy.op('Gemm', [b], { transB: 1 }), a.op('Gemm', [dy], { transA: 1 })];
   if (fuses(c.forms) && String(da.slice(0, -2)) === String(db.slice(0, -2)))

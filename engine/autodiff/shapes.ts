@@ -26,15 +26,13 @@ export type Once = (key: string, make: () => Expr) => Expr;
 export type SumRows = (x: Expr, dims: readonly Dim[]) => Expr;
 
 /** With dimensions kept and then dropped: CUDA's ReduceSum refuses no rows at all, as an expert without tokens has, unless they are. */
-export const reducedRows: SumRows = (x, dims) =>
-  dims.length > 1
-    ? x
-        .sum(
-          dims.slice(1).map((_, i) => i),
-          true,
-        )
-        .reshape(-1)
-    : x;
+export const reducedRows: SumRows = (x, dims) => {
+  if (dims.length < 2) return x;
+  const leading = dims.slice(1).map((_, i) => i);
+  const sums = x.sum(leading, true);
+  sums.value.dims = [...leading.map(() => 1), dims[dims.length - 1]];
+  return sums.reshape(-1);
+};
 
 /**
  * The same as a product of a vector of ones with the rows, for a CPU: ONNX Runtime's ReduceSum over leading dimensions is slower
@@ -108,15 +106,18 @@ export function unbroadcast(gradient: Expr, from: readonly Dim[], to: readonly D
 }
 
 /**
- * Reshapes to `to`, with a constant shape where possible (in ONNX 0 copies a dimension and one -1 is inferred). Otherwise the
- * shape is read from `like` at run time.
+ * The constant shape of a Reshape, where there is one: in ONNX 0 copies a dimension and one -1 is inferred. A static 0-sized dimension
+ * would be read as "copy".
  */
-export function reshapeLike(x: Expr, from: readonly Dim[], to: readonly Dim[], like: Expr): Expr {
+export function constantShape(from: readonly Dim[], to: readonly Dim[]): number[] | undefined {
   const written = to.map((d, i) => (typeof d === 'number' ? d : from[i] === d ? 0 : -1));
-  const unknown = written.filter((d) => d === -1).length;
-  // A static 0-sized dimension would be read as "copy": such shapes use the general form.
-  if (unknown <= 1 && !to.includes(0)) return x.reshape(...written);
-  return x.reshapeTo(like.shape());
+  return written.filter((d) => d === -1).length <= 1 && !to.includes(0) ? written : undefined;
+}
+
+/** Reshapes to `to`, with a constant shape where possible. Otherwise the shape is read from `like` at run time. */
+export function reshapeLike(x: Expr, from: readonly Dim[], to: readonly Dim[], like: Expr): Expr {
+  const written = constantShape(from, to);
+  return written ? x.reshape(...written) : x.reshapeTo(like.shape());
 }
 
 /** Last axes as positive numbers. */

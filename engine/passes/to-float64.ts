@@ -56,10 +56,14 @@ function bent(w: Write, x: Value, slope: Value | number, below = (v: Value): Val
   return w.op('Add', w.op('Max', x, 0), w.op('Mul', below(w.op('Min', x, 0)), slope));
 }
 
-/** alpha A' B' over leading dimensions. */
+/** Where it is known that a value has two dimensions: Einsum does not broadcast none of them against several. */
+const isMatrix = ({ dims }: Value): boolean => dims?.length === 2;
+
+/** alpha A' B' over leading dimensions, which a matrix on the right need not have. */
 function product(w: Write, a: Value, b: Value, node: Node): Value {
-  const [left, right] = [node.int('transA', 0) ? '...ji' : '...ij', node.int('transB', 0) ? '...kj' : '...jk'];
-  const plain = left === '...ij' && right === '...jk';
+  const leading = isMatrix(b) ? '' : '...';
+  const [left, right] = [node.int('transA', 0) ? '...ji' : '...ij', `${leading}${node.int('transB', 0) ? 'kj' : 'jk'}`];
+  const plain = left === '...ij' && right.endsWith('jk');
   const made = plain ? w.op('MatMul', a, b) : w.einsum(a, b, `${left},${right}->...ik`);
   return w.op('Mul', made, node.float('alpha', 1));
 }

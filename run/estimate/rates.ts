@@ -17,7 +17,7 @@ import { Encoder } from '../../models/encoder.ts';
 import { hiddenSize, readModelFolder } from '../../models/model-folder.ts';
 import { openModel } from '../../teachers/open-model.ts';
 import type { Pair, Teacher } from '../../teachers/teacher.ts';
-import { AdamWHost } from '../../training/optimizers/adamw-host.ts';
+import { AdamWHost } from '../../training/updates/adamw-host.ts';
 
 /** Seconds of timing a model, at most but for its first items, and items that say enough. */
 const SECONDS = 2;

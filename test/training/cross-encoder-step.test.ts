@@ -11,9 +11,9 @@ import { labelLogit, makePairBatch } from '../../training/batches/cross-encoder-
 import type { Examples } from '../../training/batches/dual-encoder-batch.ts';
 import { DeviceLearner } from '../../training/device-learner.ts';
 import { HostLearner } from '../../training/host-learner.ts';
-import { AdamWHost } from '../../training/optimizers/adamw-host.ts';
 import { crossEncoderStep } from '../../training/step/cross-encoder-step.ts';
 import { singleRun } from '../../training/step/single-run.ts';
+import { AdamWHost } from '../../training/updates/adamw-host.ts';
 
 const texts = ['red cup', 'blue cup', 'red hat', 'a blue hat of wool', 'green hat', 'a scarf'];
 const folder = join(mkdtempSync(join(tmpdir(), 'pairs-')), 'model');

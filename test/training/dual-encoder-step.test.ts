@@ -6,7 +6,6 @@ import { flops } from '../../losses/flops.ts';
 import { losses } from '../../losses/index.ts';
 import type { Loss } from '../../losses/loss.ts';
 import type { StepBatch } from '../../training/batches/batches.ts';
-import { AdamWHost } from '../../training/optimizers/adamw-host.ts';
 import {
   type DualEncoderStepOptions,
   dualEncoderOnHost,
@@ -15,6 +14,7 @@ import {
 import { lossGraph } from '../../training/step/loss-graph.ts';
 import { emitGradients } from '../../training/step/single-run.ts';
 import type { HostStep } from '../../training/step/training-step.ts';
+import { AdamWHost } from '../../training/updates/adamw-host.ts';
 import { batchOf, tinyStep } from './tiny.ts';
 
 const make = (options: Partial<DualEncoderStepOptions> = {}): Promise<HostStep<StepBatch>> =>

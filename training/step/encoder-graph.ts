@@ -1,6 +1,11 @@
 /** @file The encoder of a step: forward from texts to embeddings, and backward from their gradient to every weight's. */
 import { InputError } from '../../common/errors.ts';
-import { scaleBeforeProducts, scaleInProducts, vectorsSecond } from '../../engine/autodiff/device-forms.ts';
+import {
+  constantReshapes,
+  scaleBeforeProducts,
+  scaleInProducts,
+  vectorsSecond,
+} from '../../engine/autodiff/device-forms.ts';
 import { differentiate, type Gradient } from '../../engine/autodiff/differentiate.ts';
 import { fuses } from '../../engine/autodiff/rule.ts';
 import { Expr } from '../../engine/expressions/expr.ts';
@@ -210,6 +215,7 @@ export async function encoderGraph(options: EncoderGraphOptions): Promise<Encode
     });
   const products = options.products ? productsOf(graph, weights, tokens.get('attention_mask'), sizes) : undefined;
   const forms = half ? 'cuda-half' : (options.forms ?? 'plain');
+  if (fuses(forms) || forms === 'webgpu') constantReshapes(graph, sizes);
   if (fuses(forms)) {
     scaleInProducts(graph, sizes);
     vectorsSecond(graph, sizes);

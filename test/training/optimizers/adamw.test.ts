@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { GradientSum } from '../../../training/gradient-accumulation.ts';
-import { AdamWHost } from '../../../training/optimizers/adamw-host.ts';
 import type { Parameter } from '../../../training/step/training-step.ts';
+import { AdamWHost } from '../../../training/updates/adamw-host.ts';
 
 const parameter = (name: string, dims: number[], data: number[], gradient?: number[]): Parameter => ({
   name,

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import { parseConfig } from '../../../config/parse.ts';
 import { Random } from '../../../math/random.ts';
 import { clippedSGD } from '../../../training/optimizers/clipped-sgd.ts';
-import { hostOptimizer } from '../../../training/optimizers/host-optimizer.ts';
+import { hostOptimizer } from '../../../training/updates/host-optimizer.ts';
 
 const settings = { optimizer: 'clipped-sgd' as const, weightDecay: 0.01 };
 

@@ -3,12 +3,12 @@ import { afterAll, describe, expect, test } from 'vitest';
 import type { Tensor } from '../../../engine/graph/tensor.ts';
 import { DeviceLearner } from '../../../training/device-learner.ts';
 import { HostLearner, type Learner } from '../../../training/host-learner.ts';
-import { type HostOptimizer, hostOptimizer } from '../../../training/optimizers/host-optimizer.ts';
 import { type OptimizerName, type OptimizerOptions, optimizers } from '../../../training/optimizers/index.ts';
 import { servedWeights } from '../../../training/optimizers/optimizer.ts';
-import { RuleHost } from '../../../training/optimizers/rule-host.ts';
 import { dualEncoderOnHost, dualEncoderStep } from '../../../training/step/dual-encoder-step.ts';
 import type { Parameter } from '../../../training/step/training-step.ts';
+import { type HostOptimizer, hostOptimizer } from '../../../training/updates/host-optimizer.ts';
+import { RuleHost } from '../../../training/updates/rule-host.ts';
 import { batchOf, tinyStep } from '../tiny.ts';
 import { reference } from './reference.ts';
 

@@ -1,9 +1,9 @@
 /** @file What LocoProp reads of a step, and where its two kinds are the same. */
 import { expect, test } from 'vitest';
 import { HostLearner } from '../../../training/host-learner.ts';
-import { hostOptimizer } from '../../../training/optimizers/host-optimizer.ts';
 import { dualEncoderOnHost } from '../../../training/step/dual-encoder-step.ts';
 import type { Parameter } from '../../../training/step/training-step.ts';
+import { hostOptimizer } from '../../../training/updates/host-optimizer.ts';
 import { batchOf, tinyStep } from '../tiny.ts';
 
 test('a step gives the inputs of every product of tokens, without padding, and what stands before an activation', async () => {

@@ -1,8 +1,8 @@
 /** @file Which parameters Muon takes, and that its step is near the orthogonal factor of the gradient. */
 import { expect, test } from 'vitest';
-import { hostOptimizer } from '../../../training/optimizers/host-optimizer.ts';
 import { isHidden } from '../../../training/optimizers/muon.ts';
 import { dualEncoderOnHost } from '../../../training/step/dual-encoder-step.ts';
+import { hostOptimizer } from '../../../training/updates/host-optimizer.ts';
 import { tinyStep } from '../tiny.ts';
 
 test('Muon takes the matrices of the layers, AdamW keeps tables, vectors and the projection', async () => {

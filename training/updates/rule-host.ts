@@ -3,11 +3,17 @@ import { Expr } from '../../engine/expressions/expr.ts';
 import { Graph } from '../../engine/graph/ir.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
 import { Session, type SessionOptions } from '../../engine/runtime/session.ts';
+import { WEIGHT_DECAY } from '../optimizers/adamw.ts';
+import {
+  decays,
+  type Numbers,
+  type Optimizer,
+  type OptimizerSettings,
+  type RuleInputs,
+} from '../optimizers/optimizer.ts';
 import type { Parameter } from '../step/training-step.ts';
-import { WEIGHT_DECAY } from './adamw.ts';
 import { adamWKernel } from './adamw-wasm.ts';
 import { clipScale, Gradients, type Source } from './gradients.ts';
-import { decays, type Numbers, type Optimizer, type OptimizerSettings, type RuleInputs } from './optimizer.ts';
 
 /** An optimizer with its state, over the parameters of a host step. */
 export interface HostOptimizer {

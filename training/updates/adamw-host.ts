@@ -3,11 +3,11 @@
  * only decay.
  */
 
+import { BETAS, EPS, WEIGHT_DECAY } from '../optimizers/adamw.ts';
+import { decays, type OptimizerSettings } from '../optimizers/optimizer.ts';
 import type { Parameter } from '../step/training-step.ts';
-import { BETAS, EPS, WEIGHT_DECAY } from './adamw.ts';
 import { adamWKernel, CHUNK } from './adamw-wasm.ts';
 import { clipScale, Gradients, type Source } from './gradients.ts';
-import { decays, type OptimizerSettings } from './optimizer.ts';
 import type { HostOptimizer } from './rule-host.ts';
 
 /** Moments of one parameter, as saved and restored. */

@@ -1,8 +1,8 @@
 /** @file Opens an optimizer on the host: the generic rule, or a faster dedicated back end. */
 import type { SessionOptions } from '../../engine/runtime/session.ts';
+import { type OptimizerOptions, optimizers } from '../optimizers/index.ts';
 import type { Parameter } from '../step/training-step.ts';
 import { AdamWHost } from './adamw-host.ts';
-import { type OptimizerOptions, optimizers } from './index.ts';
 import { type HostOptimizer, RuleHost } from './rule-host.ts';
 
 export type { HostOptimizer } from './rule-host.ts';

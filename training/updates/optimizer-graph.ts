@@ -4,11 +4,19 @@ import type { Gradient } from '../../engine/autodiff/differentiate.ts';
 import { constant, Expr } from '../../engine/expressions/expr.ts';
 import { afterPass } from '../../engine/graph/checker.ts';
 import type { Graph, Value } from '../../engine/graph/ir.ts';
-import { type DType, sizeOf } from '../../engine/graph/tensor.ts';
+import { sizeOf } from '../../engine/graph/tensor.ts';
+import { joinColumns, runsOf } from '../../engine/passes/join-columns.ts';
 import { halves } from '../../engine/passes/to-half.ts';
 import { roundUp } from '../../math/numbers.ts';
 import { CHUNK } from '../batches/token-chunks.ts';
-import { decays, type Optimizer, type OptimizerSettings, type ParameterShape, type RuleInputs } from './optimizer.ts';
+import {
+  decays,
+  type Optimizer,
+  type OptimizerSettings,
+  type ParameterShape,
+  type RuleInputs,
+} from '../optimizers/optimizer.ts';
+import { ROW, readFromVector } from './parameter-views.ts';
 
 /** A parameter's slice of the flat vectors. */
 export interface Slice {
@@ -71,13 +79,20 @@ export const GOING = 'optimizer.going';
 
 /** Width of the table for sums of squares: a single long sum would run on one core of a GPU. */
 const WIDTH = 1024;
-/**
- * Each part of a vector is filled up to whole rows of this width: CUDA's Concat builds a table on the host with a number for
- * each row that it puts together (124 ms a step where 22.6 million numbers were rows of one).
- */
-const ROW = 1024;
 /** Biases and the like up to this length are put together first, as they are: some 60 fewer operators to fill them up one by one. */
 const SHORT = 4096;
+
+/** What an update must allow for. */
+export interface UpdateForm {
+  /** Several batches may make one step. */
+  accumulates?: boolean;
+  /** Gradients come multiplied by the loss scale. */
+  scaled?: boolean;
+  /** Runs are made before the norms of earlier ones are known. */
+  stops?: boolean;
+  /** Outputs that one Split may have; any number by default. */
+  mostParts?: number;
+}
 
 /** Parameters updated as one vector, or a single parameter in its own shape. */
 interface Block {
@@ -93,9 +108,6 @@ interface Block {
  * Appends an optimizer's update to a graph that computes gradients. All parameters become views of one vector; those whose rule
  * is elementwise are updated as one, so that AdamW takes two dozen operators for any number of parameters. If the norm is
  * non-finite, nothing changes.
- *
- * @param form whether several batches may make one step; whether gradients come multiplied by the loss scale; whether runs are
- *   made before the norms of earlier ones are known
  */
 export function appendOptimizer(
   graph: Graph,
@@ -103,47 +115,29 @@ export function appendOptimizer(
   parameters: readonly GraphParameter[],
   gradients: ReadonlyMap<string, Gradient>,
   settings: OptimizerSettings = {},
-  {
-    accumulates = false,
-    scaled = false,
-    stops = false,
-  }: { accumulates?: boolean; scaled?: boolean; stops?: boolean } = {},
+  { accumulates = false, scaled = false, stops = false, mostParts = Number.POSITIVE_INFINITY }: UpdateForm = {},
 ): GraphOptimizer {
   const { blocks, slices, used, length } = layOut(rule, parameters, settings);
   const ordered = blocks.flatMap((b) => b.members);
   const weights = new Expr(graph, graph.input(WEIGHTS, 'float32', [length]));
-  // Weights are cast as one vector.
-  const cast = new Map<DType, Expr>();
-  const inHalf = (dtype: DType): Expr => {
-    const own = cast.get(dtype) ?? weights.cast(dtype);
-    cast.set(dtype, own);
-    return own;
-  };
   const parts: Expr[] = [];
   const short: Expr[] = [];
   const tables: RowInputs[] = [];
   for (const [i, p] of ordered.entries()) {
-    const { offset, dims } = slices[i];
+    const { dims } = slices[i];
     const flat = flatGradient(graph, gradients.get(p.name), dims, tables);
     if (isShort(p, rule, settings)) short.push(flat);
     else parts.push(filled(flat, sizeOf(dims)));
-    const viewOf = (vector: Expr): Value => {
-      const part = vector.slice(offset, offset + sizeOf(dims), 0);
-      return (dims.length === 1 ? part : part.reshape(...dims)).value;
-    };
-    for (const dtype of halves) {
-      const casts = [...p.value.readers].filter((n) => n.op === 'Cast' && n.outputs[0].dtype === dtype);
-      if (!casts.length) continue;
-      const view = viewOf(inHalf(dtype));
-      for (const node of casts) graph.replace(node.outputs[0], view);
-      graph.removeNodes(new Set(casts));
-    }
-    if (p.value.readers.size) graph.replace(p.value, viewOf(weights));
-    graph.removeInput(p.value);
   }
+  const places = slices.map((own, i) => ({
+    ...own,
+    value: ordered[i].value,
+    short: isShort(ordered[i], rule, settings),
+  }));
+  readFromVector(weights, length, places, mostParts);
   if (short.length) {
     const size = ordered.reduce((n, p) => n + (isShort(p, rule, settings) ? sizeOf(p.dims) : 0), 0);
-    parts.push(filled(short.length > 1 ? short[0].concat(short.slice(1), 0) : short[0], size));
+    parts.push(filled(joinColumns(short), size));
   }
   if (length > used) parts.push(zeros(graph, length - used));
   const own = Object.keys(rule.factors(1, 1, {}));
@@ -331,12 +325,23 @@ function gathered(
 /** Norm of a whole vector, padding included, which is 0. */
 const normOf = (vector: Expr): Expr => vector.reshape(-1, WIDTH).square().sum([1]).sum([0]).sqrt();
 
-/** Vectors of whole rows, one after the other. */
+/** Vectors of whole rows, one after the other. Neighbours in half precision are cast together. */
 function joined(all: readonly Expr[]): Expr {
   if (all.length === 1) return all[0];
-  const [first, ...rest] = all.map((e) => unflattened(e).reshape(-1, ROW));
-  return first.concat(rest, 0).reshape(-1);
+  const narrow = (e: Expr): Expr | undefined => {
+    const { producer } = unflattened(e).value;
+    const from = producer?.op === 'Cast' ? producer.inputs[0] : undefined;
+    return from && halves.some((half) => half === from.dtype) ? new Expr(e.graph, from) : undefined;
+  };
+  const rows = runsOf(all, (e) => narrow(e)?.value.dtype).map((run): Expr => {
+    const own = run.map((e) => (run.length > 1 && narrow(e)) || unflattened(e)).map((e) => e.reshape(-1, ROW));
+    const whole = inOne(own);
+    return run.length > 1 && narrow(run[0]) ? whole.float() : whole;
+  });
+  return inOne(rows).reshape(-1);
 }
+
+const inOne = ([first, ...rest]: readonly Expr[]): Expr => (rest.length ? first.concat(rest, 0) : first);
 
 /** What a vector is a view of: one Reshape is enough. */
 function unflattened(vector: Expr): Expr {
