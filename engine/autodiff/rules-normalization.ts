@@ -2,7 +2,7 @@
  * @file Gradient rules of softmax, normalisation and GELU, which take much of a step's time; each with its derivative as comment.
  */
 import { constant, Expr } from '../expressions/expr.ts';
-import type { Node, Value } from '../graph/ir.ts';
+import { float, type Node, type Value } from '../graph/ir.ts';
 import { type Context, fuses, type Gradients } from './rule.ts';
 import { exchanged, fusedMatMul } from './rules-product.ts';
 import { positiveAxis } from './shapes.ts';
@@ -150,19 +150,32 @@ export function gelu(c: Context): Gradients {
     ];
   }
   const s = x.mul(Math.SQRT1_2);
-  const density = s
-    .square()
-    .rsub(-0.5 * Math.log(Math.PI))
-    .exp();
-  return [dy.mul(halfOfOnePlus(s.op('Erf')).add(s.mul(density)))];
+  return [dy.mul(geluSlope(s, halfOfOnePlus(s.op('Erf'))))];
 }
 
-/**
- * (1 + x) / 2 for x from -1 to 1. HardSigmoid computes that in one pass, clamped only outside x's range; it has no float64
- * kernel.
- */
-function halfOfOnePlus(x: Expr): Expr {
-  if (x.graph.float === 'float64') return x.mul(0.5).add(0.5);
-  const half = { kind: 'float', value: 0.5 } as const;
-  return x.op('HardSigmoid', [], { alpha: half, beta: half });
+/** (1 + x) / 2 for x from -1 to 1, as HardSigmoid computes it in one pass, clamped only outside x's range. */
+export const HALF_OF_ONE_PLUS = { alpha: float(0.5), beta: float(0.5) };
+
+/** HardSigmoid has no float64 kernel. */
+const halfOfOnePlus = (x: Expr): Expr =>
+  x.graph.float === 'float64' ? x.mul(0.5).add(0.5) : x.op('HardSigmoid', [], HALF_OF_ONE_PLUS);
+
+/** d x Phi(x) / dx for s = x / sqrt 2 and P = Phi(x): P + s exp(-s^2) / sqrt pi. */
+const geluSlope = (s: Expr, part: Expr): Expr =>
+  part.add(
+    s.mul(
+      s
+        .square()
+        .rsub(-0.5 * Math.log(Math.PI))
+        .exp(),
+    ),
+  );
+
+/** a b. Of s (1 + erf s) / 2, as one factor's gradient: GELU's. */
+export function multiplied({ dy, x: [a, b] }: Context): Gradients {
+  const half = b.value.producer;
+  const isHalf = half?.op === 'HardSigmoid' && half.float('alpha', 0.2) === 0.5 && half.float('beta', 0.5) === 0.5;
+  const erf = isHalf ? half.inputs[0]?.producer : undefined;
+  if (erf?.op === 'Erf' && erf.inputs[0] === a.value) return [dy.mul(geluSlope(a, b)), null];
+  return [dy.mul(b), dy.mul(a)];
 }

@@ -126,9 +126,17 @@ export const fusedMatMul = (
     ),
   );
 
-/** Y = alpha A' B' with equal batch dimensions. */
-export function fusedProduct({ dy, x: [a, b], node }: Context): Gradients {
+/** Y = alpha A' B' with equal batch dimensions, or with a matrix on the right. */
+export function fusedProduct(c: Context): Gradients {
+  const { dy, x: [a, b], node } = c; // biome-ignore format: one line reads better
   const [ta, tb, alpha] = [node.int('transA', 0), node.int('transB', 0), node.float('alpha', 1)];
+  const [left, right] = [c.dims(a), c.dims(b)];
+  if (right.length === 2 && left.length > 2 && !ta) {
+    b.value.dims ??= right;
+    const [rows, flat] = [a.reshape(-1, last(left)), dy.reshape(-1, last(c.dims(c.y[0])))];
+    const overRows = tb ? flat.op('Gemm', [rows], { transA: 1, alpha: float(alpha) }) : rows.op('Gemm', [flat], { transA: 1, alpha: float(alpha) }); // biome-ignore format: one line reads better
+    return [fusedMatMul(dy, b, { transB: 1 - tb, alpha }), c.needsGradient(1) ? overRows : null];
+  }
   const da = ta ? fusedMatMul(b, dy, { transA: tb, transB: 1, alpha }) : fusedMatMul(dy, b, { transB: 1 - tb, alpha });
   const db = tb ? fusedMatMul(dy, a, { transA: 1, transB: ta, alpha }) : fusedMatMul(a, dy, { transA: 1 - ta, alpha });
   return [da, db];

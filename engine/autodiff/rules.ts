@@ -16,7 +16,7 @@ import * as shape from './rules-shape.ts';
 export const broadcasting = {
   Add: ({ dy }) => [dy, dy],
   Sub: ({ dy }) => [dy, dy.neg()],
-  Mul: ({ dy, x: [a, b] }) => [dy.mul(b), dy.mul(a)],
+  Mul: (c) => normalization.multiplied(c),
   Div: ({ dy, x: [, b], y: [y] }) => [dy.div(b), dy.mul(y).div(b).neg()],
   Pow: (c) => arithmetic.pow(c),
   Max: (c) => arithmetic.extreme(c, 'Greater'),

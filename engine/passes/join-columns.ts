@@ -1,5 +1,5 @@
 /** @file Sums of many matrices' columns, put together before their last steps. */
-import { Expr } from '../expressions/expr.ts';
+import { constant, Expr } from '../expressions/expr.ts';
 import type { Node, Value } from '../graph/ir.ts';
 
 /** How a vector was made from a value whose last axis is the vector's: by steps that act on each column alone. */
@@ -16,13 +16,27 @@ interface Made {
 /**
  * Vectors [w1], [w2], .. one after the other. Those next to each other that end with the same small steps (a sum over partial sums, a
  * cast, a sum over groups) share them: a device launches each step once and not once a vector.
+ * @param widths w1, w2, ..
  */
-export function joinColumns(all: readonly Expr[]): Expr {
-  const parts = runsOf(all, (e) => made(e).key).map((run) => {
-    const [first, ...rest] = run.map(made);
-    return rest.length ? first.join([first, ...rest]) : first.value;
+export function joinColumns(all: readonly Expr[], widths: readonly number[]): Expr {
+  const vectors = all.map((value, i) => ({ value, ...factored(value), width: widths[i] }));
+  const parts = runsOf(vectors, ({ of }) => made(of).key).map((run) => {
+    if (run.length < 2) return run[0].value;
+    const own = run.map(({ of }) => made(of));
+    const joined = own[0].join(own);
+    if (run.every(({ by }) => by === 1)) return joined;
+    const factors = run.flatMap(({ by, width }) => Array<number>(width).fill(by));
+    return joined.mul(constant(joined.graph, joined.graph.float, [factors.length], factors));
   });
   return sideBySide(parts);
+}
+
+/** A vector as another one times a number, where it is made so. */
+function factored(value: Expr): { of: Expr; by: number } {
+  const node = value.value.producer;
+  const [a, b] = node?.inputs ?? [];
+  if (node?.op !== 'Mul' || node.domain !== '' || !a || b?.constant?.dims.length !== 0) return { of: value, by: 1 };
+  return { of: new Expr(value.graph, a), by: Number(b.constant.data[0]) };
 }
 
 /** Neighbours of equal keys. */

@@ -65,7 +65,7 @@ function product(w: Write, a: Value, b: Value, node: Node): Value {
   const [left, right] = [node.int('transA', 0) ? '...ji' : '...ij', `${leading}${node.int('transB', 0) ? 'kj' : 'jk'}`];
   const plain = left === '...ij' && right.endsWith('jk');
   const made = plain ? w.op('MatMul', a, b) : w.einsum(a, b, `${left},${right}->...ik`);
-  return w.op('Mul', made, node.float('alpha', 1));
+  return w.op('Mul', made, unrounded(node.float('alpha', 1)));
 }
 
 const ramp = (w: Write, x: Value, slope: number, shift: number): Value =>
@@ -83,10 +83,18 @@ function layerNormalization(w: Write, node: Node): Value[] {
   return [bias ? w.op('Add', scaled, bias) : scaled, mean, inverse];
 }
 
+/** alpha A' B' of matrices; an attribute alone would stay a float32. */
+function scaledGemm(w: Write, node: Node): Value {
+  const [a, b] = node.inputs as [Value, Value];
+  const equation = `${node.int('transA', 0) ? 'ji' : 'ij'},${node.int('transB', 0) ? 'kj' : 'jk'}->ik`;
+  return w.op('Mul', w.einsum(a, b, equation), unrounded(node.float('alpha', 1)));
+}
+
 const written: Readonly<Record<string, (w: Write, x: Value, node: Node) => Value | Value[]>> = {
   FusedMatMul: (w, a, n) => product(w, a, n.inputs[1] as Value, n),
   Elu: (w, x, n) => bent(w, x, n.float('alpha', 1), (v) => w.op('Sub', w.op('Exp', v), 1)),
   Erf: erf,
+  Gemm: (w, _, n) => scaledGemm(w, n),
   Gelu: (w, x, n) => gelu(w, x, n.string('approximate', 'none') === 'tanh'),
   HardSigmoid: (w, x, n) => ramp(w, x, n.float('alpha', 0.2), n.float('beta', 0.5)),
   HardSwish: (w, x) => w.op('Mul', x, ramp(w, x, 1 / 6, 0.5)),
@@ -126,7 +134,7 @@ export function toDouble(graph: Graph, weights: ReadonlySet<Value> = new Set()):
       (node.domain === '' || node.op === 'FusedMatMul') && Object.hasOwn(written, node.op)
         ? written[node.op]
         : undefined;
-    if (!write) continue;
+    if (!write || (node.op === 'Gemm' && (node.inputs.length > 2 || node.float('alpha', 1) === 1))) continue;
     const made = [write(new Write(graph), node.inputs[0] as Value, node)].flat();
     for (const [i, old] of node.outputs.entries()) {
       [made[i].name, old.name] = [old.name, made[i].name];

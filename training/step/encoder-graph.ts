@@ -2,6 +2,7 @@
 import { InputError } from '../../common/errors.ts';
 import {
   constantReshapes,
+  geluByParts,
   scaleBeforeProducts,
   scaleInProducts,
   vectorsSecond,
@@ -217,8 +218,9 @@ export async function encoderGraph(options: EncoderGraphOptions): Promise<Encode
   const forms = half ? 'cuda-half' : (options.forms ?? 'plain');
   if (fuses(forms) || forms === 'webgpu') constantReshapes(graph, sizes);
   if (fuses(forms)) {
-    scaleInProducts(graph, sizes);
     vectorsSecond(graph, sizes);
+    if (!options.products) geluByParts(graph, sizes);
+    scaleInProducts(graph, sizes);
   }
   if (forms === 'webgpu') scaleBeforeProducts(graph, sizes);
   const ahead = new Set(graph.nodes);

@@ -1,10 +1,16 @@
 import { describe, expect, test } from 'vitest';
-import { scaleBeforeProducts, scaleInProducts, vectorsSecond } from '../../../engine/autodiff/device-forms.ts';
+import {
+  constantReshapes,
+  geluByParts,
+  scaleBeforeProducts,
+  scaleInProducts,
+  vectorsSecond,
+} from '../../../engine/autodiff/device-forms.ts';
 import { differentiate } from '../../../engine/autodiff/differentiate.ts';
 import { type Forms, fuses } from '../../../engine/autodiff/rule.ts';
 import type { Shape } from '../../../engine/autodiff/shapes.ts';
 import { constant, Expr } from '../../../engine/expressions/expr.ts';
-import { Graph, type Value } from '../../../engine/graph/ir.ts';
+import { float, Graph, type Value } from '../../../engine/graph/ir.ts';
 import { sizeOf, type Tensor, tensor } from '../../../engine/graph/tensor.ts';
 import { toDouble } from '../../../engine/passes/to-float64.ts';
 import { probe } from '../../../engine/runtime/infer-shapes.ts';
@@ -76,16 +82,19 @@ async function results(make: Make, forms: Forms): Promise<Record<string, Tensor>
   const byName = new Map([...found].map(([v, shape]) => [v.name, shape]));
   const shapes = new Map<Value, Shape>();
   for (const [name, v] of graph.values()) shapes.set(v, byName.get(name) as Shape);
+  if (fuses(forms) || forms === 'webgpu') constantReshapes(graph, shapes);
   if (fuses(forms)) {
-    scaleInProducts(graph, shapes);
     vectorsSecond(graph, shapes);
+    geluByParts(graph, shapes);
+    scaleInProducts(graph, shapes);
   }
   if (forms === 'webgpu') scaleBeforeProducts(graph, shapes);
   const loss = graph.outputs.find((v) => v.name === 'loss') as Value;
   for (const [p, g] of differentiate(graph, loss, own.parameters, shapes, { forms }))
     if ('dense' in g) graph.output(new Expr(graph, g.dense).op('Identity').value, `gradient:${p.name}`);
   graph.prune();
-  const session = await Session.load(toDouble(graph), { threads: 1 });
+  // Its further optimisations put factors into products, as float32.
+  const session = await Session.load(toDouble(graph), { threads: 1, optimize: 'basic' });
   try {
     const out: Record<string, Tensor>[] = [];
     for (const feeds of own.feeds)
@@ -174,6 +183,56 @@ const cases: Record<string, Make> = {
     c.x('B', 3, 'N').op('LayerNormalization', [c.x('N'), c.x('N')], { axis: -1 }),
     c.x('B', 'L', 8).op('LayerNormalization', [c.x(8)], { axis: -1 }),
   ],
+  'GELU between two products, its bias on either side': (c) => {
+    const h = c.x('B', 'L', 4);
+    return [
+      h.matmul(c.x(4, 6)).add(c.x(6)).op('Gelu').matmul(c.x(6, 3)).add(c.x(3)),
+      c.x(6).add(h.matmul(c.x(4, 6))).op('Gelu').matmul(c.x(6, 3)), // biome-ignore format: one line
+    ];
+  },
+  'GELU of which two products, or more, read': (c) => {
+    const y = c.x('B', 'L', 4).matmul(c.x(4, 6)).add(c.x(6)).op('Gelu');
+    const z = c.x('B', 'L', 4).matmul(c.x(4, 6)).add(c.x(6)).op('Gelu');
+    return [y.matmul(c.x(6, 3)), y.matmul(c.x(6, 2)), z.matmul(c.x(6, 2)), z.square()];
+  },
+  'GELU that is no part of two products': (c) => {
+    const h = c.x('B', 'L', 4);
+    const sum = h.matmul(c.x(4, 6)).add(c.x(6));
+    const rows = c.x('N', 4).matmul(c.x(4, 6)).add(c.x(6)).op('Gelu').matmul(c.x(6, 3)); // biome-ignore format: one line
+    return [
+      h.matmul(c.x(4, 6)).op('Gelu').matmul(c.x(6, 3)),
+      h.matmul(c.x(4, 6)).add(c.x('L', 6)).op('Gelu').matmul(c.x(6, 3)), // biome-ignore format: one line
+      sum
+        .op('Gelu')
+        .matmul(c.x(6, 3))
+        .add(sum.sum([2], true)),
+      h.matmul(c.x(4, 6)).add(c.x(6)).op('Gelu', [], { approximate: 'tanh' }).matmul(c.x(6, 3)), // biome-ignore format: one line
+      h.matmul(c.x(4, 6)).add(c.x(6)).op('Gelu').matmul(c.x('B', 6, 3)), // biome-ignore format: one line
+      rows,
+    ];
+  },
+  'GELU of transposed weights': (c) => {
+    const h = c.x('B', 'L', 4);
+    return h.matmul(c.x(6, 4).transpose(1, 0)).add(c.x(6)).op('Gelu').matmul(c.x(3, 6).transpose(1, 0)); // biome-ignore format: one line
+  },
+  'half of one plus an error function, of several values': (c) => {
+    const [x, y] = [c.x('B', 4), c.x('B', 4)];
+    const half = (v: Expr): Expr => v.op('Erf').op('HardSigmoid', [], { alpha: float(0.5), beta: float(0.5) });
+    const own = half(x);
+    return [x.mul(own), own.mul(x), y.mul(own), own, x.mul(half(y)), x.mul(0.5).mul(half(x.mul(0.5)))];
+  },
+  'a reshape whose shape is computed': (c) => {
+    const x = c.x('B', 'L', 8);
+    const shape = x.shape();
+    const of = (...parts: Expr[]): Expr => parts[0].concat(parts.slice(1), 0);
+    const at = (i: number): Expr => shape.gather(x.ints(i));
+    return [
+      x.reshapeTo(of(at(0), at(1), x.ints(2, 4))).transpose(0, 2, 1, 3),
+      x.reshapeTo(of(at(1), at(0), x.ints(8))),
+      x.reshapeTo(of(x.ints(-1), x.ints(2))),
+      x.op('Reshape', [of(at(0), x.ints(2), at(1), x.ints(4))], { allowzero: 1 }),
+    ];
+  },
   'a bias of several values': (c) => {
     const bias = c.x(4);
     return [c.x('B', 'L', 4).add(bias), bias.add(c.x('B', 2, 'L', 4)), bias.mul(c.x('N', 4)), c.x(4).add(bias)];
