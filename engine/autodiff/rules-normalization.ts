@@ -23,6 +23,12 @@ export function softmax(c: Context): Gradients {
   return [y.mul(dy.sub(y.mul(dy).sum([axis], true)))];
 }
 
+/** softmax(x + bias), bias [B, 1, 1, S]. */
+export function biasSoftmax(c: Context): Gradients {
+  const [dx] = softmax(c) as [Expr];
+  return [dx, c.needsGradient(1) ? dx.sum([1, 2], true) : null];
+}
+
 /** The product that is all that reads a softmax: perhaps behind a factor, as dropout is. */
 interface ReadingProduct {
   /** V and y V, with its gradient. */

@@ -31,6 +31,7 @@ export const broadcasting = {
 /** Operators whose rules return gradients of the inputs' own shapes. */
 export const shaped = {
   Abs: ({ dy, x: [x] }) => [dy.mul(x.sign())],
+  BiasSoftmax: (c) => normalization.biasSoftmax(c),
   Cast: ({ dy, x: [x] }) => [dy.op('CastLike', [x])],
   CastLike: ({ dy, x: [x] }) => [dy.op('CastLike', [x]), null],
   Clip: (c) => arithmetic.clip(c),

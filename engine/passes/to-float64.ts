@@ -14,6 +14,9 @@ class Write {
     const values = inputs.map((v) => (typeof v === 'number' ? this.graph.constant(tensor('float64', [], [v])) : v));
     return this.graph.add(name, values);
   }
+  softmax(x: Value): Value {
+    return this.graph.add('Softmax', [x], { axis: -1 });
+  }
   einsum(a: Value, b: Value, equation: string): Value {
     return this.graph.add('Einsum', [a, b], { equation });
   }
@@ -90,7 +93,11 @@ function scaledGemm(w: Write, node: Node): Value {
   return w.op('Mul', w.einsum(a, b, equation), unrounded(node.float('alpha', 1)));
 }
 
+/** Operators of com.microsoft among them. */
+const ofMicrosoft = new Set(['BiasSoftmax', 'FusedMatMul']);
+
 const written: Readonly<Record<string, (w: Write, x: Value, node: Node) => Value | Value[]>> = {
+  BiasSoftmax: (w, x, n) => w.softmax(w.op('Add', x, n.inputs[1] as Value)),
   FusedMatMul: (w, a, n) => product(w, a, n.inputs[1] as Value, n),
   Elu: (w, x, n) => bent(w, x, n.float('alpha', 1), (v) => w.op('Sub', w.op('Exp', v), 1)),
   Erf: erf,
@@ -131,7 +138,7 @@ export function toDouble(graph: Graph, weights: ReadonlySet<Value> = new Set()):
     }
   for (const node of [...graph.nodes]) {
     const write =
-      (node.domain === '' || node.op === 'FusedMatMul') && Object.hasOwn(written, node.op)
+      (node.domain === '' || ofMicrosoft.has(node.op)) && Object.hasOwn(written, node.op)
         ? written[node.op]
         : undefined;
     if (!write || (node.op === 'Gemm' && (node.inputs.length > 2 || node.float('alpha', 1) === 1))) continue;

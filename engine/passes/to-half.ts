@@ -27,7 +27,7 @@ const inHalf = new Set(
   ).split(' '),
 );
 /** Those with a kernel of float16 only. */
-const inFloat16 = new Set(['Clip', 'Elu', 'HardSigmoid', 'LeakyRelu', 'Pad']);
+const inFloat16 = new Set(['BiasSoftmax', 'Clip', 'Elu', 'HardSigmoid', 'LeakyRelu', 'Pad']);
 
 /** Operators that read any type as it is. */
 const asTheyAre = new Set(['Cast', 'CastLike', 'IsInf', 'IsNaN', 'Shape', 'Size']);

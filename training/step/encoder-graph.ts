@@ -3,6 +3,7 @@ import { InputError } from '../../common/errors.ts';
 import {
   constantReshapes,
   geluByParts,
+  maskInSoftmax,
   scaleBeforeProducts,
   scaleInProducts,
   vectorsSecond,
@@ -20,6 +21,7 @@ import { normalize } from '../../engine/passes/normalize.ts';
 import { type Half, toHalf } from '../../engine/passes/to-half.ts';
 import { trainableConstants } from '../../engine/passes/trainable-parameters.ts';
 import { probe } from '../../engine/runtime/infer-shapes.ts';
+import type { SessionOptions } from '../../engine/runtime/session.ts';
 import type { LayerInput } from '../../losses/inputs.ts';
 import { insertDropout } from './dropout.ts';
 import { type Product, productsOf } from './products.ts';
@@ -48,6 +50,8 @@ export interface EncoderGraphOptions {
   precision?: Precision;
   /** What is fast where the graph will run; in half precision always the forms for CUDA. Plain operators by default. */
   forms?: DeviceForms;
+  /** Where the graph will run, for operators that a provider alone has. */
+  session?: SessionOptions;
 }
 
 /** Types that activations can have in training. */
@@ -220,6 +224,7 @@ export async function encoderGraph(options: EncoderGraphOptions): Promise<Encode
   if (fuses(forms)) {
     vectorsSecond(graph, sizes);
     if (!options.products) geluByParts(graph, sizes);
+    if (options.session?.provider === 'cuda' && half !== 'bfloat16') maskInSoftmax(graph, sizes);
     scaleInProducts(graph, sizes);
   }
   if (forms === 'webgpu') scaleBeforeProducts(graph, sizes);

@@ -61,6 +61,7 @@ const reduction = (from = -2, to = 2): Use[] => [
 export const uses: Readonly<Record<string, readonly Use[]>> = {
   Abs: [...unary(0.3, 2), ...unary(-2, -0.3)],
   Add: binary(),
+  BiasSoftmax: [{ ...use([f('B', 2, 'L', 3), f('B', 1, 1, 3)], { axis: 3, is_inner_broadcast: 1 }), domain: 'com.microsoft' }],
   Cast: [use([f('B', 3)], { to: 11 })],
   CastLike: [use([f('B', 3), { number: 1 }])],
   Clip: [use([within(-0.4, 0.4, 'B', 3), { number: -0.5 }, { number: 0.5 }]), use([within(0.6, 2, 'B', 3), { number: -0.5 }, { number: 0.5 }]), use([f('B', 3), { number: -9 }]), use([f('B', 3), null, { number: 9 }])],
@@ -109,12 +110,13 @@ export const uses: Readonly<Record<string, readonly Use[]>> = {
       use([transA ? f(3, 'B') : f('B', 3), transB ? f(4, 3) : f(3, 4), transA ? f(4) : transB ? f('B', 1) : f('B', 4)], { transA, transB, alpha: float(0.7), beta: float(1.3) }),
     ),
   ),
-  FusedMatMul: [0, 1].flatMap((transA) =>
-    [0, 1].map((transB) => ({
+  FusedMatMul: [0, 1].flatMap((transB) => [
+    ...[0, 1].map((transA) => ({
       ...use([transA ? f('B', 3, 'L') : f('B', 'L', 3), transB ? f('B', 4, 3) : f('B', 3, 4)], { transA, transB, alpha: float(0.7) }),
       domain: 'com.microsoft',
     })),
-  ),
+    { ...use([f('B', 'L', 3), transB ? f(4, 3) : f(3, 4)], { transB, alpha: float(0.7) }), domain: 'com.microsoft' },
+  ]),
   HardSigmoid: [...unary(-2, 2, { alpha: float(0.2) }), ...unary(3, 4)],
   HardSwish: [...unary(-2.8, 2.8), ...unary(3.2, 4), ...unary(-4, -3.2)],
   Identity: unary(),

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import {
   constantReshapes,
   geluByParts,
+  maskInSoftmax,
   scaleBeforeProducts,
   scaleInProducts,
   vectorsSecond,
@@ -86,6 +87,7 @@ async function results(make: Make, forms: Forms): Promise<Record<string, Tensor>
   if (fuses(forms)) {
     vectorsSecond(graph, shapes);
     geluByParts(graph, shapes);
+    maskInSoftmax(graph, shapes);
     scaleInProducts(graph, shapes);
   }
   if (forms === 'webgpu') scaleBeforeProducts(graph, shapes);
@@ -120,6 +122,21 @@ const cases: Record<string, Make> = {
     const y = scores(c).mul(0.5);
     return [y.softmax(), y.tanh(), y];
   },
+  'masks of texts, on either side, and of other shapes': (c) => [
+    ...[['B', 1, 1, 'N'], ['B', 1, 'L', 'N'], [1, 1, 1, 'N'], ['N'], ['B', 2, 1, 'N']].map(
+      (
+        dims, // biome-ignore format: one line
+      ) =>
+        scores(c)
+          .add(c.fixed(...(dims as Size[])))
+          .softmax(),
+    ),
+    c.x('B', 1, 1, 'N').add(scores(c).mul(0.5)).softmax().matmul(values(c)),
+    scores(c)
+      .add(c.fixed('B', 1, 1, 'N'))
+      .softmax(1),
+    scores(c).add(c.fixed('B', 1, 1, 'N')).softmax(3).mul(c.fixed('B', 2, 'L', 'N')).matmul(values(c)), // biome-ignore format: one line
+  ],
   'a scale before the mask': (c) =>
     scores(c)
       .div(2)
