@@ -41,8 +41,6 @@ const provider = values.provider as NonNullable<SessionOptions['provider']>;
 const sizes = values.sizes.split(',').map((s) => s.split('x').map(Number) as [number, number]);
 const calls = Number(values.calls);
 const RATE = 2e-5;
-/** Steps of a call, as a run makes them: some four seconds. */
-const perCall = (sequences: number): number => (sequences > 128 ? 32 : 256);
 
 /** The model of the folder SHARED, or one of its shape with random weights and perhaps of fewer layers. */
 async function model(): Promise<DualEncoderStepOptions> {
@@ -96,7 +94,8 @@ async function measure(mode: string): Promise<Record<string, unknown>> {
     const times: number[] = [];
     for (let i = 0; i < calls; i++) {
       const started = performance.now();
-      const made = await steps(learner, size, perCall(size[0]), 10);
+      // As many as a run makes in one call.
+      const made = await steps(learner, size, learner.ahead, 10);
       times.push((performance.now() - started) / made.length);
     }
     result[`${name}_ms`] = round(median(times), 1);
