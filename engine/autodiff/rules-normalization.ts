@@ -178,10 +178,11 @@ const geluSlope = (s: Expr, part: Expr): Expr =>
   );
 
 /** a b. Of s (1 + erf s) / 2, as one factor's gradient: GELU's. */
-export function multiplied({ dy, x: [a, b] }: Context): Gradients {
+export function multiplied(c: Context): Gradients {
+  const { dy, x: [a, b] } = c; // biome-ignore format: one line reads better
   const half = b.value.producer;
   const isHalf = half?.op === 'HardSigmoid' && half.float('alpha', 0.2) === 0.5 && half.float('beta', 0.5) === 0.5;
   const erf = isHalf ? half.inputs[0]?.producer : undefined;
-  if (erf?.op === 'Erf' && erf.inputs[0] === a.value) return [dy.mul(geluSlope(a, b)), null];
+  if (erf?.op === 'Erf' && erf.inputs[0] === a.value && c.needsGradient(1)) return [dy.mul(geluSlope(a, b)), null];
   return [dy.mul(b), dy.mul(a)];
 }

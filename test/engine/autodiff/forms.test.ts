@@ -274,3 +274,16 @@ describe('forms for devices give what plain operators give', () => {
         }
     });
 });
+
+test('a factor that is held constant is none of GELU', async () => {
+  const make: Make = (c) => {
+    const x = c.x('B', 4);
+    const half = x.op('Erf').op('HardSigmoid', [], { alpha: float(0.5), beta: float(0.5) });
+    return [x.mul(half.stopGradient()), x.add(0)];
+  };
+  for (const found of await results(make, 'cuda')) {
+    const [y, x, gradient] = ['y0', 'y1', 'gradient:x0'].map((name) => found[name].data as Float64Array);
+    // Half of one plus the error function, and one of the second output, by the sines of their places.
+    for (const [i, g] of gradient.entries()) expect(g).toBeCloseTo(Math.sin(i + 1) * (y[i] / x[i] + 1), 8);
+  }
+});
