@@ -3,7 +3,7 @@ import { InputError } from '../common/errors.ts';
 import type { Options } from '../config/options.ts';
 import { sumHalvesInFloat32 } from '../engine/runtime/cuda.ts';
 import { computeOn } from '../engine/runtime/provider.ts';
-import { refuseHalf } from '../teachers/compact.ts';
+import { checkDType } from '../teachers/compact.ts';
 
 /**
  * Prepares the process for half precision, before a model that multiplies in it is open.
@@ -16,7 +16,7 @@ export async function preparePrecision({
 }: Options<'train.precision' | 'train.provider' | 'train.threads' | 'teacher' | 'embedder'>): Promise<void> {
   for (const model of [teacher, embedder])
     if (model && 'dtype' in model && model.dtype === 'fp16')
-      refuseHalf(model.dtype, await computeOn(train), model.model);
+      checkDType(model.dtype, await computeOn(train), model.model);
   if (train.precision === 'float32') return;
   sumHalvesInFloat32();
   const { provider } = await computeOn(train);

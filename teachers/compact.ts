@@ -19,7 +19,7 @@ import { computeHalf } from '../students/export/half.ts';
 import { productsToInt8 } from '../students/export/int8.ts';
 import { splitOutliers } from '../students/export/outliers.ts';
 import { tidy } from '../students/export/simplify.ts';
-import type { Embeddings, Pair, Teacher, TeacherDType } from './teacher.ts';
+import { type Embeddings, type Pair, type Teacher, type TeacherDType, teacherDTypes } from './teacher.ts';
 
 /** Products with a scale a column are written in the form of this opset and later. */
 const OLDEST_OPSET = 13;
@@ -74,8 +74,14 @@ export async function toCompact(form: CompactForm, graph: Graph, file: string, p
   await rewrite[form](graph, file, positions);
 }
 
-/** @throws InputError where half precision is asked for and the model does not compute on CUDA */
-export function refuseHalf(dtype: TeacherDType | undefined, session: SessionOptions | undefined, file: string): void {
+/** @throws InputError where the type is none of a teacher's, or half precision and the model does not compute on CUDA */
+export function checkDType(dtype: TeacherDType | undefined, session: SessionOptions | undefined, file: string): void {
+  if (dtype !== undefined && !teacherDTypes.includes(dtype))
+    throw new InputError({
+      code: 'teacher.dtype',
+      subject: `'dtype: ${dtype}' of ${file} is not known`,
+      remedy: `use ${teacherDTypes.join(', ')}`,
+    });
   const provider = session?.provider ?? 'cpu';
   if (dtype === 'fp16' && provider !== 'cuda')
     throw new InputError({

@@ -5,7 +5,7 @@ import type { Tokens } from '../data/tokenizer.ts';
 import { floatsOf } from '../engine/graph/tensor.ts';
 import { batchTokens, Session, type SessionOptions } from '../engine/runtime/session.ts';
 import { readModelFolder } from '../models/model-folder.ts';
-import { type CompactForm, checkedCompact, compactBytes, isCompact, keyIn, refuseHalf } from './compact.ts';
+import { type CompactForm, checkDType, checkedCompact, compactBytes, isCompact, keyIn } from './compact.ts';
 import { exitsKey, openExits } from './exits.ts';
 import { hasExits } from './exits-file.ts';
 import { type GenerativeOptions, generative, generativeKey } from './generative.ts';
@@ -83,7 +83,7 @@ export async function crossEncoder(folder: string, options: CrossEncoderOptions 
     return openExits(folder, rest);
   }
   if (await isGenerative(folder)) return generative(folder, asPrompt(options));
-  refuseHalf(dtype, options.session, folder);
+  checkDType(dtype, options.session, folder);
   const whole = await openClassifier(folder, rest);
   if (!isCompact(dtype)) return whole;
   try {

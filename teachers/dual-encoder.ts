@@ -3,7 +3,7 @@ import { hashParts } from '../common/files.ts';
 import type { Graph } from '../engine/graph/ir.ts';
 import { describeEncoder, Encoder, type EncoderOptions, encoderKey } from '../models/encoder.ts';
 import { type Prompts, promptKey } from '../models/modules/prompts.ts';
-import { checkedCompact, isCompact, keyIn, refuseHalf, toCompact } from './compact.ts';
+import { checkDType, checkedCompact, isCompact, keyIn, toCompact } from './compact.ts';
 import type { Teacher, TeacherDType } from './teacher.ts';
 
 /** Limits and where a dual-encoder computes. */
@@ -42,7 +42,7 @@ export async function dualEncoderKey(folder: string, options: DualEncoderOptions
  */
 export async function dualEncoder(folder: string, options: DualEncoderOptions = {}): Promise<Embedder> {
   const { dtype, ...rest } = options;
-  refuseHalf(dtype, options.session, folder);
+  checkDType(dtype, options.session, folder);
   const whole = await open(folder, rest);
   if (!isCompact(dtype)) return whole;
   try {

@@ -3,7 +3,7 @@ import { setTimeout } from 'node:timers/promises';
 import { InputError } from '../../common/errors.ts';
 import type { RunControl } from '../../common/progress.ts';
 import { type Computing, computeOn } from '../../engine/runtime/provider.ts';
-import { refuseHalf } from '../compact.ts';
+import { checkDType } from '../compact.ts';
 import { modelKey, openModel } from '../open-model.ts';
 import type { Teacher } from '../teacher.ts';
 import { Unfit } from './errors.ts';
@@ -124,7 +124,7 @@ async function unfit(
 ): Promise<string | undefined> {
   let key: string;
   try {
-    if (asked.dtype === 'fp16') refuseHalf(asked.dtype, await computeOn({ provider, threads }), asked.model);
+    if (asked.dtype === 'fp16') checkDType(asked.dtype, await computeOn({ provider, threads }), asked.model);
   } catch (cause) {
     return (cause as Error).message;
   }

@@ -193,6 +193,14 @@ test('a compact form of a folder with exits is refused, not left out', async () 
   );
 });
 
+test('a type that is none of a teacher is refused, also from plain JavaScript', async () => {
+  for (const open of [crossEncoder, dualEncoder])
+    for (const dtype of ['float16', 'q8', '', 'constructor'])
+      await expect(open(dir, { dtype: dtype as 'fp16' })).rejects.toThrow(
+        `'dtype: ${dtype}' of ${dir} is not known; use fp32, int8, fp16`,
+      );
+});
+
 describe('half precision', () => {
   test('is for CUDA: refused elsewhere before the model is read', async () => {
     for (const [open, provider] of [
