@@ -116,7 +116,8 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
       for (const step of more) made.push(step);
       const { loss, gradientNorm } = made[made.length - 1];
       if (made.length > at + 1 || Number.isFinite(gradientNorm)) whole = undefined;
-      if (Number.isFinite(gradientNorm)) continue;
+      // All of them, or those before a draw that failed.
+      if (Number.isFinite(gradientNorm)) break;
       // Where the loss is a number and its gradient is not, the scale may be too large: the same step again with half of it.
       const smaller = this.made.scaled && Number.isFinite(loss) ? afterOverflow(this.numbers) : undefined;
       if (!smaller) {
@@ -147,7 +148,14 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
     let before = this.numbers;
     async function* feeds(): AsyncGenerator<Record<string, Tensor>> {
       for (const [k, rate] of learningRates.entries()) {
-        const batches = await draw(k);
+        let batches: readonly B[];
+        try {
+          batches = await draw(k);
+        } catch (fault) {
+          if (!k) throw fault;
+          // The steps before it change the state in any case: the call ends with them, and the next one begins with this draw.
+          return;
+        }
         const own = made.scaled ? afterFinite(before) : { ...before };
         const lossScale = made.scaled ? lossScaleOf(before) : 1;
         const factors = {
@@ -186,7 +194,8 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
     for (const [i, result] of results.entries()) {
       const number = (name: string): number => Number(result[name].data[0]);
       const [loss, norm] = [number(this.made.total), number(this.update.norm)];
-      this.refuseStale(`${loss} ${norm}`, batches[i]);
+      // Two batches of bad numbers, one after the other, give NaN twice.
+      if (Number.isFinite(norm)) this.refuseStale(`${loss} ${norm}`, batches[i]);
       step.loss += loss / batches.length;
       step.terms = step.terms.map((t, j) => t + number(this.made.terms[j]) / batches.length);
       step.gradientNorm = norm;

@@ -85,7 +85,9 @@ function centred(c: Context, { v, out, gradient, directly }: ReadingProduct): Ex
     fill([1], 1).expandTo(v.op('Shape', [], { start: 0, end: dims.length - 1 }).concat([v.ints(COLUMNS)], 0)),
   );
   const sums = gradient.mul(out).matmul(spreading);
-  return fusedMatMul(gradient.concat([sums], -1), v.concat([ones], -1), { transB: 1 });
+  const right = v.concat([ones], -1);
+  if (dims.length === 2) right.value.dims = [dims[0], width + COLUMNS];
+  return fusedMatMul(gradient.concat([sums], -1), right, { transB: 1 });
 }
 
 /**
@@ -183,6 +185,7 @@ export function multiplied(c: Context): Gradients {
   const half = b.value.producer;
   const isHalf = half?.op === 'HardSigmoid' && half.float('alpha', 0.2) === 0.5 && half.float('beta', 0.5) === 0.5;
   const erf = isHalf ? half.inputs[0]?.producer : undefined;
-  if (erf?.op === 'Erf' && erf.inputs[0] === a.value && c.needsGradient(1)) return [dy.mul(geluSlope(a, b)), null];
+  // Without gradient, the other factor is a constant.
+  if (c.needsGradient(1) && erf?.op === 'Erf' && erf.inputs[0] === a.value) return [dy.mul(geluSlope(a, b)), null];
   return [dy.mul(b), dy.mul(a)];
 }

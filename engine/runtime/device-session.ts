@@ -68,17 +68,18 @@ export class ResidentSession implements StateSession {
   /** Feeds are taken while the device computes: its results are copied to the host after the last run. */
   async run(all: AsyncIterable<Feeds>): Promise<Record<string, Tensor>[]> {
     const made: Record<string, ort.Tensor>[] = [];
-    for await (const feeds of all) made.push(await this.once(feeds));
-    const results: Record<string, Tensor>[] = [];
-    for (const outputs of made) {
-      const result: Record<string, Tensor> = {};
-      for (const [name, tensor] of Object.entries(outputs)) {
-        result[name] = await this.toHost(tensor);
-        tensor.dispose();
+    try {
+      for await (const feeds of all) made.push(await this.once(feeds));
+      const results: Record<string, Tensor>[] = [];
+      for (const outputs of made) {
+        const result: Record<string, Tensor> = {};
+        for (const [name, tensor] of Object.entries(outputs)) result[name] = await this.toHost(tensor);
+        results.push(result);
       }
-      results.push(result);
+      return results;
+    } finally {
+      for (const outputs of made) for (const tensor of Object.values(outputs)) tensor.dispose();
     }
-    return results;
   }
 
   private async toHost(tensor: ort.Tensor): Promise<Tensor<'float32'>> {

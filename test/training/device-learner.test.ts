@@ -1,8 +1,12 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import type { Tensor } from '../../engine/graph/tensor.ts';
 import { DeviceLearner } from '../../training/device-learner.ts';
 import { HostLearner, type Learner } from '../../training/host-learner.ts';
 import { dualEncoderOnHost, dualEncoderStep } from '../../training/step/dual-encoder-step.ts';
+import { train } from '../../training/trainer.ts';
 import { batchOf, tinyStep } from './tiny.ts';
 
 const adamw = { weightDecay: 0.1, clipNorm: 1 };
@@ -114,6 +118,82 @@ test.each([
     await other.step(batches[3], 3, 1e-2);
     expect(await learner.state()).toEqual(await other.state());
     await Promise.all([learner.release(), other.release()]);
+  },
+);
+
+test.each([
+  ['device', device],
+  ['loop', loop],
+] as const)(
+  "a draw that fails ends a call after the steps before it, and is the next call's error (%s)",
+  async (_, make) => {
+    const [learner, other] = [await make(), await make()];
+    const batches = [0, 1, 2].map((k) => [batchOf(4, k)]);
+    let fails = true;
+    const draw = (after: number) => async (k: number) => {
+      if (after + k === 2 && fails) throw new Error('no such text');
+      return batches[after + k];
+    };
+    expect(await learner.steps?.(draw(0), 0, [1e-2, 1e-2, 1e-2])).toHaveLength(2);
+    expect(learner.updates).toBe(2);
+    await expect(learner.steps?.(draw(2), 2, [1e-2])).rejects.toThrow('no such text');
+    fails = false;
+    await learner.steps?.(draw(2), 2, [1e-2]);
+    for (const [k, batch] of batches.entries()) await other.step(batch, k, 1e-2);
+    expect(await learner.state()).toEqual(await other.state());
+    await Promise.all([learner.release(), other.release()]);
+  },
+);
+
+const schedule = { learningRate: 1e-2, warmupSteps: 0, totalSteps: 6, finalShare: 0.1 };
+
+test('stopped by a draw in the middle of a call and resumed: the same bytes', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'device-learner-'));
+  const run = async (stopAt?: number) => {
+    const control = new AbortController();
+    const learner = await device();
+    (learner as { ahead: number }).ahead = 4;
+    const draw = async (k: number) => {
+      if (k === stopAt) control.abort(new Error('stopped'));
+      control.signal.throwIfAborted();
+      return batchOf(4, k);
+    };
+    const own = stopAt === undefined ? {} : { stateFolder: folder };
+    const hooks = stopAt === undefined ? {} : { signal: control.signal };
+    try {
+      return await train(learner, { draw }, { schedule, saveEvery: 100 }, { key: {}, ...own, ...hooks });
+    } finally {
+      await learner.release();
+    }
+  };
+  try {
+    const whole = await run();
+    await expect(run(3)).rejects.toThrow('stopped');
+    const again = await device();
+    const batches = { draw: async (k: number) => (k < 3 ? Promise.reject(new Error('again')) : batchOf(4, k)) };
+    const resumed = await train(again, batches, { schedule, saveEvery: 100 }, { key: {}, stateFolder: folder });
+    expect(resumed.weights).toEqual(whole.weights);
+    await again.release();
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+});
+
+test.each([
+  ['device', device],
+  ['loop', loop],
+] as const)(
+  'two bad batches, one after the other, are two skipped steps and no fault of the device (%s)',
+  async (_, make) => {
+    const learner = await make();
+    const draw = async (k: number) => {
+      const batch = batchOf(4, k);
+      if (k === 1 || k === 2) (batch.weights.data as Float32Array)[0] = Number.NaN;
+      return batch;
+    };
+    expect((await train(learner, { draw }, { schedule, onNonFinite: 'skip' })).skipped).toBe(2);
+    expect(learner.updates).toBe(4);
+    await learner.release();
   },
 );
 

@@ -304,13 +304,15 @@ function flatGradient(
     const dense = new Expr(graph, gradient.dense);
     return dims.length === 1 ? dense : dense.reshape(-1);
   }
-  // To fill 12 million numbers up to whole rows afterwards takes CUDA's Pad 1.1 ms a step.
-  let table = zeros(graph, roomOfRows(dims)).reshape(-1, dims[dims.length - 1]);
-  for (const part of gradient.rows) {
-    const { indices, rows } = gathered(graph, part, tables);
+  const parts = gradient.rows.map((part) => gathered(graph, part, tables));
+  const room = roomOfRows(dims);
+  // To fill 12 million numbers up to whole rows afterwards takes CUDA's Pad 1.1 ms a step. But an index below 0, which only token ids
+  // cannot be, counts from the end of the table itself.
+  const size = parts.every((part) => part.ofTokens) ? room : sizeOf(dims);
+  let table = zeros(graph, size).reshape(-1, dims[dims.length - 1]);
+  for (const { indices, rows } of parts)
     table = table.op('ScatterND', [indices.unsqueeze(-1), rows], { reduction: 'add' });
-  }
-  return table.reshape(-1);
+  return filled(table.reshape(-1), size, room);
 }
 
 /** Rows of a group's tokens, equal ones summed in chunks: adding one row per occurrence of a frequent word is slow. */
@@ -318,11 +320,11 @@ function gathered(
   graph: Graph,
   part: { indices: Value; rows: Value },
   tables: RowInputs[],
-): { indices: Expr; rows: Expr } {
+): { indices: Expr; rows: Expr; ofTokens: boolean } {
   const rows = new Expr(graph, part.rows);
   const source = part.indices.producer?.op === 'Reshape' ? part.indices.producer.inputs[0] : part.indices;
   if (!source?.name.endsWith('.input_ids') || !graph.inputs.includes(source))
-    return { indices: new Expr(graph, part.indices), rows };
+    return { indices: new Expr(graph, part.indices), rows, ofTokens: false };
   const names = { ids: source.name, places: `${source.name}.places`, tokens: `${source.name}.tokens` };
   const input = (name: string, dims: (number | string)[]): Expr =>
     new Expr(graph, graph.inputs.find((v) => v.name === name) ?? graph.input(name, 'int64', dims));
@@ -331,7 +333,7 @@ function gathered(
   if (!tables.some((t) => t.ids === names.ids)) tables.push(names);
   // Not Concat, for the table that CUDA builds on the host.
   const padded = rows.op('Pad', [rows.ints(0, 0, 1, 0)]);
-  return { indices: tokens, rows: padded.gather(places).sum([1]) };
+  return { indices: tokens, rows: padded.gather(places).sum([1]), ofTokens: true };
 }
 
 /** Norm of a whole vector, padding included, which is 0. */
