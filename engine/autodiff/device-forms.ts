@@ -1,6 +1,7 @@
 /**
  * @file A forward pass in forms for a device: attention with fewer passes over its square matrices (the scale inside the product, or
- * before it), biases where the provider adds them fastest.
+ * before it, the mask inside the softmax), GELU by parts that its gradient reads again, biases where the provider adds them fastest,
+ * shapes as constants.
  */
 
 import { Expr } from '../expressions/expr.ts';
