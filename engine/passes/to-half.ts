@@ -127,7 +127,7 @@ function hasKernel(node: Node, dtype: Half): boolean {
 }
 
 /** The element type of an output. @param typeOf of inputs */
-function outputType(node: Node, i: number, typeOf: (v: Value) => DType): DType {
+export function outputType(node: Node, i: number, typeOf: (v: Value) => DType): DType {
   const { op, inputs } = node;
   if (integers.has(op) || (op === 'TopK' && i === 1)) return 'int64';
   if (booleans.has(op) || (op === 'Dropout' && i === 1)) return 'bool';

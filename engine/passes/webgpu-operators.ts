@@ -5,7 +5,8 @@
 import { Expr } from '../expressions/expr.ts';
 import { afterPass } from '../graph/checker.ts';
 import type { Graph, Node, Value } from '../graph/ir.ts';
-import { isFloat } from '../graph/tensor.ts';
+import type { DType } from '../graph/tensor.ts';
+import { outputType } from './to-half.ts';
 
 type Write = (inputs: readonly Expr[], node: Node) => Expr;
 
@@ -23,16 +24,21 @@ const inOthers: Readonly<Record<string, Write>> = {
 /** Changes a graph in place; inputs and outputs keep their names. @param graph of opset 13 or above */
 export function inWebgpuOperators(graph: Graph): void {
   const gone = new Set<Node>();
+  // Files need not say the types of what is computed.
+  const types = new Map<Value, DType>();
+  const typeOf = (v: Value): DType => v.constant?.dtype ?? v.dtype ?? types.get(v) ?? 'float32';
   for (const node of [...graph.nodes]) {
+    for (const [i, v] of node.outputs.entries()) types.set(v, outputType(node, i, typeOf));
     const write = node.domain === '' ? inOthers[node.op] : undefined;
     const [made] = node.outputs;
     // Signs of integers are of shapes, which are the CPU's in any case; an output's name belongs to its node.
-    if (!write || graph.outputs.includes(made) || (node.op !== 'Or' && !isFloat(made.dtype ?? 'float32'))) continue;
+    if (!write || graph.outputs.includes(made) || (node.op !== 'Or' && typeOf(made) !== graph.float)) continue;
     const e = write(
       node.inputs.map((v) => new Expr(graph, v as Value)),
       node,
     );
     [e.value.dtype, e.value.dims] = [made.dtype, made.dims];
+    types.set(e.value, typeOf(made));
     graph.replace(made, e.value);
     gone.add(node);
   }

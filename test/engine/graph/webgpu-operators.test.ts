@@ -45,3 +45,19 @@ test.each([13, 17, 18, 20])('operators that WebGPU lacks give the same in others
       else expect(own, `${name} ${i}`).toBe(v);
     }
 });
+
+test('signs of integers stay, whether or not the file says that they are integers', async () => {
+  const made = (): Graph => {
+    const graph = new Graph(17);
+    const x = new Expr(graph, graph.input('x', 'int64', ['n']));
+    const places = x.sub(x.ints(2)).sign();
+    graph.output(places.mul(x).value, 'whole');
+    graph.output(places.float().sign().mul(0.5).value, 'half');
+    return graph;
+  };
+  const graph = made();
+  inWebgpuOperators(graph);
+  expect(graph.nodes.filter((n) => n.op === 'Sign')).toHaveLength(1);
+  const feeds = { x: tensor('int64', [4], [0, 1, 2, 5]) };
+  expect(await run(graph, feeds)).toEqual(await run(made(), feeds));
+});
