@@ -91,7 +91,7 @@ function step(value: Expr): Made | undefined {
     case 'MatMul':
       return isOnes(node.inputs[0]) ? whole(value, `${node.inputs[0]?.name} x`) : undefined;
     case 'Gemm':
-      if (!isOnes(node.inputs[0]) || node.inputs.length > 2 || node.attributes.size) return undefined;
+      if (!isRowOfOnes(node.inputs[0]) || node.inputs.length > 2 || node.attributes.size) return undefined;
       return after(`${node.inputs[0]?.name} gemm`, [b], ([rows]) => (a as Expr).op('Gemm', [rows]));
     case 'ReduceSum': {
       const axes = constantOf(node, 1);
@@ -111,7 +111,8 @@ function step(value: Expr): Made | undefined {
     case 'Reshape': {
       const shape = constantOf(node, 1);
       if (shape?.[0] !== -1 || shape.length > 2) return undefined;
-      // [-1] of a row, or [-1, w] of rows.
+      // [-1] of a row, or [-1, w] of rows. Several rows side by side would not be flat as one after the other are.
+      if (shape.length === 1 && !['Gemm', 'ReduceSum'].includes(a?.value.producer?.op ?? '')) return undefined;
       return shape.length === 1
         ? after('flat', [a], ([x]) => x.reshape(-1))
         : after('rows', [a], ([x], width) => x.reshape(-1, width));
@@ -133,4 +134,12 @@ const widthOf = ({ value: { producer } }: Expr): number | undefined =>
 function isOnes(v: Value | null | undefined): boolean {
   const node = v?.producer;
   return node?.op === 'Cast' ? isOnes(node.inputs[0]) : node?.op === 'ConstantOfShape';
+}
+
+/** Whether their shape begins with 1. */
+function isRowOfOnes(v: Value | null | undefined): boolean {
+  const node = v?.producer;
+  if (node?.op === 'Cast') return isRowOfOnes(node.inputs[0]);
+  const first = node?.op === 'ConstantOfShape' ? node.inputs[0]?.producer?.inputs[0]?.constant : undefined;
+  return first?.data.length === 1 && Number(first.data[0]) === 1;
 }

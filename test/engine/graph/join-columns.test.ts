@@ -94,3 +94,38 @@ test.each(Object.keys(forms))('sums put together before their last steps are the
     Array.from({ length: 4 }, (_, k) => a.reduce((s, v, i) => (i % 4 === k ? s + v : s), 0)),
   );
 });
+
+test('several rows, put one after the other, are not joined as if they were one', async () => {
+  const graph = new Graph(20);
+  const feeds = Object.fromEntries(
+    inputs.slice(0, 2).map(([name, , sizes]) => {
+      const size = sizes.reduce((a, b) => a * b);
+      return [
+        name,
+        tensor(
+          'float32',
+          sizes,
+          Array.from({ length: size }, (_, i) => Math.sin(i)),
+        ),
+      ];
+    }),
+  );
+  const [a, b] = inputs.slice(0, 2).map(([name, dims]) => new Expr(graph, graph.input(name, 'float32', dims)));
+  const ones = (shape: Expr): Expr => shape.op('ConstantOfShape', [], { value: tensor('float32', [1], [1]) });
+  const [sums, pairs] = [ones(a.ints(3, 1, 5)), ones(a.ints(2).concat([a.ints(3)], 0))];
+  const rows = [a, b].map((x) => sums.matmul(x));
+  const flat = rows.map((x) => x.reshape(-1));
+  const twice = rows.map((x, i) => pairs.op('Gemm', [x.reshape(-1, [4, 7][i])]).reshape(-1));
+  for (const [name, [one, other], widths] of [
+    ['flat', flat, [12, 21]],
+    ['twice', twice, [8, 14]],
+  ] as const) {
+    // biome-ignore format: one line reads better
+    graph.output(one.concat([other], 0).mul(1).value, name);
+    graph.output(joinColumns([one, other], widths).mul(1).value, `${name} joined`);
+  }
+  const session = await Session.load(graph, { threads: 1 });
+  const out = await session.run(feeds);
+  await session.release();
+  for (const name of ['flat', 'twice']) expect(out[`${name} joined`]).toEqual(out[name]);
+});
