@@ -2,9 +2,11 @@
 import { FaultError } from '../common/errors.ts';
 import type { Forms } from '../engine/autodiff/rule.ts';
 import { sizeOf, type Tensor } from '../engine/graph/tensor.ts';
+import { rulesOutTf32 } from '../engine/runtime/cuda.ts';
 import { ResidentSession } from '../engine/runtime/device-session.ts';
 import { LoopSession, type StateSession } from '../engine/runtime/loop-session.ts';
 import { onProcessor, type SessionOptions } from '../engine/runtime/session.ts';
+import { roundsToTf32 } from '../engine/runtime/tf32.ts';
 import type { StepBatch } from './batches/batches.ts';
 import { CHUNK, rowChunks } from './batches/token-chunks.ts';
 import {
@@ -37,6 +39,8 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
   /** Steps to make in one call. */
   ahead = 1;
   private readonly loops: boolean;
+  /** Notes of the next step. */
+  private readonly toSay: string[] = [];
 
   private constructor(
     made: DifferentiatedStep<B>,
@@ -92,6 +96,7 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
       ? await LoopSession.load(graph, update.carried, { ...where, constant, goesOn: update.norm })
       : await ResidentSession.load(graph, update.carried, where);
     const learner = new DeviceLearner(made, session, rule, update, options);
+    if (where.provider === 'cuda' && rulesOutTf32() && (await roundsToTf32(where))) learner.toSay.push(ROUNDED);
     if (accumulates)
       session.set(SUM, { dtype: 'float32', dims: [update.length], data: new Float32Array(update.length) });
     for (const { input, length } of [{ input: WEIGHTS, length: update.length }, ...update.state])
@@ -133,7 +138,8 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
       const note = smallScale(smaller);
       if (note !== undefined) notes.push(note);
     }
-    if (notes.length) made[made.length - 1].note = notes.join('; ');
+    const said = [...this.toSay.splice(0), ...notes];
+    if (said.length) made[made.length - 1].note = said.join('; ');
     return made;
   }
 
@@ -313,6 +319,10 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
     this.session.set(input, whole);
   }
 }
+
+/** That float32 is not what the card multiplies in. */
+const ROUNDED =
+  'products of float32 matrices are rounded to TF32 on this card, although train.tf32 is off: set NVIDIA_TF32_OVERRIDE=0 in the environment before the command starts';
 
 /** A kernel has eight buffers wherever WebGPU runs: what is split, and seven parts. */
 const SPLIT_ON_WEBGPU = 7;

@@ -47,6 +47,9 @@ export function allowTf32(allowed: boolean): void {
   process.env.NVIDIA_TF32_OVERRIDE = allowed ? '1' : '0';
 }
 
+/** Whether TF32 was ruled out. */
+export const rulesOutTf32 = (): boolean => process.env.NVIDIA_TF32_OVERRIDE === '0';
+
 /**
  * Products of half precision add up in float32 to the end: parts of a long sum are not put together in half precision. The provider
  * reads the variable when it first multiplies.
