@@ -27,8 +27,8 @@ export async function roundsFactors(product: (a: Tensor, b: Tensor) => Promise<T
 }
 
 /**
- * Whether ONNX Runtime's products round their factors on a provider. NVIDIA's libraries read at some time between their loading and
- * their first product whether they may, and `allowTf32` may come too late (seen once on an H200).
+ * Whether ONNX Runtime's products round their factors on a provider. NVIDIA's libraries read once whether they may, and in one run on
+ * an H200 `allowTf32` had no effect.
  */
 export async function roundsToTf32(where: SessionOptions): Promise<boolean> {
   const graph = new Graph(17);
