@@ -159,7 +159,7 @@ export class DeviceLearner<B extends { weights: Tensor } = StepBatch> implements
           batches = await draw(k);
         } catch (fault) {
           if (!k) throw fault;
-          // The steps before it change the state in any case: the call ends with them, and the next one begins with this draw.
+          // The steps before it change the state in any case: the call ends with them, the next begins with this draw.
           return;
         }
         const own = made.scaled ? afterFinite(before) : { ...before };

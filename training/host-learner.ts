@@ -37,8 +37,8 @@ export interface Learner<B = StepBatch> {
   /** Steps that it would like to make in one call; 1 where absent. */
   readonly ahead?: number;
   /**
-   * Several updates in one call, one for each learning rate. They end with the first whose gradient norm is not finite, and before one
-   * whose batches cannot be drawn; that error is the next call's.
+   * Several updates in one call, one for each learning rate. They end with the first whose gradient norm is not finite,
+   * and before one whose batches cannot be drawn; that error is the next call's.
    * @param draw the batches of the call's step k; may be asked again
    * @returns one entry for each step that was made
    */

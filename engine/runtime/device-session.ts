@@ -19,7 +19,7 @@ export class ResidentSession implements StateSession {
   private readonly carried: ReadonlyMap<string, string>;
   private readonly state = new Map<string, ort.Tensor>();
   /** By the number of dimensions. */
-  private readonly downloads = new Map<number, ort.InferenceSession>();
+  private readonly downloads = new Map<number, Promise<ort.InferenceSession>>();
 
   private constructor(session: ort.InferenceSession, options: SessionOptions, carried: ReadonlyMap<string, string>) {
     this.session = session;
@@ -85,9 +85,9 @@ export class ResidentSession implements StateSession {
   private async toHost(tensor: ort.Tensor): Promise<Tensor<'float32'>> {
     const { dims } = tensor;
     if (tensor.location === 'cpu') return { dtype: 'float32', dims, data: (tensor.data as Float32Array).slice() };
-    const download = this.downloads.get(dims.length) ?? (await downloader(this.options, dims.length));
+    const download = this.downloads.get(dims.length) ?? downloader(this.options, dims.length);
     this.downloads.set(dims.length, download);
-    const { out } = await download.run({ in: tensor });
+    const { out } = await (await download).run({ in: tensor });
     return { dtype: 'float32', dims, data: out.data as Float32Array };
   }
 
@@ -109,7 +109,7 @@ export class ResidentSession implements StateSession {
   async release(): Promise<void> {
     for (const t of this.state.values()) t.dispose();
     this.state.clear();
-    for (const download of this.downloads.values()) await download.release();
+    for (const download of this.downloads.values()) await (await download).release();
     await this.session.release();
   }
 }

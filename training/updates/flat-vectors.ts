@@ -30,8 +30,8 @@ export function flatGradient(
   }
   const parts = gradient.rows.map((part) => gathered(graph, part, tables));
   const room = roomOfRows(dims);
-  // To fill 12 million numbers up to whole rows afterwards takes CUDA's Pad 1.1 ms a step. But an index below 0, which only token ids
-  // cannot be, counts from the end of the table itself.
+  // To fill 12 million numbers up to whole rows afterwards takes CUDA's Pad 1.1 ms a step. But an index below 0, which
+  // only token ids cannot be, counts from the end of the table itself.
   const size = parts.every((part) => part.ofTokens) ? room : sizeOf(dims);
   let table = zeros(graph, size).reshape(-1, dims[dims.length - 1]);
   for (const { indices, rows } of parts)
