@@ -38,10 +38,9 @@ for (let i = 0; i < steps; i++) {
     // One step on the host per several on the device.
     if (name === 'host' && i % 8) continue;
     const call = name === 'device' ? Number(values.call) : 1;
-    const batches = Array.from({ length: call }, () => [batch]);
-    const rates = batches.map(() => 2e-5);
+    const rates = Array.from({ length: call }, () => 2e-5);
     const started = performance.now();
-    if (learner === device) await device.steps(async (k) => batches[k], i * call, rates);
+    if (learner === device) await device.steps(async () => [batch], i * call, rates);
     else await learner.step([batch], i, 2e-5);
     times[name].push((performance.now() - started) / 1000 / call);
   }

@@ -11,6 +11,7 @@ import { matmulGradientDims } from './rules-product.ts';
 import {
   multipliedRows,
   type Once,
+  onceOf,
   reducedRows,
   rowsByText,
   rowsInParts,
@@ -68,12 +69,7 @@ export function differentiate(
   const rowsOf = new Map<Value, { indices: Value; rows: Value }[]>();
   const expr = (v: Value): Expr => new Expr(graph, v);
   const { forms = 'plain' } = options;
-  const made = new Map<string, Expr>();
-  const once: Once = (key, make) => {
-    const own = made.get(key) ?? make();
-    made.set(key, own);
-    return own;
-  };
+  const once = onceOf();
   const sumRows = rowSums(forms, graph, shapes, once);
   const total = (v: Value): Expr | null => {
     const parts = flowing.get(v);

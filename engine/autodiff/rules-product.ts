@@ -134,8 +134,9 @@ export function fusedProduct(c: Context): Gradients {
   if (right.length === 2 && left.length > 2 && !ta) {
     b.value.dims ??= right;
     const [rows, flat] = [a.reshape(-1, last(left)), dy.reshape(-1, last(c.dims(c.y[0])))];
-    const overRows = tb ? flat.op('Gemm', [rows], { transA: 1, alpha: float(alpha) }) : rows.op('Gemm', [flat], { transA: 1, alpha: float(alpha) }); // biome-ignore format: one line reads better
-    return [fusedMatMul(dy, b, { transB: 1 - tb, alpha }), c.needsGradient(1) ? overRows : null];
+    const [one, other] = tb ? [flat, rows] : [rows, flat];
+    const db = c.needsGradient(1) ? one.op('Gemm', [other], { transA: 1, alpha: float(alpha) }) : null;
+    return [fusedMatMul(dy, b, { transB: 1 - tb, alpha }), db];
   }
   const da = ta ? fusedMatMul(b, dy, { transA: tb, transB: 1, alpha }) : fusedMatMul(dy, b, { transB: 1 - tb, alpha });
   const db = tb ? fusedMatMul(dy, a, { transA: 1, transB: ta, alpha }) : fusedMatMul(a, dy, { transA: 1 - ta, alpha });

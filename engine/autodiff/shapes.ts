@@ -22,6 +22,16 @@ function broadcastAxes(from: readonly Dim[], to: readonly Dim[]): number[] {
 /** The values of a key, made once a graph: `make` is called the first time. */
 export type Once = (key: string, make: () => Expr) => Expr;
 
+/** For one graph. */
+export function onceOf(): Once {
+  const made = new Map<string, Expr>();
+  return (key, make) => {
+    const own = made.get(key) ?? make();
+    made.set(key, own);
+    return own;
+  };
+}
+
 /** Sums over all dimensions but the last, as the gradient of a bias is. */
 export type SumRows = (x: Expr, dims: readonly Dim[]) => Expr;
 

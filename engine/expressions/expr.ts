@@ -242,3 +242,7 @@ export class Expr {
 export function constant(graph: Graph, dtype: DType, dims: readonly number[], values: ArrayLike<number>): Expr {
   return new Expr(graph, graph.constant(tensor(dtype, dims, values)));
 }
+
+/** Several values along an axis, or the one that there is. */
+export const concatenated = ([first, ...others]: readonly Expr[], axis: number): Expr =>
+  others.length ? first.concat(others, axis) : first;

@@ -1,5 +1,5 @@
 /** @file Pooling of token vectors to one vector per text, as in sentence-transformers' module Pooling. */
-import { constant, Expr } from './expr.ts';
+import { concatenated, constant, Expr } from './expr.ts';
 
 /** All poolings, by the names that configs use. */
 export const poolings = ['mean', 'cls', 'lasttoken', 'max', 'mean_sqrt_len_tokens', 'weightedmean'] as const;
@@ -20,10 +20,8 @@ export const isAverage = (pooling: Pooling): boolean => averages.has(pooling);
  * @source sentence_transformers 5.7, sentence_transformer/modules/pooling.py
  */
 export function pool(hidden: Expr, mask: Expr, pooling: Pooling | readonly Pooling[], firstShown = false): Expr {
-  const [first, ...others] = (typeof pooling === 'string' ? [pooling] : pooling).map((p) =>
-    pooled(hidden, mask, p, firstShown),
-  );
-  return others.length ? first.concat(others, -1) : first;
+  const all = (typeof pooling === 'string' ? [pooling] : pooling).map((p) => pooled(hidden, mask, p, firstShown));
+  return concatenated(all, -1);
 }
 
 /**

@@ -1,5 +1,5 @@
 /** @file Sums of many matrices' columns, put together before their last steps. */
-import { constant, Expr } from '../expressions/expr.ts';
+import { concatenated, constant, Expr } from '../expressions/expr.ts';
 import type { Node, Value } from '../graph/ir.ts';
 
 /** How a vector was made from a value whose last axis is the vector's: by steps that act on each column alone. */
@@ -19,16 +19,19 @@ interface Made {
  * @param widths w1, w2, ..
  */
 export function joinColumns(all: readonly Expr[], widths: readonly number[]): Expr {
-  const vectors = all.map((value, i) => ({ value, ...factored(value), width: widths[i] }));
-  const parts = runsOf(vectors, ({ of }) => made(of).key).map((run) => {
+  const vectors = all.map((value, i) => {
+    const { of, by } = factored(value);
+    return { value, made: step(of) ?? whole(of), by, width: widths[i] };
+  });
+  const parts = runsOf(vectors, ({ made }) => made.key).map((run) => {
     if (run.length < 2) return run[0].value;
-    const own = run.map(({ of }) => made(of));
+    const own = run.map(({ made }) => made);
     const joined = own[0].join(own);
     if (run.every(({ by }) => by === 1)) return joined;
     const factors = run.flatMap(({ by, width }) => Array<number>(width).fill(by));
     return joined.mul(constant(joined.graph, joined.graph.float, [factors.length], factors));
   });
-  return sideBySide(parts);
+  return concatenated(parts, -1);
 }
 
 /** A vector as another one times a number, where it is made so. */
@@ -49,24 +52,22 @@ export function runsOf<T>(all: readonly T[], key: (one: T) => unknown): T[][] {
   return runs;
 }
 
-const sideBySide = ([first, ...rest]: readonly Expr[]): Expr => (rest.length ? first.concat(rest, -1) : first);
-
 /** A value whose steps are not looked into. */
 const whole = (value: Expr, key = 'vector'): Made => ({
   key,
   value,
   inner: [],
-  join: (values) => sideBySide(values.map((v) => v.value)),
+  join: (values) =>
+    concatenated(
+      values.map((v) => v.value),
+      -1,
+    ),
 });
-
-function made(value: Expr): Made {
-  return step(value) ?? whole(value);
-}
 
 /** The last step of a partial sum, or undefined for anything else. */
 function step(value: Expr): Made | undefined {
   const node = value.value.producer;
-  if (!node || (node.domain !== '' && node.op !== 'Cast')) return undefined;
+  if (node?.domain !== '') return undefined;
   const { graph } = value;
   const [a, b] = node.inputs.map((v) => v && new Expr(graph, v));
   const after = (

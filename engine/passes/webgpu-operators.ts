@@ -17,7 +17,7 @@ const inOthers: Readonly<Record<string, Write>> = {
     return below.sub(below.exp().sum(axes, true).log());
   },
   // NaN stays NaN.
-  Sign: ([x]) => x.greater(0).where(1, x.op('Less', [x.number(0)]).where(-1, x.mul(0))),
+  Sign: ([x]) => x.greater(0).where(1, x.less(0).where(-1, x.mul(0))),
   Or: ([a, b]) => a.not().op('And', [b.not()]).not(),
 };
 

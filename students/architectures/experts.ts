@@ -1,6 +1,6 @@
 /** @file Experts in place of the feed-forward network: GLaM's choice by token, and Expert Choice. */
 import { z } from 'zod';
-import { constant, Expr } from '../../engine/expressions/expr.ts';
+import { concatenated, constant, Expr } from '../../engine/expressions/expr.ts';
 import type { Graph } from '../../engine/graph/ir.ts';
 import { defineArchitecture, type Statistics, zerosOf } from './architecture.ts';
 import { copyOf, type FeedForward, findFeedForward, instead } from './feed-forward.ts';
@@ -116,9 +116,7 @@ function dispatched(graph: Graph, network: FeedForward, x: Expr, gates: Expr, E:
     const made = copyOf(graph, network, rows, `expert${e}`).squeeze(0);
     return { at, rows: made.mul(gate.op('GatherND', [at]).unsqueeze(-1)) };
   });
-  const [first, ...others] = parts;
-  const join = (part: (p: (typeof parts)[number]) => Expr): Expr =>
-    others.length ? part(first).concat(others.map(part), 0) : part(first);
+  const join = (part: (p: (typeof parts)[number]) => Expr): Expr => concatenated(parts.map(part), 0);
   const sum = zerosOf(flat.shape()).op('ScatterND', [join((p) => p.at), join((p) => p.rows)], { reduction: 'add' });
   return sum.reshapeTo(x.shape());
 }

@@ -1,7 +1,7 @@
 /** @file The registry of architectures, the option student.architecture, and its application to an encoder's graph. */
 import { z } from 'zod';
 import { InputError } from '../../common/errors.ts';
-import { Expr } from '../../engine/expressions/expr.ts';
+import { concatenated, Expr } from '../../engine/expressions/expr.ts';
 import type { Graph, Value } from '../../engine/graph/ir.ts';
 import { type Tensor, tensor } from '../../engine/graph/tensor.ts';
 import { fuse } from '../../engine/passes/fuse.ts';
@@ -114,12 +114,7 @@ export async function applyArchitecture(graph: Graph, all: readonly Architecture
         found[name as StatisticName] = [...(found[name as StatisticName] ?? []), value];
     }
   }
-  const statistics = Object.fromEntries(
-    Object.entries(found).map(([name, [first, ...others]]) => [
-      name,
-      (others.length ? first.concat(others, 1) : first).value,
-    ]),
-  );
+  const statistics = Object.fromEntries(Object.entries(found).map(([name, all]) => [name, concatenated(all, 1).value]));
   const kept = [...graph.outputs];
   graph.setOutputs(...kept, ...(Object.values(statistics) as Value[]));
   graph.prune();

@@ -3,7 +3,7 @@
  */
 
 import type { Gradient } from '../../engine/autodiff/differentiate.ts';
-import { Expr } from '../../engine/expressions/expr.ts';
+import { concatenated, Expr } from '../../engine/expressions/expr.ts';
 import { Graph, type Node, type Value } from '../../engine/graph/ir.ts';
 import type { Tensor } from '../../engine/graph/tensor.ts';
 import type { TokenBatch } from '../batches/length-groups.ts';
@@ -94,8 +94,8 @@ export function assemble(encoder: EncoderGraph, losses: LossGraph, groups: numbe
   const over = (v: Value): Value => {
     const known = overGroups.get(v);
     if (known) return known;
-    const [first, ...others] = copies.map((own) => new Expr(graph, own.get(v) as Value));
-    const { value } = others.length ? first.concat(others, 0) : first;
+    const all = copies.map((own) => new Expr(graph, own.get(v) as Value));
+    const { value } = concatenated(all, 0);
     overGroups.set(v, value);
     return value;
   };

@@ -1,7 +1,7 @@
 /** @file The products of an encoder by its trained matrices: what optimizers that solve local problems read besides gradients. */
 
 import type { Shapes } from '../../engine/autodiff/shapes.ts';
-import { Expr } from '../../engine/expressions/expr.ts';
+import { concatenated, Expr } from '../../engine/expressions/expr.ts';
 import type { Graph, Node, Value } from '../../engine/graph/ir.ts';
 
 /** How a matrix stands in its products. */
@@ -61,10 +61,7 @@ export function productsOf(
     const inputs = reads.map(({ node }) => flat(node.inputs[0] as Value));
     const outputs = link ? forms.map((f) => flat(f.before as Value)) : [];
     if ([...inputs, ...outputs].some((e) => !e)) continue;
-    const joined = (all: readonly (Expr | undefined)[]): Value => {
-      const [first, ...others] = all as Expr[];
-      return (others.length ? first.concat(others, 0) : first).value;
-    };
+    const joined = (all: readonly (Expr | undefined)[]): Value => concatenated(all as Expr[], 0).value;
     found.set(name, { turned, x: joined(inputs), ...(link && { link, before: joined(outputs) }) });
   }
   for (const { x, before } of found.values())

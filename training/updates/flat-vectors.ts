@@ -1,6 +1,6 @@
 /** @file Gradients and states as flat vectors of whole rows. */
 import type { Gradient } from '../../engine/autodiff/differentiate.ts';
-import { constant, Expr } from '../../engine/expressions/expr.ts';
+import { concatenated, constant, Expr } from '../../engine/expressions/expr.ts';
 import type { Graph, Value } from '../../engine/graph/ir.ts';
 import { sizeOf } from '../../engine/graph/tensor.ts';
 import { runsOf } from '../../engine/passes/join-columns.ts';
@@ -70,13 +70,11 @@ export function joined(all: readonly Expr[]): Expr {
   };
   const rows = runsOf(all, (e) => narrow(e)?.value.dtype).map((run): Expr => {
     const own = run.map((e) => (run.length > 1 && narrow(e)) || unflattened(e)).map((e) => e.reshape(-1, ROW));
-    const whole = inOne(own);
+    const whole = concatenated(own, 0);
     return run.length > 1 && narrow(run[0]) ? whole.float() : whole;
   });
-  return inOne(rows).reshape(-1);
+  return concatenated(rows, 0).reshape(-1);
 }
-
-const inOne = ([first, ...rest]: readonly Expr[]): Expr => (rest.length ? first.concat(rest, 0) : first);
 
 /** What a vector is a view of: one Reshape is enough. */
 function unflattened(vector: Expr): Expr {

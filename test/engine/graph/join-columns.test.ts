@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import {
   multipliedRows,
   type Once,
+  onceOf,
   reducedRows,
   rowsByText,
   rowsInParts,
@@ -9,19 +10,11 @@ import {
 } from '../../../engine/autodiff/shapes.ts';
 import { Expr } from '../../../engine/expressions/expr.ts';
 import { Graph } from '../../../engine/graph/ir.ts';
-import { tensor } from '../../../engine/graph/tensor.ts';
+import { sizeOf, type Tensor, tensor } from '../../../engine/graph/tensor.ts';
 import { joinColumns } from '../../../engine/passes/join-columns.ts';
 import { Session } from '../../../engine/runtime/session.ts';
 import { Random } from '../../../math/random.ts';
 
-const onceOf = (): Once => {
-  const made = new Map<string, Expr>();
-  return (key, make) => {
-    const own = made.get(key) ?? make();
-    made.set(key, own);
-    return own;
-  };
-};
 const forms: Record<string, (once: Once) => SumRows> = {
   plain: () => reducedRows,
   cpu: multipliedRows,
@@ -43,23 +36,19 @@ const inputs: [name: string, dims: (string | number)[], sizes: number[]][] = [
   ['j', [1, 's', 3], [1, 5, 3]],
 ];
 
+const feedsOf = (some: typeof inputs, at: (i: number) => number): Record<string, Tensor> =>
+  Object.fromEntries(
+    some.map(([name, , sizes]) => {
+      const data = Array.from({ length: sizeOf(sizes) }, (_, i) => at(i));
+      return [name, tensor('float32', sizes, data)];
+    }),
+  );
+
 test.each(Object.keys(forms))('sums put together before their last steps are the sums one by one: %s', async (form) => {
   const random = Random.of(1);
   const graph = new Graph(20);
   const sums = forms[form](onceOf());
-  const feeds = Object.fromEntries(
-    inputs.map(([name, , sizes]) => {
-      const size = sizes.reduce((a, b) => a * b);
-      return [
-        name,
-        tensor(
-          'float32',
-          sizes,
-          Array.from({ length: size }, () => random.normal()),
-        ),
-      ];
-    }),
-  );
+  const feeds = feedsOf(inputs, () => random.normal());
   const one = new Map(
     inputs.map(([name, dims]) => [name, sums(new Expr(graph, graph.input(name, 'float32', dims)), dims)]),
   );
@@ -97,19 +86,7 @@ test.each(Object.keys(forms))('sums put together before their last steps are the
 
 test('several rows, put one after the other, are not joined as if they were one', async () => {
   const graph = new Graph(20);
-  const feeds = Object.fromEntries(
-    inputs.slice(0, 2).map(([name, , sizes]) => {
-      const size = sizes.reduce((a, b) => a * b);
-      return [
-        name,
-        tensor(
-          'float32',
-          sizes,
-          Array.from({ length: size }, (_, i) => Math.sin(i)),
-        ),
-      ];
-    }),
-  );
+  const feeds = feedsOf(inputs.slice(0, 2), Math.sin);
   const [a, b] = inputs.slice(0, 2).map(([name, dims]) => new Expr(graph, graph.input(name, 'float32', dims)));
   const ones = (shape: Expr): Expr => shape.op('ConstantOfShape', [], { value: tensor('float32', [1], [1]) });
   const [sums, pairs] = [ones(a.ints(3, 1, 5)), ones(a.ints(2).concat([a.ints(3)], 0))];
