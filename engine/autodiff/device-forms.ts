@@ -7,15 +7,41 @@
 import { Expr } from '../expressions/expr.ts';
 import { afterPass } from '../graph/checker.ts';
 import { float, type Graph, Node, Value } from '../graph/ir.ts';
+import { type Forms, fuses } from './rule.ts';
 import { HALF_OF_ONE_PLUS } from './rules-normalization.ts';
 import { fusedMatMul } from './rules-product.ts';
 import { constantShape, type Shape, type Shapes } from './shapes.ts';
 
+/** What a forward pass must leave as it is, and what the provider has. */
+export interface ForwardForms {
+  /** Products with weights stay as they are: the optimizer reads their inputs. */
+  products?: boolean;
+  /** Whether there is a kernel of BiasSoftmax, in the graph's precision. */
+  biasSoftmax?: boolean;
+}
+
 /**
- * c (A B) as one product, before differentiation: results are the same up to rounding.
+ * Writes a forward pass in what is fast for some forms, before differentiation: results are the same up to rounding.
  * @param shapes of all values; those of new ones are added
  */
-export function scaleInProducts(graph: Graph, shapes: Map<Value, Shape>): void {
+export function forwardForms(
+  graph: Graph,
+  shapes: Map<Value, Shape>,
+  forms: Forms,
+  { products = false, biasSoftmax = false }: ForwardForms = {},
+): void {
+  if (fuses(forms) || forms === 'webgpu') constantReshapes(graph, shapes);
+  if (fuses(forms)) {
+    vectorsSecond(graph, shapes);
+    if (!products) geluByParts(graph, shapes);
+    if (biasSoftmax) maskInSoftmax(graph, shapes);
+    scaleInProducts(graph, shapes);
+  }
+  if (forms === 'webgpu') scaleBeforeProducts(graph, shapes);
+}
+
+/** c (A B) as one product. */
+function scaleInProducts(graph: Graph, shapes: Map<Value, Shape>): void {
   eachScaledProduct(graph, shapes, ({ a, b, scalar }, out) => {
     if (!graph.opsets.has('com.microsoft')) graph.opsets.set('com.microsoft', 1);
     const attributes = { alpha: float(scalar) };
@@ -26,9 +52,8 @@ export function scaleInProducts(graph: Graph, shapes: Map<Value, Shape>): void {
 /**
  * c (A B) as (c A) B where A is narrower than the product, as a query is in attention: the same up to rounding. For a device whose
  * products take no factor.
- * @param shapes of all values; those of new ones are added
  */
-export function scaleBeforeProducts(graph: Graph, shapes: Map<Value, Shape>): void {
+function scaleBeforeProducts(graph: Graph, shapes: Map<Value, Shape>): void {
   eachScaledProduct(graph, shapes, ({ a, b, by }, out) => {
     const shape = shapes.get(a);
     const isNumber = (v: Value): boolean => typeof shapes.get(v)?.dims.at(-1) === 'number';
@@ -43,7 +68,7 @@ export function scaleBeforeProducts(graph: Graph, shapes: Map<Value, Shape>): vo
  * bias + x as x + bias. CUDA's kernels know the place of a vector that is the second operand; for one that is the first they compute
  * every element's.
  */
-export function vectorsSecond(graph: Graph, shapes: Shapes): void {
+function vectorsSecond(graph: Graph, shapes: Shapes): void {
   const rank = (v: Value | null | undefined): number => (v ? (shapes.get(v)?.dims.length ?? 0) : 0);
   for (const node of graph.nodes) {
     const [a, b] = node.inputs;
@@ -55,7 +80,7 @@ export function vectorsSecond(graph: Graph, shapes: Shapes): void {
  * Shapes of Reshapes as constants where they are computed and need not be: some hundred small operators of an exported encoder, each
  * of which a device's host goes through one by one.
  */
-export function constantReshapes(graph: Graph, shapes: Map<Value, Shape>): void {
+function constantReshapes(graph: Graph, shapes: Map<Value, Shape>): void {
   for (const node of graph.nodes) {
     const [x, shape] = node.inputs;
     if (node.op !== 'Reshape' || node.domain !== '' || !x || !shape || shape.constant) continue;
@@ -80,7 +105,7 @@ export function constantReshapes(graph: Graph, shapes: Map<Value, Shape>): void 
  * product: both products take a factor at no cost, and the gradient reads s and P as they are. Of twelve passes over the widest
  * activations, ten are left.
  */
-export function geluByParts(graph: Graph, shapes: Map<Value, Shape>): void {
+function geluByParts(graph: Graph, shapes: Map<Value, Shape>): void {
   const isMatrix = (v: Value): boolean => shapes.get(v)?.dims.length === 2 && !v.dims?.includes(0);
   for (const node of [...graph.nodes]) {
     const sum = node.inputs[0]?.producer;
@@ -125,7 +150,7 @@ export function geluByParts(graph: Graph, shapes: Map<Value, Shape>): void {
  * softmax(x + mask) as one operator, which ONNX Runtime has for CUDA alone: x [B, H, L, S], mask [B, 1, 1, S]. Its two passes over
  * attention's squares are the slowest that are not products: 1.07 ms a layer for 576 x 12 x 192 x 192 in float16 on an H200, so 0.48.
  */
-export function maskInSoftmax(graph: Graph, shapes: Map<Value, Shape>): void {
+function maskInSoftmax(graph: Graph, shapes: Map<Value, Shape>): void {
   for (const node of [...graph.nodes]) {
     const sum = node.inputs[0]?.producer;
     const [y] = node.outputs;
@@ -141,7 +166,6 @@ export function maskInSoftmax(graph: Graph, shapes: Map<Value, Shape>): void {
     const [a, b] = sum.inputs as [Value, Value];
     const inputs = masks(a, b) ? [a, b] : masks(b, a) ? [b, a] : undefined;
     if (!inputs) continue;
-    if (!graph.opsets.has('com.microsoft')) graph.opsets.set('com.microsoft', 1);
     const made = graph.add('BiasSoftmax', inputs, { axis: 3, is_inner_broadcast: 1 }, { domain: 'com.microsoft' });
     [made.dtype, made.dims] = [y.dtype, y.dims];
     shapes.set(made, shapes.get(y) as Shape);

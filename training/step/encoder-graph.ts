@@ -1,16 +1,8 @@
 /** @file The encoder of a step: forward from texts to embeddings, and backward from their gradient to every weight's. */
 import { InputError } from '../../common/errors.ts';
-import {
-  constantReshapes,
-  geluByParts,
-  maskInSoftmax,
-  scaleBeforeProducts,
-  scaleInProducts,
-  vectorsSecond,
-} from '../../engine/autodiff/device-forms.ts';
+import { forwardForms } from '../../engine/autodiff/device-forms.ts';
 import { differentiate, type Gradient } from '../../engine/autodiff/differentiate.ts';
-import { fuses } from '../../engine/autodiff/rule.ts';
-import { Expr } from '../../engine/expressions/expr.ts';
+import { concatenated, Expr } from '../../engine/expressions/expr.ts';
 import { type Pooling, pool, poolBeforeMap } from '../../engine/expressions/pooling.ts';
 import { Graph, type Node, type Value } from '../../engine/graph/ir.ts';
 import { castFloat, type Tensor, tensor } from '../../engine/graph/tensor.ts';
@@ -179,7 +171,7 @@ export async function encoderGraph(options: EncoderGraphOptions): Promise<Encode
   });
   const behind = source.outputs.slice(source.outputs.length - further.length);
   others.push(...behind.map((v) => new Expr(graph, map.get(v) as Value)));
-  const out = others.length ? first.concat(others, 1) : first;
+  const out = concatenated([first, ...others], 1);
   graph.output(out.value);
   const wide = new Set(graph.nodes.filter((n) => !inside.has(n)));
   graph.prune();
@@ -220,14 +212,10 @@ export async function encoderGraph(options: EncoderGraphOptions): Promise<Encode
     });
   const products = options.products ? productsOf(graph, weights, tokens.get('attention_mask'), sizes) : undefined;
   const forms = half ? 'cuda-half' : (options.forms ?? 'plain');
-  if (fuses(forms) || forms === 'webgpu') constantReshapes(graph, sizes);
-  if (fuses(forms)) {
-    vectorsSecond(graph, sizes);
-    if (!options.products) geluByParts(graph, sizes);
-    if (options.session?.provider === 'cuda' && half !== 'bfloat16') maskInSoftmax(graph, sizes);
-    scaleInProducts(graph, sizes);
-  }
-  if (forms === 'webgpu') scaleBeforeProducts(graph, sizes);
+  forwardForms(graph, sizes, forms, {
+    products: options.products,
+    biasSoftmax: options.session?.provider === 'cuda' && half !== 'bfloat16',
+  });
   const ahead = new Set(graph.nodes);
   const upstream = graph.input('upstream', 'float32', ['rows', width]);
   const product = out.mul(new Expr(graph, upstream));

@@ -1,14 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import {
-  constantReshapes,
-  geluByParts,
-  maskInSoftmax,
-  scaleBeforeProducts,
-  scaleInProducts,
-  vectorsSecond,
-} from '../../../engine/autodiff/device-forms.ts';
+import { forwardForms } from '../../../engine/autodiff/device-forms.ts';
 import { differentiate } from '../../../engine/autodiff/differentiate.ts';
-import { type Forms, fuses } from '../../../engine/autodiff/rule.ts';
+import type { Forms } from '../../../engine/autodiff/rule.ts';
 import type { Shape } from '../../../engine/autodiff/shapes.ts';
 import { constant, Expr } from '../../../engine/expressions/expr.ts';
 import { float, Graph, type Value } from '../../../engine/graph/ir.ts';
@@ -83,14 +76,7 @@ async function results(make: Make, forms: Forms): Promise<Record<string, Tensor>
   const byName = new Map([...found].map(([v, shape]) => [v.name, shape]));
   const shapes = new Map<Value, Shape>();
   for (const [name, v] of graph.values()) shapes.set(v, byName.get(name) as Shape);
-  if (fuses(forms) || forms === 'webgpu') constantReshapes(graph, shapes);
-  if (fuses(forms)) {
-    vectorsSecond(graph, shapes);
-    geluByParts(graph, shapes);
-    maskInSoftmax(graph, shapes);
-    scaleInProducts(graph, shapes);
-  }
-  if (forms === 'webgpu') scaleBeforeProducts(graph, shapes);
+  forwardForms(graph, shapes, forms, { biasSoftmax: true });
   const loss = graph.outputs.find((v) => v.name === 'loss') as Value;
   for (const [p, g] of differentiate(graph, loss, own.parameters, shapes, { forms }))
     if ('dense' in g) graph.output(new Expr(graph, g.dense).op('Identity').value, `gradient:${p.name}`);
