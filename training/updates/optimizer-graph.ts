@@ -117,24 +117,23 @@ export function appendOptimizer(
   const { blocks, slices, used, length } = layOut(rule, parameters, settings, roomOf);
   const ordered = blocks.flatMap((b) => b.members);
   const weights = new Expr(graph, graph.input(WEIGHTS, 'float32', [length]));
-  const parts: Expr[] = [];
-  const short: Expr[] = [];
-  const tables: RowInputs[] = [];
-  for (const [i, p] of ordered.entries()) {
-    const { dims } = slices[i];
-    const given = gradients.get(p.name);
-    const flat = flatGradient(graph, given, dims, tables);
-    if (isShort(p, rule, settings)) short.push(flat);
-    else parts.push(given && 'rows' in given ? flat : filled(flat, sizeOf(dims)));
-  }
   const places = slices.map((own, i) => ({
     ...own,
     value: ordered[i].value,
     short: isShort(ordered[i], rule, settings),
   }));
+  const parts: Expr[] = [];
+  const short: Expr[] = [];
+  const tables: RowInputs[] = [];
+  for (const place of places) {
+    const gradient = gradients.get(place.name);
+    const flat = flatGradient(graph, gradient, place.dims, tables);
+    if (place.short) short.push(flat);
+    else parts.push(gradient && 'rows' in gradient ? flat : filled(flat, sizeOf(place.dims)));
+  }
   readFromVector(weights, length, places, mostParts);
   if (short.length) {
-    const widths = ordered.filter((p) => isShort(p, rule, settings)).map((p) => sizeOf(p.dims));
+    const widths = places.filter((p) => p.short).map((p) => sizeOf(p.dims));
     parts.push(
       filled(
         joinColumns(short, widths),

@@ -37,23 +37,26 @@ export function readFromVector(
   for (const dtype of halves) {
     const castsOf = ({ value }: PlacedParameter) =>
       [...value.readers].filter((n) => n.op === 'Cast' && n.outputs[0].dtype === dtype);
-    const cast = parameters.filter((p) => castsOf(p).length);
+    const casts = new Map(parameters.map((p) => [p, castsOf(p)]));
+    const cast = parameters.filter((p) => casts.get(p)?.length);
     if (!cast.length) continue;
-    for (const [p, part] of partsOf(vector.cast(dtype), length, cast, most)) {
-      const casts = castsOf(p);
-      for (const node of casts) graph.replace(node.outputs[0], part.value);
-      graph.removeNodes(new Set(casts));
-    }
+    for (const [p, part] of partsOf(vector.cast(dtype), length, cast, most))
+      for (const node of casts.get(p) ?? []) graph.replace(node.outputs[0], part.value);
+    graph.removeNodes(new Set([...casts.values()].flat()));
   }
   const read = parameters.filter((p) => p.value.readers.size);
   for (const [p, part] of partsOf(vector, length, read, most)) graph.replace(p.value, part.value);
   for (const p of parameters) graph.removeInput(p.value);
 }
 
-/** Rows of the vector: those of one long parameter, of neighbouring short ones, or of none. */
-interface Piece {
+/** Part of an axis. */
+interface Range {
   from: number;
   to: number;
+}
+
+/** Rows of the vector: those of one long parameter, or of neighbouring short ones. */
+interface Piece extends Range {
   members: PlacedParameter[];
 }
 
@@ -64,29 +67,24 @@ function partsOf(
   most: number,
 ): Map<PlacedParameter, Expr> {
   const pieces: Piece[] = [];
-  let at = 0;
-  const upTo = (row: number): void => {
-    if (row > at) pieces.push({ from: at, to: row, members: [] });
-  };
   for (const p of wanted) {
     const [from, to] = [Math.floor(p.offset / ROW), Math.ceil((p.offset + sizeOf(p.dims)) / ROW)];
     const last = pieces.at(-1);
-    if (p.short && last?.members[0]?.short && from <= last.to) {
+    if (p.short && last?.members[0].short && from <= last.to) {
       last.members.push(p);
       last.to = to;
-    } else {
-      upTo(from);
-      pieces.push({ from, to, members: [p] });
-    }
-    at = to;
+    } else pieces.push({ from, to, members: [p] });
   }
-  upTo(length / ROW);
-  const rows = split(vector.reshape(-1, ROW), pieces.map((piece) => piece.to - piece.from), most); // biome-ignore format: one line reads better
+  const rows = cut(vector.reshape(-1, ROW), length / ROW, pieces, most);
   return new Map(
     pieces.flatMap(({ from, to, members }, i): [PlacedParameter, Expr][] => {
       const [first] = members;
-      if (!first) return [];
-      if (first.short) return shortParts(rows[i].reshape(-1), from * ROW, to * ROW, members, most);
+      if (first.short) {
+        const places = members.map((p) => p.offset - from * ROW);
+        const ranges = members.map(({ dims }, k) => ({ from: places[k], to: places[k] + sizeOf(dims) }));
+        const parts = cut(rows[i].reshape(-1), (to - from) * ROW, ranges, most);
+        return members.map((p, k) => [p, parts[k]]);
+      }
       const size = sizeOf(first.dims);
       const own = size === (to - from) * ROW ? rows[i] : rows[i].reshape(-1).slice(0, size, 0);
       return [[first, own.reshape(...first.dims)]];
@@ -94,26 +92,20 @@ function partsOf(
   );
 }
 
-/** @param flat the vector from one place to another */
-function shortParts(
-  flat: Expr,
-  from: number,
-  to: number,
-  members: readonly PlacedParameter[],
-  most: number,
-): [PlacedParameter, Expr][] {
+/** Ranges of the first axis of a value [size, ..], in order; what lies between them is split off too, and read by nothing. */
+function cut(x: Expr, size: number, ranges: readonly Range[], most: number): Expr[] {
   const sizes: number[] = [];
   const found: number[] = [];
-  let at = from;
-  for (const { offset, dims } of members) {
-    if (offset > at) sizes.push(offset - at);
+  let at = 0;
+  for (const { from, to } of ranges) {
+    if (from > at) sizes.push(from - at);
     found.push(sizes.length);
-    sizes.push(sizeOf(dims));
-    at = offset + sizeOf(dims);
+    sizes.push(to - from);
+    at = to;
   }
-  if (to > at) sizes.push(to - at);
-  const parts = split(flat, sizes, most);
-  return members.map((p, i) => [p, parts[found[i]]]);
+  if (size > at) sizes.push(size - at);
+  const parts = split(x, sizes, most);
+  return found.map((i) => parts[i]);
 }
 
 /** Parts of these sizes along the first axis; where they are more than one Split may have, in several steps. */
